@@ -1,0 +1,128 @@
+"""How the library knows tenants: a small protocol, and a short cache in front of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from temporal_tenancy.identifiers import TenantId
+
+STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status may go unnoticed
+STATE_CACHE_TENANTS: Final = 10_000  # entries; the cache is emptied when it is full
+
+
+class TenantStatus(StrEnum):
+    """Where a tenant is in its life."""
+
+    TRIAL = "trial"  # may run jobs, until the trial ends
+    ACTIVE = "active"  # may run jobs
+    SUSPENDED = "suspended"  # may not, until it is resumed
+    OFFBOARDING = "offboarding"  # is leaving: only jobs that say so still run
+    DELETED = "deleted"  # is gone; the row is kept so that its id is not given away again
+
+
+RUNNABLE: Final = frozenset({TenantStatus.TRIAL, TenantStatus.ACTIVE})
+"""The statuses in which a tenant's jobs run unless the job says otherwise."""
+
+
+class Plan(BaseModel):
+    """A tier: what its tenants may use, and their share."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    fairness_weight: float = Field(default=1.0, ge=0.001, le=1000)  # Temporal's own bounds
+    concurrency_cap: int | None = Field(default=None, ge=1)  # jobs at once; None: no cap
+    rate_limits: dict[str, float] = {}  # calls a second, by the name of what is called
+    features: frozenset[str] = frozenset()
+    retention_days: int | None = Field(default=None, ge=1)  # None: kept without limit
+
+
+class Tenant(BaseModel):
+    """A customer organisation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: TenantId
+    name: str
+    status: TenantStatus
+    status_since: datetime
+    plan: Plan
+    features: frozenset[str] = frozenset()  # beyond those of the plan
+    time_zone: str = "UTC"  # an IANA name
+    settings: dict[str, Any] = {}  # JSON, whatever the application keeps for a tenant
+
+    def has_feature(self, feature: str) -> bool:
+        """Whether the plan or the tenant itself has `feature`."""
+        return feature in self.plan.features or feature in self.features
+
+
+class TenantDirectory(Protocol):
+    """Where tenants are looked up. The control plane has one; an application may bring its own."""
+
+    async def find(self, tenant_id: str) -> Tenant | None:
+        """Returns the tenant, whatever its status; None when there has never been one."""
+
+    async def page(
+        self,
+        *,
+        after: str | None = None,
+        limit: int,
+        statuses: Collection[TenantStatus] | None = None,
+    ) -> Sequence[Tenant]:
+        """Returns up to `limit` tenants in order of their ids, from behind `after`.
+
+        Deleted tenants are left out unless `statuses` asks for them.
+        """
+
+
+@dataclass
+class CachedDirectory:
+    """Remembers what a directory found for at most `seconds`, so that a check costs nothing.
+
+    Only tenants that were found are remembered: a tenant that has just been added is known at
+    once.
+    """
+
+    directory: TenantDirectory
+    seconds: float = STATE_CACHE_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    _found: dict[str, tuple[float, Tenant]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds <= STATE_CACHE_SECONDS:
+            raise ValueError(
+                f"a tenant's state is cached for {STATE_CACHE_SECONDS:.0f} s at most, "
+                f"not {self.seconds} s."
+            )
+
+    async def find(self, tenant_id: str) -> Tenant | None:
+        """As `TenantDirectory.find`, at most `seconds` old."""
+        now = self.clock()
+        known = self._found.get(tenant_id)
+        if known is not None and now - known[0] < self.seconds:
+            return known[1]
+        tenant = await self.directory.find(tenant_id)
+        if tenant is None:
+            self._found.pop(tenant_id, None)
+            return None
+        if len(self._found) >= STATE_CACHE_TENANTS:
+            self._found.clear()
+        self._found[tenant_id] = (now, tenant)
+        return tenant
+
+    async def page(
+        self,
+        *,
+        after: str | None = None,
+        limit: int,
+        statuses: Collection[TenantStatus] | None = None,
+    ) -> Sequence[Tenant]:
+        """As `TenantDirectory.page`, never cached."""
+        return await self.directory.page(after=after, limit=limit, statuses=statuses)

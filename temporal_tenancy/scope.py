@@ -1,0 +1,81 @@
+"""What the running code may touch: one tenant's data, or the platform's, and never neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from temporal_tenancy.errors import ScopeMissing
+from temporal_tenancy.identifiers import PLATFORM, tenant_id
+
+
+@dataclass(frozen=True)
+class TenantScope:
+    """One tenant's data, and nothing else."""
+
+    tenant_id: str
+
+    def __post_init__(self) -> None:
+        tenant_id(self.tenant_id)
+
+    @property
+    def owner(self) -> str:
+        """The first segment of this scope's workflow ids, and its fairness key."""
+        return self.tenant_id
+
+    def __str__(self) -> str:
+        return f"tenant {self.tenant_id}"
+
+
+@dataclass(frozen=True)
+class PlatformScope:
+    """Work that is no single tenant's, and the reason for it."""
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise ScopeMissing("platform work needs a reason: say in a few words what it is for.")
+
+    @property
+    def owner(self) -> str:
+        """The first segment of this scope's workflow ids, and its fairness key."""
+        return PLATFORM
+
+    def __str__(self) -> str:
+        return f"the platform ({self.reason})"
+
+
+Scope = TenantScope | PlatformScope
+
+_current: Final[ContextVar[Scope | None]] = ContextVar("temporal_tenancy_scope", default=None)
+
+
+@contextmanager
+def enter(scope: Scope) -> Iterator[Scope]:
+    """Runs the block in `scope`, and returns to whatever was before, also after an error."""
+    token = _current.set(scope)
+    try:
+        yield scope
+    finally:
+        _current.reset(token)
+
+
+def current_scope() -> Scope | None:
+    """The scope this code runs in; None outside any job."""
+    return _current.get()
+
+
+def current_tenant() -> str:
+    """The tenant this code works for; raises `ScopeMissing` where there is none."""
+    scope = _current.get()
+    if isinstance(scope, TenantScope):
+        return scope.tenant_id
+    where = "outside any job" if scope is None else f"in the scope of {scope}"
+    raise ScopeMissing(
+        f"this code needs a tenant, but runs {where}. "
+        "Run it in a tenant job, or name the tenant with enter(TenantScope(...))."
+    )
