@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -11,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from temporal_tenancy.errors import ScopeMissing
 from temporal_tenancy.identifiers import TenantId
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status may go unnoticed
@@ -126,3 +129,29 @@ class CachedDirectory:
     ) -> Sequence[Tenant]:
         """As `TenantDirectory.page`, never cached."""
         return await self.directory.page(after=after, limit=limit, statuses=statuses)
+
+
+_current: Final[ContextVar[TenantDirectory | None]] = ContextVar(
+    "temporal_tenancy_directory", default=None
+)
+
+
+@contextmanager
+def use_directory(directory: TenantDirectory) -> Iterator[None]:
+    """Makes `directory` the one that `current_directory()` returns inside the block."""
+    token = _current.set(directory)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_directory() -> TenantDirectory:
+    """The directory of the running activity; raises `ScopeMissing` where there is none."""
+    directory = _current.get()
+    if directory is None:
+        raise ScopeMissing(
+            "no directory of tenants is in use here. Give the plugin one: "
+            "TenancyPlugin(directory=...)."
+        )
+    return directory

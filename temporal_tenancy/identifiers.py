@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
-from temporal_tenancy.errors import TenantInvalid, TenantMismatch
+from temporal_tenancy.errors import TenantInvalid, TenantMismatch, TenantMissing
 
 PLATFORM: Final = "platform"  # reserved: the first segment of ids that are no tenant's
 TENANT_ID_MAX_BYTES: Final = 63  # a PostgreSQL identifier; Temporal's fairness key holds 64
@@ -20,11 +20,14 @@ _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def tenant_id(value: object) -> str:
-    """Returns `value` when it is a tenant id; raises `TenantInvalid` otherwise.
+    """Returns `value` when it is a tenant id.
 
-    A tenant id is 1 to 63 characters of `a-z0-9_-` that begin with a letter or digit, and is not
+    Raises `TenantMissing` when it is None or empty, `TenantInvalid` when it is anything else. A
+    tenant id is 1 to 63 characters of `a-z0-9_-` that begin with a letter or digit, and is not
     the reserved word `platform`.
     """
+    if value is None or value == "":
+        raise TenantMissing('no tenant is named. Add "tenant_id".')
     if not isinstance(value, str):
         raise TenantInvalid(f"a tenant id is a string, not {type(value).__name__}.")
     if value == PLATFORM:
@@ -38,7 +41,7 @@ def tenant_id(value: object) -> str:
     return value
 
 
-TenantId = Annotated[str, AfterValidator(tenant_id)]
+TenantId = Annotated[str, BeforeValidator(tenant_id)]
 """A pydantic field type: a string that is a tenant id."""
 
 

@@ -1,0 +1,1 @@
+"""The reference SaaS's tenant-owned tables."""

@@ -1,0 +1,6 @@
+"""Alembic's way into the migrations of the tenant-owned tables."""
+
+from database.models import TenantData
+from temporal_tenancy.migrations import run_migrations
+
+run_migrations(TenantData.metadata)

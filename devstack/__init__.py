@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL and Temporal dev server that a laptop needs."""

@@ -1,0 +1,26 @@
+"""What can be missing when the stack starts."""
+
+from __future__ import annotations
+
+
+class PartMissing(Exception):
+    """Something the stack needs is not there.
+
+    The message is one sentence that names what is missing and says how to get it.
+    """
+
+
+class PortInUse(PartMissing):
+    """Another program listens on the port that was asked for."""
+
+    def __init__(self, port: int, host: str) -> None:
+        super().__init__(
+            f"port {port} on {host} is in use. Stop the program that listens there, "
+            "or choose another port."
+        )
+        self.port = port
+        self.host = host
+
+
+class DirectoryInUse(PartMissing):
+    """Another stack runs in the same directory."""

@@ -1,0 +1,60 @@
+"""Signals that end a program, turned into an orderly stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def orderly_stop() -> Iterator[None]:
+    """Leaves the block with SystemExit(128 + n) at the first such signal, and ignores the next.
+
+    So the `with` blocks inside it stop what they have started, undisturbed by an impatient second
+    Ctrl-C. In another thread than the main one it does nothing: only the main one gets signals.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for each in ENDING:
+            if not _is_ignored(each):
+                signal.signal(each, _ignore)
+        raise SystemExit(128 + number)
+
+    with _handled(leave):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignores the signals inside the block, which has to be short."""
+    with _handled(_ignore):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # nohup has the terminal's end ignored; that stays so.
+    chosen = [each for each in ENDING if each != signal.SIGHUP or not _is_ignored(each)]
+    before = {each: signal.signal(each, handler) for each in chosen}
+    try:
+        yield
+    finally:
+        for each, previous in before.items():
+            signal.signal(each, previous)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    # Not SIG_IGN, which child processes would inherit.
+    pass

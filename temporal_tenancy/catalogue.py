@@ -1,0 +1,156 @@
+"""A lint of the database's catalogue: whatever would let a tenant's rows past row-level security.
+
+It reads the system catalogue only, which every role may. What it cannot see: what the code does
+with the setting `app.tenant_id`, which any SQL that a tenant session runs may change. Row-level
+security by a setting stops mistakes, and not SQL injection.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from temporal_tenancy.catalogue_checks import (
+    COMMON,
+    GRANT_CHECKS,
+    ROLE_CHECKS,
+    SERVER_CHECKS,
+    TABLE_CHECKS,
+    Check,
+)
+from temporal_tenancy.control_plane.models import ControlPlane
+from temporal_tenancy.database_errors import ExcessRights
+from temporal_tenancy.roles import PLATFORM_ROLE, RUNTIME_ROLES, TENANT_ROLE
+from temporal_tenancy.row_security import ACCESS_POLICY, ISOLATION_POLICY
+
+LOGIN_TIMEOUT: Final = 3  # seconds
+
+# As PostgreSQL writes the rule of protect(), for a column of type text and of type varchar.
+_RULES: Final = (
+    "(tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
+    "((tenant_id)::text = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in the catalogue that may let one tenant's rows reach another."""
+
+    check: str  # which check found it
+    object: str  # what it found: a table, role, policy's table, ...
+    message: str  # one sentence or two
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.message}"
+
+
+def lint(
+    connection: psycopg.Connection[Any],
+    *,
+    version_tables: Collection[str] = ("control_plane_version", "tenant_data_version"),
+    allowed: Collection[str] = (),
+) -> list[Finding]:
+    """Returns what is wrong with the database of `connection`; an empty list is a pass.
+
+    Any role may ask. The rows of all tables with a `tenant_id` that are not the control plane's
+    are taken to be the tenants'.
+
+    Args:
+        connection: to the database; see `temporal_tenancy.connections.connect`.
+        version_tables: what migrations write their revision to; runtime roles may read it.
+        allowed: indexes that need not begin with tenant_id, triggers, functions that may be
+            SECURITY DEFINER if they set their search_path, and roles (the relay's) that may have
+            policies of their own, by name.
+    """
+    checks = (*SERVER_CHECKS, *ROLE_CHECKS, *TABLE_CHECKS, *GRANT_CHECKS)
+    found = _run(
+        connection, checks, runtime=RUNTIME_ROLES, versions=version_tables, allowed=allowed
+    )
+    return [*found, *passwordless_logins(connection)]
+
+
+def refuse_excess_rights(connection: psycopg.Connection[Any]) -> None:
+    """Raises `ExcessRights` where the role that is logged in may do more than its part.
+
+    That is: it is a superuser or bypasses row-level security, owns or may create something, makes
+    roles or databases, or may become a role that does.
+    """
+    row = connection.execute("select session_user::text").fetchone()
+    role = "" if row is None else str(row[0])
+    found = _run(connection, ROLE_CHECKS, runtime=[role])
+    if found:
+        more = "" if len(found) == 1 else f" ({len(found) - 1} more.)"
+        raise ExcessRights(f"{found[0].message}{more}")
+
+
+def passwordless_logins(connection: psycopg.Connection[Any]) -> list[Finding]:
+    """Tries to log in without a password as each runtime role, the owner and each superuser.
+
+    Where it fails for want of a password all is well; the server's log then has a line for it.
+    """
+    names = connection.execute(
+        """
+        select rolname::text
+        from pg_roles
+        where rolcanlogin and (
+            rolname = any(%s)
+            or rolsuper
+            or oid = (select datdba from pg_database where datname = current_database())
+        )
+        order by rolname
+        """,
+        [list(RUNTIME_ROLES)],
+    ).fetchall()
+    info = connection.info
+    found = []
+    for (role,) in names:
+        try:
+            # Empty, so that neither the environment nor a password file is asked.
+            psycopg.connect(
+                host=info.host,
+                port=info.port,
+                dbname=info.dbname,
+                user=role,
+                password="",
+                passfile=os.devnull,
+                connect_timeout=LOGIN_TIMEOUT,
+            ).close()
+        except psycopg.OperationalError:
+            continue
+        message = f"the role {role} logs in without a password. Correct the server's pg_hba.conf."
+        found.append(Finding("passwordless-login", role, message))
+    return found
+
+
+def _run(
+    connection: psycopg.Connection[Any],
+    checks: Iterable[Check],
+    *,
+    runtime: Collection[str],
+    versions: Collection[str] = (),
+    allowed: Collection[str] = (),
+) -> list[Finding]:
+    parameters = {
+        "tenant": TENANT_ROLE,
+        "platform": PLATFORM_ROLE,
+        "runtime": list(runtime),
+        "control_plane": list(ControlPlane.metadata.tables),
+        "versions": list(versions),
+        "allowed": list(allowed),
+        "policies": [ISOLATION_POLICY, ACCESS_POLICY],
+        "rule": list(_RULES),
+    }
+    found = []
+    for check in checks:
+        query = sql.SQL(COMMON) + sql.SQL(check.query)
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            for name, detail in cursor.execute(query, parameters):
+                message = check.message.format(object=name, detail=detail)
+                found.append(Finding(check.id, str(name), message))
+    return found

@@ -1,0 +1,433 @@
+"""What the catalogue lint looks for, each check as a query that returns what is wrong.
+
+A query returns rows of (object, detail). It is preceded by `COMMON`, whose tables are what is ours
+in the catalogue, and may use these parameters: `tenant`, `platform` and `runtime` (role names),
+`control_plane` and `versions` (table names), `allowed` (names that are exempt), `rule` (what a
+policy says).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+COMMON: Final = """
+    with runtime as (
+        select oid, rolname, rolsuper, rolbypassrls, rolreplication, rolcreaterole, rolcreatedb
+        from pg_roles
+        where rolname = any(%(runtime)s)
+    ),
+    schemas as (
+        select oid, nspname, nspowner, nspacl
+        from pg_namespace
+        where nspname !~ '^pg_' and nspname <> 'information_schema'
+    ),
+    relations as (
+        select
+            class.oid, class.relname, class.oid::regclass::text as name, class.relkind,
+            class.relowner, class.relacl, class.reloptions,
+            class.relrowsecurity, class.relforcerowsecurity,
+            exists (select from pg_inherits where inhrelid = class.oid) as is_child
+        from pg_class as class
+        join schemas on schemas.oid = class.relnamespace
+        where class.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    ),
+    tenant_owned as (
+        select relations.*, attribute.attnum as tenant_column, attribute.attnotnull
+        from relations
+        join pg_attribute as attribute
+            on attribute.attrelid = relations.oid
+            and attribute.attname = 'tenant_id'
+            and not attribute.attisdropped
+        where relations.relkind in ('r', 'p') and relations.relname <> all(%(control_plane)s)
+    ),
+    policies as (
+        select
+            tenant_owned.name as table_name, policy.polname, policy.polcmd, policy.polpermissive,
+            policy.polroles,
+            pg_get_expr(policy.polqual, policy.polrelid) as using_rule,
+            pg_get_expr(policy.polwithcheck, policy.polrelid) as check_rule
+        from pg_policy as policy
+        join tenant_owned on tenant_owned.oid = policy.polrelid
+    ),
+    acls as (
+        select 'database' as kind, datname::text as name, grantee, privilege_type
+        from pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+        where datname = current_database()
+        union all
+        select 'schema', nspname::text, grantee, privilege_type
+        from schemas, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
+        union all
+        select 'relation', name, grantee, privilege_type
+        from relations, aclexplode(relacl)
+        union all
+        select 'relation', relations.name, grantee, privilege_type
+        from pg_attribute as attribute
+        join relations on relations.oid = attribute.attrelid, aclexplode(attribute.attacl)
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must not be in the catalogue."""
+
+    id: str
+    message: str  # a sentence, with {object} and {detail}
+    query: LiteralString
+
+
+ROLE_CHECKS: Final = (
+    Check(
+        "role-attribute",
+        "the role {object} is {detail}: it may do more than its part. Alter the role.",
+        """
+        select rolname, attribute
+        from runtime, lateral (values
+            (rolsuper, 'a superuser'),
+            (rolbypassrls, 'BYPASSRLS, so that no policy holds it'),
+            (rolreplication, 'REPLICATION, which sends the rows of all tenants'),
+            (rolcreaterole, 'CREATEROLE'),
+            (rolcreatedb, 'CREATEDB')
+        ) as attributes (is_set, attribute)
+        where is_set
+        """,
+    ),
+    Check(
+        "role-membership",
+        "the role {object} is a member of {detail}, and SET ROLE gives it that role's rights. "
+        "Revoke the membership.",
+        """
+        select runtime.rolname, other.rolname
+        from runtime
+        join pg_roles as other on other.oid <> runtime.oid
+        where not runtime.rolsuper and pg_has_role(runtime.oid, other.oid, 'MEMBER')
+        """,
+    ),
+    Check(
+        "role-owns",
+        "the role {detail} owns {object}, and may change or drop its policies. Give it to the "
+        "owner role.",
+        """
+        select name, rolname from relations join runtime on runtime.oid = relowner
+        union all
+        select 'schema ' || nspname, rolname from schemas join runtime on runtime.oid = nspowner
+        union all
+        select 'database ' || datname, rolname
+        from pg_database join runtime on runtime.oid = datdba
+        where datname = current_database()
+        union all
+        select 'function ' || proc.oid::regprocedure, rolname
+        from pg_proc as proc
+        join schemas on schemas.oid = proc.pronamespace
+        join runtime on runtime.oid = proc.proowner
+        """,
+    ),
+    Check(
+        "role-creates",
+        "the role {detail} may create objects in {object}. Revoke CREATE.",
+        """
+        select 'schema ' || nspname, rolname
+        from schemas, runtime
+        where not rolsuper and has_schema_privilege(runtime.oid, schemas.oid, 'CREATE')
+        union all
+        select 'database ' || current_database(), rolname
+        from runtime
+        where not rolsuper and has_database_privilege(runtime.oid, current_database(), 'CREATE')
+        """,
+    ),
+)
+
+TABLE_CHECKS: Final = (
+    Check(
+        "row-security-off",
+        "the table {object} has a tenant_id and no row-level security. Call protect() on it.",
+        "select name, '' from tenant_owned where not relrowsecurity and not is_child",
+    ),
+    Check(
+        "row-security-not-forced",
+        "row-level security of {object} does not hold its owner. FORCE it.",
+        """
+        select name, '' from tenant_owned
+        where relrowsecurity and not relforcerowsecurity and not is_child
+        """,
+    ),
+    Check(
+        "policy-missing",
+        "the table {object} lacks the policy {detail}. Call protect() on it.",
+        """
+        select name, wanted
+        from tenant_owned, unnest(%(policies)s::text[]) as wanted
+        where not is_child and not exists (
+            select from policies where table_name = name and polname = wanted
+        )
+        """,
+    ),
+    Check(
+        "policy-altered",
+        "the policy {detail} of {object} is not as protect() makes it: for all commands, to the "
+        "tenant role alone, with the tenant's rule for what is read and what is written.",
+        """
+        select table_name, polname
+        from policies
+        where polname = any(%(policies)s) and not (
+            polcmd = '*'
+            and polpermissive = (polname = (%(policies)s::text[])[2])
+            and polroles = array(select oid from pg_roles where rolname = %(tenant)s)
+            and coalesce(using_rule, '') = any(%(rule)s)
+            and coalesce(check_rule, '') = any(%(rule)s)
+        )
+        """,
+    ),
+    Check(
+        "policy-extra",
+        "the policy {detail} of {object} widens what a runtime role sees. Drop it.",
+        """
+        select table_name, polname
+        from policies
+        where polname <> all(%(policies)s) and (
+            polroles && array(select oid from runtime where rolname <> all(%(allowed)s))
+            or 0 = any(polroles)
+        )
+        """,
+    ),
+    Check(
+        "tenant-id-nullable",
+        "tenant_id of {object} may be null. Make it NOT NULL.",
+        "select name, '' from tenant_owned where not attnotnull",
+    ),
+    Check(
+        "primary-key",
+        "the primary key of {object} does not begin with tenant_id.",
+        """
+        select name, ''
+        from tenant_owned
+        where not exists (
+            select from pg_index
+            where indrelid = tenant_owned.oid and indisprimary and indkey[0] = tenant_column
+        )
+        """,
+    ),
+    Check(
+        "unique-without-tenant",
+        "the unique index {detail} of {object} leaves out tenant_id: one tenant's row keeps "
+        "another's out, and says that it is there.",
+        """
+        select name, indexrelid::regclass::text
+        from tenant_owned
+        join pg_index on indrelid = tenant_owned.oid
+        where (indisunique or indisexclusion) and not exists (
+            select from generate_series(0, indnkeyatts - 1) as position
+            where indkey[position] = tenant_column
+        )
+        """,
+    ),
+    Check(
+        "index-order",
+        "the index {detail} of {object} does not begin with tenant_id, so a tenant's query walks "
+        "through the others' rows.",
+        """
+        select name, indexrelid::regclass::text
+        from tenant_owned
+        join pg_index on indrelid = tenant_owned.oid
+        where not indisprimary and indkey[0] <> tenant_column
+            and indexrelid::regclass::text <> all(%(allowed)s)
+        """,
+    ),
+    Check(
+        "foreign-key",
+        "the foreign key {detail} of {object} does not pair tenant_id with tenant_id: it tells "
+        "whether another tenant's row exists.",
+        """
+        select child.name, conname
+        from pg_constraint
+        join tenant_owned as child on child.oid = conrelid
+        join tenant_owned as parent on parent.oid = confrelid
+        where contype = 'f' and not exists (
+            select from unnest(conkey, confkey) as pair (child_column, parent_column)
+            where child_column = child.tenant_column and parent_column = parent.tenant_column
+        )
+        """,
+    ),
+    Check(
+        "trigger",
+        "the trigger {detail} of {object} runs before rows are written and could give them "
+        "another tenant_id.",
+        """
+        select name, tgname
+        from pg_trigger
+        join tenant_owned on tenant_owned.oid = tgrelid
+        where not tgisinternal
+            and tgtype & 2 = 2  -- before
+            and tgtype & (4 | 16) <> 0  -- insert or update
+            and tgname <> all(%(allowed)s)
+        """,
+    ),
+    Check(
+        "rule",
+        "the rule {detail} rewrites statements on {object}. Drop it.",
+        """
+        select name, rulename
+        from pg_rewrite
+        join tenant_owned on tenant_owned.oid = ev_class
+        """,
+    ),
+)
+
+GRANT_CHECKS: Final = (
+    Check(
+        "grant-beyond-rows",
+        "a runtime role has {detail} on {object}, which no policy governs. Revoke it.",
+        """
+        select distinct acls.name, runtime.rolname || ': ' || privilege_type
+        from acls
+        join runtime on acls.grantee in (runtime.oid, 0)
+        where kind = 'relation'
+            and privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN')
+        """,
+    ),
+    Check(
+        "child-granted",
+        "a runtime role has {detail} on {object}: asked directly, a partition is not held by its "
+        "parent's policies. Revoke it.",
+        """
+        select distinct relations.name, runtime.rolname || ': ' || privilege_type
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0)
+        where relations.is_child
+        """,
+    ),
+    Check(
+        "tenant-role-beyond-its-tables",
+        "the tenant role has {detail} on {object}, whose rows are not one tenant's. Revoke it.",
+        """
+        select distinct relations.name, privilege_type
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
+        where relations.relkind in ('r', 'p', 'f')
+            and relations.oid not in (select oid from tenant_owned)
+            and not (relations.relname = any(%(versions)s) and privilege_type = 'SELECT')
+        """,
+    ),
+    Check(
+        "platform-role-on-tenants-rows",
+        "the platform role has {detail} on {object}, which is the tenants'. Revoke it.",
+        """
+        select distinct tenant_owned.name, privilege_type
+        from tenant_owned
+        join acls on acls.kind = 'relation' and acls.name = tenant_owned.name
+        join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(platform)s
+        """,
+    ),
+    Check(
+        "view",
+        "a runtime role has {detail} on the view {object}, which reads as its own owner. Set "
+        "security_invoker.",
+        """
+        select distinct relations.name, runtime.rolname || ': ' || privilege_type
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0)
+        where relkind = 'v' and not coalesce(
+            (
+                select option_value::boolean
+                from pg_options_to_table(reloptions)
+                where option_name = 'security_invoker'
+            ),
+            false
+        )
+        """,
+    ),
+    Check(
+        "materialized-view",
+        "a runtime role has {detail} on the materialized view {object}, which has no policies. "
+        "Revoke it.",
+        """
+        select distinct relations.name, runtime.rolname || ': ' || privilege_type
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0)
+        where relkind = 'm'
+        """,
+    ),
+    Check(
+        "sequence",
+        "a runtime role has {detail} on the sequence {object}, which tells how many rows all "
+        "tenants have. Use UUIDs.",
+        """
+        select distinct relations.name, runtime.rolname || ': ' || privilege_type
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0)
+        where relkind = 'S'
+        """,
+    ),
+    Check(
+        "security-definer",
+        "the function {object} runs with its owner's rights{detail}. Make it SECURITY INVOKER, or "
+        "revoke EXECUTE.",
+        """
+        select distinct
+            proc.oid::regprocedure::text,
+            case when proc.proname = any(%(allowed)s) then ' and sets no search_path' else '' end
+        from pg_proc as proc
+        join schemas on schemas.oid = proc.pronamespace
+        join runtime on has_function_privilege(runtime.oid, proc.oid, 'EXECUTE')
+        where proc.prosecdef and not (
+            proc.proname = any(%(allowed)s)
+            and exists (
+                select from unnest(proc.proconfig) as setting where setting like 'search_path=%%'
+            )
+        )
+        """,
+    ),
+    Check(
+        "public-grant",
+        "everybody has {detail} on {object}. Revoke it from PUBLIC.",
+        """
+        select kind || ' ' || name, privilege_type from acls where grantee = 0
+        """,
+    ),
+    Check(
+        "default-privileges",
+        "objects that {object} makes will be open to {detail}. Alter its default privileges.",
+        """
+        select distinct
+            defaclrole::regrole::text,
+            case when grantee = 0 then 'PUBLIC' else grantee::regrole::text end
+        from pg_default_acl, aclexplode(defaclacl)
+        where grantee = 0 or grantee in (select oid from runtime)
+        """,
+    ),
+)
+
+SERVER_CHECKS: Final = (
+    Check(
+        "server-version",
+        "PostgreSQL {object} {detail}. Upgrade it.",
+        # The minor releases that mend CVE-2025-8713: statistics of rows that a policy hides.
+        """
+        select
+            current_setting('server_version'),
+            case
+                when version < 150000 then 'is too old for views that keep to row-level security'
+                else 'shows statistics of rows that a policy hides (CVE-2025-8713)'
+            end
+        from (select current_setting('server_version_num')::int as version)
+        where version < 150014
+            or version between 160000 and 160009
+            or version between 170000 and 170005
+        """,
+    ),
+    Check(
+        "role-missing",
+        "there is no role {object}. Run the migrations.",
+        """
+        select wanted, ''
+        from unnest(array[%(tenant)s, %(platform)s]::text[]) as wanted
+        where wanted not in (select rolname from pg_roles)
+        """,
+    ),
+)

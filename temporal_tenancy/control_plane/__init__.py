@@ -1,0 +1,1 @@
+"""The library's own central tables: tenants, plans, ticks and the ledger."""

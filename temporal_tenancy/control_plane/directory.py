@@ -1,0 +1,83 @@
+"""The control plane's own directory of tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import contains_eager
+
+from temporal_tenancy.control_plane.models import TenantRow
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import Plan, Tenant, TenantStatus
+from temporal_tenancy.scope import PlatformScope, enter
+
+LIVING: Final = tuple(status for status in TenantStatus if status is not TenantStatus.DELETED)
+
+
+class ControlPlaneDirectory:
+    """Finds tenants in the table `tenants`, as the platform role; a `TenantDirectory`.
+
+    A lookup is the platform's work also where a tenant's code asks for it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """`database` is where the control plane is."""
+        self._database = database
+
+    async def find(self, tenant_id: str) -> Tenant | None:
+        """As `TenantDirectory.find`; one query."""
+        reason = "look up a tenant"
+        with enter(PlatformScope(reason)):
+            async with self._database.platform_session(reason) as session:
+                row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
+                return None if row is None else tenant_of(row)
+
+    async def page(
+        self,
+        *,
+        after: str | None = None,
+        limit: int,
+        statuses: Collection[TenantStatus] | None = None,
+    ) -> Sequence[Tenant]:
+        """As `TenantDirectory.page`; one query, whose cost does not grow with what is behind."""
+        query = (
+            tenants()
+            .where(TenantRow.status.in_(LIVING if statuses is None else statuses))
+            .order_by(TenantRow.id)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(TenantRow.id > after)
+        reason = "enumerate tenants"
+        with enter(PlatformScope(reason)):
+            async with self._database.platform_session(reason) as session:
+                return [tenant_of(row) for row in await session.scalars(query)]
+
+
+def tenants() -> Select[TenantRow]:
+    """Selects tenants with their plans, in one query."""
+    return select(TenantRow).join(TenantRow.plan).options(contains_eager(TenantRow.plan))
+
+
+def tenant_of(row: TenantRow) -> Tenant:
+    """The tenant that a row of `tenants()` holds."""
+    plan = row.plan
+    return Tenant(
+        id=row.id,
+        name=row.name,
+        status=TenantStatus(row.status),
+        status_since=row.status_since,
+        plan=Plan(
+            id=plan.id,
+            fairness_weight=plan.fairness_weight,
+            concurrency_cap=plan.concurrency_cap,
+            rate_limits=plan.rate_limits,
+            features=frozenset(plan.features),
+            retention_days=plan.retention_days,
+        ),
+        features=frozenset(row.features),
+        time_zone=row.time_zone,
+        settings=row.settings,
+    )

@@ -1,0 +1,154 @@
+"""The tables of the control plane. The role `tenancy_platform` reads and writes them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from temporal_tenancy.directory import TenantStatus
+
+NAMING_CONVENTION: Final = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+"""A name for every constraint, so that a migration can name the one it changes."""
+
+
+class LedgerState(StrEnum):
+    """How far a tenant's part of a tick has come."""
+
+    PLANNED = "planned"  # selected; its child workflow has not started
+    RUNNING = "running"  # its child workflow has started
+    SUCCEEDED = "succeeded"  # done, and never started again
+    FAILED = "failed"  # its child workflow failed; may start again
+    SKIPPED = "skipped"  # not started, for the reason beside it
+    NOT_STARTED = "not_started"  # selected, but its tick ended before its turn
+
+
+class TickState(StrEnum):
+    """How far a tick has come."""
+
+    RUNNING = "running"  # tenants are being enumerated, or their children run
+    ENDED = "ended"  # every tenant's row is final
+    FAILED = "failed"  # the fan-out itself failed
+
+
+def _one_of(column: str, values: type[StrEnum]) -> str:
+    return f"{column} in ({', '.join(repr(value.value) for value in values)})"
+
+
+class ControlPlane(DeclarativeBase):
+    """The tables' common base."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's own, read once by the mapper
+        str: Text(),
+        datetime: DateTime(timezone=True),
+        list[str]: ARRAY(Text()),
+        dict[str, Any]: JSONB(),
+        dict[str, float]: JSONB(),
+    }
+
+
+class PlanRow(ControlPlane):
+    """A tier; `temporal_tenancy.directory.Plan` says what its fields mean."""
+
+    __tablename__ = "plans"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    fairness_weight: Mapped[float] = mapped_column(server_default=text("1"))
+    concurrency_cap: Mapped[int | None]
+    rate_limits: Mapped[dict[str, float]] = mapped_column(server_default=text("'{}'"))
+    features: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    retention_days: Mapped[int | None]
+
+    __table_args__ = (
+        CheckConstraint("fairness_weight between 0.001 and 1000", name="fairness_weight"),
+        CheckConstraint("concurrency_cap >= 1", name="concurrency_cap"),
+        CheckConstraint("retention_days >= 1", name="retention_days"),
+    )
+
+
+class TenantRow(ControlPlane):
+    """A customer organisation; `temporal_tenancy.directory.Tenant` says what its fields mean."""
+
+    __tablename__ = "tenants"
+
+    # In the order of bytes, as Python sorts them: keyset pages go by it.
+    id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    name: Mapped[str]
+    status: Mapped[str]
+    status_since: Mapped[datetime] = mapped_column(server_default=func.now())
+    status_reason: Mapped[str | None]
+    plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"))
+    features: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
+    settings: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+    plan: Mapped[PlanRow] = relationship(lazy="raise")
+
+    __table_args__ = (
+        CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$' and id <> 'platform'", name="id"),
+        CheckConstraint(_one_of("status", TenantStatus), name="status"),
+    )
+
+
+class TickRow(ControlPlane):
+    """One period of a scheduled job, over all tenants."""
+
+    __tablename__ = "ticks"
+
+    job: Mapped[str] = mapped_column(primary_key=True)
+    tick: Mapped[str] = mapped_column(primary_key=True)
+    nominal_time: Mapped[datetime | None]
+    workflow_id: Mapped[str]
+    run_id: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    state: Mapped[str]
+
+    __table_args__ = (CheckConstraint(_one_of("state", TickState), name="state"),)
+
+
+class LedgerRow(ControlPlane):
+    """One tenant's part of a tick: whether the job ran for it, and why not."""
+
+    __tablename__ = "ledger"
+
+    job: Mapped[str] = mapped_column(primary_key=True)
+    tick: Mapped[str] = mapped_column(primary_key=True)
+    # No foreign key: an application may bring a directory of its own.
+    tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    error_type: Mapped[str | None]
+    workflow_id: Mapped[str | None]
+    run_id: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    planned_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", LedgerState), name="state"),
+        Index(None, "job", "tick", "state"),
+        Index(None, "tenant_id", "job"),
+    )

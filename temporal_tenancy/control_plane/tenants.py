@@ -1,0 +1,131 @@
+"""Adding tenants to the control plane and changing their status, as the platform."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from temporal_tenancy import identifiers
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory, tenant_of, tenants
+from temporal_tenancy.control_plane.models import PlanRow, TenantRow
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import Tenant, TenantStatus
+from temporal_tenancy.errors import TenancyError, TenantUnknown
+
+PAGE: Final = 1_000  # tenants read at once
+
+
+class TenantExists(TenancyError):
+    """A tenant has this id already."""
+
+
+class PlanUnknown(TenancyError):
+    """There is no such plan."""
+
+
+class TimeZoneUnknown(TenancyError):
+    """There is no such time zone."""
+
+
+class Tenants:
+    """The table `tenants`. Every call is the platform's work, and refused in a tenant's scope."""
+
+    def __init__(self, database: Database) -> None:
+        """`database` is where the control plane is."""
+        self._database = database
+
+    async def add(
+        self,
+        tenant_id: str,
+        name: str,
+        *,
+        plan: str,
+        status: TenantStatus = TenantStatus.ACTIVE,
+        features: Iterable[str] = (),
+        time_zone: str = "UTC",
+        settings: Mapping[str, Any] | None = None,  # JSON
+    ) -> Tenant:
+        """Adds a tenant and returns it.
+
+        Raises:
+            TenantInvalid: the id is malformed or reserved.
+            TenantExists: the id is taken, perhaps by a tenant that has been deleted.
+            PlanUnknown: `plan` is not in the table `plans`.
+            TimeZoneUnknown: `time_zone` is not an IANA name.
+        """
+        identifiers.tenant_id(tenant_id)
+        _time_zone(time_zone)
+        async with self._database.platform_session("add a tenant") as session:
+            known = (await session.scalars(select(PlanRow.id).order_by(PlanRow.id))).all()
+            if plan not in known:
+                raise PlanUnknown(f'there is no plan "{plan}". Use one of: {", ".join(known)}.')
+            added = await session.scalar(
+                insert(TenantRow)
+                .values(
+                    id=tenant_id,
+                    name=name,
+                    status=status,
+                    plan_id=plan,
+                    features=sorted(set(features)),
+                    time_zone=time_zone,
+                    settings=dict(settings or {}),
+                )
+                .on_conflict_do_nothing()
+                .returning(TenantRow.id)
+            )
+            if added is None:
+                raise TenantExists(
+                    f'there is a tenant "{tenant_id}" already. Choose another id; '
+                    "that of a deleted tenant is not given away again."
+                )
+            row = (await session.scalars(tenants().where(TenantRow.id == tenant_id))).one()
+            return tenant_of(row)
+
+    async def set_status(
+        self, tenant_id: str, status: TenantStatus, *, reason: str | None = None
+    ) -> Tenant:
+        """Changes a tenant's status and returns the tenant; the same status is no change.
+
+        Raises:
+            TenantUnknown: there is no such tenant.
+        """
+        async with self._database.platform_session("change a tenant's status") as session:
+            await session.execute(
+                update(TenantRow)
+                .where(TenantRow.id == tenant_id, TenantRow.status != status)
+                .values(status=status, status_since=datetime.now(UTC), status_reason=reason)
+            )
+            row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
+            if row is None:
+                raise TenantUnknown(
+                    f'there is no tenant "{tenant_id}". "starter.py tenants list" shows all.'
+                )
+            return tenant_of(row)
+
+    async def list(
+        self, *, statuses: Collection[TenantStatus] | None = None
+    ) -> AsyncIterator[Tenant]:
+        """Yields tenants in order of their ids, read by pages.
+
+        Deleted tenants are left out unless `statuses` asks for them.
+        """
+        directory = ControlPlaneDirectory(self._database)
+        page: Sequence[Tenant] = await directory.page(limit=PAGE, statuses=statuses)
+        while page:
+            for tenant in page:
+                yield tenant
+            page = await directory.page(after=page[-1].id, limit=PAGE, statuses=statuses)
+
+
+def _time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise TimeZoneUnknown(
+            f'there is no time zone "{name}". Use an IANA name, such as America/New_York.'
+        ) from None

@@ -1,0 +1,241 @@
+"""The way to the database: a tenant's session, and the platform's.
+
+A tenant's session takes no tenant argument: it is the scope's, and where there is none nothing is
+sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+import psycopg
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from temporalio import workflow
+
+from temporal_tenancy.connection_guard import guard_platform_engine, guard_tenant_engine
+from temporal_tenancy.database_errors import withhold_values
+from temporal_tenancy.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.scope import (
+    PlatformScope,
+    TenantScope,
+    current_scope,
+    current_tenant,
+    enter,
+)
+from temporal_tenancy.tenant_owned import SESSION_TENANT, TenantSession
+
+DRIVER: Final = "postgresql+psycopg"
+CONNECT_TIMEOUT: Final = 10  # seconds
+POOL_TIMEOUT: Final = 30.0  # seconds to wait for a connection of the pool
+KEEPALIVE_IDLE: Final = 30  # seconds without traffic until the first TCP keepalive
+KEEPALIVE_INTERVAL: Final = 10  # seconds
+KEEPALIVE_COUNT: Final = 3  # unanswered ones until the connection is given up
+
+
+class Database:
+    """The two engines of a process: one as the tenant role, one as the platform role."""
+
+    def __init__(
+        self,
+        *,
+        tenant_url: str | None = None,
+        platform_url: str | None = None,
+        tenant_pool_size: int = 10,
+        platform_pool_size: int = 5,
+        application_name: str = "temporal-tenancy",
+    ) -> None:
+        """
+        Args:
+            tenant_url: of the role `tenancy_tenant`; None: no tenant's data from this process.
+            platform_url: of the role `tenancy_platform`; None: no control plane from this process.
+            tenant_pool_size: connections at most, of the tenant role.
+            platform_pool_size: connections at most, of the platform role.
+            application_name: what the server's list of connections shows.
+
+        Raises:
+            ConfigurationError: a URL is not one of PostgreSQL.
+        """
+        self._tenant = _engine(tenant_url, tenant_pool_size, application_name)
+        self._platform = _engine(platform_url, platform_pool_size, application_name)
+        if self._tenant is not None:
+            guard_tenant_engine(self._tenant.sync_engine)
+        if self._platform is not None:
+            guard_platform_engine(self._platform.sync_engine)
+
+    @property
+    def tenant_engine(self) -> AsyncEngine:
+        """The tenant role's engine. Its statements are refused outside a `tenant_session()`."""
+        if self._tenant is None:
+            raise ConfigurationError(
+                "this process has no database for tenants. Set TENANT_DATABASE_URL."
+            )
+        return self._tenant
+
+    @property
+    def platform_engine(self) -> AsyncEngine:
+        """The platform role's engine. Its statements are refused outside a platform scope."""
+        if self._platform is None:
+            raise ConfigurationError(
+                "this process has no control plane database. Set PLATFORM_DATABASE_URL."
+            )
+        return self._platform
+
+    @asynccontextmanager
+    async def tenant_session(self) -> AsyncIterator[AsyncSession]:
+        """As the function `tenant_session`, on this database."""
+        _refuse_workflow_code()
+        tenant = current_tenant()
+        async with _transaction(
+            AsyncSession(
+                self.tenant_engine,
+                sync_session_class=TenantSession,
+                expire_on_commit=False,
+                info={SESSION_TENANT: tenant},
+            )
+        ) as session:
+            yield session
+
+    @asynccontextmanager
+    async def platform_session(self, reason: str) -> AsyncIterator[AsyncSession]:
+        """As the function `platform_session`, on this database."""
+        _refuse_workflow_code()
+        scope = current_scope()
+        if isinstance(scope, TenantScope):
+            raise ScopeMissing(
+                f"this code works for {scope} and may not use the control plane. "
+                "Do it in a platform activity."
+            )
+        with enter(PlatformScope(reason)):
+            async with _transaction(
+                AsyncSession(self.platform_engine, expire_on_commit=False)
+            ) as session:
+                yield session
+
+    async def dispose(self) -> None:
+        """Closes all connections."""
+        for engine in (self._tenant, self._platform):
+            if engine is not None:
+                await engine.dispose()
+
+
+_current: Final[ContextVar[Database | None]] = ContextVar("temporal_tenancy_database", default=None)
+
+
+@contextmanager
+def use_database(database: Database) -> Iterator[Database]:
+    """Makes `database` the one that sessions inside the block are opened on."""
+    token = _current.set(database)
+    try:
+        yield database
+    finally:
+        _current.reset(token)
+
+
+def current_database() -> Database:
+    """The database of the running code; raises `ConfigurationError` where there is none."""
+    database = _current.get()
+    if database is None:
+        raise ConfigurationError(
+            "no database is set. Give one to the plugin, or wrap the code in use_database(...)."
+        )
+    return database
+
+
+@asynccontextmanager
+async def tenant_session() -> AsyncIterator[AsyncSession]:
+    """Opens a session on the current tenant's rows, and no others.
+
+    It commits at the end of the block and rolls back on an error. A block may also commit on the
+    way: what follows is a new transaction of the same tenant.
+
+    Raises:
+        ScopeMissing: there is no tenant, or this is workflow code; nothing has been sent.
+        TenantMismatch: a row of another tenant was to be written, or the scope changed in the
+            block.
+        DatabaseUnreachable: no connection could be made, or it was lost.
+        sqlalchemy.exc.DBAPIError: anything else the database refuses; without values of rows.
+    """
+    async with current_database().tenant_session() as session:
+        yield session
+
+
+@asynccontextmanager
+async def platform_session(reason: str) -> AsyncIterator[AsyncSession]:
+    """Opens a session on the control plane, and runs the block as the platform for `reason`.
+
+    It commits at the end of the block and rolls back on an error.
+
+    Raises:
+        ScopeMissing: a tenant's code called it, or workflow code; nothing has been sent.
+        DatabaseUnreachable: no connection could be made, or it was lost.
+    """
+    async with current_database().platform_session(reason) as session:
+        yield session
+
+
+@asynccontextmanager
+async def _transaction(session: AsyncSession) -> AsyncIterator[AsyncSession]:
+    async with session:
+        try:
+            yield session
+            await session.commit()
+        except psycopg.Error as error:
+            # From the driver's own cursor (COPY), past the engine's handlers.
+            withhold_values(error)
+            raise
+
+
+def database_url(url: str) -> URL:
+    """Returns `url` for psycopg 3; raises `ConfigurationError`, not quoting it, where it is not so.
+
+    `postgresql://` and `postgres://` are taken too.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername not in ("postgresql", "postgres", DRIVER):
+        raise ConfigurationError(
+            "a database URL reads postgresql+psycopg://role:password@host:port/database."
+        ) from None
+    return parsed.set(drivername=DRIVER)
+
+
+def _engine(url: str | None, pool_size: int, application_name: str) -> AsyncEngine | None:
+    if url is None:
+        return None
+    parsed = database_url(url)
+    options: dict[str, str | int | None] = {
+        "application_name": application_name,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "keepalives": 1,
+        "keepalives_idle": KEEPALIVE_IDLE,
+        "keepalives_interval": KEEPALIVE_INTERVAL,
+        "keepalives_count": KEEPALIVE_COUNT,
+    }
+    return create_async_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT,
+        pool_pre_ping=True,
+        # The guard's own check-in does it, and more.
+        pool_reset_on_return=None,
+        hide_parameters=True,
+        connect_args={name: value for name, value in options.items() if name not in parsed.query}
+        # A statement prepared on one server connection does not exist on the next one that a
+        # transaction pooler gives.
+        | {"prepare_threshold": None},
+    )
+
+
+def _refuse_workflow_code() -> None:
+    if workflow.in_workflow():
+        raise ScopeMissing(
+            "workflow code is replayed and may not use the database. Do it in an activity."
+        )

@@ -1,0 +1,69 @@
+"""What workflows take: models in which the tenant is a required field."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from temporal_tenancy.errors import InvalidPayload, TenancyError, TenantMissing
+from temporal_tenancy.identifiers import TenantId
+
+
+class TenantInput(BaseModel):
+    """The input of a tenant's workflow, and of activities that name the tenant they enter.
+
+    Unknown fields are passed over here, since an old worker may meet a newer caller; the doors
+    through which people start jobs refuse them (`read_input`).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant_id: TenantId
+
+
+class PlatformInput(BaseModel):
+    """The input of a platform workflow."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class JobInput(PlatformInput):
+    """The input of a platform workflow that works on a job of the tenants', like a fan-out.
+
+    Such a workflow's id carries that job: `platform/{job}/{key}`.
+    """
+
+    job: str
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_input(model: type[Model], value: Any, *, what: str) -> Model:
+    """Validates `value` (a mapping, JSON text or bytes) strictly enough for a door.
+
+    Unknown fields are refused. `what` names the input in the sentence. Raises `TenantMissing`,
+    `TenantInvalid` or `InvalidPayload`; none of them repeats a value of the input.
+    """
+    try:
+        if isinstance(value, str | bytes):
+            return model.model_validate_json(value, extra="forbid")
+        return model.model_validate(value, extra="forbid")
+    except ValidationError as error:
+        raise refusal(error, what) from None
+    except TenantMissing:
+        raise TenantMissing(f'{what} names no tenant. Add "tenant_id".') from None
+
+
+def refusal(error: ValidationError, what: str) -> TenancyError:
+    """Turns pydantic's error into ours: where and what is wrong, without the input's values."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(e["type"] == "missing" and e["loc"] == ("tenant_id",) for e in found):
+        return TenantMissing(f'{what} names no tenant. Add "tenant_id".')
+    places = "; ".join(
+        f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
+        for e in found[:5]
+    )
+    more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
+    return InvalidPayload(f"{what} does not fit {error.title}: {places}{more}.")

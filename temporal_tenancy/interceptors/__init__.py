@@ -1,0 +1,38 @@
+"""The interceptors: one module a side of the SDK, and a table of its hooks."""
+
+from __future__ import annotations
+
+from temporalio import client, worker
+
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import TenantDirectory
+from temporal_tenancy.interceptors.activity_inbound import TenancyActivityInbound
+from temporal_tenancy.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.interceptors.nexus_inbound import TenancyNexusInbound
+from temporal_tenancy.interceptors.workflow_inbound import TenancyWorkflowInbound
+
+
+class TenancyInterceptor(client.Interceptor, worker.Interceptor):
+    """Puts tenancy on both sides; one instance serves a client and all its workers."""
+
+    def __init__(self, directory: TenantDirectory | None, database: Database | None) -> None:
+        self.directory = directory
+        self.database = database
+
+    def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
+        return TenancyClientOutbound(next, self.directory)
+
+    def intercept_activity(
+        self, next: worker.ActivityInboundInterceptor
+    ) -> worker.ActivityInboundInterceptor:
+        return TenancyActivityInbound(next, self.directory, self.database)
+
+    def workflow_interceptor_class(
+        self, input: worker.WorkflowInterceptorClassInput
+    ) -> type[worker.WorkflowInboundInterceptor]:
+        return TenancyWorkflowInbound
+
+    def intercept_nexus_operation(
+        self, next: worker.NexusOperationInboundInterceptor
+    ) -> worker.NexusOperationInboundInterceptor:
+        return TenancyNexusInbound(next)

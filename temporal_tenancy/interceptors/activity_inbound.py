@@ -1,0 +1,122 @@
+"""An activity runs in one scope, which its carriers agree on, and whose state allows it now."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
+
+from temporal_tenancy import header
+from temporal_tenancy.activities import ActivityMark, mark_of, named_tenant
+from temporal_tenancy.database import Database, use_database
+from temporal_tenancy.directory import TenantDirectory, use_directory
+from temporal_tenancy.errors import (
+    HopRefused,
+    ScopeMissing,
+    TenantMismatch,
+    TenantMissing,
+    UnknownJob,
+)
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.jobs import registry
+from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
+from temporal_tenancy.tenant_state import require_runnable
+
+
+class TenancyActivityInbound(ActivityInboundInterceptor):
+    """Stands in front of an activity."""
+
+    def __init__(
+        self,
+        next: ActivityInboundInterceptor,
+        directory: TenantDirectory | None,
+        database: Database | None,
+    ) -> None:
+        super().__init__(next)
+        self.directory = directory
+        self.database = database
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        mark = mark_of(input.fn)
+        if mark is None:  # exempted by name: it gets no scope, and so no session
+            return await self.next.execute_activity(input)
+        scope = agreed_scope(mark, input)
+        if isinstance(scope, TenantScope):
+            await self._check_state(scope)
+        with ExitStack() as stack:
+            if self.database is not None:
+                stack.enter_context(use_database(self.database))
+            if self.directory is not None:
+                stack.enter_context(use_directory(self.directory))
+            stack.enter_context(enter(scope))
+            return await self.next.execute_activity(input)
+
+    async def _check_state(self, scope: TenantScope) -> None:
+        if self.directory is None:
+            raise ScopeMissing(
+                f"the state of {scope.tenant_id} cannot be checked: the plugin of this worker has "
+                "no directory. Give it one: TenancyPlugin(directory=...)."
+            )
+        name = activity.info().workflow_type or ""
+        job = registry.get(name)
+        if job is None:
+            # Retryable, unlike the refusals: in a rolling release another worker may know it.
+            raise ApplicationError(
+                f"this worker does not know the job {name!r}, so it cannot tell whether "
+                f"{scope.tenant_id} may run it. Import the job's module where the worker is made.",
+                type=UnknownJob.__name__,
+            )
+        require_runnable(scope.tenant_id, await self.directory.find(scope.tenant_id), job)
+
+
+def agreed_scope(mark: ActivityMark, input: ExecuteActivityInput) -> Scope:
+    """The scope of an activity; raises a `TenancyError` where its carriers leave any doubt."""
+    info = activity.info()
+    name = info.activity_type
+    if info.workflow_id is None:
+        raise HopRefused(
+            f"{name} was started without a workflow, and tenancy is not carried to standalone "
+            "activities. Start it from a job."
+        )
+    owner = WorkflowId.parse(info.workflow_id).tenant
+    carried = header.read(input.headers)
+    named = named_tenant(input.args)
+    if carried is None and named is None:
+        raise TenantMissing(
+            f"{name} has neither a header nor an input that names a tenant. Run the worker of "
+            f'"{info.workflow_id}" with TenancyPlugin on its client.'
+        )
+    tenant = carried.tenant_id if isinstance(carried, TenantScope) else named
+    if named is not None and tenant != named:
+        raise TenantMismatch(f"the input of {name} says {named}, but its header says {tenant}.")
+    if owner is not None and tenant is not None and tenant != owner:
+        raise TenantMismatch(
+            f'{name} was called by "{info.workflow_id}", but is to work for {tenant}.'
+        )
+    if mark.kind == "tenant":
+        return _tenant_scope(name, tenant, named, owner)
+    if owner is not None and named is None:
+        raise ScopeMissing(
+            f"{name} is the platform's ({mark.reason}), and {owner} may call it only with an "
+            'input that extends TenantInput and names "tenant_id".'
+        )
+    return PlatformScope(mark.reason)
+
+
+def _tenant_scope(
+    name: str, tenant: str | None, named: str | None, owner: str | None
+) -> TenantScope:
+    if tenant is None:
+        raise TenantMissing(
+            f"{name} works for a tenant, but its workflow is the platform's and names none. "
+            'Give it an input that extends TenantInput, with "tenant_id".'
+        )
+    if owner is None and named is None:
+        raise TenantMissing(
+            f"{name} is to work for {tenant} by its header alone. A platform workflow enters a "
+            'tenant by naming it in the input: "tenant_id".'
+        )
+    return TenantScope(tenant)

@@ -1,0 +1,159 @@
+"""What comes into a workflow: its run in its scope, and messages only from its own tenant."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    HandleQueryInput,
+    HandleSignalInput,
+    HandleUpdateInput,
+    WorkflowInboundInterceptor,
+    WorkflowOutboundInterceptor,
+)
+
+from temporal_tenancy import agreement, header
+from temporal_tenancy.errors import TenancyError, TenantMismatch
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
+
+PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
+_SDK_HANDLERS = workflow._SignalDefinition.__module__
+
+
+class TenancyWorkflowInbound(WorkflowInboundInterceptor):
+    """Stands in front of a job's run and handlers; the guard has checked its start."""
+
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        # workflow.info() would ask an outbound chain that does not exist yet.
+        info = outbound.info()
+        self.job: Job | None = registry.get(info.workflow_type)
+        self.refusal: TenancyError | None = None
+        if self.job is None:  # exempted by name: not ours to carry
+            self.next.init(outbound)
+            return
+        try:
+            self.id = WorkflowId.parse(info.workflow_id)
+            self.scope: Scope = (
+                TenantScope(self.id.tenant) if self.id.tenant else PlatformScope(self.job.reason)
+            )
+        except TenancyError as error:
+            # The guard, which comes next, refuses this start in better words. Should it ever be
+            # missing, the run fails here.
+            self.refusal = error
+            self.next.init(outbound)
+            return
+        self.next.init(TenancyWorkflowOutbound(outbound, self.scope, self.id))
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        if self.job is None:
+            return await self.next.execute_workflow(input)
+        self._set_search_attributes()
+        workflow.set_current_details(f"{self._sentence()}: at work.")
+        with enter(self.scope):
+            try:
+                result = await self.next.execute_workflow(input)
+            except Exception as error:
+                workflow.set_current_details(f"{self._sentence()}: failed. {error}")
+                raise
+        workflow.set_current_details(f"{self._sentence()}: done.")
+        return result
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        if self.job is None:
+            return await self.next.handle_signal(input)
+        # Never raise here: a signal handler that raises fails the whole workflow.
+        try:
+            self._check_sender(input.headers, f"signal {input.signal}")
+        except TenantMismatch as error:
+            self._drop_signal(input.signal, "signal.foreign", error.message)
+            return None
+        # With a wrong number of arguments the call itself would raise a TypeError, which is
+        # taken for a bug: the workflow task would be retried for ever.
+        try:
+            _bind(input)
+        except TypeError as error:
+            self._drop_signal(input.signal, "signal.malformed", str(error))
+            return None
+        with enter(self.scope):
+            return await self.next.handle_signal(input)
+
+    async def handle_query(self, input: HandleQueryInput) -> Any:
+        if self.job is None:
+            return await self.next.handle_query(input)
+        self._check_sender(input.headers, f"query {input.query}")
+        with enter(self.scope):
+            return await self.next.handle_query(input)
+
+    def handle_update_validator(self, input: HandleUpdateInput) -> None:
+        if self.job is None:
+            return self.next.handle_update_validator(input)
+        self._check_sender(input.headers, f"update {input.update}")
+        with enter(self.scope):
+            return self.next.handle_update_validator(input)
+
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        if self.job is None:
+            return await self.next.handle_update_handler(input)
+        # A handler that was set while the workflow ran may have no validator.
+        self._check_sender(input.headers, f"update {input.update}")
+        with enter(self.scope):
+            return await self.next.handle_update_handler(input)
+
+    def _check_sender(self, headers: Mapping[str, Payload], what: str) -> None:
+        # Without a header (Web UI, CLI, built-in queries) a message acts in the tenant of the
+        # workflow it names, and so it does when the platform names it.
+        sender = header.read(headers)
+        if isinstance(sender, TenantScope) and sender.owner != self.scope.owner:
+            raise TenantMismatch(
+                f'{what} comes from {sender.tenant_id}, but "{self.id}" belongs to '
+                f"{self.scope.owner}."
+            )
+
+    def _drop_signal(self, signal: str, event: str, why: str) -> None:
+        # The metric's labels hold no tenant: their number must not grow with the customers.
+        workflow.metric_meter().create_counter(
+            "tenancy_signals_dropped", "Signals dropped: of another tenant, or malformed"
+        ).add(1, {"reason": event})
+        workflow.logger.warning(
+            "signal.dropped", extra={"action": event, "signal": signal, "why": why}
+        )
+
+    def _set_search_attributes(self) -> None:
+        present = workflow.info().typed_search_attributes
+        if present.get(agreement.TENANT_ID) and present.get(agreement.JOB):
+            return
+        # Only starts that come past our client lack them. The patch lets histories replay that
+        # were recorded before the plugin was there.
+        if workflow.patched(PATCH_SEARCH_ATTRIBUTES):
+            workflow.upsert_search_attributes(
+                [
+                    agreement.TENANT_ID.value_set(self.scope.owner),
+                    agreement.JOB.value_set(self.id.job),
+                ]
+            )
+
+    def _sentence(self) -> str:
+        return f"{self.id.job} for {self.scope.owner}, {self.id.key}"
+
+
+def _bind(signal: HandleSignalInput) -> None:
+    """Raises `TypeError` when the signal's handler cannot be called with its arguments."""
+    handler = workflow.get_signal_handler(signal.signal)
+    if handler is None:  # the dynamic handler's, which takes whatever comes
+        return
+    if getattr(handler, "__module__", None) == _SDK_HANDLERS:
+        # The SDK binds an async method by a closure that takes anything.
+        own = workflow._Definition.must_from_class(type(workflow.instance())).signals
+        inspect.signature(own[signal.signal].fn).bind(workflow.instance(), *signal.args)
+    else:
+        inspect.signature(handler).bind(*signal.args)

@@ -1,0 +1,241 @@
+"""Jobs: what a workflow class declares about itself, and the registry of those declarations."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any, Final, Literal, TypeVar, get_type_hints
+
+from pydantic import BaseModel
+from temporalio import workflow
+
+from temporal_tenancy.directory import RUNNABLE, TenantStatus
+from temporal_tenancy.errors import ConfigurationError, UnknownJob
+from temporal_tenancy.identifiers import job_name
+from temporal_tenancy.inputs import PlatformInput, TenantInput
+from temporal_tenancy.periods import Period
+
+Class = TypeVar("Class", bound=type)
+_MARK: Final = "__tenancy_job__"
+
+
+class JobPriority(IntEnum):
+    """Temporal's priority keys: among waiting tasks of one queue, the lower goes first."""
+
+    URGENT = 1
+    HIGH = 2
+    NORMAL = 3  # what Temporal takes when nothing is said
+    LOW = 4
+    IDLE = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A workflow type and what holds for all its runs."""
+
+    name: str  # also the workflow type's name
+    kind: Literal["tenant", "platform"]
+    queue: str
+    priority: JobPriority
+    workflow: type = field(repr=False)
+    feature: str | None = None  # what the tenant's plan must have
+    period: Period | None = None  # None: each run has a key of its own
+    statuses: frozenset[TenantStatus] = RUNNABLE  # in which the tenant may run it
+    execution_timeout: timedelta | None = None  # over all retries of one run
+    reason: str = ""  # why a platform job is no tenant's
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(self.workflow) or self.name).split("\n", 1)[0]
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether `run` takes an argument; a tenant's job always does."""
+        return len(self._parameters()) > 0
+
+    @property
+    def input_model(self) -> type[BaseModel]:
+        """The model that `run` takes; `PlatformInput` when it takes none.
+
+        Raises `ConfigurationError` when `run` takes anything else.
+        """
+        parameters = self._parameters()
+        wanted = TenantInput if self.kind == "tenant" else PlatformInput
+        if self.kind == "platform" and not parameters:
+            return PlatformInput
+        try:
+            hints = get_type_hints(self._run)
+        except NameError as error:
+            raise ConfigurationError(
+                f"the annotations of {self.workflow.__qualname__}.run ({self.name}) cannot be "
+                f"read: {error}. Import at module level what they name."
+            ) from None
+        model = hints.get(parameters[0].name) if len(parameters) == 1 else None
+        if not (isinstance(model, type) and issubclass(model, wanted)):
+            raise ConfigurationError(
+                f"{self.workflow.__qualname__}.run ({self.name}) must take exactly one argument, "
+                f"annotated with a model that extends {wanted.__name__}."
+            )
+        return model
+
+    def check(self) -> None:
+        """Raises `ConfigurationError` when the declaration could lose a tenant."""
+        model = self.input_model
+        if self.period is not None and "period" not in model.model_fields:
+            raise ConfigurationError(
+                f'{self.name} works on a {self.period}, but {model.__name__} has no field "period".'
+            )
+
+    @property
+    def _run(self) -> Callable[..., Any]:
+        for _, function in inspect.getmembers(self.workflow, inspect.isfunction):
+            if hasattr(function, "__temporal_workflow_run"):
+                return function
+        raise ConfigurationError(f"{self.workflow.__qualname__} has no @workflow.run method.")
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        return list(inspect.signature(self._run).parameters.values())[1:]
+
+
+class Registry(Mapping[str, Job]):
+    """Every job whose module has been imported, by name."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def add(self, job: Job) -> None:
+        """Adds a job; raises `ConfigurationError` when another class has its name."""
+        known = self._jobs.get(job.name)
+        if known is not None and _path(known.workflow) != _path(job.workflow):
+            raise ConfigurationError(
+                f"two jobs are called {job.name}: {_path(known.workflow)} and "
+                f"{_path(job.workflow)}. Rename one."
+            )
+        # The sandbox imports again what is not passed through: the first class stays.
+        self._jobs.setdefault(job.name, job)
+
+    def get_or_raise(self, name: str) -> Job:
+        """Returns the job; raises `UnknownJob`, which lists what there is."""
+        job = self._jobs.get(name)
+        if job is None:
+            raise UnknownJob(f"{name!r} is not a job. There are: {', '.join(sorted(self._jobs))}.")
+        return job
+
+    def __getitem__(self, name: str) -> Job:
+        return self._jobs[name]
+
+    def __iter__(self) -> Any:  # Iterator[str]; Mapping's own stub asks for the loose form
+        return iter(self._jobs)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+registry: Final = Registry()
+
+
+def tenant_job(
+    name: str,
+    *,
+    queue: str,
+    priority: JobPriority = JobPriority.NORMAL,
+    feature: str | None = None,
+    period: Period | None = None,
+    statuses: Iterable[TenantStatus] = RUNNABLE,
+    execution_timeout: timedelta | None = None,
+) -> Callable[[Class], Class]:
+    """Declares a workflow class to be a job that does one tenant's work.
+
+    `run` takes one model that extends `TenantInput`; a job with a `period` has a field `period`
+    in it. The decorator takes the place of `@workflow.defn`.
+    """
+
+    def declare(cls: Class) -> Class:
+        return _declare(
+            cls,
+            Job(
+                name=job_name(name),
+                kind="tenant",
+                queue=str(queue),
+                priority=priority,
+                workflow=cls,
+                feature=feature,
+                period=period,
+                statuses=frozenset(statuses),
+                execution_timeout=execution_timeout,
+            ),
+        )
+
+    return declare
+
+
+def platform_job(
+    name: str,
+    *,
+    reason: str,
+    queue: str,
+    priority: JobPriority = JobPriority.NORMAL,
+    execution_timeout: timedelta | None = None,
+) -> Callable[[Class], Class]:
+    """Declares a workflow class to be work that is no single tenant's, and says why.
+
+    `run` takes nothing, or one model that extends `PlatformInput`. It enters a tenant only by
+    naming it: in the input of a child, or of an activity.
+    """
+
+    def declare(cls: Class) -> Class:
+        return _declare(
+            cls,
+            Job(
+                name=job_name(name),
+                kind="platform",
+                queue=str(queue),
+                priority=priority,
+                workflow=cls,
+                execution_timeout=execution_timeout,
+                reason=reason,
+            ),
+        )
+
+    return declare
+
+
+def job_of(cls: type) -> Job | None:
+    """The job that a workflow class was declared to be, if it was."""
+    job: Job | None = cls.__dict__.get(_MARK)
+    return job
+
+
+def _declare(cls: Class, job: Job) -> Class:
+    _give_updates_a_validator(cls)
+    setattr(cls, _MARK, job)
+    registry.add(job)
+    return workflow.defn(name=job.name)(cls)
+
+
+def _give_updates_a_validator(cls: type) -> None:
+    # Temporal asks the validator's interceptor only where there is a validator. With one, an
+    # update that comes from another tenant is rejected and leaves nothing in the history.
+    for _, update in inspect.getmembers(cls, lambda m: hasattr(m, "validator")):
+        definition = getattr(update, "_defn", None)
+        if definition is not None and definition.validator is None:
+            update.validator(_accepting(definition.fn))
+
+
+def _accepting(handler: Callable[..., Any]) -> Callable[..., None]:
+    """A validator for `handler` that accepts whatever the interceptors let through."""
+
+    def accept(*_: object) -> None:
+        return None
+
+    # The SDK wants a validator to have its handler's parameters.
+    accept.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+    return accept

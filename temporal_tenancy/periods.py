@@ -1,0 +1,50 @@
+"""The period that a scheduled job works on, named by its key and counted from a nominal time."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+
+class Period(StrEnum):
+    """How long a stretch of time one run of a job is about."""
+
+    MONTH = "month"  # key 2013-04; due in the month after
+    DAY = "day"  # key 2013-04-30; due on the day after
+
+    def key_before(self, nominal: datetime) -> str:
+        """The key of the last whole period before `nominal` (aware; in the zone of the period).
+
+        A monthly job that is due on 2013-05-01 works on 2013-04.
+        """
+        if self is Period.MONTH:
+            return (nominal.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
+        return (nominal - timedelta(days=1)).strftime("%Y-%m-%d")
+
+    def is_key(self, key: str) -> bool:
+        """Whether `key` names a period of this kind that exists."""
+        if not _PATTERNS[self].fullmatch(key):
+            return False
+        try:
+            date.fromisoformat(key if self is Period.DAY else f"{key}-01")
+        except ValueError:
+            return False
+        return True
+
+    def key_now(self) -> str:
+        """The key of the last whole period before this moment, in UTC."""
+        return self.key_before(datetime.now(UTC))
+
+
+_PATTERNS: Final = {
+    Period.MONTH: re.compile(r"\d{4}-\d{2}"),
+    Period.DAY: re.compile(r"\d{4}-\d{2}-\d{2}"),
+}
+
+
+def month_bounds(key: str) -> tuple[date, date]:
+    """The first day of the month `key` (`YYYY-MM`) and the first day of the next."""
+    first = date.fromisoformat(f"{key}-01")
+    return first, (first + timedelta(days=31)).replace(day=1)

@@ -1,0 +1,143 @@
+"""The one thing to put on a client: tenancy for it, for its workers, and for replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from temporalio import activity, workflow
+from temporalio.client import ClientConfig
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import ReplayerConfig, WorkerConfig, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from temporal_tenancy import converter
+from temporal_tenancy.activities import mark_of
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import CachedDirectory, TenantDirectory
+from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.guard import guarded
+from temporal_tenancy.interceptors import TenancyInterceptor
+from temporal_tenancy.jobs import job_of
+
+NAME: Final = "temporal-tenancy.TenancyPlugin"
+
+
+class TenancyPlugin(SimplePlugin):
+    """Makes losing the tenant impossible to do quietly.
+
+    Give it to the client (`Client.connect(..., plugins=[TenancyPlugin(...)])`): workers of that
+    client have it too. A `Replayer` takes the same plugin.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: TenantDirectory | None = None,
+        database: Database | None = None,
+        passthrough: Iterable[str] = (),
+        exempt: Mapping[str, str] | None = None,
+    ) -> None:
+        """`directory` says who the tenants are; workers need one, and clients take the fairness
+        weight of the tenant's plan from it. It is cached for at most 5 s.
+
+        `database` is what `tenant_session()` and `platform_session()` open inside activities.
+
+        `passthrough` names the application's own packages, which workflow modules then import
+        plainly; the sandbox stays on.
+
+        `exempt` names workflow and activity types that are let through unmarked, each with the
+        reason (a third-party plugin's). They get no scope, so nothing of a tenant's opens there.
+        """
+        self.exempt = dict(exempt or {})
+        for name, reason in self.exempt.items():
+            if not reason.strip():
+                raise ConfigurationError(f"the exemption of {name} needs a reason.")
+        self.passthrough = ("temporal_tenancy", *passthrough)
+        cached = (
+            directory
+            if directory is None or isinstance(directory, CachedDirectory)
+            else CachedDirectory(directory)
+        )
+        self.directory: CachedDirectory | None = cached
+        super().__init__(
+            NAME,
+            data_converter=converter.compose,
+            interceptors=[TenancyInterceptor(cached, database)],
+            workflow_runner=self._runner,
+        )
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """As the SDK asks; raises `ConfigurationError` when the plugin is there twice."""
+        self._refuse_a_second(config.get("interceptors") or ())
+        return super().configure_client(config)
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """As the SDK asks; raises `ConfigurationError` for what could lose a tenant."""
+        self._refuse_a_second(config.get("interceptors") or ())
+        config = super().configure_worker(config)
+        self._check_workflows(config.get("workflows") or ())
+        self._check_activities(config.get("activities") or ())
+        if config.get("nexus_service_handlers"):
+            raise ConfigurationError(
+                "tenancy is not carried over Nexus: leave nexus_service_handlers out, or serve "
+                "them from a worker whose client has no TenancyPlugin."
+            )
+        executor = config.get("activity_executor")
+        if executor is not None and not isinstance(executor, ThreadPoolExecutor):
+            raise ConfigurationError(
+                f"the activity executor is a {type(executor).__name__}, and the tenant cannot "
+                "follow an activity into another process. Use a ThreadPoolExecutor, or async "
+                "activities."
+            )
+        # An eager activity goes past the task queue, and so past fairness.
+        config["disable_eager_activity_execution"] = True
+        return config
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """As the SDK asks."""
+        config = super().configure_replayer(config)
+        self._check_workflows(config.get("workflows") or ())
+        return config
+
+    def _runner(self, existing: WorkflowRunner | None) -> WorkflowRunner:
+        runner = guarded(existing or SandboxedWorkflowRunner(), exempt=frozenset(self.exempt))
+        if isinstance(runner, SandboxedWorkflowRunner):
+            restrictions = runner.restrictions.with_passthrough_modules(*self.passthrough)
+            object.__setattr__(runner, "restrictions", restrictions)
+        return runner
+
+    def _refuse_a_second(self, interceptors: Sequence[Any]) -> None:
+        own = self.interceptors or ()
+        for other in interceptors:
+            if isinstance(other, TenancyInterceptor) and other not in own:
+                raise ConfigurationError(
+                    "there are two TenancyPlugins here. Give one to the client, and none to its "
+                    "workers: they have the client's."
+                )
+
+    def _check_workflows(self, workflows: Sequence[type]) -> None:
+        for cls in workflows:
+            definition = workflow._Definition.must_from_class(cls)
+            if definition.name in self.exempt:
+                continue
+            job = job_of(cls)
+            if job is None:
+                raise ConfigurationError(
+                    f"the workflow {cls.__qualname__} is not declared. Put @tenant_job or "
+                    "@platform_job on it in the place of @workflow.defn, or exempt it by name "
+                    "with a reason: TenancyPlugin(exempt={...})."
+                )
+            job.check()
+
+    def _check_activities(self, activities: Sequence[Any]) -> None:
+        for function in activities:
+            definition = activity._Definition.must_from_callable(function)
+            name = definition.name or "(dynamic)"
+            if name not in self.exempt and mark_of(definition.fn) is None:
+                raise ConfigurationError(
+                    f"the activity {name} is not declared. Put @tenant_activity or "
+                    "@platform_activity on it in the place of @activity.defn, or exempt it by "
+                    "name with a reason: TenancyPlugin(exempt={...})."
+                )

@@ -1,0 +1,99 @@
+"""The roles of the running system, and what each may do in the database as a whole.
+
+What a role may do with a table is granted where the table is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from temporal_tenancy.database import database_url
+from temporal_tenancy.database_errors import ExcessRights
+from temporal_tenancy.errors import ConfigurationError
+
+TENANT_ROLE: Final = "tenancy_tenant"  # reads and writes one tenant's rows at a time
+PLATFORM_ROLE: Final = "tenancy_platform"  # reads and writes the control plane
+RELAY_ROLE: Final = "tenancy_relay"  # turns outbox messages into workflows
+RUNTIME_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, RELAY_ROLE)
+
+_EXCESS: Final = """
+    select rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication
+    from pg_roles
+    where rolname = %s
+"""
+_MAY_ALTER: Final = "select pg_has_role(current_user, %s, 'MEMBER WITH ADMIN OPTION')"
+
+
+def password_of(url: str, role: str) -> str:
+    """Returns the password that `url` gives `role`.
+
+    Raises:
+        ConfigurationError: the URL is of another role, or has no password.
+    """
+    parsed = database_url(url)
+    if parsed.username != role:
+        raise ConfigurationError(
+            f"this database URL is to be of the role {role}. Log in as {role}."
+        )
+    if not isinstance(parsed.password, str) or not parsed.password:
+        raise ConfigurationError(f"the database URL of {role} has no password. Add one.")
+    return parsed.password
+
+
+def ensure_role(connection: psycopg.Connection[Any], role: str, password: str) -> None:
+    """Makes the login role `role`, or gives it `password` where it is there already.
+
+    A role that was made by someone else keeps its password.
+
+    Raises:
+        ExcessRights: the role is there, and may do more than log in.
+    """
+    # Hashed here, so that the password is in no statement and no server log.
+    secret = connection.pgconn.encrypt_password(
+        password.encode(), role.encode(), b"scram-sha-256"
+    ).decode()
+    name = sql.Identifier(role)
+    there = connection.execute(_EXCESS, [role]).fetchone()
+    if there is None:
+        # What is not named here is off for a new role.
+        connection.execute(
+            sql.SQL("create role {} login noinherit password {}").format(name, sql.Literal(secret))
+        )
+        return
+    if there[0]:
+        raise ExcessRights(
+            f"the role {role} is a superuser, or may bypass row-level security, replicate, or make "
+            f"roles or databases. Take that from it: ALTER ROLE {role} NOSUPERUSER NOBYPASSRLS "
+            "NOREPLICATION NOCREATEROLE NOCREATEDB."
+        )
+    altered = connection.execute(_MAY_ALTER, [role]).fetchone()
+    if altered is not None and altered[0]:
+        connection.execute(
+            sql.SQL("alter role {} login noinherit password {}").format(name, sql.Literal(secret))
+        )
+
+
+def grant_database(connection: psycopg.Connection[Any], roles: list[str]) -> None:
+    """Lets `roles`, and no others, connect to this database and use its schema.
+
+    Needed again after CREATE DATABASE ... TEMPLATE, which copies no rights on the database.
+    """
+    database = sql.Identifier(connection.info.dbname)
+    names = sql.SQL(", ").join(sql.Identifier(role) for role in roles)
+    for statement in (
+        "revoke all on database {database} from public",
+        "revoke all on schema public from public",
+        "alter default privileges revoke execute on functions from public",
+        "grant connect on database {database} to {roles}",
+        "grant usage on schema public to {roles}",
+        # COPY is refused on a table with row-level security: bulk loads go by a temporary one.
+        "grant temporary on database {database} to {tenant}",
+    ):
+        connection.execute(
+            sql.SQL(statement).format(
+                database=database, roles=names, tenant=sql.Identifier(TENANT_ROLE)
+            )
+        )

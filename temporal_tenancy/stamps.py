@@ -1,0 +1,40 @@
+"""What a start is stamped with beside its scope: fairness, priority, and words for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+from temporalio.common import Priority
+
+from temporal_tenancy.identifiers import PLATFORM, WorkflowId
+from temporal_tenancy.jobs import Job
+from temporal_tenancy.scope import Scope
+
+
+def prioritised(
+    priority: Priority, scope: Scope, job: Job, *, weight: float | None = None
+) -> Priority:
+    """Fills in what `priority` leaves open: the job's priority, the owner's key, its weight.
+
+    The fairness key of a child must be said, or it would have its parent's. `weight` is the
+    share of the tenant's plan, 0.001 to 1000; None leaves the server's (1).
+    """
+    return dataclasses.replace(
+        priority,
+        priority_key=priority.priority_key or int(job.priority),
+        fairness_key=priority.fairness_key or scope.owner,
+        fairness_weight=priority.fairness_weight or weight,
+    )
+
+
+def summary(workflow_id: WorkflowId) -> str:
+    """One line for the Web UI's list, at most 400 bytes."""
+    owner = workflow_id.owner
+    whose = "the platform" if owner == PLATFORM else owner
+    return f"{workflow_id.job} for {whose}: {workflow_id.key}"[:200]
+
+
+def details(job: Job) -> str:
+    """What the job is, from its docstring; Markdown, at most 20,000 bytes."""
+    return (inspect.getdoc(job.workflow) or job.name)[:5000]

@@ -1,0 +1,111 @@
+"""Tables whose rows each belong to one tenant, and the ORM's part in keeping them apart.
+
+The wall is the database's own row-level security. This is the second one: it keeps a query to the
+tenant's part of the index, and refuses a foreign row while the code that made it is still on the
+stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection, Text, event, func, inspect, select
+from sqlalchemy.orm import (
+    Mapped,
+    ORMExecuteState,
+    Session,
+    SessionTransaction,
+    UOWTransaction,
+    mapped_column,
+    with_loader_criteria,
+)
+
+from temporal_tenancy.connection_guard import stamp
+from temporal_tenancy.errors import TenantMismatch
+from temporal_tenancy.scope import current_tenant
+
+SESSION_TENANT: Final = "tenant_id"  # the key in Session.info
+
+
+class TenantOwned:
+    """A mapped class whose rows each belong to one tenant: `tenant_id` leads its primary key.
+
+    Its migration calls `protect()` on the table. In a `tenant_session()` queries see the tenant's
+    own rows, and a new row without a tenant gets the session's.
+    """
+
+    # Before every column of the class, so that the primary key begins with it.
+    tenant_id: Mapped[str] = mapped_column(
+        Text, primary_key=True, default=current_tenant, sort_order=-1000
+    )
+
+
+class TenantSession(Session):
+    """The session inside `tenant_session()`: one tenant's, from its first to its last statement."""
+
+
+def _tenant_of(session: Session) -> str:
+    """The tenant whose rows `session` reads and writes."""
+    return str(session.info[SESSION_TENANT])
+
+
+@event.listens_for(TenantSession, "after_begin")
+def _stamp_transaction(
+    session: TenantSession, transaction: SessionTransaction, connection: Connection
+) -> None:
+    # Savepoints begin on a connection that is stamped already, and keep the setting.
+    if transaction.nested:
+        return
+    tenant = _tenant_of(session)
+    with stamp(connection, tenant):
+        connection.execute(select(func.set_config("app.tenant_id", tenant, True)))
+
+
+@event.listens_for(TenantSession, "do_orm_execute")
+def _keep_to_the_tenant(state: ORMExecuteState) -> None:
+    tenant = _tenant_of(state.session)
+    if state.is_insert:
+        _refuse_foreign_parameters(state, tenant)
+        return
+    # Loads of attributes and relationships go out with the criteria of the query before them.
+    if not state.is_orm_statement or state.is_column_load or state.is_relationship_load:
+        return
+    if state.is_select or state.is_update or state.is_delete:
+        state.statement = state.statement.options(
+            with_loader_criteria(
+                TenantOwned, lambda owned: owned.tenant_id == tenant, include_aliases=True
+            )
+        )
+
+
+def _refuse_foreign_parameters(state: ORMExecuteState, tenant: str) -> None:
+    mapper = state.bind_mapper
+    if mapper is None or not issubclass(mapper.class_, TenantOwned):
+        return
+    parameters = state.parameters
+    if parameters is None:
+        return
+    for row in [parameters] if isinstance(parameters, Mapping) else parameters:
+        _refuse_foreign(row.get("tenant_id", tenant), tenant, mapper.class_)
+
+
+@event.listens_for(TenantSession, "before_flush")
+def _stamp_rows(session: TenantSession, flush: UOWTransaction, instances: object) -> None:
+    tenant = _tenant_of(session)
+    for row in session.new:
+        if isinstance(row, TenantOwned):
+            if row.tenant_id is None:
+                row.tenant_id = tenant
+            _refuse_foreign(row.tenant_id, tenant, type(row))
+    for row in session.dirty:
+        if isinstance(row, TenantOwned) and inspect(row).attrs.tenant_id.history.has_changes():
+            _refuse_foreign(row.tenant_id, tenant, type(row))
+
+
+def _refuse_foreign(owner: object, tenant: str, kind: type) -> None:
+    if owner != tenant:
+        raise TenantMismatch(
+            f'a {kind.__name__} of tenant "{owner}" cannot be written in a session of "{tenant}". '
+            "Leave tenant_id out: the session sets it."
+        )

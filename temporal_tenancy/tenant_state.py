@@ -1,0 +1,53 @@
+"""Whether a tenant may run a job now, and the sentence that says why not."""
+
+from __future__ import annotations
+
+from temporal_tenancy.directory import Tenant, TenantStatus
+from temporal_tenancy.errors import (
+    FeatureNotEnabled,
+    TenancyError,
+    TenantOffboarding,
+    TenantSuspended,
+    TenantUnknown,
+)
+from temporal_tenancy.jobs import Job
+
+
+def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
+    """Why `tenant` may not run `job` now; None when it may."""
+    since = tenant.status_since.date().isoformat()
+    if tenant.status not in job.statuses:
+        if tenant.status is TenantStatus.SUSPENDED:
+            return TenantSuspended(
+                f'{tenant.id} is suspended since {since}. "starter.py tenants resume {tenant.id}" '
+                "lets its jobs run again."
+            )
+        if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
+            word = "being offboarded" if tenant.status is TenantStatus.OFFBOARDING else "deleted"
+            return TenantOffboarding(
+                f"{tenant.id} is {word} since {since}, and "
+                f"{job.name} does not run for such a tenant."
+            )
+        allowed = ", ".join(sorted(job.statuses))
+        return TenantSuspended(
+            f"{tenant.id} is {tenant.status}, and {job.name} runs only "
+            f"for tenants that are {allowed}."
+        )
+    if job.feature and not tenant.has_feature(job.feature):
+        return FeatureNotEnabled(
+            f"{job.name} needs the feature {job.feature!r}, which {tenant.id} does not have on "
+            f"the plan {tenant.plan.id!r}. Change its plan, or add the feature to the tenant."
+        )
+    return None
+
+
+def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
+    """Returns the tenant when it may run `job` now; raises the refusal otherwise."""
+    if tenant is None:
+        raise TenantUnknown(
+            f'there is no tenant {tenant_id}. "starter.py tenants list" shows who there is.'
+        )
+    refused = refusal(tenant, job)
+    if refused is not None:
+        raise refused
+    return tenant

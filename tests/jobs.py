@@ -1,0 +1,440 @@
+"""The test jobs: each hop once, and marks wherever user code could run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel
+from temporalio import activity, workflow
+from temporalio.common import RawValue, RetryPolicy
+from temporalio.exceptions import ApplicationError
+
+from temporal_tenancy import agreement
+from temporal_tenancy.activities import platform_activity, tenant_activity
+from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.inputs import PlatformInput, TenantInput
+from temporal_tenancy.jobs import JobPriority, platform_job, tenant_job
+from temporal_tenancy.scope import current_scope, current_tenant
+from tests import marks
+
+SOON = timedelta(seconds=20)
+ONCE = RetryPolicy(maximum_attempts=1)
+
+
+def scope_here() -> str:
+    return str(current_scope())
+
+
+class Note(BaseModel):
+    text: str = ""
+
+
+class NamedNote(TenantInput):
+    text: str = ""
+
+
+@tenant_activity
+async def tell_tenant(note: Note) -> str:
+    info = activity.info()
+    marks.leave(info.workflow_id or "", f"activity:{current_tenant()}")
+    return current_tenant()
+
+
+@tenant_activity
+def tell_tenant_sync(note: Note) -> str:
+    return current_tenant()
+
+
+@tenant_activity
+async def tell_named_tenant(note: NamedNote) -> str:
+    return current_tenant()
+
+
+@tenant_activity
+async def tell_tenant_on_third_attempt(note: Note) -> str:
+    attempt = activity.info().attempt
+    marks.leave(activity.info().workflow_id or "", f"attempt {attempt}:{current_tenant()}")
+    if attempt < 3:
+        raise ApplicationError("not yet", next_retry_delay=timedelta(milliseconds=10))
+    return current_tenant()
+
+
+@platform_activity("tells the scope it runs in")
+async def tell_platform(note: Note) -> str:
+    return scope_here()
+
+
+@platform_activity("changes a tenant's record")
+async def tell_platform_of(note: NamedNote) -> str:
+    return f"{scope_here()} about {note.tenant_id}"
+
+
+@tenant_activity
+async def fairness_of_this(note: Note) -> tuple[str | None, float | None, int | None]:
+    priority = activity.info().priority
+    return priority.fairness_key, priority.fairness_weight, priority.priority_key
+
+
+@activity.defn(name="third_party.activity")
+async def third_party_activity() -> str:
+    return scope_here()
+
+
+class EchoInput(TenantInput):
+    text: str = ""
+
+
+async def tell(note: str = "") -> str:
+    return await workflow.execute_activity(
+        tell_tenant, Note(text=note), start_to_close_timeout=SOON, retry_policy=ONCE
+    )
+
+
+@tenant_job("echo.tell", queue="default", priority=JobPriority.HIGH)
+class Echo:
+    """Tells which tenant an activity of it runs in."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        return await tell(job.text)
+
+
+@tenant_job("echo.report", queue="default", feature="reports")
+class Report:
+    """Needs a feature."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        return await tell()
+
+
+@tenant_job("echo.farewell", queue="default", statuses=[TenantStatus.OFFBOARDING])
+class Farewell:
+    """Runs only for tenants that are leaving."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        return await tell()
+
+
+@tenant_job("echo.marked", queue="default")
+class Marked:
+    """Leaves a mark wherever user code can run."""
+
+    @workflow.init
+    def __init__(self, job: EchoInput) -> None:
+        marks.leave(workflow.info().workflow_id, "init")
+        self.done = False
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        marks.leave(workflow.info().workflow_id, "run")
+        return await tell()
+
+    @workflow.signal
+    def poke(self, note: Note) -> None:
+        marks.leave(workflow.info().workflow_id, "signal")
+
+    @workflow.update
+    def change(self, note: Note) -> str:
+        marks.leave(workflow.info().workflow_id, "update")
+        return note.text
+
+
+@tenant_job("echo.mailbox", queue="default")
+class Mailbox:
+    """Takes messages until it is told to end; each handler calls an activity."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.ended = False
+        self.again = False
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> list[str]:
+        await workflow.wait_condition(lambda: self.ended or self.again)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if self.again:
+            workflow.continue_as_new(job)
+        return self.seen
+
+    @workflow.signal
+    async def poke(self, note: Note) -> None:
+        self.seen.append(f"signal {note.text}: {await tell()} {current_tenant()}")
+
+    @workflow.signal
+    def end(self) -> None:
+        self.ended = True
+
+    @workflow.signal
+    def renew(self) -> None:
+        self.again = True
+
+    @workflow.update
+    async def change(self, note: Note) -> str:
+        return await tell()
+
+    @workflow.update
+    async def guarded_change(self, note: Note) -> str:
+        return await tell()
+
+    @guarded_change.validator
+    def check_change(self, note: Note) -> None:
+        if note.text == "bad":
+            raise ValueError("bad note")
+
+    @workflow.query
+    def peek(self) -> str:
+        return current_tenant()
+
+    @workflow.query
+    def seen_so_far(self) -> list[str]:
+        return self.seen
+
+
+class HopsInput(TenantInput):
+    depth: int = 0
+
+
+@tenant_job("echo.hops", queue="default")
+class Hops:
+    """Takes every hop there is, and returns the tenant seen behind each."""
+
+    @workflow.run
+    async def run(self, job: HopsInput) -> dict[str, Any]:
+        if job.depth == 0:
+            workflow.continue_as_new(job.model_copy(update={"depth": 1}))
+        seen: dict[str, Any] = {"run": current_tenant()}
+        seen["activity"] = await tell()
+        seen["sync activity"] = await workflow.execute_activity(
+            tell_tenant_sync, Note(), start_to_close_timeout=SOON
+        )
+        seen["local activity"] = await workflow.execute_local_activity(
+            tell_tenant, Note(), start_to_close_timeout=SOON
+        )
+        seen["retried activity"] = await workflow.execute_activity(
+            tell_tenant_on_third_attempt, Note(), start_to_close_timeout=SOON
+        )
+        seen["platform activity"] = await workflow.execute_activity(
+            tell_platform_of, NamedNote(tenant_id=job.tenant_id), start_to_close_timeout=SOON
+        )
+        seen["child"] = await workflow.execute_child_workflow(
+            Echo.run, EchoInput(tenant_id=job.tenant_id)
+        )
+        mailbox = await workflow.start_child_workflow(
+            Mailbox.run, EchoInput(tenant_id=job.tenant_id), id=f"{job.tenant_id}/echo.mailbox/hop"
+        )
+        await mailbox.signal(Mailbox.poke, Note(text="child"))
+        external = workflow.get_external_workflow_handle_for(Mailbox.run, mailbox.id)
+        await external.signal(Mailbox.poke, Note(text="external"))
+        await mailbox.signal(Mailbox.end)
+        seen["signals"] = await mailbox
+        seen["task"] = await asyncio.create_task(_tenant_in_a_task())
+        return seen
+
+
+async def _tenant_in_a_task() -> str:
+    return current_tenant()
+
+
+class StrayInput(TenantInput):
+    how: str
+    other: str = "globex"
+
+
+@tenant_job("echo.stray", queue="default")
+class Stray:
+    """Tries to leave its tenant, one way a run."""
+
+    @workflow.run
+    async def run(self, job: StrayInput) -> str:
+        other = job.other
+        if job.how == "child":
+            return await workflow.execute_child_workflow(Echo.run, EchoInput(tenant_id=other))
+        if job.how == "child id":
+            return await workflow.execute_child_workflow(
+                Echo.run, EchoInput(tenant_id=job.tenant_id), id=f"{other}/echo.tell/x"
+            )
+        if job.how == "unknown child":
+            return await workflow.execute_child_workflow(
+                "some.unknown", NamedNote(tenant_id=other), result_type=str
+            )
+        if job.how == "platform child":
+            return await workflow.execute_child_workflow(Platform.run, PlatformNote())
+        if job.how == "activity":
+            return await workflow.execute_activity(
+                tell_named_tenant, NamedNote(tenant_id=other), start_to_close_timeout=SOON
+            )
+        if job.how == "platform activity":
+            return await workflow.execute_activity(
+                tell_platform, Note(), start_to_close_timeout=SOON
+            )
+        if job.how == "platform activity about another":
+            return await workflow.execute_activity(
+                tell_platform_of, NamedNote(tenant_id=other), start_to_close_timeout=SOON
+            )
+        if job.how == "signal":
+            stranger = workflow.get_external_workflow_handle(f"{other}/echo.mailbox/x")
+            await stranger.signal("end")
+        if job.how == "continue as new":
+            workflow.continue_as_new(job.model_copy(update={"tenant_id": other}))
+        if job.how == "continue as another job":
+            workflow.continue_as_new(EchoInput(tenant_id=job.tenant_id), workflow=Echo.run)
+        if job.how == "nexus":
+            nexus = workflow.create_nexus_client(service="service", endpoint="endpoint")
+            await nexus.execute_operation("operation", job, output_type=str)
+        raise ApplicationError(f"{job.how} was let through", non_retryable=True)
+
+
+class PlatformNote(PlatformInput):
+    enter: str = ""
+    text: str = ""
+
+
+@platform_job("echo.platform", reason="tests the platform's scope", queue="default")
+class Platform:
+    """Works for the platform, and enters a tenant when its input names one."""
+
+    @workflow.run
+    async def run(self, job: PlatformNote) -> list[str]:
+        seen = [scope_here()]
+        seen.append(
+            await workflow.execute_activity(tell_platform, Note(), start_to_close_timeout=SOON)
+        )
+        if job.text == "unnamed":
+            await tell()
+        if job.enter:
+            seen.append(
+                await workflow.execute_activity(
+                    tell_named_tenant, NamedNote(tenant_id=job.enter), start_to_close_timeout=SOON
+                )
+            )
+            seen.append(
+                await workflow.execute_child_workflow(Echo.run, EchoInput(tenant_id=job.enter))
+            )
+        return seen
+
+
+@platform_job("echo.sweep", reason="takes no input", queue="default")
+class Sweep:
+    """Takes no input."""
+
+    @workflow.run
+    async def run(self) -> str:
+        return scope_here()
+
+
+@tenant_job("echo.fairness", queue="default", priority=JobPriority.HIGH)
+class Fairness:
+    """Returns the fairness key, weight and priority key of itself and of an activity."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> list[Any]:
+        own = workflow.info().priority
+        of_activity = await workflow.execute_activity(
+            fairness_of_this, Note(), start_to_close_timeout=SOON
+        )
+        return [[own.fairness_key, own.fairness_weight, own.priority_key], of_activity]
+
+
+@workflow.defn(name="third_party.workflow")
+class ThirdParty:
+    """Somebody else's workflow, exempted by name."""
+
+    @workflow.run
+    async def run(self) -> str:
+        return await workflow.execute_activity(third_party_activity, start_to_close_timeout=SOON)
+
+
+class FairnessOfChildrenInput(PlatformInput):
+    tenants: list[str]
+
+
+@platform_job("echo.fairness_of_children", reason="starts children", queue="default")
+class FairnessOfChildren:
+    """Returns what `echo.fairness` says for each tenant."""
+
+    @workflow.run
+    async def run(self, job: FairnessOfChildrenInput) -> list[list[Any]]:
+        return [
+            await workflow.execute_child_workflow(Fairness.run, EchoInput(tenant_id=tenant))
+            for tenant in job.tenants
+        ]
+
+
+@tenant_job("echo.flaky", queue="default")
+class Flaky:
+    """Tells its tenant, and fails."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        await tell()
+        raise ApplicationError("always")
+
+
+@tenant_job("echo.late_handlers", queue="default")
+class LateHandlers:
+    """Sets its handlers while it runs: an update without a validator, and a dynamic signal."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> list[str]:
+        seen: list[str] = []
+
+        async def late(note: Note) -> str:
+            seen.append(f"update by {current_tenant()}")
+            return current_tenant()
+
+        def any_signal(name: str, args: Sequence[RawValue]) -> None:
+            seen.append(f"signal {name}")
+
+        workflow.set_update_handler("late", late)
+        workflow.set_dynamic_signal_handler(any_signal)
+        await workflow.wait_condition(lambda: "signal end" in seen)
+        return seen
+
+
+@tenant_job("echo.upserter", queue="default")
+class Upserter:
+    """Says that it is somebody else's, and continues as new."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> None:
+        if not job.text:
+            workflow.upsert_search_attributes([agreement.TENANT_ID.value_set("globex")])
+        workflow.continue_as_new(job.model_copy(update={"text": "again"}))
+
+
+EXEMPT = {
+    "third_party.workflow": "a plugin's own, it touches no tenant's data",
+    "third_party.activity": "a plugin's own, it touches no tenant's data",
+}
+WORKFLOWS: list[type] = [
+    Echo,
+    Report,
+    Farewell,
+    Marked,
+    Mailbox,
+    Hops,
+    Stray,
+    Platform,
+    Sweep,
+    Fairness,
+    FairnessOfChildren,
+    Flaky,
+    LateHandlers,
+    Upserter,
+    ThirdParty,
+]
+ACTIVITIES: list[Callable[..., Any]] = [
+    tell_tenant,
+    tell_tenant_sync,
+    tell_named_tenant,
+    tell_tenant_on_third_attempt,
+    tell_platform,
+    tell_platform_of,
+    fairness_of_this,
+    third_party_activity,
+]

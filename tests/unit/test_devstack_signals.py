@@ -1,0 +1,52 @@
+"""Signals that end a program."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from devstack.signals import ENDING, orderly_stop, undisturbed
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+)
+def test_a_signal_leaves_the_block_with_its_exit_code(number: signal.Signals, code: int) -> None:
+    with pytest.raises(SystemExit) as left, orderly_stop():
+        signal.raise_signal(number)
+    assert left.value.code == code
+
+
+def test_the_second_signal_does_not_disturb_the_stop() -> None:
+    stopped = False
+    with pytest.raises(SystemExit) as left, orderly_stop():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            stopped = True
+    assert (stopped, left.value.code) == (True, 130)
+
+
+def test_a_signal_inside_an_undisturbed_block_is_ignored() -> None:
+    with orderly_stop(), undisturbed():
+        for number in ENDING:
+            signal.raise_signal(number)
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with orderly_stop():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in ENDING]
+    with orderly_stop():
+        pass
+    assert [signal.getsignal(number) for number in ENDING] == before
