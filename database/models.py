@@ -31,7 +31,7 @@ class TenantData(DeclarativeBase):
     """The tables' common base."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's own, read once by the mapper
+    type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
         str: Text(),
         dt.datetime: DateTime(timezone=True),
     }

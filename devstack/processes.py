@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,8 @@ from devstack import launcher
 from devstack.accounts import Account
 
 STOP_TIMEOUT = 20.0  # seconds
+END_TIMEOUT = 2.0  # seconds
+POLL_INTERVAL = 0.02  # seconds
 LOG_LINES = 20
 
 # The kernel watches the thread that starts a process, not the whole parent. So one thread, which
@@ -111,10 +115,30 @@ class OwnedProcess:
         self._process.kill()
         self._process.wait()
         # Most end by themselves once their parent has.
-        _, left = psutil.wait_procs(family, timeout=2.0)
-        for each in left:
-            each.kill()
-        psutil.wait_procs(left, timeout=2.0)
+        for each in survivors(family, END_TIMEOUT):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        survivors(family, END_TIMEOUT)
+
+
+def survivors(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Waits until all have ended, so many seconds at most, and returns those that have not.
+
+    A zombie has: orphans are collected by the machine's first process, in its own good time.
+    """
+    deadline = time.monotonic() + timeout
+    while left := [each for each in processes if _lives(each)]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_INTERVAL)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _start(

@@ -191,8 +191,15 @@ class Stack:
     @contextmanager
     def _directory_lock(self) -> Iterator[None]:
         # Others may pass through, since PostgreSQL has an account of its own under root.
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-        with open(self.directory / "lock", "w") as file:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+            file = open(self.directory / "lock", "w")  # noqa: SIM115
+        except PermissionError as error:
+            raise PartMissing(
+                f"{self.directory} cannot be written by this user. Use another directory, or "
+                "delete this one if it is a left-over of another user's."
+            ) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

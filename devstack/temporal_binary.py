@@ -94,6 +94,8 @@ def pinned_version() -> str:
 
 
 def _install(target: Path, environ: Mapping[str, str]) -> None:
+    for abandoned in target.parent.glob(".draft-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".draft-") as draft:
         binary = _download(Path(draft)) or _build(Path(draft), target.parent, environ)
         if server_version(binary) is None:

@@ -118,7 +118,7 @@ def passwordless_logins(connection: psycopg.Connection[Any]) -> list[Finding]:
                 dbname=info.dbname,
                 user=role,
                 password="",
-                passfile=os.devnull,
+                passfile=f"{os.devnull}/none",
                 connect_timeout=LOGIN_TIMEOUT,
             ).close()
         except psycopg.OperationalError:

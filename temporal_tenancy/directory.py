@@ -134,6 +134,7 @@ class CachedDirectory:
 _current: Final[ContextVar[TenantDirectory | None]] = ContextVar(
     "temporal_tenancy_directory", default=None
 )
+_record: Final[ContextVar[Tenant | None]] = ContextVar("temporal_tenancy_record", default=None)
 
 
 @contextmanager
@@ -147,11 +148,35 @@ def use_directory(directory: TenantDirectory) -> Iterator[None]:
 
 
 def current_directory() -> TenantDirectory:
-    """The directory of the running activity; raises `ScopeMissing` where there is none."""
+    """The directory of the running platform activity; raises `ScopeMissing` elsewhere.
+
+    A tenant's code has `current_tenant_record()`: the others are none of its business.
+    """
     directory = _current.get()
     if directory is None:
         raise ScopeMissing(
-            "no directory of tenants is in use here. Give the plugin one: "
-            "TenancyPlugin(directory=...)."
+            "no directory of tenants is in use here. It is for platform activities of a worker "
+            "whose plugin has one: TenancyPlugin(directory=...)."
         )
     return directory
+
+
+@contextmanager
+def use_tenant_record(tenant: Tenant) -> Iterator[None]:
+    """Makes `tenant` the one that `current_tenant_record()` returns inside the block."""
+    token = _record.set(tenant)
+    try:
+        yield
+    finally:
+        _record.reset(token)
+
+
+def current_tenant_record() -> Tenant:
+    """What the directory says of the tenant that this activity works for, at most 5 s old.
+
+    Raises `ScopeMissing` outside a tenant's activity.
+    """
+    tenant = _record.get()
+    if tenant is None:
+        raise ScopeMissing("no tenant's record is known here: it is for tenant activities.")
+    return tenant

@@ -17,6 +17,7 @@ from temporal_tenancy.activities import mark_of
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import CachedDirectory, TenantDirectory
 from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.fan_out import FAN_OUT_ACTIVITIES, FAN_OUT_WORKFLOWS
 from temporal_tenancy.guard import guarded
 from temporal_tenancy.interceptors import TenancyInterceptor
 from temporal_tenancy.jobs import job_of
@@ -43,6 +44,7 @@ class TenancyPlugin(SimplePlugin):
         weight of the tenant's plan from it. It is cached for at most 5 s.
 
         `database` is what `tenant_session()` and `platform_session()` open inside activities.
+        With it, each worker of workflows also serves the fan-out on its queue.
 
         `passthrough` names the application's own packages, which workflow modules then import
         plainly; the sandbox stays on.
@@ -61,6 +63,7 @@ class TenancyPlugin(SimplePlugin):
             else CachedDirectory(directory)
         )
         self.directory: CachedDirectory | None = cached
+        self.database = database
         super().__init__(
             NAME,
             data_converter=converter.compose,
@@ -77,6 +80,10 @@ class TenancyPlugin(SimplePlugin):
         """As the SDK asks; raises `ConfigurationError` for what could lose a tenant."""
         self._refuse_a_second(config.get("interceptors") or ())
         config = super().configure_worker(config)
+        workflows = config.get("workflows")
+        if workflows and self.database is not None and FAN_OUT_WORKFLOWS[0] not in workflows:
+            config["workflows"] = [*workflows, *FAN_OUT_WORKFLOWS]
+            config["activities"] = [*(config.get("activities") or ()), *FAN_OUT_ACTIVITIES]
         self._check_workflows(config.get("workflows") or ())
         self._check_activities(config.get("activities") or ())
         if config.get("nexus_service_handlers"):
@@ -98,6 +105,10 @@ class TenancyPlugin(SimplePlugin):
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """As the SDK asks."""
         config = super().configure_replayer(config)
+        config["workflows"] = [
+            *(config.get("workflows") or ()),
+            *(cls for cls in FAN_OUT_WORKFLOWS if cls not in (config.get("workflows") or ())),
+        ]
         self._check_workflows(config.get("workflows") or ())
         return config
 

@@ -49,6 +49,7 @@ class TickState(StrEnum):
     RUNNING = "running"  # tenants are being enumerated, or their children run
     ENDED = "ended"  # every tenant's row is final
     FAILED = "failed"  # the fan-out itself failed
+    CANCELLED = "cancelled"  # stopped by a person; the rest was not started
 
 
 def _one_of(column: str, values: type[StrEnum]) -> str:
@@ -59,7 +60,7 @@ class ControlPlane(DeclarativeBase):
     """The tables' common base."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's own, read once by the mapper
+    type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
         str: Text(),
         datetime: DateTime(timezone=True),
         list[str]: ARRAY(Text()),

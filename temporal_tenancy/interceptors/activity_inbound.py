@@ -12,7 +12,12 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 from temporal_tenancy import header
 from temporal_tenancy.activities import ActivityMark, mark_of, named_tenant
 from temporal_tenancy.database import Database, use_database
-from temporal_tenancy.directory import TenantDirectory, use_directory
+from temporal_tenancy.directory import (
+    Tenant,
+    TenantDirectory,
+    use_directory,
+    use_tenant_record,
+)
 from temporal_tenancy.errors import (
     HopRefused,
     ScopeMissing,
@@ -44,17 +49,17 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         if mark is None:  # exempted by name: it gets no scope, and so no session
             return await self.next.execute_activity(input)
         scope = agreed_scope(mark, input)
-        if isinstance(scope, TenantScope):
-            await self._check_state(scope)
         with ExitStack() as stack:
+            if isinstance(scope, TenantScope):
+                stack.enter_context(use_tenant_record(await self._check_state(scope)))
             if self.database is not None:
                 stack.enter_context(use_database(self.database))
-            if self.directory is not None:
+            if self.directory is not None and isinstance(scope, PlatformScope):
                 stack.enter_context(use_directory(self.directory))
             stack.enter_context(enter(scope))
             return await self.next.execute_activity(input)
 
-    async def _check_state(self, scope: TenantScope) -> None:
+    async def _check_state(self, scope: TenantScope) -> Tenant:
         if self.directory is None:
             raise ScopeMissing(
                 f"the state of {scope.tenant_id} cannot be checked: the plugin of this worker has "
@@ -69,7 +74,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
                 f"{scope.tenant_id} may run it. Import the job's module where the worker is made.",
                 type=UnknownJob.__name__,
             )
-        require_runnable(scope.tenant_id, await self.directory.find(scope.tenant_id), job)
+        return require_runnable(scope.tenant_id, await self.directory.find(scope.tenant_id), job)
 
 
 def agreed_scope(mark: ActivityMark, input: ExecuteActivityInput) -> Scope:

@@ -58,14 +58,16 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         if self.job is None:
             return await self.next.execute_workflow(input)
         self._set_search_attributes()
-        workflow.set_current_details(f"{self._sentence()}: at work.")
+        at_work = f"{self._sentence()}: at work."
+        workflow.set_current_details(at_work)
         with enter(self.scope):
             try:
                 result = await self.next.execute_workflow(input)
             except Exception as error:
                 workflow.set_current_details(f"{self._sentence()}: failed. {error}")
                 raise
-        workflow.set_current_details(f"{self._sentence()}: done.")
+        if workflow.get_current_details() == at_work:  # the job has said nothing better
+            workflow.set_current_details(f"{self._sentence()}: done.")
         return result
 
     async def handle_signal(self, input: HandleSignalInput) -> None:

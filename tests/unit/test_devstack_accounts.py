@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_root_without_an_account_is_told_how_to_make_one(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(accounts, "ACCOUNT_NAMES", ("no-such-account",))
-    monkeypatch.setattr(accounts.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(PartMissing, match=r'Make it with "useradd --system no-such-account"'):
         accounts.unprivileged_account(tmp_path / "data")
 

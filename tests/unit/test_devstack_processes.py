@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from devstack import launcher
-from devstack.processes import OwnedProcess
+from devstack.processes import OwnedProcess, survivors
 
 SHELL = "/bin/sh"
 
@@ -21,29 +21,24 @@ def shell(script: str, log: Path) -> OwnedProcess:
     return OwnedProcess([SHELL, "-c", script], log=log, environ=dict(os.environ))
 
 
-def await_line(process: OwnedProcess, line: str) -> None:
-    while line not in process.log.read_text():
-        if not process.running:
-            raise AssertionError(process.log_tail())
-        os.sched_yield()
-
-
 def test_its_output_is_in_the_log(tmp_path: Path) -> None:
     process = shell("echo out; echo err >&2; exit 3", tmp_path / "log")
     assert (process.wait(10), process.log_tail()) == (3, "out\nerr")
 
 
 def test_a_process_that_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
-    process = shell("trap '' TERM; sleep 1000 & echo ready; wait; wait", tmp_path / "log")
-    await_line(process, "ready")
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    process = shell(f"trap '' TERM; sleep 1000 & echo > '{ready}'; wait", tmp_path / "log")
+    ready.read_text()
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.stop(timeout=0.2)
     assert len(family) > 1
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert survivors(family, timeout=5) == []
 
 
-def test_it_does_not_get_the_terminals_signals(tmp_path: Path) -> None:
-    process = shell("echo ready; read -r line < /dev/tty; sleep 1000", tmp_path / "log")
+def test_it_has_a_session_of_its_own_so_ctrl_c_does_not_reach_it(tmp_path: Path) -> None:
+    process = shell("exec sleep 1000", tmp_path / "log")
     try:
         assert os.getsid(process.pid) == os.getpgid(process.pid) == process.pid
     finally:
@@ -51,7 +46,7 @@ def test_it_does_not_get_the_terminals_signals(tmp_path: Path) -> None:
 
 
 def test_a_timeout_says_so(tmp_path: Path) -> None:
-    process = shell("sleep 1000", tmp_path / "log")
+    process = shell("exec sleep 1000", tmp_path / "log")
     try:
         with pytest.raises(TimeoutError, match="still runs after"):
             process.wait(0.05)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,14 +22,19 @@ def test_a_signal_leaves_the_block_with_its_exit_code(number: signal.Signals, co
 
 
 def test_the_second_signal_does_not_disturb_the_stop() -> None:
-    stopped = False
-    with pytest.raises(SystemExit) as left, orderly_stop():
+    stopped = []
+
+    @contextmanager
+    def part() -> Iterator[None]:
         try:
-            signal.raise_signal(signal.SIGINT)
+            yield
         finally:
             signal.raise_signal(signal.SIGTERM)
-            stopped = True
-    assert (stopped, left.value.code) == (True, 130)
+            stopped.append("part")
+
+    with pytest.raises(SystemExit) as left, orderly_stop(), part():
+        signal.raise_signal(signal.SIGINT)
+    assert (stopped, left.value.code) == (["part"], 130)
 
 
 def test_a_signal_inside_an_undisturbed_block_is_ignored() -> None:

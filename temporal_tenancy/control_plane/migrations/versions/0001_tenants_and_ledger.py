@@ -66,7 +66,9 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True)),
         sa.Column("state", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("job", "tick", name="pk_ticks"),
-        sa.CheckConstraint("state in ('running', 'ended', 'failed')", name=op.f("ck_ticks_state")),
+        sa.CheckConstraint(
+            "state in ('running', 'ended', 'failed', 'cancelled')", name=op.f("ck_ticks_state")
+        ),
     )
     op.create_table(
         "ledger",

@@ -1,0 +1,111 @@
+"""Billing: a month's usage becomes one invoice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import BaseModel
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from temporalio.exceptions import ApplicationError
+
+from activities.months import Month, local_month
+from database.models import Invoice, InvoiceLine
+from database.prices import CANCELLED, CURRENCY, OPERATED
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.directory import current_tenant_record
+
+
+class UsageNotBillable(ApplicationError):
+    """The usage of a period cannot be billed as it is."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, type=type(self).__name__, non_retryable=True)
+
+
+class IssueInvoice(BaseModel):
+    """Asks for the invoice of a month."""
+
+    period: Month
+
+
+class InvoiceSummary(BaseModel):
+    """An invoice in short. Amounts are in hundredths of the currency's unit."""
+
+    period: str
+    usage_events: int
+    total_cents: int
+    currency: str
+    issued: bool  # False: the month had its invoice before
+
+
+_METER: Final = text("""
+    select count(*) as events,
+           count(*) filter (where cancelled) as cancelled,
+           count(*) filter (where distance < 0) as broken
+      from usage_events
+     where tenant_id = :tenant_id
+       and time_hour >= :since
+       and time_hour < :until
+""")
+
+
+@tenant_activity
+async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
+    """Meters the month in the tenant's time zone and writes its invoice, once.
+
+    The invoice, whose key is the tenant and the month, and its lines, one a rate, are one
+    transaction: killed half-way there is none of it, and a second run finds it. Raises
+    `UsageNotBillable` when an event of the month is not what a flight can be.
+    """
+    tenant = current_tenant_record()
+    since, until = local_month(request.period, tenant.time_zone)
+    async with tenant_session() as session:
+        given = {"tenant_id": tenant.id, "since": since, "until": until}
+        usage = (await session.execute(_METER, given)).mappings().one()
+        if usage["broken"]:
+            raise UsageNotBillable(
+                f"{usage['broken']} usage events of {tenant.id} in {request.period} have a "
+                "negative distance. Correct or delete them, and run the tick again."
+            )
+        quantities = {
+            OPERATED: usage["events"] - usage["cancelled"],
+            CANCELLED: usage["cancelled"],
+        }
+        lines = [
+            {
+                "period": request.period,
+                "rate": rate.name,
+                "quantity": quantity,
+                "unit_price_micros": rate.unit_price_micros,
+                "amount_cents": rate.amount_cents(quantity),
+            }
+            for rate, quantity in quantities.items()
+        ]
+        issued = await session.execute(
+            insert(Invoice)
+            .values(
+                period=request.period,
+                currency=CURRENCY,
+                total_cents=sum(line["amount_cents"] for line in lines),
+                usage_events=usage["events"],
+                period_start=since,
+                period_end=until,
+            )
+            .on_conflict_do_nothing()
+            .returning(Invoice.period)
+        )
+        is_new = issued.scalar() is not None
+        if is_new:
+            await session.execute(insert(InvoiceLine), lines)
+        invoice = (
+            await session.scalars(select(Invoice).where(Invoice.period == request.period))
+        ).one()
+        return InvoiceSummary(
+            period=invoice.period,
+            usage_events=invoice.usage_events,
+            total_cents=invoice.total_cents,
+            currency=invoice.currency,
+            issued=is_new,
+        )

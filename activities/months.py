@@ -1,0 +1,28 @@
+"""Months in a tenant's own time zone."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator
+
+from temporal_tenancy.periods import Period, month_bounds
+
+
+def _month(value: str) -> str:
+    if not Period.MONTH.is_key(value):
+        raise ValueError("a period is a month, written YYYY-MM")
+    return value
+
+
+Month = Annotated[str, AfterValidator(_month)]
+"""A month, written `YYYY-MM`."""
+
+
+def local_month(period: str, time_zone: str) -> tuple[datetime, datetime]:
+    """The first instant of a month in `time_zone` (an IANA name), and the first after it."""
+    zone = ZoneInfo(time_zone)
+    first, after = month_bounds(period)
+    return datetime.combine(first, time(), zone), datetime.combine(after, time(), zone)

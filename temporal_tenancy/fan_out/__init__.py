@@ -1,0 +1,25 @@
+"""Runs a tenant job for every tenant; `TenancyPlugin` puts these on every worker of workflows."""
+
+from __future__ import annotations
+
+from temporal_tenancy.fan_out.activities import (
+    close_tick,
+    look_at_child,
+    next_page,
+    plan_tick,
+    record_outcomes,
+)
+from temporal_tenancy.fan_out.models import FanOutInput, FanOutResult
+from temporal_tenancy.fan_out.workflows import FanOut, Shard, tick_of
+
+FAN_OUT_WORKFLOWS = (FanOut, Shard)
+FAN_OUT_ACTIVITIES = (plan_tick, next_page, record_outcomes, close_tick, look_at_child)
+
+__all__ = [
+    "FAN_OUT_ACTIVITIES",
+    "FAN_OUT_WORKFLOWS",
+    "FanOut",
+    "FanOutInput",
+    "FanOutResult",
+    "tick_of",
+]

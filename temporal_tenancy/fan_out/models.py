@@ -1,0 +1,160 @@
+"""What a fan-out takes and returns. Every message is bounded, however many tenants there are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from temporal_tenancy.control_plane.models import LedgerState, TickState
+from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.inputs import JobInput
+
+SHARD_SIZE: Final = 2_000  # tenants; a shard's history stays under Temporal's first warning
+WINDOW: Final = 100  # children at once; more were no faster
+FIRST_FAILURES: Final = 10  # named in a result; the ledger has the rest
+
+
+class FanOutInput(JobInput):
+    """Runs a tenant job for every tenant."""
+
+    tick: str | None = None  # None: counted from the time the schedule meant
+    extra: dict[str, Any] = {}  # further fields of the job's input, the same for each tenant
+    statuses: list[TenantStatus] | None = None  # None: every tenant that is not deleted
+    shard_size: int = Field(default=SHARD_SIZE, ge=1, le=SHARD_SIZE)
+    window: int = Field(default=WINDOW, ge=1, le=500)
+
+
+class ShardInput(JobInput):
+    """Runs a tenant job for the tenants behind `after`, up to and including `upto`."""
+
+    tick: str
+    extra: dict[str, Any]
+    statuses: list[TenantStatus] | None
+    after: str | None
+    upto: str
+    window: int
+    number: int  # of the shard in its tick, from 0
+
+
+class Failure(BaseModel):
+    """One tenant's failure, as it is shown to people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant_id: str
+    reason: str
+
+
+class Counts(BaseModel):
+    """What became of the tenants of one run of a tick."""
+
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    already: int = 0  # had succeeded before this run, or in another that ran beside it
+    failures: list[Failure] = []  # the first few
+
+    def add(self, other: Counts) -> None:
+        """Adds another's numbers to these."""
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.already += other.already
+        self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
+
+
+class FanOutResult(Counts):
+    """The outcome of a run of a tick: planned = succeeded + failed + skipped + already."""
+
+    job: str
+    tick: str
+    planned: int
+
+
+class TickPlan(BaseModel):
+    """How the tenants of a tick are divided: the last tenant of each shard, in order."""
+
+    boundaries: list[str]
+    tenants: int
+
+
+class TickRef(BaseModel):
+    """A tick, and the run of a fan-out that works on it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: str
+    tick: str
+    workflow_id: str
+    run_id: str
+
+
+class PlanTick(TickRef):
+    """Asks for the tenants of a tick to be planned."""
+
+    nominal_time: datetime | None
+    statuses: list[TenantStatus] | None
+    shard_size: int
+
+
+class CloseTick(TickRef):
+    """Says how a tick ended."""
+
+    state: TickState
+    reason: str = ""  # why the rest was not started
+
+
+class NextPage(BaseModel):
+    """Asks for a shard's next tenants."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: str
+    tick: str
+    statuses: list[TenantStatus] | None
+    after: str | None
+    upto: str
+
+
+class Candidate(BaseModel):
+    """A tenant that is to run, with its plan's share."""
+
+    tenant_id: str
+    weight: float
+
+
+class Page(BaseModel):
+    """Tenants of a shard, and what was settled without running them."""
+
+    candidates: list[Candidate]
+    skipped: int
+    already: int
+    last: str | None  # None: there is no further page
+
+
+class Outcome(BaseModel):
+    """What is now known of one tenant's child."""
+
+    tenant_id: str
+    state: LedgerState
+    reason: str | None = None
+    error_type: str | None = None
+    workflow_id: str
+    run_id: str | None = None
+
+
+class RecordOutcomes(BaseModel):
+    """Asks for outcomes to be written into the ledger."""
+
+    job: str
+    tick: str
+    outcomes: list[Outcome]
+
+
+class ChildRef(BaseModel):
+    """A child that another run has started."""
+
+    tenant_id: str
+    workflow_id: str

@@ -1,0 +1,367 @@
+"""The fan-out: a root divides a tick's tenants into shards, a shard starts a child for each.
+
+There is no barrier: a shard keeps a window of children that is refilled as each ends, and the
+next shard begins when the one before has started its last child. A tenant that hangs costs one
+place in one window until its job's own timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import Priority, RetryPolicy, SearchAttributeKey, WorkflowIDReusePolicy
+from temporalio.exceptions import (
+    FailureError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
+
+from temporal_tenancy.control_plane.models import LedgerState, TickState
+from temporal_tenancy.fan_out import activities
+from temporal_tenancy.fan_out.models import (
+    Candidate,
+    ChildRef,
+    CloseTick,
+    Counts,
+    Failure,
+    FanOutInput,
+    FanOutResult,
+    NextPage,
+    Outcome,
+    PlanTick,
+    RecordOutcomes,
+    ShardInput,
+)
+from temporal_tenancy.fan_out.outcomes import outcome_of_failure
+from temporal_tenancy.identifiers import PLATFORM, WorkflowId
+from temporal_tenancy.inputs import TenantInput, read_input
+from temporal_tenancy.jobs import Job, JobPriority, platform_job, registry
+
+SCHEDULED_TIME: Final = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+FLUSH_SIZE: Final = 200  # outcomes written at once
+FLUSH_SECONDS: Final = 2.0  # how long an outcome waits for others, at most
+LOOK_SECONDS: Final = 1.0  # between looks at a child of another run, at first
+LOOK_SECONDS_MAX: Final = 60.0
+
+# The control plane may be away for a while: that fails no tenant's job, it only waits.
+_LEDGER: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(minutes=2),
+    "schedule_to_close_timeout": timedelta(hours=2),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30)),
+    "priority": Priority(priority_key=int(JobPriority.URGENT)),
+}
+_PLAN: Final[dict[str, Any]] = {
+    **_LEDGER,
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(minutes=1),
+}
+
+
+def tick_of(job: Job, nominal: datetime) -> str:
+    """The tick that is due at `nominal`: the job's period before it, or the minute itself."""
+    nominal = nominal.astimezone(UTC)
+    if job.period is not None:
+        return job.period.key_before(nominal)
+    return nominal.strftime("%Y-%m-%dT%H:%MZ")
+
+
+def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> TenantInput:
+    """The input of one tenant's child; raises a `TenancyError` when the fields do not fit."""
+    period = {"period": tick} if job.period is not None else {}
+    model = job.input_model
+    assert issubclass(model, TenantInput)
+    what = f"the input of {job.name}"
+    return read_input(model, {**extra, **period, "tenant_id": tenant_id}, what=what)
+
+
+@platform_job(
+    "fan_out.tick",
+    reason="runs a job for every tenant",
+    queue="default",
+    priority=JobPriority.HIGH,
+)
+class FanOut:
+    """Runs a job for every tenant, and returns what became of each."""
+
+    def __init__(self) -> None:
+        self._all_started: set[int] = set()
+
+    @workflow.run
+    async def run(self, request: FanOutInput) -> FanOutResult:
+        """Plans the tick, then starts its shards one behind the other."""
+        job = registry.get_or_raise(request.job)
+        info = workflow.info()
+        nominal = info.typed_search_attributes.get(SCHEDULED_TIME)
+        tick = request.tick or tick_of(job, nominal or info.workflow_start_time)
+        child_input(job, "a", tick, request.extra)  # what fits no tenant fails here, once
+        ref = {
+            "job": job.name,
+            "tick": tick,
+            "workflow_id": info.workflow_id,
+            "run_id": info.run_id,
+        }
+        plan = await workflow.execute_activity(
+            activities.plan_tick,
+            PlanTick(
+                **ref,
+                nominal_time=nominal,
+                statuses=request.statuses,
+                shard_size=request.shard_size,
+            ),
+            **_PLAN,
+        )
+        title = f"{job.name} for {plan.tenants} tenants, tick {tick}"
+        workflow.set_current_details(f"{title}: at work.")
+        try:
+            counts = await self._run_shards(request, tick, plan.boundaries)
+        except (asyncio.CancelledError, FailureError) as error:
+            cancelled = is_cancelled_exception(error)
+            state = TickState.CANCELLED if cancelled else TickState.FAILED
+            reason = f"the fan-out was {state} before this tenant's turn."
+            close = CloseTick(**ref, state=state, reason=reason)
+            await workflow.execute_activity(activities.close_tick, close, **_LEDGER)
+            raise
+        await workflow.execute_activity(
+            activities.close_tick, CloseTick(**ref, state=TickState.ENDED), **_LEDGER
+        )
+        workflow.set_current_details(
+            f"{title}: {counts.succeeded} succeeded, {counts.failed} failed, "
+            f"{counts.skipped} skipped, {counts.already} had succeeded before."
+        )
+        return FanOutResult(job=job.name, tick=tick, planned=plan.tenants, **counts.model_dump())
+
+    @workflow.signal
+    def all_started(self, shard: int) -> None:
+        """A shard has started its last child: the next may begin."""
+        self._all_started.add(shard)
+
+    async def _run_shards(self, request: FanOutInput, tick: str, boundaries: list[str]) -> Counts:
+        shards: list[asyncio.Task[Counts]] = []
+        after: str | None = None
+        try:
+            for number, upto in enumerate(boundaries):
+                shard = asyncio.create_task(self._run_shard(request, tick, number, after, upto))
+                shards.append(shard)
+                await self._until_all_started(shard, number)
+                after = upto
+            # A shard that fails, perhaps because it was terminated, does not stop the others.
+            await asyncio.gather(*shards, return_exceptions=True)
+        except asyncio.CancelledError:
+            for shard in shards:
+                shard.cancel()
+            await asyncio.gather(*shards, return_exceptions=True)
+            raise
+        total = Counts()
+        for shard in shards:
+            total.add(shard.result())
+        return total
+
+    async def _until_all_started(self, shard: asyncio.Task[Counts], number: int) -> None:
+        await workflow.wait_condition(lambda: shard.done() or number in self._all_started)
+
+    async def _run_shard(
+        self, request: FanOutInput, tick: str, number: int, after: str | None, upto: str
+    ) -> Counts:
+        root = WorkflowId.parse(workflow.info().workflow_id)
+        return await workflow.execute_child_workflow(
+            Shard.run,
+            ShardInput(
+                job=request.job,
+                tick=tick,
+                extra=request.extra,
+                statuses=request.statuses,
+                after=after,
+                upto=upto,
+                window=request.window,
+                number=number,
+            ),
+            id=str(WorkflowId(PLATFORM, request.job, f"{root.key}/shard-{number}")),
+            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+
+
+@platform_job(
+    "fan_out.shard",
+    reason="runs a job for a part of the tenants",
+    queue="default",
+    priority=JobPriority.HIGH,
+)
+class Shard:
+    """Runs a job for up to 2,000 tenants, a bounded number at a time. Never continues as new."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Candidate] = deque()
+        self._starting = 0  # children asked for, and not yet there
+        self._counts = Counts()
+        self._unwritten: list[Outcome] = []
+        self._exhausted = False  # every page has been read
+        self._stopped = False  # cancelled: nothing more is started
+        self._done = False
+        self._reading = asyncio.Lock()
+
+    @workflow.run
+    async def run(self, request: ShardInput) -> Counts:
+        """Starts a child for each tenant, and waits for all of them."""
+        self._request = request
+        self._job = registry.get_or_raise(request.job)
+        self._after = request.after
+        places = [asyncio.create_task(self._fill_a_place()) for _ in range(request.window)]
+        writer = asyncio.create_task(self._write_outcomes())
+        teller = asyncio.create_task(self._tell_when_all_are_started())
+        work = asyncio.gather(*places)
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # Children that run are left to run; what they come to is still written down.
+            self._stopped = True
+            await work
+            raise
+        finally:
+            self._done = True
+            await asyncio.shield(asyncio.gather(writer, teller))
+        return self._counts
+
+    async def _fill_a_place(self) -> None:
+        """Runs one child after the other until no tenant is left."""
+        while (candidate := await self._next()) is not None:
+            await self._run_child(candidate)
+
+    async def _next(self) -> Candidate | None:
+        async with self._reading:
+            while not self._waiting and not self._exhausted and not self._stopped:
+                await self._read_page()
+        if self._stopped or not self._waiting:
+            return None
+        return self._waiting.popleft()
+
+    async def _read_page(self) -> None:
+        request = self._request
+        page = await workflow.execute_activity(
+            activities.next_page,
+            NextPage(
+                job=request.job,
+                tick=request.tick,
+                statuses=request.statuses,
+                after=self._after,
+                upto=request.upto,
+            ),
+            **_LEDGER,
+        )
+        self._waiting.extend(page.candidates)
+        self._counts.skipped += page.skipped
+        self._counts.already += page.already
+        self._after = page.last
+        self._exhausted = page.last is None
+
+    async def _run_child(self, candidate: Candidate) -> None:
+        tenant = candidate.tenant_id
+        child = ChildRef(
+            tenant_id=tenant,
+            workflow_id=str(WorkflowId(tenant, self._job.name, self._request.tick)),
+        )
+        run_id: str | None = None
+        try:
+            run = await self._start_child(candidate, child)
+            run_id = run.first_execution_run_id
+            self._unwritten.append(_outcome(child, LedgerState.RUNNING, run_id))
+            await run
+            outcome = _outcome(child, LedgerState.SUCCEEDED, run_id)
+        except WorkflowAlreadyStartedError:
+            outcome = await self._follow(child)
+            if outcome.state is LedgerState.SUCCEEDED:
+                self._unwritten.append(outcome)
+                self._counts.already += 1
+                return
+        except FailureError as error:
+            outcome = outcome_of_failure(
+                tenant, error, workflow_id=child.workflow_id, run_id=run_id
+            )
+        self._count(outcome)
+
+    async def _start_child(
+        self, candidate: Candidate, child: ChildRef
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        request, job = self._request, self._job
+        self._starting += 1
+        try:
+            return await workflow.start_child_workflow(
+                job.name,
+                child_input(job, candidate.tenant_id, request.tick, request.extra),
+                id=child.workflow_id,
+                task_queue=job.queue,
+                # A child that failed may run again, one that succeeded may not.
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                cancellation_type=ChildWorkflowCancellationType.ABANDON,
+                priority=Priority(fairness_weight=candidate.weight),
+            )
+        finally:
+            self._starting -= 1
+
+    async def _follow(self, child: ChildRef) -> Outcome:
+        """Waits for a child that another run of this tick has started; holds no worker's slot."""
+        pause = LOOK_SECONDS
+        while True:
+            outcome: Outcome | None = await workflow.execute_activity(
+                activities.look_at_child, child, **_LEDGER
+            )
+            if outcome is not None:
+                return outcome
+            await workflow.sleep(pause)
+            pause = min(pause * 2, LOOK_SECONDS_MAX)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._unwritten.append(outcome)
+        if outcome.state is LedgerState.SUCCEEDED:
+            self._counts.succeeded += 1
+        elif outcome.state is LedgerState.SKIPPED:
+            self._counts.skipped += 1
+        else:
+            self._counts.failed += 1
+            failure = Failure(tenant_id=outcome.tenant_id, reason=outcome.reason or "")
+            self._counts.add(Counts(failures=[failure]))
+
+    async def _tell_when_all_are_started(self) -> None:
+        await workflow.wait_condition(
+            lambda: self._done or (self._exhausted and not self._waiting and not self._starting)
+        )
+        parent = workflow.info().parent
+        if self._done or parent is None:
+            return
+        root = workflow.get_external_workflow_handle(parent.workflow_id)
+        # A root that is gone needs no telling.
+        with contextlib.suppress(FailureError):
+            await root.signal(FanOut.all_started, self._request.number)
+
+    async def _write_outcomes(self) -> None:
+        """Writes outcomes into the ledger, many at once and none later than a moment."""
+        while not (self._done and not self._unwritten):
+            await self._until_worth_writing()
+            batch, self._unwritten = self._unwritten, []
+            if batch:
+                request = RecordOutcomes(
+                    job=self._request.job, tick=self._request.tick, outcomes=batch
+                )
+                await workflow.execute_activity(activities.record_outcomes, request, **_LEDGER)
+
+    async def _until_worth_writing(self) -> None:
+        await workflow.wait_condition(lambda: bool(self._unwritten) or self._done)
+        try:
+            await workflow.wait_condition(
+                lambda: len(self._unwritten) >= FLUSH_SIZE or self._done, timeout=FLUSH_SECONDS
+            )
+        except TimeoutError:
+            return
+
+
+def _outcome(child: ChildRef, state: LedgerState, run_id: str | None) -> Outcome:
+    return Outcome(
+        tenant_id=child.tenant_id, state=state, workflow_id=child.workflow_id, run_id=run_id
+    )

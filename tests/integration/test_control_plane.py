@@ -1,0 +1,138 @@
+"""Tenants in the control plane: found, paged through, added, and their status changed."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import event, text
+
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.tenants import (
+    PlanUnknown,
+    TenantExists,
+    Tenants,
+    TimeZoneUnknown,
+)
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import TenantDirectory, TenantStatus
+from temporal_tenancy.errors import ScopeMissing, TenantInvalid, TenantUnknown
+from temporal_tenancy.scope import current_scope
+from tests.fixtures.postgres import within
+
+
+@pytest.fixture
+def tenants(database: Database) -> Tenants:
+    return Tenants(database)
+
+
+@pytest.fixture
+def directory(database: Database) -> TenantDirectory:
+    return ControlPlaneDirectory(database)
+
+
+async def test_an_added_tenant_is_found_whole(tenants: Tenants, directory: TenantDirectory) -> None:
+    added = await tenants.add(
+        "acme",
+        "Acme",
+        plan="standard",
+        status=TenantStatus.TRIAL,
+        features=["beta"],
+        time_zone="Europe/Berlin",
+        settings={"logo": "acme.svg"},
+    )
+    assert await directory.find("acme") == added
+    assert (added.plan.fairness_weight, added.time_zone) == (2.0, "Europe/Berlin")
+    assert added.settings == {"logo": "acme.svg"}
+    assert added.has_feature("beta")
+    assert added.has_feature("reports")
+
+
+async def test_who_is_not_there_is_none(directory: TenantDirectory) -> None:
+    assert await directory.find("nobody") is None
+
+
+async def test_a_lookup_and_a_page_are_one_query_each(
+    database: Database, tenants: Tenants, directory: TenantDirectory
+) -> None:
+    for name in ("a", "b"):
+        await tenants.add(name, name, plan="free")
+    statements: list[str] = []
+    event.listen(
+        database.platform_engine.sync_engine,
+        "after_cursor_execute",
+        lambda *arguments: statements.append(arguments[2]),
+    )
+    await directory.find("a")
+    await directory.page(limit=10)
+    assert len(statements) == 2
+
+
+async def test_pages_follow_one_another_in_the_order_of_ids(
+    tenants: Tenants, directory: TenantDirectory
+) -> None:
+    ids = ["0", "a-b", "a_b", "ab", "b", "b-", "z"]
+    for name in reversed(ids):
+        await tenants.add(name, name, plan="free")
+    found: list[str] = []
+    while page := await directory.page(after=found[-1] if found else None, limit=2):
+        found += [tenant.id for tenant in page]
+    assert found == sorted(ids)
+
+
+async def test_deleted_tenants_are_left_out_unless_asked_for(
+    tenants: Tenants, directory: TenantDirectory
+) -> None:
+    await tenants.add("a", "A", plan="free")
+    await tenants.add("b", "B", plan="free")
+    await tenants.set_status("b", TenantStatus.DELETED)
+    assert [tenant.id for tenant in await directory.page(limit=9)] == ["a"]
+    deleted = await directory.page(limit=9, statuses=[TenantStatus.DELETED])
+    assert [tenant.id for tenant in deleted] == ["b"]
+    assert [tenant.id async for tenant in tenants.list(statuses=list(TenantStatus))] == ["a", "b"]
+
+
+async def test_a_changed_status_says_since_when_and_the_same_one_does_not(
+    tenants: Tenants,
+) -> None:
+    active = await tenants.add("acme", "Acme", plan="free")
+    suspended = await tenants.set_status("acme", TenantStatus.SUSPENDED, reason="unpaid")
+    assert suspended.status is TenantStatus.SUSPENDED
+    assert suspended.status_since > active.status_since
+    assert await tenants.set_status("acme", TenantStatus.SUSPENDED) == suspended
+
+
+async def test_what_cannot_be_added_is_refused_with_its_own_type(tenants: Tenants) -> None:
+    await tenants.add("acme", "Acme", plan="free")
+    with pytest.raises(TenantExists, match="acme"):
+        await tenants.add("acme", "Another", plan="free")
+    with pytest.raises(PlanUnknown, match="enterprise, free, standard"):
+        await tenants.add("b", "B", plan="golden")
+    with pytest.raises(TimeZoneUnknown, match="Mars/Olympus"):
+        await tenants.add("b", "B", plan="free", time_zone="Mars/Olympus")
+    with pytest.raises(TimeZoneUnknown):
+        await tenants.add("b", "B", plan="free", time_zone="../etc/passwd")
+    with pytest.raises(TenantInvalid):
+        await tenants.add("platform", "P", plan="free")
+    with pytest.raises(TenantUnknown, match="tenants list"):
+        await tenants.set_status("b", TenantStatus.ACTIVE)
+
+
+@pytest.mark.parametrize("malformed", ["platform", "A", "a" * 64, "-a", "a/b", "", "a\n"])
+async def test_the_database_takes_no_malformed_id_either(
+    database: Database, malformed: str
+) -> None:
+    insert = "insert into tenants (id, name, status, plan_id) values (:id, '', 'active', 'free')"
+    with pytest.raises(Exception, match="ck_tenants_id"):
+        async with database.platform_session("test") as session:
+            await session.execute(text(insert), {"id": malformed})
+
+
+async def test_a_lookup_from_a_tenants_code_leaves_it_in_its_scope(
+    database: Database, tenants: Tenants, directory: TenantDirectory
+) -> None:
+    await tenants.add("ua", "United", plan="free")
+    with within(database, "ua"):
+        before = current_scope()
+        assert await directory.find("ua") is not None
+        assert current_scope() == before
+        with pytest.raises(ScopeMissing):
+            await tenants.set_status("ua", TenantStatus.SUSPENDED)

@@ -1,0 +1,149 @@
+"""Migrations: what they make, twice and at once, and whether a database has had them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, create_engine
+from sqlalchemy.pool import NullPool
+
+from database.models import TENANT_DATA, TenantData
+from devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.connections import connect
+from temporal_tenancy.control_plane.models import ControlPlane
+from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights, MigrationsBehind
+from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.migrations import CONTROL_PLANE, migrate, pending, refuse_pending
+
+ENVIRONMENTS = (CONTROL_PLANE, TENANT_DATA)
+
+
+def run(urls: DatabaseUrls) -> None:
+    migrate(
+        urls.owner, tenant_url=urls.tenant, platform_url=urls.platform, application=[TENANT_DATA]
+    )
+
+
+@pytest.fixture
+def empty_urls(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
+    yield postgres.create_database("empty")
+    postgres.drop_database("empty")
+
+
+@pytest.mark.parametrize(
+    ("environment", "metadata"),
+    [(CONTROL_PLANE, ControlPlane.metadata), (TENANT_DATA, TenantData.metadata)],
+)
+def test_the_migrations_make_what_the_models_say(
+    database_urls: DatabaseUrls, environment: object, metadata: MetaData
+) -> None:
+    engine = create_engine(database_urls.owner, poolclass=NullPool)
+    with engine.connect() as connection:
+        migration = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_server_default": True,
+                "include_name": lambda name, kind, _: kind != "table" or name in metadata.tables,
+            },
+        )
+        assert compare_metadata(migration, metadata) == []
+
+
+def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("delete from plans where id = 'free'")
+        run(database_urls)
+        assert owner.execute("select count(*) from plans").fetchone() == (2,)
+
+
+def test_migrating_at_once_takes_turns(empty_urls: DatabaseUrls) -> None:
+    failures: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            run(empty_urls)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert pending(empty_urls.tenant, ENVIRONMENTS) == []
+
+
+def test_the_runtime_roles_learn_that_migrations_are_pending(
+    database_urls: DatabaseUrls, superuser_sets_revision: None
+) -> None:
+    for url in (database_urls.tenant, database_urls.platform):
+        assert [behind.environment for behind in pending(url, ENVIRONMENTS)] == [CONTROL_PLANE]
+    with pytest.raises(MigrationsBehind, match=r"control plane is at its beginning.*needs 0001"):
+        refuse_pending(database_urls.platform, ENVIRONMENTS)
+
+
+@pytest.fixture
+def superuser_sets_revision(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("delete from control_plane_version")
+
+
+def test_an_empty_database_is_behind(empty_urls: DatabaseUrls) -> None:
+    assert len(pending(empty_urls.owner, ENVIRONMENTS)) == 2
+
+
+def test_a_database_ahead_of_the_code_is_not_behind(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("update control_plane_version set version_num = 'of a later release'")
+    refuse_pending(database_urls.platform, ENVIRONMENTS)
+
+
+def test_a_url_of_the_wrong_role_or_without_a_password_is_refused(
+    empty_urls: DatabaseUrls,
+) -> None:
+    with pytest.raises(ConfigurationError, match="Log in as tenancy_tenant"):
+        migrate(empty_urls.owner, tenant_url=empty_urls.platform, platform_url=empty_urls.platform)
+    with pytest.raises(ConfigurationError, match="no password"):
+        migrate(
+            empty_urls.owner,
+            tenant_url="postgresql://tenancy_tenant@localhost/saas",
+            platform_url=empty_urls.platform,
+        )
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    with pytest.raises(DatabaseUnreachable, match=r"127\.0\.0\.1:1/saas") as caught:
+        pending("postgresql://tenancy_owner:hunter2@127.0.0.1:1/saas", ENVIRONMENTS)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_runtime_role_with_too_many_rights_is_refused(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("alter role tenancy_platform bypassrls")
+        try:
+            with pytest.raises(ExcessRights, match="tenancy_platform"):
+                run(database_urls)
+        finally:
+            superuser.execute("alter role tenancy_platform nobypassrls")
+
+
+def test_the_relays_role_is_made_when_its_url_is_given(database_urls: DatabaseUrls) -> None:
+    migrate(
+        database_urls.owner,
+        tenant_url=database_urls.tenant,
+        platform_url=database_urls.platform,
+        relay_url=database_urls.relay,
+        application=[TENANT_DATA],
+    )
+    refuse_pending(database_urls.relay, ENVIRONMENTS)
+
+
+def test_a_role_is_logged_in_to_by_its_password_only(database_urls: DatabaseUrls) -> None:
+    password = database_urls.tenant.split(":")[2].split("@")[0]
+    with pytest.raises(DatabaseUnreachable), connect(database_urls.tenant.replace(password, "x")):
+        pass

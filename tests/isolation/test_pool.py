@@ -1,0 +1,108 @@
+"""Many tenants over few connections: whoever asks is whom the database answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from devstack.postgres import DatabaseUrls
+from temporal_tenancy.connections import connect
+from temporal_tenancy.database import Database, tenant_session, use_database
+from temporal_tenancy.scope import TenantScope, current_scope, enter
+
+TRANSACTIONS = 10_000
+TENANTS = [f"t{number:02}" for number in range(50)]
+CONNECTIONS = 5
+TASKS = 20
+
+# Who the database takes us for, whose rows it shows, and how many: each tenant's number of rows is
+# its own.
+WHO = text("""
+    select current_setting('app.tenant_id'), min(tenant_id), max(tenant_id), count(*)
+    from daily_usage
+""")
+SEED = """
+    insert into daily_usage
+    select 't' || lpad(tenant::text, 2, '0'), date '2013-01-01' + day, 1, 0, 0, 0
+    from generate_series(0, 49) as tenant, generate_series(0, tenant) as day
+"""
+ENDINGS = {"commit": 70, "rollback": 12, "error": 12, "cancel": 3, "cancelled query": 3}
+
+
+class Gone(Exception):
+    """What a failing block raises."""
+
+
+async def end(session: AsyncSession, ending: str) -> None:
+    """Ends a block's transaction, or its task, in the way that is asked for."""
+    if ending == "rollback":
+        raise Gone
+    if ending == "error":
+        await session.execute(text("select 1 / 0"))
+    if ending == "cancel":
+        raise asyncio.CancelledError
+    if ending == "cancelled query":
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await session.execute(text("select pg_sleep(60)"))
+
+
+async def transaction(tenant: str, ending: str) -> tuple[object, ...]:
+    seen: tuple[object, ...] = ()
+    with enter(TenantScope(tenant)):
+        try:
+            async with tenant_session() as session:
+                seen = tuple((await session.execute(WHO)).one())
+                await end(session, ending)
+        except (Gone, DBAPIError):
+            pass
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+    return seen
+
+
+@pytest.mark.timeout(120)
+async def test_ten_thousand_interleaved_transactions_are_each_answered_as_their_tenant(
+    database: Database, database_urls: DatabaseUrls
+) -> None:
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(SEED)
+    chance = random.Random(2013)
+    plan = [
+        (chance.choice(TENANTS), ending)
+        for ending in chance.choices(list(ENDINGS), list(ENDINGS.values()), k=TRANSACTIONS)
+    ]
+    remaining = iter(plan)
+    mismatches: list[object] = []
+    ended: Counter[str] = Counter()
+
+    async def work() -> None:
+        for tenant, ending in remaining:
+            seen = await transaction(tenant, ending)
+            if seen != (tenant, tenant, tenant, TENANTS.index(tenant) + 1):
+                mismatches.append((tenant, ending, seen))
+            ended[ending] += 1
+
+    with use_database(database):
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(TASKS):
+                tasks.create_task(work())
+    assert ended.total() == TRANSACTIONS
+    assert mismatches == []
+    assert current_scope() is None
+    with connect(database_urls.superuser) as superuser:
+        used = superuser.execute(
+            "select count(*) from pg_stat_activity where datname = %s and usename = %s",
+            [superuser.info.dbname, "tenancy_tenant"],
+        ).fetchone()
+    assert used is not None
+    assert used[0] <= CONNECTIONS

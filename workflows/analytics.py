@@ -1,0 +1,48 @@
+"""Analytics."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.analytics import AggregateUsage, UsageSummary, aggregate_usage
+from activities.months import Month
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import JobPriority, tenant_job
+from temporal_tenancy.periods import Period
+from workflows.retries import DATABASE_RETRIES
+
+
+class AggregateAnalyticsInput(TenantInput):
+    """The month that is aggregated."""
+
+    period: Month
+
+
+@tenant_job(
+    "analytics.aggregate",
+    queue=Queue.BULK,
+    priority=JobPriority.LOW,
+    feature="analytics",
+    period=Period.MONTH,
+    execution_timeout=timedelta(hours=6),
+)
+class AggregateAnalytics:
+    """Counts a month's usage by day."""
+
+    @workflow.run
+    async def run(self, job: AggregateAnalyticsInput) -> UsageSummary:
+        """Returns how many days and events there were."""
+        summary = await workflow.execute_activity(
+            aggregate_usage,
+            AggregateUsage(period=job.period),
+            start_to_close_timeout=timedelta(minutes=5),
+            retry_policy=DATABASE_RETRIES,
+        )
+        workflow.set_current_details(
+            f"Counted {summary.events:,} flights of {job.tenant_id} on {summary.days} days "
+            f"of {job.period}."
+        )
+        return summary

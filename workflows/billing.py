@@ -1,0 +1,48 @@
+"""Billing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.billing import InvoiceSummary, IssueInvoice, issue_invoice
+from activities.months import Month
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import tenant_job
+from temporal_tenancy.periods import Period
+from workflows.retries import DATABASE_RETRIES
+
+
+class BillingCycleInput(TenantInput):
+    """The month that is billed."""
+
+    period: Month
+
+
+@tenant_job(
+    "billing.cycle",
+    queue=Queue.BULK,
+    period=Period.MONTH,
+    execution_timeout=timedelta(hours=6),
+)
+class BillingCycle:
+    """Issues the invoice for a month's metered usage."""
+
+    @workflow.run
+    async def run(self, job: BillingCycleInput) -> InvoiceSummary:
+        """Returns the invoice, also when the month had it before."""
+        workflow.set_current_details(f"Metering {job.tenant_id}'s usage of {job.period}.")
+        invoice = await workflow.execute_activity(
+            issue_invoice,
+            IssueInvoice(period=job.period),
+            start_to_close_timeout=timedelta(minutes=5),
+            retry_policy=DATABASE_RETRIES,
+        )
+        amount = f"{invoice.total_cents / 100:,.2f} {invoice.currency}"
+        workflow.set_current_details(
+            f"Invoiced {job.tenant_id} {amount} for {invoice.usage_events:,} flights "
+            f"in {job.period}."
+        )
+        return invoice

@@ -1,0 +1,14 @@
+"""Retry policies by kind of failure. Each has an end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from temporalio.common import RetryPolicy
+
+DATABASE_RETRIES: Final = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    maximum_interval=timedelta(minutes=1),
+    maximum_attempts=10,  # about 6 minutes: a restart of the database, a failover
+)
