@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from temporal_tenancy.control_plane.models import NAMING_CONVENTION
-from temporal_tenancy.migrations import MigrationEnvironment
+from temporal_tenancy.migration_environment import MigrationEnvironment
 from temporal_tenancy.tenant_owned import TenantOwned
 
 TENANT_DATA: Final = MigrationEnvironment(

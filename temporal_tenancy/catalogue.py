@@ -8,7 +8,7 @@ security by a setting stops mistakes, and not SQL injection.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from temporal_tenancy.catalogue_checks import (
 )
 from temporal_tenancy.control_plane.models import ControlPlane
 from temporal_tenancy.database_errors import ExcessRights
+from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.roles import PLATFORM_ROLE, RUNTIME_ROLES, TENANT_ROLE
 from temporal_tenancy.row_security import ACCESS_POLICY, ISOLATION_POLICY
 
@@ -53,7 +54,7 @@ class Finding:
 def lint(
     connection: psycopg.Connection[Any],
     *,
-    version_tables: Collection[str] = ("control_plane_version", "tenant_data_version"),
+    environments: Sequence[MigrationEnvironment] = (CONTROL_PLANE,),
     allowed: Collection[str] = (),
 ) -> list[Finding]:
     """Returns what is wrong with the database of `connection`; an empty list is a pass.
@@ -63,15 +64,14 @@ def lint(
 
     Args:
         connection: to the database; see `temporal_tenancy.connections.connect`.
-        version_tables: what migrations write their revision to; runtime roles may read it.
+        environments: whose version tables the runtime roles may read.
         allowed: indexes that need not begin with tenant_id, triggers, functions that may be
             SECURITY DEFINER if they set their search_path, and roles (the relay's) that may have
             policies of their own, by name.
     """
     checks = (*SERVER_CHECKS, *ROLE_CHECKS, *TABLE_CHECKS, *GRANT_CHECKS)
-    found = _run(
-        connection, checks, runtime=RUNTIME_ROLES, versions=version_tables, allowed=allowed
-    )
+    versions = [environment.version_table for environment in environments]
+    found = _run(connection, checks, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
     return [*found, *passwordless_logins(connection)]
 
 

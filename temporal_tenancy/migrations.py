@@ -19,6 +19,7 @@ from temporal_tenancy.connections import connect
 from temporal_tenancy.database import database_url
 from temporal_tenancy.database_errors import MigrationsBehind
 from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.roles import (
     PLATFORM_ROLE,
     RELAY_ROLE,
@@ -30,22 +31,6 @@ from temporal_tenancy.roles import (
 
 # Any number will do, as long as nothing else in the database locks it: "tenancy" in ASCII.
 _LOCK: Final = 0x74656E616E6379
-
-
-@dataclass(frozen=True)
-class MigrationEnvironment:
-    """An Alembic environment: a folder of migrations and the table that says how far they are."""
-
-    name: str  # for people
-    script_location: str  # "package:folder"
-    version_table: str
-
-
-CONTROL_PLANE: Final = MigrationEnvironment(
-    name="control plane",
-    script_location="temporal_tenancy:control_plane/migrations",
-    version_table="control_plane_version",
-)
 
 
 @dataclass(frozen=True)

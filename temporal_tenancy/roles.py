@@ -49,6 +49,7 @@ def ensure_role(connection: psycopg.Connection[Any], role: str, password: str) -
     A role that was made by someone else keeps its password.
 
     Raises:
+        ConfigurationError: the role is not there, and the connection may not make roles.
         ExcessRights: the role is there, and may do more than log in.
     """
     # Hashed here, so that the password is in no statement and no server log.
@@ -59,9 +60,14 @@ def ensure_role(connection: psycopg.Connection[Any], role: str, password: str) -
     there = connection.execute(_EXCESS, [role]).fetchone()
     if there is None:
         # What is not named here is off for a new role.
-        connection.execute(
-            sql.SQL("create role {} login noinherit password {}").format(name, sql.Literal(secret))
-        )
+        create = sql.SQL("create role {} login noinherit password {}")
+        try:
+            connection.execute(create.format(name, sql.Literal(secret)))
+        except psycopg.errors.InsufficientPrivilege:
+            raise ConfigurationError(
+                f"{connection.info.user} may not make the role {role}. ALTER ROLE "
+                f"{connection.info.user} CREATEROLE as a superuser, or make the role yourself."
+            ) from None
         return
     if there[0]:
         raise ExcessRights(

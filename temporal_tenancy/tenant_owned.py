@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection, Text, event, func, inspect, select
+from sqlalchemy import Connection, Text, event, inspect, text
 from sqlalchemy.orm import (
     Mapped,
     ORMExecuteState,
@@ -26,6 +26,9 @@ from temporal_tenancy.errors import TenantMismatch
 from temporal_tenancy.scope import current_tenant
 
 SESSION_TENANT: Final = "tenant_id"  # the key in Session.info
+
+# Until the end of the transaction: no connection takes it back to the pool.
+_SET_TENANT: Final = text("select set_config('app.tenant_id', :tenant, true)")
 
 
 class TenantOwned:
@@ -59,7 +62,7 @@ def _stamp_transaction(
         return
     tenant = _tenant_of(session)
     with stamp(connection, tenant):
-        connection.execute(select(func.set_config("app.tenant_id", tenant, True)))
+        connection.execute(_SET_TENANT, {"tenant": tenant})
 
 
 @event.listens_for(TenantSession, "do_orm_execute")

@@ -1,3 +1,3 @@
 """Fixtures of all tests: real servers, started for the session and stopped after it."""
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.temporal"]
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.temporal", "tests.fixtures.saas"]

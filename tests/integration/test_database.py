@@ -374,6 +374,20 @@ async def test_a_connection_the_server_has_closed_is_replaced(
         assert await days_of(database, "ua") == []
 
 
+async def test_a_connection_lost_in_a_transaction_is_an_unreachable_database(
+    database: Database, database_urls: DatabaseUrls
+) -> None:
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            pid = await session.scalar(text("select pg_backend_pid()"))
+            with connect(database_urls.superuser) as superuser:
+                superuser.execute("select pg_terminate_backend(%s, 5000)", [pid])
+            with pytest.raises(DatabaseUnreachable, match="tenancy_tenant"):
+                await session.execute(text("select 1"))
+            await session.rollback()
+    assert await days_of(database, "ua") == []
+
+
 # Errors
 
 

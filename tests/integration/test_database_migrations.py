@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from database.models import TENANT_DATA, TenantData
@@ -17,7 +17,9 @@ from temporal_tenancy.connections import connect
 from temporal_tenancy.control_plane.models import ControlPlane
 from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights, MigrationsBehind
 from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.migrations import CONTROL_PLANE, migrate, pending, refuse_pending
+from temporal_tenancy.migration_environment import CONTROL_PLANE
+from temporal_tenancy.migrations import migrate, pending, refuse_pending
+from temporal_tenancy.roles import ensure_role
 
 ENVIRONMENTS = (CONTROL_PLANE, TENANT_DATA)
 
@@ -34,12 +36,17 @@ def empty_urls(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
     postgres.drop_database("empty")
 
 
-@pytest.mark.parametrize(
-    ("environment", "metadata"),
-    [(CONTROL_PLANE, ControlPlane.metadata), (TENANT_DATA, TenantData.metadata)],
-)
-def test_the_migrations_make_what_the_models_say(
-    database_urls: DatabaseUrls, environment: object, metadata: MetaData
+CONSTRAINTS = """
+    select conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+    from pg_constraint
+    where connamespace = 'public'::regnamespace and conrelid <> 0
+        and conrelid::regclass::text not like '%\\_version'
+"""
+
+
+@pytest.mark.parametrize("metadata", [ControlPlane.metadata, TenantData.metadata])
+def test_the_migrations_make_the_tables_of_the_models(
+    database_urls: DatabaseUrls, metadata: MetaData
 ) -> None:
     engine = create_engine(database_urls.owner, poolclass=NullPool)
     with engine.connect() as connection:
@@ -51,6 +58,34 @@ def test_the_migrations_make_what_the_models_say(
             },
         )
         assert compare_metadata(migration, metadata) == []
+
+
+def test_the_migrations_make_the_constraints_of_the_models(
+    database_urls: DatabaseUrls, empty_urls: DatabaseUrls
+) -> None:
+    engine = create_engine(empty_urls.owner, poolclass=NullPool)
+    for metadata in (ControlPlane.metadata, TenantData.metadata):
+        metadata.create_all(engine)
+    with connect(database_urls.owner) as migrated, connect(empty_urls.owner) as modelled:
+        made = set(migrated.execute(CONSTRAINTS))
+        assert made == set(modelled.execute(CONSTRAINTS))
+        assert len(made) > 20
+
+
+def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres) -> None:
+    urls = postgres.urls("postgres")
+    with connect(urls.superuser) as superuser:
+        superuser.execute("create role poor login password 'poor'")
+        superuser.execute("grant connect on database postgres to poor")
+        poor = make_url(urls.superuser).set(username="poor", password="poor")
+        try:
+            with (
+                connect(poor.render_as_string(hide_password=False)) as connection,
+                pytest.raises(ConfigurationError, match="poor may not make the role anybody"),
+            ):
+                ensure_role(connection, "anybody", "password")
+        finally:
+            superuser.execute("drop owned by poor; drop role poor")
 
 
 def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
+from database.models import TENANT_DATA
 from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.catalogue import lint, passwordless_logins, refuse_excess_rights
+from temporal_tenancy import catalogue
+from temporal_tenancy.catalogue import Finding, passwordless_logins, refuse_excess_rights
 from temporal_tenancy.connections import connect
 from temporal_tenancy.database_errors import ExcessRights
+from temporal_tenancy.migration_environment import CONTROL_PLANE
 
 Superuser = psycopg.Connection[Any]
+
+
+def lint(connection: psycopg.Connection[Any], allowed: Collection[str] = ()) -> list[Finding]:
+    return catalogue.lint(connection, environments=[CONTROL_PLANE, TENANT_DATA], allowed=allowed)
 
 
 @pytest.fixture(scope="module")

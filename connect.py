@@ -1,0 +1,137 @@
+"""The way to the servers that the environment names: a `Database` and a Temporal client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pydantic import SecretStr
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.service import RPCError, RPCStatusCode
+
+import workflows  # noqa: F401  # the jobs are known once their modules are imported
+from settings import Settings
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.database import Database
+from temporal_tenancy.database_errors import DatabaseUnreachable
+from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.plugin import TenancyPlugin
+
+DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's own
+DEFAULT_NAMESPACE: Final = "default"  # the SDK's own
+PASSTHROUGH: Final = ("activities", "database", "queues", "workflows")
+HOW_TO_START: Final = '"make dev" starts one; then "source .devstack/env" in this shell.'
+
+_AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
+_CLOSED: Final = (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED)
+_CORE_REASON: Final = re.compile(r'(?:message: |error: |error", )"([^"]+)"')
+
+
+class NotReachable(Exception):
+    """Something that is needed does not answer."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """`message` names what does not answer, without credentials, and how to start it."""
+        self.message = message or type(self).__doc__ or ""
+        super().__init__(self.message)
+
+    @property
+    def sentence(self) -> str:
+        """What a person is shown: the type and the message."""
+        return f"{type(self).__name__}: {self.message}"
+
+
+def database(settings: Settings, *, application_name: str = "temporal-tenancy") -> Database:
+    """The runtime roles' engines, as far as the environment has their URLs; nothing is sent yet.
+
+    Raises:
+        NotReachable: the environment names no control plane.
+        ConfigurationError: a URL is not one of PostgreSQL.
+    """
+    if settings.platform_database_url is None:
+        raise NotReachable(f"PLATFORM_DATABASE_URL is not set. {HOW_TO_START}")
+    return Database(
+        tenant_url=plain(settings.tenant_database_url),
+        platform_url=plain(settings.platform_database_url),
+        application_name=application_name,
+    )
+
+
+def plain(secret: SecretStr | None) -> str | None:
+    """A setting's value, for whoever connects with it."""
+    return None if secret is None else secret.get_secret_value()
+
+
+def temporal_config() -> ClientConnectConfig:
+    """Temporal's address, namespace and credentials, by `temporalio.envconfig`.
+
+    Raises:
+        ConfigurationError: a profile, a file or a variable of it is not right.
+    """
+    try:
+        config = ClientConfig.load_client_connect_config()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"Temporal's settings (TEMPORAL_*) cannot be read: {_first_line(error)}."
+        ) from None
+    config.setdefault("target_host", DEFAULT_ADDRESS)
+    config.setdefault("namespace", DEFAULT_NAMESPACE)
+    return config
+
+
+async def connect_client(database: Database | None = None) -> Client:
+    """Connects to Temporal with the plugin on, which knows the application's jobs.
+
+    With `database`, the control plane there is the directory of tenants, and workers of this
+    client open their sessions on it.
+
+    Raises:
+        NotReachable: the server does not answer, or not to these credentials.
+        ConfigurationError: Temporal's settings cannot be read.
+    """
+    config = temporal_config()
+    plugin = TenancyPlugin(
+        directory=None if database is None else ControlPlaneDirectory(database),
+        database=database,
+        passthrough=PASSTHROUGH,
+    )
+    try:
+        return await Client.connect(**config, plugins=[plugin])
+    except RuntimeError as error:
+        raise _temporal_away(config, error) from None
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Turns whatever fails in the block because a server is away into `NotReachable`."""
+    try:
+        yield
+    except DatabaseUnreachable as error:
+        raise NotReachable(f"{error.message} {HOW_TO_START}") from None
+    except RPCError as error:
+        config = temporal_config()
+        if error.status in (*_AWAY, *_CLOSED):
+            raise _temporal_away(config, error) from None
+        if error.status is RPCStatusCode.NOT_FOUND and "namespace" in error.message.lower():
+            raise NotReachable(
+                f'{config["target_host"]} has no namespace "{config["namespace"]}". '
+                "Create it, or set TEMPORAL_NAMESPACE."
+            ) from None
+        raise
+
+
+def _temporal_away(config: ClientConnectConfig, error: Exception) -> NotReachable:
+    return NotReachable(
+        f"the Temporal server {config['target_host']} does not answer: {_first_line(error)}. "
+        f"Set TEMPORAL_ADDRESS to one that does. {HOW_TO_START}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """The innermost reason that the SDK's core gives, or the message's first line."""
+    text = str(error).strip() or type(error).__name__
+    reasons = _CORE_REASON.findall(text)
+    return (reasons[-1] if reasons else text.splitlines()[0]).rstrip(".")

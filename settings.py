@@ -1,0 +1,45 @@
+"""What the environment says, but for Temporal's address: `temporalio.envconfig` reads that."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from temporal_tenancy.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """The environment's variables, by their names in lower case."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    # Database URLs hold passwords.
+    database_url: SecretStr | None = None  # the owner's: for migrations, and no worker's business
+    tenant_database_url: SecretStr | None = None
+    platform_database_url: SecretStr | None = None
+    relay_database_url: SecretStr | None = None
+
+    temporal_ui_url: str | None = None  # None: runs are shown without a link
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    worker_health_host: str = "127.0.0.1"  # in a container 0.0.0.0, or nobody can ask
+    worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free one
+    worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at a shutdown
+
+
+def load_settings() -> Settings:
+    """Reads the environment; raises `ConfigurationError`, which repeats no value of it."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError(f"the environment is not right: {problems}.") from None
