@@ -215,9 +215,9 @@ def job_of(cls: type) -> Job | None:
 
 
 def _declare(cls: Class, job: Job) -> Class:
+    registry.add(job)
     _give_updates_a_validator(cls)
     setattr(cls, _MARK, job)
-    registry.add(job)
     return workflow.defn(name=job.name)(cls)
 
 

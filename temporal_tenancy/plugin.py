@@ -78,7 +78,13 @@ class TenancyPlugin(SimplePlugin):
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """As the SDK asks; raises `ConfigurationError` for what could lose a tenant."""
-        self._refuse_a_second(config.get("interceptors") or ())
+        of_client = config["client"].config(active_config=True)["interceptors"]
+        self._refuse_a_second([*(config.get("interceptors") or ()), *of_client])
+        if not any(isinstance(one, TenancyInterceptor) for one in of_client):
+            raise ConfigurationError(
+                "this worker has a TenancyPlugin that its client has not. Give it to the client: "
+                "Client.connect(..., plugins=[TenancyPlugin(...)])."
+            )
         config = super().configure_worker(config)
         workflows = config.get("workflows")
         if workflows and self.database is not None and FAN_OUT_WORKFLOWS[0] not in workflows:

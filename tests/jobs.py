@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio import activity, workflow
 from temporalio.common import RawValue, RetryPolicy
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from temporal_tenancy import agreement
 from temporal_tenancy.activities import platform_activity, tenant_activity
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.inputs import PlatformInput, TenantInput
 from temporal_tenancy.jobs import JobPriority, platform_job, tenant_job
-from temporal_tenancy.scope import current_scope, current_tenant
+from temporal_tenancy.scope import PlatformScope, current_scope, current_tenant, enter
 from tests import marks
 
 SOON = timedelta(seconds=20)
@@ -76,6 +77,28 @@ async def tell_platform_of(note: NamedNote) -> str:
 async def fairness_of_this(note: Note) -> tuple[str | None, float | None, int | None]:
     priority = activity.info().priority
     return priority.fairness_key, priority.fairness_weight, priority.priority_key
+
+
+@tenant_activity
+def tell_tenant_in_a_thread(note: Note) -> str:
+    return current_tenant()
+
+
+@tenant_activity
+async def tell_tenant_through_threads_and_tasks(note: Note) -> str:
+    seen = {
+        await asyncio.to_thread(current_tenant),
+        await asyncio.create_task(_tenant_in_a_task()),
+        current_tenant(),
+    }
+    return ",".join(sorted(seen))
+
+
+@tenant_activity
+async def change_the_scope_and_fail(note: Note) -> str:
+    # Badly written code: it enters a scope and never leaves it.
+    enter(PlatformScope("left behind")).__enter__()
+    raise ApplicationError("failed in a scope of its own", non_retryable=True)
 
 
 @activity.defn(name="third_party.activity")
@@ -407,6 +430,40 @@ class Upserter:
         workflow.continue_as_new(job.model_copy(update={"text": "again"}))
 
 
+class MixedInput(TenantInput):
+    rounds: int
+
+
+@tenant_job("echo.mixed", queue="default")
+class Mixed:
+    """Runs every kind of activity side by side, some failing, and returns the tenants seen."""
+
+    @workflow.run
+    async def run(self, job: MixedInput) -> list[str]:
+        seen: list[str] = []
+        for _ in range(job.rounds):
+            activities: list[Any] = [
+                tell_tenant,
+                tell_tenant_in_a_thread,
+                tell_tenant_through_threads_and_tasks,
+            ]
+            told = await asyncio.gather(
+                *(
+                    workflow.execute_activity(
+                        kind, Note(), start_to_close_timeout=SOON, result_type=str
+                    )
+                    for kind in activities
+                )
+            )
+            seen.extend(told)
+            with contextlib.suppress(ActivityError):
+                await workflow.execute_activity(
+                    change_the_scope_and_fail, Note(), start_to_close_timeout=SOON
+                )
+            seen.append(current_tenant())
+        return seen
+
+
 EXEMPT = {
     "third_party.workflow": "a plugin's own, it touches no tenant's data",
     "third_party.activity": "a plugin's own, it touches no tenant's data",
@@ -426,6 +483,7 @@ WORKFLOWS: list[type] = [
     Flaky,
     LateHandlers,
     Upserter,
+    Mixed,
     ThirdParty,
 ]
 ACTIVITIES: list[Callable[..., Any]] = [
@@ -436,5 +494,8 @@ ACTIVITIES: list[Callable[..., Any]] = [
     tell_platform,
     tell_platform_of,
     fairness_of_this,
+    tell_tenant_in_a_thread,
+    tell_tenant_through_threads_and_tasks,
+    change_the_scope_and_fail,
     third_party_activity,
 ]

@@ -1,0 +1,48 @@
+# The doors: `make demo`, `make dev`, `make test`, `make bench`, `make check`.
+# Each sets up what it needs: Python 3.11+, and Go or a `temporal` binary, are enough.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+TENANTS ?= 0
+
+.PHONY: help setup demo dev test bench check format
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.locked  ## the virtual environment, as uv.lock has it
+
+# uv comes into the environment first, so that nothing has to be installed beforehand.
+.venv/.locked: uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say which: make PYTHON=python3.12" >&2; exit 3; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact
+	@touch $@
+
+demo: setup  ## the main job on real data, start to end (TENANTS=500 adds made-up tenants)
+	@$(BIN)/python demo.py --tenants $(TENANTS)
+
+dev: setup  ## everything left running, until Ctrl-C
+	@$(BIN)/python dev.py
+
+test: setup  ## the whole suite
+	@$(BIN)/python -m pytest
+
+bench: setup  ## the measurements, one line of JSON each (FULL=1 adds the long ones)
+	@$(BIN)/python -m benchmarks
+
+check: setup  ## format, lint, types, import contract
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
+
+format: setup  ## what can be mended by itself
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .

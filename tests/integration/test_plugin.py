@@ -1,0 +1,243 @@
+"""The plugin refuses what could lose a tenant, when the worker is built, with a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+from temporalio import activity, workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import (
+    DataConverter,
+    JSONPlainPayloadConverter,
+    PayloadCodec,
+    PayloadConverter,
+)
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+    UnsandboxedWorkflowRunner,
+    Worker,
+)
+
+from devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.directory import CachedDirectory
+from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import job_of, tenant_job
+from temporal_tenancy.periods import Period
+from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.testing import InMemoryDirectory
+from tests import jobs
+from tests.fixtures.temporal import make_worker
+
+
+@workflow.defn
+class Unmarked:
+    @workflow.run
+    async def run(self) -> None: ...
+
+
+@workflow.defn(dynamic=True)
+class Dynamic:
+    @workflow.run
+    async def run(self, args: Sequence[RawValue]) -> None: ...
+
+
+@activity.defn
+async def unmarked_activity() -> None: ...
+
+
+class NotATenantInput(TenantInput.__base__):  # type: ignore[name-defined, misc]
+    tenant_id: str
+
+
+@tenant_job("bad.input", queue="default")
+class TakesSomethingElse:
+    @workflow.run
+    async def run(self, job: NotATenantInput) -> None: ...
+
+
+@tenant_job("bad.two", queue="default")
+class TakesTwo:
+    @workflow.run
+    async def run(self, job: jobs.EchoInput, more: str) -> None: ...
+
+
+@tenant_job("bad.none", queue="default")
+class TakesNone:
+    @workflow.run
+    async def run(self) -> None: ...
+
+
+@tenant_job("bad.untyped", queue="default")
+class TakesAnything:
+    @workflow.run
+    async def run(self, job) -> None: ...  # type: ignore[no-untyped-def]
+
+
+@tenant_job("bad.period", queue="default", period=Period.MONTH)
+class HasNoPeriod:
+    @workflow.run
+    async def run(self, job: jobs.EchoInput) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"workflows": [Unmarked]}, "the workflow Unmarked is not declared. Put @tenant_job"),
+        ({"workflows": [Dynamic]}, "the workflow Dynamic is not declared"),
+        ({"activities": [unmarked_activity]}, "the activity unmarked_activity is not declared"),
+        ({"workflows": [TakesSomethingElse]}, "exactly one argument, annotated with a model that"),
+        ({"workflows": [TakesTwo]}, "bad.two) must take exactly one argument"),
+        ({"workflows": [TakesNone]}, "extends TenantInput"),
+        ({"workflows": [TakesAnything]}, "extends TenantInput"),
+        ({"workflows": [HasNoPeriod]}, 'has no field "period"'),
+        ({"workflow_runner": UnsandboxedWorkflowRunner()}, "has no sandbox"),
+        ({"nexus_service_handlers": [object()]}, "not carried over Nexus"),
+    ],
+)
+async def test_a_worker_that_could_lose_a_tenant_is_not_built(
+    client: Client, queue: str, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        async with make_worker(client, queue, **options):
+            """Never runs."""
+    assert sentence in str(caught.value)
+
+
+async def test_a_process_pool_is_refused(client: Client, queue: str) -> None:
+    with (
+        ProcessPoolExecutor(1) as processes,
+        pytest.raises(ConfigurationError, match="ProcessPoolExecutor"),
+    ):
+        Worker(
+            client,
+            task_queue=queue,
+            activities=[jobs.tell_tenant],
+            activity_executor=processes,
+        )
+
+
+def test_an_exemption_needs_a_reason() -> None:
+    with pytest.raises(ConfigurationError, match="needs a reason"):
+        TenancyPlugin(exempt={"third_party.workflow": " "})
+
+
+def test_two_jobs_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"two jobs are called echo\.tell"):
+        tenant_job("echo.tell", queue="default")(Unmarked)
+
+
+@pytest.mark.parametrize("name", ["billing", "Billing.Cycle", "billing/cycle", "a.", "", "a b.c"])
+def test_a_job_that_is_not_called_area_verb_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="not a job name"):
+        tenant_job(name, queue="default")(Unmarked)
+    assert job_of(Unmarked) is None
+
+
+@pytest.mark.filterwarnings("ignore:The same plugin type")
+async def test_a_second_plugin_is_refused(
+    client: Client, queue: str, directory: InMemoryDirectory
+) -> None:
+    second = TenancyPlugin(directory=directory, passthrough=["tests"], exempt=jobs.EXEMPT)
+    with pytest.raises(ConfigurationError, match="two TenancyPlugins"):
+        async with make_worker(client, queue, plugins=[second]):
+            """Never runs."""
+
+
+async def test_a_plugin_on_the_worker_alone_is_refused(
+    raw_client: Client, queue: str, plugin: TenancyPlugin
+) -> None:
+    with pytest.raises(ConfigurationError, match="that its client has not"):
+        async with make_worker(raw_client, queue, plugins=[plugin]):
+            """Never runs."""
+
+
+@pytest.mark.filterwarnings("ignore:The same plugin type")
+async def test_the_same_plugin_on_client_and_worker_checks_once(
+    temporal: TemporalDevServer, queue: str, directory: InMemoryDirectory
+) -> None:
+    class Watched(InMemoryDirectory):
+        looked = 0
+
+        async def find(self, tenant_id: str) -> Any:
+            self.looked += 1
+            return await super().find(tenant_id)
+
+    watched = Watched(directory.tenants.values())
+    plugin = TenancyPlugin(
+        directory=CachedDirectory(watched, seconds=0), passthrough=["tests"], exempt=jobs.EXEMPT
+    )
+    client = await Client.connect(temporal.address, plugins=[plugin])
+    async with make_worker(client, queue, plugins=[plugin]):
+        await client.execute_workflow(
+            jobs.Echo.run,
+            jobs.EchoInput(tenant_id="acme"),
+            id="acme/echo.tell/twice",
+            task_queue=queue,
+        )
+    assert watched.looked == 2  # by the client for the weight, by the activity for the state
+
+
+class Rot13(PayloadCodec):
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(metadata={"encoding": b"rot"}, data=p.SerializeToString()[::-1])
+                for p in payloads]  # fmt: skip
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload.FromString(p.data[::-1]) for p in payloads]
+
+
+async def test_a_users_codec_stays_and_the_guard_sees_what_it_decodes(
+    temporal: TemporalDevServer, queue: str, plugin: TenancyPlugin
+) -> None:
+    converter = dataclasses.replace(DataConverter.default, payload_codec=Rot13())
+    client = await Client.connect(temporal.address, plugins=[plugin], data_converter=converter)
+    async with make_worker(client, queue):
+        told = await client.execute_workflow(
+            jobs.Hops.run,
+            jobs.HopsInput(tenant_id="acme"),
+            id="acme/echo.hops/codec",
+            task_queue=queue,
+        )
+    assert told["child"] == "acme"
+
+
+class Own(PydanticPayloadConverter):
+    """A user's own converter that can carry models."""
+
+
+class NoModels(PayloadConverter):
+    """A user's own converter that cannot."""
+
+    def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
+        return [JSONPlainPayloadConverter().to_payload(str(value)) or Payload() for value in values]
+
+    def from_payloads(
+        self, payloads: Sequence[Payload], type_hints: list[type] | None = None
+    ) -> list[Any]:
+        return [JSONPlainPayloadConverter().from_payload(payload) for payload in payloads]
+
+
+async def test_a_users_payload_converter_is_built_upon(
+    temporal: TemporalDevServer, plugin: TenancyPlugin
+) -> None:
+    converter = DataConverter(payload_converter_class=Own)
+    client = await Client.connect(temporal.address, plugins=[plugin], data_converter=converter)
+    assert issubclass(client.data_converter.payload_converter_class, Own)
+
+
+async def test_a_payload_converter_that_cannot_carry_models_is_refused(
+    temporal: TemporalDevServer, plugin: TenancyPlugin
+) -> None:
+    converter = DataConverter(payload_converter_class=NoModels)
+    with pytest.raises(ConfigurationError, match="does not carry pydantic models"):
+        await Client.connect(temporal.address, plugins=[plugin], data_converter=converter)
