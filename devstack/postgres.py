@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -51,11 +51,12 @@ STOP_SIGNALS: dict[StopMode, signal.Signals] = {
 class DatabaseUrls:
     """One database as each role connects to it: SQLAlchemy URLs for psycopg 3."""
 
-    owner: str
-    tenant: str
-    platform: str
-    relay: str
-    superuser: str
+    # Each holds a password: a failing test prints what it has at hand.
+    owner: str = field(repr=False)
+    tenant: str = field(repr=False)
+    platform: str = field(repr=False)
+    relay: str = field(repr=False)
+    superuser: str = field(repr=False)
 
 
 class EmbeddedPostgres:
