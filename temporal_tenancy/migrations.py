@@ -109,7 +109,8 @@ def refuse_pending(url: str, environments: Sequence[MigrationEnvironment]) -> No
     behind = pending(url, environments)
     if behind:
         raise MigrationsBehind(
-            f"{'; '.join(map(str, behind))}. Run \"starter.py migrate\" with the owner's DATABASE_URL."
+            f"{'; '.join(map(str, behind))}. "
+            'Run "starter.py migrate" with the owner\'s DATABASE_URL.'
         )
 
 

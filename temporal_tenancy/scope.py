@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -61,7 +61,10 @@ def enter(scope: Scope) -> Iterator[Scope]:
     try:
         yield scope
     finally:
-        _current.reset(token)
+        # A coroutine that is thrown away unfinished (a workflow that leaves the worker's cache)
+        # is closed in another context: the one that was set here is gone with its task.
+        with suppress(ValueError):
+            _current.reset(token)
 
 
 def current_scope() -> Scope | None:

@@ -282,11 +282,9 @@ class Stray:
                 Echo.run, EchoInput(tenant_id=job.tenant_id), id=f"{other}/echo.tell/x"
             )
         if job.how == "unknown child":
-            return await workflow.execute_child_workflow(
-                "some.unknown", NamedNote(tenant_id=other), result_type=str
-            )
+            await workflow.execute_child_workflow("some.unknown", NamedNote(tenant_id=other))
         if job.how == "platform child":
-            return await workflow.execute_child_workflow(Platform.run, PlatformNote())
+            await workflow.execute_child_workflow(Platform.run, PlatformNote())
         if job.how == "activity":
             return await workflow.execute_activity(
                 tell_named_tenant, NamedNote(tenant_id=other), start_to_close_timeout=SOON
@@ -430,6 +428,23 @@ class Upserter:
         workflow.continue_as_new(job.model_copy(update={"text": "again"}))
 
 
+@tenant_job("echo.waiter", queue="default")
+class Waiter:
+    """Waits for a signal: it may be open while an application gets the plugin."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        await workflow.wait_condition(lambda: self.ended)
+        return job.tenant_id
+
+    @workflow.signal
+    def end(self) -> None:
+        self.ended = True
+
+
 class MixedInput(TenantInput):
     rounds: int
 
@@ -484,6 +499,7 @@ WORKFLOWS: list[type] = [
     LateHandlers,
     Upserter,
     Mixed,
+    Waiter,
     ThirdParty,
 ]
 ACTIVITIES: list[Callable[..., Any]] = [

@@ -8,6 +8,10 @@ from temporal_tenancy.database import Database
 from temporal_tenancy.directory import TenantDirectory
 from temporal_tenancy.interceptors.activity_inbound import TenancyActivityInbound
 from temporal_tenancy.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.interceptors.logging_inbound import (
+    LoggingActivityInbound,
+    LoggingWorkflowInbound,
+)
 from temporal_tenancy.interceptors.nexus_inbound import TenancyNexusInbound
 from temporal_tenancy.interceptors.workflow_inbound import TenancyWorkflowInbound
 
@@ -25,14 +29,21 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
     def intercept_activity(
         self, next: worker.ActivityInboundInterceptor
     ) -> worker.ActivityInboundInterceptor:
-        return TenancyActivityInbound(next, self.directory, self.database)
+        return TenancyActivityInbound(LoggingActivityInbound(next), self.directory, self.database)
 
     def workflow_interceptor_class(
         self, input: worker.WorkflowInterceptorClassInput
     ) -> type[worker.WorkflowInboundInterceptor]:
-        return TenancyWorkflowInbound
+        return _LoggedTenancyWorkflowInbound
 
     def intercept_nexus_operation(
         self, next: worker.NexusOperationInboundInterceptor
     ) -> worker.NexusOperationInboundInterceptor:
         return TenancyNexusInbound(next)
+
+
+class _LoggedTenancyWorkflowInbound(TenancyWorkflowInbound):
+    """As the SDK wants it: a class that is called with the next interceptor."""
+
+    def __init__(self, next: worker.WorkflowInboundInterceptor) -> None:
+        super().__init__(LoggingWorkflowInbound(next))

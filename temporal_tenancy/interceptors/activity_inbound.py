@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -21,14 +22,18 @@ from temporal_tenancy.directory import (
 from temporal_tenancy.errors import (
     HopRefused,
     ScopeMissing,
+    TenancyError,
     TenantMismatch,
     TenantMissing,
     UnknownJob,
 )
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import registry
+from temporal_tenancy.logs import told
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
 from temporal_tenancy.tenant_state import require_runnable
+
+log: Final = logging.getLogger(__name__)
 
 
 class TenancyActivityInbound(ActivityInboundInterceptor):
@@ -48,10 +53,17 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         mark = mark_of(input.fn)
         if mark is None:  # exempted by name: it gets no scope, and so no session
             return await self.next.execute_activity(input)
-        scope = agreed_scope(mark, input)
+        try:
+            scope = agreed_scope(mark, input)
+            tenant = await self._check_state(scope) if isinstance(scope, TenantScope) else None
+        except TenancyError as error:
+            refusal = {"error_type": error.type, "error": error.message}
+            log.warning("activity.refused", extra=refusal)
+            told(error)
+            raise
         with ExitStack() as stack:
-            if isinstance(scope, TenantScope):
-                stack.enter_context(use_tenant_record(await self._check_state(scope)))
+            if tenant is not None:
+                stack.enter_context(use_tenant_record(tenant))
             if self.database is not None:
                 stack.enter_context(use_database(self.database))
             if self.directory is not None and isinstance(scope, PlatformScope):

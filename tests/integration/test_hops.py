@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import ActivityFailureError, Client, WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
@@ -148,7 +148,7 @@ async def test_no_hop_leaves_the_tenant(
             id=f"acme/echo.stray/{how}",
             task_queue=queue,
         )
-    cause = caught.value.cause
+    cause: BaseException | None = caught.value.cause
     if isinstance(cause, ActivityError):
         cause = cause.cause
     assert isinstance(cause, ApplicationError)
@@ -169,7 +169,7 @@ async def test_a_standalone_activity_is_refused(client: Client, queue: str) -> N
 async def test_a_standalone_activity_of_a_raw_client_is_refused_by_the_worker(
     raw_client: Client, queue: str
 ) -> None:
-    with pytest.raises(Exception) as caught:  # noqa: PT011: the SDK's own, the cause is ours
+    with pytest.raises(ActivityFailureError) as caught:
         await raw_client.execute_activity(
             "tell_tenant",
             {},

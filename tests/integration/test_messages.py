@@ -53,11 +53,8 @@ async def end(mailbox: WorkflowHandle[jobs.Mailbox, list[str]]) -> list[str]:
 
 
 async def events(mailbox: WorkflowHandle[Any, Any], name: str) -> int:
-    return sum(
-        1
-        for event in (await mailbox.fetch_history()).events
-        if name in event.WhichOneof("attributes").lower()
-    )
+    history = await mailbox.fetch_history()
+    return sum(name in (event.WhichOneof("attributes") or "") for event in history.events)
 
 
 async def test_a_message_without_a_header_acts_in_the_workflows_tenant(

@@ -20,9 +20,6 @@ from temporalio.converter import (
     PayloadConverter,
 )
 from temporalio.worker import (
-    ActivityInboundInterceptor,
-    ExecuteActivityInput,
-    Interceptor,
     UnsandboxedWorkflowRunner,
     Worker,
 )

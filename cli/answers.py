@@ -1,0 +1,122 @@
+"""What a command says: one JSON document, or a few lines for a person."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+WIDE: Final = 10_000  # columns, where no terminal says how many: nothing is cut off
+
+out: Final = Console(highlight=False, emoji=False, markup=False)
+err: Final = Console(highlight=False, emoji=False, markup=False, stderr=True)
+for console in (out, err):
+    if not console.is_terminal:
+        console.width = WIDE
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a command that did its work still ends with exit code 1."""
+
+    type: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command came to."""
+
+    document: Any  # what json.dumps takes; times and models too
+    text: RenderableType  # for a person
+    problem: Problem | None = None
+
+
+def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
+    """Does a command and prints what it answers; raises `typer.Exit(1)` where there is a problem.
+
+    Whatever else it raises is for `failures.report`.
+    """
+    _log_to_standard_error()
+    answer = asyncio.run(command)
+    if json:
+        document = answer.document
+        if answer.problem is not None:
+            document = {**document, "error": vars(answer.problem)}
+        print_json(document)
+    else:
+        out.print(answer.text)
+    if answer.problem is not None:
+        say(str(answer.problem))
+        raise typer.Exit(1)
+
+
+def print_json(document: Any) -> None:
+    """Prints a JSON document (whatever json.dumps takes) on standard output."""
+    print(json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json))
+
+
+def say(sentence: str) -> None:
+    """Tells a person something on standard error."""
+    print(sentence, file=sys.stderr)
+
+
+def lines(*parts: RenderableType | None) -> RenderableType:
+    """The parts that there are, one below the other."""
+    return Group(*(part for part in parts if part is not None))
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
+    """Aligned columns without rules; None is shown as nothing."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        made.add_column(title, overflow="fold")
+    for row in rows:
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
+    """Names and what they are, leaving out what is not there."""
+    made = Table(box=None, pad_edge=False, show_header=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        if value is not None and value != "":
+            made.add_row(name, str(value))
+    return made
+
+
+def when(moment: datetime | None) -> str | None:
+    """A time for people, in UTC."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def number(count: int, noun: str) -> str:
+    """`1 tenant`, `2 tenants`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _log_to_standard_error() -> None:
+    import structlog
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

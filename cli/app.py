@@ -1,0 +1,279 @@
+"""Every command with its arguments. What a command does is imported when it is called.
+
+So `--help` and a mistyped option answer at once: the servers' libraries take a second to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from cli.answers import perform
+from cli.failures import INTERRUPTED, report
+
+app = typer.Typer(
+    help="Background jobs of a multi-tenant SaaS: start them, follow them, account for them.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+schedules_app = typer.Typer(help="When jobs run for every tenant.", no_args_is_help=True)
+tenants_app = typer.Typer(help="Who the tenants are, and who may run jobs.", no_args_is_help=True)
+ticks_app = typer.Typer(help="The ledger: what became of each tenant.", no_args_is_help=True)
+app.add_typer(schedules_app, name="schedules")
+app.add_typer(tenants_app, name="tenants")
+app.add_typer(ticks_app, name="ticks")
+
+DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ"]
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help='Such as "billing.cycle".')]
+TenantName = Annotated[str, typer.Argument(metavar="TENANT", help='A tenant id, such as "ua".')]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Input = Annotated[
+    str | None, typer.Option("--input", metavar="JSON", help="Fields of the job's input.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended.")]
+Tick = Annotated[str | None, typer.Option(metavar="KEY", help='A period, such as "2013-04".')]
+Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Kept beside it.")]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code."""
+    json = "--json" in arguments
+    try:
+        result = app(args=list(arguments), prog_name="starter.py", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        return report(error, json=json, debug="--debug" in arguments)
+    return result if isinstance(result, int) else 0
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
+    ] = False,
+) -> None:
+    """Background jobs of a multi-tenant SaaS: start them, follow them, account for them."""
+
+
+@app.command()
+def jobs(json: Json = False) -> None:
+    """Every job: queue, priority, feature, schedule, and what it takes."""
+    from cli import jobs
+
+    perform(jobs.show(), json=json)
+
+
+@app.command()
+def run(
+    job: JobName,
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Whose job it is.")] = None,
+    given: Input = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Of the workflow id. [default: the period, or a UUIDv7]"),
+    ] = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Start one tenant's job, unless it has succeeded or is running."""
+    from cli import runs
+
+    perform(runs.run(job, tenant=tenant, given=given, key=key, wait=wait, quiet=json), json=json)
+
+
+@app.command("fan-out")
+def fan_out(
+    job: JobName,
+    tick: Tick = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="status=…", help='Such as "status=active,trial".')
+    ] = None,
+    given: Input = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Start a job for every tenant, as its schedule does. Who has succeeded is left alone."""
+    from cli import fan_outs
+
+    perform(
+        fan_outs.fan_out(job, tick=tick, where=where, given=given, wait=wait, quiet=json),
+        json=json,
+    )
+
+
+@app.command()
+def explain(
+    workflow_id: Annotated[str, typer.Argument(metavar="WORKFLOW_ID")], json: Json = False
+) -> None:
+    """Say what a run is, whose, where it stands, why it failed and what to do."""
+    from cli import explanations
+
+    perform(explanations.explain(workflow_id), json=json)
+
+
+@schedules_app.command("apply")
+def schedules_apply(json: Json = False) -> None:
+    """Put schedules.py in force. Done twice, it changes nothing; a pause stays."""
+    from cli import schedules
+
+    perform(schedules.apply(), json=json)
+
+
+@schedules_app.command("list")
+def schedules_list(json: Json = False) -> None:
+    """Next and last runs, and where the server differs from schedules.py."""
+    from cli import schedules
+
+    perform(schedules.show_all(), json=json)
+
+
+@schedules_app.command("pause")
+def schedules_pause(job: JobName, reason: Reason = None, json: Json = False) -> None:
+    """Start no further ticks, until it is resumed."""
+    from cli import schedules
+
+    perform(schedules.pause(job, reason), json=json)
+
+
+@schedules_app.command("resume")
+def schedules_resume(job: JobName, reason: Reason = None, json: Json = False) -> None:
+    """Start ticks again."""
+    from cli import schedules
+
+    perform(schedules.resume(job, reason), json=json)
+
+
+@schedules_app.command("trigger")
+def schedules_trigger(job: JobName, json: Json = False) -> None:
+    """Start a tick now, for the last whole period."""
+    from cli import schedules
+
+    perform(schedules.trigger(job), json=json)
+
+
+@schedules_app.command("backfill")
+def schedules_backfill(
+    job: JobName,
+    since: Annotated[datetime, typer.Option("--from", formats=DATES, help="UTC, inclusive.")],
+    until: Annotated[datetime, typer.Option("--to", formats=DATES, help="UTC, inclusive.")],
+    json: Json = False,
+) -> None:
+    """Run the ticks that were due between two dates, one after the other."""
+    from cli import schedules
+
+    perform(schedules.backfill(job, since, until), json=json)
+
+
+@tenants_app.command("add")
+def tenants_add(
+    tenant: TenantName,
+    name: Annotated[str | None, typer.Option(help="For people. [default: the id]")] = None,
+    plan: Annotated[str, typer.Option(help="Its tier.")] = "standard",
+    status: Annotated[str, typer.Option(help="active or trial.")] = "active",
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Beyond those of the plan; may be repeated.")
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="An IANA name.")] = "UTC",
+    json: Json = False,
+) -> None:
+    """Add a tenant."""
+    from cli import tenants
+
+    perform(
+        tenants.add(
+            tenant,
+            name=name,
+            plan=plan,
+            status=status,
+            features=feature or [],
+            time_zone=time_zone,
+        ),
+        json=json,
+    )
+
+
+@tenants_app.command("list")
+def tenants_list(
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS,…", help="[default: all but deleted]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The tenants, in order of their ids."""
+    from cli import tenants
+
+    perform(tenants.show_all(status), json=json)
+
+
+@tenants_app.command("show")
+def tenants_show(tenant: TenantName, json: Json = False) -> None:
+    """What is known of a tenant."""
+    from cli import tenants
+
+    perform(tenants.show(tenant), json=json)
+
+
+@tenants_app.command("suspend")
+def tenants_suspend(tenant: TenantName, reason: Reason = None, json: Json = False) -> None:
+    """Let none of a tenant's jobs run, within 5 seconds."""
+    from cli import tenants
+
+    perform(tenants.suspend(tenant, reason), json=json)
+
+
+@tenants_app.command("resume")
+def tenants_resume(tenant: TenantName, json: Json = False) -> None:
+    """Let a suspended tenant's jobs run again."""
+    from cli import tenants
+
+    perform(tenants.resume(tenant), json=json)
+
+
+@ticks_app.command("list")
+def ticks_list(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    json: Json = False,
+) -> None:
+    """The ticks that began last."""
+    from cli import ticks
+
+    perform(ticks.show_all(job, limit), json=json)
+
+
+@ticks_app.command("show")
+def ticks_show(job: JobName, tick: Tick = None, json: Json = False) -> None:
+    """What became of each tenant in a tick. [default: the latest]"""
+    from cli import ticks
+
+    perform(ticks.show(job, tick), json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check everything that has to be right; exit code 1 if something is not."""
+    from cli import doctor
+
+    perform(doctor.examine(), json=json)
+
+
+@app.command("settings")
+def settings(json: Json = False) -> None:
+    """What the environment says, with secrets masked."""
+    from cli import environment
+
+    perform(environment.show(), json=json)
+
+
+@app.command()
+def migrate(json: Json = False) -> None:
+    """Make the database's roles and tables, as the owner that DATABASE_URL names."""
+    from cli import migrations
+
+    perform(migrations.migrate_all(), json=json)

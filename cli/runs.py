@@ -1,0 +1,148 @@
+"""Starting one tenant's job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from cli import given as reading
+from cli.answers import Answer, Problem, err, facts, lines, say
+from cli.servers import Servers, servers
+from cli.workers import has_worker, no_worker
+from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.fan_out.outcomes import root_cause, sentence_of, type_of
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.inputs import TenantInput, read_input
+from temporal_tenancy.jobs import Job
+from temporal_tenancy.tenant_state import require_runnable
+
+Handle = WorkflowHandle[Any, Any]  # of a workflow that is known by its name only
+
+
+async def run(
+    job_name: str,
+    *,
+    tenant: str | None,
+    given: str | None,
+    key: str | None,
+    wait: bool,
+    quiet: bool,
+) -> Answer:
+    """Starts a job of `tenant`, unless its id has succeeded or is running.
+
+    Raises:
+        TenancyError: the input does not fit, or the tenant may not run the job; nothing started.
+    """
+    job = reading.tenant_job(job_name)
+    job_input, parts = _prepared(job, tenant=tenant, given=given, key=key)
+    workflow_id = str(parts)
+    async with servers() as there:
+        tenant_id = job_input.tenant_id
+        found = await ControlPlaneDirectory(there.database).find(tenant_id)
+        require_runnable(tenant_id, found, job)
+        handle, state = await _start(there, job, job_input, workflow_id)
+        document: dict[str, Any] = {
+            "workflow_id": workflow_id,
+            "run_id": handle.run_id,
+            "url": there.link(workflow_id, handle.run_id),
+            "started": state == "started",
+        }
+        text = f"{workflow_id} {_SAYS[state]}"
+        if not wait:
+            return Answer(document, lines(text, document["url"]))
+        if state != "succeeded" and not await has_worker(there.client, job.queue):
+            say(f"Waiting: {no_worker(job.queue)}")
+        try:
+            document["result"] = await _result(handle, workflow_id, quiet=quiet)
+        except WorkflowFailureError as error:
+            return _failed(document, text, error)
+        return Answer(document, lines(text, document["url"], _shown(document["result"])))
+
+
+_SAYS = {
+    "started": "has started.",
+    "running": "is running already.",
+    "succeeded": "has succeeded before, and is not run again.",
+}
+
+
+def _prepared(
+    job: Job, *, tenant: str | None, given: str | None, key: str | None
+) -> tuple[TenantInput, WorkflowId]:
+    """The input and the id of a run, as far as they can be checked without asking anyone."""
+    what = f"the input of {job.name}"
+    values = reading.fields(given, what=what)
+    values["tenant_id"] = reading.owner(tenant, values, what=what)
+    if job.period is not None and "period" not in values:
+        named = key is not None and job.period.is_key(key)
+        values["period"] = key if named else job.period.key_now()
+    model = job.input_model
+    assert issubclass(model, TenantInput)
+    job_input = read_input(model, values, what=what)
+    if key is None:
+        key = reading.uuid7() if job.period is None else values["period"]
+    return job_input, WorkflowId(job_input.tenant_id, job.name, key)
+
+
+async def _start(
+    there: Servers, job: Job, job_input: TenantInput, workflow_id: str
+) -> tuple[Handle, str]:
+    """The run, and whether it was started now, is running, or has succeeded before."""
+    if job.period is not None:
+        async with there.database.platform_session("look up a run") as session:
+            row = await ledger.row_of_workflow(session, workflow_id)
+        # The server forgets closed runs; the ledger does not.
+        if row is not None and row.state == LedgerState.SUCCEEDED:
+            run_id = row.run_id
+            return there.client.get_workflow_handle(workflow_id, run_id=run_id), "succeeded"
+    try:
+        started: Handle = await there.client.start_workflow(
+            job.name,
+            job_input,
+            id=workflow_id,
+            task_queue=job.queue,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        )
+    except WorkflowAlreadyStartedError:
+        described = await there.client.get_workflow_handle(workflow_id).describe()
+        existing = there.client.get_workflow_handle(workflow_id, run_id=described.run_id)
+        done = described.status is WorkflowExecutionStatus.COMPLETED
+        return existing, "succeeded" if done else "running"
+    run_id = started.first_execution_run_id
+    return there.client.get_workflow_handle(workflow_id, run_id=run_id), "started"
+
+
+async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
+    """What the run returns (JSON); None where the server no longer knows."""
+    try:
+        if quiet or not err.is_terminal:
+            return await handle.result()
+        with err.status(f"{workflow_id} is running"):
+            return await handle.result()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+
+
+def _failed(document: dict[str, Any], text: str, error: WorkflowFailureError) -> Answer:
+    cause = root_cause(error.cause)
+    sentence = sentence_of(cause)
+    kind = type_of(cause)
+    problem = Problem(kind, sentence.removeprefix(f"{kind}: "))
+    return Answer(document, lines(text, document["url"]), problem)
+
+
+def _shown(result: Any) -> Any:  # rich's renderable
+    return facts(result.items()) if isinstance(result, dict) else str(result)

@@ -1,0 +1,160 @@
+"""Records the histories that the replay tests replay: `python -m tests.replay.record`.
+
+Run it for a new release and commit what it writes beside what is there: an old history must stay
+replayable for as long as a workflow that it came from may be open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from activities import ACTIVITIES
+from connect import PASSTHROUGH
+from database.models import TENANT_DATA
+from devstack.postgres import EmbeddedPostgres
+from devstack.temporal_binary import find_temporal
+from devstack.temporal_server import TemporalDevServer
+from queues import Queue
+from sample_data.load import make_up_tenants
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.fan_out import FanOut, FanOutInput
+from temporal_tenancy.migrations import migrate
+from temporal_tenancy.plugin import TenancyPlugin
+from tests import jobs
+from workflows import WORKFLOWS
+
+HISTORIES = Path(__file__).parent / "histories"
+RECORDER = "recorder"  # the identity in a history, in the place of a process and a machine
+QUEUE = Queue.BULK
+
+
+async def record(address: str, database: Database, release: str) -> None:
+    """Runs one workflow of each kind and writes its history."""
+    plugin = TenancyPlugin(
+        directory=ControlPlaneDirectory(database),
+        database=database,
+        passthrough=[*PASSTHROUGH, "tests"],
+        exempt=jobs.EXEMPT,
+    )
+    client = await Client.connect(address, plugins=[plugin], identity=RECORDER)
+    raw = await Client.connect(address, identity=RECORDER)
+    await make_up_tenants(database, 4, events=3)
+    tenants = Tenants(database)
+    await tenants.add("acme", "Acme", plan="enterprise")
+    await tenants.set_status("t00004", TenantStatus.SUSPENDED)
+
+    async def run(sender: Client, kind: str, id: str, *args: Any) -> None:
+        handle = await sender.start_workflow(kind, args=args, id=id, task_queue=QUEUE)
+        await _settled(handle.result)
+        await save(sender, id, release, handle.result_run_id)
+
+    own = [cls for cls in jobs.WORKFLOWS if cls is not jobs.ThirdParty]
+    async with Worker(
+        client,
+        task_queue=QUEUE,
+        workflows=[*WORKFLOWS, *own],
+        activities=[*ACTIVITIES, *(a for a in jobs.ACTIVITIES if _is_async(a))],
+        identity=RECORDER,
+    ):
+        acme = {"tenant_id": "acme"}
+        await run(client, "echo.tell", "acme/echo.tell/by-client", acme)
+        await run(raw, "echo.tell", "acme/echo.tell/without-header", acme)
+        await run(raw, "echo.marked", "acme/echo.marked/refused", {"tenant_id": "globex"})
+        await run(
+            client, "billing.cycle", "acme/billing.cycle/2013-01", {**acme, "period": "2013-01"}
+        )
+        for job in ("billing.cycle", "analytics.aggregate"):
+            root = f"platform/{job}/tick-2013-01"
+            fan_out = FanOutInput(job=job, tick="2013-01", shard_size=3, window=2)
+            handle = await client.start_workflow(FanOut.run, fan_out, id=root, task_queue=QUEUE)
+            await handle.result()
+            for id in (root, f"{root}/shard-0", f"{root}/shard-1", f"t00003/{job}/2013-01"):
+                await save(client, id, release)
+        mailbox = "acme/echo.mailbox/messages"
+        await client.start_workflow("echo.mailbox", acme, id=mailbox, task_queue=QUEUE)
+        messages = client.get_workflow_handle(mailbox)
+        await messages.execute_update("change", {})
+        await messages.signal("poke", {"text": "own"})
+        await messages.signal("poke", args=[{}, {}])
+        await messages.signal("renew")
+        async for _ in messages.fetch_history_events(wait_new_event=True):
+            """Until the first run has ended."""
+        first_run = (await messages.describe()).raw_description.workflow_execution_info
+        await save(client, mailbox, release, first_run.first_run_id)
+        await messages.signal("end")
+        await messages.result()
+    await record_without_plugin(address, release)
+
+
+async def record_without_plugin(address: str, release: str) -> None:
+    """What an application ran before it had the plugin: it must go on under it."""
+    bare = await Client.connect(address, identity=RECORDER, data_converter=pydantic_data_converter)
+    async with Worker(
+        bare,
+        task_queue="bare",
+        workflows=[jobs.Waiter],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        identity=RECORDER,
+    ):
+        id = "acme/echo.waiter/before-the-plugin"
+        handle = await bare.start_workflow(
+            "echo.waiter", {"tenant_id": "acme"}, id=id, task_queue="bare"
+        )
+        await handle.signal("end")
+        await handle.result()
+        await save(bare, id, release)
+
+
+async def save(client: Client, id: str, release: str, run_id: str | None = None) -> None:
+    """Writes a history as JSON, named by its workflow and the release that made it."""
+    history = await client.get_workflow_handle(id, run_id=run_id).fetch_history()
+    path = HISTORIES / f"{id.replace('/', '~')}@{release}.json"
+    path.write_text(history.to_json() + "\n")
+    print(path.name, file=sys.stderr)
+
+
+async def _settled(result: Callable[[], Awaitable[Any]]) -> None:
+    try:
+        await result()
+    except Exception as error:  # a refused start is recorded too
+        print(type(error.__cause__).__name__, error.__cause__, file=sys.stderr)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return asyncio.iscoroutinefunction(function)
+
+
+async def main(release: str) -> None:
+    """Starts servers of its own, records, and stops them."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmbeddedPostgres(Path(folder) / "postgres", durable=False) as postgres,
+        TemporalDevServer(find_temporal(), Path(folder) / "temporal", ui=False) as server,
+    ):
+        migrate(
+            postgres.owner_url,
+            tenant_url=postgres.tenant_url,
+            platform_url=postgres.platform_url,
+            application=[TENANT_DATA],
+        )
+        database = Database(tenant_url=postgres.tenant_url, platform_url=postgres.platform_url)
+        try:
+            await record(server.address, database, release)
+        finally:
+            await database.dispose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "0.1.0"))

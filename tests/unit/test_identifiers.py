@@ -1,0 +1,80 @@
+"""Tenant ids, workflow ids and keys."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from temporal_tenancy.errors import TenantInvalid, TenantMismatch, TenantMissing
+from temporal_tenancy.identifiers import WorkflowId, scoped_key, tenant_id
+
+TENANT_IDS = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True).filter(
+    lambda value: value != "platform"
+)
+KEYS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
+KINDS = st.from_regex(r"[a-z._]{1,20}", fullmatch=True)
+
+
+@given(TENANT_IDS)
+def test_what_the_pattern_allows_is_a_tenant_id(value: str) -> None:
+    assert tenant_id(value) == value
+    assert len(value.encode()) <= 63
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["*", "a/b", "a b", " a", "a\n", "A", "-a", "_a", "é", "a" * 64, "platform", "a\x00", 7, b"a"],
+)
+def test_anything_else_is_not(value: object) -> None:
+    with pytest.raises(TenantInvalid):
+        tenant_id(value)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_nothing_is_a_missing_tenant(value: object) -> None:
+    with pytest.raises(TenantMissing):
+        tenant_id(value)
+
+
+def test_a_long_bad_id_is_not_repeated_in_full() -> None:
+    with pytest.raises(TenantInvalid) as caught:
+        tenant_id("x!" * 10_000)
+    assert len(caught.value.message) < 250
+
+
+@given(TENANT_IDS, KEYS)
+def test_a_workflow_id_reads_back_as_it_was_built(tenant: str, key: str) -> None:
+    built = WorkflowId(tenant, "billing.cycle", key)
+    assert WorkflowId.parse(str(built)) == built
+    assert built.tenant == tenant
+
+
+@given(st.tuples(TENANT_IDS, KINDS, KEYS), st.tuples(TENANT_IDS, KINDS, KEYS))
+def test_two_keys_are_equal_only_when_all_their_parts_are(
+    one: tuple[str, str, str], other: tuple[str, str, str]
+) -> None:
+    assert (scoped_key(*one) == scoped_key(*other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "acme", "acme/job", "acme//key", "/job/key", "acme/job/", "A/b.c/d", "*/b.c/d", "a/b/\n"],
+)
+def test_what_is_not_three_segments_is_no_workflow_id(value: str) -> None:
+    with pytest.raises(TenantMismatch):
+        WorkflowId.parse(value)
+
+
+def test_the_platforms_workflow_id_has_no_tenant() -> None:
+    assert WorkflowId.parse("platform/billing.cycle/tick/shard-0").tenant is None
+
+
+def test_an_id_that_no_store_holds_is_refused() -> None:
+    with pytest.raises(TenantMismatch, match="shorter key"):
+        WorkflowId("acme", "billing.cycle", "k" * 300)
+
+
+def test_the_kind_of_a_key_has_no_slash() -> None:
+    with pytest.raises(ValueError, match="kind of a key"):
+        scoped_key("acme", "lock/x", "y")

@@ -1,0 +1,74 @@
+"""What a door accepts as the input of a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from temporal_tenancy import header
+from temporal_tenancy.errors import InvalidPayload, TenancyError, TenantMismatch
+from temporal_tenancy.inputs import TenantInput, read_input
+from temporal_tenancy.scope import PlatformScope, TenantScope
+
+
+class Sized(TenantInput):
+    size: int = Field(gt=0)
+
+
+@pytest.mark.parametrize(
+    "given", [{"tenant_id": "acme", "size": 1}, '{"tenant_id":"acme","size":1}']
+)
+def test_a_right_input_is_read_from_a_mapping_or_from_json(given: Any) -> None:
+    assert read_input(Sized, given, what="it") == Sized(tenant_id="acme", size=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"size": 1}, 'TenantMissing: it names no tenant. Add "tenant_id".'),
+        ({"tenant_id": None, "size": 1}, 'TenantMissing: it names no tenant. Add "tenant_id".'),
+        (
+            {"tenant_id": "acme", "size": 0},
+            "InvalidPayload: it does not fit Sized: size: Input should be greater than 0.",
+        ),
+        (
+            {"tenant_id": "acme", "size": 1, "new": 2},
+            "InvalidPayload: it does not fit Sized: new: Extra inputs are not permitted.",
+        ),
+        ("{", "InvalidPayload: it does not fit Sized: Invalid JSON"),
+        ("[]", "InvalidPayload: it does not fit Sized: Input should be an object."),
+        ({"tenant_id": "a/b", "size": 1}, "TenantInvalid: 'a/b' is not a tenant id"),
+    ],
+)
+def test_a_wrong_input_is_refused_with_a_sentence(given: Any, sentence: str) -> None:
+    with pytest.raises(TenancyError) as caught:
+        read_input(Sized, given, what="it")
+    assert caught.value.sentence.startswith(sentence)
+
+
+def test_a_refusal_names_the_first_few_places_only() -> None:
+    with pytest.raises(InvalidPayload, match=r"\(and 3 more\)"):
+        read_input(Sized, {"tenant_id": "a", **{f"f{n}": 1 for n in range(7)}}, what="it")
+
+
+@pytest.mark.parametrize("scope", [TenantScope("acme"), PlatformScope("a reason")])
+def test_a_header_reads_back_as_it_was_written(scope: TenantScope | PlatformScope) -> None:
+    written = header.write({}, scope)
+    assert header.read(written) == scope
+    assert written[header.NAME].metadata == {"encoding": b"json/plain"}
+
+
+def test_the_header_of_a_tenant_is_its_id_as_a_string() -> None:
+    assert header.write(None, TenantScope("acme"))[header.NAME].data == b'"acme"'
+    platform = header.write(None, PlatformScope("why"))[header.NAME].data
+    assert platform == b'{"platform": "why"}'
+
+
+@pytest.mark.parametrize("data", [b"7", b"null", b'"A"', b'{"platform": ""}', b'{"x": 1}', b"\xff"])
+def test_a_header_that_says_nothing_clear_agrees_with_nothing(data: bytes) -> None:
+    forged = header.write({}, TenantScope("acme"))
+    forged[header.NAME].data = data
+    with pytest.raises(TenantMismatch):
+        header.read(forged)

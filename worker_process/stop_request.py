@@ -1,0 +1,63 @@
+"""SIGTERM and Ctrl-C: the first asks for an orderly stop, the second ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+log: Final = structlog.get_logger(__name__)
+
+
+class StopRequested(Exception):
+    """A signal came before the work was done."""
+
+
+class StopRequest:
+    """Whether the process was asked to stop, and by which signal."""
+
+    def __init__(self) -> None:
+        self.signal = ""
+        self.requested = asyncio.Event()
+
+    @contextmanager
+    def listening(self) -> Iterator[Self]:
+        """Takes the signals inside the block."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._receive, number)
+        try:
+            yield self
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    async def unless_requested(self, work: Coroutine[Any, Any, T]) -> T:
+        """Returns the result of `work`; raises `StopRequested`, and cancels it, at a signal."""
+        working = asyncio.create_task(work)
+        waiting = asyncio.create_task(self.requested.wait())
+        try:
+            await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+        finally:
+            for task in (working, waiting):
+                task.cancel()
+            await asyncio.gather(working, waiting, return_exceptions=True)
+        raise StopRequested
+
+    def _receive(self, number: signal.Signals) -> None:
+        if self.requested.is_set():
+            log.warning("worker.aborted", signal=number.name)
+            os._exit(128 + number)
+        self.signal = number.name
+        self.requested.set()
