@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None  # None: runs are shown without a link
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "console"
+    log_format: Literal["console", "json"] | None = None  # None: text on a terminal, else JSON
 
     worker_health_host: str = "127.0.0.1"  # in a container 0.0.0.0, or nobody can ask
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free one

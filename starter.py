@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cli.app import main
+from process_exit import exit_process
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

@@ -117,6 +117,8 @@ def _as_json(value: object) -> object:
 
 
 def _log_to_standard_error() -> None:
-    import structlog
+    import logs
+    from settings import load_settings
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)

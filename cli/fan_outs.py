@@ -10,12 +10,11 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from cli import given as reading
-from cli.answers import Answer, Problem, err, lines, number, say, table
+from cli.answers import Answer, Problem, err, lines, number, table
 from cli.progress import follow
 from cli.servers import Servers, servers
-from cli.workers import has_worker, no_worker
+from cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
-from temporal_tenancy.fan_out.outcomes import root_cause, sentence_of, type_of
 from temporal_tenancy.fan_out.workflows import child_input
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 
@@ -64,18 +63,14 @@ async def fan_out(
         text = f"{workflow_id} {'has started' if started else 'is running already'}."
         if not wait:
             return Answer(document, lines(text, document["url"]))
-        if not await has_worker(there.client, job.queue):
-            say(f"Waiting: {no_worker(job.queue)}")
+        await warn_without_worker(there.client, job.queue)
         try:
             if quiet or not err.is_terminal:
                 result = await handle.result()
             else:
                 result = await follow(there.database, job.name, tick, handle)
         except WorkflowFailureError as error:
-            cause = root_cause(error.cause)
-            kind = type_of(cause)
-            problem = Problem(kind, sentence_of(cause).removeprefix(f"{kind}: "))
-            return Answer(document, lines(text, document["url"]), problem)
+            return Answer(document, lines(text, document["url"]), problem_of(error))
         return _counted(document, result)
 
 
@@ -84,7 +79,7 @@ async def _start(
 ) -> tuple[Handle, bool]:
     """The run, and whether it was started now. A tick that has ended may run again."""
     try:
-        started = await there.client.start_workflow(
+        begun = await there.client.start_workflow(
             FanOut.run,
             request,
             id=workflow_id,
@@ -92,8 +87,35 @@ async def _start(
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
-        run_id = started.first_execution_run_id
+        run_id, started = begun.first_execution_run_id, True
     except WorkflowAlreadyStartedError as error:
-        run_id = error.run_id
+        run_id, started = error.run_id, False
     handle = there.client.get_workflow_handle_for(FanOut.run, workflow_id, run_id=run_id)
-    return handle, run_id is not None
+    return handle, started
+
+
+def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
+    document = {
+        **document,
+        **{name: getattr(result, name) for name in COUNTS},
+        "failures": [failure.model_dump() for failure in result.failures],
+    }
+    text = (
+        f"{result.job} {result.tick}: {number(result.planned, 'tenant')}, "
+        f"{result.succeeded:,} succeeded, {result.failed:,} failed, {result.skipped:,} skipped, "
+        f"{result.already:,} had succeeded before."
+    )
+    failures = table(
+        ("failed", "why"), [(failure.tenant_id, failure.reason) for failure in result.failures]
+    )
+    problem = Problem(
+        "TenantsFailed",
+        f"{result.job} {result.tick} failed for {number(result.failed, 'tenant')}. "
+        f'"starter.py ticks show {result.job} --tick {result.tick}" names each; the same '
+        "fan-out again runs those.",
+    )
+    return Answer(
+        document,
+        lines(text, failures if result.failures else None, document["url"]),
+        problem if result.failed else None,
+    )

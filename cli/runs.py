@@ -14,13 +14,12 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli import given as reading
-from cli.answers import Answer, Problem, err, facts, lines, say
+from cli.answers import Answer, err, facts, lines
 from cli.servers import Servers, servers
-from cli.workers import has_worker, no_worker
+from cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import LedgerState
-from temporal_tenancy.fan_out.outcomes import root_cause, sentence_of, type_of
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import TenantInput, read_input
 from temporal_tenancy.jobs import Job
@@ -60,12 +59,12 @@ async def run(
         text = f"{workflow_id} {_SAYS[state]}"
         if not wait:
             return Answer(document, lines(text, document["url"]))
-        if state != "succeeded" and not await has_worker(there.client, job.queue):
-            say(f"Waiting: {no_worker(job.queue)}")
+        if state != "succeeded":
+            await warn_without_worker(there.client, job.queue)
         try:
             document["result"] = await _result(handle, workflow_id, quiet=quiet)
         except WorkflowFailureError as error:
-            return _failed(document, text, error)
+            return Answer(document, lines(text, document["url"]), problem_of(error))
         return Answer(document, lines(text, document["url"], _shown(document["result"])))
 
 
@@ -134,14 +133,6 @@ async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
         raise
-
-
-def _failed(document: dict[str, Any], text: str, error: WorkflowFailureError) -> Answer:
-    cause = root_cause(error.cause)
-    sentence = sentence_of(cause)
-    kind = type_of(cause)
-    problem = Problem(kind, sentence.removeprefix(f"{kind}: "))
-    return Answer(document, lines(text, document["url"]), problem)
 
 
 def _shown(result: Any) -> Any:  # rich's renderable

@@ -15,7 +15,8 @@ import connect
 from database.models import TENANT_DATA
 from settings import Settings, load_settings
 from temporal_tenancy.database import Database
-from temporal_tenancy.migrations import CONTROL_PLANE, MigrationEnvironment, refuse_pending
+from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
+from temporal_tenancy.migrations import refuse_pending
 
 ENVIRONMENTS: Final[Sequence[MigrationEnvironment]] = (CONTROL_PLANE, TENANT_DATA)
 APPLICATION_NAME: Final = "starter"

@@ -95,6 +95,7 @@ async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]
             lifespan="off",
             access_log=False,
             log_config=None,
+            log_level="warning",
             timeout_graceful_shutdown=CLOSE_TIMEOUT,
         )
     )

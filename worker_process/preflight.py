@@ -18,7 +18,8 @@ from temporal_tenancy.catalogue import refuse_excess_rights
 from temporal_tenancy.connections import connect
 from temporal_tenancy.database_errors import DatabaseProblem, DatabaseUnreachable, MigrationsBehind
 from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.migrations import CONTROL_PLANE, refuse_pending
+from temporal_tenancy.migration_environment import CONTROL_PLANE
+from temporal_tenancy.migrations import refuse_pending
 from worker_process.exits import ExitCode, WorkerExit
 
 ENVIRONMENTS: Final = (CONTROL_PLANE, TENANT_DATA)

@@ -1,0 +1,90 @@
+"""The servers that are measured on: thrown away afterwards, on loopback, whatever is set."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from database.models import TENANT_DATA
+from devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from devstack.stack import DATABASE_VARIABLES, Stack
+from devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.database import Database
+from temporal_tenancy.migrations import migrate
+from temporal_tenancy.plugin import TenancyPlugin
+
+PASSTHROUGH: Final = ("benchmarks",)
+
+
+class Servers:
+    """A PostgreSQL and a Temporal server in memory."""
+
+    def __init__(self, postgres: EmbeddedPostgres, temporal: TemporalDevServer) -> None:
+        self._postgres = postgres
+        self._temporal = temporal
+
+    def new_database(self, name: str) -> DatabaseUrls:
+        """Makes an empty database with all migrations."""
+        urls = self._postgres.create_database(name)
+        migrate(
+            urls.owner,
+            tenant_url=urls.tenant,
+            platform_url=urls.platform,
+            application=[TENANT_DATA],
+        )
+        return urls
+
+    async def our_client(self, database: Database) -> Client:
+        """A client with everything on: the control plane of `database` is the directory."""
+        plugin = TenancyPlugin(
+            directory=ControlPlaneDirectory(database), database=database, passthrough=PASSTHROUGH
+        )
+        return await Client.connect(self._temporal.address, plugins=[plugin])
+
+    async def bare_client(self) -> Client:
+        """A client of temporalio alone, with its pydantic converter."""
+        return await Client.connect(self._temporal.address, data_converter=pydantic_data_converter)
+
+
+def bare_worker(client: Client, **options: object) -> Worker:
+    """A worker of temporalio alone, set as the plugin sets ours.
+
+    The sandbox is on, with the same packages passed through, and eager activities are off.
+    Everything else is the SDK's default in both: slots, pollers, cache.
+    """
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(
+        "temporal_tenancy", *PASSTHROUGH
+    )
+    return Worker(
+        client,
+        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        disable_eager_activity_execution=True,
+        **options,  # type: ignore[arg-type]  # the SDK's own keywords
+    )
+
+
+@contextmanager
+def running_servers() -> Iterator[Servers]:
+    """Starts the servers in a folder of their own, and leaves nothing behind.
+
+    Raises `devstack.errors.PartMissing`.
+    """
+    named = (*DATABASE_VARIABLES, "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")
+    environ = {name: value for name, value in os.environ.items() if name not in named}
+    with tempfile.TemporaryDirectory(prefix="tenancy-bench-") as folder:
+        # Others than root must be able to pass through to PostgreSQL's data.
+        Path(folder).chmod(0o711)
+        with Stack(Path(folder), environ=environ, durable=False, ui=False) as stack:
+            assert stack.postgres is not None
+            assert stack.temporal is not None
+            yield Servers(stack.postgres, stack.temporal)

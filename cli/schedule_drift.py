@@ -1,0 +1,66 @@
+"""Where a schedule on the server is not what schedules.py declares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from croniter import croniter
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
+
+from temporal_tenancy.schedules import ScheduledJob
+
+COMPARED: Final = 10  # next times; the server tells no more
+
+
+async def differences(
+    client: Client, declared: ScheduledJob, description: ScheduleDescription
+) -> Sequence[str]:
+    """What differs, in words; nothing if the schedule is as declared. A pause is no difference."""
+    wanted, found = declared.schedule(), description.schedule
+    differs = []
+    if not _same_times(declared.cron, description.info.next_action_times):
+        differs.append("times")
+    if found.policy.overlap != wanted.policy.overlap:
+        differs.append("overlap")
+    if found.policy.catchup_window != wanted.policy.catchup_window:
+        differs.append("catch-up window")
+    if not isinstance(found.action, ScheduleActionStartWorkflow):
+        return [*differs, "action"]
+    assert isinstance(wanted.action, ScheduleActionStartWorkflow)
+    differs += [
+        what.replace("_", " ")
+        for what in ("workflow", "id", "task_queue")
+        if getattr(found.action, what) != getattr(wanted.action, what)
+    ]
+    payloads = await client.data_converter.encode(wanted.action.args)
+    if [_content(p) for p in found.action.args] != [_content(p) for p in payloads]:
+        differs.append("input")
+    return differs
+
+
+def times(cron: str, after: datetime, until: datetime) -> Sequence[datetime]:
+    """The nominal times of a cron line (in UTC) from `after` to `until`, both inclusive."""
+    found = []
+    clock = croniter(cron, after - timedelta(seconds=1))
+    while (moment := clock.get_next(datetime)) <= until:
+        found.append(moment)
+    return found
+
+
+def _same_times(cron: str, announced: Sequence[datetime]) -> bool:
+    # The server keeps a cron line as calendars of its own: what can be compared is when they fall.
+    if not announced:
+        return False
+    first = announced[0]
+    clock = croniter(cron, first - timedelta(seconds=1))
+    return [clock.get_next(datetime) for _ in announced] == list(announced)
+
+
+def _content(payload: Any) -> Any:  # as the server keeps it: a Payload of whatever was encoded
+    try:
+        return json.loads(payload.data)
+    except ValueError:
+        return payload.data

@@ -1,0 +1,131 @@
+"""Tenants: adding them, and who may run jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from cli import given as reading
+from cli.answers import Answer, facts, lines, table, when
+from cli.servers import control_plane
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import RUNNABLE, Tenant, TenantStatus
+from temporal_tenancy.errors import TenantOffboarding, TenantUnknown
+from temporal_tenancy.identifiers import tenant_id
+
+
+async def add(
+    identifier: str,
+    *,
+    name: str | None,
+    plan: str,
+    status: str,
+    features: Sequence[str],
+    time_zone: str,
+) -> Answer:
+    """Adds a tenant; raises a `TenancyError` where that cannot be done as asked."""
+    found = reading.statuses(status) or ()
+    if len(found) != 1 or found[0] not in RUNNABLE:
+        raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
+    async with control_plane() as database:
+        tenant = await Tenants(database).add(
+            identifier,
+            name or identifier,
+            plan=plan,
+            status=found[0],
+            features=features,
+            time_zone=time_zone,
+        )
+    return Answer(_document(tenant), f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}.")
+
+
+async def show_all(status: str | None) -> Answer:
+    """Every tenant, or those with one of the statuses."""
+    async with control_plane() as database:
+        found = [
+            tenant async for tenant in Tenants(database).list(statuses=reading.statuses(status))
+        ]
+    rows = [(t.id, t.name, t.status, when(t.status_since), t.plan.id, t.time_zone) for t in found]
+    return Answer(
+        [_document(tenant) for tenant in found],
+        table(("tenant", "name", "status", "since", "plan", "time zone"), rows),
+    )
+
+
+async def show(identifier: str) -> Answer:
+    """One tenant; raises `TenantUnknown` where there is none."""
+    async with control_plane() as database:
+        tenant = await _find(database, identifier)
+    plan = tenant.plan
+    text = facts(
+        [
+            ("tenant", tenant.id),
+            ("name", tenant.name),
+            ("status", f"{tenant.status} since {when(tenant.status_since)}"),
+            ("plan", f"{plan.id}, fairness weight {plan.fairness_weight:g}"),
+            ("features", ", ".join(sorted(plan.features | tenant.features))),
+            ("time zone", tenant.time_zone),
+            ("settings", tenant.settings or None),
+        ]
+    )
+    return Answer(_document(tenant), text)
+
+
+async def suspend(identifier: str, reason: str | None) -> Answer:
+    """Suspends a tenant; one that is suspended stays so."""
+    async with control_plane() as database:
+        await _refuse_leaving(database, identifier, "suspended")
+        tenant = await Tenants(database).set_status(
+            identifier, TenantStatus.SUSPENDED, reason=reason
+        )
+    text = f"{tenant.id} is suspended since {when(tenant.status_since)}."
+    return Answer(
+        _document(tenant),
+        lines(text, f'"starter.py tenants resume {tenant.id}" lets its jobs run again.'),
+    )
+
+
+async def resume(identifier: str) -> Answer:
+    """Makes a suspended tenant active; one that may run jobs stays as it is."""
+    async with control_plane() as database:
+        tenant = await _refuse_leaving(database, identifier, "resumed")
+        if tenant.status is TenantStatus.SUSPENDED:
+            tenant = await Tenants(database).set_status(identifier, TenantStatus.ACTIVE)
+    text = f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}."
+    return Answer(_document(tenant), text)
+
+
+async def _find(database: Database, identifier: str) -> Tenant:
+    tenant = await ControlPlaneDirectory(database).find(tenant_id(identifier))
+    if tenant is None:
+        raise TenantUnknown(
+            f'there is no tenant "{identifier}". "starter.py tenants list" shows all.'
+        )
+    return tenant
+
+
+async def _refuse_leaving(database: Database, identifier: str, what: str) -> Tenant:
+    tenant = await _find(database, identifier)
+    if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
+        raise TenantOffboarding(
+            f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}, "
+            f"and cannot be {what}."
+        )
+    return tenant
+
+
+def _document(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "id": tenant.id,
+        "name": tenant.name,
+        "status": tenant.status,
+        "status_since": tenant.status_since,
+        "plan": tenant.plan.id,
+        "features": sorted(tenant.plan.features | tenant.features),
+        "time_zone": tenant.time_zone,
+        "settings": tenant.settings,
+    }

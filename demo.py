@@ -1,0 +1,364 @@
+"""`make demo`: the main job on real data, start to end, and the proof that it stayed in place.
+
+It works in a throw-away folder and stops what it started. It exits with 0 only if all of what it
+shows has held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import psycopg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sqlalchemy import text
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+
+import local_saas
+from devstack.errors import PartMissing
+from devstack.signals import orderly_stop
+from devstack.stack import Stack
+from local_saas import CommandFailed, WorkerProcess
+from process_exit import exit_process
+from sample_data.airlines import Flight, airlines, flights
+from sample_data.load import load_events, make_up_tenants
+from temporal_tenancy.database import Database, tenant_session, use_database
+from temporal_tenancy.errors import ScopeMissing, TenantMismatch
+from temporal_tenancy.scope import TenantScope, enter
+
+JOBS: Final = ("billing.cycle", "analytics.aggregate")
+MONTHS: Final = 12
+BROKEN: Final = "f9"  # Frontier: a flight with a negative distance
+SUSPENDED: Final = "ha"  # Hawaiian
+BROKEN_MONTH: Final = "2013-04"
+BROKEN_NOMINAL: Final = "2013-05-01"  # when April's tick was due
+PATIENCE_SECONDS: Final = 180.0  # without any progress
+POLL_SECONDS: Final = 0.25
+
+Result = TypeVar("Result")
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class NotHeld(Exception):
+    """Something that the demo shows is not so."""
+
+
+def main() -> int:
+    """Runs the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tenants", type=int, default=0, help="made-up tenants to add")
+    count = parser.parse_args().tenants
+    began = time.monotonic()
+    with orderly_stop(), tempfile.TemporaryDirectory(prefix="temporal-tenancy-demo-") as folder:
+        try:
+            # The addresses of `make dev`, where a shell has sourced them, are not for this.
+            environ = {
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
+            }
+            with Stack(Path(folder), environ=environ, ui_port=None, durable=False) as stack:
+                _run(stack, count)
+        except PartMissing as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 3
+        except (NotHeld, CommandFailed) as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 1
+    console.print(f"\n[bold]All of it held[/], in {time.monotonic() - began:.0f} s.")
+    return 0
+
+
+def _run(stack: Stack, made_up: int) -> None:
+    _title("The data: flights of 16 airlines out of New York in 2013")
+    _command(stack, "migrate", owner=True)
+    console.print("[dim]loading…[/]")
+    loaded = local_saas.load_sample_data(stack)
+    console.print(f"  {len(loaded)} tenants, {sum(loaded.values()):,} usage events.")
+    with local_saas.worker(stack) as worker:
+        _command(stack, "schedules", "apply")
+        console.print(f"  Web UI, while this runs: {stack.environment()['TEMPORAL_UI_URL']}")
+        _one_month_with_trouble(stack)
+        _all_months(stack)
+        _totals(stack)
+        if made_up:
+            _more_tenants(stack, made_up)
+        _isolation(stack, worker)
+
+
+def _one_month_with_trouble(stack: Stack) -> None:
+    _title(f"{BROKEN_MONTH}, with one tenant suspended and one whose usage cannot be billed")
+    _command(stack, "tenants", "suspend", SUSPENDED)
+    asyncio.run(_with_database(stack, _break_usage))
+    days = ("--from", BROKEN_NOMINAL, "--to", BROKEN_NOMINAL)
+    _command(stack, "schedules", "backfill", "billing.cycle", *days)
+    _wait(stack, {"billing.cycle": 1})
+    shown = _command(stack, "ticks", "show", "billing.cycle", "--tick", BROKEN_MONTH)
+    _ledger(shown)
+    _hold(
+        (shown["succeeded"], shown["failed"], shown["skipped"]) == (14, 1, 1),
+        "14 tenants are done, one failed, one was skipped",
+    )
+    _title("Mended, the tick is run again: it does exactly those two")
+    _command(stack, "tenants", "resume", SUSPENDED)
+    asyncio.run(_with_database(stack, _mend_usage))
+    again = _command(stack, "fan-out", "billing.cycle", "--tick", BROKEN_MONTH, "--wait")
+    console.print(
+        f"  {again['succeeded']} succeeded, {again['failed']} failed, "
+        f"{again['already']} had succeeded before."
+    )
+    _hold(
+        (again["succeeded"], again["failed"], again["already"]) == (2, 0, 14),
+        "the second run did two and left fourteen alone",
+    )
+
+
+def _all_months(stack: Stack) -> None:
+    _title("Both jobs for the twelve months of 2013, by their schedules' backfill")
+    for job in JOBS:
+        _command(stack, "schedules", "backfill", job, "--from", "2013-02-01", "--to", "2014-01-01")
+    _wait(stack, dict.fromkeys(JOBS, MONTHS))
+
+
+def _totals(stack: Stack) -> None:
+    _title("What was billed and counted, beside what the data set has")
+    of_data = Counter(flight.tenant_id for flight in flights())
+    rows = asyncio.run(_with_database(stack, _billed))
+    table = Table(box=None, padding=(0, 1))
+    for heading in ("tenant", "airline", "flights", "billed", "by day", "invoices", "USD"):
+        table.add_column(heading, justify="left" if heading in ("tenant", "airline") else "right")
+    total: Counter[str] = Counter()
+    for airline in sorted(airlines(), key=lambda a: -of_data[a.tenant_id]):
+        row = rows[airline.tenant_id]
+        expected = of_data[airline.tenant_id]
+        total.update({"flights": expected, **row})
+        table.add_row(
+            airline.tenant_id,
+            airline.name,
+            f"{expected:,}",
+            *(f"{row[name]:,}" for name in ("billed", "counted", "invoices")),
+            f"{row['cents'] / 100:,.2f}",
+        )
+        _hold(row["billed"] == row["counted"] == expected, f"{airline.name}'s totals agree", False)
+        _hold(row["invoices"] == MONTHS, f"{airline.name} has one invoice a month", False)
+    table.add_row(
+        "", "all", *(f"{total[n]:,}" for n in ("flights", "billed", "counted", "invoices")),
+        f"{total['cents'] / 100:,.2f}", style="bold",
+    )  # fmt: skip
+    console.print(table)
+    _hold(total["billed"] == 336_776, "all 336,776 flights are billed, and counted by day")
+
+
+def _more_tenants(stack: Stack, count: int) -> None:
+    _title(f"{count} more tenants, made up: January is billed for them, and for no one twice")
+
+    async def make_up(database: Database) -> None:
+        await make_up_tenants(database, count, events=10)
+
+    asyncio.run(_with_database(stack, make_up))
+    done = _command(stack, "fan-out", "billing.cycle", "--tick", "2013-01", "--wait")
+    console.print(
+        f"  {done['succeeded']} succeeded, {done['already']} had succeeded before, "
+        f"{done['failed']} failed."
+    )
+    _hold((done["succeeded"], done["already"]) == (count, 16), "each made-up tenant was billed")
+
+
+def _isolation(stack: Stack, worker: WorkerProcess) -> None:
+    _title("Isolation: each of these is tried, now, on what is running")
+    asyncio.run(_with_database(stack, lambda database: _database_says_no(stack, database)))
+    asyncio.run(_temporal_says_no(stack))
+    _hold(
+        "DATABASE_URL" not in worker.environment(),
+        "the running worker's environment has no owner's credentials",
+    )
+    checks = _command(stack, "doctor", owner=True)["checks"]
+    failed = [check for check in checks if check["verdict"] == "fail"]
+    _hold(not failed, f"doctor finds nothing in {len(checks)} checks")
+
+
+async def _database_says_no(stack: Stack, database: Database) -> None:
+    everything = text("select count(*), count(distinct tenant_id) from usage_events")
+    with use_database(database):
+        with enter(TenantScope("ua")):
+            async with tenant_session() as session:
+                seen = (await session.execute(everything)).one()
+            _hold(tuple(seen) == (58_665, 1), "a query without any filter sees United's rows only")
+            await _refused(
+                _insert_for("dl"), TenantMismatch, "United cannot write a row of Delta's"
+            )
+        await _refused(
+            _insert_for("dl"), ScopeMissing, "without a tenant nothing is sent to the database"
+        )
+    addresses = stack.environment()
+    bare = addresses["TENANT_DATABASE_URL"].replace("postgresql+psycopg", "postgresql")
+    async with await psycopg.AsyncConnection.connect(bare) as connection:
+        cursor = await connection.execute("select count(*) from usage_events")
+        _hold(await cursor.fetchone() == (0,), "and if it were, it would see no rows")
+    parts = psycopg.conninfo.conninfo_to_dict(bare)
+    for role in ("tenancy_tenant", "tenancy_platform", "tenancy_owner", "postgres"):
+        try:
+            await psycopg.AsyncConnection.connect(
+                host=str(parts["host"]), port=int(str(parts["port"])), dbname="saas", user=role,
+                password="", passfile="/dev/null",
+            )  # fmt: skip
+        except psycopg.OperationalError:
+            continue
+        raise NotHeld(f"{role} logged in without a password")
+    _hold(True, "no role logs in without its password")
+
+
+async def _temporal_says_no(stack: Stack) -> None:
+    raw = await Client.connect(stack.environment()["TEMPORAL_ADDRESS"])
+    for what, workflow_id, given, error_type in (
+        ("a start of United's with Delta's id", "dl/billing.cycle/x", "ua", "TenantMismatch"),
+        ("a start without a tenant", "ua/billing.cycle/x", None, "TenantMissing"),
+        ("a start for a tenant there is not", "nobody/billing.cycle/x", "nobody", "TenantUnknown"),
+    ):
+        job_input = {"period": "2013-01"} | ({"tenant_id": given} if given else {})
+        try:
+            await raw.execute_workflow(
+                "billing.cycle", job_input, id=workflow_id, task_queue="bulk"
+            )
+        except WorkflowFailureError as error:
+            cause = error.cause if isinstance(error.cause, ApplicationError) else None
+            cause = cause or getattr(error.cause, "cause", None)
+            _hold(getattr(cause, "type", None) == error_type, f"{what} fails: {error_type}")
+        else:
+            raise NotHeld(f"{what} was let through")
+
+
+def _insert_for(tenant: str) -> Callable[[], Awaitable[None]]:
+    async def insert() -> None:
+        async with tenant_session() as session:
+            statement = "insert into daily_usage values (:tenant, '2013-01-01', 0, 0, 0, 0)"
+            await session.execute(text(statement), {"tenant": tenant})
+
+    return insert
+
+
+async def _refused(act: Callable[[], Awaitable[None]], by: type[Exception], what: str) -> None:
+    try:
+        await act()
+    except by:
+        _hold(True, what)
+    else:
+        raise NotHeld(what)
+
+
+async def _break_usage(database: Database) -> None:
+    flight = Flight(
+        tenant_id=BROKEN, time_hour="2013-04-15T12:00:00Z", carrier="F9", flight=99_999,
+        origin="LGA", destination="DEN", tail_number=None, distance=-1, air_time=None,
+        departure_delay=None, cancelled=False,
+    )  # fmt: skip
+    await load_events(database, BROKEN, [flight])
+
+
+async def _mend_usage(database: Database) -> None:
+    with use_database(database), enter(TenantScope(BROKEN)):
+        async with tenant_session() as session:
+            await session.execute(text("delete from usage_events where distance < 0"))
+
+
+async def _billed(database: Database) -> Mapping[str, Mapping[str, int]]:
+    invoiced = text("""
+        select coalesce(sum(usage_events), 0)::bigint as billed,
+               coalesce(sum(total_cents), 0)::bigint as cents,
+               count(*) as invoices
+          from invoices
+    """)
+    counted = text("select coalesce(sum(events), 0)::bigint as counted from daily_usage")
+    found = {}
+    for airline in airlines():
+        with use_database(database), enter(TenantScope(airline.tenant_id)):
+            async with tenant_session() as session:
+                rows = [(await session.execute(query)).mappings().one()
+                        for query in (invoiced, counted)]  # fmt: skip
+        found[airline.tenant_id] = {key: value for row in rows for key, value in row.items()}
+    return found
+
+
+def _wait(stack: Stack, ticks: Mapping[str, int]) -> None:
+    """Shows how many tenants are done until each job has so many ticks that have ended."""
+
+    async def watch(database: Database) -> None:
+        query = text("""
+            select job, count(*) filter (where state = 'ended') as ended
+              from ticks where job = any (:jobs) group by job
+        """)
+        rows = text("""
+            select count(*) filter (where state not in ('planned', 'running'))
+              from ledger where job = any (:jobs)
+        """)
+        given = {"jobs": list(ticks)}
+        progress = Progress(
+            TextColumn("  tenants"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        with progress:
+            task = progress.add_task("", total=16 * sum(ticks.values()))
+            seen, since = -1, time.monotonic()
+            while True:
+                async with database.platform_session("watch the ledger") as session:
+                    found = (await session.execute(query, given)).all()
+                    done = int((await session.scalar(rows, given)) or 0)
+                progress.update(task, completed=done)
+                if len(found) == len(ticks) and all(row.ended >= ticks[row.job] for row in found):
+                    break
+                if done != seen:
+                    seen, since = done, time.monotonic()
+                elif time.monotonic() - since > PATIENCE_SECONDS:
+                    raise NotHeld(f"nothing moved for {PATIENCE_SECONDS:.0f} s at {done} tenants")
+                await asyncio.sleep(POLL_SECONDS)
+        console.print(f"  {done} tenants' runs have ended.")
+
+    asyncio.run(_with_database(stack, watch))
+
+
+async def _with_database(stack: Stack, work: Callable[[Database], Awaitable[Result]]) -> Result:
+    database = local_saas.runtime_database(stack)
+    try:
+        return await work(database)
+    finally:
+        await database.dispose()
+
+
+def _ledger(shown: Mapping[str, Any]) -> None:
+    for row in shown["tenants"]:
+        if row["state"] != "succeeded":
+            console.print(f"  {row['tenant_id']}  {row['state']:10} {row['reason']}")
+
+
+def _command(stack: Stack, *arguments: str, owner: bool = False) -> Any:
+    console.print(f"[dim]$ starter.py {shlex.join(arguments)}[/]")
+    # A run of which a part failed answers as well: what it says is judged by the caller.
+    return local_saas.starter(stack, *arguments, owner=owner)
+
+
+def _title(words: str) -> None:
+    console.print(f"\n[bold]{words}[/]")
+
+
+def _hold(held: bool, what: str, shown: bool = True) -> None:
+    if not held:
+        raise NotHeld(f"it is not so that {what}")
+    if shown:
+        console.print(f"  [green]✓[/] {what}")
+
+
+if __name__ == "__main__":
+    exit_process(main())

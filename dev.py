@@ -1,0 +1,69 @@
+"""`make dev`: the whole reference SaaS, left running until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final
+
+from rich.console import Console
+
+import local_saas
+from devstack.errors import PartMissing
+from devstack.signals import orderly_stop
+from devstack.stack import Stack
+from local_saas import HERE, CommandFailed
+from process_exit import exit_process
+
+DIRECTORY: Final = HERE / ".devstack"
+WATCH_SECONDS: Final = 1.0  # between looks at whether the worker is still there
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Starts everything, says where it is, and waits."""
+    with orderly_stop():
+        try:
+            with Stack(DIRECTORY) as stack:
+                return _serve(stack)
+        except PartMissing as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 3
+        except CommandFailed as error:
+            print(error, file=sys.stderr)
+            return 1
+
+
+def _serve(stack: Stack) -> int:
+    console.print("Migrating, and loading 16 airlines with 336,776 flights…")
+    local_saas.starter(stack, "migrate", owner=True)
+    local_saas.load_sample_data(stack)
+    with local_saas.worker(stack) as worker:
+        local_saas.starter(stack, "schedules", "apply")
+        env_file = DIRECTORY / "env"
+        stack.write_env_file(env_file)
+        addresses = stack.environment()
+        console.print()
+        for what, where in (
+            ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
+            ("Temporal", addresses["TEMPORAL_ADDRESS"]),
+            ("worker's health", worker.ready["health"]),
+            ("worker's log", worker.process.log.relative_to(HERE)),
+        ):
+            console.print(f"  {what:16} {where}", soft_wrap=True)
+        console.print()
+        console.print("In another shell:")
+        console.print(f"  source {env_file.relative_to(HERE)}", soft_wrap=True)
+        console.print("  .venv/bin/python starter.py run billing.cycle --tenant ua \\")
+        console.print("""      --input '{"period": "2013-04"}' --wait""")
+        console.print()
+        console.print("Ctrl-C stops all of it.")
+        while worker.process.running:
+            time.sleep(WATCH_SECONDS)
+        print(f"the worker has ended. Its log ends: {worker.process.log_tail()}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    exit_process(main())

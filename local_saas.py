@@ -1,0 +1,112 @@
+"""The whole reference SaaS on this machine: servers, migrations, the airlines, and a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from devstack.errors import PartMissing
+from devstack.processes import OwnedProcess
+from devstack.stack import Stack
+from sample_data.load import load_airlines
+from temporal_tenancy.database import Database
+
+HERE: Final = Path(__file__).parent
+WORKER_START_SECONDS: Final = 60.0
+WORKER_STOP_SECONDS: Final = 40.0  # longer than what running activities are given to finish
+POLL_SECONDS: Final = 0.05
+
+
+class CommandFailed(Exception):
+    """A command of `starter.py` did not do what it was to do."""
+
+
+def starter(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0) -> Any:
+    """Runs `starter.py ARGUMENTS --json` as a process, and returns what it answers.
+
+    Raises `CommandFailed` when it exits with another code than `expect`.
+    """
+    done = subprocess.run(
+        [sys.executable, "starter.py", *arguments, "--json"],
+        cwd=HERE,
+        env=stack.process_environment(owner=owner),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != expect:
+        command = " ".join(["starter.py", *arguments])
+        raise CommandFailed(
+            f"{command} exited with {done.returncode}, not {expect}: "
+            f"{done.stderr.strip() or done.stdout.strip()}"
+        )
+    return json.loads(done.stdout)
+
+
+def runtime_database(stack: Stack) -> Database:
+    """The runtime roles' engines on the stack's database."""
+    addresses = stack.runtime_environment()
+    return Database(
+        tenant_url=addresses["TENANT_DATABASE_URL"],
+        platform_url=addresses["PLATFORM_DATABASE_URL"],
+    )
+
+
+def load_sample_data(stack: Stack) -> dict[str, int]:
+    """Makes the 16 airlines tenants, with their flights; returns how many were new, by tenant."""
+
+    async def load() -> dict[str, int]:
+        database = runtime_database(stack)
+        try:
+            return await load_airlines(database)
+        finally:
+            await database.dispose()
+
+    return asyncio.run(load())
+
+
+class WorkerProcess:
+    """A running `worker.py`."""
+
+    def __init__(self, process: OwnedProcess, ready: Mapping[str, Any]) -> None:
+        self.process = process
+        self.ready = ready
+
+    def environment(self) -> dict[str, str]:
+        """The environment that the process really has."""
+        return psutil.Process(self.process.pid).environ()
+
+
+@contextmanager
+def worker(stack: Stack, *arguments: str) -> Iterator[WorkerProcess]:
+    """Runs `worker.py` for all queues while the block does, without the owner's credentials."""
+    ready = stack.directory / "worker.ready"
+    ready.unlink(missing_ok=True)
+    log = stack.directory / "worker.log"
+    process = OwnedProcess(
+        _worker_command("--health-port", "0", "--ready-file", str(ready), *arguments),
+        log=log,
+        environ=stack.process_environment() | {"PYTHONPATH": str(HERE)},
+    )
+    try:
+        deadline = time.monotonic() + WORKER_START_SECONDS
+        while not ready.exists():
+            if not process.running or time.monotonic() > deadline:
+                raise PartMissing(f"the worker did not start. Its log ends: {process.log_tail()}")
+            time.sleep(POLL_SECONDS)
+        yield WorkerProcess(process, json.loads(ready.read_text()))
+    finally:
+        process.stop(timeout=WORKER_STOP_SECONDS)
+
+
+def _worker_command(*arguments: str) -> Sequence[str]:
+    return [sys.executable, str(HERE / "worker.py"), *arguments]

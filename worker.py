@@ -1,0 +1,11 @@
+"""A worker process: `worker.py --help` shows what it can be told."""
+
+from __future__ import annotations
+
+import sys
+
+from process_exit import exit_process
+from worker_process.command import main
+
+if __name__ == "__main__":
+    exit_process(main(sys.argv[1:]))

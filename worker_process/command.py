@@ -1,0 +1,109 @@
+"""The command line of `worker.py`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+import logs
+from activities import ACTIVITIES
+from queues import Queue
+from settings import load_settings
+from temporal_tenancy.errors import ConfigurationError
+from worker_process.exits import ExitCode, WorkerExit
+from worker_process.serve import Options, serve
+from workflows import WORKFLOWS
+
+MAX_ACTIVITIES: Final = 100  # at once, of each queue; the SDK's own default
+
+
+def main(
+    arguments: Sequence[str],
+    *,
+    workflows: Sequence[type] = WORKFLOWS,
+    activities: Sequence[Callable[..., Any]] = ACTIVITIES,
+) -> int:
+    """Runs a worker of `workflows` and `activities`, and returns the exit code.
+
+    Whatever keeps it from working is one sentence on standard error.
+    """
+
+    def work(
+        queue: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="QUEUE",
+                help="Which to serve; more than once, or with commas. [default: all]",
+            ),
+        ] = None,
+        max_activities: Annotated[
+            int, typer.Option(min=1, help="How many at once, of each queue.")
+        ] = MAX_ACTIVITIES,
+        health_port: Annotated[
+            int | None,
+            typer.Option(
+                min=0,
+                max=65535,
+                help="Where /healthz and /readyz are; 0: any free one. "
+                "[default: WORKER_HEALTH_PORT, or 8080]",
+            ),
+        ] = None,
+        identity: Annotated[
+            str | None,
+            typer.Option(metavar="NAME", help="What Temporal calls it. [default: pid@host]"),
+        ] = None,
+        ready_file: Annotated[
+            Path | None, typer.Option(help="Written, as JSON, when work is taken.")
+        ] = None,
+    ) -> None:
+        """Serves task queues until SIGTERM or Ctrl-C; running activities may finish."""
+        settings = load_settings()
+        name = identity or f"{os.getpid()}@{socket.gethostname()}"
+        logs.configure(settings.log_level, settings.log_format, worker=name)
+        options = Options(
+            queues=_queues(queue or []),
+            identity=name,
+            max_activities=max_activities,
+            health_host=settings.worker_health_host,
+            health_port=settings.worker_health_port if health_port is None else health_port,
+            ready_file=ready_file,
+            workflows=workflows,
+            activities=activities,
+        )
+        serve(options, settings)
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(work)
+    try:
+        result = app(args=list(arguments), prog_name="worker.py", standalone_mode=False)
+    except WorkerExit as exit:
+        return _refuse(exit.sentence, exit.code)
+    except ConfigurationError as error:
+        return _refuse(f"{type(error).__name__}: {error}", ExitCode.BAD_USAGE)
+    except typer.TyperException as error:
+        return _refuse(f"UsageError: {error.format_message()}", ExitCode.BAD_USAGE)
+    return result if isinstance(result, int) else 0
+
+
+def _queues(given: Sequence[str]) -> list[str]:
+    """The queues that are named, each once; all of them where none is."""
+    known = [str(queue) for queue in Queue]
+    named = [name.strip() for each in given for name in each.split(",") if name.strip()]
+    for name in named:
+        if name not in known:
+            raise WorkerExit(
+                ExitCode.BAD_USAGE,
+                f'UsageError: "{name}" is not a queue. There are: {", ".join(known)}.',
+            )
+    return list(dict.fromkeys(named)) or known
+
+
+def _refuse(sentence: str, code: ExitCode) -> int:
+    print(sentence, file=sys.stderr)
+    return code

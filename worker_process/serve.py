@@ -1,0 +1,227 @@
+"""The life of a worker process: checks, polls, tells how it is, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from activities import ACTIVITIES
+from connect import connect_client, database
+from settings import Settings
+from temporal_tenancy.database import database_url
+from worker_process.exits import ExitCode, WorkerExit
+from worker_process.health import PROBE_TIMEOUT, Health, Probe, serving
+from worker_process.preflight import (
+    answers,
+    check_databases,
+    check_search_attributes,
+    refuse_owner_credentials,
+    refusing,
+    runtime_urls,
+)
+from worker_process.stop_request import StopRequest, StopRequested
+from workflows import WORKFLOWS
+
+CANCEL_SECONDS: Final = 10.0  # that activities have to end after they were cancelled
+START_LOOK: Final = 0.02  # seconds between looks at whether a worker has begun to poll
+
+log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of a worker process."""
+
+    queues: Sequence[str]
+    identity: str  # under which it polls, and which its log lines have
+    max_activities: int  # at once, of each queue
+    health_host: str
+    health_port: int  # 0: any free one
+    ready_file: Path | None = None  # written when work is taken
+    workflows: Sequence[type] = field(default_factory=lambda: WORKFLOWS)
+    activities: Sequence[Callable[..., Any]] = field(default_factory=lambda: ACTIVITIES)
+
+
+def serve(options: Options, settings: Settings) -> None:
+    """Works until a signal asks for an end; returns when all is in order.
+
+    Raises:
+        WorkerExit: something needed is missing or wrong, or a worker has failed.
+    """
+    refuse_owner_credentials(settings)
+    _forward_core_logs()
+    asyncio.run(_serve(options, settings))
+
+
+async def _serve(options: Options, settings: Settings) -> None:
+    health = Health()
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(StopRequest().listening())
+        address = await stack.enter_async_context(
+            serving(health, host=options.health_host, port=options.health_port)
+        )
+        log.info("worker.starting", queues=list(options.queues), health=address)
+        try:
+            with refusing():
+                client = await stop.unless_requested(_connect(settings, stack))
+                workers = _workers(client, options, settings)
+        except StopRequested:
+            log.info("worker.stopped", signal=stop.signal)
+            return
+        health.probes = _probes(client, settings)
+        await _work(workers, health, stop, options, settings, address)
+
+
+async def _connect(settings: Settings, stack: AsyncExitStack) -> Client:
+    await check_databases(settings)
+    engines = database(settings, application_name="temporal-tenancy worker")
+    stack.push_async_callback(engines.dispose)
+    client = await connect_client(engines)
+    await check_search_attributes(client)
+    return client
+
+
+def _workers(client: Client, options: Options, settings: Settings) -> list[Worker]:
+    return [
+        Worker(
+            client,
+            task_queue=queue,
+            workflows=options.workflows,
+            activities=options.activities,
+            activity_executor=ThreadPoolExecutor(options.max_activities, f"{queue}-activity"),
+            max_concurrent_activities=options.max_activities,
+            graceful_shutdown_timeout=timedelta(seconds=settings.worker_grace_seconds),
+            identity=options.identity,
+        )
+        for queue in options.queues
+    ]
+
+
+async def _work(
+    workers: Sequence[Worker],
+    health: Health,
+    stop: StopRequest,
+    options: Options,
+    settings: Settings,
+    address: str,
+) -> None:
+    health.workers = workers
+    running = [asyncio.create_task(worker.run()) for worker in workers]
+    failed = asyncio.create_task(_first_failure(running))
+    try:
+        await stop.unless_requested(_until_polling(workers, failed))
+        log.info("worker.started", queues=list(options.queues), health=address)
+        if options.ready_file is not None:
+            _write_ready_file(options.ready_file, options, address)
+        await stop.unless_requested(_wait_for(failed))
+    except StopRequested:
+        pass
+    failed.cancel()
+    began = time.monotonic()
+    health.stopping = True
+    grace = settings.worker_grace_seconds
+    log.info("worker.stopping", signal=stop.signal, grace_seconds=grace)
+    await _shut_down(workers, running, grace + CANCEL_SECONDS)
+    log.info("worker.stopped", signal=stop.signal, seconds=round(time.monotonic() - began, 2))
+    for task in running:
+        error = task.exception()
+        if error is not None:
+            raise WorkerExit(
+                ExitCode.FAILED, f"WorkerFailed: a worker could not go on: {error}."
+            ) from error
+
+
+async def _first_failure(running: Sequence[asyncio.Task[None]]) -> None:
+    """Returns when a worker has ended, which none does by itself unless it has failed."""
+    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _wait_for(task: asyncio.Task[None]) -> None:
+    await asyncio.wait((task,))
+
+
+async def _until_polling(workers: Sequence[Worker], failed: asyncio.Task[None]) -> None:
+    # The SDK has no event for it.
+    while not failed.done() and not all(each.is_running for each in workers):  # noqa: ASYNC110
+        await asyncio.sleep(START_LOOK)
+
+
+async def _shut_down(
+    workers: Sequence[Worker], running: Sequence[asyncio.Task[None]], seconds: float
+) -> None:
+    """Stops all workers; ends the process where an activity does not heed its cancellation."""
+    shutdowns = asyncio.gather(*(worker.shutdown() for worker in workers))
+    _, late = await asyncio.wait(running, timeout=seconds)
+    if late:
+        log.error("worker.activities_abandoned", seconds=seconds)
+        os._exit(ExitCode.FAILED)
+    await shutdowns
+
+
+def _probes(client: Client, settings: Settings) -> dict[str, Probe]:
+    async def temporal() -> bool:
+        try:
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=client.namespace),
+                timeout=timedelta(seconds=PROBE_TIMEOUT),
+            )
+        except RPCError:
+            return False
+        return True
+
+    async def database(url: str) -> bool:
+        return await asyncio.to_thread(answers, url)
+
+    probes: dict[str, Probe] = {"Temporal does not answer": temporal}
+    for url in runtime_urls(settings):
+        reason = f"the database does not answer {database_url(url).username}"
+        probes[reason] = functools.partial(database, url)
+    return probes
+
+
+def _write_ready_file(path: Path, options: Options, address: str) -> None:
+    document = {
+        "pid": os.getpid(),
+        "identity": options.identity,
+        "queues": list(options.queues),
+        "health": address,
+    }
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(document) + "\n")
+    draft.replace(path)
+
+
+def _forward_core_logs() -> None:
+    """Sends the log lines of the SDK's core the way of all others."""
+    forwarding = LogForwardingConfig(
+        logger=logging.getLogger("temporalio.core"),
+        append_target_to_name=False,
+        prepend_target_on_message=False,
+    )
+    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    telemetry = TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
+    Runtime.set_default(Runtime(telemetry=telemetry))
