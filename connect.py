@@ -24,6 +24,7 @@ DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's own
 DEFAULT_NAMESPACE: Final = "default"  # the SDK's own
 PASSTHROUGH: Final = ("activities", "database", "queues", "workflows")
 HOW_TO_START: Final = '"make dev" starts one; then "source .devstack/env" in this shell.'
+HOW_TO_GET_IN: Final = '"starter.py migrate" gives the roles the passwords of these URLs.'
 
 _AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
 _CLOSED: Final = (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED)
@@ -110,7 +111,9 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except DatabaseUnreachable as error:
-        raise NotReachable(f"{error.message} {HOW_TO_START}") from None
+        closed = "authentication failed" in error.message
+        hint = HOW_TO_GET_IN if closed else HOW_TO_START
+        raise NotReachable(f"{error.message} {hint}") from None
     except RPCError as error:
         config = temporal_config()
         if error.status in (*_AWAY, *_CLOSED):

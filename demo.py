@@ -139,7 +139,8 @@ def _totals(stack: Stack) -> None:
     rows = asyncio.run(_with_database(stack, _billed))
     table = Table(box=None, padding=(0, 1))
     for heading in ("tenant", "airline", "flights", "billed", "by day", "invoices", "USD"):
-        table.add_column(heading, justify="left" if heading in ("tenant", "airline") else "right")
+        words = heading in ("tenant", "airline")
+        table.add_column(heading, justify="left" if words else "right", no_wrap=True)
     total: Counter[str] = Counter()
     for airline in sorted(airlines(), key=lambda a: -of_data[a.tenant_id]):
         row = rows[airline.tenant_id]
@@ -213,7 +214,7 @@ async def _database_says_no(stack: Stack, database: Database) -> None:
         try:
             await psycopg.AsyncConnection.connect(
                 host=str(parts["host"]), port=int(str(parts["port"])), dbname="saas", user=role,
-                password="", passfile="/dev/null",
+                password="",
             )  # fmt: skip
         except psycopg.OperationalError:
             continue

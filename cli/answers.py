@@ -56,7 +56,10 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
             document = {**document, "error": vars(answer.problem)}
         print_json(document)
     else:
-        out.print(answer.text)
+        with out.capture() as shown:
+            out.print(answer.text)
+        # Columns are filled up with blanks, which only disturb whoever copies or compares.
+        print("\n".join(line.rstrip() for line in shown.get().splitlines()))
     if answer.problem is not None:
         say(str(answer.problem))
         raise typer.Exit(1)
@@ -120,5 +123,5 @@ def _log_to_standard_error() -> None:
     import logs
     from settings import load_settings
 
-    settings = load_settings()
-    logs.configure(settings.log_level, settings.log_format)
+    # What a command does is its answer; LOG_LEVEL is for what runs by itself.
+    logs.configure("warning", load_settings().log_format)

@@ -74,19 +74,20 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     return (
         FAILED,
         kind,
-        f"{_first_line(error)} This is a bug; starter.py --debug … shows where.",
+        f'{_first_line(str(error) or "it says nothing more")} This is a bug: "starter.py --debug" '
+        "and the rest of the command shows where.",
     )
 
 
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
-    message = _first_line(error, error.format_message())
+    # Without any arguments there is help, and nothing to say.
+    message = _first_line(error.format_message() or "No command is named")
     if context is None:
         return message
     return f'{message} "{context.command_path} --help" shows what it takes.'
 
 
-def _first_line(error: Exception, text: str | None = None) -> str:
-    found = (str(error) if text is None else text).strip()
-    line = found.splitlines()[0] if found else "it says nothing more."
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0]
     return line if line.endswith((".", "!", "?")) else f"{line}."

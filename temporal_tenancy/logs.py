@@ -26,7 +26,7 @@ FIELDS: Final = ("tenant_id", "job", "job_id", "run_id", "attempt", "worker")
 `scope` and `reason`, and no `tenant_id` unless it is about one."""
 
 # At DEBUG these write out whole messages, with the payloads in them.
-_NOT_BELOW_INFO: Final = ("temporalio", "psycopg", "asyncio", "alembic", "sqlalchemy", "uvicorn")
+NOT_BELOW_INFO: Final = ("temporalio", "psycopg", "asyncio", "alembic", "sqlalchemy", "uvicorn")
 
 # Left on the records by the SDK, which puts more into them than a line needs.
 _SDK_DETAILS: Final = ("temporal_workflow", "temporal_activity")
@@ -103,7 +103,7 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler(format=format, worker=worker, stream=stream))
     root.setLevel(level.upper())
-    for name in _NOT_BELOW_INFO:
+    for name in NOT_BELOW_INFO:
         package = logging.getLogger(name)
         if package.getEffectiveLevel() < logging.INFO:
             package.setLevel(logging.INFO)
@@ -149,7 +149,7 @@ def _formatter(format: Format, worker: str | None, *, colors: bool) -> _Formatte
         )
     )
     return _Formatter(
-        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _without_its_text],
         processors=[
             JobContext(worker),
             structlog.stdlib.add_log_level,
@@ -164,10 +164,17 @@ def _formatter(format: Format, worker: str | None, *, colors: bool) -> _Formatte
     )
 
 
+def _without_its_text(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    # Another handler that formatted the record before left these two on it.
+    for name in ("message", "asctime"):
+        event.pop(name, None)
+    return event
+
+
 def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """What every line has comes first: the eye finds it."""
     first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
-    return first | event
+    return {**first, **event}
 
 
 def _once(record: logging.LogRecord) -> bool:

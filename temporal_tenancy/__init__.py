@@ -1,0 +1,111 @@
+"""Background jobs for multi-tenant SaaS on Temporal, in which no tenant is lost in silence.
+
+This is the whole public surface; `temporal_tenancy.testing` is a kit for tests, and
+`temporal_tenancy.control_plane` has the library's own tables.
+"""
+
+from __future__ import annotations
+
+from temporal_tenancy.activities import platform_activity, tenant_activity
+from temporal_tenancy.database import (
+    Database,
+    current_database,
+    platform_session,
+    tenant_session,
+    use_database,
+)
+from temporal_tenancy.directory import (
+    CachedDirectory,
+    Plan,
+    Tenant,
+    TenantDirectory,
+    TenantStatus,
+    current_directory,
+    current_tenant_record,
+)
+from temporal_tenancy.errors import (
+    ConfigurationError,
+    FeatureNotEnabled,
+    HopRefused,
+    InvalidPayload,
+    ScopeMissing,
+    TenancyError,
+    TenantInvalid,
+    TenantMismatch,
+    TenantMissing,
+    TenantOffboarding,
+    TenantSuspended,
+    TenantUnknown,
+    UnknownJob,
+)
+from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.identifiers import TenantId, WorkflowId, scoped_key
+from temporal_tenancy.inputs import JobInput, PlatformInput, TenantInput, read_input
+from temporal_tenancy.jobs import Job, JobPriority, platform_job, registry, tenant_job
+from temporal_tenancy.periods import Period
+from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.schedules import ScheduledJob
+from temporal_tenancy.scope import (
+    PlatformScope,
+    Scope,
+    TenantScope,
+    current_scope,
+    current_tenant,
+    enter,
+)
+from temporal_tenancy.tenant_owned import TenantOwned
+
+__all__ = [
+    "CachedDirectory",
+    "ConfigurationError",
+    "Database",
+    "FanOut",
+    "FanOutInput",
+    "FanOutResult",
+    "FeatureNotEnabled",
+    "HopRefused",
+    "InvalidPayload",
+    "Job",
+    "JobInput",
+    "JobPriority",
+    "Period",
+    "Plan",
+    "PlatformInput",
+    "PlatformScope",
+    "ScheduledJob",
+    "Scope",
+    "ScopeMissing",
+    "TenancyError",
+    "TenancyPlugin",
+    "Tenant",
+    "TenantDirectory",
+    "TenantId",
+    "TenantInput",
+    "TenantInvalid",
+    "TenantMismatch",
+    "TenantMissing",
+    "TenantOffboarding",
+    "TenantOwned",
+    "TenantScope",
+    "TenantStatus",
+    "TenantSuspended",
+    "TenantUnknown",
+    "UnknownJob",
+    "WorkflowId",
+    "current_database",
+    "current_directory",
+    "current_scope",
+    "current_tenant",
+    "current_tenant_record",
+    "enter",
+    "platform_activity",
+    "platform_job",
+    "platform_session",
+    "read_input",
+    "registry",
+    "scoped_key",
+    "tenant_activity",
+    "tenant_job",
+    "tenant_session",
+    "use_database",
+]

@@ -1,0 +1,19 @@
+"""A worker.py that serves the test's own jobs too."""
+
+from __future__ import annotations
+
+import sys
+
+from activities import ACTIVITIES
+from tests import slow_jobs
+from worker_process.command import main
+from workflows import WORKFLOWS
+
+if __name__ == "__main__":
+    sys.exit(
+        main(
+            sys.argv[1:],
+            workflows=[*WORKFLOWS, *slow_jobs.WORKFLOWS],
+            activities=[*ACTIVITIES, *slow_jobs.ACTIVITIES],
+        )
+    )
