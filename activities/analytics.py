@@ -11,6 +11,7 @@ from activities.months import Month, local_month
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.directory import current_tenant_record
+from temporal_tenancy.heartbeats import heartbeating
 from temporal_tenancy.periods import month_bounds
 
 
@@ -52,6 +53,7 @@ _FILL: Final = text("""
 
 
 @tenant_activity
+@heartbeating()
 async def aggregate_usage(request: AggregateUsage) -> UsageSummary:
     """Counts the month's usage by day and puts it in the place of what was counted before.
 

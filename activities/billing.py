@@ -15,6 +15,7 @@ from database.prices import CANCELLED, CURRENCY, OPERATED
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.directory import current_tenant_record
+from temporal_tenancy.heartbeats import heartbeating
 
 
 class UsageNotBillable(ApplicationError):
@@ -52,6 +53,7 @@ _METER: Final = text("""
 
 
 @tenant_activity
+@heartbeating()
 async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
     """Meters the month in the tenant's time zone and writes its invoice, once.
 

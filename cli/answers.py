@@ -13,6 +13,7 @@ from typing import Any, Final
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 WIDE: Final = 10_000  # columns, where no terminal says how many: nothing is cut off
 
@@ -57,9 +58,10 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
         print_json(document)
     else:
         with out.capture() as shown:
-            out.print(answer.text)
+            out.print(answer.text, crop=False)
         # Columns are filled up with blanks, which only disturb whoever copies or compares.
         print("\n".join(line.rstrip() for line in shown.get().splitlines()))
+    sys.stdout.flush()
     if answer.problem is not None:
         say(str(answer.problem))
         raise typer.Exit(1)
@@ -80,6 +82,14 @@ def lines(*parts: RenderableType | None) -> RenderableType:
     return Group(*(part for part in parts if part is not None))
 
 
+def address(url: str | None, *before: object) -> RenderableType | None:
+    """A URL in one piece, however narrow the terminal, behind what it is the address of."""
+    if url is None and not before:
+        return None
+    words = [*map(str, before), *([url] if url else [])]
+    return Text("  ".join(words), no_wrap=True, overflow="ignore")
+
+
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
     """Aligned columns without rules; None is shown as nothing."""
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -91,7 +101,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Renderable
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
-    """Names and what they are, leaving out what is not there."""
+    """Names, and what they are called; what is None or empty is left out."""
     made = Table(box=None, pad_edge=False, show_header=False)
     made.add_column(style="bold")
     made.add_column(overflow="fold")

@@ -5,14 +5,16 @@ So `--help` and a mistyped option answer at once: the servers' libraries take a 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from cli.answers import perform
-from cli.failures import INTERRUPTED, report
+from cli.answers import perform, say
+from cli.failures import FAILED, INTERRUPTED, report
 
 app = typer.Typer(
     help="Background jobs of a multi-tenant SaaS: start them, follow them, account for them.",
@@ -46,7 +48,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         result = app(args=list(arguments), prog_name="starter.py", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
+        say("Interrupted: what has been started goes on.")
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has gone, as in "… | head". What is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as error:
         return report(error, json=json, debug="--debug" in arguments)
     return result if isinstance(result, int) else 0

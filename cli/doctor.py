@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Final
 
 from rich.table import Table
+from rich.text import Text
 
 from cli.answers import Answer, Problem, lines
 from cli.database_checks import database_checks
@@ -35,8 +36,7 @@ async def examine() -> Answer:
     for column in range(3):
         table.add_column(overflow="fold", no_wrap=column < 2)
     for check in checks:
-        style = STYLES[check.verdict]
-        table.add_row(f"[{style}]{check.verdict}[/]", check.name, check.message)
+        table.add_row(Text(check.verdict, STYLES[check.verdict]), check.name, check.message)
     bad = [check.name for check in checks if check.verdict is Verdict.FAILED]
     problem = Problem("ChecksFailed", f"{len(bad)} of {len(checks)}: {', '.join(bad)}.")
     return Answer(

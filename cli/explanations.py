@@ -17,7 +17,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.answers import Answer, facts, when
+from cli.answers import Answer, address, facts, lines, when
 from cli.failures import RunUnknown
 from cli.pending import waits_for
 from cli.servers import Temporal, control_plane, temporal
@@ -202,10 +202,9 @@ def _answer(there: Temporal, found: _Findings) -> Answer:
             ("result", _compact(found.result)),
             ("ledger", _ledger_line(found)),
             *(("what to do" if i == 0 else " ", step) for i, step in enumerate(todo)),
-            ("page", url),
         ]
     )
-    return Answer(document, text)
+    return Answer(document, lines(text, address(url)))
 
 
 def _what(found: _Findings) -> str:

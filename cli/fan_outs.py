@@ -10,7 +10,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from cli import given as reading
-from cli.answers import Answer, Problem, err, lines, number, table
+from cli.answers import Answer, Problem, address, err, lines, number, table
 from cli.progress import follow
 from cli.servers import Servers, servers
 from cli.waiting import problem_of, warn_without_worker
@@ -62,7 +62,7 @@ async def fan_out(
         }
         text = f"{workflow_id} {'has started' if started else 'is running already'}."
         if not wait:
-            return Answer(document, lines(text, document["url"]))
+            return Answer(document, lines(text, address(document["url"])))
         await warn_without_worker(there.client, job.queue)
         try:
             if quiet or not err.is_terminal:
@@ -70,7 +70,7 @@ async def fan_out(
             else:
                 result = await follow(there.database, job.name, tick, handle)
         except WorkflowFailureError as error:
-            return Answer(document, lines(text, document["url"]), problem_of(error))
+            return Answer(document, lines(text, address(document["url"])), problem_of(error))
         return _counted(document, result)
 
 
@@ -116,6 +116,6 @@ def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
     )
     return Answer(
         document,
-        lines(text, failures if result.failures else None, document["url"]),
+        lines(text, failures if result.failures else None, address(document["url"])),
         problem if result.failed else None,
     )

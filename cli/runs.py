@@ -14,7 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli import given as reading
-from cli.answers import Answer, err, facts, lines
+from cli.answers import Answer, address, err, facts, lines
 from cli.servers import Servers, servers
 from cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.control_plane import ledger
@@ -58,14 +58,14 @@ async def run(
         }
         text = f"{workflow_id} {_SAYS[state]}"
         if not wait:
-            return Answer(document, lines(text, document["url"]))
+            return Answer(document, lines(text, address(document["url"])))
         if state != "succeeded":
             await warn_without_worker(there.client, job.queue)
         try:
             document["result"] = await _result(handle, workflow_id, quiet=quiet)
         except WorkflowFailureError as error:
-            return Answer(document, lines(text, document["url"]), problem_of(error))
-        return Answer(document, lines(text, document["url"], _shown(document["result"])))
+            return Answer(document, lines(text, address(document["url"])), problem_of(error))
+        return Answer(document, lines(text, address(document["url"]), _shown(document["result"])))
 
 
 _SAYS = {

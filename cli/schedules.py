@@ -21,7 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 import search_attributes
 from cli import given as reading
-from cli.answers import Answer, lines, number, table, when
+from cli.answers import Answer, address, lines, number, table, when
 from cli.failures import ScheduleUnknown
 from cli.schedule_drift import differences, times
 from cli.servers import Temporal, temporal
@@ -29,6 +29,7 @@ from schedules import SCHEDULES
 from temporal_tenancy import schedules as declared_schedules
 from temporal_tenancy.fan_out import tick_of
 from temporal_tenancy.identifiers import PLATFORM
+from temporal_tenancy.jobs import Job
 from temporal_tenancy.schedules import Applied, ScheduledJob, check_all
 
 TRIGGER_TIMEOUT: Final = 5.0  # seconds until a triggered run is given up looking for
@@ -57,11 +58,11 @@ async def apply() -> Answer:
             }
             for s in SCHEDULES
         ]
-    rows = [(d["job"], d["cron"], d["done"], d["url"]) for d in documents]
+    rows = [(d["job"], d["cron"], d["done"]) for d in documents]
     return Answer(
         {"schedules": documents, "search_attributes_registered": list(registered)},
         lines(
-            table(("job", "cron (UTC)", "", ""), rows),
+            table(("job", "cron (UTC)", ""), rows),
             f"Registered the search attributes {', '.join(registered)}." if registered else None,
         ),
     )
@@ -81,8 +82,8 @@ async def show_all() -> Answer:
             _state_for_people(d),
             when(d["next_run"]),
             when(d["last_run"]["nominal_time"]) if d["last_run"] else None,
-            d["overlap"],
-            d["catchup_window"],
+            d["overlap"] and d["overlap"].replace("_", " "),
+            _days(d["catchup_window_seconds"]),
         )
         for d in documents
     ]
@@ -141,7 +142,7 @@ async def trigger(job: str) -> Answer:
         if run is not None
         else f"{declared.id} is triggered, and waits for the tick that is under way."
     )
-    return Answer(document, lines(text, url))
+    return Answer(document, lines(text, address(url)))
 
 
 async def backfill(job: str, since: datetime, until: datetime) -> Answer:
@@ -170,29 +171,31 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
                 overlap=ScheduleOverlapPolicy.BUFFER_ALL,
             )
         )
-        runs = [
-            {
-                "tick": tick_of(known, nominal),
-                "nominal_time": nominal,
-                "workflow_id": (workflow_id := f"{declared.workflow_id}-{nominal:%FT%TZ}"),
-                "url": there.link(workflow_id),
-            }
-            for nominal in due
-        ]
+        runs = [_nominal_run(there, declared, known, nominal) for nominal in due]
     document = {
         "schedule_id": declared.id,
         "job": job,
         "runs": runs,
         "url": there.schedule_link(declared.id),
     }
-    rows = [(run["tick"], when(run["nominal_time"]), run["url"]) for run in runs]  # type: ignore[arg-type]
-    return Answer(
-        document,
-        lines(
-            f"{declared.id} runs {number(len(runs), 'tick')}, one after the other.",
-            table(("tick", "due", ""), rows),
-        ),
-    )
+    text = f"{declared.id} runs {number(len(runs), 'tick')}, one after the other."
+    addresses = [
+        address(run["url"], run["tick"], f"due {when(run['nominal_time'])}") for run in runs
+    ]
+    return Answer(document, lines(text, *addresses))
+
+
+def _nominal_run(
+    there: Temporal, declared: ScheduledJob, job: Job, nominal: datetime
+) -> dict[str, Any]:
+    """A run that the schedule starts for a nominal time, or has started."""
+    workflow_id = f"{declared.workflow_id}-{nominal:%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "tick": tick_of(job, nominal),
+        "nominal_time": nominal,
+        "workflow_id": workflow_id,
+        "url": there.link(workflow_id),
+    }
 
 
 async def _set_paused(job: str, paused: bool, note: str) -> Answer:
@@ -289,7 +292,7 @@ def _document(
         "next_run": None,
         "last_run": None,
         "overlap": None,
-        "catchup_window": None,
+        "catchup_window_seconds": None,
         "url": there.schedule_link(schedule_id),
     }
     if found is not None:
@@ -300,7 +303,7 @@ def _document(
             "next_run": next(iter(info.next_action_times), None),
             "last_run": _last_run(there, found),
             "overlap": policy.overlap.name.lower(),
-            "catchup_window": str(policy.catchup_window) if policy.catchup_window else None,
+            "catchup_window_seconds": _seconds(policy.catchup_window),
         }
     return document
 
@@ -320,10 +323,18 @@ def _last_run(there: Temporal, found: ScheduleDescription) -> dict[str, Any] | N
     }
 
 
+def _seconds(window: timedelta | None) -> int | None:
+    return None if window is None else int(window.total_seconds())
+
+
+def _days(seconds: int | None) -> str | None:
+    return None if seconds is None else f"{seconds / timedelta(days=1).total_seconds():g} days"
+
+
 def _state_for_people(document: dict[str, Any]) -> str:
     words = [document["state"]]
     if document["differs"]:
-        words.append(f"({', '.join(document['differs'])})")
+        words.append(f"differs in {' and '.join(document['differs'])}")
     if document["paused"]:
         words.append("paused")
-    return " ".join(words)
+    return ", ".join(words)

@@ -10,6 +10,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 
 import search_attributes
+from cli.answers import number
 from cli.schedules import compare
 from cli.servers import Temporal
 from cli.verdicts import Check, failed, ok, skipped, warning
@@ -61,7 +62,8 @@ async def _namespace(client: Client) -> Check:
         DescribeNamespaceRequest(namespace=client.namespace)
     )
     days = described.config.workflow_execution_retention_ttl.ToTimedelta().days
-    return ok("namespace", f'"{client.namespace}" keeps closed runs for {days} days.')
+    said = f'"{client.namespace}" keeps closed runs for {number(days, "day")}.'
+    return ok("namespace", said)
 
 
 async def _search_attributes(client: Client) -> Check:

@@ -27,12 +27,14 @@ from temporalio.runtime import (
     TelemetryFilter,
 )
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities import ACTIVITIES
 from connect import connect_client, database
 from settings import Settings
 from temporal_tenancy.database import database_url
+from worker_process.build import build_id
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.health import PROBE_TIMEOUT, Health, Probe, serving
 from worker_process.preflight import (
@@ -46,6 +48,7 @@ from worker_process.preflight import (
 from worker_process.stop_request import StopRequest, StopRequested
 from workflows import WORKFLOWS
 
+DEPLOYMENT: Final = "temporal-tenancy"
 CANCEL_SECONDS: Final = 10.0  # that activities have to end after they were cancelled
 START_LOOK: Final = 0.02  # seconds between looks at whether a worker has begun to poll
 
@@ -106,6 +109,11 @@ async def _connect(settings: Settings, stack: AsyncExitStack) -> Client:
 
 
 def _workers(client: Client, options: Options, settings: Settings) -> list[Worker]:
+    # Said, so that a run's history tells what code worked on it; no versioning is asked for.
+    deployment = WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(deployment_name=DEPLOYMENT, build_id=build_id()),
+        use_worker_versioning=False,
+    )
     return [
         Worker(
             client,
@@ -116,6 +124,7 @@ def _workers(client: Client, options: Options, settings: Settings) -> list[Worke
             max_concurrent_activities=options.max_activities,
             graceful_shutdown_timeout=timedelta(seconds=settings.worker_grace_seconds),
             identity=options.identity,
+            deployment_config=deployment,
         )
         for queue in options.queues
     ]

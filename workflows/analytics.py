@@ -12,7 +12,7 @@ from queues import Queue
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.jobs import JobPriority, tenant_job
 from temporal_tenancy.periods import Period
-from workflows.retries import DATABASE_RETRIES
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class AggregateAnalyticsInput(TenantInput):
@@ -39,6 +39,7 @@ class AggregateAnalytics:
             aggregate_usage,
             AggregateUsage(period=job.period),
             start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=DATABASE_RETRIES,
         )
         workflow.set_current_details(

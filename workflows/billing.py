@@ -12,7 +12,7 @@ from queues import Queue
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.jobs import tenant_job
 from temporal_tenancy.periods import Period
-from workflows.retries import DATABASE_RETRIES
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class BillingCycleInput(TenantInput):
@@ -38,6 +38,7 @@ class BillingCycle:
             issue_invoice,
             IssueInvoice(period=job.period),
             start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=DATABASE_RETRIES,
         )
         amount = f"{invoice.total_cents / 100:,.2f} {invoice.currency}"

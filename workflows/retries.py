@@ -1,4 +1,4 @@
-"""Retry policies by kind of failure. Each has an end."""
+"""Retry policies by kind of failure, each of which has an end, and when to take up a retry."""
 
 from __future__ import annotations
 
@@ -12,3 +12,6 @@ DATABASE_RETRIES: Final = RetryPolicy(
     maximum_interval=timedelta(minutes=1),
     maximum_attempts=10,  # about 6 minutes: a restart of the database, a failover
 )
+
+# Until another worker takes up what a killed one was doing; the activity sends heartbeats.
+HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)

@@ -65,12 +65,16 @@ class Counts(BaseModel):
         self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
 
 
-class FanOutResult(Counts):
-    """The outcome of a run of a tick: planned = succeeded + failed + skipped + already."""
+class Planned(BaseModel):
+    """A tick, and how many tenants it is for."""
 
     job: str
     tick: str
     planned: int
+
+
+class FanOutResult(Counts, Planned):
+    """The outcome of a run of a tick: planned = succeeded + failed + skipped + already."""
 
 
 class TickPlan(BaseModel):
