@@ -59,8 +59,11 @@ def _serve(stack: Stack) -> int:
         console.print("""      --input '{"period": "2013-04"}' --wait""")
         console.print()
         console.print("Ctrl-C stops all of it.")
-        while worker.process.running:
-            time.sleep(WATCH_SECONDS)
+        try:
+            while worker.process.running:
+                time.sleep(WATCH_SECONDS)
+        finally:
+            console.print("\nStopping…")
         print(f"the worker has ended. Its log ends: {worker.process.log_tail()}", file=sys.stderr)
         return 1
 

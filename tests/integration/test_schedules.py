@@ -1,0 +1,193 @@
+"""Schedules: their runs pass no client, and are in the right tenant all the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleHandle,
+    ScheduleOverlapPolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.common import Priority
+
+from queues import Queue
+from temporal_tenancy import header
+from temporal_tenancy.errors import ConfigurationError, TenancyError
+from temporal_tenancy.schedules import OVERLAP, ScheduledJob, apply, check_all
+from temporal_tenancy.scope import TenantScope, enter
+from tests import fan_out_jobs, jobs
+
+pytestmark = pytest.mark.usefixtures("worker")
+assert fan_out_jobs.WORKFLOWS
+
+
+def schedule_of(queue: str, tenant: str = "acme", *, id: str | None = None) -> Schedule:
+    return Schedule(
+        action=ScheduleActionStartWorkflow(
+            jobs.Fairness.run,
+            jobs.EchoInput(tenant_id=tenant),
+            id=id or f"{tenant}/echo.fairness/{queue}",
+            task_queue=queue,
+        ),
+        spec=ScheduleSpec(),
+    )
+
+
+@pytest.fixture
+async def schedule(client: Client, queue: str) -> AsyncIterator[ScheduleHandle]:
+    """A schedule of acme's, made in acme's scope."""
+    with enter(TenantScope("acme")):
+        handle = await client.create_schedule(f"acme/{queue}", schedule_of(queue))
+    yield handle
+    await handle.delete()
+
+
+async def run_of(
+    client: Client, handle: ScheduleHandle
+) -> tuple[Any, WorkflowExecutionStartedEventAttributes]:
+    """Triggers the schedule; returns the run's result and its start event."""
+    before = len((await handle.describe()).info.recent_actions)
+    await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
+    while len(actions := (await handle.describe()).info.recent_actions) == before:
+        """The server's scheduler takes the trigger up by itself."""
+    action: Any = actions[-1].action
+    run = client.get_workflow_handle(action.workflow_id, run_id=action.first_execution_run_id)
+    result = await run.result()
+    started = (await run.fetch_history()).events[0].workflow_execution_started_event_attributes
+    return result, started
+
+
+async def test_a_run_of_a_schedule_made_in_a_tenants_scope_is_that_tenants(
+    client: Client, schedule: ScheduleHandle
+) -> None:
+    (own, of_activity), started = await run_of(client, schedule)
+    assert own[0] == of_activity[0] == "acme"
+    assert own[2] == 2
+    assert header.read(started.header.fields) == TenantScope("acme")
+    assert set(started.search_attributes.indexed_fields) >= {"TenantId", "Job"}
+
+
+async def test_an_update_keeps_the_stamps_and_a_new_action_gets_its_own(
+    client: Client, schedule: ScheduleHandle, queue: str
+) -> None:
+    def pause(input: ScheduleUpdateInput) -> ScheduleUpdate:
+        changed = input.description.schedule
+        changed.spec = ScheduleSpec(cron_expressions=["0 0 1 1 *"])
+        return ScheduleUpdate(changed)
+
+    async def renew(input: ScheduleUpdateInput) -> ScheduleUpdate:
+        return ScheduleUpdate(schedule_of(queue))
+
+    for updater in (pause, renew, lambda input: None):
+        await schedule.update(updater)
+        (own, of_activity), started = await run_of(client, schedule)
+        assert own[0] == of_activity[0] == "acme"
+        assert header.read(started.header.fields) == TenantScope("acme")
+
+
+async def test_a_schedule_that_a_plain_client_made_or_changed_runs_in_its_inputs_tenant(
+    client: Client, raw_client: Client, schedule: ScheduleHandle, queue: str
+) -> None:
+    def strip(input: ScheduleUpdateInput) -> ScheduleUpdate:
+        action = ScheduleActionStartWorkflow(
+            "echo.fairness",
+            {"tenant_id": "acme"},
+            id=f"acme/echo.fairness/{queue}",
+            task_queue=queue,
+        )
+        return ScheduleUpdate(dataclasses.replace(input.description.schedule, action=action))
+
+    await raw_client.get_schedule_handle(schedule.id).update(strip)
+    (own, of_activity), started = await run_of(client, schedule)
+    assert (own[0], of_activity[0]) == (None, "acme")
+    assert header.read(started.header.fields) is None
+
+
+@pytest.mark.parametrize(
+    ("schedule_id", "action_id", "tenant"),
+    [
+        ("acme/x", "acme/x", "acme"),  # two segments: the nominal time would spoil the job
+        ("acme/x", "globex/echo.fairness/x", "acme"),
+        ("acme/x", "acme/echo.fairness/x", "globex"),
+        ("globex/x", "acme/echo.fairness/x", "acme"),
+        ("acme/x", "acme/echo.tell/x", "acme"),
+        ("acme/x", "acme/echo.fairness/x", "a*"),
+    ],
+)
+async def test_a_schedule_whose_runs_would_be_refused_is_not_made(
+    client: Client, queue: str, schedule_id: str, action_id: str, tenant: str
+) -> None:
+    with pytest.raises(TenancyError):
+        await client.create_schedule(schedule_id, schedule_of(queue, tenant, id=action_id))
+
+
+async def test_a_tenants_code_reaches_no_other_tenants_schedule(
+    client: Client, schedule: ScheduleHandle, queue: str
+) -> None:
+    with enter(TenantScope("globex")):
+        with pytest.raises(TenancyError, match="globex cannot create the schedule"):
+            await client.create_schedule(f"acme/{queue}-2", schedule_of(queue))
+        for act in (schedule.pause, schedule.unpause, schedule.trigger, schedule.describe,
+                    schedule.delete):  # fmt: skip
+            with pytest.raises(TenancyError, match="globex cannot"):
+                await act()
+        with pytest.raises(TenancyError, match="globex cannot list schedules"):
+            await client.list_schedules()
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "sentence"),
+    [
+        (ScheduledJob("test.controlled", "every day"), "five fields"),
+        (ScheduledJob("test.controlled", "61 * * * *"), "which is not one"),
+        (ScheduledJob("test.controlled", "* * * * * *"), "five fields"),
+        (ScheduledJob("nope.job", "0 6 1 * *"), "UnknownJob: 'nope.job' is not a job"),
+        (ScheduledJob("echo.platform", "0 6 1 * *"), "is no tenant job"),
+        (ScheduledJob("test.controlled", "0 6 1 * *", {"typo": 1}), "typo: Extra inputs"),
+    ],
+)
+async def test_a_declaration_that_cannot_work_is_refused_before_any_is_applied(
+    client: Client, scheduled: ScheduledJob, sentence: str
+) -> None:
+    right = ScheduledJob("echo.fairness", "0 6 1 * *")
+    with pytest.raises(ConfigurationError, match=sentence):
+        await apply(client, [right, scheduled])
+    assert right.id not in [s.id async for s in await client.list_schedules()]
+
+
+def test_a_job_that_is_scheduled_twice_is_refused() -> None:
+    twice = [ScheduledJob("test.controlled", "0 6 1 * *")] * 2
+    with pytest.raises(ConfigurationError, match="scheduled twice"):
+        check_all(twice)
+
+
+async def test_an_applied_schedule_keeps_its_pause_and_takes_the_new_line(client: Client) -> None:
+    await apply(client, [ScheduledJob("test.controlled", "0 6 1 * *")])
+    handle = client.get_schedule_handle("platform/test.controlled")
+    await handle.pause(note="for a test")
+    await apply(
+        client,
+        [ScheduledJob("test.controlled", "0 7 1 * *", catchup_window=timedelta(days=1))],
+    )
+    described = await handle.describe()
+    assert described.schedule.state.paused
+    assert described.schedule.state.note == "for a test"
+    assert described.schedule.policy.overlap is OVERLAP
+    assert described.schedule.policy.catchup_window == timedelta(days=1)
+    action = described.schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    assert action.id == "platform/test.controlled/tick"
+    assert action.task_queue == Queue.BULK
+    assert action.priority == Priority(priority_key=2, fairness_key="platform")
+    await handle.delete()
