@@ -1,14 +1,13 @@
-"""Every scheduled job, with its cron line in UTC. `starter.py schedules apply` puts them in force."""
+"""Every scheduled job. `starter.py schedules apply` puts them in force."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import workflows
 from temporal_tenancy.schedules import ScheduledJob
+from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
 
-__all__ = ["SCHEDULES", "workflows"]  # the jobs are known once their modules are imported
-
+# The cron lines are in UTC; a monthly job works on the month before.
 SCHEDULES: Final = [
     ScheduledJob("billing.cycle", "0 6 1 * *"),
     ScheduledJob("analytics.aggregate", "0 6 1 * *"),

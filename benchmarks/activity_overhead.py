@@ -17,83 +17,22 @@ is the median over rounds of ours by the peer's p50.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from itertools import pairwise
 from statistics import median
 from typing import Any, Final
 
-from pydantic import BaseModel
-from temporalio import activity, workflow
 from temporalio.client import WorkflowHandle
-from temporalio.worker import Worker
 
+from benchmarks.jobs import BareInput, BareSteps, OurInput, OurSteps
 from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
-from benchmarks.servers import Servers, bare_worker
-from temporal_tenancy.activities import tenant_activity
+from benchmarks.no_op import BARE_QUEUE, OUR_QUEUE, STEPS
+from benchmarks.servers import Servers, bare_worker, our_worker
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
 
 NAME: Final = "activity_overhead"
 GOAL: Final = Goal("<=", 1.2)
-ACTIVITIES: Final = 50  # a run
 TENANT: Final = "acme"
-OUR_QUEUE: Final = "bench-activity-ours"
-BARE_QUEUE: Final = "bench-activity-bare"
-OUR_JOB: Final = "bench.our_steps"
-BARE_JOB: Final = "bench.bare_steps"
-TIMEOUT: Final = timedelta(minutes=1)
-
-
-class Nothing(BaseModel):
-    """What the no-op activity takes."""
-
-    note: str = "none"
-
-
-class OurInput(TenantInput):
-    """What our workflow takes."""
-
-
-class BareInput(BaseModel):
-    """What the peer's workflow takes."""
-
-    tenant_id: str
-
-
-@tenant_activity
-async def our_step(request: Nothing) -> str:
-    """Does nothing, for a tenant."""
-    return request.note
-
-
-@activity.defn
-async def bare_step(request: Nothing) -> str:
-    """Does nothing."""
-    return request.note
-
-
-@tenant_job(OUR_JOB, queue=OUR_QUEUE)
-class OurSteps:
-    """Runs no-op activities for one tenant."""
-
-    @workflow.run
-    async def run(self, job: OurInput) -> None:
-        """One after the other."""
-        for _ in range(ACTIVITIES):
-            await workflow.execute_activity(our_step, Nothing(), start_to_close_timeout=TIMEOUT)
-
-
-@workflow.defn(name=BARE_JOB)
-class BareSteps:
-    """Runs no-op activities."""
-
-    @workflow.run
-    async def run(self, job: BareInput) -> None:
-        """One after the other."""
-        for _ in range(ACTIVITIES):
-            await workflow.execute_activity(bare_step, Nothing(), start_to_close_timeout=TIMEOUT)
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
@@ -111,24 +50,21 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             handle = await ours.start_workflow(
                 OurSteps.run,
                 OurInput(tenant_id=TENANT),
-                id=f"{TENANT}/{OUR_JOB}/{key}",
+                id=f"{TENANT}/bench.our_steps/{key}",
                 task_queue=OUR_QUEUE,
             )
         else:
             handle = await bare.start_workflow(
                 BareSteps.run,
                 BareInput(tenant_id=TENANT),
-                id=f"{TENANT}/{BARE_JOB}/{key}",
+                id=f"{TENANT}/bench.bare_steps/{key}",
                 task_queue=BARE_QUEUE,
             )
         await handle.result()
         return median(await _between_activities(handle)) * 1000
 
     try:
-        async with (
-            Worker(ours, task_queue=OUR_QUEUE, workflows=[OurSteps], activities=[our_step]),
-            bare_worker(bare, task_queue=BARE_QUEUE, workflows=[BareSteps], activities=[bare_step]),
-        ):
+        async with our_worker(ours), bare_worker(bare):
             for number, order in enumerate(turns(2)):
                 for arm in order:
                     await run(arm, f"warm-up-{number}")
@@ -152,5 +88,5 @@ async def _between_activities(handle: WorkflowHandle[Any, Any]) -> list[float]:
         async for event in handle.fetch_history_events()
         if event.HasField("activity_task_scheduled_event_attributes")
     ]
-    assert len(scheduled) == ACTIVITIES
+    assert len(scheduled) == STEPS
     return [(later - earlier) / 1e9 for earlier, later in pairwise(scheduled)]

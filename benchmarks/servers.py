@@ -14,6 +14,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from benchmarks.jobs import BARE_WORKFLOWS, OUR_JOBS
+from benchmarks.no_op import BARE_QUEUE, OUR_QUEUE, bare_no_op, our_no_op
 from database.models import TENANT_DATA
 from devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from devstack.stack import DATABASE_VARIABLES, Stack
@@ -23,7 +25,10 @@ from temporal_tenancy.database import Database
 from temporal_tenancy.migrations import migrate
 from temporal_tenancy.plugin import TenancyPlugin
 
-PASSTHROUGH: Final = ("benchmarks",)
+PASSTHROUGH: Final = ("benchmarks.no_op",)
+# By default the server looks for tasks 20 times a second and shard, and a dev server has one
+# shard: whatever an activity costs, one after the other would take 100 ms each.
+SERVER_CONFIG: Final = {"history.transferProcessorMaxPollRPS": "1000"}
 
 
 class Servers:
@@ -56,20 +61,27 @@ class Servers:
         return await Client.connect(self._temporal.address, data_converter=pydantic_data_converter)
 
 
-def bare_worker(client: Client, **options: object) -> Worker:
+def our_worker(client: Client) -> Worker:
+    """A worker of our jobs with the SDK's own settings, as far as the plugin leaves them."""
+    return Worker(client, task_queue=OUR_QUEUE, workflows=OUR_JOBS, activities=[our_no_op])
+
+
+def bare_worker(client: Client) -> Worker:
     """A worker of temporalio alone, set as the plugin sets ours.
 
     The sandbox is on, with the same packages passed through, and eager activities are off.
     Everything else is the SDK's default in both: slots, pollers, cache.
     """
     restrictions = SandboxRestrictions.default.with_passthrough_modules(
-        "temporal_tenancy", *PASSTHROUGH
+        "temporal_tenancy", "structlog", *PASSTHROUGH
     )
     return Worker(
         client,
+        task_queue=BARE_QUEUE,
+        workflows=BARE_WORKFLOWS,
+        activities=[bare_no_op],
         workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
         disable_eager_activity_execution=True,
-        **options,  # type: ignore[arg-type]  # the SDK's own keywords
     )
 
 
@@ -84,7 +96,9 @@ def running_servers() -> Iterator[Servers]:
     with tempfile.TemporaryDirectory(prefix="tenancy-bench-") as folder:
         # Others than root must be able to pass through to PostgreSQL's data.
         Path(folder).chmod(0o711)
-        with Stack(Path(folder), environ=environ, durable=False, ui=False) as stack:
+        with Stack(
+            Path(folder), environ=environ, durable=False, ui=False, dynamic_config=SERVER_CONFIG
+        ) as stack:
             assert stack.postgres is not None
             assert stack.temporal is not None
             yield Servers(stack.postgres, stack.temporal)

@@ -6,6 +6,7 @@ import asyncio
 import json as json_module
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -49,8 +50,9 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
 
     Whatever else it raises is for `failures.report`.
     """
-    _log_to_standard_error()
-    answer = asyncio.run(command)
+    with closing(command):
+        _log_to_standard_error()
+        answer = asyncio.run(command)
     if json:
         document = answer.document
         if answer.problem is not None:

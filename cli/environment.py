@@ -35,13 +35,12 @@ async def show() -> Answer:
 
 
 def masked(url: str) -> str:
-    """A database URL with its password taken out; nothing of it where it cannot be read."""
+    """A database URL without its password; nothing of it where it cannot be read."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         return MASK
-    secret = {name: MASK for name in _SECRET_OPTIONS if name in parsed.query}
-    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+    return parsed.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
 
 def _shown(value: object) -> str:

@@ -17,7 +17,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.answers import Answer, address, facts, lines, when
+from cli.answers import Answer, Problem, address, facts, lines, when
 from cli.failures import RunUnknown
 from cli.pending import waits_for
 from cli.servers import Temporal, control_plane, temporal
@@ -26,13 +26,23 @@ from connect import NotReachable
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import LedgerState
-from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.errors import (
+    InvalidPayload,
+    TenancyError,
+    TenantInvalid,
+    TenantMismatch,
+    TenantMissing,
+)
 from temporal_tenancy.fan_out import FanOut, tick_of
 from temporal_tenancy.fan_out.workflows import SCHEDULED_TIME, Shard
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, job_of, registry
 from temporal_tenancy.tenant_state import require_runnable
 
+# Started as it should not have been: the sentence says how, and the same again would fail too.
+WRONG_STARTS: Final = frozenset(
+    error.__name__ for error in (TenantMissing, TenantInvalid, TenantMismatch, InvalidPayload)
+)
 LEDGER_AWAY: Final = "the control plane does not answer, so the ledger is not known here"
 FAILED: Final = (
     WorkflowExecutionStatus.FAILED,
@@ -53,7 +63,7 @@ class _Findings:
     run: WorkflowExecutionDescription | None = None  # None: the server has none, or no longer
     given: dict[str, Any] = field(default_factory=dict)  # its input
     waiting: list[str] = field(default_factory=list)
-    failure: Any = None  # a Problem
+    failure: Problem | None = None
     result: Any = None  # JSON
     entry: dict[str, Any] | None = None  # in the ledger
     refused: str | None = None  # why the tenant may not run it now
@@ -208,16 +218,16 @@ def _answer(there: Temporal, found: _Findings) -> Answer:
 
 
 def _what(found: _Findings) -> str:
-    job, parts = found.job, found.parts
-    kind = found.kind
-    if parts is None or kind == "unknown":
-        known = f", of type {found.run.workflow_type}" if found.run else ""
-        return f"not a run that is known here{known}: an id reads {{tenant}}/{{job}}/{{key}}"
-    assert job is not None or kind != "tenant job"
-    if kind == "tenant job" and job is not None:
+    job, parts, kind = found.job, found.parts, found.kind
+    if kind == "tenant job" and job is not None and parts is not None:
         return f"{job.name} of {parts.owner}, {parts.key}: {job.summary}"
-    which = "a part of the fan-out" if kind == "shard" else "the fan-out"
-    return f"{which} of {parts.job} over all tenants, tick {found.tick}"
+    if kind in ("tick", "shard") and parts is not None:
+        which = "a part of the fan-out" if kind == "shard" else "the fan-out"
+        return f"{which} of {parts.job} over all tenants, tick {found.tick}"
+    name = found.run.workflow_type if found.run else found.workflow_id
+    if parts is None:
+        return f"{name}, under an id that is not {{tenant}}/{{job}}/{{key}}"
+    return f"{name} of {parts.owner}, which is no job that is known here"
 
 
 def _since(run: WorkflowExecutionDescription | None) -> datetime | None:
@@ -242,7 +252,9 @@ def _todo(found: _Findings) -> list[str]:
     parts, run = found.parts, found.run
     failed = run is not None and run.status in FAILED
     if found.kind == "tenant job" and parts is not None:
-        if not failed or (found.entry and found.entry["state"] == LedgerState.SUCCEEDED):
+        done = found.entry is not None and found.entry["state"] == LedgerState.SUCCEEDED
+        wrong = found.failure is not None and found.failure.type in WRONG_STARTS
+        if not failed or done or wrong:
             return []
         again = f"{_run_again(found)} runs it again, for {parts.owner}."
         return [f"First: {found.refused}", again] if found.refused else [again]

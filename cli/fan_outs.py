@@ -90,7 +90,9 @@ async def _start(
         run_id, started = begun.first_execution_run_id, True
     except WorkflowAlreadyStartedError as error:
         run_id, started = error.run_id, False
-    handle = there.client.get_workflow_handle_for(FanOut.run, workflow_id, run_id=run_id)
+    handle: Handle = there.client.get_workflow_handle(
+        workflow_id, run_id=run_id, result_type=FanOutResult
+    )
     return handle, started
 
 

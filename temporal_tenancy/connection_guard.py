@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ from temporal_tenancy.database_errors import (
 from temporal_tenancy.errors import ScopeMissing, TenantMismatch
 from temporal_tenancy.scope import PlatformScope, TenantScope, current_scope, current_tenant
 
+_TRANSACTION_CONTROL: Final = re.compile(
+    r"\s*(commit|end|abort|begin|start\s+transaction|prepare\s+transaction"
+    r"|rollback(?!\s+((work|transaction)\s+)?to\b))\b",
+    re.IGNORECASE,
+)
 _STAMP: Final = "temporal_tenancy.stamp"  # the key in Connection.info
 
 # Sent as one message when a connection goes back to the pool: the first statement finds a setting
@@ -60,7 +66,12 @@ def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
     """Marks the transaction of `connection` as `tenant_id`'s; the block tells the server."""
     transaction = connection.get_transaction()
     connection.info[_STAMP] = _Stamp(transaction, tenant_id, being_set=True)
-    yield
+    try:
+        yield
+    except BaseException:
+        # Whoever goes on in this session in spite of it is refused, and does not see no rows.
+        connection.info.pop(_STAMP, None)
+        raise
     connection.info[_STAMP] = _Stamp(transaction, tenant_id)
 
 
@@ -87,6 +98,11 @@ def _require_stamp(
     executemany: bool,
 ) -> None:
     tenant = current_tenant()
+    if _TRANSACTION_CONTROL.match(statement):
+        raise ScopeMissing(
+            "the setting that names the tenant ends with its transaction, so a transaction is not "
+            "begun or ended in SQL. Use the session's commit() and rollback()."
+        )
     driver = _driver(connection.connection.dbapi_connection)
     if driver.autocommit:
         raise ScopeMissing(

@@ -16,6 +16,7 @@ from temporalio.converter import (
     FailureConverter,
     PayloadConverter,
 )
+from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.errors import ConfigurationError, TenancyError
 from temporal_tenancy.inputs import TenantInput, refusal
@@ -71,6 +72,10 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
                 exception = cause.failure
             elif isinstance(exception, PayloadDoesNotFit):
                 exception = exception.failure
+            elif isinstance(exception, ValidationError):
+                # Raised by user code. Its own text repeats the values that did not fit.
+                found = refusal(exception, "a value")
+                exception = ApplicationError(found.message, type="ValidationError")
             super().to_failure(exception, payload_converter, failure)
 
     return RefusingFailureConverter

@@ -6,11 +6,13 @@ run before `execute_workflow` is intercepted. The guard stands in front of the s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
 import structlog
 from temporalio import workflow
+from temporalio.api.failure.v1 import Failure
 from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
@@ -68,6 +70,11 @@ def guarded(runner: WorkflowRunner, *, exempt: Collection[str]) -> WorkflowRunne
     return guard
 
 
+def is_guarded(runner: WorkflowRunner) -> bool:
+    """Whether `runner` has the guard in front of it."""
+    return isinstance(runner, _Guard)
+
+
 class _GuardedInstance(WorkflowInstance):
     """A workflow instance that is not run when its start is wrong."""
 
@@ -94,7 +101,25 @@ class _GuardedInstance(WorkflowInstance):
                     )
         if self.refusal is not None:
             return self._refuse(act, self.refusal)
-        return self.inner.activate(act)
+        completion = self.inner.activate(act)
+        foreign = self._foreign_upsert(completion)
+        return completion if foreign is None else self._fail(foreign)
+
+    def _foreign_upsert(self, completion: WorkflowActivationCompletion) -> TenancyError | None:
+        """Workflow code may set search attributes past every interceptor, but not another's."""
+        own = WorkflowId.parse(self.details.info.workflow_id)
+        right = {agreement.TENANT_ID.name: own.owner, agreement.JOB.name: own.job}
+        for command in completion.successful.commands:
+            if not command.HasField("upsert_workflow_search_attributes"):
+                continue
+            upserted = command.upsert_workflow_search_attributes.search_attributes.indexed_fields
+            for name, value in right.items():
+                if name in upserted and json.loads(upserted[name].data or b"null") != value:
+                    return TenantMismatch(
+                        f'workflow "{own}" sets its search attribute {name} to something else '
+                        f"than {value}. Leave it as it is: it is set from the input."
+                    )
+        return None
 
     def _check(self, start: InitializeWorkflow) -> None:
         job, info = self.job, self.details.info
@@ -143,7 +168,8 @@ class _GuardedInstance(WorkflowInstance):
             if isinstance(failure, TenantMissing):
                 message = f'{what} names no tenant. Add "tenant_id".'
             raise type(failure)(message) from None
-        except (ValueError, KeyError, RuntimeError):
+        except Exception:
+            # Whatever a converter or a model's own validator raises: this input will not do.
             raise InvalidPayload(f"{what} cannot be decoded.") from None
         if value is None and job.kind == "tenant":
             raise TenantMissing(f'{what} names no tenant. Add "tenant_id".')
@@ -154,19 +180,30 @@ class _GuardedInstance(WorkflowInstance):
     def _refuse(
         self, act: WorkflowActivation, refusal: TenancyError
     ) -> WorkflowActivationCompletion:
+        """Fails the workflow at its start; a query that comes later is answered with the reason."""
         completion = WorkflowActivationCompletion()
         completion.successful.SetInParent()
-        converter = self.details.payload_converter_factory()
-        failures = self.details.failure_converter_class()
         for work in act.jobs:
             if work.HasField("initialize_workflow"):
-                failed = completion.successful.commands.add().fail_workflow_execution.failure
-                failures.to_failure(refusal, converter, failed)
+                self._say(
+                    refusal,
+                    completion.successful.commands.add().fail_workflow_execution.failure,
+                )
             elif work.HasField("query_workflow"):
                 answer = completion.successful.commands.add().respond_to_query
                 answer.query_id = work.query_workflow.query_id
-                failures.to_failure(refusal, converter, answer.failed)
+                self._say(refusal, answer.failed)
         return completion
+
+    def _fail(self, refusal: TenancyError) -> WorkflowActivationCompletion:
+        """Fails the workflow in the place of whatever its code has come to."""
+        completion = WorkflowActivationCompletion()
+        self._say(refusal, completion.successful.commands.add().fail_workflow_execution.failure)
+        return completion
+
+    def _say(self, refusal: TenancyError, failure: Failure) -> None:
+        converter = self.details.payload_converter_factory()
+        self.details.failure_converter_class().to_failure(refusal, converter, failure)
 
     def get_serialization_context(self, command_info: Any) -> Any:
         # WorkflowInstance's own private types are in these two signatures.

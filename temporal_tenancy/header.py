@@ -12,6 +12,8 @@ from temporal_tenancy.errors import TenancyError, TenantMismatch
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope
 
 NAME: Final = "tenancy-scope"
+MAX_BYTES: Final = 1_024  # of a header's value; a tenant id has 63
+PLATFORM_FIELD: Final = "platform"
 
 
 def write(headers: Mapping[str, Payload] | None, scope: Scope) -> dict[str, Payload]:
@@ -27,9 +29,6 @@ def write(headers: Mapping[str, Payload] | None, scope: Scope) -> dict[str, Payl
     return {**(headers or {}), NAME: payload}
 
 
-PLATFORM_FIELD: Final = "platform"
-
-
 def read(headers: Mapping[str, Payload] | None) -> Scope | None:
     """Returns the scope in `headers`, None when there is none.
 
@@ -40,11 +39,13 @@ def read(headers: Mapping[str, Payload] | None) -> Scope | None:
     if payload is None or not payload.data:
         return None
     try:
+        if len(payload.data) > MAX_BYTES:
+            raise ValueError
         value = json.loads(payload.data)
         if isinstance(value, str):
             return TenantScope(value)
         if isinstance(value, dict) and isinstance(value.get(PLATFORM_FIELD), str):
             return PlatformScope(value[PLATFORM_FIELD])
-    except (ValueError, TenancyError):
+    except (ValueError, RecursionError, TenancyError):
         pass
     raise TenantMismatch(f'the header "{NAME}" names neither a tenant nor the platform.')

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from temporal_tenancy.errors import InvalidPayload, TenancyError, TenantMissing
+from temporal_tenancy.errors import (
+    ConfigurationError,
+    InvalidPayload,
+    TenancyError,
+    TenantMissing,
+)
 from temporal_tenancy.identifiers import TenantId
 
 
@@ -67,3 +73,35 @@ def refusal(error: ValidationError, what: str) -> TenancyError:
     )
     more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
     return InvalidPayload(f"{what} does not fit {error.title}: {places}{more}.")
+
+
+def require_plain_tenant_id(model: type[BaseModel], what: str) -> None:
+    """Raises `ConfigurationError` where a subclass has softened `TenantInput`'s own field."""
+    inherited, field = TenantInput.model_fields["tenant_id"], model.model_fields["tenant_id"]
+    softened = (
+        not field.is_required()
+        or field.annotation is not inherited.annotation
+        or field.metadata != inherited.metadata
+        or (field.alias, field.validation_alias, field.serialization_alias) != (None,) * 3
+        or not model.model_config.get("frozen")
+        or model.model_config.get("alias_generator") is not None
+    )
+    if softened:
+        raise ConfigurationError(
+            f'{what} changes "tenant_id". Leave it as TenantInput has it: required, by that name, '
+            "a tenant id, and frozen."
+        )
+
+
+def tenants_named(value: Any) -> set[Any]:
+    """Whatever a value calls its `tenant_id`: a model, a mapping, or items of a list of these.
+
+    It is only for telling that something names another tenant, never for choosing one.
+    """
+    if isinstance(value, BaseModel):
+        return {named} if (named := getattr(value, "tenant_id", None)) is not None else set()
+    if isinstance(value, Mapping):
+        return {named} if isinstance(named := value.get("tenant_id"), str) else set()
+    if isinstance(value, list | tuple):
+        return set().union(*(tenants_named(item) for item in value))
+    return set()

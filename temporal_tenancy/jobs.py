@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from temporalio import workflow
 
 from temporal_tenancy.directory import RUNNABLE, TenantStatus
-from temporal_tenancy.errors import ConfigurationError, UnknownJob
+from temporal_tenancy.errors import ConfigurationError, InvalidPayload, UnknownJob
 from temporal_tenancy.identifiers import job_name
-from temporal_tenancy.inputs import PlatformInput, TenantInput
+from temporal_tenancy.inputs import PlatformInput, TenantInput, require_plain_tenant_id
 from temporal_tenancy.periods import Period
 
 Class = TypeVar("Class", bound=type)
@@ -85,10 +85,22 @@ class Job:
     def check(self) -> None:
         """Raises `ConfigurationError` when the declaration could lose a tenant."""
         model = self.input_model
+        self._check_model(model)
         if self.period is not None and "period" not in model.model_fields:
             raise ConfigurationError(
                 f'{self.name} works on a {self.period}, but {model.__name__} has no field "period".'
             )
+
+    def _check_model(self, model: type[BaseModel]) -> None:
+        """Refuses models that name no tenant for sure, or that are of both kinds."""
+        what = f"{model.__name__}, the input of {self.name},"
+        if self.kind == "platform":
+            if issubclass(model, TenantInput):
+                raise ConfigurationError(f"{what} extends TenantInput, but the job is no tenant's.")
+            return
+        if issubclass(model, PlatformInput):
+            raise ConfigurationError(f"{what} extends PlatformInput too. A tenant's job does not.")
+        require_plain_tenant_id(model, what)
 
     @property
     def _run(self) -> Callable[..., Any]:
@@ -231,11 +243,17 @@ def _give_updates_a_validator(cls: type) -> None:
 
 
 def _accepting(handler: Callable[..., Any]) -> Callable[..., None]:
-    """A validator for `handler` that accepts whatever the interceptors let through."""
+    """A validator for `handler` that accepts what the interceptors let through and it can take."""
+    signature = inspect.signature(handler)
 
-    def accept(*_: object) -> None:
-        return None
+    def accept(*args: object) -> None:
+        # With a wrong number of arguments the handler's call would fail the workflow task, which
+        # would be retried for ever; here it is a rejection.
+        try:
+            signature.bind(*args)
+        except TypeError as error:
+            raise InvalidPayload(f"the update cannot be taken: {error}.") from None
 
     # The SDK wants a validator to have its handler's parameters.
-    accept.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+    accept.__signature__ = signature  # type: ignore[attr-defined]
     return accept

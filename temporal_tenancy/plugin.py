@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from pydantic import BaseModel
 from temporalio import activity, workflow
-from temporalio.client import ClientConfig
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client, ClientConfig
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import ReplayerConfig, WorkerConfig, WorkflowRunner
+from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from temporal_tenancy import converter
@@ -18,7 +20,8 @@ from temporal_tenancy.database import Database
 from temporal_tenancy.directory import CachedDirectory, TenantDirectory
 from temporal_tenancy.errors import ConfigurationError
 from temporal_tenancy.fan_out import FAN_OUT_ACTIVITIES, FAN_OUT_WORKFLOWS
-from temporal_tenancy.guard import guarded
+from temporal_tenancy.guard import guarded, is_guarded
+from temporal_tenancy.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.interceptors import TenancyInterceptor
 from temporal_tenancy.jobs import job_of
 
@@ -68,7 +71,7 @@ class TenancyPlugin(SimplePlugin):
         super().__init__(
             NAME,
             data_converter=converter.compose,
-            interceptors=[TenancyInterceptor(cached, database)],
+            interceptors=[TenancyInterceptor(cached, database, frozenset(self.exempt))],
             workflow_runner=self._runner,
         )
 
@@ -91,6 +94,25 @@ class TenancyPlugin(SimplePlugin):
         if workflows and self.database is not None and FAN_OUT_WORKFLOWS[0] not in workflows:
             config["workflows"] = [*workflows, *FAN_OUT_WORKFLOWS]
             config["activities"] = [*(config.get("activities") or ()), *FAN_OUT_ACTIVITIES]
+        self._check(config)
+        # An eager activity goes past the task queue, and so past fairness.
+        config["disable_eager_activity_execution"] = True
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """As the SDK asks; raises `ConfigurationError` for what a later plugin has undone."""
+        config = worker.config(active_config=True)
+        self._check(config)
+        if not is_guarded(config["workflow_runner"]):
+            raise ConfigurationError(
+                "another plugin has replaced the workflow runner, and with it the guard. Give "
+                "TenancyPlugin last, or leave that plugin out."
+            )
+        if config.get("workflows"):
+            await self._require_search_attributes(config["client"])
+        await super().run_worker(worker, next)
+
+    def _check(self, config: WorkerConfig) -> None:
         self._check_workflows(config.get("workflows") or ())
         self._check_activities(config.get("activities") or ())
         if config.get("nexus_service_handlers"):
@@ -105,9 +127,6 @@ class TenancyPlugin(SimplePlugin):
                 "follow an activity into another process. Use a ThreadPoolExecutor, or async "
                 "activities."
             )
-        # An eager activity goes past the task queue, and so past fairness.
-        config["disable_eager_activity_execution"] = True
-        return config
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """As the SDK asks."""
@@ -149,6 +168,31 @@ class TenancyPlugin(SimplePlugin):
                     "with a reason: TenancyPlugin(exempt={...})."
                 )
             job.check()
+            self._refuse_passed_through(cls)
+
+    def _refuse_passed_through(self, cls: type) -> None:
+        """Refuses a workflow whose own module the sandbox would let by unchecked."""
+        if cls in FAN_OUT_WORKFLOWS:
+            return
+        for package in self.passthrough:
+            if cls.__module__ == package or cls.__module__.startswith(f"{package}."):
+                raise ConfigurationError(
+                    f"{cls.__module__} is passed through the sandbox, which is then off for "
+                    f"{cls.__qualname__}: it could read the clock, or keep one run's memory for "
+                    "the next. Pass through only what workflow modules import: activities, models."
+                )
+
+    async def _require_search_attributes(self, client: Client) -> None:
+        known = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+        missing = {"TenantId", "Job"} - set(known.custom_attributes)
+        if missing:
+            raise ConfigurationError(
+                f"the namespace {client.namespace!r} has no search attribute "
+                f"{' and '.join(sorted(missing))}. Register each once: "
+                '"temporal operator search-attribute create --type Keyword --name ...".'
+            )
 
     def _check_activities(self, activities: Sequence[Any]) -> None:
         for function in activities:
@@ -160,3 +204,24 @@ class TenancyPlugin(SimplePlugin):
                     "@platform_activity on it in the place of @activity.defn, or exempt it by "
                     "name with a reason: TenancyPlugin(exempt={...})."
                 )
+            if name not in self.exempt:
+                _check_inputs(name, definition.arg_types or [])
+
+
+def _check_inputs(name: str, types: Sequence[type]) -> None:
+    """Refuses an activity whose input could name a tenant in a way that nobody looks at."""
+    for model in types:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        if issubclass(model, TenantInput):
+            require_plain_tenant_id(model, f"{model.__name__}, the input of {name},")
+            if len(types) > 1:
+                raise ConfigurationError(
+                    f"the activity {name} takes {model.__name__} beside other arguments. Put them "
+                    "into the model: it is the only argument then."
+                )
+        elif "tenant_id" in model.model_fields:
+            raise ConfigurationError(
+                f"{model.__name__}, the input of {name}, has a tenant_id but does not extend "
+                "TenantInput. Extend it, or leave the field out: current_tenant() has it."
+            )

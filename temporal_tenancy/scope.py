@@ -67,6 +67,17 @@ def enter(scope: Scope) -> Iterator[Scope]:
             _current.reset(token)
 
 
+@contextmanager
+def outside() -> Iterator[None]:
+    """Runs the block in no scope at all, whatever the code that calls it runs in."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            _current.reset(token)
+
+
 def current_scope() -> Scope | None:
     """The scope this code runs in; None outside any job."""
     return _current.get()

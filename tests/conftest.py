@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.fixtures.saas",
     "tests.fixtures.log_lines",
     "tests.fixtures.worker_process",
+    "tests.fixtures.starter",
 ]

@@ -19,6 +19,7 @@ from typing import Any, Final
 import structlog
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.runtime import (
     LogForwardingConfig,
     LoggingConfig,
@@ -27,7 +28,6 @@ from temporalio.runtime import (
     TelemetryFilter,
 )
 from temporalio.service import RPCError
-from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities import ACTIVITIES

@@ -69,7 +69,7 @@ _PLAN: Final = text(f"""
            planned_at = now(),
            started_at = null,
            ended_at = null
-     where ledger.state <> 'succeeded'
+     where ledger.state not in ('succeeded', 'running')
 """)
 
 _RECORD: Final = text(f"""
@@ -89,20 +89,29 @@ _RECORD: Final = text(f"""
        and ledger.state <> 'succeeded'
 """)
 
-_TO_RUN: Final = text("""
-    select tenant_id
+_PAGE: Final = text("""
+    select tenant_id, state
       from ledger
      where job = :job
        and tick = :tick
-       and tenant_id = any (cast(:tenants as text[]))
-       and state not in ('succeeded', 'skipped')
+       and tenant_id > coalesce(:after, '')
+       and tenant_id <= :upto
      order by tenant_id
+     limit :limit
 """)
 
 _ABANDON: Final = text("""
     update ledger
        set state = 'not_started', reason = :reason, ended_at = now()
-     where job = :job and tick = :tick and state = 'planned'
+     where job = :job
+       and tick = :tick
+       and state = 'planned'
+       and exists (
+             select from ticks
+              where ticks.job = ledger.job
+                and ticks.tick = ledger.tick
+                and ticks.workflow_id = :workflow_id
+           )
 """)
 
 _COUNT: Final = text("""
@@ -133,7 +142,7 @@ async def close_tick(
 
 
 async def plan(session: AsyncSession, job: str, tick: str, entries: Sequence[Entry]) -> None:
-    """Writes `planned` and `skipped` entries over whatever has not succeeded before."""
+    """Writes `planned` and `skipped` entries over what neither has succeeded nor is running."""
     await session.execute(_PLAN, _arrays(job, tick, entries))
 
 
@@ -142,17 +151,21 @@ async def record(session: AsyncSession, job: str, tick: str, entries: Sequence[E
     await session.execute(_RECORD, _arrays(job, tick, entries))
 
 
-async def to_run(
-    session: AsyncSession, job: str, tick: str, tenants: Sequence[str]
-) -> Sequence[str]:
-    """Those of `tenants` that neither have succeeded nor are skipped, in order."""
-    given = {"job": job, "tick": tick, "tenants": list(tenants)}
-    return (await session.scalars(_TO_RUN, given)).all()
+async def page(
+    session: AsyncSession, job: str, tick: str, *, after: str | None, upto: str, limit: int
+) -> list[tuple[str, LedgerState]]:
+    """The next tenants of a tick in order, with their states: behind `after`, up to `upto`."""
+    given = {"job": job, "tick": tick, "after": after, "upto": upto, "limit": limit}
+    rows = await session.execute(_PAGE, given)
+    return [(row.tenant_id, LedgerState(row.state)) for row in rows]
 
 
-async def abandon(session: AsyncSession, job: str, tick: str, reason: str) -> None:
-    """Notes that what was still planned is not started."""
-    await session.execute(_ABANDON, {"job": job, "tick": tick, "reason": reason})
+async def abandon(
+    session: AsyncSession, job: str, tick: str, reason: str, *, workflow_id: str
+) -> None:
+    """Notes that what was still planned is not started, unless a later fan-out has the tick."""
+    given = {"job": job, "tick": tick, "reason": reason, "workflow_id": workflow_id}
+    await session.execute(_ABANDON, given)
 
 
 async def count(session: AsyncSession, job: str, tick: str) -> dict[LedgerState, int]:

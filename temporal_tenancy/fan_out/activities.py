@@ -13,6 +13,7 @@ from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.models import LedgerState, TickState
 from temporal_tenancy.database import platform_session
 from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
+from temporal_tenancy.errors import TenancyError, TenantUnknown
 from temporal_tenancy.fan_out.models import (
     Candidate,
     ChildRef,
@@ -62,31 +63,39 @@ async def plan_tick(request: PlanTick) -> TickPlan:
 async def next_page(request: NextPage) -> Page:
     """The next tenants of a shard that are to run. Who may no longer run is skipped here."""
     job = registry.get_or_raise(request.job)
-    found = await _tenants(request.after, PAGE_SIZE, request.statuses)
-    tenants = [tenant for tenant in found if tenant.id <= request.upto]
-    if not tenants:
-        return Page(candidates=[], skipped=0, already=0, last=None)
-    ids = [tenant.id for tenant in tenants]
-    skipped = [
-        entry
-        for tenant in tenants
-        if (entry := _planned(job, tenant, request.tick)).state is LedgerState.SKIPPED
-    ]
     async with platform_session("read a page of the ledger") as session:
-        if skipped:
+        rows = await ledger.page(
+            session,
+            request.job,
+            request.tick,
+            after=request.after,
+            upto=request.upto,
+            limit=PAGE_SIZE,
+        )
+    if not rows:
+        return Page(candidates=[], skipped=0, already=0, last=None)
+    tenants = await _tenants_between(request, rows[-1][0])
+    candidates: list[Candidate] = []
+    skipped: list[Entry] = []
+    for tenant_id, state in rows:
+        if state is LedgerState.SUCCEEDED:
+            continue
+        tenant = tenants.get(tenant_id)
+        entry = _planned(job, tenant, request.tick) if tenant else _gone(tenant_id, request)
+        # What runs, or ran when its worker was lost, is followed to its end whoever it is.
+        if entry.state is LedgerState.SKIPPED and state is not LedgerState.RUNNING:
+            skipped.append(entry)
+        else:
+            weight = tenant.plan.fairness_weight if tenant else 1.0
+            candidates.append(Candidate(tenant_id=tenant_id, weight=weight))
+    if skipped:
+        async with platform_session("skip tenants") as session:
             await ledger.plan(session, request.job, request.tick, skipped)
-        runnable = set(await ledger.to_run(session, request.job, request.tick, ids))
-    candidates = [
-        Candidate(tenant_id=tenant.id, weight=tenant.plan.fairness_weight)
-        for tenant in tenants
-        if tenant.id in runnable
-    ]
-    more = len(found) == PAGE_SIZE and found[-1].id < request.upto
     return Page(
         candidates=candidates,
         skipped=len(skipped),
-        already=len(tenants) - len(skipped) - len(candidates),
-        last=ids[-1] if more else None,
+        already=len(rows) - len(skipped) - len(candidates),
+        last=rows[-1][0] if len(rows) == PAGE_SIZE else None,
     )
 
 
@@ -111,7 +120,13 @@ async def close_tick(request: CloseTick) -> None:
     """Writes how a tick ended, and that what is left of it was not started."""
     async with platform_session("close a tick") as session:
         if request.state is not TickState.ENDED:
-            await ledger.abandon(session, request.job, request.tick, request.reason)
+            await ledger.abandon(
+                session,
+                request.job,
+                request.tick,
+                request.reason,
+                workflow_id=request.workflow_id,
+            )
         await ledger.close_tick(
             session, request.job, request.tick, request.state, workflow_id=request.workflow_id
         )
@@ -140,15 +155,36 @@ async def _tenants(
     return list(await current_directory().page(after=after, limit=limit, statuses=statuses))
 
 
+async def _tenants_between(request: NextPage, last: str) -> dict[str, Tenant]:
+    """The directory's tenants behind `request.after`, up to and including `last`."""
+    found: dict[str, Tenant] = {}
+    after = request.after
+    while page := await _tenants(after, PAGE_SIZE, request.statuses):
+        found.update({tenant.id: tenant for tenant in page if tenant.id <= last})
+        after = page[-1].id
+        if after >= last:
+            break
+    return found
+
+
 def _planned(job: Job, tenant: Tenant, tick: str) -> Entry:
-    workflow_id = str(WorkflowId(tenant.id, job.name, tick))
+    try:
+        workflow_id = str(WorkflowId(tenant.id, job.name, tick))
+    except TenancyError as error:  # too long an id, for this tenant alone
+        return _skipped(tenant.id, error)
     refused = refusal(tenant, job)
-    if refused is None:
-        return Entry(tenant.id, LedgerState.PLANNED, workflow_id=workflow_id)
-    return Entry(
-        tenant.id,
-        LedgerState.SKIPPED,
-        reason=refused.sentence,
-        error_type=refused.type,
-        workflow_id=workflow_id,
+    if refused is not None:
+        return _skipped(tenant.id, refused)
+    return Entry(tenant.id, LedgerState.PLANNED, workflow_id=workflow_id)
+
+
+def _gone(tenant_id: str, request: NextPage) -> Entry:
+    kinds = ", ".join(request.statuses) if request.statuses else "not deleted"
+    return _skipped(
+        tenant_id,
+        TenantUnknown(f"{tenant_id} is no longer among the tenants of this tick: {kinds}."),
     )
+
+
+def _skipped(tenant_id: str, why: TenancyError) -> Entry:
+    return Entry(tenant_id, LedgerState.SKIPPED, reason=why.sentence, error_type=why.type)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.control_plane.models import LedgerState, TickState
 from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.inputs import JobInput
+from temporal_tenancy.inputs import JobInput, TenantInput
 
 SHARD_SIZE: Final = 2_000  # tenants; a shard's history stays under Temporal's first warning
 WINDOW: Final = 100  # children at once; more were no faster
@@ -157,8 +157,7 @@ class RecordOutcomes(BaseModel):
     outcomes: list[Outcome]
 
 
-class ChildRef(BaseModel):
+class ChildRef(TenantInput):
     """A child that another run has started."""
 
-    tenant_id: str
     workflow_id: str

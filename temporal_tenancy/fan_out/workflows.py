@@ -20,9 +20,14 @@ from temporalio.exceptions import (
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
-from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
+from temporalio.workflow import (
+    ActivityCancellationType,
+    ChildWorkflowCancellationType,
+    ParentClosePolicy,
+)
 
 from temporal_tenancy.control_plane.models import LedgerState, TickState
+from temporal_tenancy.errors import UnknownJob
 from temporal_tenancy.fan_out import activities
 from temporal_tenancy.fan_out.models import (
     Candidate,
@@ -73,9 +78,10 @@ def tick_of(job: Job, nominal: datetime) -> str:
 
 def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> TenantInput:
     """The input of one tenant's child; raises a `TenancyError` when the fields do not fit."""
-    period = {"period": tick} if job.period is not None else {}
     model = job.input_model
-    assert issubclass(model, TenantInput)
+    if not issubclass(model, TenantInput):
+        raise UnknownJob(f"{job.name} is no tenant's job, so there is no fan-out of it.")
+    period = {"period": tick} if job.period is not None else {}
     what = f"the input of {job.name}"
     return read_input(model, {**extra, **period, "tenant_id": tenant_id}, what=what)
 
@@ -106,19 +112,21 @@ class FanOut:
             "workflow_id": info.workflow_id,
             "run_id": info.run_id,
         }
-        plan = await workflow.execute_activity(
-            activities.plan_tick,
-            PlanTick(
-                **ref,
-                nominal_time=nominal,
-                statuses=request.statuses,
-                shard_size=request.shard_size,
-            ),
-            **_PLAN,
-        )
-        title = f"{job.name} for {plan.tenants} tenants, tick {tick}"
-        workflow.set_current_details(f"{title}: at work.")
         try:
+            plan = await workflow.execute_activity(
+                activities.plan_tick,
+                PlanTick(
+                    **ref,
+                    nominal_time=nominal,
+                    statuses=request.statuses,
+                    shard_size=request.shard_size,
+                ),
+                # What is still being planned must not be written behind a tick that is closed.
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                **_PLAN,
+            )
+            title = f"{job.name} for {plan.tenants} tenants, tick {tick}"
+            workflow.set_current_details(f"{title}: at work.")
             counts = await self._run_shards(request, tick, plan.boundaries)
         except (asyncio.CancelledError, FailureError) as error:
             cancelled = is_cancelled_exception(error)
@@ -169,6 +177,7 @@ class FanOut:
         self, request: FanOutInput, tick: str, number: int, after: str | None, upto: str
     ) -> Counts:
         root = WorkflowId.parse(workflow.info().workflow_id)
+        unique = workflow.uuid4().hex[:8]
         return await workflow.execute_child_workflow(
             Shard.run,
             ShardInput(
@@ -181,7 +190,9 @@ class FanOut:
                 window=request.window,
                 number=number,
             ),
-            id=str(WorkflowId(PLATFORM, request.job, f"{root.key}/shard-{number}")),
+            # Unique in each run: a shard of an earlier run, or of one that was reset or
+            # terminated, may still wait for its children.
+            id=str(WorkflowId(PLATFORM, request.job, f"{root.key}/shard-{number}-{unique}")),
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from temporalio import client, worker
 
 from temporal_tenancy.database import Database
@@ -19,9 +21,15 @@ from temporal_tenancy.interceptors.workflow_inbound import TenancyWorkflowInboun
 class TenancyInterceptor(client.Interceptor, worker.Interceptor):
     """Puts tenancy on both sides; one instance serves a client and all its workers."""
 
-    def __init__(self, directory: TenantDirectory | None, database: Database | None) -> None:
+    def __init__(
+        self,
+        directory: TenantDirectory | None,
+        database: Database | None,
+        exempt: Collection[str] = (),
+    ) -> None:
         self.directory = directory
         self.database = database
+        self.exempt = exempt
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
         return TenancyClientOutbound(next, self.directory)
@@ -29,12 +37,17 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
     def intercept_activity(
         self, next: worker.ActivityInboundInterceptor
     ) -> worker.ActivityInboundInterceptor:
-        return TenancyActivityInbound(LoggingActivityInbound(next), self.directory, self.database)
+        return TenancyActivityInbound(
+            LoggingActivityInbound(next), self.directory, self.database, self.exempt
+        )
 
     def workflow_interceptor_class(
         self, input: worker.WorkflowInterceptorClassInput
     ) -> type[worker.WorkflowInboundInterceptor]:
-        return _LoggedTenancyWorkflowInbound
+        class ExemptingTenancyWorkflowInbound(_LoggedTenancyWorkflowInbound):
+            exempt = self.exempt
+
+        return ExemptingTenancyWorkflowInbound
 
     def intercept_nexus_operation(
         self, next: worker.NexusOperationInboundInterceptor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -28,9 +29,10 @@ from temporal_tenancy.errors import (
     UnknownJob,
 )
 from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.inputs import tenants_named
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.logs import told
-from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
+from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter, outside
 from temporal_tenancy.tenant_state import require_runnable
 
 log: Final = logging.getLogger(__name__)
@@ -44,17 +46,20 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         next: ActivityInboundInterceptor,
         directory: TenantDirectory | None,
         database: Database | None,
+        exempt: Collection[str] = (),
     ) -> None:
         super().__init__(next)
+        self.exempt = exempt
         self.directory = directory
         self.database = database
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         mark = mark_of(input.fn)
-        if mark is None:  # exempted by name: it gets no scope, and so no session
-            return await self.next.execute_activity(input)
+        if mark is None and activity.info().activity_type in self.exempt:
+            with outside():  # it gets no scope, and so no session
+                return await self.next.execute_activity(input)
         try:
-            scope = agreed_scope(mark, input)
+            scope = self._scope(mark, input)
             tenant = await self._check_state(scope) if isinstance(scope, TenantScope) else None
         except TenancyError as error:
             refusal = {"error_type": error.type, "error": error.message}
@@ -70,6 +75,19 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
                 stack.enter_context(use_directory(self.directory))
             stack.enter_context(enter(scope))
             return await self.next.execute_activity(input)
+
+    def _scope(self, mark: ActivityMark | None, input: ExecuteActivityInput) -> Scope:
+        info = activity.info()
+        if mark is None:  # the plugin refuses it when the worker is built; another may add it
+            raise ScopeMissing(
+                f"the activity {info.activity_type} is not declared, and not exempted by name."
+            )
+        if info.workflow_type in self.exempt:
+            raise ScopeMissing(
+                f"{info.activity_type} is declared, but {info.workflow_type}, which calls it, is "
+                "exempted from tenancy and has no scope to give."
+            )
+        return agreed_scope(mark, input)
 
     async def _check_state(self, scope: TenantScope) -> Tenant:
         if self.directory is None:
@@ -101,6 +119,12 @@ def agreed_scope(mark: ActivityMark, input: ExecuteActivityInput) -> Scope:
     owner = WorkflowId.parse(info.workflow_id).tenant
     carried = header.read(input.headers)
     named = named_tenant(input.args)
+    others = tenants_named(list(input.args)) - {owner, named}
+    if others and (owner is not None or named is not None):
+        raise TenantMismatch(
+            f"the input of {name} names {', '.join(sorted(map(str, others)))}, but it is to work "
+            f"for {named or owner}."
+        )
     if carried is None and named is None:
         raise TenantMissing(
             f"{name} has neither a header nor an input that names a tenant. Run the worker of "

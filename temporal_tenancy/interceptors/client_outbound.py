@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from temporalio import client
@@ -263,7 +264,34 @@ def _narrowed(query: str | None) -> str | None:
     if not isinstance(scope, TenantScope):
         return query
     own = f"{agreement.TENANT_ID.name} = '{scope.tenant_id}'"
-    return f"{own} AND ({query})" if query else own
+    if not query:
+        return own
+    _refuse_unbalanced(query)
+    where, clause, rest = _TAIL.match(query).groups("")  # type: ignore[union-attr]
+    return f"{own} AND ({where}) {clause}{rest}" if where.strip() else f"{own} {clause}{rest}"
+
+
+# A list filter, and what may follow it. Quoted text is skipped, so that it cannot end the filter.
+_TAIL: Final = re.compile(
+    r"((?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?!\b(?:GROUP|ORDER)\s+BY\b).)*)"
+    r"(?:(GROUP\s+BY|ORDER\s+BY)(.*))?$",
+    re.IGNORECASE | re.DOTALL,
+)
+_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`")
+
+
+def _refuse_unbalanced(query: str) -> None:
+    """Raises `TenantMismatch` when a query could reach past the parentheses it is put into."""
+    depth = 0
+    bare = _QUOTED.sub("", query)
+    for character in bare:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            break
+    if depth != 0 or any(quote in bare for quote in "'\"`"):
+        raise TenantMismatch(
+            "this query's parentheses or quotes are not closed, so it cannot be kept to one tenant."
+        )
 
 
 def _refuse_in_tenant(what: str) -> None:

@@ -20,7 +20,7 @@ from temporalio.worker import (
     WorkflowInboundInterceptor,
 )
 
-from temporal_tenancy.fan_out.outcomes import root_cause, type_of
+from temporal_tenancy.failures import root_cause, type_of
 from temporal_tenancy.logs import told
 
 log: Final = logging.getLogger(__name__)

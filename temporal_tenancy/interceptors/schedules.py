@@ -18,7 +18,7 @@ from temporal_tenancy.errors import TenantMismatch
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.scope import PlatformScope, Scope, TenantScope
+from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, current_scope
 from temporal_tenancy.stamps import details, prioritised, summary
 
 Updated = ScheduleUpdate | None
@@ -35,6 +35,7 @@ def stamp_schedule(schedule_id: str, schedule: Schedule) -> None:
     action = schedule.action
     if not isinstance(action, ScheduleActionStartWorkflow):
         return
+    agreement.check_same_owner(current_scope(), action.id, what="schedule")
     job = registry.get(action.workflow)
     if job is None:
         return

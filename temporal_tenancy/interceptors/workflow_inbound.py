@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
+from temporalio.exceptions import FailureError
 from temporalio.worker import (
     ExecuteWorkflowInput,
     HandleQueryInput,
@@ -18,7 +19,14 @@ from temporalio.worker import (
 )
 
 from temporal_tenancy import agreement, header
-from temporal_tenancy.errors import TenancyError, TenantMismatch
+from temporal_tenancy.errors import (
+    InvalidPayload,
+    ScopeMissing,
+    TenancyError,
+    TenantMismatch,
+    TenantMissing,
+)
+from temporal_tenancy.failures import root_cause, sentence_of
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.interceptors.workflow_outbound import TenancyWorkflowOutbound
 from temporal_tenancy.jobs import Job, registry
@@ -31,13 +39,19 @@ _SDK_HANDLERS = workflow._SignalDefinition.__module__
 class TenancyWorkflowInbound(WorkflowInboundInterceptor):
     """Stands in front of a job's run and handlers; the guard has checked its start."""
 
+    exempt: Collection[str] = ()  # workflow types that are let through undeclared
+
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         # workflow.info() would ask an outbound chain that does not exist yet.
         info = outbound.info()
         self.job: Job | None = registry.get(info.workflow_type)
         self.refusal: TenancyError | None = None
-        if self.job is None:  # exempted by name: not ours to carry
-            self.next.init(outbound)
+        if self.job is None:
+            if info.workflow_type not in self.exempt:
+                self.refusal = ScopeMissing(
+                    f"the workflow {info.workflow_type} is not declared, and not exempted by name."
+                )
+            self.next.init(outbound)  # not ours to carry
             return
         try:
             self.id = WorkflowId.parse(info.workflow_id)
@@ -57,14 +71,21 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             raise self.refusal
         if self.job is None:
             return await self.next.execute_workflow(input)
+        if self.job.takes_input:
+            # The guard has checked this. Should another plugin have taken the guard away, it is
+            # still found out before the run's own code.
+            if len(input.args) != 1:
+                raise TenantMissing(f"{self.job.name} takes one input, not {len(input.args)}.")
+            agreement.check_workflow_id(str(self.id), self.job, input.args[0])
         self._set_search_attributes()
         at_work = f"{self._sentence()}: at work."
         workflow.set_current_details(at_work)
         with enter(self.scope):
             try:
                 result = await self.next.execute_workflow(input)
-            except Exception as error:
-                workflow.set_current_details(f"{self._sentence()}: failed. {error}")
+            except FailureError as error:
+                why = sentence_of(root_cause(error))
+                workflow.set_current_details(f"{self._sentence()}: failed. {why}")
                 raise
         if workflow.get_current_details() == at_work:  # the job has said nothing better
             workflow.set_current_details(f"{self._sentence()}: done.")
@@ -82,7 +103,7 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # With a wrong number of arguments the call itself would raise a TypeError, which is
         # taken for a bug: the workflow task would be retried for ever.
         try:
-            _bind(input)
+            _bind(workflow.get_signal_handler(input.signal), self._own_signal(input.signal), input)
         except TypeError as error:
             self._drop_signal(input.signal, "signal.malformed", str(error))
             return None
@@ -108,6 +129,10 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             return await self.next.handle_update_handler(input)
         # A handler that was set while the workflow ran may have no validator.
         self._check_sender(input.headers, f"update {input.update}")
+        try:
+            _bind(workflow.get_update_handler(input.update), self._own_update(input.update), input)
+        except TypeError as error:
+            raise InvalidPayload(f"update {input.update} cannot be taken: {error}.") from None
         with enter(self.scope):
             return await self.next.handle_update_handler(input)
 
@@ -147,15 +172,28 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
     def _sentence(self) -> str:
         return f"{self.id.job} for {self.scope.owner}, {self.id.key}"
 
+    def _own_signal(self, name: str) -> Callable[..., Any] | None:
+        own = workflow._Definition.must_from_class(type(workflow.instance())).signals.get(name)
+        return own.fn if own else None
 
-def _bind(signal: HandleSignalInput) -> None:
-    """Raises `TypeError` when the signal's handler cannot be called with its arguments."""
-    handler = workflow.get_signal_handler(signal.signal)
+    def _own_update(self, name: str) -> Callable[..., Any] | None:
+        own = workflow._Definition.must_from_class(type(workflow.instance())).updates.get(name)
+        return own.fn if own else None
+
+
+def _bind(
+    handler: Callable[..., Any] | None,
+    method: Callable[..., Any] | None,
+    message: HandleSignalInput | HandleUpdateInput,
+) -> None:
+    """Raises `TypeError` when a message's handler cannot be called with its arguments.
+
+    `method` is what the workflow's class has by the message's name: the SDK binds an async method
+    by a closure that takes anything.
+    """
     if handler is None:  # the dynamic handler's, which takes whatever comes
         return
-    if getattr(handler, "__module__", None) == _SDK_HANDLERS:
-        # The SDK binds an async method by a closure that takes anything.
-        own = workflow._Definition.must_from_class(type(workflow.instance())).signals
-        inspect.signature(own[signal.signal].fn).bind(workflow.instance(), *signal.args)
+    if method is not None and getattr(handler, "__module__", None) == _SDK_HANDLERS:
+        inspect.signature(method).bind(workflow.instance(), *message.args)
     else:
-        inspect.signature(handler).bind(*signal.args)
+        inspect.signature(handler).bind(*message.args)

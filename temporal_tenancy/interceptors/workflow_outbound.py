@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
+from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RetryPolicy, TypedSearchAttributes
 from temporalio.worker import (
@@ -23,7 +24,7 @@ from temporal_tenancy import agreement, header
 from temporal_tenancy.activities import named_tenant
 from temporal_tenancy.errors import HopRefused, InvalidPayload, TenantMismatch
 from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.inputs import JobInput, read_input
+from temporal_tenancy.inputs import JobInput, read_input, tenants_named
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.scope import Scope, TenantScope
 from temporal_tenancy.stamps import details, prioritised, summary
@@ -65,8 +66,11 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         if job is None:
             # Of a newer release, or exempted by name where it runs: it still cannot leave the
             # tenant, because the header says whose it is.
-            scope: Scope = self.scope
             self._refuse_foreign(input.args, f"child workflow {input.workflow}")
+            named = named_tenant(input.args)
+            scope: Scope = self.scope if named is None else TenantScope(named)
+            if "/" not in input.id:
+                input.id = str(WorkflowId(scope.owner, input.workflow, input.id))
         else:
             scope = self._scope_of_child(job, input)
             input.priority = prioritised(input.priority, scope, job)
@@ -126,11 +130,9 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         )
 
     def _scope_of_activity(self, input: StartActivityInput | StartLocalActivityInput) -> Scope:
-        named = named_tenant(input.args)
-        if named is None:
-            return self.scope
         self._refuse_foreign(input.args, f"activity {input.activity}")
-        return TenantScope(named)
+        named = named_tenant(input.args)
+        return self.scope if named is None else TenantScope(named)
 
     def _scope_of_child(self, job: Job, input: StartChildWorkflowInput) -> Scope:
         if isinstance(self.scope, TenantScope) and job.kind == "platform":
@@ -153,20 +155,25 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         return scope
 
     def _refuse_foreign(self, args: Sequence[Any], what: str) -> None:
-        named = named_tenant(args)
-        if named is not None and isinstance(self.scope, TenantScope) and named != self.scope.owner:
+        if not isinstance(self.scope, TenantScope):
+            return
+        others = tenants_named(list(args)) - {self.scope.tenant_id}
+        if others:
             raise TenantMismatch(
                 f"{self.id.job} runs for {self.scope.tenant_id}, but the input of {what} "
-                f"says {named}."
+                f"says {', '.join(sorted(map(str, others)))}."
             )
 
 
 def _only_input(job: Job, args: Sequence[Any]) -> Any:
     if len(args) != 1:
         raise InvalidPayload(f"{job.name} takes one input, not {len(args)}.")
-    if isinstance(args[0], job.input_model):
-        return args[0]
-    return read_input(job.input_model, args[0], what=f"the input of {job.name}")
+    given = args[0]
+    if isinstance(given, job.input_model):
+        return given
+    # In the sandbox a workflow's module has been imported again, its models too.
+    value = given.model_dump() if isinstance(given, BaseModel) else given
+    return read_input(job.input_model, value, what=f"the input of {job.name}")
 
 
 def _with_an_end(input: StartActivityInput | StartLocalActivityInput) -> RetryPolicy | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 from activities import ACTIVITIES
+from process_exit import exit_process
 from tests import slow_jobs
 from worker_process.command import main
 from workflows import WORKFLOWS
 
 if __name__ == "__main__":
-    sys.exit(
+    exit_process(
         main(
             sys.argv[1:],
             workflows=[*WORKFLOWS, *slow_jobs.WORKFLOWS],

@@ -6,7 +6,7 @@ All of them are started at once, since each takes seconds to load.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import psycopg
@@ -123,17 +123,17 @@ async def test_a_worker_that_cannot_work_says_why_and_exits(
         told = [line for line in worker.text.splitlines() if not line.startswith("{")]
         assert len(told) == 1, (what, worker.text)
         assert told[0].startswith(case.sentence), (what, told)
-        assert told[0].endswith((".", '".')), (what, told)
+        assert told[0].endswith((".", ".)")), (what, told)
         assert CANARY not in worker.text, what
         assert not worker.lines("worker.started"), what
 
 
 @pytest.fixture
-async def without_search_attributes(raw_client: Client, namespace: str) -> AsyncIterator[str]:
+async def without_search_attributes(raw_client: Client, namespace: str) -> str:
     await raw_client.operator_service.remove_search_attributes(
         RemoveSearchAttributesRequest(namespace=namespace, search_attributes=["TenantId", "Job"])
     )
-    yield namespace
+    return namespace
 
 
 async def test_missing_search_attributes_are_registered(

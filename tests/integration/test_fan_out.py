@@ -25,17 +25,16 @@ from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
 from temporal_tenancy.fan_out.workflows import tick_of
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.schedules import Applied, ScheduledJob, apply
-from tests import fan_out_jobs
-from tests.fan_out_jobs import Control
+from tests import fan_out_control
+from tests.fan_out_control import Control
 from tests.fixtures.saas import rows_of, saas_worker, states_of
 
 JOB = "test.controlled"
-ENTERPRISE = {"t00003", "t00006"}  # of the first six made-up tenants; "free" has no analytics
 
 
 @pytest.fixture
 def control() -> Iterator[Control]:
-    control = fan_out_jobs.new_control()
+    control = fan_out_control.new_control()
     yield control
     control.released.set()
 
@@ -141,7 +140,7 @@ async def test_a_tenant_suspended_while_its_turn_comes_is_skipped_and_not_failed
     await add_tenants(tenants, 2)
     control.holding = {"t000"}
     handle = await start(saas, "a", window=1)
-    await fan_out_jobs.until(lambda c: "t000" in c.running)
+    await fan_out_control.until(lambda c: "t000" in c.running)
     await tenants.set_status("t001", TenantStatus.SUSPENDED)
     control.released.set()
     result = await handle.result()
@@ -155,7 +154,7 @@ async def test_a_stuck_tenant_holds_up_neither_its_shard_nor_the_next(
     await add_tenants(tenants, 9)
     control.holding = {"t001"}
     handle = await start(saas, "a", shard_size=3, window=2)
-    await fan_out_jobs.until(lambda c: len(c.runs) == 9 and c.running == {"t001"})
+    await fan_out_control.until(lambda c: len(c.runs) == 9 and c.running == {"t001"})
     control.released.set()
     assert (await handle.result()).succeeded == 9
 
@@ -166,7 +165,7 @@ async def test_two_triggers_of_one_tick_run_nothing_twice(
     ids = await add_tenants(tenants, 5)
     control.holding = set(ids)
     first = await start(saas, "a", run="1")
-    await fan_out_jobs.until(lambda c: len(c.running) == 5)
+    await fan_out_control.until(lambda c: len(c.running) == 5)
     second = await start(saas, "a", run="2")
     async for event in second.fetch_history_events(wait_new_event=True):
         if event.HasField("child_workflow_execution_started_event_attributes"):
@@ -184,9 +183,11 @@ async def test_cancelling_stops_new_starts_and_says_who_was_not_started(
     await add_tenants(tenants, 6)
     control.holding = {"t000", "t001"}
     handle = await start(saas, "a", shard_size=3, window=2)
-    await fan_out_jobs.until(lambda c: c.running == {"t000", "t001"})
+    await fan_out_control.until(lambda c: c.running == {"t000", "t001"})
     await handle.cancel()
-    shard = saas.get_workflow_handle(f"{handle.id}/shard-0")
+    [shard_id] = [w.id async for w in saas.list_workflows(
+        f"WorkflowId STARTS_WITH '{handle.id}/shard-0-'")]  # fmt: skip
+    shard = saas.get_workflow_handle(shard_id)
     async for event in shard.fetch_history_events(wait_new_event=True):
         if event.HasField("workflow_execution_cancel_requested_event_attributes"):
             break

@@ -144,7 +144,7 @@ def test_a_job_that_is_not_called_area_verb_is_refused(name: str) -> None:
 async def test_a_second_plugin_is_refused(
     client: Client, queue: str, directory: InMemoryDirectory
 ) -> None:
-    second = TenancyPlugin(directory=directory, passthrough=["tests"], exempt=jobs.EXEMPT)
+    second = TenancyPlugin(directory=directory, passthrough=["tests.marks"], exempt=jobs.EXEMPT)
     with pytest.raises(ConfigurationError, match="two TenancyPlugins"):
         async with make_worker(client, queue, plugins=[second]):
             """Never runs."""
@@ -171,7 +171,9 @@ async def test_the_same_plugin_on_client_and_worker_checks_once(
 
     watched = Watched(directory.tenants.values())
     plugin = TenancyPlugin(
-        directory=CachedDirectory(watched, seconds=0), passthrough=["tests"], exempt=jobs.EXEMPT
+        directory=CachedDirectory(watched, seconds=0),
+        passthrough=["tests.marks"],
+        exempt=jobs.EXEMPT,
     )
     client = await Client.connect(temporal.address, plugins=[plugin])
     async with make_worker(client, queue, plugins=[plugin]):

@@ -102,7 +102,7 @@ async def test_a_suspension_stops_the_next_attempt_of_a_running_job(
 async def test_a_worker_without_a_directory_runs_nothing_for_a_tenant(
     temporal: TemporalDevServer, queue: str
 ) -> None:
-    plugin = TenancyPlugin(passthrough=["tests"], exempt=jobs.EXEMPT)
+    plugin = TenancyPlugin(passthrough=["tests.marks"], exempt=jobs.EXEMPT)
     client = await Client.connect(temporal.address, plugins=[plugin])
     async with Worker(
         client, task_queue=queue, workflows=[jobs.Echo], activities=[jobs.tell_tenant]

@@ -45,7 +45,7 @@ async def record(address: str, database: Database, release: str) -> None:
     plugin = TenancyPlugin(
         directory=ControlPlaneDirectory(database),
         database=database,
-        passthrough=[*PASSTHROUGH, "tests"],
+        passthrough=[*PASSTHROUGH, "tests.marks"],
         exempt=jobs.EXEMPT,
     )
     client = await Client.connect(address, plugins=[plugin], identity=RECORDER)

@@ -16,7 +16,7 @@ from tests.replay.record import HISTORIES
 from workflows import WORKFLOWS
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
-PLUGIN = TenancyPlugin(passthrough=[*PASSTHROUGH, "tests"], exempt=jobs.EXEMPT)
+PLUGIN = TenancyPlugin(passthrough=[*PASSTHROUGH, "tests.marks"], exempt=jobs.EXEMPT)
 
 
 def history_of(path: Path) -> WorkflowHistory:

@@ -1,0 +1,43 @@
+"""Failures in words: what was behind one, its type, and the sentence that people are shown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from temporalio.exceptions import (
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    TerminatedError,
+    TimeoutError,
+)
+
+SENTENCE_MAX_CHARACTERS: Final = 500
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost failure: that of the activity, behind the workflow's and the child's."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    return error
+
+
+def type_of(error: BaseException) -> str:
+    """A failure's type in one word."""
+    if isinstance(error, ApplicationError):
+        return error.type or "ApplicationError"
+    if isinstance(error, TimeoutError):
+        return f"Timeout.{error.type.name}" if error.type else "Timeout"
+    if isinstance(error, TerminatedError):
+        return "Terminated"
+    if isinstance(error, CancelledError):
+        return "Cancelled"
+    return type(error).__name__
+
+
+def sentence_of(error: BaseException) -> str:
+    """A failure in one sentence, `type: message`, as people are shown it."""
+    message = error.message if isinstance(error, FailureError) else str(error)
+    prefix = f"{type_of(error)}: "
+    text = message if message.startswith(prefix) else f"{prefix}{message}"
+    return text if len(text) <= SENTENCE_MAX_CHARACTERS else f"{text[:SENTENCE_MAX_CHARACTERS]}…"

@@ -1,0 +1,309 @@
+"""starter.py as a process: what each command does, says and exits with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from devstack.postgres import DatabaseUrls
+from sample_data.airlines import Flight
+from sample_data.load import load_events
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.directory import TenantStatus
+from tests.fixtures.postgres import within
+from tests.fixtures.saas import saas_worker
+from tests.fixtures.starter import STARTER, UI, Batch, Command, Said, Starter
+
+BROKEN = Flight(
+    tenant_id="broken",
+    time_hour="2013-04-15T12:00:00Z",
+    carrier="BR",
+    flight=1,
+    origin="JFK",
+    destination="LAX",
+    tail_number=None,
+    distance=-1,  # what no flight can be: the month is not billable
+    air_time=60,
+    departure_delay=None,
+    cancelled=False,
+)
+
+
+@pytest.fixture
+async def airlines(tenants: Tenants, database: Database) -> None:
+    """One tenant that works, one whose April 2013 fails, one that is suspended."""
+    for name in ("acme", "broken", "sleepy"):
+        await tenants.add(name, name.title(), plan="enterprise")
+    await tenants.set_status("sleepy", TenantStatus.SUSPENDED)
+    await load_events(database, "broken", [BROKEN])
+
+
+@pytest.fixture
+async def worker(saas: Client, airlines: None) -> AsyncIterator[Worker]:
+    async with saas_worker(saas) as running:
+        yield running
+
+
+async def mend(database: Database, tenants: Tenants) -> None:
+    """What a person does after the sentence said so."""
+    with within(database, "broken"):
+        async with tenant_session() as session:
+            await session.execute(text("update usage_events set distance = 1"))
+    await tenants.set_status("sleepy", TenantStatus.ACTIVE)
+
+
+async def test_a_job_runs_once_and_a_second_start_returns_the_first(
+    worker: Worker, starter: Starter, namespace: str
+) -> None:
+    arguments = ("run", "billing.cycle", "--tenant", "acme", "--key", "2013-04", "--wait")
+    first = await starter(*arguments, "--json")
+    again = await starter(*arguments, "--json")
+    assert (first.code, again.code) == (0, 0), (first, again)
+    assert first.document["started"] is True
+    assert first.document["workflow_id"] == "acme/billing.cycle/2013-04"
+    assert first.document["result"]["period"] == "2013-04"
+    run_id = first.document["run_id"]
+    page = f"{UI}/namespaces/{namespace}/workflows/acme%2Fbilling.cycle%2F2013-04/{run_id}"
+    assert first.document["url"] == page
+    assert again.document == {**first.document, "started": False}
+
+
+async def test_a_run_that_failed_is_explained_and_runs_again_as_it_says(
+    worker: Worker, starter: Starter, database: Database, tenants: Tenants
+) -> None:
+    arguments = ("run", "billing.cycle", "--tenant", "broken", "--key", "2013-04", "--wait")
+    failed = await starter(*arguments, "--json")
+    assert failed.code == 1
+    assert failed.err.startswith("UsageNotBillable: 1 usage events of broken in 2013-04 have")
+    assert failed.document["error"]["type"] == "UsageNotBillable"
+    assert failed.document["url"].startswith(UI)
+    explained = await starter("explain", "broken/billing.cycle/2013-04", "--json")
+    assert explained.code == 0
+    assert explained.document["status"] == "failed"
+    assert explained.document["failure"] == failed.document["error"]
+    (advice,) = explained.document["what_to_do"]
+    command, _, whose = advice.partition(" runs it again, for ")
+    assert whose == "broken."
+    await mend(database, tenants)
+    program, *words = shlex.split(command)
+    mended = await starter(*words, "--wait", "--json")
+    assert program == "starter.py"
+    assert (mended.code, mended.document["started"]) == (0, True)
+    assert mended.document["run_id"] != failed.document["run_id"]
+
+
+async def test_a_fan_out_accounts_for_every_tenant_and_a_second_one_does_the_rest(
+    worker: Worker, starter: Starter, database: Database, tenants: Tenants
+) -> None:
+    arguments = ("fan-out", "billing.cycle", "--tick", "2013-04", "--wait", "--json")
+    counts = ("planned", "succeeded", "failed", "skipped", "already")
+    show = ("ticks", "show", "billing.cycle", "--json")
+    first = await starter(*arguments)
+    assert first.code == 1, first
+    assert [first.document[name] for name in counts] == [3, 1, 1, 1, 0]
+    assert first.document["failures"][0]["tenant_id"] == "broken"
+    assert first.err.startswith("TenantsFailed: billing.cycle 2013-04 failed for 1 tenant. ")
+    ledger = (await starter(*show)).document
+    assert (ledger["tick"], ledger["planned"], ledger["missed"]) == ("2013-04", 3, 1)
+    assert [tenant["state"] for tenant in ledger["tenants"]] == ["succeeded", "failed", "skipped"]
+    await mend(database, tenants)
+    assert (await starter(*show)).document["missed"] == 2
+    second = await starter(*arguments)
+    assert second.code == 0, second
+    assert [second.document[name] for name in counts] == [3, 2, 0, 0, 1]
+    assert (await starter(*show)).document["missed"] == 0
+    (tick,) = (await starter("ticks", "list", "billing.cycle", "--json")).document
+    assert (tick["tick"], tick["state"], tick["succeeded"]) == ("2013-04", "ended", 3)
+
+
+async def test_only_skips_are_no_failure_and_a_filter_narrows(worker: Worker, batch: Batch) -> None:
+    base = ["fan-out", "billing.cycle", "--tick", "2013-05", "--wait", "--json"]
+    trial, skipped = await batch(
+        [
+            Command([*base, "--where", "status=trial"]),
+            Command([*base, "--where", "status=suspended"]),
+        ]
+    )
+    assert (trial.code, trial.document["planned"]) == (0, 0)
+    assert (skipped.code, skipped.document["planned"], skipped.document["skipped"]) == (0, 1, 1)
+
+
+async def test_schedules_are_applied_paused_triggered_and_backfilled(batch: Batch) -> None:
+    def schedules(*arguments: str) -> Command:
+        return Command(["schedules", *arguments, "--json"])
+
+    said = await batch(
+        [
+            schedules("list"),
+            schedules("apply"),
+            schedules("apply"),
+            schedules("pause", "billing.cycle", "--reason", "audit"),
+            schedules("list"),
+            schedules("resume", "billing.cycle"),
+            schedules("trigger", "billing.cycle"),
+            schedules(
+                *("backfill", "analytics.aggregate", "--from", "2013-02-01", "--to", "2014-01-01")
+            ),
+        ]
+    )
+    assert [answer.code for answer in said] == [0] * 8, said
+    missing, created, unchanged, _, listed, resumed, triggered, backfilled = (
+        answer.document for answer in said
+    )
+    assert {schedule["state"] for schedule in missing} == {"missing"}
+    assert {schedule["done"] for schedule in created["schedules"]} == {"created"}
+    assert {schedule["done"] for schedule in unchanged["schedules"]} == {"unchanged"}
+    billing = next(schedule for schedule in listed if schedule["job"] == "billing.cycle")
+    assert (billing["state"], billing["paused"], billing["note"]) == ("applied", True, "audit")
+    assert (billing["overlap"], billing["catchup_window_seconds"]) == ("buffer_all", 7 * 86_400)
+    assert billing["next_run"].endswith("-01T06:00:00Z")
+    assert resumed["paused"] is False
+    assert triggered["workflow_id"].startswith("platform/billing.cycle/tick-")
+    months = [f"2013-{month:02}" for month in range(1, 13)]
+    assert [run["tick"] for run in backfilled["runs"]] == months
+    assert backfilled["runs"][0]["workflow_id"] == (
+        "platform/analytics.aggregate/tick-2013-02-01T06:00:00Z"
+    )
+
+
+async def test_tenants_are_added_listed_suspended_and_resumed(batch: Batch) -> None:
+    said = await batch(
+        [
+            Command(["tenants", *arguments, "--json"])
+            for arguments in (
+                ("add", "acme", "--plan", "free", "--status", "trial", "--feature", "reports"),
+                ("suspend", "acme", "--reason", "unpaid"),
+                ("list", "--status", "suspended"),
+                ("resume", "acme"),
+                ("show", "acme"),
+            )
+        ]
+    )
+    assert [answer.code for answer in said] == [0] * 5, said
+    added, suspended, listed, resumed, shown = (answer.document for answer in said)
+    assert (added["status"], added["plan"], added["features"]) == ("trial", "free", ["reports"])
+    assert listed == [suspended]
+    assert shown == resumed
+    assert resumed["status"] == "active"
+
+
+async def test_a_run_without_a_worker_is_explained(airlines: None, batch: Batch) -> None:
+    started, explained, human = await batch(
+        [
+            Command(["run", "billing.cycle", "--tenant", "acme", "--key", "2013-04", "--json"]),
+            Command(["explain", "acme/billing.cycle/2013-04", "--json"]),
+            Command(["explain", "acme/billing.cycle/2013-04"]),
+        ]
+    )
+    assert "result" not in started.document
+    assert explained.document["status"] == "running"
+    assert explained.document["tenant_id"] == "acme"
+    assert explained.document["waiting_for"][0].startswith('no worker serves the queue "bulk".')
+    assert human.out.startswith("what       billing.cycle of acme, 2013-04: ")
+
+
+async def test_the_doctor_says_what_is_wrong(
+    airlines: None, batch: Batch, database_urls: DatabaseUrls
+) -> None:
+    def verdicts(said: Said) -> dict[str, str]:
+        return {check["name"]: check["verdict"] for check in said.document["checks"]}
+
+    whole, broken = await batch(
+        [
+            Command(["doctor", "--json"]),
+            Command(
+                ["doctor", "--json"],
+                {"TENANT_DATABASE_URL": database_urls.owner, "TEMPORAL_ADDRESS": "127.0.0.1:1"},
+            ),
+        ]
+    )
+    assert whole.code == 1
+    assert whole.err.startswith("ChecksFailed: 3 of 14: workers of critical, ")
+    found = verdicts(whole)
+    assert found.pop("schedules") == "warning"
+    assert found.pop("role tenancy_relay") == "skipped"
+    assert {name for name, verdict in found.items() if verdict != "ok"} == {
+        "workers of critical",
+        "workers of default",
+        "workers of bulk",
+    }
+    found = verdicts(broken)
+    assert (broken.code, found["temporal"], found["namespace"]) == (1, "failed", "skipped")
+    assert found["role tenancy_tenant"] == "failed"
+
+
+async def test_jobs_tells_what_each_job_takes(batch: Batch) -> None:
+    (said,) = await batch([Command(["jobs", "--json"])])
+    billing = next(job for job in said.document if job["name"] == "billing.cycle")
+    assert (billing["queue"], billing["schedule"]) == ("bulk", "0 6 1 * *")
+    assert set(billing["input"]["required"]) == {"tenant_id", "period"}
+
+
+async def on_a_terminal(arguments: list[str], environ: dict[str, str]) -> tuple[int, str]:
+    """Runs starter.py on a terminal of its own; returns its exit code and all that was shown."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, STARTER, *arguments),
+        env=environ | {"TERM": "xterm-256color"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+
+    def read() -> bytes:
+        shown = b""
+        try:
+            while part := os.read(ours, 65_536):
+                shown += part
+        except OSError:
+            return shown  # Linux's way of saying that the other side is closed
+        return shown
+
+    shown = await asyncio.to_thread(read)
+    os.close(ours)
+    return await process.wait(), shown.decode()
+
+
+async def test_the_progress_bar_is_for_terminals_only(
+    worker: Worker, starter: Starter, starter_environ: dict[str, str]
+) -> None:
+    arguments = ["fan-out", "billing.cycle", "--tick", "2013-06", "--wait"]
+    code, shown = await on_a_terminal(arguments, starter_environ)
+    assert code == 0
+    assert "━" in shown
+    assert "billing.cycle 2013-06: 3 tenants" in shown
+    piped = await starter(*arguments)
+    assert piped.code == 0
+    assert "━" not in piped.out + piped.err
+    assert "\x1b" not in piped.out + piped.err
+
+
+def test_help_needs_none_of_the_servers_libraries() -> None:
+    heavy = {"temporalio", "sqlalchemy", "psycopg"}
+    assert not heavy & set(_imported_by_help())
+
+
+def _imported_by_help() -> list[str]:
+    import subprocess
+
+    program = "import sys; from cli.app import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(STARTER).parent,
+    )
+    return done.stdout.splitlines()[-1].split()

@@ -1,0 +1,146 @@
+"""The parts of starter.py that need no server."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+import typer
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from cli import given
+from cli.environment import masked
+from cli.failures import report
+from cli.schedule_drift import times
+from cli.servers import Temporal
+from connect import NotReachable, reaching
+from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights
+from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.errors import InvalidPayload, TenantMismatch, TenantMissing
+
+CANARY = "canary-3f1c"
+
+
+def test_generated_keys_are_uuids_of_version_7_that_sort_by_time() -> None:
+    keys = [given.uuid7() for _ in range(3)]
+    made = [uuid.UUID(key) for key in keys]
+    assert {(key.version, key.variant) for key in made} == {(7, uuid.RFC_4122)}
+    milliseconds = [key.int >> 80 for key in made]
+    assert milliseconds == sorted(milliseconds)
+    assert abs(milliseconds[0] / 1000 - datetime.now(UTC).timestamp()) < 60
+
+
+def test_the_input_may_name_the_tenant_that_the_option_names() -> None:
+    assert given.owner("ua", {"tenant_id": "ua"}, what="the input") == "ua"
+    assert given.owner(None, {"tenant_id": "ua"}, what="the input") == "ua"
+    with pytest.raises(TenantMismatch):
+        given.owner("dl", {"tenant_id": "ua"}, what="the input")
+    with pytest.raises(TenantMissing):
+        given.owner(None, {}, what="the input")
+
+
+@pytest.mark.parametrize("text", [f"{{{CANARY}", f'"{CANARY}"', "", "null"])
+def test_input_that_is_no_object_is_refused_without_being_repeated(text: str) -> None:
+    with pytest.raises(InvalidPayload) as refused:
+        given.fields(text, what="the input")
+    assert CANARY not in refused.value.message
+
+
+def test_a_filter_is_a_list_of_statuses() -> None:
+    assert given.where(None) is None
+    assert given.where("status=active,trial") == [TenantStatus.ACTIVE, TenantStatus.TRIAL]
+    with pytest.raises(typer.BadParameter):
+        given.where("plan=free")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://r:secret@db:5/x", "postgresql://r:***@db:5/x"),
+        ("postgresql://db/x?password=secret&port=5", "postgresql://db/x?port=5"),
+        ("no url with a secret", "***"),
+    ],
+)
+def test_passwords_of_urls_are_masked(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+def moments(*texts: str) -> Sequence[datetime]:
+    return [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in texts]
+
+
+def test_nominal_times_include_both_ends() -> None:
+    first, last = moments("2013-02-01T06:00", "2013-04-01T06:00")
+    assert times("0 6 1 * *", first, last) == moments(
+        "2013-02-01T06:00", "2013-03-01T06:00", "2013-04-01T06:00"
+    )
+
+
+def test_a_run_is_linked_with_its_id_in_one_piece() -> None:
+    class Connected:
+        namespace = "saas"
+
+    there = Temporal(cast(Client, Connected()), "http://ui/")
+    assert there.link("ua/billing.cycle/2013-04", "r") == (
+        "http://ui/namespaces/saas/workflows/ua%2Fbilling.cycle%2F2013-04/r"
+    )
+    assert Temporal(cast(Client, Connected()), None).link("x", "r") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DatabaseUnreachable("the database db does not answer."), '"make dev" starts one'),
+        (DatabaseUnreachable("db: password authentication failed."), '"starter.py migrate"'),
+        (RPCError("gone", RPCStatusCode.UNAVAILABLE, b""), "the Temporal server"),
+        (RPCError("no", RPCStatusCode.PERMISSION_DENIED, b""), "the Temporal server"),
+        (RPCError("Namespace x is not found.", RPCStatusCode.NOT_FOUND, b""), "no namespace"),
+    ],
+)
+def test_what_is_away_is_named_with_how_to_start_it(error: Exception, said: str) -> None:
+    with pytest.raises(NotReachable) as raised, reaching():
+        raise error
+    assert said in raised.value.message
+
+
+def test_other_failures_of_temporal_stay_what_they_are() -> None:
+    with pytest.raises(RPCError), reaching():
+        raise RPCError("workflow not found", RPCStatusCode.NOT_FOUND, b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (InvalidPayload("it does not fit."), 2, "InvalidPayload"),
+        (NotReachable("it is away."), 3, "NotReachable"),
+        (ExcessRights("it may do more."), 1, "ExcessRights"),
+        (RPCError("odd", RPCStatusCode.INTERNAL, b""), 1, "TemporalError"),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_code_and_type(
+    error: Exception, code: int, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(error, json=True, debug=False) == code
+    shown = capsys.readouterr()
+    problem: dict[str, Any] = json.loads(shown.out)["error"]
+    assert problem["type"] == kind
+    assert shown.err == f"{kind}: {problem['message']}\n"
+
+
+def test_a_bug_is_one_sentence_and_a_traceback_only_on_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        raise ZeroDivisionError("division by zero\nand more")
+    assert report(raised.value, json=False, debug=False) == 1
+    brief = capsys.readouterr().err
+    report(raised.value, json=False, debug=True)
+    long = capsys.readouterr().err
+    assert brief.startswith("ZeroDivisionError: division by zero. This is a bug: ")
+    assert brief.count("\n") == 1
+    assert "Traceback (most recent call last)" in long

@@ -1,0 +1,120 @@
+"""Whether a worker process can take work, and how it says so."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx
+import pytest
+from temporalio.worker import Worker
+
+from worker_process import health as module
+from worker_process.exits import ExitCode, WorkerExit
+from worker_process.health import Health, serving
+
+
+@dataclass
+class FakeWorker:
+    task_queue: str = "bulk"
+    is_running: bool = True
+    is_shutdown: bool = False
+
+
+class Server:
+    """Something that answers, or does not."""
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.asked = 0
+
+    async def probe(self) -> bool:
+        self.asked += 1
+        return self.answers
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+def health(server: Server, worker: FakeWorker) -> Health:
+    made = Health()
+    made.workers = [cast(Worker, worker)]
+    made.probes = {"Temporal does not answer": server.probe}
+    return made
+
+
+async def get(health: Health, path: str) -> tuple[int, Any]:
+    async with serving(health, host="127.0.0.1", port=0) as address, httpx.AsyncClient() as http:
+        answer = await http.get(f"{address}{path}")
+        return answer.status_code, answer.json()
+
+
+async def test_it_is_ready_when_workers_poll_and_servers_answer(health: Health) -> None:
+    assert await get(health, "/readyz") == (200, {"status": "ready"})
+    assert await get(health, "/healthz") == (200, {"status": "ok"})
+
+
+async def test_it_is_not_ready_before_there_are_workers() -> None:
+    reasons = ["the worker is starting"]
+    assert await get(Health(), "/readyz") == (503, {"status": "not ready", "reasons": reasons})
+    assert (await get(Health(), "/healthz"))[0] == 200
+
+
+async def test_a_server_that_does_not_answer_is_named(health: Health, server: Server) -> None:
+    server.answers = False
+    assert await health.reasons() == ["Temporal does not answer"]
+
+
+async def test_a_server_that_hangs_does_not_answer(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.01)
+    health.probes = {"the database does not answer tenancy_tenant": hang}
+    assert await health.reasons() == ["the database does not answer tenancy_tenant"]
+
+
+async def test_an_answer_is_good_for_a_while(
+    health: Health, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [await health.reasons() for _ in range(3)] == [[], [], []]
+    assert server.asked == 1
+    monkeypatch.setattr(module, "PROBES_MAX_AGE", 0)
+    server.answers = False
+    assert await health.reasons() == ["Temporal does not answer"]
+
+
+async def test_a_worker_that_ended_by_itself_is_neither_ready_nor_live(
+    health: Health, worker: FakeWorker
+) -> None:
+    worker.is_running, worker.is_shutdown = False, True
+    assert await health.reasons() == ["the queue bulk is not polled"]
+    assert await get(health, "/healthz") == (503, {"status": "failed"})
+
+
+async def test_a_stopping_worker_is_live_and_not_ready(health: Health, worker: FakeWorker) -> None:
+    health.stopping = True
+    worker.is_running, worker.is_shutdown = False, True
+    assert await health.reasons() == ["the worker is stopping"]
+    assert health.is_live()
+
+
+async def test_a_port_in_use_is_named() -> None:
+    async with serving(Health(), host="127.0.0.1", port=0) as address:
+        port = int(address.rsplit(":", 1)[1])
+        with pytest.raises(WorkerExit, match=f"^PortInUse: port {port} on 127.0.0.1") as refused:
+            async with serving(Health(), host="127.0.0.1", port=port):
+                pass
+    assert refused.value.code is ExitCode.NOT_REACHABLE
