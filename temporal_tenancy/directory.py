@@ -89,8 +89,8 @@ class TenantDirectory(Protocol):
 class CachedDirectory:
     """Remembers what a directory found for at most `seconds`, so that a check costs nothing.
 
-    Only tenants that were found are remembered: a tenant that has just been added is known at
-    once.
+    Only tenants that were found are remembered, those of a page too: a tenant that has just been
+    added is known at once.
     """
 
     directory: TenantDirectory
@@ -115,9 +115,7 @@ class CachedDirectory:
         if tenant is None:
             self._found.pop(tenant_id, None)
             return None
-        if len(self._found) >= STATE_CACHE_TENANTS:
-            self._found.clear()
-        self._found[tenant_id] = (now, tenant)
+        self._remember(now, [tenant])
         return tenant
 
     async def page(
@@ -127,8 +125,22 @@ class CachedDirectory:
         limit: int,
         statuses: Collection[TenantStatus] | None = None,
     ) -> Sequence[Tenant]:
-        """As `TenantDirectory.page`, never cached."""
-        return await self.directory.page(after=after, limit=limit, statuses=statuses)
+        """As `TenantDirectory.page`, always asked anew.
+
+        Most tenants of a fan-out run within seconds of being enumerated: `find` then has them.
+        """
+        now = self.clock()
+        tenants = await self.directory.page(after=after, limit=limit, statuses=statuses)
+        self._remember(now, tenants)
+        return tenants
+
+    def _remember(self, asked: float, tenants: Sequence[Tenant]) -> None:
+        if len(self._found) + len(tenants) > STATE_CACHE_TENANTS:
+            self._found.clear()
+        for tenant in tenants:
+            known = self._found.get(tenant.id)
+            if known is None or known[0] <= asked:  # an answer may be overtaken by a later one
+                self._found[tenant.id] = (asked, tenant)
 
 
 _current: Final[ContextVar[TenantDirectory | None]] = ContextVar(

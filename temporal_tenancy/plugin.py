@@ -101,7 +101,16 @@ class TenancyPlugin(SimplePlugin):
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """As the SDK asks; raises `ConfigurationError` for what a later plugin has undone."""
-        config = worker.config(active_config=True)
+        try:
+            await self._check_built(worker.config(active_config=True))
+        except BaseException:
+            # Nothing was started. The SDK marks that in this way where its own validation fails:
+            # `async with worker` would wait for ever otherwise.
+            worker._shutdown_complete_event.set()
+            raise
+        await super().run_worker(worker, next)
+
+    async def _check_built(self, config: WorkerConfig) -> None:
         self._check(config)
         if not is_guarded(config["workflow_runner"]):
             raise ConfigurationError(
@@ -110,7 +119,6 @@ class TenancyPlugin(SimplePlugin):
             )
         if config.get("workflows"):
             await self._require_search_attributes(config["client"])
-        await super().run_worker(worker, next)
 
     def _check(self, config: WorkerConfig) -> None:
         self._check_workflows(config.get("workflows") or ())

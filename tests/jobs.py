@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 from temporalio import activity, workflow
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -419,13 +419,85 @@ class LateHandlers:
 
 @tenant_job("echo.upserter", queue="default")
 class Upserter:
-    """Says that it is somebody else's, and continues as new."""
+    """Says that it is somebody else's."""
 
     @workflow.run
     async def run(self, job: EchoInput) -> None:
-        if not job.text:
-            workflow.upsert_search_attributes([agreement.TENANT_ID.value_set("globex")])
-        workflow.continue_as_new(job.model_copy(update={"text": "again"}))
+        workflow.upsert_search_attributes([agreement.TENANT_ID.value_set("globex")])
+
+
+class Choosy(TenantInput):
+    text: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def badly_written(cls, data: Any) -> Any:
+        data.setdefault("text", "")  # an AttributeError where the input is no mapping
+        return data
+
+
+@tenant_job("echo.choosy", queue="default")
+class ChoosyJob:
+    """Has a validator of its own, badly written."""
+
+    @workflow.run
+    async def run(self, job: Choosy) -> str:
+        return "ran"
+
+
+class Secret(BaseModel):
+    pin: int
+
+
+@tenant_activity
+async def fail_on_a_value(note: Note) -> None:
+    Secret.model_validate({"pin": "4111-secret-card"})
+
+
+@tenant_activity
+async def tell_anything(value: Any, more: Any = None) -> str:
+    return current_tenant()
+
+
+class AboutOthersInput(TenantInput):
+    how: str
+
+
+@tenant_job("echo.about_others", queue="default")
+class AboutOthers:
+    """Names another tenant where no type says so, or leaks a value."""
+
+    @workflow.run
+    async def run(self, job: AboutOthersInput) -> None:
+        named: dict[str, list[Any]] = {
+            "a mapping": [{"tenant_id": "globex"}],
+            "a list": [[{"tenant_id": "globex"}]],
+            "a list of inputs": [[NamedNote(tenant_id="globex")]],
+            "a second argument": ["x", NamedNote(tenant_id="globex")],
+        }
+        if job.how == "a value":
+            await workflow.execute_activity(
+                fail_on_a_value, Note(), start_to_close_timeout=SOON, retry_policy=ONCE
+            )
+        elif job.how == "a child":
+            await workflow.execute_child_workflow("echo.tell", {"tenant_id": "globex"})
+        else:
+            await workflow.execute_activity(
+                "tell_anything", args=named[job.how], start_to_close_timeout=SOON
+            )
+
+
+remembered: list[str] = []
+
+
+@tenant_job("echo.remember", queue="default")
+class Remember:
+    """Keeps something in its module's memory, and returns what is there."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> list[str]:
+        remembered.append(job.tenant_id)
+        return remembered
 
 
 @tenant_job("echo.waiter", queue="default")
@@ -479,7 +551,19 @@ class Mixed:
         return seen
 
 
+@workflow.defn(name="third_party.in_tenancy")
+class ThirdPartyInTenancy:
+    """Somebody else's workflow, exempted by name, that calls a tenant's activity."""
+
+    @workflow.run
+    async def run(self) -> str:
+        return await workflow.execute_activity(
+            tell_tenant, Note(), start_to_close_timeout=SOON, retry_policy=RetryPolicy()
+        )
+
+
 EXEMPT = {
+    "third_party.in_tenancy": "shows that an exempted workflow has no scope to give",
     "third_party.workflow": "a plugin's own, it touches no tenant's data",
     "third_party.activity": "a plugin's own, it touches no tenant's data",
 }
@@ -500,7 +584,11 @@ WORKFLOWS: list[type] = [
     Upserter,
     Mixed,
     Waiter,
+    ChoosyJob,
+    AboutOthers,
+    Remember,
     ThirdParty,
+    ThirdPartyInTenancy,
 ]
 ACTIVITIES: list[Callable[..., Any]] = [
     tell_tenant,
@@ -513,5 +601,7 @@ ACTIVITIES: list[Callable[..., Any]] = [
     tell_tenant_in_a_thread,
     tell_tenant_through_threads_and_tasks,
     change_the_scope_and_fail,
+    fail_on_a_value,
+    tell_anything,
     third_party_activity,
 ]

@@ -155,6 +155,38 @@ async def test_no_hop_leaves_the_tenant(
     assert cause.type == error_type, cause
 
 
+@pytest.mark.parametrize(
+    "how", ["a mapping", "a list", "a list of inputs", "a second argument", "a child"]
+)
+async def test_nothing_a_tenant_sends_names_another(client: Client, queue: str, how: str) -> None:
+    assert (await about_others(client, queue, how)).type == "TenantMismatch"
+
+
+async def test_a_value_that_fits_no_model_is_not_repeated_in_the_history(
+    client: Client, queue: str
+) -> None:
+    failure = await about_others(client, queue, "a value")
+    assert failure.type == "ValidationError"
+    assert "pin: Input should be a valid integer" in failure.message
+    history = await client.get_workflow_handle(f"acme/echo.about_others/{queue}").fetch_history()
+    assert "4111" not in history.to_json()
+
+
+async def about_others(client: Client, queue: str, how: str) -> ApplicationError:
+    with pytest.raises(WorkflowFailureError) as caught:
+        await client.execute_workflow(
+            jobs.AboutOthers.run,
+            jobs.AboutOthersInput(tenant_id="acme", how=how),
+            id=f"acme/echo.about_others/{queue}",
+            task_queue=queue,
+        )
+    cause: BaseException | None = caught.value.cause
+    while not isinstance(cause, ApplicationError):
+        assert cause is not None
+        cause = cause.__cause__
+    return cause
+
+
 async def test_a_standalone_activity_is_refused(client: Client, queue: str) -> None:
     with pytest.raises(HopRefused, match="standalone"):
         await client.start_activity(

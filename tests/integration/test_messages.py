@@ -99,12 +99,7 @@ async def test_an_update_from_another_tenant_is_rejected_and_leaves_no_event(
 async def test_an_update_to_a_handler_set_late_from_another_tenant_runs_nothing(
     client: Client, raw_client: Client, queue: str
 ) -> None:
-    handle = await client.start_workflow(
-        jobs.LateHandlers.run,
-        jobs.EchoInput(tenant_id="acme"),
-        id="acme/echo.late_handlers/1",
-        task_queue=queue,
-    )
+    handle = await late_handlers(client, queue)
     assert await handle.execute_update("late", {}, result_type=str) == "acme"
     foreign = await forger(raw_client, TenantScope("globex"))
     with pytest.raises(WorkflowUpdateFailedError) as caught:
@@ -116,13 +111,29 @@ async def test_an_update_to_a_handler_set_late_from_another_tenant_runs_nothing(
     assert await handle.result() == ["update by acme", "signal end"]
 
 
+async def late_handlers(client: Client, queue: str) -> WorkflowHandle[Any, list[str]]:
+    """A run that has set its handlers: before that, an update finds none."""
+    handle = await client.start_workflow(
+        jobs.LateHandlers.run,
+        jobs.EchoInput(tenant_id="acme"),
+        id=f"acme/echo.late_handlers/{queue}",
+        task_queue=queue,
+    )
+    async for event in handle.fetch_history_events(wait_new_event=True):
+        if event.HasField("workflow_task_completed_event_attributes"):
+            break
+    return handle
+
+
 async def test_a_query_from_another_tenant_is_an_error(as_globex: Any) -> None:
     for query in ("peek", "__stack_trace"):
         with pytest.raises(WorkflowQueryFailedError, match="comes from globex"):
             await as_globex.query(query)
 
 
-@pytest.mark.parametrize("forged", [b'"*"', b"{}", b"\x00"])
+@pytest.mark.parametrize(
+    "forged", [b'"*"', b"{}", b"\x00", b"[" * 100_000], ids=["star", "object", "nul", "nested"]
+)
 async def test_a_header_that_cannot_be_read_is_another_tenants(
     raw_client: Client, mailbox: Any, forged: bytes
 ) -> None:
@@ -141,6 +152,28 @@ async def test_a_malformed_signal_does_not_leave_a_workflow_stuck(
 ) -> None:
     await raw_client.get_workflow_handle(mailbox.id).signal("poke", args=args)
     assert await end(mailbox) == []
+
+
+@pytest.mark.parametrize("update", ["change", "guarded_change"])
+@pytest.mark.parametrize("args", [[], [{}, {}]], ids=["no argument", "two arguments"])
+async def test_a_malformed_update_is_rejected_and_leaves_no_workflow_stuck(
+    raw_client: Client, mailbox: Any, update: str, args: list[Any]
+) -> None:
+    with pytest.raises(WorkflowUpdateFailedError):
+        await raw_client.get_workflow_handle(mailbox.id).execute_update(update, args=args)
+    assert await end(mailbox) == []
+
+
+async def test_a_malformed_update_to_a_handler_set_late_leaves_no_workflow_stuck(
+    client: Client, raw_client: Client, queue: str
+) -> None:
+    handle = await late_handlers(client, queue)
+    with pytest.raises(WorkflowUpdateFailedError) as caught:
+        await raw_client.get_workflow_handle(handle.id).execute_update("late", args=[{}, {}])
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == "InvalidPayload"
+    await handle.signal("end")
+    assert await handle.result() == ["signal end"]
 
 
 async def test_a_signal_whose_value_does_not_fit_is_dropped(
@@ -204,14 +237,36 @@ async def test_a_list_in_a_tenants_scope_shows_only_its_own(client: Client, queu
             task_queue=queue,
         )
     with enter(TenantScope("globex")):
-        query = f"TaskQueue = '{queue}' OR TaskQueue != ''"
+        query = f"TaskQueue = '{queue}' OR TaskQueue = '{queue}'"
         seen = {w.id.split("/")[0] async for w in client.list_workflows(query)}
         counted = await client.count_workflows(f"TaskQueue = '{queue}'")
+        grouped = await client.count_workflows(f"TaskQueue = '{queue}' GROUP BY ExecutionStatus")
     assert seen == {"globex"}
-    assert counted.count == 1
+    assert (counted.count, grouped.count) == (1, 1)
 
 
-async def test_an_upsert_of_another_tenant_ends_at_the_next_run(client: Client, queue: str) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Job = 'x') OR (TenantId = 'acme'",
+        "Job = 'x' OR TenantId = 'acme')",
+        "(Job = 'x'",
+        "Job = 'x",
+        'Job = "x',
+        "Job = '\\') OR (TenantId = 'acme'",
+    ],
+)
+async def test_a_query_cannot_reach_past_the_tenant_it_is_kept_to(
+    client: Client, query: str
+) -> None:
+    with enter(TenantScope("globex")):
+        with pytest.raises(TenancyError, match="not closed"):
+            client.list_workflows(query)
+        with pytest.raises(TenancyError, match="not closed"):
+            await client.count_workflows(query)
+
+
+async def test_an_upsert_of_another_tenant_fails_the_workflow(client: Client, queue: str) -> None:
     with pytest.raises(WorkflowFailureError) as caught:
         await client.execute_workflow(
             jobs.Upserter.run,

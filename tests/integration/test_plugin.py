@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
@@ -19,16 +21,19 @@ from temporalio.converter import (
     PayloadCodec,
     PayloadConverter,
 )
+from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
     UnsandboxedWorkflowRunner,
     Worker,
 )
 
 from devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.directory import CachedDirectory
 from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import job_of, tenant_job
+from temporal_tenancy.identifiers import TenantId
+from temporal_tenancy.inputs import JobInput, PlatformInput, TenantInput
+from temporal_tenancy.jobs import job_of, platform_job, tenant_job
 from temporal_tenancy.periods import Period
 from temporal_tenancy.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory
@@ -80,6 +85,92 @@ class TakesAnything:
     async def run(self, job) -> None: ...  # type: ignore[no-untyped-def]
 
 
+class HasDefault(TenantInput):
+    tenant_id: TenantId = "acme"
+
+
+class MayBeNone(TenantInput):
+    tenant_id: TenantId | None = None  # type: ignore[assignment]
+
+
+class AnyString(TenantInput):
+    tenant_id: str
+
+
+class Aliased(TenantInput):
+    tenant_id: TenantId = Field(alias="t")
+
+
+class Mutable(TenantInput):
+    model_config = ConfigDict(frozen=False)
+
+
+class OfBothKinds(TenantInput, JobInput):
+    pass
+
+
+class TenantForPlatform(PlatformInput, TenantInput):
+    pass
+
+
+@tenant_job("bad.default", queue="default")
+class TakesDefault:
+    @workflow.run
+    async def run(self, job: HasDefault) -> None: ...
+
+
+@tenant_job("bad.optional", queue="default")
+class TakesOptional:
+    @workflow.run
+    async def run(self, job: MayBeNone) -> None: ...
+
+
+@tenant_job("bad.string", queue="default")
+class TakesAnyString:
+    @workflow.run
+    async def run(self, job: AnyString) -> None: ...
+
+
+@tenant_job("bad.alias", queue="default")
+class TakesAlias:
+    @workflow.run
+    async def run(self, job: Aliased) -> None: ...
+
+
+@tenant_job("bad.mutable", queue="default")
+class TakesMutable:
+    @workflow.run
+    async def run(self, job: Mutable) -> None: ...
+
+
+@tenant_job("bad.both", queue="default")
+class TakesBoth:
+    @workflow.run
+    async def run(self, job: OfBothKinds) -> None: ...
+
+
+@platform_job("bad.platform", reason="a test", queue="default")
+class PlatformTakesTenant:
+    @workflow.run
+    async def run(self, job: TenantForPlatform) -> None: ...
+
+
+class Unlooked(BaseModel):
+    tenant_id: str
+
+
+@tenant_activity
+async def takes_unlooked(request: Unlooked) -> None: ...
+
+
+@tenant_activity
+async def takes_two(text: str, request: jobs.NamedNote) -> None: ...
+
+
+@tenant_activity
+async def takes_default(request: HasDefault) -> None: ...
+
+
 @tenant_job("bad.period", queue="default", period=Period.MONTH)
 class HasNoPeriod:
     @workflow.run
@@ -97,6 +188,16 @@ class HasNoPeriod:
         ({"workflows": [TakesNone]}, "extends TenantInput"),
         ({"workflows": [TakesAnything]}, "extends TenantInput"),
         ({"workflows": [HasNoPeriod]}, 'has no field "period"'),
+        ({"workflows": [TakesDefault]}, 'changes "tenant_id"'),
+        ({"workflows": [TakesOptional]}, 'changes "tenant_id"'),
+        ({"workflows": [TakesAnyString]}, 'changes "tenant_id"'),
+        ({"workflows": [TakesAlias]}, 'changes "tenant_id"'),
+        ({"workflows": [TakesMutable]}, 'changes "tenant_id"'),
+        ({"workflows": [TakesBoth]}, "extends PlatformInput too"),
+        ({"workflows": [PlatformTakesTenant]}, "extends TenantInput, but the job is no tenant's"),
+        ({"activities": [takes_unlooked]}, "has a tenant_id but does not extend TenantInput"),
+        ({"activities": [takes_two]}, "beside other arguments"),
+        ({"activities": [takes_default]}, 'changes "tenant_id"'),
         ({"workflow_runner": UnsandboxedWorkflowRunner()}, "has no sandbox"),
         ({"nexus_service_handlers": [object()]}, "not carried over Nexus"),
     ],
@@ -240,3 +341,39 @@ async def test_a_payload_converter_that_cannot_carry_models_is_refused(
     converter = DataConverter(payload_converter_class=NoModels)
     with pytest.raises(ConfigurationError, match="does not carry pydantic models"):
         await Client.connect(temporal.address, plugins=[plugin], data_converter=converter)
+
+
+async def test_what_a_later_plugin_adds_or_takes_away_is_found_when_the_worker_runs(
+    temporal: TemporalDevServer, queue: str, plugin: TenancyPlugin
+) -> None:
+    later = [
+        SimplePlugin("adds", workflows=[Unmarked], activities=[unmarked_activity]),
+        SimplePlugin("unguards", workflow_runner=UnsandboxedWorkflowRunner()),
+    ]
+    for other in later:
+        client = await Client.connect(temporal.address, plugins=[plugin, other])
+        with pytest.raises(ConfigurationError):
+            await until_it_fails(client, queue)
+
+
+async def test_a_workflow_whose_module_is_passed_through_is_refused(
+    temporal: TemporalDevServer, queue: str, directory: InMemoryDirectory
+) -> None:
+    plugin = TenancyPlugin(directory=directory, passthrough=["tests"], exempt=jobs.EXEMPT)
+    client = await Client.connect(temporal.address, plugins=[plugin])
+    with pytest.raises(ConfigurationError, match=r"tests\.jobs is passed through the sandbox"):
+        async with make_worker(client, queue):
+            """Never runs."""
+
+
+async def until_it_fails(client: Client, queue: str) -> None:
+    async with make_worker(client, queue):
+        await asyncio.Event().wait()
+
+
+async def test_a_namespace_without_the_search_attributes_is_refused(
+    temporal: TemporalDevServer, queue: str, plugin: TenancyPlugin, bare_namespace: str
+) -> None:
+    client = await Client.connect(temporal.address, namespace=bare_namespace, plugins=[plugin])
+    with pytest.raises(ConfigurationError, match="has no search attribute Job and TenantId"):
+        await until_it_fails(client, queue)

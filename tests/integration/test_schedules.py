@@ -132,6 +132,19 @@ async def test_a_schedule_whose_runs_would_be_refused_is_not_made(
         await client.create_schedule(schedule_id, schedule_of(queue, tenant, id=action_id))
 
 
+async def test_a_schedule_cannot_start_another_tenants_work_of_a_job_unknown_here(
+    client: Client, queue: str
+) -> None:
+    action = ScheduleActionStartWorkflow(
+        "of_a_newer.release",
+        {"tenant_id": "globex"},
+        id="globex/of_a_newer.release/x",
+        task_queue=queue,
+    )
+    with enter(TenantScope("acme")), pytest.raises(TenancyError, match="acme cannot schedule"):
+        await client.create_schedule(f"acme/{queue}", Schedule(action=action, spec=ScheduleSpec()))
+
+
 async def test_a_tenants_code_reaches_no_other_tenants_schedule(
     client: Client, schedule: ScheduleHandle, queue: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from temporalio.common import (
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
 )
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
 from temporal_tenancy import header
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
 from tests import jobs, marks
+from tests.fixtures.temporal import make_worker
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -182,6 +184,7 @@ FORGED: list[tuple[str, Scope | bytes, str]] = [
     ("nonsense", b"[1]", "neither a tenant nor the platform"),
     ("not JSON", b"\xff\xfe", "neither a tenant nor the platform"),
     ("no tenant id", b'"*"', "neither a tenant nor the platform"),
+    ("deeply nested", b"[" * 100_000, "neither a tenant nor the platform"),
 ]
 
 
@@ -191,7 +194,7 @@ FORGED: list[tuple[str, Scope | bytes, str]] = [
 async def test_a_start_with_a_forged_header_leaves_no_mark(
     raw_client: Client, queue: str, scope: Scope | bytes, sentence: str
 ) -> None:
-    workflow_id = f"acme/echo.marked/forged-{abs(hash(sentence))}-{type(scope).__name__}"
+    workflow_id = f"acme/echo.marked/forged-{uuid.uuid4()}"
     failure = await failure_of(
         await forger(raw_client, scope),
         "echo.marked",
@@ -247,6 +250,49 @@ async def test_an_update_with_start_carries_the_tenant(client: Client, queue: st
     )
     assert told == "acme"
     await (await start.workflow_handle()).signal(jobs.Mailbox.end)
+
+
+@pytest.mark.parametrize("given", ["hello", 7, None, [1]])
+async def test_an_input_that_trips_a_models_own_validator_fails_the_start(
+    raw_client: Client, queue: str, given: Any
+) -> None:
+    workflow_id = f"acme/echo.choosy/{uuid.uuid4()}"
+    failure = await failure_of(raw_client, "echo.choosy", [given], id=workflow_id, queue=queue)
+    assert failure.type in ("InvalidPayload", "TenantMissing")
+
+
+async def test_an_exempted_workflow_has_no_scope_to_give(raw_client: Client, queue: str) -> None:
+    for workflow_id in ("anything", "acme/x/y"):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await raw_client.execute_workflow(
+                "third_party.in_tenancy", id=workflow_id, task_queue=queue
+            )
+        assert isinstance(caught.value.cause, ActivityError)
+        assert isinstance(caught.value.cause.cause, ApplicationError)
+        assert caught.value.cause.cause.type == "ScopeMissing"
+
+
+async def test_an_exempted_activity_runs_outside_any_scope_also_where_the_worker_was_made_in_one(
+    client: Client, raw_client: Client
+) -> None:
+    queue = f"test-{uuid.uuid4()}"
+    with enter(TenantScope("globex")):
+        async with make_worker(client, queue):
+            told = await raw_client.execute_workflow(
+                "third_party.workflow", id=f"any-{queue}", task_queue=queue
+            )
+    assert told == "None"
+
+
+async def test_one_runs_memory_is_not_the_nexts(client: Client, queue: str) -> None:
+    for tenant in ("acme", "globex"):
+        seen = await client.execute_workflow(
+            jobs.Remember.run,
+            jobs.EchoInput(tenant_id=tenant),
+            id=f"{tenant}/echo.remember/{queue}",
+            task_queue=queue,
+        )
+        assert seen == [tenant]
 
 
 async def test_a_wrong_search_attribute_fails_the_start(raw_client: Client, queue: str) -> None:
