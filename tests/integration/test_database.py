@@ -111,12 +111,50 @@ async def test_autocommit_is_refused(database: Database) -> None:
                 await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
 
 
-async def test_a_transaction_ended_by_sql_takes_its_session_with_it(database: Database) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "commit",
+        " COMMIT AND CHAIN",
+        "rollback",
+        "begin",
+        "start transaction",
+        "end",
+        "abort",
+        "prepare transaction 'x'",
+    ],
+)
+async def test_a_transaction_is_not_begun_or_ended_in_sql(
+    database: Database, statement: str
+) -> None:
     with within(database, "ua"):
         async with tenant_session() as session:
-            await session.execute(text("commit"))
+            with pytest.raises(ScopeMissing, match=r"commit\(\) and rollback\(\)"):
+                await session.execute(text(statement))
+
+
+async def test_a_transaction_ended_behind_sql_takes_its_session_with_it(
+    database: Database,
+) -> None:
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            await session.execute(text("select 1; commit"))
             with pytest.raises(ScopeMissing, match="rather than SQL"):
                 await session.execute(text("select 1"))
+
+
+async def test_a_session_that_was_refused_its_stamp_goes_on_refusing(database: Database) -> None:
+    everything = text("select count(*) from daily_usage")
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            session.add(usage())
+        async with tenant_session() as session:
+            with enter(TenantScope("dl")), pytest.raises(TenantMismatch):
+                await session.execute(everything)
+            with pytest.raises(ScopeMissing):
+                await session.execute(everything)
+        async with tenant_session() as session:
+            assert await session.scalar(everything) == 1
 
 
 # Transactions

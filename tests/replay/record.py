@@ -80,7 +80,12 @@ async def record(address: str, database: Database, release: str) -> None:
             fan_out = FanOutInput(job=job, tick="2013-01", shard_size=3, window=2)
             handle = await client.start_workflow(FanOut.run, fan_out, id=root, task_queue=QUEUE)
             await handle.result()
-            for id in (root, f"{root}/shard-0", f"{root}/shard-1", f"t00003/{job}/2013-01"):
+            shards = [
+                event.child_workflow_execution_started_event_attributes.workflow_execution
+                for event in (await handle.fetch_history()).events
+                if event.HasField("child_workflow_execution_started_event_attributes")
+            ]
+            for id in (root, *(shard.workflow_id for shard in shards), f"t00003/{job}/2013-01"):
                 await save(client, id, release)
         mailbox = "acme/echo.mailbox/messages"
         await client.start_workflow("echo.mailbox", acme, id=mailbox, task_queue=QUEUE)
