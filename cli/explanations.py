@@ -181,7 +181,10 @@ async def _tick(database: Any, job: Job, tick: str) -> dict[str, Any] | None:
 def _answer(there: Temporal, found: _Findings) -> Answer:
     run = found.run
     parts = found.parts
-    status = run.status.name.lower() if run is not None and run.status else "forgotten"
+    # Without a run there is a ledger row: it was never started, or the server has forgotten it.
+    state = (found.entry or {}).get("state")
+    absent = "not started" if state in ("planned", "skipped", "not_started") else "forgotten"
+    status = run.status.name.lower() if run is not None and run.status else absent
     url = None if run is None else there.link(found.workflow_id, run.run_id)
     todo = _todo(found)
     document: dict[str, Any] = {

@@ -90,11 +90,10 @@ async def suspend(identifier: str, reason: str | None) -> Answer:
 
 
 async def resume(identifier: str) -> Answer:
-    """Makes a suspended tenant active; one that may run jobs stays as it is."""
+    """Gives a suspended tenant the status it had; one that may run jobs stays as it is."""
     async with control_plane() as database:
-        tenant = await _refuse_leaving(database, identifier, "resumed")
-        if tenant.status is TenantStatus.SUSPENDED:
-            tenant = await Tenants(database).set_status(identifier, TenantStatus.ACTIVE)
+        await _refuse_leaving(database, identifier, "resumed")
+        tenant = await Tenants(database).resume(identifier)
     text = f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}."
     return Answer(_document(tenant), text)
 

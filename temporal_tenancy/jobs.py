@@ -134,7 +134,8 @@ class Registry(Mapping[str, Job]):
         """Returns the job; raises `UnknownJob`, which lists what there is."""
         job = self._jobs.get(name)
         if job is None:
-            raise UnknownJob(f"{name!r} is not a job. There are: {', '.join(sorted(self._jobs))}.")
+            known = sorted(job.name for job in self._jobs.values() if job.kind == "tenant")
+            raise UnknownJob(f"{name!r} is not a job. There are: {', '.join(known)}.")
         return job
 
     def __getitem__(self, name: str) -> Job:

@@ -99,6 +99,7 @@ class TenantRow(ControlPlane):
     status: Mapped[str]
     status_since: Mapped[datetime] = mapped_column(server_default=func.now())
     status_reason: Mapped[str | None]
+    resumes_as: Mapped[str | None]  # while it is suspended: its status before
     plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"))
     features: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))

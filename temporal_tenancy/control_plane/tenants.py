@@ -95,10 +95,16 @@ class Tenants:
             TenantUnknown: there is no such tenant.
         """
         async with self._database.platform_session("change a tenant's status") as session:
+            suspends = status is TenantStatus.SUSPENDED
             await session.execute(
                 update(TenantRow)
                 .where(TenantRow.id == tenant_id, TenantRow.status != status)
-                .values(status=status, status_since=datetime.now(UTC), status_reason=reason)
+                .values(
+                    status=status,
+                    status_since=datetime.now(UTC),
+                    status_reason=reason,
+                    resumes_as=TenantRow.status if suspends else None,
+                )
             )
             row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
             if row is None:
@@ -106,6 +112,24 @@ class Tenants:
                     f'there is no tenant "{tenant_id}". "starter.py tenants list" shows all.'
                 )
             return tenant_of(row)
+
+    async def resume(self, tenant_id: str) -> Tenant:
+        """Gives a suspended tenant the status it had before; any other stays as it is.
+
+        Raises:
+            TenantUnknown: there is no such tenant.
+        """
+        async with self._database.platform_session("resume a tenant") as session:
+            before = await session.scalar(
+                select(TenantRow.resumes_as).where(
+                    TenantRow.id == tenant_id, TenantRow.status == TenantStatus.SUSPENDED
+                )
+            )
+        directory = ControlPlaneDirectory(self._database)
+        tenant = await directory.find(tenant_id)
+        if tenant is not None and tenant.status is not TenantStatus.SUSPENDED:
+            return tenant
+        return await self.set_status(tenant_id, TenantStatus(before or TenantStatus.ACTIVE))
 
     async def list(
         self, *, statuses: Collection[TenantStatus] | None = None

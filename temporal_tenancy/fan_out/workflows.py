@@ -56,7 +56,7 @@ LOOK_SECONDS_MAX: Final = 60.0
 
 # The control plane may be away for a while: that fails no tenant's job, it only waits.
 _LEDGER: Final[dict[str, Any]] = {
-    "start_to_close_timeout": timedelta(minutes=2),
+    "start_to_close_timeout": timedelta(seconds=30),
     "schedule_to_close_timeout": timedelta(hours=2),
     "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30)),
     "priority": Priority(priority_key=int(JobPriority.URGENT)),

@@ -136,3 +136,15 @@ async def test_a_lookup_from_a_tenants_code_leaves_it_in_its_scope(
         assert current_scope() == before
         with pytest.raises(ScopeMissing):
             await tenants.set_status("ua", TenantStatus.SUSPENDED)
+
+
+@pytest.mark.parametrize("status", [TenantStatus.TRIAL, TenantStatus.ACTIVE])
+async def test_a_suspended_tenant_is_resumed_as_what_it_was(
+    database: Database, status: TenantStatus
+) -> None:
+    tenants = Tenants(database)
+    await tenants.add("acme", "Acme", plan="standard", status=status)
+    for _ in range(2):
+        await tenants.set_status("acme", TenantStatus.SUSPENDED)
+    assert (await tenants.resume("acme")).status is status
+    assert (await tenants.resume("acme")).status is status

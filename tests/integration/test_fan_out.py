@@ -15,13 +15,15 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from devstack.postgres import DatabaseUrls
 from queues import Queue
 from sample_data.load import make_up_tenants
+from temporal_tenancy.connections import connect
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, activities
 from temporal_tenancy.fan_out.workflows import tick_of
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.schedules import Applied, ScheduledJob, apply
@@ -287,3 +289,139 @@ async def until_started(client: Client, workflow_id: str) -> None:
     query = f"WorkflowId = '{workflow_id}'"
     while (await client.count_workflows(query)).count == 0:
         """The schedule starts it when the one before has ended."""
+
+
+async def test_cancelling_while_tenants_are_planned_starts_none_and_closes_the_tick(
+    saas: Client,
+    tenants: Tenants,
+    database: Database,
+    database_urls: DatabaseUrls,
+    worker: Worker,
+    control: Control,
+) -> None:
+    ids = await add_tenants(tenants, 3)
+    with connect(database_urls.owner) as owner:
+        with owner.transaction():
+            owner.execute("lock table ledger in access exclusive mode")
+            handle = await start(saas, "a")
+            async for event in handle.fetch_history_events(wait_new_event=True):
+                if event.HasField("activity_task_scheduled_event_attributes"):
+                    break
+            await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+    assert not control.runs
+    assert set((await states_of(database, JOB, "a")).values()) <= {"not_started"}
+    async with database.platform_session("test") as session:
+        tick = await ledger.find_tick(session, JOB, "a")
+    assert tick is not None
+    assert tick.state == "cancelled"
+    again = await (await start(saas, "a", run="2")).result()
+    assert again.succeeded == len(ids)
+
+
+async def test_who_joins_or_leaves_while_a_tick_runs_is_counted_as_what_he_is(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
+) -> None:
+    await add_tenants(tenants, 4)
+    control.holding = {"t000"}
+    handle = await start(saas, "a", shard_size=2, window=1)
+    await fan_out_control.until(lambda c: "t000" in c.running)
+    await tenants.add("t0025", "between the others", plan="enterprise")
+    await tenants.set_status("t003", TenantStatus.DELETED)
+    control.released.set()
+    result = await handle.result()
+    assert (result.planned, result.succeeded, result.skipped, result.already) == (4, 3, 1, 0)
+    rows = {row.tenant_id: (row.state, row.error_type) for row in await rows_of(database, JOB, "a")}
+    assert rows["t003"] == ("skipped", "TenantUnknown")
+    assert "t0025" not in rows
+    later = await (await start(saas, "a", run="2")).result()
+    assert (later.planned, later.succeeded, later.already) == (4, 1, 3)
+
+
+async def test_a_tenant_that_succeeded_counts_as_such_also_when_it_is_suspended_later(
+    saas: Client, tenants: Tenants, worker: Worker, control: Control
+) -> None:
+    await add_tenants(tenants, 3)
+    await (await start(saas, "a")).result()
+    await tenants.set_status("t001", TenantStatus.SUSPENDED)
+    again = await (await start(saas, "a", run="2")).result()
+    assert (again.planned, again.already, again.skipped) == (3, 3, 0)
+
+
+async def test_a_second_run_leaves_what_the_first_has_running_as_it_is(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
+) -> None:
+    ids = await add_tenants(tenants, 3)
+    control.holding = set(ids)
+    first = await start(saas, "a", run="1")
+    await until_states(database, "a", dict.fromkeys(ids, "running"))
+    second = await start(saas, "a", run="2")
+    async for event in second.fetch_history_events(wait_new_event=True):
+        if event.HasField("child_workflow_execution_started_event_attributes"):
+            break
+    assert await states_of(database, JOB, "a") == dict.fromkeys(ids, "running")
+    await second.cancel()
+    control.released.set()
+    assert (await first.result()).succeeded == 3
+    with pytest.raises(WorkflowFailureError):
+        await second.result()
+    assert await states_of(database, JOB, "a") == dict.fromkeys(ids, "succeeded")
+    assert all(row.started_at for row in await rows_of(database, JOB, "a"))
+
+
+async def test_a_terminated_root_can_be_started_again_under_its_own_id(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
+) -> None:
+    ids = await add_tenants(tenants, 3)
+    control.holding = {"t000"}
+    first = await start(saas, "a", window=1)
+    await fan_out_control.until(lambda c: "t000" in c.running)
+    await first.terminate()
+    second = await start(saas, "a", window=1)
+    async for event in second.fetch_history_events(wait_new_event=True):
+        if event.HasField("child_workflow_execution_started_event_attributes"):
+            break
+    control.released.set()
+    result = await second.result()
+    assert (result.planned, result.failed) == (3, 0)
+    assert await states_of(database, JOB, "a") == dict.fromkeys(ids, "succeeded")
+    assert control.runs == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.parametrize(("count", "shard_size"), [(3, 3), (4, 4), (6, 6), (7, 6), (6, 3), (9, 4)])
+async def test_a_page_or_shard_that_is_just_full_loses_no_tenant(
+    saas: Client,
+    tenants: Tenants,
+    database: Database,
+    worker: Worker,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    shard_size: int,
+) -> None:
+    monkeypatch.setattr(activities, "PAGE_SIZE", 3)
+    ids = await add_tenants(tenants, count)
+    result = await (await start(saas, "a", shard_size=shard_size)).result()
+    assert (result.planned, result.succeeded, result.already) == (count, count, 0)
+    assert control.runs == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.parametrize("job", ["fan_out.shard", "fan_out.tick", "echo.platform", "nope.job"])
+async def test_there_is_no_fan_out_of_what_is_no_tenants_job(
+    saas: Client, worker: Worker, job: str
+) -> None:
+    with pytest.raises(WorkflowFailureError) as caught:
+        await saas.execute_workflow(
+            FanOut.run,
+            FanOutInput(job=job, tick="a"),
+            id=f"platform/{job}/tick-a",
+            task_queue=Queue.BULK,
+        )
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == "UnknownJob"
+
+
+async def until_states(database: Database, tick: str, wanted: dict[str, str]) -> None:
+    while await states_of(database, JOB, tick) != wanted:
+        """The shard writes what it knows within two seconds."""

@@ -39,6 +39,7 @@ def upgrade() -> None:
             server_default=sa.func.now(),
         ),
         sa.Column("status_reason", sa.Text),
+        sa.Column("resumes_as", sa.Text),
         sa.Column("plan_id", sa.Text, nullable=False),
         sa.Column("features", ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'")),
         sa.Column("time_zone", sa.Text, nullable=False, server_default=sa.text("'UTC'")),
