@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -23,9 +25,12 @@ console = Console(highlight=False)
 
 def main() -> int:
     """Starts everything, says where it is, and waits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="keeps the state")
+    directory = parser.parse_args().directory
     with orderly_stop():
         try:
-            with Stack(DIRECTORY) as stack:
+            with Stack(directory) as stack:
                 return _serve(stack)
         except PartMissing as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -41,7 +46,7 @@ def _serve(stack: Stack) -> int:
     local_saas.load_sample_data(stack)
     with local_saas.worker(stack) as worker:
         local_saas.starter(stack, "schedules", "apply")
-        env_file = DIRECTORY / "env"
+        env_file = stack.directory / "env"
         stack.write_env_file(env_file)
         addresses = stack.environment()
         console.print()
@@ -49,12 +54,12 @@ def _serve(stack: Stack) -> int:
             ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
             ("Temporal", addresses["TEMPORAL_ADDRESS"]),
             ("worker's health", worker.ready["health"]),
-            ("worker's log", worker.process.log.relative_to(HERE)),
+            ("worker's log", _shown(worker.process.log)),
         ):
             console.print(f"  {what:16} {where}", soft_wrap=True)
         console.print()
         console.print("In another shell:")
-        console.print(f"  source {env_file.relative_to(HERE)}", soft_wrap=True)
+        console.print(f"  source {_shown(env_file)}", soft_wrap=True)
         console.print("  .venv/bin/python starter.py run billing.cycle --tenant ua \\")
         console.print("""      --input '{"period": "2013-04"}' --wait""")
         console.print()
@@ -66,6 +71,10 @@ def _serve(stack: Stack) -> int:
             console.print("\nStopping…")
         print(f"the worker has ended. Its log ends: {worker.process.log_tail()}", file=sys.stderr)
         return 1
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(HERE) if path.is_relative_to(HERE) else path
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long does a no-op activity take with the interceptors, by how long without?
 
-A workflow runs 50 no-op activities one after the other. What an activity costs such a workflow is
+A workflow runs 40 no-op activities one after the other. What an activity costs such a workflow is
 the time from its scheduling to the scheduling of the next: dispatch, the worker's interceptors
 inward and outward, the activity, its result on the way back, and the workflow task that goes on
 from it. These are consecutive `ActivityTaskScheduled` events of the history, both stamped by the
@@ -68,9 +68,9 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             for number, order in enumerate(turns(2)):
                 for arm in order:
                     await run(arm, f"warm-up-{number}")
-            for number, order in enumerate(turns(rounds(30, full=100))):
+            for number, order in enumerate(turns(rounds(24, full=100))):
                 comparison.add({arm: await run(arm, f"round-{number}") for arm in order})
-                if (number + 1) % 10 == 0:
+                if (number + 1) % 8 == 0:
                     tell(
                         f"{NAME}: {number + 1} rounds: ours {median(comparison.ours):.2f}, "
                         f"bare {median(comparison.peer):.2f} ms"

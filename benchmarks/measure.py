@@ -103,8 +103,13 @@ def turns(rounds: int) -> Iterator[tuple[Arm, Arm]]:
 
 
 def rounds(usual: int, *, full: int) -> int:
-    """How many rounds to run: `usual`, or `full` where the environment has FULL=1."""
-    return full if os.environ.get("FULL", "0") not in ("", "0") else usual
+    """How many rounds to run: `usual`, or `full` where the long measurements are asked for."""
+    return full if is_full() else usual
+
+
+def is_full() -> bool:
+    """Whether the environment has FULL=1, which asks for the long measurements."""
+    return os.environ.get("FULL", "0") not in ("", "0")
 
 
 def quantile(values: list[float], part: float) -> float:

@@ -13,7 +13,7 @@ from temporal_tenancy.activities import tenant_activity
 OUR_QUEUE: Final = "bench-ours"
 BARE_QUEUE: Final = "bench-bare"
 WINDOW: Final = 100  # children at once
-STEPS: Final = 50  # activities of a run that are one after the other
+STEPS: Final = 40  # activities of a run that are one after the other
 TIMEOUT: Final = timedelta(minutes=1)
 
 

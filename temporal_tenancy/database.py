@@ -26,6 +26,7 @@ from temporal_tenancy.scope import (
     current_scope,
     current_tenant,
     enter,
+    held,
 )
 from temporal_tenancy.tenant_owned import SESSION_TENANT, TenantSession
 
@@ -129,11 +130,8 @@ _current: Final[ContextVar[Database | None]] = ContextVar("temporal_tenancy_data
 @contextmanager
 def use_database(database: Database) -> Iterator[Database]:
     """Makes `database` the one that sessions inside the block are opened on."""
-    token = _current.set(database)
-    try:
+    with held(_current, database):
         yield database
-    finally:
-        _current.reset(token)
 
 
 def current_database() -> Database:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.errors import ScopeMissing
 from temporal_tenancy.identifiers import TenantId
+from temporal_tenancy.scope import held
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status may go unnoticed
 STATE_CACHE_TENANTS: Final = 10_000  # entries; the cache is emptied when it is full
@@ -149,14 +150,9 @@ _current: Final[ContextVar[TenantDirectory | None]] = ContextVar(
 _record: Final[ContextVar[Tenant | None]] = ContextVar("temporal_tenancy_record", default=None)
 
 
-@contextmanager
-def use_directory(directory: TenantDirectory) -> Iterator[None]:
+def use_directory(directory: TenantDirectory) -> AbstractContextManager[None]:
     """Makes `directory` the one that `current_directory()` returns inside the block."""
-    token = _current.set(directory)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return held(_current, directory)
 
 
 def current_directory() -> TenantDirectory:
@@ -173,14 +169,9 @@ def current_directory() -> TenantDirectory:
     return directory
 
 
-@contextmanager
-def use_tenant_record(tenant: Tenant) -> Iterator[None]:
+def use_tenant_record(tenant: Tenant) -> AbstractContextManager[None]:
     """Makes `tenant` the one that `current_tenant_record()` returns inside the block."""
-    token = _record.set(tenant)
-    try:
-        yield
-    finally:
-        _record.reset(token)
+    return held(_record, tenant)
 
 
 def current_tenant_record() -> Tenant:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from temporal_tenancy.errors import ScopeMissing
 from temporal_tenancy.identifiers import PLATFORM, tenant_id
@@ -50,32 +50,34 @@ class PlatformScope:
 
 
 Scope = TenantScope | PlatformScope
+Value = TypeVar("Value")
 
 _current: Final[ContextVar[Scope | None]] = ContextVar("temporal_tenancy_scope", default=None)
 
 
 @contextmanager
-def enter(scope: Scope) -> Iterator[Scope]:
-    """Runs the block in `scope`, and returns to whatever was before, also after an error."""
-    token = _current.set(scope)
+def held(variable: ContextVar[Value], value: Value) -> Iterator[None]:
+    """Gives `variable` the value inside the block, and what it had after it, by token."""
+    token = variable.set(value)
     try:
-        yield scope
+        yield
     finally:
         # A coroutine that is thrown away unfinished (a workflow that leaves the worker's cache)
         # is closed in another context: the one that was set here is gone with its task.
         with suppress(ValueError):
-            _current.reset(token)
+            variable.reset(token)
 
 
 @contextmanager
-def outside() -> Iterator[None]:
+def enter(scope: Scope) -> Iterator[Scope]:
+    """Runs the block in `scope`, and returns to whatever was before, also after an error."""
+    with held(_current, scope):
+        yield scope
+
+
+def outside() -> AbstractContextManager[None]:
     """Runs the block in no scope at all, whatever the code that calls it runs in."""
-    token = _current.set(None)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            _current.reset(token)
+    return held(_current, None)
 
 
 def current_scope() -> Scope | None:

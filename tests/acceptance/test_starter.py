@@ -195,7 +195,7 @@ async def test_tenants_are_added_listed_suspended_and_resumed(batch: Batch) -> N
     assert (added["status"], added["plan"], added["features"]) == ("trial", "free", ["reports"])
     assert listed == [suspended]
     assert shown == resumed
-    assert resumed["status"] == "active"
+    assert resumed["status"] == "trial"
 
 
 async def test_a_run_without_a_worker_is_explained(airlines: None, batch: Batch) -> None:

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import ActivityFailureError, Client, WorkflowFailureError
+from temporalio.client import (
+    ActivityFailureError,
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.worker import Worker
 
 from temporal_tenancy.errors import HopRefused
 from temporal_tenancy.interceptors.hooks import HOOKS, Handling
@@ -185,6 +192,45 @@ async def about_others(client: Client, queue: str, how: str) -> ApplicationError
         assert cause is not None
         cause = cause.__cause__
     return cause
+
+
+async def test_a_run_reads_like_a_sentence_while_it_works_and_after(
+    client: Client, queue: str
+) -> None:
+    handle = await client.start_workflow(
+        jobs.Mailbox.run,
+        jobs.EchoInput(tenant_id="acme"),
+        id=f"acme/echo.mailbox/{queue}",
+        task_queue=queue,
+    )
+    described = await handle.describe()
+    assert await described.static_summary() == f"echo.mailbox for acme: {queue}"
+    assert (await described.static_details() or "").startswith("Takes messages until")
+    assert await details_of(handle) == f"echo.mailbox for acme, {queue}: at work."
+    await handle.signal(jobs.Mailbox.end)
+    await handle.result()
+    assert await details_of(handle) == f"echo.mailbox for acme, {queue}: done."
+
+
+async def details_of(handle: WorkflowHandle[Any, Any]) -> str:
+    metadata: WorkflowMetadata = await handle.query(
+        "__temporal_workflow_metadata", result_type=WorkflowMetadata
+    )
+    return metadata.current_details
+
+
+async def test_a_failed_runs_details_say_why(client: Client, queue: str) -> None:
+    workflow_id = f"acme/echo.flaky/{queue}"
+    with pytest.raises(WorkflowFailureError):
+        await client.execute_workflow(
+            jobs.Flaky.run, jobs.EchoInput(tenant_id="acme"), id=workflow_id, task_queue=queue
+        )
+    details = await details_of(client.get_workflow_handle(workflow_id))
+    assert details == f"echo.flaky for acme, {queue}: failed. ApplicationError: always"
+
+
+async def test_no_activity_is_executed_eagerly(worker: Worker) -> None:
+    assert worker.config(active_config=True)["disable_eager_activity_execution"]
 
 
 async def test_a_standalone_activity_is_refused(client: Client, queue: str) -> None:

@@ -166,6 +166,20 @@ async def test_the_state_is_cached_for_five_seconds_at_most() -> None:
         CachedDirectory(slow, seconds=6)
 
 
+async def test_tenants_of_a_page_are_remembered_as_those_that_were_looked_up() -> None:
+    now = [0.0]
+    slow = Slow([make_tenant("acme"), make_tenant("globex")])
+    cached = CachedDirectory(slow, clock=lambda: now[0])
+    await cached.page(limit=10)
+    await cached.find("globex")
+    assert slow.looked == 0
+    slow.set_status("globex", TenantStatus.SUSPENDED)
+    now[0] = 5.0
+    found = await cached.find("globex")
+    assert found is not None
+    assert found.status is TenantStatus.SUSPENDED
+
+
 async def test_an_unknown_tenant_is_not_remembered_as_unknown() -> None:
     slow = Slow()
     cached = CachedDirectory(slow)

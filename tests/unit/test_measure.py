@@ -1,0 +1,58 @@
+"""The arithmetic of the measurements; nothing is timed here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.measure import Answer, Arm, Comparison, Goal, quantile, rounds, turns
+
+
+def compared(*pairs: tuple[float, float]) -> Comparison:
+    comparison = Comparison()
+    for ours, peer in pairs:
+        comparison.add({Arm.OURS: ours, Arm.PEER: peer})
+    return comparison
+
+
+def test_the_ratio_is_the_median_of_the_rounds_and_one_wild_round_does_not_move_it() -> None:
+    assert compared((9, 10), (8, 10), (100, 1)).ratio == 0.9
+
+
+def test_the_arms_take_turns_in_going_first() -> None:
+    assert [first for first, _ in turns(4)] == [Arm.OURS, Arm.PEER, Arm.OURS, Arm.PEER]
+
+
+@pytest.mark.parametrize(
+    ("sense", "value", "holds"),
+    [(">=", 0.9, True), (">=", 0.89, False), ("<=", 0.9, True), ("<=", 0.91, False)],
+)
+def test_a_goal_holds_on_its_bound_and_beyond(sense: str, value: float, holds: bool) -> None:
+    assert Goal(sense, 0.9).holds(value) is holds  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("part", "value"), [(0, 1), (0.25, 1.75), (0.5, 2.5), (1, 4)])
+def test_a_quantile_lies_between_its_neighbours(part: float, value: float) -> None:
+    assert quantile([4, 1, 3, 2], part) == value
+
+
+def test_an_answer_is_one_line_of_json_with_the_names_of_the_contract() -> None:
+    line = Answer("speed", "another", Goal(">=", 0.9), "1/s", compared((9, 10), (8, 10))).line()
+    assert "\n" not in line
+    answer = json.loads(line)
+    assert {name: answer[name] for name in ("name", "value", "unit", "peer", "goal", "holds")} == {
+        "name": "speed",
+        "value": 0.85,
+        "unit": "ratio",
+        "peer": "another",
+        "goal": ">= 0.9",
+        "holds": False,
+    }
+
+
+def test_full_asks_for_more_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FULL", raising=False)
+    assert rounds(3, full=10) == 3
+    monkeypatch.setenv("FULL", "1")
+    assert rounds(3, full=10) == 10
