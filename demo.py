@@ -137,7 +137,7 @@ def _totals(stack: Stack) -> None:
     _title("What was billed and counted, beside what the data set has")
     of_data = Counter(flight.tenant_id for flight in flights())
     rows = asyncio.run(_with_database(stack, _billed))
-    table = Table(box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("tenant", "airline", "flights", "billed", "by day", "invoices", "USD"):
         words = heading in ("tenant", "airline")
         table.add_column(heading, justify="left" if words else "right", no_wrap=True)
