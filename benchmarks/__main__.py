@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, Protocol
 
 from benchmarks import activity_overhead, fan_out_throughput, row_level_security
-from benchmarks.measure import tell
-from benchmarks.servers import running_servers
+from benchmarks.measure import Answer, tell
+from benchmarks.servers import Servers, running_servers
+from devstack import eventloop
 from devstack.errors import PartMissing
 from devstack.signals import orderly_stop
+from process_exit import exit_process
 
-QUESTIONS = {
-    module.NAME: module.answers
-    for module in (row_level_security, activity_overhead, fan_out_throughput)
-}
+
+class Question(Protocol):
+    """What a module of a question has."""
+
+    @property
+    def NAME(self) -> str:
+        """What it is called in the answers, perhaps with more behind it."""
+
+    @property
+    def TEMPORAL_CONFIG(self) -> dict[str, str]:
+        """Settings of the Temporal server it is asked on."""
+
+    async def answers(self, servers: Servers) -> Sequence[Answer]:
+        """Measures."""
+
+
+QUESTIONS: Final[tuple[Question, ...]] = (row_level_security, activity_overhead, fan_out_throughput)
 
 
 def main() -> int:
@@ -23,15 +39,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("-k", metavar="NAME", default="", help="only questions with this in them")
     wanted = parser.parse_args().k
-    chosen = {name: ask for name, ask in QUESTIONS.items() if wanted in name}
+    chosen = [question for question in QUESTIONS if wanted in question.NAME]
     if not chosen:
-        tell(f"there is no question {wanted!r}. There are: {', '.join(QUESTIONS)}.")
+        names = ", ".join(question.NAME for question in QUESTIONS)
+        tell(f"there is no question {wanted!r}. There are: {names}.")
         return 2
     all_hold = True
     try:
-        with orderly_stop(), running_servers() as servers:
-            for ask in chosen.values():
-                for answer in asyncio.run(ask(servers)):
+        with orderly_stop():
+            for question in chosen:
+                for answer in _ask(question):
                     print(answer.line(), flush=True)
                     all_hold &= answer.holds
     except PartMissing as error:
@@ -40,5 +57,16 @@ def main() -> int:
     return 0 if all_hold else 1
 
 
+def _ask(question: Question) -> Sequence[Answer]:
+    with running_servers(question.TEMPORAL_CONFIG) as servers:
+        # On a thread of its own: a signal then leaves this block at once, where a worker that is
+        # cancelled in the midst of its work would keep it.
+        return eventloop.run(partial(question.answers, servers))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as stopped:  # by a signal, or over the arguments
+        code = stopped.code if isinstance(stopped.code, int) else 1
+    exit_process(code)

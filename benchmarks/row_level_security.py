@@ -39,6 +39,7 @@ from temporal_tenancy.roles import TENANT_ROLE
 
 NAME: Final = "row_level_security"
 GOAL: Final = Goal("<=", 1.1)
+TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 PAIRS: Final = 50  # statements a round and arm
 SEED: Final = 2013
 TABLES: Final = {Arm.OURS: "usage_events", Arm.PEER: "bench_plain_events"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,9 +26,6 @@ from temporal_tenancy.migrations import migrate
 from temporal_tenancy.plugin import TenancyPlugin
 
 PASSTHROUGH: Final = ("benchmarks.no_op",)
-# By default the server looks for tasks 20 times a second and shard, and a dev server has one
-# shard: whatever an activity costs, one after the other would take 100 ms each.
-SERVER_CONFIG: Final = {"history.transferProcessorMaxPollRPS": "1000"}
 
 
 class Servers:
@@ -86,8 +83,10 @@ def bare_worker(client: Client) -> Worker:
 
 
 @contextmanager
-def running_servers() -> Iterator[Servers]:
+def running_servers(temporal_config: Mapping[str, str]) -> Iterator[Servers]:
     """Starts the servers in a folder of their own, and leaves nothing behind.
+
+    `temporal_config` are settings of the Temporal server, name to JSON value.
 
     Raises `devstack.errors.PartMissing`.
     """
@@ -97,7 +96,7 @@ def running_servers() -> Iterator[Servers]:
         # Others than root must be able to pass through to PostgreSQL's data.
         Path(folder).chmod(0o711)
         with Stack(
-            Path(folder), environ=environ, durable=False, ui=False, dynamic_config=SERVER_CONFIG
+            Path(folder), environ=environ, durable=False, ui=False, dynamic_config=temporal_config
         ) as stack:
             assert stack.postgres is not None
             assert stack.temporal is not None
