@@ -30,8 +30,8 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.tenant_state import refusal
 
-# Tenants. So few that most of a page run while the directory's cache still has them: of a larger
-# page the later ones are looked up again, one by one.
+# Tenants. So few that most of a page run while the directory's cache still has them; each of a
+# larger page's later ones would be looked up again.
 PAGE_SIZE: Final = 100
 
 

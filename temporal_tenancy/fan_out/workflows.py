@@ -125,6 +125,9 @@ class FanOut:
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 **_PLAN,
             )
+            # A cancel that comes with the plan's result is not raised by the call above.
+            if workflow.cancellation_reason() is not None:
+                raise asyncio.CancelledError
             title = f"{job.name} for {plan.tenants} tenants, tick {tick}"
             workflow.set_current_details(f"{title}: at work.")
             counts = await self._run_shards(request, tick, plan.boundaries)
