@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from croniter import croniter
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
 
 from temporal_tenancy.schedules import ScheduledJob
-
-COMPARED: Final = 10  # next times; the server tells no more
 
 
 async def differences(

@@ -25,5 +25,3 @@ class Rate:
 
 OPERATED: Final = Rate("flights.operated", 125_000)  # 12.5 cents
 CANCELLED: Final = Rate("flights.cancelled", 15_000)  # 1.5 cents: it was metered all the same
-
-RATES: Final = (OPERATED, CANCELLED)

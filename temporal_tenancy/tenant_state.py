@@ -41,12 +41,17 @@ def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
     return None
 
 
+def unknown(tenant_id: str) -> TenantUnknown:
+    """The refusal of a tenant that the directory does not have."""
+    return TenantUnknown(
+        f'there is no tenant {tenant_id}. "starter.py tenants list" shows who there is.'
+    )
+
+
 def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
     """Returns the tenant when it may run `job` now; raises the refusal otherwise."""
     if tenant is None:
-        raise TenantUnknown(
-            f'there is no tenant {tenant_id}. "starter.py tenants list" shows who there is.'
-        )
+        raise unknown(tenant_id)
     refused = refusal(tenant, job)
     if refused is not None:
         raise refused

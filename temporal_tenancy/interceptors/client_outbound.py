@@ -18,13 +18,13 @@ from temporal_tenancy.errors import (
     InvalidPayload,
     TenantMismatch,
     TenantMissing,
-    TenantUnknown,
 )
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.interceptors.schedules import restamping, stamp_schedule
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.scope import Scope, TenantScope, current_scope
 from temporal_tenancy.stamps import details, prioritised, summary
+from temporal_tenancy.tenant_state import unknown
 
 AnyStart = client.StartWorkflowInput | client.UpdateWithStartStartWorkflowInput
 
@@ -221,10 +221,7 @@ class TenancyClientOutbound(client.OutboundInterceptor):
             return None
         tenant = await self.directory.find(scope.tenant_id)
         if tenant is None:
-            raise TenantUnknown(
-                f"there is no tenant {scope.tenant_id}. "
-                '"starter.py tenants list" shows who there is.'
-            )
+            raise unknown(scope.tenant_id)
         return tenant.plan.fairness_weight
 
     def _message(
