@@ -40,9 +40,9 @@ bench: setup  ## the measurements, one line of JSON each (FULL=1 adds the long o
 
 check: setup  ## format, lint, types, import contract
 	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/mypy .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 format: setup  ## what can be mended by itself
 	@$(BIN)/ruff format .

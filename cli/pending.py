@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporal_tenancy.failures import root_cause, sentence_of
 from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -15,6 +14,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 
 from cli.answers import when
 from cli.workers import has_worker, no_worker
+from temporal_tenancy.failures import root_cause, sentence_of
 
 CHILDREN_SHOWN: Final = 3
 

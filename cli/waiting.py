@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from temporal_tenancy.failures import root_cause, sentence_of, type_of
 from temporalio.client import Client, WorkflowFailureError
 
 from cli.answers import Problem, say
 from cli.workers import has_worker, no_worker
+from temporal_tenancy.failures import root_cause, sentence_of, type_of
 
 
 def problem_of(error: WorkflowFailureError) -> Problem:
