@@ -61,6 +61,7 @@ class Tenant(BaseModel):
     features: frozenset[str] = frozenset()  # beyond those of the plan
     time_zone: str = "UTC"  # an IANA name
     settings: dict[str, Any] = {}  # JSON, whatever the application keeps for a tenant
+    trial_ends_at: datetime | None = None  # aware; None: no end is set
 
     def has_feature(self, feature: str) -> bool:
         """Whether the plan or the tenant itself has `feature`."""
@@ -79,10 +80,12 @@ class TenantDirectory(Protocol):
         after: str | None = None,
         limit: int,
         statuses: Collection[TenantStatus] | None = None,
+        time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
         """Returns up to `limit` tenants in order of their ids, from behind `after`.
 
-        Deleted tenants are left out unless `statuses` asks for them.
+        Deleted tenants are left out unless `statuses` asks for them. With `time_zones` (IANA
+        names) only the tenants there are returned.
         """
 
 
@@ -125,13 +128,16 @@ class CachedDirectory:
         after: str | None = None,
         limit: int,
         statuses: Collection[TenantStatus] | None = None,
+        time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
         """As `TenantDirectory.page`, always asked anew.
 
         Most tenants of a fan-out run within seconds of being enumerated: `find` then has them.
         """
         now = self.clock()
-        tenants = await self.directory.page(after=after, limit=limit, statuses=statuses)
+        tenants = await self.directory.page(
+            after=after, limit=limit, statuses=statuses, time_zones=time_zones
+        )
         self._remember(now, tenants)
         return tenants
 

@@ -52,8 +52,15 @@ class InMemoryDirectory:
         after: str | None = None,
         limit: int,
         statuses: Collection[TenantStatus] | None = None,
+        time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
         """As `TenantDirectory.page`."""
         wanted = statuses or [s for s in TenantStatus if s is not TenantStatus.DELETED]
         found = sorted(self.tenants.values(), key=lambda tenant: tenant.id)
-        return [t for t in found if t.status in wanted and t.id > (after or "")][:limit]
+        return [
+            tenant
+            for tenant in found
+            if tenant.status in wanted
+            and tenant.id > (after or "")
+            and (time_zones is None or tenant.time_zone in time_zones)
+        ][:limit]

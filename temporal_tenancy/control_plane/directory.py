@@ -40,6 +40,7 @@ class ControlPlaneDirectory:
         after: str | None = None,
         limit: int,
         statuses: Collection[TenantStatus] | None = None,
+        time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
         """As `TenantDirectory.page`; one query, whose cost does not grow with what is behind."""
         query = (
@@ -50,6 +51,8 @@ class ControlPlaneDirectory:
         )
         if after is not None:
             query = query.where(TenantRow.id > after)
+        if time_zones is not None:
+            query = query.where(TenantRow.time_zone.in_(time_zones))
         reason = "enumerate tenants"
         with enter(PlatformScope(reason)):
             async with self._database.platform_session(reason) as session:
@@ -80,4 +83,5 @@ def tenant_of(row: TenantRow) -> Tenant:
         features=frozenset(row.features),
         time_zone=row.time_zone,
         settings=row.settings,
+        trial_ends_at=row.trial_ends_at,
     )

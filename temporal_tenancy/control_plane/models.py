@@ -50,6 +50,7 @@ class TickState(StrEnum):
     ENDED = "ended"  # every tenant's row is final
     FAILED = "failed"  # the fan-out itself failed
     CANCELLED = "cancelled"  # stopped by a person; the rest was not started
+    MISSED = "missed"  # was due, and never began
 
 
 def _one_of(column: str, values: type[StrEnum]) -> str:
@@ -104,12 +105,14 @@ class TenantRow(ControlPlane):
     features: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
     settings: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    trial_ends_at: Mapped[datetime | None]
 
     plan: Mapped[PlanRow] = relationship(lazy="raise")
 
     __table_args__ = (
         CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$' and id <> 'platform'", name="id"),
         CheckConstraint(_one_of("status", TenantStatus), name="status"),
+        Index(None, "time_zone", "id"),
     )
 
 
@@ -121,13 +124,17 @@ class TickRow(ControlPlane):
     job: Mapped[str] = mapped_column(primary_key=True)
     tick: Mapped[str] = mapped_column(primary_key=True)
     nominal_time: Mapped[datetime | None]
-    workflow_id: Mapped[str]
-    run_id: Mapped[str]
+    workflow_id: Mapped[str | None]  # of the fan-out that began last; None: none ever did
+    run_id: Mapped[str | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
     state: Mapped[str]
+    reason: Mapped[str | None]  # why it was missed, or failed
 
-    __table_args__ = (CheckConstraint(_one_of("state", TickState), name="state"),)
+    __table_args__ = (
+        CheckConstraint(_one_of("state", TickState), name="state"),
+        Index(None, "started_at"),
+    )
 
 
 class LedgerRow(ControlPlane):
@@ -144,6 +151,8 @@ class LedgerRow(ControlPlane):
     error_type: Mapped[str | None]
     workflow_id: Mapped[str | None]
     run_id: Mapped[str | None]
+    planned_by: Mapped[str | None]  # the workflow id of the fan-out whose turn it is to run it
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())  # not started before
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     planned_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
@@ -152,5 +161,17 @@ class LedgerRow(ControlPlane):
     __table_args__ = (
         CheckConstraint(_one_of("state", LedgerState), name="state"),
         Index(None, "job", "tick", "state"),
+        Index(None, "job", "tick", "due_at", "tenant_id"),
         Index(None, "tenant_id", "job"),
     )
+
+
+class ServerCheckRow(ControlPlane):
+    """What was last found of a server by trying it, for those who cannot try it each time."""
+
+    __tablename__ = "server_checks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holds: Mapped[bool]
+    message: Mapped[str]
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
