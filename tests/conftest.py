@@ -8,3 +8,8 @@ pytest_plugins = [
     "tests.fixtures.worker_process",
     "tests.fixtures.starter",
 ]
+
+
+def pytest_configure() -> None:
+    """Lets a hangup end what the tests start, also where nohup or a CI's shell ignores it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
