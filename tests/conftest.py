@@ -1,5 +1,9 @@
 """Fixtures of all tests: real servers, started for the session and stopped after it."""
 
+from __future__ import annotations
+
+import signal
+
 pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.temporal",
