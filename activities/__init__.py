@@ -6,6 +6,22 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from activities.analytics import aggregate_usage
+from activities.audit import aggregate_audit
 from activities.billing import issue_invoice
+from activities.cleanup import delete_expired
+from activities.reports import make_daily_report
+from activities.retention import delete_usage, find_cutoff
+from activities.trials import end_trial, look_at_trial, note_trial_end
 
-ACTIVITIES: Final[list[Callable[..., Any]]] = [issue_invoice, aggregate_usage]
+ACTIVITIES: Final[list[Callable[..., Any]]] = [
+    issue_invoice,
+    aggregate_usage,
+    find_cutoff,
+    delete_usage,
+    delete_expired,
+    look_at_trial,
+    end_trial,
+    note_trial_end,
+    make_daily_report,
+    aggregate_audit,
+]

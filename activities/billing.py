@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from temporalio.exceptions import ApplicationError
 
 from activities.months import Month, local_month
+from database import audit
 from database.models import Invoice, InvoiceLine
 from database.prices import CANCELLED, CURRENCY, OPERATED
 from temporal_tenancy.activities import tenant_activity
@@ -57,9 +58,9 @@ _METER: Final = text("""
 async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
     """Meters the month in the tenant's time zone and writes its invoice, once.
 
-    The invoice, whose key is the tenant and the month, and its lines, one a rate, are one
-    transaction: killed half-way there is none of it, and a second run finds it. Raises
-    `UsageNotBillable` when an event of the month is not what a flight can be.
+    The invoice, whose key is the tenant and the month, its lines, one a rate, and its entry in the
+    audit log are one transaction: killed half-way there is none of it, and a second run finds it.
+    Raises `UsageNotBillable` when an event of the month is not what a flight can be.
     """
     tenant = current_tenant_record()
     since, until = local_month(request.period, tenant.time_zone)
@@ -104,6 +105,14 @@ async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
         invoice = (
             await session.scalars(select(Invoice).where(Invoice.period == request.period))
         ).one()
+        if is_new:
+            await audit.record(
+                session,
+                "invoice.issued",
+                invoice.period,
+                total_cents=invoice.total_cents,
+                currency=invoice.currency,
+            )
         return InvoiceSummary(
             period=invoice.period,
             usage_events=invoice.usage_events,

@@ -187,6 +187,9 @@ def tenants_add(
         list[str] | None, typer.Option(help="Beyond those of the plan; may be repeated.")
     ] = None,
     time_zone: Annotated[str, typer.Option(help="An IANA name.")] = "UTC",
+    trial_ends: Annotated[
+        str | None, typer.Option(metavar="DATE", help="The trial's last day, where the tenant is.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Add a tenant."""
@@ -200,6 +203,7 @@ def tenants_add(
             status=status,
             features=feature or [],
             time_zone=time_zone,
+            trial_ends=trial_ends,
         ),
         json=json,
     )

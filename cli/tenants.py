@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, datetime
 from typing import Any
 
 import typer
@@ -26,11 +28,13 @@ async def add(
     status: str,
     features: Sequence[str],
     time_zone: str,
+    trial_ends: str | None,
 ) -> Answer:
     """Adds a tenant; raises a `TenancyError` where that cannot be done as asked."""
     found = reading.statuses(status) or ()
     if len(found) != 1 or found[0] not in RUNNABLE:
         raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
+    ends = _day_or_time(trial_ends)
     async with control_plane() as database:
         tenant = await Tenants(database).add(
             identifier,
@@ -39,6 +43,7 @@ async def add(
             status=found[0],
             features=features,
             time_zone=time_zone,
+            trial_ends_at=ends,
         )
     return Answer(_document(tenant), f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}.")
 
@@ -66,6 +71,7 @@ async def show(identifier: str) -> Answer:
             ("tenant", tenant.id),
             ("name", tenant.name),
             ("status", f"{tenant.status} since {when(tenant.status_since)}"),
+            ("trial ends", when(tenant.trial_ends_at)),
             ("plan", f"{plan.id}, fairness weight {plan.fairness_weight:g}"),
             ("features", ", ".join(sorted(plan.features | tenant.features))),
             ("time zone", tenant.time_zone),
@@ -98,6 +104,22 @@ async def resume(identifier: str) -> Answer:
     return Answer(_document(tenant), text)
 
 
+def _day_or_time(given: str | None) -> datetime | date | None:
+    """What `--trial-ends` says: a day, or a time with its offset."""
+    if given is None:
+        return None
+    with suppress(ValueError):
+        return date.fromisoformat(given)
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(given)
+        if moment.utcoffset() is not None:
+            return moment
+    raise typer.BadParameter(
+        "it is a day, as 2026-12-01, or a time with its offset, as 2026-12-01T18:00Z.",
+        param_hint="--trial-ends",
+    )
+
+
 async def _find(database: Database, identifier: str) -> Tenant:
     tenant = await ControlPlaneDirectory(database).find(tenant_id(identifier))
     if tenant is None:
@@ -123,6 +145,7 @@ def _document(tenant: Tenant) -> dict[str, Any]:
         "name": tenant.name,
         "status": tenant.status,
         "status_since": tenant.status_since,
+        "trial_ends_at": tenant.trial_ends_at,
         "plan": tenant.plan.id,
         "features": sorted(tenant.plan.features | tenant.features),
         "time_zone": tenant.time_zone,

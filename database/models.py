@@ -1,19 +1,23 @@
-"""What the reference SaaS keeps for each airline: its usage, by event and by day, and invoices."""
+"""What the reference SaaS keeps for each airline: usage, invoices, documents, an audit log."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
     ForeignKeyConstraint,
+    Index,
     MetaData,
     Text,
     func,
+    text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from temporal_tenancy.control_plane.models import NAMING_CONVENTION
@@ -34,6 +38,7 @@ class TenantData(DeclarativeBase):
     type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
         str: Text(),
         dt.datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(),
     }
 
 
@@ -103,3 +108,54 @@ class InvoiceLine(TenantOwned, TenantData):
             ["tenant_id", "period"], ["invoices.tenant_id", "invoices.period"], ondelete="CASCADE"
         ),
     )
+
+
+class Subscription(TenantOwned, TenantData):
+    """What a tenant pays for once its trial is over. A tenant has one at most."""
+
+    __tablename__ = "subscriptions"
+
+    plan: Mapped[str]  # an id of the control plane's plans
+    started_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class Document(TenantOwned, TenantData):
+    """Something small that was made for a tenant, such as a report. A key has one of each kind."""
+
+    __tablename__ = "documents"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[dict[str, Any]]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[dt.datetime | None]  # None: kept without limit
+
+    __table_args__ = (Index(None, "tenant_id", "expires_at"),)
+
+
+class AuditEntry(TenantOwned, TenantData):
+    """Something that was done for a tenant. The runtime adds entries, and changes none."""
+
+    __tablename__ = "audit_entries"
+
+    # In the order of time.
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
+    at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str]  # a workflow id, or a user
+    action: Mapped[str]
+    subject: Mapped[str]
+    details: Mapped[dict[str, Any]]  # no personal data
+
+    __table_args__ = (Index(None, "tenant_id", "at"), Index(None, "tenant_id", "actor"))
+
+
+class DailyAudit(TenantOwned, TenantData):
+    """How often an actor did something on a day in UTC."""
+
+    __tablename__ = "audit_daily"
+
+    day: Mapped[dt.date] = mapped_column(primary_key=True)
+    action: Mapped[str] = mapped_column(primary_key=True)
+    actor: Mapped[str] = mapped_column(primary_key=True)
+    entries: Mapped[int]
+    computed_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())

@@ -13,6 +13,19 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     if name != "WORKFLOWS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from workflows.analytics import AggregateAnalytics
+    from workflows.audit import AggregateAuditLog
     from workflows.billing import BillingCycle
+    from workflows.cleanup import CleanUpExpired
+    from workflows.reports import ReportDaily
+    from workflows.retention import EnforceRetention
+    from workflows.trials import ExpireTrial
 
-    return [BillingCycle, AggregateAnalytics]
+    return [
+        BillingCycle,
+        AggregateAnalytics,
+        EnforceRetention,
+        CleanUpExpired,
+        ExpireTrial,
+        ReportDaily,
+        AggregateAuditLog,
+    ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy import identifiers
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory, tenant_of, tenants
@@ -32,6 +33,10 @@ class TimeZoneUnknown(TenancyError):
     """There is no such time zone."""
 
 
+class TrialEndRefused(TenancyError):
+    """This tenant cannot have such an end of its trial."""
+
+
 class Tenants:
     """The table `tenants`. Every call is the platform's work, and refused in a tenant's scope."""
 
@@ -49,21 +54,24 @@ class Tenants:
         features: Iterable[str] = (),
         time_zone: str = "UTC",
         settings: Mapping[str, Any] | None = None,  # JSON
+        trial_ends_at: datetime | date | None = None,
     ) -> Tenant:
         """Adds a tenant and returns it.
+
+        A trial ends at `trial_ends_at`, an aware time, or a day in the tenant's time zone, with
+        which it ends; None sets no end.
 
         Raises:
             TenantInvalid: the id is malformed or reserved.
             TenantExists: the id is taken, perhaps by a tenant that has been deleted.
             PlanUnknown: `plan` is not in the table `plans`.
             TimeZoneUnknown: `time_zone` is not an IANA name.
+            TrialEndRefused: the tenant is no trial, or its end is a time without an offset.
         """
         identifiers.tenant_id(tenant_id)
-        _time_zone(time_zone)
+        ends_at = _trial_end(tenant_id, status, trial_ends_at, _time_zone(time_zone))
         async with self._database.platform_session("add a tenant") as session:
-            known = (await session.scalars(select(PlanRow.id).order_by(PlanRow.id))).all()
-            if plan not in known:
-                raise PlanUnknown(f'there is no plan "{plan}". Use one of: {", ".join(known)}.')
+            await _require_plan(session, plan)
             added = await session.scalar(
                 insert(TenantRow)
                 .values(
@@ -74,6 +82,7 @@ class Tenants:
                     features=sorted(set(features)),
                     time_zone=time_zone,
                     settings=dict(settings or {}),
+                    trial_ends_at=ends_at,
                 )
                 .on_conflict_do_nothing()
                 .returning(TenantRow.id)
@@ -108,9 +117,7 @@ class Tenants:
             )
             row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
             if row is None:
-                raise TenantUnknown(
-                    f'there is no tenant "{tenant_id}". "starter.py tenants list" shows all.'
-                )
+                raise _unknown(tenant_id)
             return tenant_of(row)
 
     async def resume(self, tenant_id: str) -> Tenant:
@@ -131,6 +138,44 @@ class Tenants:
             return tenant
         return await self.set_status(tenant_id, TenantStatus(before or TenantStatus.ACTIVE))
 
+    async def end_trial(self, tenant_id: str, *, plan: str | None, at: datetime) -> Tenant | None:
+        """Ends a trial that is over: the tenant becomes active on `plan`, or suspended without one.
+
+        It was over if its end is no later than `at` (aware), which becomes the time since when the
+        tenant has its new status. Resumed, a tenant whose trial had ended is active.
+
+        Returns the tenant if its trial ended with this call, or with an earlier one of the same
+        `at`, so that a call may be repeated; None where there was nothing to end.
+
+        Raises:
+            TenantUnknown: there is no such tenant.
+            PlanUnknown: `plan` is not in the table `plans`.
+        """
+        async with self._database.platform_session("end a trial") as session:
+            row = await session.scalar(
+                tenants().where(TenantRow.id == tenant_id).with_for_update(of=TenantRow)
+            )
+            if row is None:
+                raise _unknown(tenant_id)
+            is_trial = row.status == TenantStatus.TRIAL
+            if not is_trial and row.trial_ends_at is not None and row.status_since == at:
+                return tenant_of(row)
+            if not is_trial or row.trial_ends_at is None or row.trial_ends_at > at:
+                return None
+            row.status_since = at
+            if plan is None:
+                row.status = TenantStatus.SUSPENDED
+                row.status_reason = f"the trial ended on {_last_day(row)}"
+                row.resumes_as = TenantStatus.ACTIVE
+            else:
+                await _require_plan(session, plan)
+                row.status = TenantStatus.ACTIVE
+                row.status_reason = None
+                row.plan_id = plan
+            await session.flush()
+            await session.refresh(row, ["plan"])
+            return tenant_of(row)
+
     async def list(
         self, *, statuses: Collection[TenantStatus] | None = None
     ) -> AsyncIterator[Tenant]:
@@ -146,9 +191,46 @@ class Tenants:
             page = await directory.page(after=page[-1].id, limit=PAGE, statuses=statuses)
 
 
-def _time_zone(name: str) -> None:
+async def _require_plan(session: AsyncSession, plan: str) -> None:
+    known = (await session.scalars(select(PlanRow.id).order_by(PlanRow.id))).all()
+    if plan not in known:
+        raise PlanUnknown(f'there is no plan "{plan}". Use one of: {", ".join(known)}.')
+
+
+def _unknown(tenant_id: str) -> TenantUnknown:
+    return TenantUnknown(f'there is no tenant "{tenant_id}". "starter.py tenants list" shows all.')
+
+
+def _last_day(row: TenantRow) -> date:
+    """The tenant's own day in which its trial ended; at midnight it is the day before."""
+    assert row.trial_ends_at is not None
+    end = row.trial_ends_at.astimezone(ZoneInfo(row.time_zone))
+    return (end - timedelta(microseconds=1)).date()
+
+
+def _trial_end(
+    tenant_id: str, status: TenantStatus, given: datetime | date | None, zone: ZoneInfo
+) -> datetime | None:
+    if given is None:
+        return None
+    if status is not TenantStatus.TRIAL:
+        raise TrialEndRefused(
+            f"{tenant_id} is to be {status}, and only a trial ends. "
+            "Make it a trial, or leave the end out."
+        )
+    if not isinstance(given, datetime):
+        return datetime.combine(given + timedelta(days=1), time(), zone)
+    if given.utcoffset() is None:
+        raise TrialEndRefused(
+            f"the end of {tenant_id}'s trial has no offset. Give a day in {zone.key}, "
+            "or a time with its offset."
+        )
+    return given
+
+
+def _time_zone(name: str) -> ZoneInfo:
     try:
-        ZoneInfo(name)
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise TimeZoneUnknown(
             f'there is no time zone "{name}". Use an IANA name, such as America/New_York.'

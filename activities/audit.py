@@ -1,0 +1,62 @@
+"""The audit log, counted by day."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from activities.days import Day, past_day
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.scope import current_tenant
+
+
+class AggregateAudit(BaseModel):
+    """Asks for a day's audit entries to be counted."""
+
+    period: Day
+
+
+class AuditSummary(BaseModel):
+    """A day's audit entries, counted by action and actor."""
+
+    period: str
+    counts: int  # of an action by an actor, each
+    entries: int
+
+
+_CLEAR: Final = text("""
+    delete from audit_daily
+     where tenant_id = :tenant_id
+       and day = :day
+""")
+_FILL: Final = text("""
+    insert into audit_daily (tenant_id, day, action, actor, entries)
+    select tenant_id, cast(:day as date), action, actor, count(*)
+      from audit_entries
+     where tenant_id = :tenant_id
+       and at >= :since
+       and at < :until
+     group by tenant_id, action, actor
+    returning entries
+""")
+
+
+@tenant_activity
+@heartbeating()
+async def aggregate_audit(request: AggregateAudit) -> AuditSummary:
+    """Counts a day's entries by action and actor, in the place of what was counted before.
+
+    The day is one in UTC, whoever's entries they are. It is one transaction, and a second run
+    writes the same. Raises `DayNotOver` where it is too early.
+    """
+    since, until = past_day(request.period, "UTC")
+    day = {"tenant_id": current_tenant(), "day": date.fromisoformat(request.period)}
+    async with tenant_session() as session:
+        await session.execute(_CLEAR, day)
+        counts = (await session.scalars(_FILL, {**day, "since": since, "until": until})).all()
+    return AuditSummary(period=request.period, counts=len(counts), entries=sum(counts))

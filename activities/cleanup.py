@@ -1,0 +1,34 @@
+"""Cleaning up: rows that say themselves when they expire."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import AwareDatetime, BaseModel
+
+from activities.deletion import Aging, delete_aged
+from database.models import Document
+from temporal_tenancy.activities import tenant_activity
+
+# A further kind of row that expires is one more entry.
+EXPIRING: Final = [Aging(Document, Document.expires_at, "documents.deleted")]
+
+
+class DeleteExpired(BaseModel):
+    """Asks for what has expired to be deleted."""
+
+    at: AwareDatetime
+
+
+class CleanupReport(BaseModel):
+    """How many expired rows this run has deleted, by table."""
+
+    deleted: dict[str, int]
+
+
+@tenant_activity
+async def delete_expired(request: DeleteExpired) -> CleanupReport:
+    """Deletes, in batches, what had expired by `at`."""
+    return CleanupReport(
+        deleted={rows.table: await delete_aged(rows, request.at) for rows in EXPIRING}
+    )

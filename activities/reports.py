@@ -1,0 +1,112 @@
+"""Reports: a day's usage in short, kept as a document."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import BaseModel
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from activities.days import Day, past_day
+from database import audit
+from database.models import Document
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.directory import current_tenant_record
+from temporal_tenancy.heartbeats import heartbeating
+
+KIND: Final = "report.daily"
+ROUTES: Final = 5  # in a report
+
+
+class MakeDailyReport(BaseModel):
+    """Asks for the report on a day."""
+
+    period: Day
+
+
+class Route(BaseModel):
+    """How many events of a day were on a route."""
+
+    origin: str
+    destination: str
+    events: int
+
+
+class DailyReport(BaseModel):
+    """A day's usage in short. Delays are in minutes, of the flights that departed."""
+
+    period: str
+    events: int
+    cancelled: int
+    mean_delay: float | None  # None: no delay is known
+    most_delay: int | None
+    busiest_routes: list[Route]  # the busiest first
+    made: bool  # False: the day had its report before
+
+
+_USAGE: Final = text("""
+    with usage as (
+        select origin, destination, cancelled, departure_delay
+          from usage_events
+         where tenant_id = :tenant_id
+           and time_hour >= :since
+           and time_hour < :until
+    ),
+    busiest as (
+        select origin, destination, count(*) as events
+          from usage
+         group by origin, destination
+         order by events desc, origin, destination
+         limit :routes
+    )
+    select count(*) as events,
+           count(*) filter (where cancelled) as cancelled,
+           cast(round(avg(departure_delay), 1) as double precision) as mean_delay,
+           max(departure_delay) as most_delay,
+           (
+               select coalesce(
+                   jsonb_agg(to_jsonb(busiest) order by events desc, origin, destination), '[]'
+               )
+                 from busiest
+           ) as busiest_routes
+      from usage
+""")
+
+
+@tenant_activity
+@heartbeating()
+async def make_daily_report(request: MakeDailyReport) -> DailyReport:
+    """Reports on a day in the tenant's time zone and keeps the report as a document, once.
+
+    The document is kept for as long as the plan keeps usage. Returns the report that is kept, also
+    when the day had it before. Raises `DayNotOver` where it is too early.
+    """
+    tenant = current_tenant_record()
+    since, until = past_day(request.period, tenant.time_zone)
+    usage = {"tenant_id": tenant.id, "since": since, "until": until, "routes": ROUTES}
+    async with tenant_session() as session:
+        content: dict[str, Any] = dict((await session.execute(_USAGE, usage)).mappings().one())
+        made = await session.scalar(
+            insert(Document)
+            .values(
+                kind=KIND,
+                key=request.period,
+                content=content,
+                expires_at=_expiry(tenant.plan.retention_days),
+            )
+            .on_conflict_do_nothing()
+            .returning(Document.key)
+        )
+        if made is not None:
+            await audit.record(session, "report.made", request.period, events=content["events"])
+        kept = await session.scalar(
+            select(Document.content).where(Document.kind == KIND, Document.key == request.period)
+        )
+    return DailyReport(period=request.period, made=made is not None, **(kept or content))
+
+
+def _expiry(retention_days: int | None) -> datetime | None:
+    return None if retention_days is None else datetime.now(UTC) + timedelta(days=retention_days)

@@ -1,0 +1,58 @@
+"""Retention: a tenant's usage is kept for as long as its plan says."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from pydantic import AwareDatetime, BaseModel
+
+from activities.deletion import Aging, delete_aged
+from database.models import UsageEvent
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.directory import current_tenant_record
+from temporal_tenancy.heartbeats import heartbeating
+
+USAGE: Final = Aging(UsageEvent, UsageEvent.time_hour, "usage.deleted")
+
+
+class FindCutoff(BaseModel):
+    """Asks from when on a tenant's usage is kept."""
+
+    at: AwareDatetime
+    keep_days: int | None  # None: the plan's
+
+
+class Cutoff(BaseModel):
+    """From when on usage is kept."""
+
+    before: AwareDatetime | None  # what is older goes; None: nothing does
+
+
+class DeleteUsage(BaseModel):
+    """Asks for usage to be deleted."""
+
+    before: AwareDatetime
+
+
+@tenant_activity
+@heartbeating()
+async def find_cutoff(request: FindCutoff) -> Cutoff:
+    """Returns the beginning of the first day that is kept, in the tenant's time zone.
+
+    That day is `keep_days` before the one of `at`.
+    """
+    tenant = current_tenant_record()
+    days = tenant.plan.retention_days if request.keep_days is None else request.keep_days
+    if days is None:
+        return Cutoff(before=None)
+    zone = ZoneInfo(tenant.time_zone)
+    first = request.at.astimezone(zone).date() - timedelta(days=days)
+    return Cutoff(before=datetime.combine(first, time(), zone))
+
+
+@tenant_activity
+async def delete_usage(request: DeleteUsage) -> int:
+    """Deletes usage events in batches, and returns how many this run has deleted."""
+    return await delete_aged(USAGE, request.before)

@@ -1,0 +1,47 @@
+"""The audit log."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.audit import AggregateAudit, AuditSummary, aggregate_audit
+from activities.days import Day
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import JobPriority, tenant_job
+from temporal_tenancy.periods import Period
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
+
+
+class AggregateAuditInput(TenantInput):
+    """The day that is counted, in UTC."""
+
+    period: Day
+
+
+@tenant_job(
+    "audit.aggregate",
+    queue=Queue.BULK,
+    priority=JobPriority.LOW,
+    period=Period.DAY,
+    execution_timeout=timedelta(hours=6),
+)
+class AggregateAuditLog:
+    """Counts a day's audit entries by action and actor."""
+
+    @workflow.run
+    async def run(self, job: AggregateAuditInput) -> AuditSummary:
+        """Returns how many entries there were."""
+        summary = await workflow.execute_activity(
+            aggregate_audit,
+            AggregateAudit(period=job.period),
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=DATABASE_RETRIES,
+        )
+        workflow.set_current_details(
+            f"Counted {summary.entries:,} audit entries of {job.tenant_id} on {job.period}."
+        )
+        return summary

@@ -1,0 +1,41 @@
+"""Cleaning up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.cleanup import CleanupReport, DeleteExpired, delete_expired
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import JobPriority, tenant_job
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
+
+
+class CleanUpExpiredInput(TenantInput):
+    """Whose rows are cleaned up."""
+
+
+@tenant_job(
+    "cleanup.expired",
+    queue=Queue.BULK,
+    priority=JobPriority.IDLE,
+    execution_timeout=timedelta(hours=6),
+)
+class CleanUpExpired:
+    """Deletes the tenant's documents that have expired."""
+
+    @workflow.run
+    async def run(self, job: CleanUpExpiredInput) -> CleanupReport:
+        """Returns how many rows were deleted, by table."""
+        report = await workflow.execute_activity(
+            delete_expired,
+            DeleteExpired(at=workflow.now()),
+            start_to_close_timeout=timedelta(hours=1),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=DATABASE_RETRIES,
+        )
+        counts = ", ".join(f"{count:,} {table}" for table, count in report.deleted.items())
+        workflow.set_current_details(f"Deleted what had expired of {job.tenant_id}: {counts}.")
+        return report

@@ -1,0 +1,48 @@
+"""Reports."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.days import Day
+from activities.reports import DailyReport, MakeDailyReport, make_daily_report
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import tenant_job
+from temporal_tenancy.periods import Period
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
+
+
+class ReportDailyInput(TenantInput):
+    """The day that is reported on, in the tenant's time zone."""
+
+    period: Day
+
+
+@tenant_job(
+    "report.daily",
+    queue=Queue.DEFAULT,
+    feature="reports",
+    period=Period.DAY,
+    execution_timeout=timedelta(hours=2),
+)
+class ReportDaily:
+    """Reports on the usage of a day."""
+
+    @workflow.run
+    async def run(self, job: ReportDailyInput) -> DailyReport:
+        """Returns the report, also when the day had it before."""
+        report = await workflow.execute_activity(
+            make_daily_report,
+            MakeDailyReport(period=job.period),
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=DATABASE_RETRIES,
+        )
+        workflow.set_current_details(
+            f"{job.tenant_id} had {report.events:,} flights on {report.period}, "
+            f"{report.cancelled:,} of them cancelled."
+        )
+        return report

@@ -1,0 +1,64 @@
+"""Retention."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import AwareDatetime, BaseModel, Field
+from temporalio import workflow
+
+from activities.retention import DeleteUsage, FindCutoff, delete_usage, find_cutoff
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import JobPriority, tenant_job
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
+
+
+class EnforceRetentionInput(TenantInput):
+    """For how long usage is kept."""
+
+    keep_days: int | None = Field(default=None, ge=1, le=36_500)  # None: as the plan says
+
+
+class RetentionReport(BaseModel):
+    """What retention came to."""
+
+    before: AwareDatetime | None  # None: everything is kept
+    deleted: int  # events, by this run
+
+
+@tenant_job(
+    "retention.enforce",
+    queue=Queue.BULK,
+    priority=JobPriority.LOW,
+    execution_timeout=timedelta(hours=6),
+)
+class EnforceRetention:
+    """Deletes the tenant's usage events past its retention."""
+
+    @workflow.run
+    async def run(self, job: EnforceRetentionInput) -> RetentionReport:
+        """Returns how many events were deleted; none where the plan keeps them without limit."""
+        # Found once, so that every attempt deletes up to the same moment.
+        cutoff = await workflow.execute_activity(
+            find_cutoff,
+            FindCutoff(at=workflow.now(), keep_days=job.keep_days),
+            start_to_close_timeout=timedelta(minutes=1),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=DATABASE_RETRIES,
+        )
+        if cutoff.before is None:
+            workflow.set_current_details(f"{job.tenant_id} keeps its flights without limit.")
+            return RetentionReport(before=None, deleted=0)
+        # One activity for all batches: the history stays as short with millions of events.
+        deleted = await workflow.execute_activity(
+            delete_usage,
+            DeleteUsage(before=cutoff.before),
+            start_to_close_timeout=timedelta(hours=1),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=DATABASE_RETRIES,
+        )
+        workflow.set_current_details(
+            f"Deleted {deleted:,} flights of {job.tenant_id} from before {cutoff.before}."
+        )
+        return RetentionReport(before=cutoff.before, deleted=deleted)
