@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from sqlalchemy import CTE, CursorResult, Delete, and_, delete, func, inspect, select
+from sqlalchemy import CTE, Delete, and_, delete, func, inspect, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 from temporalio import activity
 
@@ -24,7 +25,7 @@ class Aging:
     """Rows that go once a moment of theirs is past."""
 
     model: type[TenantOwned]
-    moment: InstrumentedAttribute[datetime] | InstrumentedAttribute[datetime | None]
+    moment: InstrumentedAttribute[Any]  # a datetime; None where it may be null: such a row stays
     action: str  # what the audit log calls their deletion
 
     @property
@@ -44,37 +45,45 @@ async def delete_aged(rows: Aging, before: datetime) -> int:
     run deleted is not counted.
     """
     deleted = 0
+    reached: datetime | None = None
     async with heartbeating() as heart:
-        while batch := await _delete_batch(rows, before):
-            deleted += batch
+        while moments := await _delete_batch(rows, before, reached):
+            deleted += len(moments)
+            reached = max(moments)
             heart.beat(rows.table, deleted)
         return await _deleted_by_this_run(rows)
 
 
-async def _delete_batch(rows: Aging, before: datetime) -> int:
+async def _delete_batch(
+    rows: Aging, before: datetime, reached: datetime | None
+) -> Sequence[datetime]:
+    """Deletes one batch, and returns its rows' moments."""
     async with tenant_session() as session:
-        result = await session.execute(
-            _batch(rows, before), execution_options={"synchronize_session": False}
-        )
-        count = cast(CursorResult[Any], result).rowcount
-        if count:
+        statement = _batch(rows, before, reached).returning(rows.moment)
+        unsynchronized = {"synchronize_session": False}
+        moments = (await session.scalars(statement, execution_options=unsynchronized)).all()
+        if moments:
             await audit.record(
                 session,
                 rows.action,
                 rows.table,
-                rows=count,
+                rows=len(moments),
                 before=before.isoformat(),
                 run_id=activity.info().workflow_run_id,
             )
-    return count
+    return moments
 
 
-def _batch(rows: Aging, before: datetime) -> Delete:
-    """The statement that deletes the oldest rows, as many as make a batch."""
+def _batch(rows: Aging, before: datetime, reached: datetime | None) -> Delete:
+    """The statement that deletes the oldest rows, as many as make a batch, from `reached` on.
+
+    What is deleted stays in the index while a long transaction, such as a backup, may see it: so
+    no batch walks over the ones before.
+    """
     keys = [getattr(rows.model, column.key) for column in inspect(rows.model).primary_key]
     batch: CTE = (
         select(*keys)
-        .where(rows.moment < before)
+        .where(rows.moment < before, true() if reached is None else rows.moment >= reached)
         .order_by(rows.moment, *keys)
         .limit(BATCH)
         .with_for_update()  # in one order, so that two runs take turns
