@@ -1,0 +1,206 @@
+"""Runs scenarios: a few at once, one after the other on the same servers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from queues import Queue
+from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
+from tests.faults.checker import Tick, problems
+from tests.faults.scenarios import LANES, WINDOW, Fault, Kind, Scenario
+from tests.faults.servers import Servers, running_servers
+from tests.faults.usage import load_month
+
+PATIENCE: Final = 150.0  # seconds for a scenario; most of it are timeouts behind a killed worker
+LOOK: Final = 0.02  # seconds
+STORM_INTERVAL: Final = 0.05  # seconds between terminations
+
+# Whether the tick is at work, and for how many tenants it is done. The ledger learns of these
+# later, many at once; the first moment, before any is done, is its own.
+_PROGRESS: Final = """
+    select exists (
+               select from ledger where job = %(job)s and tick = %(tick)s
+           ) and exists (
+               select from ticks where job = %(job)s and tick = %(tick)s and state = 'running'
+           ) as at_work,
+           (select count(*) from invoices where period = %(tick)s and %(job)s = 'billing.cycle')
+           +
+           (
+               select count(distinct tenant_id) from daily_usage
+                where to_char(day, 'YYYY-MM') = %(tick)s and %(job)s = 'analytics.aggregate'
+           ) as done
+"""
+
+Root = WorkflowHandle[FanOut, FanOutResult]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a scenario ended."""
+
+    problems: list[str]  # a sentence each
+    at_work: bool  # whether the tick was, whenever something went wrong
+
+
+class Campaign:
+    """Scenarios under way, in lanes.
+
+    A lane has servers of its own, and new ones after a scenario that failed.
+    """
+
+    def __init__(self, directory: Path, seeds: Sequence[int]) -> None:
+        loop = asyncio.get_running_loop()
+        self._directory = directory
+        self._outcomes: dict[int, asyncio.Future[Outcome]] = {
+            seed: loop.create_future() for seed in seeds
+        }
+        self._exit_codes: list[int] = []
+        self._lanes = [
+            asyncio.create_task(self._run_lane([seed for seed in seeds if seed % LANES == lane]))
+            for lane in range(LANES)
+        ]
+
+    async def outcome(self, seed: int) -> Outcome:
+        """Returns how the scenario of a seed came out, once it has ended."""
+        return await asyncio.shield(self._outcomes[seed])
+
+    async def exit_codes(self) -> list[int]:
+        """Returns those of the workers that were asked to end behind the last scenario."""
+        await asyncio.gather(*self._lanes)
+        return self._exit_codes
+
+    async def abandon(self) -> None:
+        """Ends what is still under way, servers and all."""
+        for lane in self._lanes:
+            lane.cancel()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+
+    async def _run_lane(self, seeds: list[int]) -> None:
+        try:
+            while seeds:
+                await self._run_on_new_servers(seeds)
+        except Exception as error:
+            for seed in seeds:
+                self._outcomes[seed].set_exception(error)
+            raise
+
+    async def _run_on_new_servers(self, seeds: list[int]) -> None:
+        """Takes scenarios off `seeds` up to the first that fails."""
+        directory = self._directory / f"servers-of-{seeds[0]}"
+        directory.mkdir()
+        async with running_servers(directory) as servers:
+            while seeds:
+                outcome = await run(servers, Scenario.of(seeds[0]))
+                self._outcomes[seeds.pop(0)].set_result(outcome)
+                if outcome.problems:
+                    return
+            self._exit_codes += await servers.stop_workers()
+
+
+async def run(servers: Servers, scenario: Scenario) -> Outcome:
+    """Runs a tick while things go wrong, and checks what it came to."""
+    at_work = True
+    found = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await servers.have_workers(scenario.workers)
+            await load_month(servers.database, servers.tenants, scenario.tick)
+            root = await _start(servers, scenario)
+            for fault in scenario.faults:
+                at_work &= await _until_done(servers, scenario, fault.after)
+                at_work &= await _strike(servers, fault, root)
+                await servers.have_workers(scenario.workers)
+            found += _in_result(servers, scenario, await _result(root))
+    except Exception as error:
+        found.append(f"{type(error).__name__}: {error}")
+    found += [
+        f"a worker has ended by itself: {worker.process.log_tail()}"
+        for worker in servers.workers
+        if not worker.process.running
+    ]
+    async with servers.everything() as everything:
+        found += await problems(everything, servers.client, Tick(scenario.job, scenario.tick))
+    return Outcome(found, at_work)
+
+
+async def _start(servers: Servers, scenario: Scenario) -> Root:
+    return await servers.client.start_workflow(
+        FanOut.run,
+        FanOutInput(job=scenario.job, tick=scenario.tick, window=WINDOW),
+        id=f"platform/{scenario.job}/tick-{scenario.tick}",
+        task_queue=Queue.BULK,
+    )
+
+
+async def _until_done(servers: Servers, scenario: Scenario, count: int) -> bool:
+    """Returns once that many tenants are done: whether the tick is still at work."""
+    at_work = False
+    async with servers.everything() as everything:
+        while True:
+            row = await (
+                await everything.execute(_PROGRESS, {"job": scenario.job, "tick": scenario.tick})
+            ).fetchone()
+            assert row is not None
+            if row["done"] >= count and (row["at_work"] or at_work):
+                return bool(row["at_work"])
+            at_work = row["at_work"]
+            await asyncio.sleep(LOOK)
+
+
+async def _strike(servers: Servers, fault: Fault, root: Root) -> bool:
+    """Lets one thing go wrong, and mends what does not come back by itself; whether it hit."""
+    match fault.kind:
+        case Kind.KILL_WORKERS:
+            await servers.kill_workers(fault.workers)
+        case Kind.CRASH_TEMPORAL:
+            await servers.crash_temporal()
+        case Kind.CRASH_POSTGRES:
+            await servers.crash_postgres()
+        case Kind.TERMINATE_SESSIONS:
+            until = time.monotonic() + fault.seconds
+            while time.monotonic() < until:
+                await servers.terminate_sessions()
+                await asyncio.sleep(STORM_INTERVAL)
+        case Kind.CUT_COMMIT:
+            return await _cut_commit(servers, fault, root)
+    return True
+
+
+async def _cut_commit(servers: Servers, fault: Fault, root: Root) -> bool:
+    servers.proxy.arm(fault.role, fault.number)
+    ends = [asyncio.create_task(servers.proxy.cut.wait()), asyncio.create_task(_result(root))]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for end in ends:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+        servers.proxy.disarm()
+    return servers.proxy.cut.is_set()
+
+
+async def _result(root: Root) -> FanOutResult:
+    while True:
+        try:
+            return await root.result()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.UNAVAILABLE:  # the server has just come back
+                raise
+
+
+def _in_result(servers: Servers, scenario: Scenario, result: FanOutResult) -> list[str]:
+    """What the fan-out says: nobody failed, and skipped are those without the feature."""
+    free = servers.tenants[::3] if scenario.job == "analytics.aggregate" else []
+    expected = (len(servers.tenants) - len(free), 0, len(free), 0)
+    counts = (result.succeeded, result.failed, result.skipped, result.already)
+    if counts == expected:
+        return []
+    return [f"succeeded, failed, skipped, already: {counts}, not {expected}; {result.failures}."]

@@ -1,0 +1,73 @@
+"""A seeded campaign of faults: whatever goes wrong, a tick comes out right in the end.
+
+`FULL=1` runs ten times as many scenarios, and `FAULT_SEED=7` the one of that seed alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Final, cast
+
+import pytest
+
+from tests.faults.campaign import Campaign
+from tests.faults.scenarios import Kind, Scenario
+
+BOUNDED: Final = 20
+FULL: Final = 200
+
+
+def seeds() -> list[int]:
+    """The scenarios that the environment asks for."""
+    if one := os.environ.get("FAULT_SEED"):
+        return [int(one)]
+    return list(range(FULL if os.environ.get("FULL") else BOUNDED))
+
+
+@pytest.fixture(scope="module")
+async def campaign(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Campaign]:
+    """Every scenario that was selected, under way from the first one's test on."""
+    selected = [
+        cast(int, item.callspec.params["seed"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.module is request.module
+        and hasattr(item, "callspec")
+    ]
+    campaign = Campaign(tmp_path_factory.mktemp("campaign"), selected)
+    yield campaign
+    await campaign.abandon()
+
+
+@pytest.mark.parametrize("seed", seeds())
+async def test_a_tick_comes_out_right(campaign: Campaign, seed: int) -> None:
+    outcome = await campaign.outcome(seed)
+    again = f"FAULT_SEED={seed} .venv/bin/pytest tests/faults/test_campaign.py"
+    said = "\n".join([f"{Scenario.of(seed)}; again: {again}", *outcome.problems])
+    assert not outcome.problems, said
+
+
+async def test_what_went_wrong_did_so_while_the_tick_was_at_work(campaign: Campaign) -> None:
+    hit = [(await campaign.outcome(seed)).at_work for seed in seeds()]
+    assert hit.count(True) >= 0.8 * len(hit)
+
+
+async def test_workers_that_lived_through_it_end_in_order(campaign: Campaign) -> None:
+    exit_codes = await campaign.exit_codes()
+    assert exit_codes
+    assert set(exit_codes) == {0}
+
+
+def test_the_bounded_campaign_has_every_kind_of_fault() -> None:
+    faults = [(s.workers, s.faults) for s in map(Scenario.of, range(BOUNDED))]
+    assert Counter(fault.kind for _, [fault] in faults) == dict.fromkeys(Kind, 4)
+    killed = {
+        (workers, fault.workers) for workers, [fault] in faults if fault.kind is Kind.KILL_WORKERS
+    }
+    assert killed == {(1, 1), (2, 1), (2, 2)}
+    cut = {fault.role for _, [fault] in faults if fault.kind is Kind.CUT_COMMIT}
+    assert cut == {"tenancy_tenant", "tenancy_platform"}
