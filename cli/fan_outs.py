@@ -11,12 +11,15 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from cli import given as reading
 from cli.answers import Answer, Problem, address, err, lines, number, table
+from cli.fairness import warn_where_off
 from cli.progress import follow
 from cli.servers import Servers, servers
 from cli.waiting import problem_of, warn_without_worker
+from schedules import SCHEDULES
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
 from temporal_tenancy.fan_out.workflows import child_input
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
+from temporal_tenancy.jobs import Job
 
 COUNTS = ("planned", "succeeded", "failed", "skipped", "already")
 
@@ -39,18 +42,18 @@ async def fan_out(
     """
     job = reading.tenant_job(job_name)
     tick = tick or tick_of(job, datetime.now(UTC))
-    extra = reading.fields(given, what=f"the input of {job.name}")
-    child_input(job, "a", tick, extra)  # what fits no tenant is refused here
+    request = as_scheduled(job, tick)
+    if given is not None:
+        extra = reading.fields(given, what=f"the input of {job.name}")
+        request = request.model_copy(update={"extra": extra})
+    child_input(job, "a", tick, request.extra)  # what fits no tenant is refused here
     statuses = reading.where(where)
-    request = FanOutInput(
-        job=job.name,
-        tick=tick,
-        extra=extra,
-        statuses=None if statuses is None else list(statuses),
-    )
-    workflow_id = str(WorkflowId(PLATFORM, job.name, f"tick-{tick}"))
+    if statuses is not None:
+        request = request.model_copy(update={"statuses": list(statuses)})
+    workflow_id = workflow_id_of(job, tick)
     async with servers() as there:
-        handle, started = await _start(there, request, workflow_id, queue=job.queue)
+        await warn_where_off(there.database, there.client.namespace)
+        handle, started = await start(there, job, request)
         document: dict[str, Any] = {
             "job": job.name,
             "tick": tick,
@@ -74,16 +77,35 @@ async def fan_out(
         return _counted(document, result)
 
 
-async def _start(
-    there: Servers, request: FanOutInput, workflow_id: str, *, queue: str
-) -> tuple[Handle, bool]:
+def as_scheduled(job: Job, tick: str) -> FanOutInput:
+    """What a fan-out for a tick takes, as the job's schedule declares it, but for its times."""
+    declared = {scheduled.job: scheduled for scheduled in SCHEDULES}.get(job.name)
+    request = declared.fan_out if declared is not None else FanOutInput(job=job.name)
+    return request.model_copy(update={"tick": tick})
+
+
+def local_cron(job: Job) -> str | None:
+    """The line of the job's schedule, if that is in the tenants' own time zones."""
+    for scheduled in SCHEDULES:
+        if scheduled.job == job.name and scheduled.local_time:
+            return scheduled.cron
+    return None
+
+
+def workflow_id_of(job: Job, tick: str) -> str:
+    """The id of a fan-out that a person starts."""
+    return str(WorkflowId(PLATFORM, job.name, f"tick-{tick}"))
+
+
+async def start(there: Servers, job: Job, request: FanOutInput) -> tuple[Handle, bool]:
     """The run, and whether it was started now. A tick that has ended may run again."""
+    workflow_id = workflow_id_of(job, str(request.tick))
     try:
         begun = await there.client.start_workflow(
             FanOut.run,
             request,
             id=workflow_id,
-            task_queue=queue,
+            task_queue=job.queue,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )

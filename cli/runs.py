@@ -15,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from cli import given as reading
 from cli.answers import Answer, address, err, facts, lines
+from cli.fairness import warn_where_off
 from cli.servers import Servers, servers
 from cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.control_plane import ledger
@@ -49,6 +50,7 @@ async def run(
         tenant_id = job_input.tenant_id
         found = await ControlPlaneDirectory(there.database).find(tenant_id)
         require_runnable(tenant_id, found, job)
+        await warn_where_off(there.database, there.client.namespace)
         handle, state = await _start(there, job, job_input, workflow_id)
         document: dict[str, Any] = {
             "workflow_id": workflow_id,

@@ -8,17 +8,22 @@ from typing import Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 import search_attributes
 from cli.answers import number
 from cli.schedules import compare
-from cli.servers import Temporal
+from cli.servers import Temporal, control_plane
 from cli.verdicts import Check, failed, ok, skipped, warning
 from cli.workers import has_worker, no_worker
 from connect import NotReachable, connect_client, reaching, temporal_config
 from queues import Queue
 from settings import Settings
+from temporal_tenancy import fairness
+from temporal_tenancy.control_plane.server_checks import keep_fairness
+from temporal_tenancy.database_errors import DatabaseProblem
 from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.fairness import Fairness, ProbeFailed
 
 SERVER_VERSION: Final = (1, 31)  # the first whose fairness is relied on
 
@@ -26,8 +31,8 @@ _WORKERS: Final = [f"workers of {queue}" for queue in Queue]
 
 
 async def temporal_checks(settings: Settings) -> Sequence[Check]:
-    """Server, namespace, search attributes, schedules and workers."""
-    inside = ["namespace", "search attributes", "schedules", *_WORKERS]
+    """Server, namespace, fairness, search attributes, schedules and workers."""
+    inside = ["namespace", "fairness", "search attributes", "schedules", *_WORKERS]
     try:
         with reaching():
             client = await connect_client()
@@ -37,7 +42,7 @@ async def temporal_checks(settings: Settings) -> Sequence[Check]:
         return [failed("temporal", said), *skipped(inside, "Temporal does not answer.")]
     try:
         with reaching():
-            checks = [reached, await _namespace(client)]
+            checks = [reached, await _namespace(client), await _fairness(client)]
             checks.append(await _search_attributes(client))
             checks.append(await _schedules(Temporal(client, settings.temporal_ui_url)))
             checks += [await _workers(client, queue) for queue in Queue]
@@ -64,6 +69,23 @@ async def _namespace(client: Client) -> Check:
     days = described.config.workflow_execution_retention_ttl.ToTimedelta().days
     said = f'"{client.namespace}" keeps closed runs for {number(days, "day")}.'
     return ok("namespace", said)
+
+
+async def _fairness(client: Client) -> Check:
+    try:
+        found = await fairness.probe(client)
+    except (ProbeFailed, RPCError) as error:
+        return warning("fairness", f"whether it is on could not be tried: {error}")
+    await _keep(client.namespace, found)
+    return ok("fairness", found.message) if found.on else failed("fairness", found.message)
+
+
+async def _keep(namespace: str, found: Fairness) -> None:
+    try:
+        async with control_plane() as database:
+            await keep_fairness(database, namespace, found)
+    except (NotReachable, DatabaseProblem):
+        return  # what is the matter is another check's to say
 
 
 async def _search_attributes(client: Client) -> Check:

@@ -26,8 +26,13 @@ POLL_INTERVAL = 0.05  # seconds
 START_ATTEMPTS = 3
 
 SEARCH_ATTRIBUTES = {"TenantId": "Keyword", "Job": "Keyword"}
-# Off by default; without it one tenant's backlog holds up the others.
-FAIRNESS = {"matching.enableFairness": "true"}
+FAIRNESS = {
+    # Off by default; without it one tenant's backlog holds up the others.
+    "matching.enableFairness": "true",
+    # A queue has several partitions, which hand tasks on to each other in no fair order until the
+    # oldest has waited for this long: by default 5 s, which is what a few small tasks then wait.
+    "matching.backlogNegligibleAge": '"100ms"',
+}
 
 
 class TemporalDevServer:

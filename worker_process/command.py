@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,8 @@ from settings import load_settings
 from temporal_tenancy.errors import ConfigurationError
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.serve import Options, serve
+from worker_process.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, SlotOptions, Slots
 from workflows import WORKFLOWS
-
-MAX_ACTIVITIES: Final = 100  # at once, of each queue; the SDK's own default
 
 
 def main(
@@ -45,6 +44,27 @@ def main(
         max_activities: Annotated[
             int, typer.Option(min=1, help="How many at once, of each queue.")
         ] = MAX_ACTIVITIES,
+        slots: Annotated[
+            Slots,
+            typer.Option(
+                help="Whether another activity is taken: up to --max-activities, or also only "
+                "while the machine's memory and processors are in use less than this."
+            ),
+        ] = Slots.FIXED,
+        target_memory: Annotated[
+            float | None,
+            typer.Option(
+                metavar="PART",
+                help=f"Of the machine's, for --slots resource. [default: {TARGET_MEMORY}]",
+            ),
+        ] = None,
+        target_cpu: Annotated[
+            float | None,
+            typer.Option(
+                metavar="PART",
+                help=f"Of the machine's, for --slots resource. [default: {TARGET_CPU}]",
+            ),
+        ] = None,
         health_port: Annotated[
             int | None,
             typer.Option(
@@ -69,7 +89,7 @@ def main(
         options = Options(
             queues=_queues(queue or []),
             identity=name,
-            max_activities=max_activities,
+            slots=_slots(slots, max_activities, memory=target_memory, cpu=target_cpu),
             health_host=settings.worker_health_host,
             health_port=settings.worker_health_port if health_port is None else health_port,
             ready_file=ready_file,
@@ -102,6 +122,30 @@ def _queues(given: Sequence[str]) -> list[str]:
                 f'UsageError: "{name}" is not a queue. There are: {", ".join(known)}.',
             )
     return list(dict.fromkeys(named)) or known
+
+
+def _slots(
+    kind: Slots, max_activities: int, *, memory: float | None, cpu: float | None
+) -> SlotOptions:
+    """The slots that are asked for; a target that nothing would look at is refused."""
+    for name, given in (("--target-memory", memory), ("--target-cpu", cpu)):
+        if given is not None and kind is not Slots.RESOURCE:
+            raise WorkerExit(
+                ExitCode.BAD_USAGE,
+                f'UsageError: {name} is for "--slots resource". Add that, or leave {name} out.',
+            )
+        if given is not None and not 0 < given <= 1:
+            raise WorkerExit(
+                ExitCode.BAD_USAGE,
+                f"UsageError: {name} is a part of the machine's, above 0 and at most 1, as in "
+                f"{name} 0.8.",
+            )
+    return SlotOptions(
+        kind,
+        max_activities,
+        TARGET_MEMORY if memory is None else memory,
+        TARGET_CPU if cpu is None else cpu,
+    )
 
 
 def _refuse(sentence: str, code: ExitCode) -> int:

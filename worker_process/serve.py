@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -33,9 +33,10 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from activities import ACTIVITIES
 from connect import connect_client, database
 from settings import Settings
-from temporal_tenancy.database import database_url
+from temporal_tenancy.database import Database, database_url
 from worker_process.build import build_id
 from worker_process.exits import ExitCode, WorkerExit
+from worker_process.fairness_watch import watching_fairness
 from worker_process.health import PROBE_TIMEOUT, Health, Probe, serving
 from worker_process.preflight import (
     answers,
@@ -45,6 +46,7 @@ from worker_process.preflight import (
     refusing,
     runtime_urls,
 )
+from worker_process.slots import POLLERS, SlotOptions
 from worker_process.stop_request import StopRequest, StopRequested
 from workflows import WORKFLOWS
 
@@ -61,7 +63,7 @@ class Options:
 
     queues: Sequence[str]
     identity: str  # under which it polls, and which its log lines have
-    max_activities: int  # at once, of each queue
+    slots: SlotOptions
     health_host: str
     health_port: int  # 0: any free one
     ready_file: Path | None = None  # written when work is taken
@@ -90,22 +92,23 @@ async def _serve(options: Options, settings: Settings) -> None:
         log.info("worker.starting", queues=list(options.queues), health=address)
         try:
             with refusing():
-                client = await stop.unless_requested(_connect(settings, stack))
+                client, engines = await stop.unless_requested(_connect(settings, stack))
                 workers = _workers(client, options, settings)
         except StopRequested:
             log.info("worker.stopped", signal=stop.signal)
             return
         health.probes = _probes(client, settings)
-        await _work(workers, health, stop, options, settings, address)
+        beside = watching_fairness(client, engines)
+        await _work(workers, health, stop, options, settings, address, beside=beside)
 
 
-async def _connect(settings: Settings, stack: AsyncExitStack) -> Client:
+async def _connect(settings: Settings, stack: AsyncExitStack) -> tuple[Client, Database]:
     await check_databases(settings)
     engines = database(settings, application_name="temporal-tenancy worker")
     stack.push_async_callback(engines.dispose)
     client = await connect_client(engines)
     await check_search_attributes(client)
-    return client
+    return client, engines
 
 
 def _workers(client: Client, options: Options, settings: Settings) -> list[Worker]:
@@ -120,8 +123,12 @@ def _workers(client: Client, options: Options, settings: Settings) -> list[Worke
             task_queue=queue,
             workflows=options.workflows,
             activities=options.activities,
-            activity_executor=ThreadPoolExecutor(options.max_activities, f"{queue}-activity"),
-            max_concurrent_activities=options.max_activities,
+            # A thread for each slot that may be given out, or an activity would wait inside its
+            # own timeout. They are made as they are needed.
+            activity_executor=ThreadPoolExecutor(options.slots.max_activities, f"{queue}-activity"),
+            tuner=options.slots.tuner(),
+            workflow_task_poller_behavior=POLLERS,
+            activity_task_poller_behavior=POLLERS,
             graceful_shutdown_timeout=timedelta(seconds=settings.worker_grace_seconds),
             identity=options.identity,
             deployment_config=deployment,
@@ -137,6 +144,8 @@ async def _work(
     options: Options,
     settings: Settings,
     address: str,
+    *,
+    beside: AbstractAsyncContextManager[None],  # entered as long as work is taken
 ) -> None:
     health.workers = workers
     running = [asyncio.create_task(worker.run()) for worker in workers]
@@ -146,7 +155,8 @@ async def _work(
         log.info("worker.started", queues=list(options.queues), health=address)
         if options.ready_file is not None:
             _write_ready_file(options.ready_file, options, address)
-        await stop.unless_requested(_wait_for(failed))
+        async with beside:
+            await stop.unless_requested(_wait_for(failed))
     except StopRequested:
         pass
     failed.cancel()
