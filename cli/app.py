@@ -48,14 +48,15 @@ def main(arguments: Sequence[str]) -> int:
     try:
         result = app(args=list(arguments), prog_name="starter.py", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        say("Interrupted: what has been started goes on.")
-        return INTERRUPTED
+        result = INTERRUPTED
     except BrokenPipeError:
         # Whoever read has gone, as in "… | head". What is left goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
         return report(error, json=json, debug="--debug" in arguments)
+    if result == INTERRUPTED:  # so typer too answers Ctrl-C in a command
+        say("Interrupted: what has been started goes on.")
     return result if isinstance(result, int) else 0
 
 

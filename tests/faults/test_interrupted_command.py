@@ -1,0 +1,63 @@
+"""Ctrl-C in a command that waits ends the waiting, and not the job."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from temporal_tenancy.control_plane.tenants import Tenants
+from tests.fixtures.saas import saas_worker
+from tests.fixtures.starter import STARTER
+
+PERIOD = "2013-04"
+INTERRUPTED = "Interrupted: what has been started goes on.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "workflow_id"),
+    [
+        (
+            ["run", "billing.cycle", "--tenant", "acme", "--key", PERIOD],
+            f"acme/billing.cycle/{PERIOD}",
+        ),
+        (
+            ["fan-out", "billing.cycle", "--tick", PERIOD, "--json"],
+            f"platform/billing.cycle/tick-{PERIOD}",
+        ),
+    ],
+    ids=["run", "fan-out"],
+)
+async def test_ctrl_c_ends_the_waiting_and_the_job_goes_on(
+    saas: Client,
+    tenants: Tenants,
+    starter_environ: dict[str, str],
+    command: Sequence[str],
+    workflow_id: str,
+) -> None:
+    await tenants.add("acme", "Acme", plan="enterprise")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, STARTER, *command, "--wait"),
+        env=starter_environ,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # A shell's background jobs ignore Ctrl-C, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    waiting = await process.stderr.readline()
+    assert waiting.startswith(b"Waiting: no worker serves ")
+
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (process.returncode, out.decode(), err.decode()) == (130, "", INTERRUPTED)
+
+    run = saas.get_workflow_handle(workflow_id)
+    assert (await run.describe()).status is WorkflowExecutionStatus.RUNNING
+    async with saas_worker(saas):
+        await run.result()
