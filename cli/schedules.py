@@ -20,17 +20,18 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 import search_attributes
-from cli import given as reading
 from cli.answers import Answer, address, lines, number, table, when
 from cli.failures import ScheduleUnknown
-from cli.schedule_drift import differences, times
+from cli.fairness import warn_where_known_off
 from cli.servers import Temporal, temporal
 from schedules import SCHEDULES
 from temporal_tenancy import schedules as declared_schedules
+from temporal_tenancy.due_times import times
 from temporal_tenancy.fan_out import tick_of
 from temporal_tenancy.identifiers import PLATFORM
-from temporal_tenancy.jobs import Job
-from temporal_tenancy.schedules import Applied, ScheduledJob, check_all
+from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.schedule_drift import differences
+from temporal_tenancy.schedules import ScheduledJob, check_all
 
 TRIGGER_TIMEOUT: Final = 5.0  # seconds until a triggered run is given up looking for
 TRIGGER_INTERVAL: Final = 0.2  # seconds
@@ -43,17 +44,15 @@ async def apply() -> Answer:
     """
     check_all(SCHEDULES)
     async with temporal() as there:
+        await warn_where_known_off(there.client.namespace)
         registered = await search_attributes.register_missing(there.client)
-        before = {s.id: await _state(there.client, s) for s in SCHEDULES}
         done = await declared_schedules.apply(there.client, SCHEDULES)
         documents = [
             {
                 "schedule_id": s.id,
                 "job": s.job,
                 "cron": s.cron,
-                "done": "unchanged"
-                if done[s.id] is Applied.UPDATED and not before[s.id][1]
-                else done[s.id],
+                "done": done[s.id],
                 "url": there.schedule_link(s.id),
             }
             for s in SCHEDULES
@@ -156,7 +155,7 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
     first, last = since.replace(tzinfo=UTC), until.replace(tzinfo=UTC)
     if last.time() == time():
         last += timedelta(days=1, seconds=-1)
-    due = times(declared.cron, first, last)
+    due = list(times(declared.server_cron, first, last + timedelta(seconds=1)))
     if not due:
         raise typer.BadParameter(
             f'no tick of {job} ("{declared.cron}") is due from {when(first)} to {when(last)}.',
@@ -207,7 +206,7 @@ async def _set_paused(job: str, paused: bool, note: str) -> Answer:
 
 
 def _declared(job: str) -> ScheduledJob:
-    reading.tenant_job(job)
+    registry.get_or_raise(job)
     for scheduled in SCHEDULES:
         if scheduled.job == job:
             return scheduled
@@ -240,7 +239,8 @@ async def _state(
         if error.status is RPCStatusCode.NOT_FOUND:
             return None, []
         raise
-    return description, list(await differences(client, declared, description))
+    wanted, cron = declared.schedule(), declared.server_cron
+    return description, list(await differences(client, wanted, cron, description))
 
 
 async def _triggered(

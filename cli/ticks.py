@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.client import WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
 
 import connect
 from cli import given as reading
-from cli.answers import Answer, lines, number, table, when
+from cli.answers import Answer, lines, number, say, table, when
 from cli.failures import TickUnknown
+from cli.fan_outs import as_scheduled, local_cron
 from cli.servers import control_plane
 from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
+from temporal_tenancy.database import Database, platform_session, use_database
+from temporal_tenancy.directory import use_directory
 from temporal_tenancy.jobs import Job
-from temporal_tenancy.tenant_state import refusal
+from temporal_tenancy.reconcile.missed import missed_tenants
+from temporal_tenancy.reconcile.settlement import Settlement
 
 COUNTED = (LedgerState.SUCCEEDED, LedgerState.FAILED, LedgerState.SKIPPED)
-UNDER_WAY = (LedgerState.PLANNED, LedgerState.RUNNING)
 
 
 async def show_all(job: str | None, limit: int) -> Answer:
@@ -54,14 +54,25 @@ async def show_all(job: str | None, limit: int) -> Answer:
 
 
 async def show(job_name: str, tick: str | None) -> Answer:
-    """What became of each tenant; raises `TickUnknown` where the tick never began."""
+    """What became of each tenant; raises `TickUnknown` where the tick never began.
+
+    The ledger is settled first, so what is said is what the server says of each child.
+    """
     job = reading.tenant_job(job_name)
-    async with control_plane() as database:
-        async with database.platform_session("show a tick") as session:
-            row = await _find(session, job, tick)
+    async with control_plane() as database, _directory(database):
+        row = await _find(job, tick)
+        await _settled(job, row.tick)
+        async with platform_session("show a tick") as session:
+            row = await ledger.find_tick(session, job.name, row.tick) or row
             entries = await ledger.rows(session, job.name, row.tick)
-        open_still = row.state == TickState.RUNNING and await _runs(row)
-        missed = await _missed(database, job, entries, open_still=open_still)
+        missed = await missed_tenants(
+            job,
+            row,
+            statuses=as_scheduled(job, row.tick).statuses,
+            local_cron=local_cron(job),
+            now=datetime.now(UTC),
+        )
+    missed_ids = {each.tenant_id for each in missed}
     counted = dict.fromkeys(LedgerState, 0)
     for entry in entries:
         counted[LedgerState(entry.state)] += 1
@@ -69,6 +80,7 @@ async def show(job_name: str, tick: str | None) -> Answer:
         "tick": row.tick,
         "job": job.name,
         "state": row.state,
+        "reason": row.reason,
         **_counts(counted),
         "missed": len(missed),
         "tenants": [
@@ -76,22 +88,40 @@ async def show(job_name: str, tick: str | None) -> Answer:
                 "tenant_id": entry.tenant_id,
                 "state": entry.state,
                 "reason": entry.reason,
-                "missed": entry.tenant_id in missed,
+                "missed": entry.tenant_id in missed_ids,
                 "attempts": entry.attempts,
+                "due_at": entry.due_at,
                 "workflow_id": entry.workflow_id,
                 "run_id": entry.run_id,
             }
             for entry in entries
         ],
     }
-    return Answer(document, _text(document, row, entries, missed))
+    return Answer(document, _text(document, row, entries))
 
 
-async def _find(session: AsyncSession, job: Job, tick: str | None) -> TickRow:
-    if tick is not None:
-        row = await ledger.find_tick(session, job.name, tick)
-    else:
-        row = next(iter(await ledger.latest_ticks(session, job=job.name, limit=1)), None)
+@asynccontextmanager
+async def _directory(database: Database) -> AsyncIterator[None]:
+    with use_database(database), use_directory(ControlPlaneDirectory(database)):
+        yield
+
+
+async def _settled(job: Job, tick: str) -> None:
+    """Settles a tick, or says that it could not be: at night, that is when the ledger is read."""
+    try:
+        client = await connect.connect_client()
+        with connect.reaching():
+            await Settlement(client).settle(job, tick)
+    except connect.NotReachable as error:
+        say(f"{error.sentence} So this is what the ledger says, and may be behind.")
+
+
+async def _find(job: Job, tick: str | None) -> TickRow:
+    async with platform_session("find a tick") as session:
+        if tick is not None:
+            row = await ledger.find_tick(session, job.name, tick)
+        else:
+            row = next(iter(await ledger.latest_ticks(session, job=job.name, limit=1)), None)
     if row is None:
         which = f"no tick {tick}" if tick else "no ticks yet"
         raise TickUnknown(
@@ -99,35 +129,6 @@ async def _find(session: AsyncSession, job: Job, tick: str | None) -> TickRow:
             f'"starter.py fan-out {job.name}" begins one.'
         )
     return row
-
-
-async def _runs(tick: TickRow) -> bool:
-    """Whether the fan-out still runs: one that was terminated could not say so in the ledger."""
-    client = await connect.connect_client()
-    try:
-        described = await client.get_workflow_handle(
-            tick.workflow_id, run_id=tick.run_id
-        ).describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return described.status is WorkflowExecutionStatus.RUNNING
-
-
-async def _missed(
-    database: Database, job: Job, entries: Sequence[LedgerRow], *, open_still: bool
-) -> set[str]:
-    """Those that have not succeeded, are not under way, and may run now."""
-    settled = {LedgerState.SUCCEEDED, *(UNDER_WAY if open_still else ())}
-    left = {entry.tenant_id for entry in entries if entry.state not in settled}
-    if not left:
-        return left
-    return {
-        tenant.id
-        async for tenant in Tenants(database).list()
-        if tenant.id in left and refusal(tenant, job) is None
-    }
 
 
 def _counts(counted: dict[LedgerState, int]) -> dict[str, int]:
@@ -144,15 +145,14 @@ def _counts(counted: dict[LedgerState, int]) -> dict[str, int]:
     }
 
 
-def _text(
-    document: dict[str, Any], tick: TickRow, entries: Sequence[LedgerRow], missed: set[str]
-) -> Any:  # rich's renderable
+def _text(document: dict[str, Any], tick: TickRow, entries: Sequence[LedgerRow]) -> Any:
+    # rich's renderable
     counts = ", ".join(
         f"{document[name]:,} {name.replace('_', ' ')}"
         for name in ("succeeded", "failed", "skipped", "running", "waiting", "not_started")
         if document[name] or name in COUNTED
     )
-    began = f"began {when(tick.started_at)}"
+    began = f"It began {when(tick.started_at)}"
     ended = f", {tick.state} {when(tick.ended_at)}" if tick.ended_at else ", is running"
     rows = [
         (entry.tenant_id, entry.state.replace("_", " "), entry.reason)
@@ -161,10 +161,10 @@ def _text(
     ]
     return lines(
         f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",
-        f"It {began}{ended}.",
+        f"It {tick.reason}" if tick.state == TickState.MISSED else f"{began}{ended}.",
         table(("tenant", "state", "why"), rows) if rows else None,
-        f'{number(len(missed), "tenant")} missed: "starter.py fan-out {tick.job} '
+        f'{number(document["missed"], "tenant")} missed: "starter.py ticks catch-up {tick.job} '
         f'--tick {tick.tick} --wait" runs them.'
-        if missed
+        if document["missed"]
         else None,
     )

@@ -74,6 +74,9 @@ class TenantDirectory(Protocol):
     async def find(self, tenant_id: str) -> Tenant | None:
         """Returns the tenant, whatever its status; None when there has never been one."""
 
+    async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+        """Returns those of the tenants that there are, whatever their status, in any order."""
+
     async def page(
         self,
         *,
@@ -93,7 +96,7 @@ class TenantDirectory(Protocol):
 class CachedDirectory:
     """Remembers what a directory found for at most `seconds`, so that a check costs nothing.
 
-    Only tenants that were found are remembered, those of a page too: a tenant that has just been
+    Only tenants that were found are remembered, also by `find_many`: a tenant that has just been
     added is known at once.
     """
 
@@ -122,6 +125,16 @@ class CachedDirectory:
         self._remember(now, [tenant])
         return tenant
 
+    async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+        """As `TenantDirectory.find_many`, always asked anew.
+
+        Most tenants of a fan-out run within seconds of being looked up: `find` then has them.
+        """
+        now = self.clock()
+        tenants = await self.directory.find_many(tenant_ids)
+        self._remember(now, tenants)
+        return tenants
+
     async def page(
         self,
         *,
@@ -130,16 +143,10 @@ class CachedDirectory:
         statuses: Collection[TenantStatus] | None = None,
         time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
-        """As `TenantDirectory.page`, always asked anew.
-
-        Most tenants of a fan-out run within seconds of being enumerated: `find` then has them.
-        """
-        now = self.clock()
-        tenants = await self.directory.page(
+        """As `TenantDirectory.page`, always asked anew; what it returns is not remembered."""
+        return await self.directory.page(
             after=after, limit=limit, statuses=statuses, time_zones=time_zones
         )
-        self._remember(now, tenants)
-        return tenants
 
     def _remember(self, asked: float, tenants: Sequence[Tenant]) -> None:
         if len(self._found) + len(tenants) > STATE_CACHE_TENANTS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -22,6 +22,19 @@ class Period(StrEnum):
         if self is Period.MONTH:
             return (nominal.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
         return (nominal - timedelta(days=1)).strftime("%Y-%m-%d")
+
+    def due_between(self, key: str) -> tuple[datetime, datetime]:
+        """From when to when a run about the period `key` may be due: the whole period behind it.
+
+        Both naive, in the zone of the period; the second is no longer in it.
+        """
+        if self is Period.MONTH:
+            _, first = month_bounds(key)
+            last = (first + timedelta(days=31)).replace(day=1)
+        else:
+            first = date.fromisoformat(key) + timedelta(days=1)
+            last = first + timedelta(days=1)
+        return datetime.combine(first, time()), datetime.combine(last, time())
 
     def is_key(self, key: str) -> bool:
         """Whether `key` names a period of this kind that exists."""

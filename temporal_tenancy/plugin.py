@@ -25,8 +25,11 @@ from temporal_tenancy.guard import guarded, is_guarded
 from temporal_tenancy.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.interceptors import TenancyInterceptor
 from temporal_tenancy.jobs import job_of
+from temporal_tenancy.reconcile import RECONCILE_ACTIVITIES, RECONCILE_WORKFLOWS
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
+OWN_WORKFLOWS: Final = (*FAN_OUT_WORKFLOWS, *RECONCILE_WORKFLOWS)
+OWN_ACTIVITIES: Final = (*FAN_OUT_ACTIVITIES, *RECONCILE_ACTIVITIES)
 
 
 class TenancyPlugin(SimplePlugin):
@@ -92,9 +95,9 @@ class TenancyPlugin(SimplePlugin):
             )
         config = super().configure_worker(config)
         workflows = config.get("workflows")
-        if workflows and self.database is not None and FAN_OUT_WORKFLOWS[0] not in workflows:
-            config["workflows"] = [*workflows, *FAN_OUT_WORKFLOWS]
-            config["activities"] = [*(config.get("activities") or ()), *FAN_OUT_ACTIVITIES]
+        if workflows and self.database is not None and OWN_WORKFLOWS[0] not in workflows:
+            config["workflows"] = [*workflows, *OWN_WORKFLOWS]
+            config["activities"] = [*(config.get("activities") or ()), *OWN_ACTIVITIES]
         self._check(config)
         # An eager activity goes past the task queue, and so past fairness.
         config["disable_eager_activity_execution"] = True
@@ -142,7 +145,7 @@ class TenancyPlugin(SimplePlugin):
         config = super().configure_replayer(config)
         config["workflows"] = [
             *(config.get("workflows") or ()),
-            *(cls for cls in FAN_OUT_WORKFLOWS if cls not in (config.get("workflows") or ())),
+            *(cls for cls in OWN_WORKFLOWS if cls not in (config.get("workflows") or ())),
         ]
         self._check_workflows(config.get("workflows") or ())
         return config
@@ -181,7 +184,7 @@ class TenancyPlugin(SimplePlugin):
 
     def _refuse_passed_through(self, cls: type) -> None:
         """Refuses a workflow whose own module the sandbox would let by unchecked."""
-        if cls in FAN_OUT_WORKFLOWS:
+        if cls in OWN_WORKFLOWS:
             return
         for package in self.passthrough:
             if cls.__module__ == package or cls.__module__.startswith(f"{package}."):

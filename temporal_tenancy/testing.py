@@ -46,6 +46,10 @@ class InMemoryDirectory:
         """As `TenantDirectory.find`."""
         return self.tenants.get(tenant_id)
 
+    async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+        """As `TenantDirectory.find_many`."""
+        return [self.tenants[each] for each in tenant_ids if each in self.tenants]
+
     async def page(
         self,
         *,

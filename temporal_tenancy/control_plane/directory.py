@@ -34,6 +34,14 @@ class ControlPlaneDirectory:
                 row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
                 return None if row is None else tenant_of(row)
 
+    async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+        """As `TenantDirectory.find_many`; one query."""
+        reason = "look up tenants"
+        with enter(PlatformScope(reason)):
+            async with self._database.platform_session(reason) as session:
+                query = tenants().where(TenantRow.id.in_(tenant_ids))
+                return [tenant_of(row) for row in await session.scalars(query)]
+
     async def page(
         self,
         *,

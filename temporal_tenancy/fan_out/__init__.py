@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from temporal_tenancy.fan_out.activities import (
-    close_tick,
+    close_ticks,
     look_at_child,
     next_page,
-    plan_tick,
+    plan_ticks,
     record_outcomes,
 )
 from temporal_tenancy.fan_out.models import FanOutInput, FanOutResult
-from temporal_tenancy.fan_out.workflows import FanOut, Shard, tick_of
+from temporal_tenancy.fan_out.planning import tick_of
+from temporal_tenancy.fan_out.workflows import FanOut, Shard
 
 FAN_OUT_WORKFLOWS = (FanOut, Shard)
-FAN_OUT_ACTIVITIES = (plan_tick, next_page, record_outcomes, close_tick, look_at_child)
+FAN_OUT_ACTIVITIES = (plan_ticks, next_page, record_outcomes, close_ticks, look_at_child)
 
 __all__ = [
     "FAN_OUT_ACTIVITIES",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from temporal_tenancy.control_plane.ledger import Position
 from temporal_tenancy.control_plane.models import LedgerState, TickState
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.inputs import JobInput, TenantInput
@@ -14,6 +15,7 @@ from temporal_tenancy.inputs import JobInput, TenantInput
 SHARD_SIZE: Final = 2_000  # tenants; a shard's history stays under Temporal's first warning
 WINDOW: Final = 100  # children at once; more were no faster
 FIRST_FAILURES: Final = 10  # named in a result; the ledger has the rest
+LONGEST_SPREAD: Final = timedelta(days=1)
 
 
 class FanOutInput(JobInput):
@@ -22,6 +24,11 @@ class FanOutInput(JobInput):
     tick: str | None = None  # None: counted from the time the schedule meant
     extra: dict[str, Any] = {}  # further fields of the job's input, the same for each tenant
     statuses: list[TenantStatus] | None = None  # None: every tenant that is not deleted
+    missed: bool = False  # only the tenants that a tick which began was for, and not those since
+    cron: str | None = None  # the line of the job's schedule, where its times matter
+    local_time: bool = False  # the line is in the tenants' own time zones
+    spread: timedelta = Field(default=timedelta(), ge=timedelta(), le=LONGEST_SPREAD)
+    max_starts_per_second: float | None = Field(default=None, gt=0)  # None: as fast as may be
     shard_size: int = Field(default=SHARD_SIZE, ge=1, le=SHARD_SIZE)
     window: int = Field(default=WINDOW, ge=1, le=500)
 
@@ -32,10 +39,13 @@ class ShardInput(JobInput):
     tick: str
     extra: dict[str, Any]
     statuses: list[TenantStatus] | None
-    after: str | None
-    upto: str
+    planned_by: str  # the workflow id of the fan-out
+    after: Position | None
+    upto: Position
+    tenants: int  # between the two
+    max_starts_per_second: float | None
     window: int
-    number: int  # of the shard in its tick, from 0
+    number: int  # of the shard in its fan-out, from 0
 
 
 class Failure(BaseModel):
@@ -69,7 +79,7 @@ class Planned(BaseModel):
     """A tick, and how many tenants it is for."""
 
     job: str
-    tick: str
+    tick: str  # two of them, with a comma, where it is two dates at once on earth
     planned: int
 
 
@@ -77,37 +87,45 @@ class FanOutResult(Counts, Planned):
     """The outcome of a run of a tick: planned = succeeded + failed + skipped + already."""
 
 
-class TickPlan(BaseModel):
-    """How the tenants of a tick are divided: the last tenant of each shard, in order."""
+class ShardPlan(BaseModel):
+    """A shard-to-be: tenants of one tick that have their turns one behind the other."""
 
-    boundaries: list[str]
+    tick: str
+    after: Position | None
+    upto: Position
     tenants: int
 
 
-class TickRef(BaseModel):
-    """A tick, and the run of a fan-out that works on it."""
+class Plan(BaseModel):
+    """What a fan-out has to do: the shards in their order."""
 
-    model_config = ConfigDict(frozen=True)
+    ticks: list[str]
+    shards: list[ShardPlan]
+    tenants: int
+    already: int  # of these: had succeeded before
 
-    job: str
-    tick: str
+
+class PlanTicks(BaseModel):
+    """Asks for the tenants of a fan-out to be planned."""
+
+    request: FanOutInput
+    nominal_time: datetime | None  # that the schedule meant; None: no schedule started it
+    now: datetime  # when it began
     workflow_id: str
     run_id: str
 
 
-class PlanTick(TickRef):
-    """Asks for the tenants of a tick to be planned."""
+class CloseTicks(BaseModel):
+    """Says how a fan-out ended."""
 
-    nominal_time: datetime | None
-    statuses: list[TenantStatus] | None
-    shard_size: int
+    model_config = ConfigDict(frozen=True)
 
-
-class CloseTick(TickRef):
-    """Says how a tick ended."""
-
+    job: str
+    ticks: list[str] | None  # None: those that it has in the ledger
+    workflow_id: str
+    run_id: str
     state: TickState
-    reason: str = ""  # why the rest was not started
+    reason: str | None = None  # why the rest was not started
 
 
 class NextPage(BaseModel):
@@ -118,8 +136,9 @@ class NextPage(BaseModel):
     job: str
     tick: str
     statuses: list[TenantStatus] | None
-    after: str | None
-    upto: str
+    planned_by: str
+    after: Position | None
+    upto: Position
 
 
 class Candidate(BaseModel):
@@ -127,15 +146,15 @@ class Candidate(BaseModel):
 
     tenant_id: str
     weight: float
+    due_at: datetime
 
 
 class Page(BaseModel):
-    """Tenants of a shard, and what was settled without running them."""
+    """Tenants of a shard, and how many were settled without running them."""
 
     candidates: list[Candidate]
     skipped: int
-    already: int
-    last: str | None  # None: there is no further page
+    last: Position | None  # None: there is no further page
 
 
 class Outcome(BaseModel):

@@ -2,7 +2,8 @@
 
 There is no barrier: a shard keeps a window of children that is refilled as each ends, and the
 next shard begins when the one before has started its last child. A tenant that hangs costs one
-place in one window until its job's own timeout.
+place in one window until its job's own timeout. Tenants have their turns in the order in which
+they are due; a shard waits for the next by a timer, which holds no worker's slot.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from temporalio import workflow
@@ -32,18 +34,22 @@ from temporal_tenancy.fan_out import activities
 from temporal_tenancy.fan_out.models import (
     Candidate,
     ChildRef,
-    CloseTick,
+    CloseTicks,
     Counts,
     Failure,
     FanOutInput,
     FanOutResult,
     NextPage,
     Outcome,
-    PlanTick,
+    Plan,
+    PlanTicks,
     RecordOutcomes,
     ShardInput,
+    ShardPlan,
 )
 from temporal_tenancy.fan_out.outcomes import outcome_of_failure
+from temporal_tenancy.fan_out.pace import Pace
+from temporal_tenancy.fan_out.planning import tick_of
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.inputs import TenantInput, read_input
 from temporal_tenancy.jobs import Job, JobPriority, platform_job, registry
@@ -68,14 +74,6 @@ _PLAN: Final[dict[str, Any]] = {
 }
 
 
-def tick_of(job: Job, nominal: datetime) -> str:
-    """The tick that is due at `nominal`: the job's period before it, or the minute itself."""
-    nominal = nominal.astimezone(UTC)
-    if job.period is not None:
-        return job.period.key_before(nominal)
-    return nominal.strftime("%Y-%m-%dT%H:%MZ")
-
-
 def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> TenantInput:
     """The input of one tenant's child; raises a `TenancyError` when the fields do not fit."""
     model = job.input_model
@@ -97,99 +95,116 @@ class FanOut:
 
     def __init__(self) -> None:
         self._all_started: set[int] = set()
+        self._shards: list[asyncio.Task[Counts]] = []
 
     @workflow.run
     async def run(self, request: FanOutInput) -> FanOutResult:
-        """Plans the tick, then starts its shards one behind the other."""
+        """Plans the tenants' turns, then starts its shards one behind the other."""
         job = registry.get_or_raise(request.job)
         info = workflow.info()
         nominal = info.typed_search_attributes.get(SCHEDULED_TIME)
         tick = request.tick or tick_of(job, nominal or info.workflow_start_time)
         child_input(job, "a", tick, request.extra)  # what fits no tenant fails here, once
-        ref = {
-            "job": job.name,
-            "tick": tick,
-            "workflow_id": info.workflow_id,
-            "run_id": info.run_id,
-        }
+        ticks: list[str] | None = None
         try:
-            plan = await workflow.execute_activity(
-                activities.plan_tick,
-                PlanTick(
-                    **ref,
-                    nominal_time=nominal,
-                    statuses=request.statuses,
-                    shard_size=request.shard_size,
-                ),
-                # What is still being planned must not be written behind a tick that is closed.
-                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                **_PLAN,
-            )
-            # A cancel that comes with the plan's result is not raised by the call above.
-            if workflow.cancellation_reason() is not None:
-                raise asyncio.CancelledError
-            title = f"{job.name} for {plan.tenants} tenants, tick {tick}"
+            plan = await self._plan(request, nominal)
+            ticks = plan.ticks
+            title = f"{job.name} for {plan.tenants} tenants, tick {', '.join(ticks) or tick}"
             workflow.set_current_details(f"{title}: at work.")
-            counts = await self._run_shards(request, tick, plan.boundaries)
+            counts = await self._run_shards(request, plan)
         except (asyncio.CancelledError, FailureError) as error:
-            cancelled = is_cancelled_exception(error)
-            state = TickState.CANCELLED if cancelled else TickState.FAILED
+            state = TickState.CANCELLED if is_cancelled_exception(error) else TickState.FAILED
             reason = f"the fan-out was {state} before this tenant's turn."
-            close = CloseTick(**ref, state=state, reason=reason)
-            await workflow.execute_activity(activities.close_tick, close, **_LEDGER)
+            # Said at once: a child that hangs may keep its shard for hours.
+            await self._close(job, ticks, state, reason)
+            await asyncio.gather(*self._shards, return_exceptions=True)
             raise
-        await workflow.execute_activity(
-            activities.close_tick, CloseTick(**ref, state=TickState.ENDED), **_LEDGER
-        )
+        await self._close(job, ticks, TickState.ENDED)
         workflow.set_current_details(
             f"{title}: {counts.succeeded} succeeded, {counts.failed} failed, "
             f"{counts.skipped} skipped, {counts.already} had succeeded before."
         )
-        return FanOutResult(job=job.name, tick=tick, planned=plan.tenants, **counts.model_dump())
+        return FanOutResult(
+            job=job.name,
+            tick=", ".join(ticks) or tick,
+            planned=plan.tenants,
+            **counts.model_dump(),
+        )
 
     @workflow.signal
     def all_started(self, shard: int) -> None:
         """A shard has started its last child: the next may begin."""
         self._all_started.add(shard)
 
-    async def _run_shards(self, request: FanOutInput, tick: str, boundaries: list[str]) -> Counts:
-        shards: list[asyncio.Task[Counts]] = []
-        after: str | None = None
+    async def _plan(self, request: FanOutInput, nominal: datetime | None) -> Plan:
+        info = workflow.info()
+        plan: Plan = await workflow.execute_activity(
+            activities.plan_ticks,
+            PlanTicks(
+                request=request,
+                nominal_time=nominal,
+                now=info.workflow_start_time,
+                workflow_id=info.workflow_id,
+                run_id=info.run_id,
+            ),
+            # What is still being planned must not be written behind a tick that is closed.
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            **_PLAN,
+        )
+        # A cancel that comes with the plan's result is not raised by the call above.
+        if workflow.cancellation_reason() is not None:
+            raise asyncio.CancelledError
+        return plan
+
+    async def _close(
+        self, job: Job, ticks: list[str] | None, state: TickState, reason: str | None = None
+    ) -> None:
+        info = workflow.info()
+        request = CloseTicks(
+            job=job.name,
+            ticks=ticks,
+            workflow_id=info.workflow_id,
+            run_id=info.run_id,
+            state=state,
+            reason=reason,
+        )
+        await workflow.execute_activity(activities.close_ticks, request, **_LEDGER)
+
+    async def _run_shards(self, request: FanOutInput, plan: Plan) -> Counts:
         try:
-            for number, upto in enumerate(boundaries):
-                shard = asyncio.create_task(self._run_shard(request, tick, number, after, upto))
-                shards.append(shard)
+            for number, part in enumerate(plan.shards):
+                shard = asyncio.create_task(self._run_shard(request, number, part))
+                self._shards.append(shard)
                 await self._until_all_started(shard, number)
-                after = upto
             # A shard that fails, perhaps because it was terminated, does not stop the others.
-            await asyncio.gather(*shards, return_exceptions=True)
+            await asyncio.gather(*self._shards, return_exceptions=True)
         except asyncio.CancelledError:
-            for shard in shards:
+            for shard in self._shards:
                 shard.cancel()
-            await asyncio.gather(*shards, return_exceptions=True)
             raise
-        total = Counts()
-        for shard in shards:
+        total = Counts(already=plan.already)
+        for shard in self._shards:
             total.add(shard.result())
         return total
 
     async def _until_all_started(self, shard: asyncio.Task[Counts], number: int) -> None:
         await workflow.wait_condition(lambda: shard.done() or number in self._all_started)
 
-    async def _run_shard(
-        self, request: FanOutInput, tick: str, number: int, after: str | None, upto: str
-    ) -> Counts:
+    async def _run_shard(self, request: FanOutInput, number: int, part: ShardPlan) -> Counts:
         root = WorkflowId.parse(workflow.info().workflow_id)
         unique = workflow.uuid4().hex[:8]
         return await workflow.execute_child_workflow(
             Shard.run,
             ShardInput(
                 job=request.job,
-                tick=tick,
+                tick=part.tick,
                 extra=request.extra,
                 statuses=request.statuses,
-                after=after,
-                upto=upto,
+                planned_by=str(root),
+                after=part.after,
+                upto=part.upto,
+                tenants=part.tenants,
+                max_starts_per_second=request.max_starts_per_second,
                 window=request.window,
                 number=number,
             ),
@@ -213,12 +228,13 @@ class Shard:
     def __init__(self) -> None:
         self._waiting: deque[Candidate] = deque()
         self._starting = 0  # children asked for, and not yet there
+        self._seen = 0  # tenants whose turn has been read
         self._counts = Counts()
         self._unwritten: list[Outcome] = []
         self._exhausted = False  # every page has been read
         self._stopped = False  # cancelled: nothing more is started
         self._done = False
-        self._reading = asyncio.Lock()
+        self._turn = asyncio.Lock()
 
     @workflow.run
     async def run(self, request: ShardInput) -> Counts:
@@ -226,6 +242,7 @@ class Shard:
         self._request = request
         self._job = registry.get_or_raise(request.job)
         self._after = request.after
+        self._pace = Pace(request.max_starts_per_second, workflow.now(), first=not request.number)
         places = [asyncio.create_task(self._fill_a_place()) for _ in range(request.window)]
         writer = asyncio.create_task(self._write_outcomes())
         teller = asyncio.create_task(self._tell_when_all_are_started())
@@ -248,12 +265,22 @@ class Shard:
             await self._run_child(candidate)
 
     async def _next(self) -> Candidate | None:
-        async with self._reading:
+        """The tenant whose turn it is, once it is; None: there is none left."""
+        async with self._turn:
             while not self._waiting and not self._exhausted and not self._stopped:
                 await self._read_page()
-        if self._stopped or not self._waiting:
-            return None
-        return self._waiting.popleft()
+            if self._waiting:
+                await self._wait_until(self._waiting[0].due_at)
+                await self._wait_until(self._pace.next_start(workflow.now()))
+            if self._stopped or not self._waiting:
+                return None
+            return self._waiting.popleft()
+
+    async def _wait_until(self, moment: datetime) -> None:
+        """Waits by a timer, unless the shard is stopped."""
+        left = moment - workflow.now()
+        if left > timedelta():
+            await _wait(lambda: self._stopped, left)
 
     async def _read_page(self) -> None:
         request = self._request
@@ -263,16 +290,20 @@ class Shard:
                 job=request.job,
                 tick=request.tick,
                 statuses=request.statuses,
+                planned_by=request.planned_by,
                 after=self._after,
                 upto=request.upto,
             ),
             **_LEDGER,
         )
         self._waiting.extend(page.candidates)
+        self._seen += len(page.candidates) + page.skipped
         self._counts.skipped += page.skipped
-        self._counts.already += page.already
         self._after = page.last
         self._exhausted = page.last is None
+        if self._exhausted:
+            # Those that have succeeded since they were planned, or are now another run's.
+            self._counts.already += request.tenants - self._seen
 
     async def _run_child(self, candidate: Candidate) -> None:
         tenant = candidate.tenant_id
@@ -367,12 +398,16 @@ class Shard:
 
     async def _until_worth_writing(self) -> None:
         await workflow.wait_condition(lambda: bool(self._unwritten) or self._done)
-        try:
-            await workflow.wait_condition(
-                lambda: len(self._unwritten) >= FLUSH_SIZE or self._done, timeout=FLUSH_SECONDS
-            )
-        except TimeoutError:
-            return
+        await _wait(
+            lambda: len(self._unwritten) >= FLUSH_SIZE or self._done,
+            timedelta(seconds=FLUSH_SECONDS),
+        )
+
+
+async def _wait(condition: Callable[[], bool], longest: timedelta) -> None:
+    """Waits until `condition` holds, but no longer than that."""
+    with contextlib.suppress(TimeoutError):
+        await workflow.wait_condition(condition, timeout=longest)
 
 
 def _outcome(child: ChildRef, state: LedgerState, run_id: str | None) -> Outcome:

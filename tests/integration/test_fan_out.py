@@ -24,7 +24,7 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, activities
-from temporal_tenancy.fan_out.workflows import tick_of
+from temporal_tenancy.fan_out.planning import tick_of
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.schedules import Applied, ScheduledJob, apply
 from tests import fan_out_control
@@ -262,7 +262,7 @@ async def test_a_schedule_is_applied_once_and_its_backfill_runs_every_month(
     await make_up_tenants(database, 2, events=10)
     scheduled = ScheduledJob("billing.cycle", "0 6 1 * *")
     assert await apply(saas, [scheduled]) == {scheduled.id: Applied.CREATED}
-    assert await apply(saas, [scheduled]) == {scheduled.id: Applied.UPDATED}
+    assert await apply(saas, [scheduled]) == {scheduled.id: Applied.UNCHANGED}
     handle = saas.get_schedule_handle(scheduled.id)
     await handle.backfill(
         ScheduleBackfill(

@@ -24,7 +24,7 @@ from temporalio.common import Priority
 from queues import Queue
 from temporal_tenancy import header
 from temporal_tenancy.errors import ConfigurationError, TenancyError
-from temporal_tenancy.schedules import OVERLAP, ScheduledJob, apply, check_all
+from temporal_tenancy.schedules import OVERLAP, Applied, ScheduledJob, apply, check_all
 from temporal_tenancy.scope import TenantScope, enter
 from tests import fan_out_jobs, jobs
 
@@ -166,7 +166,12 @@ async def test_a_tenants_code_reaches_no_other_tenants_schedule(
         (ScheduledJob("test.controlled", "61 * * * *"), "which is not one"),
         (ScheduledJob("test.controlled", "* * * * * *"), "five fields"),
         (ScheduledJob("nope.job", "0 6 1 * *"), "UnknownJob: 'nope.job' is not a job"),
-        (ScheduledJob("echo.platform", "0 6 1 * *"), "is no tenant job"),
+        (ScheduledJob("echo.platform", "0 6 1 * *", local_time=True), "is the platform's"),
+        (ScheduledJob("echo.platform", "0 6 1 * *", {"typo": 1}), "typo: Extra inputs"),
+        (ScheduledJob("test.controlled", "0 8 * * *", local_time=True), "about no period"),
+        (ScheduledJob("test.controlled", "0 8 * * *", spread=timedelta(days=2)), "spread: "),
+        (ScheduledJob("test.controlled", "0 8 * * *", spread=-timedelta(1)), "spread: "),
+        (ScheduledJob("test.controlled", "0 8 * * *", max_starts_per_second=0), "max_starts_"),
         (ScheduledJob("test.controlled", "0 6 1 * *", {"typo": 1}), "typo: Extra inputs"),
     ],
 )
@@ -183,6 +188,29 @@ def test_a_job_that_is_scheduled_twice_is_refused() -> None:
     twice = [ScheduledJob("test.controlled", "0 6 1 * *")] * 2
     with pytest.raises(ConfigurationError, match="scheduled twice"):
         check_all(twice)
+
+
+async def test_what_a_plain_client_changed_is_put_right_and_the_rest_left_untouched(
+    client: Client, raw_client: Client
+) -> None:
+    scheduled = ScheduledJob("test.controlled", "0 6 1 * *")
+    await apply(client, [scheduled])
+    handle = client.get_schedule_handle(scheduled.id)
+    try:
+        assert await apply(client, [scheduled]) == {scheduled.id: Applied.UNCHANGED}
+        assert (await handle.describe()).info.last_updated_at is None
+
+        def strip(input: ScheduleUpdateInput) -> ScheduleUpdate:
+            action = input.description.schedule.action
+            assert isinstance(action, ScheduleActionStartWorkflow)
+            bare = dataclasses.replace(action, headers={}, priority=Priority())
+            return ScheduleUpdate(dataclasses.replace(input.description.schedule, action=bare))
+
+        await raw_client.get_schedule_handle(scheduled.id).update(strip)
+        assert await apply(client, [scheduled]) == {scheduled.id: Applied.UPDATED}
+        assert await apply(client, [scheduled]) == {scheduled.id: Applied.UNCHANGED}
+    finally:
+        await handle.delete()
 
 
 async def test_an_applied_schedule_keeps_its_pause_and_takes_the_new_line(client: Client) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -16,7 +15,6 @@ from temporalio.service import RPCError, RPCStatusCode
 from cli import given
 from cli.environment import masked
 from cli.failures import report
-from cli.schedule_drift import times
 from cli.servers import Temporal
 from connect import NotReachable, reaching
 from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights
@@ -68,17 +66,6 @@ def test_a_filter_is_a_list_of_statuses() -> None:
 )
 def test_passwords_of_urls_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
-
-
-def moments(*texts: str) -> Sequence[datetime]:
-    return [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in texts]
-
-
-def test_nominal_times_include_both_ends() -> None:
-    first, last = moments("2013-02-01T06:00", "2013-04-01T06:00")
-    assert times("0 6 1 * *", first, last) == moments(
-        "2013-02-01T06:00", "2013-03-01T06:00", "2013-04-01T06:00"
-    )
 
 
 def test_a_run_is_linked_with_its_id_in_one_piece() -> None:

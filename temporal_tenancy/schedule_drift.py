@@ -1,4 +1,4 @@
-"""Where a schedule on the server is not what schedules.py declares."""
+"""Where a schedule on the server is not what is declared."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from croniter import croniter
-from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
+from temporalio.client import Client, Schedule, ScheduleActionStartWorkflow, ScheduleDescription
 
-from temporal_tenancy.schedules import ScheduledJob
+from temporal_tenancy import header
 
 
 async def differences(
-    client: Client, declared: ScheduledJob, description: ScheduleDescription
+    client: Client, wanted: Schedule, cron: str, description: ScheduleDescription
 ) -> Sequence[str]:
-    """What differs, in words; nothing if the schedule is as declared. A pause is no difference."""
-    wanted, found = declared.schedule(), description.schedule
+    """What differs, in words; nothing if the schedule is as wanted. A pause is no difference.
+
+    `cron` is the line (in UTC) that `wanted` has.
+    """
+    found = description.schedule
     differs = []
-    if not _same_times(declared.cron, description.info.next_action_times):
+    if not _same_times(cron, description.info.next_action_times):
         differs.append("times")
     if found.policy.overlap != wanted.policy.overlap:
         differs.append("overlap")
@@ -36,16 +39,9 @@ async def differences(
     payloads = await client.data_converter.encode(wanted.action.args)
     if [_content(p) for p in found.action.args] != [_content(p) for p in payloads]:
         differs.append("input")
+    if header.read(found.action.headers) is None or not found.action.priority.fairness_key:
+        differs.append("stamps")  # changed by a client without the plugin
     return differs
-
-
-def times(cron: str, after: datetime, until: datetime) -> Sequence[datetime]:
-    """The nominal times of a cron line (in UTC) from `after` to `until`, both inclusive."""
-    found = []
-    clock = croniter(cron, after - timedelta(seconds=1))
-    while (moment := clock.get_next(datetime)) <= until:
-        found.append(moment)
-    return found
 
 
 def _same_times(cron: str, announced: Sequence[datetime]) -> bool:

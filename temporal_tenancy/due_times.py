@@ -1,0 +1,99 @@
+"""When a tenant's turn is: at a cron line's time where the tenant is, and spread by its id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from croniter import croniter
+
+from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.periods import Period
+
+SPREAD_STEPS: Final = 360  # so many times at most in a window: each costs a shard one timer
+
+# Further than any zone has ever been from UTC, with the day that Samoa left out.
+_FURTHEST: Final = timedelta(hours=40)
+
+
+class TimeZoneUnknown(TenancyError):
+    """There is no such time zone."""
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of an IANA name; raises `TimeZoneUnknown`."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # a path, a folder, not there
+        raise TimeZoneUnknown(
+            f'there is no time zone "{name}". Use an IANA name, such as America/New_York.'
+        ) from None
+
+
+def times(cron: str, since: datetime, until: datetime) -> Iterator[datetime]:
+    """The times of a five-field cron line from `since` to before `until`, both aware or both naive.
+
+    They are in the clock of the two: UTC's, or a tenant's wall clock.
+    """
+    clock = croniter(cron, since - timedelta(seconds=1))
+    while (moment := clock.get_next(datetime)) < until:
+        yield moment
+
+
+def instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """The one instant (in UTC) at which a clock on the wall shows the naive `local`.
+
+    Where daylight saving ends and the clock shows it twice, it is the first; where it begins and
+    the clock leaves it out, it is as long after midnight as on other days (PEP 495, fold 0). So
+    each local time has exactly one instant, and what is due at it runs exactly once.
+    """
+    return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+def due_between(
+    cron: str, period: Period, since: datetime, until: datetime
+) -> Mapping[str, Mapping[str, datetime]]:
+    """Which time zones a tenant-local job is due in from `since` to before `until` (aware).
+
+    Returns, by the key of the period that it is about, the instants by time zone. At one time of
+    day there may be two keys: it is two dates at once on earth.
+    """
+    local = (since.astimezone(UTC).replace(tzinfo=None), until.astimezone(UTC).replace(tzinfo=None))
+    found: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
+    for moment in times(cron, local[0] - _FURTHEST, local[1] + _FURTHEST):
+        key = period.key_before(moment)
+        for name in _zones():
+            due = instant(moment, ZoneInfo(name))
+            if since <= due < until:
+                found[key][name] = due
+    return found
+
+
+def due_of_key(cron: str, period: Period, key: str) -> datetime | None:
+    """The local time (naive) at which the run about the period `key` is due; None: at none."""
+    first, last = period.due_between(key)
+    return next(times(cron, first, last), None)
+
+
+def spread_offset(tenant_id: str, job: str, window: timedelta) -> timedelta:
+    """How far into `window` a tenant's turn is: always the same for a tenant and job.
+
+    Evenly over the tenants, and in no order: SHA-256 of both, as a share of the window, which is
+    cut into at most `SPREAD_STEPS` whole seconds.
+    """
+    if not window:
+        return timedelta()
+    steps = min(SPREAD_STEPS, max(1, int(window.total_seconds())))
+    digest = hashlib.sha256(f"{job}\0{tenant_id}".encode()).digest()
+    step = int.from_bytes(digest[:8], "big") * steps >> 64
+    return timedelta(seconds=int(window.total_seconds() * step / steps))
+
+
+@cache
+def _zones() -> Sequence[str]:
+    return sorted(available_timezones())

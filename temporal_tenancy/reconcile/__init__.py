@@ -1,0 +1,11 @@
+"""Compares what was due with what ran; `TenancyPlugin` puts these on every worker of workflows."""
+
+from __future__ import annotations
+
+from temporal_tenancy.reconcile.activities import find_missed_ticks, prune_ticks, settle_ticks
+from temporal_tenancy.reconcile.workflows import ReconcileTicks
+
+RECONCILE_WORKFLOWS = (ReconcileTicks,)
+RECONCILE_ACTIVITIES = (find_missed_ticks, settle_ticks, prune_ticks)
+
+__all__ = ["RECONCILE_ACTIVITIES", "RECONCILE_WORKFLOWS", "ReconcileTicks"]

@@ -1,0 +1,106 @@
+"""Which ticks were due, as the server's schedules have it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
+
+from temporal_tenancy.due_times import times
+from temporal_tenancy.fan_out.models import FanOutInput
+from temporal_tenancy.fan_out.planning import tick_of
+from temporal_tenancy.identifiers import PLATFORM
+from temporal_tenancy.jobs import Job, registry
+
+TICKS_KEPT: Final = timedelta(days=90)
+GRACE: Final = timedelta(minutes=15)  # that a tick has to begin, after it was due
+
+# From UTC to where a date begins first, and to where it ends last.
+_EARLIEST: Final = timedelta(hours=14)
+_LATEST: Final = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class DueTick:
+    """A tick that should have begun by now."""
+
+    job: Job
+    tick: str
+    nominal_time: datetime
+    paused: str | None  # the note on the schedule, while it is paused
+
+
+async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
+    """The ticks of all schedules of fan-outs that were due, as long as ticks are kept.
+
+    From when a schedule is in force. Of a job without a period only the last: it does what those
+    before were to do. Ticks that the server holds back behind one that runs are not due yet.
+    """
+    async for listed in await client.list_schedules():
+        if not listed.id.startswith(f"{PLATFORM}/"):
+            continue
+        description = await client.get_schedule_handle(listed.id).describe()
+        request = await _fan_out_of(client, description)
+        job = registry.get(request.job) if request is not None else None
+        if request is None or job is None:
+            continue
+        in_force = description.info.last_updated_at or description.info.created_at
+        since, until = max(in_force, now - TICKS_KEPT), now - GRACE
+        if since >= until:
+            continue
+        found = (
+            list(_local_ticks(job, request, since, until))
+            if request.local_time
+            else await _ticks(client, description, job, since, until)
+        )
+        state = description.schedule.state
+        paused = (state.note or "") if state.paused else None
+        for tick, nominal in found if job.period else found[-1:]:
+            yield DueTick(job, tick, nominal, paused)
+
+
+async def _ticks(
+    client: Client, description: ScheduleDescription, job: Job, since: datetime, until: datetime
+) -> Sequence[tuple[str, datetime]]:
+    start, end = Timestamp(), Timestamp()
+    start.FromDatetime(since)
+    end.FromDatetime(until)
+    answer = await client.workflow_service.list_schedule_matching_times(
+        ListScheduleMatchingTimesRequest(
+            namespace=client.namespace,
+            schedule_id=description.id,
+            start_time=start,
+            end_time=end,
+        )
+    )
+    nominals = [time.ToDatetime(tzinfo=UTC) for time in answer.start_time]
+    waiting = description.raw_description.info.buffer_size
+    if waiting:
+        nominals = nominals[:-waiting]
+    return [(tick_of(job, nominal), nominal) for nominal in nominals]
+
+
+def _local_ticks(
+    job: Job, request: FanOutInput, since: datetime, until: datetime
+) -> Iterator[tuple[str, datetime]]:
+    """Those whose local time has come everywhere on earth, and came nowhere before `since`."""
+    if request.cron is None or job.period is None:
+        return
+    first = since.astimezone(UTC).replace(tzinfo=None) + _EARLIEST
+    last = until.astimezone(UTC).replace(tzinfo=None) - _LATEST
+    for local in times(request.cron, first, last):
+        yield job.period.key_before(local), local.replace(tzinfo=UTC)
+
+
+async def _fan_out_of(client: Client, description: ScheduleDescription) -> FanOutInput | None:
+    """What a schedule's fan-outs take; None where it starts something else."""
+    action = description.schedule.action
+    if not isinstance(action, ScheduleActionStartWorkflow) or action.workflow != "fan_out.tick":
+        return None
+    [request] = await client.data_converter.decode(action.args, [FanOutInput])
+    return request if isinstance(request, FanOutInput) else None

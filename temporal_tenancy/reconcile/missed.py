@@ -1,0 +1,149 @@
+"""Who was missed: ticks that never began, and tenants who have not had what they may have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from temporalio.client import Client
+
+from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
+from temporal_tenancy.database import platform_session
+from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
+from temporal_tenancy.due_times import due_of_key, instant, zone_of
+from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.fan_out.planning import PLAN_PAGE_SIZE, was_there
+from temporal_tenancy.jobs import Job
+from temporal_tenancy.reconcile.due_ticks import DueTick, due_ticks
+from temporal_tenancy.reconcile.settlement import PAGE_SIZE, tenants_of
+from temporal_tenancy.tenant_state import refusal
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A tenant that may run now, and has not had a tick's run."""
+
+    tenant_id: str
+    state: LedgerState | None  # None: no fan-out ever planned it
+    reason: str | None
+
+
+async def note_missed_ticks(client: Client, now: datetime) -> Sequence[DueTick]:
+    """Writes the ticks that were due and never began into the ledger; returns the new ones."""
+    due = [tick async for tick in due_ticks(client, now)]
+    new = []
+    for each in due:
+        async with platform_session("note a tick that never began") as session:
+            noted = await ledger.note_missed(
+                session,
+                each.job.name,
+                each.tick,
+                nominal_time=each.nominal_time,
+                reason=_why(each),
+            )
+        if noted:
+            new.append(each)
+    return new
+
+
+async def missed_tenants(
+    job: Job,
+    tick: TickRow,
+    *,
+    statuses: Collection[TenantStatus] | None = None,
+    local_cron: str | None,
+    now: datetime,
+) -> Sequence[Missed]:
+    """The tenants of a settled tick that have not succeeded, are not under way, and may run now.
+
+    `statuses` are those that the job's schedule is for; None: all but deleted tenants. `local_cron`
+    is the line of a tenant-local job: then those whose local time has come without any fan-out
+    planning them are missed too.
+    """
+    if tick.state == TickState.MISSED:
+        return [
+            Missed(tenant.id, None, tick.reason)
+            async for page in _pages(statuses)
+            for tenant in page
+            if refusal(tenant, job) is None and _was_due(tenant, job, tick, local_cron, now)
+        ]
+    found = [
+        Missed(row.tenant_id, LedgerState(row.state), row.reason)
+        async for row, tenant in _rows(job, tick)
+        if refusal(tenant, job) is None
+    ]
+    if local_cron is not None:
+        found += [each async for each in _unplanned(job, tick, statuses, local_cron, now)]
+    return sorted(found, key=lambda each: each.tenant_id)
+
+
+async def _rows(job: Job, tick: TickRow) -> AsyncIterator[tuple[LedgerRow, Tenant]]:
+    after: str | None = None
+    while True:
+        async with platform_session("read who has not succeeded") as session:
+            rows = await ledger.in_doubt(session, job.name, tick.tick, after=after, limit=PAGE_SIZE)
+        if not rows:
+            return
+        after = rows[-1].tenant_id
+        tenants = await tenants_of(rows)
+        for row in rows:
+            # A settled row that says so has a run that goes on, or a fan-out that will start it.
+            if row.state in (LedgerState.PLANNED, LedgerState.RUNNING):
+                continue
+            if row.tenant_id in tenants:
+                yield row, tenants[row.tenant_id]
+
+
+async def _unplanned(
+    job: Job,
+    tick: TickRow,
+    statuses: Collection[TenantStatus] | None,
+    local_cron: str,
+    now: datetime,
+) -> AsyncIterator[Missed]:
+    async for page in _pages(statuses):
+        async with platform_session("read who a tick was for") as session:
+            known = await ledger.known(session, job.name, tick.tick, [t.id for t in page])
+        for tenant in page:
+            if (
+                tenant.id not in known
+                and refusal(tenant, job) is None
+                and _was_due(tenant, job, tick, local_cron, now)
+            ):
+                yield Missed(tenant.id, None, "no fan-out planned it when its local time came.")
+
+
+def _was_due(
+    tenant: Tenant, job: Job, tick: TickRow, local_cron: str | None, now: datetime
+) -> bool:
+    if local_cron is None or job.period is None:
+        return True
+    local = due_of_key(local_cron, job.period, tick.tick)
+    if local is None:
+        return False
+    try:
+        due = instant(local, zone_of(tenant.time_zone))
+    except TenancyError:
+        return True  # and the run that catches up says what is wrong with it
+    return due <= now and was_there(tenant, due)
+
+
+async def _pages(
+    statuses: Collection[TenantStatus] | None,
+) -> AsyncIterator[Sequence[Tenant]]:
+    directory, after = current_directory(), None
+    while page := await directory.page(after=after, limit=PLAN_PAGE_SIZE, statuses=statuses):
+        after = page[-1].id
+        yield page
+
+
+def _why(due: DueTick) -> str:
+    if due.paused is not None:
+        note = f": {due.paused}" if due.paused else ""
+        return f"never began: its schedule is paused{note}."
+    return (
+        "never began: the server was away for longer than the schedule's catch-up window, or the "
+        "schedule was paused or deleted."
+    )

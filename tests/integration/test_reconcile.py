@@ -1,0 +1,280 @@
+"""The ledger is settled, not believed, and whoever was missed is found and run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from temporalio.client import Client, ScheduleUpdate, ScheduleUpdateInput
+from temporalio.worker import Worker
+
+from queues import Queue
+from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.models import TickRow
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database, use_database
+from temporal_tenancy.directory import TenantStatus, use_directory
+from temporal_tenancy.jobs import registry
+from temporal_tenancy.reconcile import activities, due_ticks
+from temporal_tenancy.reconcile.missed import missed_tenants, note_missed_ticks
+from temporal_tenancy.reconcile.settlement import Settlement
+from temporal_tenancy.reconcile.workflows import ReconcileTicks
+from temporal_tenancy.schedules import ScheduledJob, apply
+from tests import fan_out_control
+from tests.fan_out_control import Control
+from tests.fixtures.saas import rows_of, saas_worker, states_of
+from tests.integration.test_fan_out import JOB, add_tenants, start, until_states
+
+CONTROLLED = registry[JOB]
+
+
+@pytest.fixture
+def control() -> Iterator[Control]:
+    control = fan_out_control.new_control()
+    yield control
+    control.released.set()
+
+
+@pytest.fixture
+async def worker(saas: Client, control: Control) -> AsyncIterator[Worker]:
+    async with saas_worker(saas) as running:
+        yield running
+
+
+@pytest.fixture
+def platform(database: Database) -> Iterator[None]:
+    """What reconciling needs around it, as in a platform activity."""
+    with use_database(database), use_directory(ControlPlaneDirectory(database)):
+        yield
+
+
+async def settle(saas: Client, tick: str = "a") -> int:
+    return await Settlement(saas).settle(CONTROLLED, tick)
+
+
+async def tick_row(database: Database, tick: str, job: str = JOB) -> TickRow:
+    async with database.platform_session("test") as session:
+        found = await ledger.find_tick(session, job, tick)
+    assert found is not None
+    return found
+
+
+async def missed_in(database: Database, tick: str) -> dict[str, str | None]:
+    row = await tick_row(database, tick)
+    now = datetime.now(UTC)
+    missed = await missed_tenants(CONTROLLED, row, local_cron=None, now=now)
+    return {each.tenant_id: each.state for each in missed}
+
+
+async def put_in_force(saas: Client, scheduled: ScheduledJob) -> None:
+    await apply(saas, [scheduled])
+    while scheduled.id not in [listed.id async for listed in await saas.list_schedules()]:
+        """A new schedule is listed a moment later."""
+
+
+async def sql(database: Database, statement: str, **given: Any) -> None:
+    async with database.platform_session("test") as session:
+        await session.execute(text(statement), given)
+
+
+@pytest.mark.usefixtures("platform", "worker")
+class TestSettling:
+    async def test_a_terminated_fan_out_is_settled_from_what_the_server_says(
+        self, saas: Client, tenants: Tenants, database: Database, control: Control
+    ) -> None:
+        ids = await add_tenants(tenants, 4)
+        control.failing = {"t001"}
+        control.holding = {"t000", "t001"}
+        root = await start(saas, "a", window=2)
+        states = ["running", "running", "planned", "planned"]
+        await until_states(database, "a", dict(zip(ids, states, strict=True)))
+        async for shard in saas.list_workflows(f"WorkflowId STARTS_WITH '{root.id}/shard-'"):
+            await saas.get_workflow_handle(shard.id).terminate()
+        await root.terminate()
+        control.released.set()
+        for tenant in ("t000", "t001"):
+            handle = saas.get_workflow_handle(f"{tenant}/{JOB}/a")
+            await asyncio.wait([asyncio.ensure_future(handle.result())])
+        assert (await tick_row(database, "a")).state == "running"  # nobody could say otherwise
+        assert await settle(saas) == 4
+        assert await states_of(database, JOB, "a") == dict(
+            zip(ids, ["succeeded", "failed", "not_started", "not_started"], strict=True)
+        )
+        row = await tick_row(database, "a")
+        assert (row.state, row.reason) == (
+            "failed",
+            "its fan-out was terminated, and could not say how it ended.",
+        )
+        assert await missed_in(database, "a") == {
+            "t001": "failed",
+            "t002": "not_started",
+            "t003": "not_started",
+        }
+        assert await settle(saas) == 0
+
+    async def test_a_run_that_a_person_started_by_hand_counts(
+        self, saas: Client, tenants: Tenants, database: Database, control: Control
+    ) -> None:
+        await add_tenants(tenants, 2)
+        control.failing = {"t001"}
+        await (await start(saas, "a")).result()
+        control.failing = set()
+        await saas.execute_workflow(
+            JOB, {"tenant_id": "t001"}, id=f"t001/{JOB}/a", task_queue=Queue.BULK
+        )
+        assert await settle(saas) == 1
+        assert await missed_in(database, "a") == {}
+
+    async def test_a_fan_out_that_runs_keeps_what_it_has_still_to_start(
+        self, saas: Client, tenants: Tenants, database: Database, control: Control
+    ) -> None:
+        ids = await add_tenants(tenants, 3)
+        control.holding = {"t000"}
+        root = await start(saas, "a", window=1)
+        running = dict(zip(ids, ["running", "planned", "planned"], strict=True))
+        await until_states(database, "a", running)
+        assert await settle(saas) == 0
+        assert await states_of(database, JOB, "a") == running
+        assert await missed_in(database, "a") == {}
+        control.released.set()
+        assert (await root.result()).succeeded == 3
+
+    async def test_a_run_that_the_server_has_forgotten_is_not_taken_for_a_success(
+        self, saas: Client, tenants: Tenants, database: Database, control: Control
+    ) -> None:
+        await add_tenants(tenants, 1)
+        control.failing = {"t000"}
+        await (await start(saas, "a")).result()
+        await sql(database, "update ledger set state = 'running', workflow_id = 't000/x.y/gone', "
+                  "planned_by = 'platform/x.y/gone'")  # fmt: skip
+        await settle(saas)
+        [row] = await rows_of(database, JOB, "a")
+        assert (row.state, row.error_type) == ("failed", "RunForgotten")
+        assert await missed_in(database, "a") == {"t000": "failed"}
+
+    async def test_who_was_skipped_is_missed_once_it_may_run_again(
+        self, saas: Client, tenants: Tenants, database: Database
+    ) -> None:
+        await add_tenants(tenants, 2)
+        await tenants.set_status("t001", TenantStatus.SUSPENDED)
+        await tenants.add("poor", "poor", plan="free")
+        await (await start(saas, "a")).result()
+        assert await missed_in(database, "a") == {}
+        await tenants.set_status("t001", TenantStatus.ACTIVE)
+        assert await missed_in(database, "a") == {"t001": "skipped"}
+
+
+@pytest.mark.usefixtures("platform")
+class TestMissedTicks:
+    """Schedules are in force from when they were made: the clock is what is moved."""
+
+    async def due(self, saas: Client, scheduled: ScheduledJob, after: timedelta) -> list[str]:
+        await put_in_force(saas, scheduled)
+        now = datetime.now(UTC) + after
+        return [tick.tick async for tick in due_ticks.due_ticks(saas, now)]
+
+    async def test_every_month_that_should_have_begun_is_named_once(
+        self, saas: Client, tenants: Tenants, database: Database
+    ) -> None:
+        await tenants.add("acme", "Acme", plan="enterprise")
+        await put_in_force(saas, ScheduledJob("billing.cycle", "0 6 1 * *"))
+        now = datetime.now(UTC) + timedelta(days=80)
+        found = await note_missed_ticks(saas, now)
+        assert len(found) in (2, 3)
+        newest = registry["billing.cycle"].period
+        assert newest is not None
+        assert found[-1].tick == newest.key_before(found[-1].nominal_time)
+        row = await tick_row(database, found[0].tick, "billing.cycle")
+        assert (row.state, row.workflow_id) == ("missed", None)
+        assert row.reason is not None
+        assert row.reason.startswith("never began: the server was away")
+        assert await note_missed_ticks(saas, now) == []
+        missed = await missed_tenants(registry["billing.cycle"], row, local_cron=None, now=now)
+        assert [(each.tenant_id, each.state) for each in missed] == [("acme", None)]
+
+    async def test_a_pause_is_the_reason_while_it_lasts(
+        self, saas: Client, tenants: Tenants, database: Database
+    ) -> None:
+        scheduled = ScheduledJob("billing.cycle", "0 6 1 * *")
+        await put_in_force(saas, scheduled)
+        await saas.get_schedule_handle(scheduled.id).pause(note="prices change")
+        [first, *_] = await note_missed_ticks(saas, datetime.now(UTC) + timedelta(days=40))
+        row = await tick_row(database, first.tick, "billing.cycle")
+        assert row.reason == "never began: its schedule is paused: prices change."
+
+    async def test_of_a_job_without_a_period_only_the_last_tick_is_due(self, saas: Client) -> None:
+        found = await self.due(saas, ScheduledJob(JOB, "0 */4 * * *"), timedelta(days=2))
+        assert len(found) == 1
+
+    async def test_a_local_day_is_due_when_it_is_over_everywhere(self, saas: Client) -> None:
+        scheduled = ScheduledJob("report.daily", "0 8 * * *", local_time=True)
+        found = await self.due(saas, scheduled, timedelta(days=5))
+        assert len(found) in (2, 3, 4)
+        assert found == sorted(set(found))
+        latest = datetime.now(UTC) + timedelta(days=5) - timedelta(hours=20)
+        assert found[-1] <= f"{latest - timedelta(days=1):%Y-%m-%d}"
+
+    async def test_what_is_not_due_is_not_missed(self, saas: Client) -> None:
+        scheduled = ScheduledJob("billing.cycle", "0 6 1 * *")
+        assert await self.due(saas, scheduled, timedelta(0)) == []
+
+    async def test_a_schedule_that_was_changed_answers_only_for_the_time_since(
+        self, saas: Client
+    ) -> None:
+        scheduled = ScheduledJob("report.daily", "0 8 * * *")
+        await put_in_force(saas, scheduled)
+
+        def later(input: ScheduleUpdateInput) -> ScheduleUpdate:
+            return ScheduleUpdate(input.description.schedule)
+
+        handle = saas.get_schedule_handle(scheduled.id)
+        before = (await handle.describe()).info.created_at
+        await handle.update(later)
+        changed = (await handle.describe()).info.last_updated_at
+        assert changed is not None
+        assert changed > before
+        found = [tick.nominal_time async for tick in
+                 due_ticks.due_ticks(saas, changed + timedelta(days=3))]  # fmt: skip
+        assert all(nominal > changed for nominal in found)
+        assert len(found) in (2, 3)
+
+
+@pytest.mark.usefixtures("worker")
+class TestTheJob:
+    async def test_it_settles_lost_ticks_names_missed_ones_and_forgets_old_ones(
+        self,
+        saas: Client,
+        tenants: Tenants,
+        database: Database,
+        control: Control,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(activities, "PRUNED_AT_ONCE", 2)
+        ids = await add_tenants(tenants, 3)
+        for tick in ("lost", "old", "kept"):
+            control.holding = {"t000"} if tick == "lost" else set()
+            root = await start(saas, tick, window=1)
+            if tick == "lost":
+                await fan_out_control.until(lambda c: "t000" in c.running)
+                await root.terminate()
+                control.released.set()
+            else:
+                await root.result()
+        await sql(
+            database,
+            "update ticks set started_at = now() - interval '91 days' where tick = 'old'",
+        )
+        result = await saas.execute_workflow(
+            ReconcileTicks.run, id="platform/ticks.reconcile/now", task_queue=Queue.BULK
+        )
+        assert (result.settled.ticks, result.missed.found, result.ticks_pruned) == (1, 0, 1)
+        assert await states_of(database, JOB, "old") == {}
+        assert await states_of(database, JOB, "kept") == dict.fromkeys(ids, "succeeded")
+        assert (await tick_row(database, "lost")).state == "failed"
+        async with database.platform_session("test") as session:
+            assert await ledger.find_tick(session, JOB, "old") is None
