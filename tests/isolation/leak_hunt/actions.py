@@ -1,0 +1,78 @@
+"""Actions: how a statement is sent, and what it should do to the model and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tests.isolation.leak_hunt.model import Rows, Step
+
+Send = Callable[[AsyncSession, Step], Awaitable[object]]
+SendPrepared = Callable[[psycopg.AsyncConnection[Any], Step], Awaitable[object]]
+Expect = Callable[[Rows, Step], object]  # changes the rows as the action should
+
+
+@dataclass(frozen=True)
+class Action:
+    """A kind of statement."""
+
+    expect: Expect
+    send: Send | None = None  # in a tenant's session
+    send_prepared: SendPrepared | None = None  # on a connection that prepares what it is sent
+    # Whether it comes upon other tenants' rows when the database's wall is down. It does not where
+    # the ORM's own filter stands before it, nor where it only adds a row, or changes one by key.
+    meets_others: bool = True
+
+
+ACTIONS: dict[str, Action] = {}
+
+
+def action(expect: Expect, *, meets_others: bool = False) -> Callable[[Send], Send]:
+    """Registers an action of the ORM."""
+
+    def register(function: Send) -> Send:
+        ACTIONS[function.__name__] = Action(expect, function, meets_others=meets_others)
+        return function
+
+    return register
+
+
+def sql(name: str, statements: str, expect: Expect, *, meets_others: bool = True) -> None:
+    """Registers SQL that neither names the tenant nor goes through the ORM.
+
+    The last of several statements, apart by a semicolon, gives the answer.
+    """
+    parts = [text(statement) for statement in statements.split(";")]
+
+    async def send(session: AsyncSession, step: Step) -> object:
+        connection = await session.connection()
+        for part in parts:
+            result = await connection.execute(part, {"other": step.other} | step.values)
+        return answer(result) if result.returns_rows else None
+
+    ACTIONS[name] = Action(expect, send, meets_others=meets_others)
+
+
+def prepared(name: str, statement: str, expect: Expect, *, meets_others: bool = True) -> None:
+    """Registers SQL whose plan the server keeps from one tenant to the next."""
+
+    async def send(connection: psycopg.AsyncConnection[Any], step: Step) -> object:
+        cursor = await connection.execute(statement.encode(), step.values)
+        return answer(await cursor.fetchall()) if cursor.description else None
+
+    ACTIONS[name] = Action(expect, send_prepared=send, meets_others=meets_others)
+
+
+def answer(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Rows as they are compared: in an order that does not depend on the plan."""
+    return in_order(tuple(row) for row in rows)
+
+
+def in_order(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Sorts rows in which a column may be null."""
+    return sorted(rows, key=lambda row: [(value is not None, value) for value in row])
