@@ -267,6 +267,31 @@ def ticks_show(job: JobName, tick: Tick = None, json: Json = False) -> None:
     perform(ticks.show(job, tick), json=json)
 
 
+@ticks_app.command("missed")
+def ticks_missed(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]")] = None,
+    tick: Tick = None,
+    json: Json = False,
+) -> None:
+    """Ticks that never began, and tenants who may run and have not had their run."""
+    from cli import catch_up
+
+    perform(catch_up.missed(job, tick), json=json)
+
+
+@ticks_app.command("catch-up")
+def ticks_catch_up(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]")] = None,
+    tick: Tick = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Run whoever was missed. Who has succeeded is left alone."""
+    from cli import catch_up
+
+    perform(catch_up.catch_up(job, tick, wait=wait), json=json)
+
+
 @app.command()
 def doctor(json: Json = False) -> None:
     """Check everything that has to be right; exit code 1 if something is not."""
