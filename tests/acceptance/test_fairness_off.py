@@ -1,0 +1,79 @@
+"""A server whose fairness is off: the doctor fails, workers and commands say so, jobs run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.control_plane.server_checks import keep_fairness, last_fairness
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database
+from temporal_tenancy.fairness import Fairness
+from tests.fixtures.starter import Said, Starter
+from tests.fixtures.worker_process import StartWorker
+
+WARNS = "FairnessOff: one tenant's backlog holds up all others', as was found at "
+ON = Fairness(share=0.1)
+OFF = Fairness(share=0.9)
+
+
+@pytest.fixture
+def unfair(unfair_temporal: TemporalDevServer) -> dict[str, str]:
+    """What the environment of a process there has."""
+    return {"TEMPORAL_ADDRESS": unfair_temporal.address, "TEMPORAL_NAMESPACE": "default"}
+
+
+def check_of(said: Said) -> Any:
+    return next(one for one in said.document["checks"] if one["name"] == "fairness")
+
+
+async def test_the_doctor_fails_and_from_then_on_commands_warn(
+    unfair: dict[str, str], starter: Starter, tenants: Tenants, database: Database
+) -> None:
+    await tenants.add("acme", "Acme", plan="enterprise")
+    doctor = await starter("doctor", "--json", **unfair)
+    assert (doctor.code, check_of(doctor)["verdict"]) == (1, "failed")
+    assert "matching.enableFairness=true" in check_of(doctor)["message"]
+
+    run = await starter(
+        "run", "billing.cycle", "--tenant", "acme", "--key", "2013-04", "--json", **unfair
+    )
+    assert (run.code, run.document["started"]) == (0, True)
+    assert run.err.startswith(WARNS)
+    fan_out = await starter("fan-out", "billing.cycle", "--tick", "2013-04", **unfair)
+    assert (fan_out.code, fan_out.err.startswith(WARNS)) == (0, True)
+    applied = await starter("schedules", "apply", "--json", **unfair)
+    assert (applied.code, applied.err.startswith(WARNS)) == (0, True)
+
+    # It was turned on since: whoever tries again knows.
+    await keep_fairness(database, "default", ON)
+    again = await starter("fan-out", "billing.cycle", "--tick", "2013-05", **unfair)
+    assert again.err == ""
+
+
+async def test_the_doctor_renews_what_no_longer_holds(
+    starter: Starter, database: Database, namespace: str
+) -> None:
+    await keep_fairness(database, namespace, OFF)
+    assert check_of(await starter("doctor", "--json"))["verdict"] == "ok"
+    found = await last_fairness(database, namespace)
+    assert found is not None
+    assert found.holds
+
+
+async def test_schedules_are_applied_without_a_database(starter: Starter) -> None:
+    applied = await starter("schedules", "apply", PLATFORM_DATABASE_URL="")
+    assert (applied.code, applied.err) == (0, "")
+
+
+async def test_a_worker_tries_it_and_warns(
+    unfair: dict[str, str], start_worker: StartWorker, database: Database
+) -> None:
+    worker = await start_worker("--queue", "critical", **unfair).until_ready()
+    warned = await worker.until_line("fairness.off")
+    assert (warned["level"], warned["message"].startswith(WARNS)) == ("warning", True)
+    found = await last_fairness(database, "default")
+    assert found is not None
+    assert not found.holds
