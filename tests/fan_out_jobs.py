@@ -10,6 +10,7 @@ from temporalio.common import RetryPolicy
 from queues import Queue
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.jobs import tenant_job
+from temporal_tenancy.periods import Period
 from tests.fan_out_control import Work, controlled_work
 
 
@@ -31,4 +32,22 @@ class Controlled:
         )
 
 
-WORKFLOWS: list[type] = [Controlled]
+class ControlledDailyInput(TenantInput):
+    period: str
+
+
+@tenant_job("test.controlled_daily", queue=Queue.BULK, period=Period.DAY)
+class ControlledDaily:
+    """Does what the test decided for its tenant, about a day."""
+
+    @workflow.run
+    async def run(self, job: ControlledDailyInput) -> str:
+        return await workflow.execute_activity(
+            controlled_work,
+            Work(tick=job.period),
+            start_to_close_timeout=timedelta(seconds=60),
+            retry_policy=RetryPolicy(maximum_attempts=1),
+        )
+
+
+WORKFLOWS: list[type] = [Controlled, ControlledDaily]

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime, timedelta
 
 
 class Pace:
-    """Lets so many starts a second through, in rounds of a second or, below one, of one start.
+    """Lets no more than so many starts through in any second, or below one, one in so long.
 
-    A round costs a shard one timer, however many starts it has.
+    Those of one moment have the next moment in common too, so a shard that is held up needs one
+    timer a second, and not one a child.
     """
 
     def __init__(self, per_second: float | None, now: datetime, *, first: bool) -> None:
-        """`per_second`: None is no limit. Only the `first` shard of a tick begins with a round.
+        """`per_second`: None is no limit.
 
-        The others' first one may be what is left of the second in which the last one started.
+        Only the `first` shard of a tick may start at once: before another there may have been
+        starts up to this moment.
         """
         seconds = max(1.0, 1.0 / per_second) if per_second else 0.0
-        self._starts = max(1, int(per_second * seconds)) if per_second else 0
-        self._round = timedelta(seconds=seconds)
-        self._left = self._starts if first else 0
-        self._ends = now + self._round
+        starts = max(1, int(per_second * seconds)) if per_second else 0
+        self._apart = timedelta(seconds=seconds)
+        self._last: deque[datetime] = deque([] if first else [now] * starts, maxlen=starts)
 
     def next_start(self, now: datetime) -> datetime:
         """Takes a start, and returns from when on it may be made."""
-        if not self._starts:
-            return now
-        if now >= self._ends:
-            self._begin(now)
-        elif not self._left:
-            self._begin(self._ends)
-        self._left -= 1
-        return max(now, self._ends - self._round)
-
-    def _begin(self, moment: datetime) -> None:
-        self._left = self._starts
-        self._ends = moment + self._round
+        moment = now
+        if self._last and len(self._last) == self._last.maxlen:
+            moment = max(now, self._last[0] + self._apart)
+        self._last.append(moment)
+        return moment

@@ -206,6 +206,31 @@ async def test_cancelling_stops_new_starts_and_says_who_was_not_started(
     assert (again.succeeded, again.already) == (4, 2)
 
 
+async def test_a_cancelled_tick_says_at_once_who_was_not_started(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
+) -> None:
+    ids = await add_tenants(tenants, 4)
+    control.holding = {"t000"}
+    handle = await start(saas, "a", window=1)
+    await until_states(database, "a", dict(zip(ids, ["running"] + ["planned"] * 3, strict=True)))
+    await handle.cancel()
+    # While the one that runs still runs.
+    left = dict(zip(ids, ["running"] + ["not_started"] * 3, strict=True))
+    await until_states(database, "a", left)
+    assert control.running == {"t000"}
+    async with database.platform_session("test") as session:
+        tick = await ledger.find_tick(session, JOB, "a")
+    assert tick is not None
+    assert (tick.state, tick.reason) == (
+        "cancelled",
+        "the fan-out was cancelled before this tenant's turn.",
+    )
+    control.released.set()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    assert await states_of(database, JOB, "a") == left | {"t000": "succeeded"}
+
+
 async def test_children_carry_their_own_tenant_weight_and_words(
     saas: Client, tenants: Tenants, worker: Worker, control: Control
 ) -> None:

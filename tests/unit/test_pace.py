@@ -42,5 +42,10 @@ def test_who_is_slower_anyway_does_not_wait() -> None:
     assert list(starts(Pace(2, BEGIN, first=True), 4, each=0.6)) == [0, 0.6, 1.2, 1.8]
 
 
+def test_no_stretch_of_a_second_has_more_than_allowed_wherever_it_begins() -> None:
+    found = list(starts(Pace(3, BEGIN, first=True), 30, each=0.31))
+    assert all(later - earlier > 0.999 for earlier, later in zip(found, found[3:], strict=False))
+
+
 def test_without_a_limit_nobody_waits() -> None:
     assert set(starts(Pace(None, BEGIN, first=False), 100)) == {0}
