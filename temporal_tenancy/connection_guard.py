@@ -70,7 +70,9 @@ def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
         yield
     except BaseException:
         # Whoever goes on in this session in spite of it is refused, and does not see no rows.
-        connection.info.pop(_STAMP, None)
+        # A connection that was lost refuses by itself; asking it would hide why.
+        if not connection.invalidated:
+            connection.info.pop(_STAMP, None)
         raise
     connection.info[_STAMP] = _Stamp(transaction, tenant_id)
 
