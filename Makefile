@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 TENANTS ?= 0
 
-.PHONY: help setup demo dev test bench check format
+.PHONY: help setup demo dev test mutants bench check format
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ dev: setup  ## everything left running, until Ctrl-C
 
 test: setup  ## the whole suite
 	@$(BIN)/python -m pytest
+
+mutants: setup  ## faults seeded one at a time, and which test finds each
+	@$(BIN)/python -m tests.mutants
 
 bench: setup  ## the measurements, one line of JSON each (FULL=1 adds the long ones)
 	@$(BIN)/python -m benchmarks

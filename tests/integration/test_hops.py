@@ -20,8 +20,10 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
+from temporal_tenancy import header
 from temporal_tenancy.errors import HopRefused
 from temporal_tenancy.interceptors.hooks import HOOKS, Handling
+from temporal_tenancy.scope import TenantScope
 from tests import jobs, marks
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -76,6 +78,25 @@ async def test_every_hop_has_the_tenant_after_a_start_without_header(
         "echo.hops", {"tenant_id": "acme"}, id="acme/echo.hops/raw", task_queue=queue
     )
     assert seen == EVERY_HOP
+
+
+async def test_what_a_workflow_sends_says_whose_it_is(client: Client, queue: str) -> None:
+    workflow_id = f"acme/echo.hops/{queue}"
+    await client.execute_workflow(
+        jobs.Hops.run, jobs.HopsInput(tenant_id="acme"), id=workflow_id, task_queue=queue
+    )
+    continued = await client.get_workflow_handle(workflow_id).fetch_history()
+    mailbox = await client.get_workflow_handle("acme/echo.mailbox/hop").fetch_history()
+    carried = [
+        continued.events[0].workflow_execution_started_event_attributes.header,
+        *(
+            event.workflow_execution_signaled_event_attributes.header
+            for event in mailbox.events
+            if event.HasField("workflow_execution_signaled_event_attributes")
+        ),
+    ]
+    scopes = [header.read(each.fields) for each in carried]
+    assert scopes == [TenantScope("acme")] * 4  # continued, and signalled three times
 
 
 async def test_each_attempt_of_an_activity_runs_in_the_tenant(client: Client, queue: str) -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
@@ -17,9 +23,11 @@ from activities.billing import InvoiceSummary
 from activities.months import local_month
 from database.models import DailyUsage, Invoice, InvoiceLine
 from database.prices import CANCELLED, OPERATED
+from devstack.postgres import DatabaseUrls
 from queues import Queue
 from sample_data.airlines import Flight
 from sample_data.load import load_events
+from temporal_tenancy.connections import connect
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session
 from tests.fixtures.postgres import within
@@ -101,6 +109,36 @@ async def test_billing_twice_and_side_by_side_issues_one_invoice(
         async with tenant_session() as session:
             assert await session.scalar(select(func.count()).select_from(Invoice)) == 1
             assert await session.scalar(select(func.count()).select_from(InvoiceLine)) == 2
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_invoice_that_breaks_half_way_leaves_nothing_for_the_next_attempt_to_find(
+    saas: Client, database: Database, database_urls: DatabaseUrls
+) -> None:
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("alter table invoice_lines add constraint broken check (false)")
+        handle = await saas.start_workflow(
+            BillingCycle.run,
+            BillingCycleInput(tenant_id="acme", period=APRIL),
+            id=f"acme/billing.cycle/{APRIL}",
+            task_queue=Queue.BULK,
+        )
+        await until_an_attempt_has_failed(handle)
+        assert superuser.execute("select period from invoices").fetchall() == []
+        superuser.execute("alter table invoice_lines drop constraint broken")
+    assert (await handle.result()).issued
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            assert await session.scalar(select(func.count()).select_from(InvoiceLine)) == 2
+
+
+async def until_an_attempt_has_failed(handle: WorkflowHandle[Any, Any]) -> None:
+    def has_failed(description: WorkflowExecutionDescription) -> bool:
+        pending = description.raw_description.pending_activities
+        return any(activity.HasField("last_failure") for activity in pending)
+
+    while not has_failed(await handle.describe()):
+        """The server notes it when the attempt has ended."""
 
 
 @pytest.mark.usefixtures("worker")

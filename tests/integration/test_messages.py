@@ -212,7 +212,9 @@ async def test_after_continue_as_new_a_foreign_signal_is_still_dropped(
     assert await end(mailbox) == ["signal own: acme acme"]
 
 
-@pytest.mark.parametrize("act", ["signal", "query", "update", "cancel", "terminate", "describe"])
+@pytest.mark.parametrize(
+    "act", ["signal", "query", "update", "cancel", "terminate", "describe", "history"]
+)
 async def test_a_tenants_code_cannot_reach_another_tenants_workflow(mailbox: Any, act: str) -> None:
     async def reach() -> None:
         if act == "signal":
@@ -221,11 +223,25 @@ async def test_a_tenants_code_cannot_reach_another_tenants_workflow(mailbox: Any
             await mailbox.query(jobs.Mailbox.peek)
         elif act == "update":
             await mailbox.execute_update(jobs.Mailbox.change, jobs.Note())
+        elif act == "history":
+            await mailbox.fetch_history()
         else:
             await getattr(mailbox, act)()
 
     with enter(TenantScope("globex")), pytest.raises(TenancyError, match="globex cannot"):
         await reach()
+
+
+@pytest.mark.parametrize("act", ["heartbeat", "complete", "fail", "report_cancellation"])
+async def test_a_tenants_code_cannot_complete_another_tenants_activity(
+    client: Client, mailbox: Any, act: str
+) -> None:
+    activity = client.get_async_activity_handle(
+        workflow_id=mailbox.id, run_id=None, activity_id="1"
+    )
+    error = [ApplicationError("made up")] if act == "fail" else []
+    with enter(TenantScope("globex")), pytest.raises(TenancyError, match="globex cannot complete"):
+        await getattr(activity, act)(*error)
 
 
 async def test_a_list_in_a_tenants_scope_shows_only_its_own(client: Client, queue: str) -> None:

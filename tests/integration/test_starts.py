@@ -249,7 +249,35 @@ async def test_an_update_with_start_carries_the_tenant(client: Client, queue: st
         jobs.Mailbox.change, jobs.Note(), start_workflow_operation=start
     )
     assert told == "acme"
-    await (await start.workflow_handle()).signal(jobs.Mailbox.end)
+    handle = await start.workflow_handle()
+    events = (await handle.fetch_history()).events
+    carried = [
+        started.workflow_execution_started_event_attributes.header.fields
+        for started in events
+        if started.HasField("workflow_execution_started_event_attributes")
+    ] + [
+        accepted.workflow_execution_update_accepted_event_attributes.accepted_request.input.header.fields
+        for accepted in events
+        if accepted.HasField("workflow_execution_update_accepted_event_attributes")
+    ]
+    assert [header.read(fields) for fields in carried] == [TenantScope("acme")] * 2
+    await handle.signal(jobs.Mailbox.end)
+
+
+async def test_a_wrong_update_with_start_is_refused_before_it_is_sent(
+    client: Client, queue: str
+) -> None:
+    start = WithStartWorkflowOperation(
+        jobs.Mailbox.run,
+        jobs.EchoInput(tenant_id="acme"),
+        id="globex/echo.mailbox/update-with-start",
+        task_queue=queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+    )
+    with pytest.raises(TenancyError, match="belongs to globex, but the input says acme"):
+        await client.execute_update_with_start_workflow(
+            jobs.Mailbox.change, jobs.Note(), start_workflow_operation=start
+        )
 
 
 @pytest.mark.parametrize("given", ["hello", 7, None, [1]])

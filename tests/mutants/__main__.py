@@ -1,0 +1,78 @@
+"""`python -m tests.mutants`: seeds one fault at a time, and shows which test finds it.
+
+First all the tests that are meant to find one run without any fault: if one fails, the table would
+mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from devstack.signals import orderly_stop
+from tests.mutants.faults import MUTANTS
+from tests.mutants.mutant import Mutant
+from tests.mutants.report import Verdict
+from tests.mutants.runs import Run, run
+
+LAST_LINES: Final = 30  # shown of a run that went wrong
+
+
+def main() -> int:
+    """Returns 0 when every mutant is killed, 1 when one is not, 2 when there is none of a name."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--only", metavar="NAME", action="append", help="this one; repeatable")
+    parser.add_argument("--list", action="store_true", help="only say which there are")
+    given = parser.parse_args()
+    unknown = sorted(set(given.only or ()) - set(MUTANTS))
+    if unknown:
+        print(f"there is no mutant {unknown[0]!r}. --list shows who there is.", file=sys.stderr)
+        return 2
+    chosen = [MUTANTS[name] for name in given.only or MUTANTS]
+    if given.list:
+        for mutant in chosen:
+            print(f"{mutant.name:<{_width(chosen)}}  {mutant.what}")
+        return 0
+    with orderly_stop():
+        return _try_all(chosen)
+
+
+def _try_all(mutants: Sequence[Mutant]) -> int:
+    killers = sorted({test for mutant in mutants for test in mutant.killers})
+    control = run(killers, None)
+    if control.verdict is not Verdict.SURVIVED:
+        print(_end_of(control))
+        print("these tests do not pass without any fault, so they can find none.")
+        return 1
+    print(f"without a fault {len(killers)} tests or files pass, in {control.seconds:.0f} s", "\n")
+    began = time.monotonic()
+    verdicts: list[Verdict] = []
+    for mutant in mutants:
+        tried = run(mutant.killers, mutant)
+        verdicts.append(tried.verdict)
+        by = tried.first.test if tried.first and tried.verdict is Verdict.KILLED else ""
+        print(
+            f"{mutant.name:<{_width(mutants)}}  {tried.verdict:<8} {tried.seconds:5.1f} s  "
+            f"{mutant.what:<66}  {by}".rstrip(),
+            flush=True,
+        )
+        if tried.verdict is Verdict.BROKEN:
+            print(_end_of(tried))
+    killed = verdicts.count(Verdict.KILLED)
+    print(f"\n{killed} of {len(mutants)} killed, in {time.monotonic() - began:.0f} s")
+    return 0 if killed == len(mutants) else 1
+
+
+def _width(mutants: Sequence[Mutant]) -> int:
+    return max(len(mutant.name) for mutant in mutants)
+
+
+def _end_of(tried: Run) -> str:
+    return "\n".join(f"    {line}" for line in tried.output.splitlines()[-LAST_LINES:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""The mutants: faults in the schema, in the checks, in the scope and in what is done once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.common import Priority
+
+from activities import billing
+from temporal_tenancy import agreement, guard, header, scope, tenant_owned
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.fan_out import planning
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.interceptors import activity_inbound, workflow_outbound
+from temporal_tenancy.jobs import Job
+from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
+from tests.mutants.mutant import Mutant, replace
+
+ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
+LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
+CATALOGUE: Final = "tests/isolation/test_catalogue.py"
+SESSIONS: Final = "tests/integration/test_database.py"
+FAN_OUT: Final = "tests/integration/test_fan_out.py"
+
+_POLICIES: Final = ("tenant_isolation", "tenant_access")
+_BESIDE: Final = f"{LEAK_HUNT}::test_an_action_beside_another_tenants_rows_does_as_modelled"
+_LINT: Final = f"{CATALOGUE}::test_what_the_migrations_make_is_without_findings"
+
+
+def _alter_policies(table: str, rule: str) -> str:
+    return ";".join(
+        f"alter policy {policy} on {table} using ({rule}) with check ({rule})"
+        for policy in _POLICIES
+    )
+
+
+def _pass(*_: object, **__: object) -> None:
+    """A check that finds nothing."""
+
+
+def _outlive_the_transaction() -> None:
+    statement = text("select set_config('app.tenant_id', :tenant, false)")
+    replace(tenant_owned, "_SET_TENANT", statement)
+
+
+def _skip_the_guard() -> None:
+    replace(guard._GuardedInstance, "_check", _pass)
+
+
+def _believe_every_id() -> None:
+    replace(agreement, "check_workflow_id", lambda workflow_id, *_: WorkflowId.parse(workflow_id))
+
+
+def _believe_every_header() -> None:
+    replace(agreement, "check_header", _pass)
+
+
+def _believe_every_attribute() -> None:
+    replace(agreement, "check_search_attributes", _pass)
+
+
+def _believe_every_owner() -> None:
+    replace(agreement, "check_same_owner", _pass)
+
+
+def _believe_an_activitys_header() -> None:
+    replace(activity_inbound, "agreed_scope", lambda mark, input: header.read(input.headers))
+
+
+def _believe_every_state() -> None:
+    replace(activity_inbound, "require_runnable", lambda tenant_id, tenant, job: tenant)
+
+
+def _never_leave_a_scope() -> None:
+    @contextmanager
+    def kept(variable: ContextVar[Any], value: object) -> Iterator[None]:
+        variable.set(value)
+        yield
+
+    replace(scope, "held", kept)
+
+
+def _keep_the_parents_key() -> None:
+    def inherited(priority: Priority, scope: scope.Scope, job: Job) -> Priority:
+        return priority
+
+    replace(workflow_outbound, "prioritised", inherited)
+
+
+def _read_the_clock() -> None:
+    tick_of = planning.tick_of
+    replace(planning, "tick_of", lambda job, nominal: tick_of(job, datetime.now(UTC)))
+
+
+def _commit_the_invoice_before_its_lines() -> None:
+    @asynccontextmanager
+    async def session_of_many_transactions() -> AsyncIterator[AsyncSession]:
+        async with tenant_session() as session:
+            execute = session.execute
+
+            async def execute_and_commit(*given: Any) -> Any:
+                result = await execute(*given)
+                await session.commit()
+                return result
+
+            replace(session, "execute", execute_and_commit)
+            yield session
+
+    replace(billing, "tenant_session", session_of_many_transactions)
+
+
+FAULTS: Final = [
+    Mutant(
+        "no-force",
+        "row-level security does not hold for the table's owner",
+        (f"{ROW_SECURITY}::test_the_owner_sees_no_rows",),
+        schema="alter table invoices no force row level security",
+    ),
+    Mutant(
+        "dropped-policy",
+        "the policy that gives access is not there",
+        (f"{ROW_SECURITY}::test_two_tenants_may_use_the_same_key", _LINT),
+        schema="drop policy tenant_access on invoices",
+    ),
+    Mutant(
+        "dropped-restrictive-policy",
+        "the policy that keeps the rule beside a wider one is not there",
+        (f"{ROW_SECURITY}::test_a_wider_policy_beside_ours_shows_nothing_more",),
+        schema="drop policy tenant_isolation on invoices",
+    ),
+    Mutant(
+        "widened-policy",
+        "both policies let everything through",
+        (_BESIDE,),
+        schema=_alter_policies("daily_usage", "true"),
+    ),
+    Mutant(
+        "widened-reading",
+        "what may be read is wider than what may be written",
+        (_BESIDE,),
+        schema=";".join(f"alter policy {name} on daily_usage using (true)" for name in _POLICIES),
+    ),
+    Mutant(
+        "widened-writing",
+        "what may be written is wider than what may be read",
+        (_BESIDE,),
+        schema=";".join(
+            f"alter policy {name} on daily_usage with check (true)" for name in _POLICIES
+        ),
+    ),
+    Mutant(
+        "no-nullif",
+        "a connection that has had a tenant is the tenant of an empty name",
+        (f"{ROW_SECURITY}::test_with_no_tenant_there_are_no_rows_on_a_fresh_or_a_used_connection",),
+        schema=_alter_policies("invoices", "tenant_id = current_setting('app.tenant_id', true)"),
+    ),
+    Mutant(
+        "runtime-role-owns",
+        "the tenant role owns a table",
+        (f"{ROW_SECURITY}::test_the_tenant_role_cannot_do_more_than_its_part",),
+        schema="alter table invoices owner to tenancy_tenant",
+    ),
+    Mutant(
+        "set-for-set-local",
+        "the setting outlives its transaction",
+        (f"{SESSIONS}::test_nothing_else_outlives_a_session_on_its_connection",),
+        seed=_outlive_the_transaction,
+    ),
+    Mutant(
+        "agreement-at-the-start",
+        "the guard checks no start",
+        (f"{STARTS}::test_a_start_with_a_forged_header_leaves_no_mark",),
+        seed=_skip_the_guard,
+    ),
+    Mutant(
+        "agreement-of-the-id",
+        "the workflow id is not compared with the input",
+        (f"{STARTS}::test_a_wrong_start_fails_at_once_and_runs_nothing",),
+        seed=_believe_every_id,
+    ),
+    Mutant(
+        "agreement-of-the-header",
+        "the header is not compared with the input",
+        (f"{STARTS}::test_a_start_with_a_forged_header_leaves_no_mark",),
+        seed=_believe_every_header,
+    ),
+    Mutant(
+        "agreement-of-the-attribute",
+        "the search attribute is not compared with the input",
+        (f"{STARTS}::test_a_wrong_search_attribute_fails_the_start",),
+        seed=_believe_every_attribute,
+    ),
+    Mutant(
+        "agreement-of-what-is-named",
+        "a tenant's code may name another's workflow",
+        (f"{MESSAGES}::test_a_tenants_code_cannot_reach_another_tenants_workflow",),
+        seed=_believe_every_owner,
+    ),
+    Mutant(
+        "agreement-of-an-activity",
+        "an activity believes its header",
+        ("tests/unit/test_activity_agreement.py",),
+        seed=_believe_an_activitys_header,
+    ),
+    Mutant(
+        "state-unchecked",
+        "an activity runs whatever its tenant's status",
+        (
+            "tests/integration/test_tenant_state.py::"
+            "test_a_tenant_that_may_not_run_the_job_is_refused_before_any_activity_code",
+        ),
+        seed=_believe_every_state,
+    ),
+    Mutant(
+        "context-not-reset",
+        "a scope is entered and never left",
+        ("tests/unit/test_scope.py",),
+        seed=_never_leave_a_scope,
+    ),
+    Mutant(
+        "parents-fairness-key",
+        "a child has its parent's fairness key",
+        (
+            f"{HOPS}::test_a_child_has_its_own_fairness_key_and_not_its_parents",
+            f"{FAN_OUT}::test_children_carry_their_own_tenant_weight_and_words",
+        ),
+        seed=_keep_the_parents_key,
+    ),
+    Mutant(
+        "tick-from-the-clock",
+        "a tick's key is made from the time it runs at",
+        (f"{FAN_OUT}::test_a_schedule_is_applied_once_and_its_backfill_runs_every_month",),
+        seed=_read_the_clock,
+    ),
+    Mutant(
+        "once-guard-outside",
+        "an invoice is committed before its lines are",
+        (
+            "tests/integration/test_jobs.py::"
+            "test_an_invoice_that_breaks_half_way_leaves_nothing_for_the_next_attempt_to_find",
+        ),
+        seed=_commit_the_invoice_before_its_lines,
+    ),
+]
+
+MUTANTS: Final = {mutant.name: mutant for mutant in [*FAULTS, *hop_mutants()]}
