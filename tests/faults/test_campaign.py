@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,8 +13,9 @@ from typing import Final, cast
 
 import pytest
 
+from devstack.postgres import PLATFORM, TENANT
 from tests.faults.campaign import Campaign
-from tests.faults.scenarios import Kind, Scenario
+from tests.faults.scenarios import JOBS, Kind, Scenario
 
 BOUNDED: Final = 20
 FULL: Final = 200
@@ -62,12 +64,18 @@ async def test_workers_that_lived_through_it_end_in_order(campaign: Campaign) ->
     assert set(exit_codes) == {0}
 
 
-def test_the_bounded_campaign_has_every_kind_of_fault() -> None:
-    faults = [(s.workers, s.faults) for s in map(Scenario.of, range(BOUNDED))]
-    assert Counter(fault.kind for _, [fault] in faults) == dict.fromkeys(Kind, 4)
+def test_the_bounded_campaign_has_every_kind_of_fault_for_every_job() -> None:
+    scenarios = [Scenario.of(seed) for seed in range(BOUNDED)]
+    faults = [(scenario, fault) for scenario in scenarios for fault in scenario.faults]
+    kinds = Counter((scenario.job, fault.kind) for scenario, fault in faults)
+    assert kinds == dict.fromkeys(itertools.product(JOBS, Kind), 2)
     killed = {
-        (workers, fault.workers) for workers, [fault] in faults if fault.kind is Kind.KILL_WORKERS
+        (scenario.workers, fault.workers)
+        for scenario, fault in faults
+        if fault.kind is Kind.KILL_WORKERS
     }
     assert killed == {(1, 1), (2, 1), (2, 2)}
-    cut = {fault.role for _, [fault] in faults if fault.kind is Kind.CUT_COMMIT}
-    assert cut == {"tenancy_tenant", "tenancy_platform"}
+    cut = {
+        (scenario.job, fault.role) for scenario, fault in faults if fault.kind is Kind.CUT_COMMIT
+    }
+    assert cut == set(itertools.product(JOBS, [TENANT, PLATFORM]))
