@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -176,6 +177,24 @@ def schedules_backfill(
     from cli import schedules
 
     perform(schedules.backfill(job, since, until), json=json)
+
+
+@schedules_app.command("preview")
+def schedules_preview(
+    hours: Annotated[int, typer.Option(min=1, max=24 * 7, help="How far to look.")] = 24,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=DATES, help="UTC. [default: this hour]"),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Draw it, as PNG.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How many tenants' jobs will start, and when, with and without spread."""
+    from cli import previews
+
+    perform(previews.preview(hours, since, png), json=json)
 
 
 @tenants_app.command("add")
