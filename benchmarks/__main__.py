@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from benchmarks import activity_overhead, fan_out_throughput, row_level_security
+from benchmarks import (
+    activity_overhead,
+    fairness_order,
+    fairness_wait,
+    fan_out_throughput,
+    row_level_security,
+    worker_memory,
+    worker_slots,
+)
 from benchmarks.measure import Answer, tell
 from benchmarks.servers import Servers, running_servers
 from devstack import eventloop
@@ -31,7 +39,15 @@ class Question(Protocol):
         """Measures."""
 
 
-QUESTIONS: Final[tuple[Question, ...]] = (row_level_security, activity_overhead, fan_out_throughput)
+QUESTIONS: Final[tuple[Question, ...]] = (
+    row_level_security,
+    activity_overhead,
+    fan_out_throughput,
+    fairness_wait,
+    fairness_order,
+    worker_slots,
+    worker_memory,
+)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
@@ -71,6 +71,7 @@ class Answer:
     goal: Goal
     measured: str  # the unit of the arms' medians
     comparison: Comparison
+    besides: Mapping[str, float] = field(default_factory=dict)  # further figures, by name
 
     @property
     def holds(self) -> bool:
@@ -92,6 +93,7 @@ class Answer:
             "peer_median": _significant(median(self.comparison.peer)),
             "rounds": len(self.comparison.ratios),
             "spread": [round(low, 3), round(high, 3)],
+            **{name: _significant(value) for name, value in self.besides.items()},
         }
         return json.dumps(answer, ensure_ascii=False)
 
@@ -119,6 +121,14 @@ def quantile(values: list[float], part: float) -> float:
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def jain(shares: Sequence[float]) -> float:
+    """Jain's index of fairness: 1 where all shares are equal, 1/n where one has everything.
+
+    Jain, Chiu, Hawe: A quantitative measure of fairness (1984).
+    """
+    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
 def tell(message: str) -> None:

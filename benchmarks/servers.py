@@ -25,7 +25,7 @@ from temporal_tenancy.database import Database
 from temporal_tenancy.migrations import migrate
 from temporal_tenancy.plugin import TenancyPlugin
 
-PASSTHROUGH: Final = ("benchmarks.no_op",)
+PASSTHROUGH: Final = ("benchmarks.no_op", "benchmarks.bursts")
 
 
 class Servers:
@@ -46,12 +46,31 @@ class Servers:
         )
         return urls
 
-    async def our_client(self, database: Database) -> Client:
-        """A client with everything on: the control plane of `database` is the directory."""
+    async def our_client(
+        self, database: Database, *, temporal: TemporalDevServer | None = None
+    ) -> Client:
+        """A client with everything on: the control plane of `database` is the directory.
+
+        It is one of the question's Temporal server, or of `temporal`.
+        """
         plugin = TenancyPlugin(
             directory=ControlPlaneDirectory(database), database=database, passthrough=PASSTHROUGH
         )
-        return await Client.connect(self._temporal.address, plugins=[plugin])
+        return await Client.connect((temporal or self._temporal).address, plugins=[plugin])
+
+    @contextmanager
+    def unfair_temporal(self, config: Mapping[str, str]) -> Iterator[TemporalDevServer]:
+        """Another Temporal server, which serves a backlog in its order of arrival.
+
+        `config` are further settings of it, name to JSON value.
+        """
+        with TemporalDevServer(
+            self._temporal.binary,
+            self._temporal.directory.with_name("temporal-unfair"),
+            ui=False,
+            dynamic_config={**config, "matching.enableFairness": "false"},
+        ) as server:
+            yield server
 
     async def bare_client(self) -> Client:
         """A client of temporalio alone, with its pydantic converter."""

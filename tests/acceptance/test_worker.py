@@ -120,6 +120,20 @@ async def test_an_activity_that_outlasts_the_grace_is_cancelled(
     assert worker.lines("worker.started")[0]["queues"] == ["critical", "default"]
 
 
+async def test_it_works_with_slots_by_what_the_machine_bears(
+    saas: Client, tenants: Tenants, start_worker: StartWorker
+) -> None:
+    await tenants.add("acme", "Acme", plan="enterprise")
+    options = ("--slots", "resource", "--target-memory", "0.95", "--target-cpu", "1")
+    await start_worker("--queue", "bulk", *options).until_ready()
+    await saas.execute_workflow(
+        BillingCycle.run,
+        BillingCycleInput(tenant_id="acme", period="2013-04"),
+        id="acme/billing.cycle/2013-04",
+        task_queue=Queue.BULK,
+    )
+
+
 async def test_the_dev_stack_gives_it_no_owner_credentials(
     start_worker: StartWorker, database_urls: DatabaseUrls
 ) -> None:

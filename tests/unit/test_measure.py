@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from benchmarks.measure import Answer, Arm, Comparison, Goal, quantile, rounds, turns
+from benchmarks.fairness_order import unfairness
+from benchmarks.measure import Answer, Arm, Comparison, Goal, jain, quantile, rounds, turns
 
 
 def compared(*pairs: tuple[float, float]) -> Comparison:
@@ -56,3 +57,20 @@ def test_full_asks_for_more_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rounds(3, full=10) == 3
     monkeypatch.setenv("FULL", "1")
     assert rounds(3, full=10) == 10
+
+
+@pytest.mark.parametrize(("shares", "index"), [([3, 3, 3], 1), ([9, 0, 0], 1 / 3), ([1, 3], 0.8)])
+def test_jains_index_is_1_for_equal_shares_and_one_nth_for_a_single_winner(
+    shares: list[float], index: float
+) -> None:
+    assert jain(shares) == pytest.approx(index)
+
+
+def test_what_was_measured_besides_is_in_the_line() -> None:
+    answer = Answer("wait", "fifo", Goal("<=", 1), "s", compared((1, 2)), {"jain": 0.98765})
+    assert json.loads(answer.line())["jain"] == 0.9877
+
+
+def test_temporals_unfairness_is_least_where_each_tenant_comes_in_the_first_round() -> None:
+    assert unfairness(["a", "b", "a", "a"]) == 1 / 4
+    assert unfairness(["a", "a", "a", "b"]) == 3 / 4
