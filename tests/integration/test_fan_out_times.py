@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 from temporalio.client import (
     Client,
     ScheduleActionExecutionStartWorkflow,
@@ -22,6 +23,7 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, use_database
 from temporal_tenancy.directory import use_directory
 from temporal_tenancy.due_times import spread_offset
+from temporal_tenancy.failures import root_cause
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.reconcile.missed import missed_tenants
@@ -159,9 +161,7 @@ class TestLocalTime:
             await saas.execute_workflow(
                 FanOut.run, request, id=f"platform/{DAILY}/tick-x", task_queue=Queue.BULK
             )
-        cause = caught.value.cause
-        while cause and not isinstance(cause, ApplicationError):
-            cause = cause.__cause__
+        cause = root_cause(caught.value.cause)
         assert isinstance(cause, ApplicationError)
         assert cause.type == "InvalidPayload"
 
@@ -174,7 +174,7 @@ class TestLocalTime:
             tick = await ledger.find_tick(session, DAILY, "2013-04-30")
             # Lulu was there then, mati came since.
             await session.execute(
-                ledger.text("update tenants set status_since = '2013-01-01' where id = 'lulu'")
+                text("update tenants set status_since = '2013-01-01' where id = 'lulu'")
             )
         assert tick is not None
         with use_database(database), use_directory(ControlPlaneDirectory(database)):
