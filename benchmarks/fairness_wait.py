@@ -10,11 +10,12 @@ the same, and the queue has the server's usual four partitions.
 Asked five times over: the flood of one tenant; the same small tenants with no flood at all as the
 peer; the flood's own time, which fairness must not lengthen by more than the small tenants' work;
 a flood that is spread over 50 tenants, where a small one's turn comes after one activity of each;
-and a flood of activities ten times as long. Fairness orders what is given out, and does not weigh
+and a flood of activities six times as long. Fairness orders what is given out, and does not weigh
 what already runs: behind slow activities a small tenant waits for a slot all the same.
 
-Jain's index is that of the activities that each tenant had got when the first tenant had all of
-its own: 1 where all had as many, 1/n where one of n had everything.
+Jain's index is that of the activities that each tenant got from when all small tenants' were
+scheduled until the last of them was given out: 1 where all got as many, 1/n where one of n got
+everything.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
@@ -63,9 +64,9 @@ class Flood:
 
 
 ONE: Final = Flood(["flood"], pieces=400, seconds=0.05)
-# Within each of four partitions a tenant has ten of its forty: as many rounds there are.
-SPREAD: Final = Flood([f"flood-{number}" for number in range(MANY)], pieces=40, seconds=0.01)
-SLOW: Final = Flood(["flood"], pieces=80, seconds=0.5)
+# A tenant has about twelve in each of four partitions: as many rounds there are.
+SPREAD: Final = Flood([f"flood-{number}" for number in range(MANY)], pieces=50, seconds=0.01)
+SLOW: Final = Flood(["flood"], pieces=160, seconds=0.3)
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ async def _load(client: Client, key: str, flood: Flood | None) -> Run:
     return Run(
         small_waits=[one.waited for one in served if one.tenant in SMALL],
         flood_took=flood_took,
-        fairness=_index(served),
+        fairness=fairness_of(served, SMALL),
     )
 
 
@@ -186,14 +187,15 @@ async def _until_scheduled(burst: Handle) -> None:
         await asyncio.sleep(LOOK)
 
 
-def _index(served: Sequence[Served]) -> float:
-    wanted = Counter(one.tenant for one in served)
-    got = Counter[str]()
-    for one in served:
-        got[one.tenant] += 1
-        if got[one.tenant] == wanted[one.tenant]:
-            break
-    return jain([got[tenant] for tenant in wanted])
+def fairness_of(served: Sequence[Served], small: Collection[str]) -> float:
+    """Jain's index of what each tenant got while the small ones waited."""
+    of_small = [one for one in served if one.tenant in small]
+    first, last = max(one.scheduled for one in of_small), max(one.started for one in of_small)
+    got = Counter(one.tenant for one in of_small)
+    got.update(
+        one.tenant for one in served if one.tenant not in small and first <= one.started <= last
+    )
+    return jain([got[tenant] for tenant in {one.tenant for one in served}])
 
 
 def _worker(client: Client) -> Worker:

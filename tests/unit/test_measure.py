@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from benchmarks.bursts import Served
 from benchmarks.fairness_order import unfairness
+from benchmarks.fairness_wait import fairness_of
 from benchmarks.measure import Answer, Arm, Comparison, Goal, jain, quantile, rounds, turns
+
+EPOCH = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 def compared(*pairs: tuple[float, float]) -> Comparison:
@@ -74,3 +79,24 @@ def test_what_was_measured_besides_is_in_the_line() -> None:
 def test_temporals_unfairness_is_least_where_each_tenant_comes_in_the_first_round() -> None:
     assert unfairness(["a", "b", "a", "a"]) == 1 / 4
     assert unfairness(["a", "a", "a", "b"]) == 3 / 4
+
+
+def served(tenant: str, scheduled: int, started: int) -> Served:
+    second = timedelta(seconds=1)
+    return Served(tenant, EPOCH + scheduled * second, EPOCH + started * second)
+
+
+@pytest.mark.parametrize(
+    ("of_flood", "index"),
+    [
+        ([0, 1], 2 / 3),  # nothing while the small ones wait
+        ([0, 1, 5], 1),  # as many as each of them
+        ([0, 1, 3, 4, 5, 6, 9], 4 / 6),
+    ],
+)
+def test_fairness_is_that_of_what_each_got_while_the_small_ones_waited(
+    of_flood: list[int], index: float
+) -> None:
+    taken = [served("flood", 0, started) for started in of_flood]
+    taken += [served("a", 1, 4), served("b", 2, 7)]
+    assert fairness_of(taken, ("a", "b")) == pytest.approx(index)
