@@ -34,7 +34,7 @@ def main() -> int:
     chosen = [MUTANTS[name] for name in given.only or MUTANTS]
     if given.list:
         for mutant in chosen:
-            print(f"{mutant.name:<{_width(chosen)}}  {mutant.what}")
+            print(f"{mutant.name:<{_widths(chosen)[0]}}  {mutant.what}")
         return 0
     with orderly_stop():
         return _try_all(chosen)
@@ -47,7 +47,11 @@ def _try_all(mutants: Sequence[Mutant]) -> int:
         print(_end_of(control))
         print("these tests do not pass without any fault, so they can find none.")
         return 1
-    print(f"without a fault {len(killers)} tests or files pass, in {control.seconds:.0f} s", "\n")
+    print(
+        f"without a fault {len(killers)} tests or files pass, in {control.seconds:.0f} s\n",
+        flush=True,
+    )
+    name, what = _widths(mutants)
     began = time.monotonic()
     verdicts: list[Verdict] = []
     for mutant in mutants:
@@ -55,8 +59,8 @@ def _try_all(mutants: Sequence[Mutant]) -> int:
         verdicts.append(tried.verdict)
         by = tried.first.test if tried.first and tried.verdict is Verdict.KILLED else ""
         print(
-            f"{mutant.name:<{_width(mutants)}}  {tried.verdict:<8} {tried.seconds:5.1f} s  "
-            f"{mutant.what:<66}  {by}".rstrip(),
+            f"{mutant.name:<{name}}  {tried.verdict:<8} {tried.seconds:5.1f} s  "
+            f"{mutant.what:<{what}}  {by}".rstrip(),
             flush=True,
         )
         if tried.verdict is Verdict.BROKEN:
@@ -66,8 +70,9 @@ def _try_all(mutants: Sequence[Mutant]) -> int:
     return 0 if killed == len(mutants) else 1
 
 
-def _width(mutants: Sequence[Mutant]) -> int:
-    return max(len(mutant.name) for mutant in mutants)
+def _widths(mutants: Sequence[Mutant]) -> tuple[int, int]:
+    """Of the columns for the name and for what is wrong."""
+    return max(len(m.name) for m in mutants), max(len(m.what) for m in mutants)
 
 
 def _end_of(tried: Run) -> str:
