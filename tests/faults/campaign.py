@@ -58,6 +58,7 @@ class Campaign:
 
     def __init__(self, directory: Path, seeds: Sequence[int]) -> None:
         loop = asyncio.get_running_loop()
+        self.seeds = seeds
         self._directory = directory
         self._outcomes: dict[int, asyncio.Future[Outcome]] = {
             seed: loop.create_future() for seed in seeds

@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from database.prices import CANCELLED, OPERATED
+from temporal_tenancy import fairness
 
 SETTLE_SECONDS: Final = 10.0  # for the list of workflows, which is behind the workflows
 LOOK: Final = 0.05  # seconds
@@ -55,6 +56,9 @@ _FOREIGN: Final = """
      where carrier <> upper(tenant_id)
      group by tenant_id, carrier
 """
+
+# A worker that is killed while it tries the server leaves that to the server to end.
+_RUNNING: Final = f"ExecutionStatus = 'Running' and WorkflowType != '{fairness.JOB}'"
 
 # The states in which a ledger's row is final, and what its workflow must have come to.
 _ENDS: Final = {
@@ -223,7 +227,7 @@ async def _children(client: Client, state: _State) -> list[str]:
 
 async def _open(client: Client) -> list[str]:
     async def ids() -> list[str]:
-        return [run.id async for run in client.list_workflows("ExecutionStatus = 'Running'")]
+        return [run.id async for run in client.list_workflows(_RUNNING)]
 
     return [f"{name} is open." for name in await _settled(ids, lambda found: not found)]
 
