@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from temporalio.exceptions import ApplicationError
 
-from activities.months import Month, local_month
+from activities.months import Month, past_month
 from database import audit
 from database.models import Invoice, InvoiceLine
 from database.prices import CANCELLED, CURRENCY, OPERATED
@@ -63,7 +63,7 @@ async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
     Raises `UsageNotBillable` when an event of the month is not what a flight can be.
     """
     tenant = current_tenant_record()
-    since, until = local_month(request.period, tenant.time_zone)
+    since, until = past_month(request.period, tenant.time_zone)
     async with tenant_session() as session:
         given = {"tenant_id": tenant.id, "since": since, "until": until}
         usage = (await session.execute(_METER, given)).mappings().one()

@@ -18,17 +18,15 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy.dialects.postgresql import insert
 from temporalio.client import Client
 
+from benchmarks.fan_outs import add_tenants, children_per_second, request
 from benchmarks.jobs import BareFanOut, BareFanOutInput
 from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
-from benchmarks.no_op import BARE_QUEUE, OUR_QUEUE, WINDOW
+from benchmarks.no_op import BARE_QUEUE
 from benchmarks.servers import Servers, bare_worker, our_worker
-from temporal_tenancy.control_plane.models import TenantRow
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.fan_out import FanOut, FanOutInput
 
 NAME: Final = "fan_out_throughput"
 GOAL: Final = Goal(">=", 0.9)
@@ -45,13 +43,13 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     warm_up = [f"w{number:05}" for number in range(WARM_UP_TENANTS)]
     tenants = [f"t{number:05}" for number in range(TENANTS)]
     # On trial, so that a fan-out can choose them.
-    await _add(database, warm_up, TenantStatus.TRIAL)
-    await _add(database, tenants, TenantStatus.ACTIVE)
+    await add_tenants(database, warm_up, TenantStatus.TRIAL)
+    await add_tenants(database, tenants, TenantStatus.ACTIVE)
     ours, bare = await servers.our_client(database), await servers.bare_client()
     comparison = Comparison()
     try:
         async with our_worker(ours), bare_worker(bare):
-            await _run_ours(ours, "warm-up", TenantStatus.TRIAL, len(warm_up))
+            await children_per_second(ours, request("warm-up", TenantStatus.TRIAL), len(warm_up))
             await _run_bare(bare, "warm-up", warm_up)
             began = time.perf_counter()
             for number, order in enumerate(turns(rounds(6, full=12))):
@@ -62,8 +60,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                 measured: dict[Arm, float] = {}
                 for arm in order:
                     if arm is Arm.OURS:
-                        measured[arm] = await _run_ours(
-                            ours, f"tick-{number}", TenantStatus.ACTIVE, len(tenants)
+                        measured[arm] = await children_per_second(
+                            ours, request(f"tick-{number}", TenantStatus.ACTIVE), len(tenants)
                         )
                     else:
                         measured[arm] = await _run_bare(bare, f"tick-{number}", tenants)
@@ -76,28 +74,6 @@ async def answers(servers: Servers) -> Sequence[Answer]:
         await database.dispose()
     peer = "the same window of children in bare temporalio"
     return [Answer(NAME, peer, GOAL, "children/s", comparison)]
-
-
-async def _add(database: Database, tenants: Sequence[str], status: TenantStatus) -> None:
-    rows = [
-        {"id": tenant, "name": tenant, "status": status, "plan_id": "standard"}
-        for tenant in tenants
-    ]
-    async with database.platform_session("make up tenants") as session:
-        await session.execute(insert(TenantRow), rows)
-
-
-async def _run_ours(client: Client, tick: str, status: TenantStatus, tenants: int) -> float:
-    began = time.perf_counter()
-    result = await client.execute_workflow(
-        FanOut.run,
-        FanOutInput(job="bench.ours", tick=tick, statuses=[status], window=WINDOW),
-        id=f"platform/bench.ours/{tick}",
-        task_queue=OUR_QUEUE,
-    )
-    took = time.perf_counter() - began
-    assert result.succeeded == tenants, result
-    return tenants / took
 
 
 async def _run_bare(client: Client, tick: str, tenants: list[str]) -> float:

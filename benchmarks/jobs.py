@@ -13,10 +13,13 @@ from temporalio.workflow import ParentClosePolicy
 from benchmarks.no_op import (
     OUR_QUEUE,
     STEPS,
+    STUCK,
+    STUCK_TIMEOUT,
     TIMEOUT,
     WINDOW,
     Nothing,
     bare_no_op,
+    is_stuck,
     our_no_op,
 )
 from temporal_tenancy.inputs import TenantInput
@@ -43,6 +46,20 @@ class OurChild:
     @workflow.run
     async def run(self, job: OurInput) -> str:
         """Runs the one activity."""
+        return await workflow.execute_activity(
+            our_no_op, Nothing(note=job.note), start_to_close_timeout=TIMEOUT
+        )
+
+
+@tenant_job("bench.stuck", queue=OUR_QUEUE, execution_timeout=STUCK_TIMEOUT)
+class StuckChild:
+    """Does nothing for one tenant; of a hundred tenants one never answers, where that is asked."""
+
+    @workflow.run
+    async def run(self, job: OurInput) -> str:
+        """Runs the one activity, or waits until the job's timeout."""
+        if job.note == STUCK and is_stuck(job.tenant_id):
+            await workflow.wait_condition(lambda: False)
         return await workflow.execute_activity(
             our_no_op, Nothing(note=job.note), start_to_close_timeout=TIMEOUT
         )
@@ -120,5 +137,5 @@ class BareFanOut:
         return done
 
 
-OUR_JOBS = [OurChild, OurSteps]
+OUR_JOBS = [OurChild, OurSteps, StuckChild]
 BARE_WORKFLOWS = [BareFanOut, BareChild, BareSteps]

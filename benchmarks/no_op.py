@@ -15,6 +15,13 @@ BARE_QUEUE: Final = "bench-bare"
 WINDOW: Final = 100  # children at once
 STEPS: Final = 40  # activities of a run that are one after the other
 TIMEOUT: Final = timedelta(minutes=1)
+STUCK: Final = "stuck"  # the note that lets one tenant in a hundred hang
+STUCK_TIMEOUT: Final = timedelta(minutes=10)
+
+
+def is_stuck(tenant_id: str) -> bool:
+    """Whether a tenant is the one in a hundred that never answers."""
+    return tenant_id.endswith("50")
 
 
 class Nothing(BaseModel):

@@ -17,8 +17,8 @@ from temporal_tenancy.periods import Period
 
 SPREAD_STEPS: Final = 360  # so many times at most in a window: each costs a shard one timer
 
-# Further than any zone has ever been from UTC, with the day that Samoa left out.
-_FURTHEST: Final = timedelta(hours=40)
+FURTHEST: Final = timedelta(hours=40)
+"""Further than any zone has ever been from UTC, with the day that Samoa left out."""
 
 
 class TimeZoneUnknown(TenancyError):
@@ -65,7 +65,7 @@ def due_between(
     """
     local = (since.astimezone(UTC).replace(tzinfo=None), until.astimezone(UTC).replace(tzinfo=None))
     found: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
-    for moment in times(cron, local[0] - _FURTHEST, local[1] + _FURTHEST):
+    for moment in times(cron, local[0] - FURTHEST, local[1] + FURTHEST):
         key = period.key_before(moment)
         for name in _zones():
             due = instant(moment, ZoneInfo(name))

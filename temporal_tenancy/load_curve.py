@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from temporal_tenancy.directory import Tenant, TenantStatus
-from temporal_tenancy.due_times import instant, spread_offset, times, zone_of
+from temporal_tenancy.due_times import FURTHEST, instant, spread_offset, times, zone_of
 from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.fan_out.planning import period_end, tick_of
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.schedules import ScheduledJob
 from temporal_tenancy.tenant_state import refusal
@@ -84,28 +86,35 @@ class _DueTimes:
 
     def __init__(self, since: datetime, until: datetime) -> None:
         self._since, self._until = since.astimezone(UTC), until.astimezone(UTC)
-        self._known: dict[tuple[str, str | None], Sequence[datetime]] = {}
+        self._known: dict[tuple[str, str], Sequence[datetime]] = {}
 
     def of(self, scheduled: ScheduledJob, tenant: Tenant) -> Iterator[datetime]:
-        zone = tenant.time_zone if scheduled.local_time else None
-        known = self._known.get((scheduled.job, zone))
+        key = (scheduled.job, tenant.time_zone)
+        known = self._known.get(key)
         if known is None:
-            known = self._known[scheduled.job, zone] = list(self._due(scheduled, zone))
+            known = self._known[key] = list(self._due(scheduled, tenant.time_zone))
         offset = spread_offset(tenant.id, scheduled.job, scheduled.spread)
         return (moment + offset for moment in known)
 
-    def _due(self, scheduled: ScheduledJob, zone: str | None) -> Iterable[datetime]:
-        # What began before, and is spread into the time that is looked at, belongs to it.
-        since = self._since - scheduled.spread
-        if zone is None:
-            return times(scheduled.cron, since, self._until)
+    def _due(self, scheduled: ScheduledJob, zone: str) -> Iterable[datetime]:
         try:
             where = zone_of(zone)
         except TenancyError:
             return ()  # such a tenant has no local time
-        day = timedelta(days=2)  # no zone is further from UTC
-        local = (since.replace(tzinfo=None) - day, self._until.replace(tzinfo=None) + day)
+        # What began before, and is spread or waits into the time that is looked at, belongs to it.
+        since, until = self._since - scheduled.spread - FURTHEST, self._until
+        if not scheduled.local_time:
+            job = registry[scheduled.job]
+            return (
+                _not_before(job, moment, where) for moment in times(scheduled.cron, since, until)
+            )
+        local = (since.replace(tzinfo=None), until.replace(tzinfo=None) + FURTHEST)
         return (instant(moment, where) for moment in times(scheduled.cron, *local))
+
+
+def _not_before(job: Job, nominal: datetime, zone: ZoneInfo) -> datetime:
+    over = period_end(job, tick_of(job, nominal))
+    return nominal if over is None else max(nominal, instant(over, zone))
 
 
 def _runs(job: Job, statuses: Sequence[TenantStatus] | None, tenant: Tenant) -> bool:

@@ -37,6 +37,7 @@ class TickTurns:
     spread: timedelta = timedelta()
     zones: Mapping[str, datetime] | None = None  # only tenants in these, each at its time
     local: datetime | None = None  # naive: at this time on each tenant's wall, where it has been
+    over: datetime | None = None  # naive: not before this time on each tenant's wall
 
     def due(self, tenant: Tenant, job: Job, *, now: datetime) -> datetime | None:
         """When the tenant's turn is; None: not yet. Raises `TimeZoneUnknown`."""
@@ -46,6 +47,8 @@ class TickTurns:
         elif self.local is not None:
             due = instant(self.local, zone_of(tenant.time_zone))
             due = due if due <= now else None
+        elif self.over is not None:
+            due = max(self.due_at, instant(self.over, zone_of(tenant.time_zone)))
         return None if due is None else due + spread_offset(tenant.id, job.name, self.spread)
 
 
@@ -57,12 +60,18 @@ def tick_of(job: Job, nominal: datetime) -> str:
     return nominal.strftime("%Y-%m-%dT%H:%MZ")
 
 
+def period_end(job: Job, tick: str) -> datetime | None:
+    """The time (naive) at which the period that a tick is about is over; None: it has none."""
+    return job.period.due_between(tick)[0] if job.period else None
+
+
 def turns(
     job: Job, request: FanOutInput, nominal: datetime | None, now: datetime
 ) -> Sequence[TickTurns]:
     """The ticks that a fan-out serves: one, unless it is for those whose local time it is.
 
-    `nominal` is the time that its schedule meant, `now` when it began (both aware). Started by
+    `nominal` is the time that its schedule meant, `now` when it began (both aware). A period ends
+    later in the west: where the tenant is, it has to be over before its turn comes. Started by
     hand, also through its schedule, it spreads nothing, and is for everyone who is due by now.
 
     Raises `InvalidPayload` where no run about `request.tick` is ever due.
@@ -70,8 +79,9 @@ def turns(
     due_at = nominal or now
     if not request.local_time:
         tick = request.tick or tick_of(job, due_at)
-        planned = nominal is not None and request.cron and croniter.match(request.cron, nominal)
-        return [TickTurns(tick, due_at, request.spread if planned else timedelta())]
+        meant = nominal is not None and request.cron and croniter.match(request.cron, nominal)
+        over = period_end(job, tick) if nominal is not None and request.tick is None else None
+        return [TickTurns(tick, due_at, request.spread if meant else timedelta(), over=over)]
     cron, period = _local(job, request)
     if request.tick is None and nominal is not None and _is_step(nominal):
         found = due_between(cron, period, nominal, nominal + LOCAL_STEP)

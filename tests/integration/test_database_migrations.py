@@ -118,7 +118,7 @@ def test_the_runtime_roles_learn_that_migrations_are_pending(
 ) -> None:
     for url in (database_urls.tenant, database_urls.platform):
         assert [behind.environment for behind in pending(url, ENVIRONMENTS)] == [CONTROL_PLANE]
-    with pytest.raises(MigrationsBehind, match=r"control plane is at its beginning.*needs 0001"):
+    with pytest.raises(MigrationsBehind, match=r"control plane is at its beginning.*needs 0002"):
         refuse_pending(database_urls.platform, ENVIRONMENTS)
 
 

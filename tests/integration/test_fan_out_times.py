@@ -188,6 +188,15 @@ class TestLocalTime:
         )
         assert (result.planned, result.succeeded, result.already) == (2, 1, 1)
 
+    async def test_a_day_that_is_not_over_where_the_tenant_is_waits_until_it_is(
+        self, saas: Client, database: Database
+    ) -> None:
+        scheduled = ScheduledJob(DAILY, "0 5 * * *")  # one time for all
+        await backfill(saas, scheduled, "2013-05-02T05:00", "2013-05-02T05:15")
+        due = {row.tenant_id: f"{row.due_at.astimezone(UTC):%d %H:%M}" for row in
+               await rows_of(database, DAILY, "2013-05-01")}  # fmt: skip
+        assert due == {"mati": "02 05:00", "york": "02 05:00", "lulu": "02 10:00"}
+
     async def state(self, database: Database, tick: str) -> str:
         async with database.platform_session("test") as session:
             row = await ledger.find_tick(session, DAILY, tick)

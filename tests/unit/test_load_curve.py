@@ -68,3 +68,9 @@ def test_what_is_over_the_cap_is_left_for_the_next(
     for _ in range(5):
         made.add(SINCE)
     assert made.starts() == expected
+
+
+async def test_a_day_is_over_later_in_the_west() -> None:
+    tenants = [make_tenant("utc"), make_tenant("angel", time_zone="America/Los_Angeles")]
+    starts = await curve(ScheduledJob(JOB, "30 1 * * *"), *tenants)
+    assert [n for n, count in enumerate(starts) if count] == at("01:30", "08:00")

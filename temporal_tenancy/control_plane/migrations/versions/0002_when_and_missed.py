@@ -19,7 +19,8 @@ def upgrade() -> None:
         ),
     )
     op.execute("update ledger set due_at = planned_at")
-    op.create_index("ix_ledger_job_tick_due_at", "ledger", ["job", "tick", "due_at", "tenant_id"])
+    columns = ["job", "tick", "due_at", "tenant_id"]
+    op.create_index("ix_ledger_job_tick_due_at_tenant_id", "ledger", columns)
     op.alter_column("ticks", "workflow_id", nullable=True)
     op.alter_column("ticks", "run_id", nullable=True)
     op.add_column("ticks", sa.Column("reason", sa.Text))
@@ -31,7 +32,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_ticks_started_at", "ticks", ["started_at"])
     op.add_column("tenants", sa.Column("trial_ends_at", sa.DateTime(timezone=True)))
-    op.create_index("ix_tenants_time_zone", "tenants", ["time_zone", "id"])
+    op.create_index("ix_tenants_time_zone_id", "tenants", ["time_zone", "id"])
     op.create_table(
         "server_checks",
         sa.Column("name", sa.Text, nullable=False),
