@@ -104,8 +104,8 @@ def _commit_the_invoice_before_its_lines() -> None:
         async with tenant_session() as session:
             execute = session.execute
 
-            async def execute_and_commit(*given: Any) -> Any:
-                result = await execute(*given)
+            async def execute_and_commit(*given: Any, **options: Any) -> Any:
+                result = await execute(*given, **options)
                 await session.commit()
                 return result
 
