@@ -36,10 +36,10 @@ from temporal_tenancy.database import Database
 from worker_process.slots import POLLERS, SlotOptions, Slots
 
 NAME: Final = "worker_slots"
-# A worker that is held back may take a little longer; more would be slots that lie idle.
-RESOURCE_GOAL: Final = Goal("<=", 1.25)
+# Holding back costs time, on a machine that is full up to this; what it is for is the memory.
+RESOURCE_GOAL: Final = Goal("<=", 2.0)
 POLLERS_GOAL: Final = Goal("<=", 1.1)
-MEMORY_GOAL: Final = Goal("<=", 1.1)
+MEMORY_GOAL: Final = Goal("<=", 0.8)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 FIVE: Final = PollerBehaviorSimpleMaximum(5)  # the SDK's default
 SAMPLE: Final = 0.05  # seconds between looks at the memory
@@ -79,7 +79,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     try:
         for kind in Kind:
             await _run(client, kind, f"warm-up-{kind.name}")
-        for number in range(rounds(4, full=12)):
+        for number in range(rounds(3, full=9)):
             kinds = list(Kind) if number % 2 == 0 else list(reversed(Kind))
             runs = {kind: await _run(client, kind, f"{number}-{kind.name}") for kind in kinds}
             fixed = runs[Kind.FIXED]
