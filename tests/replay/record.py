@@ -76,9 +76,20 @@ async def record(address: str, database: Database, release: str) -> None:
         await run(
             client, "billing.cycle", "acme/billing.cycle/2013-01", {**acme, "period": "2013-01"}
         )
-        for job in ("billing.cycle", "analytics.aggregate"):
+        for job, given in (
+            ("retention.enforce", {"keep_days": 30}),
+            ("cleanup.expired", {}),
+            ("trial.expiry", {}),
+            ("report.daily", {"period": "2013-01-01"}),
+            ("audit.aggregate", {"period": "2013-01-01"}),
+        ):
+            await run(client, job, f"acme/{job}/by-client", {**acme, **given})
+        await run(client, "ticks.reconcile", "platform/ticks.reconcile/by-client")
+        for job, pace in (("billing.cycle", None), ("analytics.aggregate", 2.0)):
             root = f"platform/{job}/tick-2013-01"
-            fan_out = FanOutInput(job=job, tick="2013-01", shard_size=3, window=2)
+            fan_out = FanOutInput(
+                job=job, tick="2013-01", shard_size=3, window=2, max_starts_per_second=pace
+            )
             handle = await client.start_workflow(FanOut.run, fan_out, id=root, task_queue=QUEUE)
             await handle.result()
             shards = [
