@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from queues import Queue
+from temporal_tenancy.control_plane.models import TickState
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
 from tests.faults.checker import Tick, problems
 from tests.faults.scenarios import LANES, WINDOW, Fault, Kind, Scenario
@@ -23,14 +25,11 @@ PATIENCE: Final = 150.0  # seconds for a scenario; most of it are timeouts behin
 LOOK: Final = 0.02  # seconds
 STORM_INTERVAL: Final = 0.05  # seconds between terminations
 
-# Whether the tick is at work, and for how many tenants it is done. The ledger learns of these
-# later, many at once; the first moment, before any is done, is its own.
+# How far a tick is: whether it is planned, and for how many tenants it is done. The ledger learns
+# of these later, many at once.
 _PROGRESS: Final = """
-    select exists (
-               select from ledger where job = %(job)s and tick = %(tick)s
-           ) and exists (
-               select from ticks where job = %(job)s and tick = %(tick)s and state = 'running'
-           ) as at_work,
+    select (select state from ticks where job = %(job)s and tick = %(tick)s) as state,
+           exists (select from ledger where job = %(job)s and tick = %(tick)s) as planned,
            (select count(*) from invoices where period = %(tick)s and %(job)s = 'billing.cycle')
            +
            (
@@ -109,8 +108,8 @@ class Campaign:
 async def run(servers: Servers, scenario: Scenario) -> Outcome:
     """Runs a tick while things go wrong, and checks what it came to."""
     at_work = True
-    found = []
-    try:
+    found: list[str] = []
+    with _noting(found):
         async with asyncio.timeout(PATIENCE):
             await servers.have_workers(scenario.workers)
             await load_month(servers.database, servers.tenants, scenario.tick)
@@ -120,16 +119,27 @@ async def run(servers: Servers, scenario: Scenario) -> Outcome:
                 at_work &= await _strike(servers, fault, root)
                 await servers.have_workers(scenario.workers)
             found += _in_result(servers, scenario, await _result(root))
-    except Exception as error:
-        found.append(f"{type(error).__name__}: {error}")
     found += [
         f"a worker has ended by itself: {worker.process.log_tail()}"
         for worker in servers.workers
         if not worker.process.running
     ]
-    async with servers.everything() as everything:
-        found += await problems(everything, servers.client, Tick(scenario.job, scenario.tick))
+    with _noting(found):
+        async with servers.everything() as everything:
+            tick = Tick(scenario.job, scenario.tick)
+            found += await problems(everything, servers.client, tick)
     return Outcome(found, at_work)
+
+
+@contextmanager
+def _noting(found: list[str]) -> Iterator[None]:
+    """Adds what the block raises to what was found."""
+    try:
+        yield
+    except TimeoutError as error:
+        found.append(f"it did not end in time: {error}")
+    except Exception as error:
+        found.append(f"{type(error).__name__}: {error}")
 
 
 async def _start(servers: Servers, scenario: Scenario) -> Root:
@@ -143,16 +153,15 @@ async def _start(servers: Servers, scenario: Scenario) -> Root:
 
 async def _until_done(servers: Servers, scenario: Scenario, count: int) -> bool:
     """Returns once that many tenants are done: whether the tick is still at work."""
-    at_work = False
+    tick = {"job": scenario.job, "tick": scenario.tick}
     async with servers.everything() as everything:
         while True:
-            row = await (
-                await everything.execute(_PROGRESS, {"job": scenario.job, "tick": scenario.tick})
-            ).fetchone()
-            assert row is not None
-            if row["done"] >= count and (row["at_work"] or at_work):
-                return bool(row["at_work"])
-            at_work = row["at_work"]
+            progress = await (await everything.execute(_PROGRESS, tick)).fetchone()
+            assert progress is not None
+            if progress["state"] not in (None, TickState.RUNNING):
+                return False
+            if progress["planned"] and progress["done"] >= count:
+                return True
             await asyncio.sleep(LOOK)
 
 
