@@ -55,7 +55,7 @@ def test_no_history_names_the_machine_it_was_recorded_on() -> None:
 
 
 async def test_a_history_that_does_not_fit_the_code_is_found_out() -> None:
-    path = next(path for path in RECORDED if "by-client" in path.name)
+    path = next(path for path in RECORDED if "echo.tell~by-client" in path.name)
     changed = path.read_text().replace('"tell_tenant"', '"another_activity"')
     replayer = Replayer(workflows=jobs.WORKFLOWS, plugins=[PLUGIN])
     with pytest.raises(NondeterminismError):
