@@ -31,7 +31,6 @@ TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANT: Final = "acme"
 ACTIVITIES: Final = 50  # of a workflow
 AT_ONCE: Final = 4  # workflows
-CACHED: Final = 20  # workflows: far fewer than run, or their number alone would be what grows
 TENTHS: Final = 10
 WARM_UP: Final = 3  # tenths
 LAST: Final = 3  # tenths
@@ -57,7 +56,6 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                 tuner=options.tuner(),
                 workflow_task_poller_behavior=POLLERS,
                 activity_task_poller_behavior=POLLERS,
-                max_cached_workflows=CACHED,
             )
 
             async def run(key: int) -> None:
