@@ -17,7 +17,8 @@ from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.scope import current_tenant
 
 BURST_QUEUE: Final = "bench-bursts"
-PIECE_TIMEOUT: Final = timedelta(minutes=5)
+# A task that is lost on its way to the worker comes again after this, and not only in minutes.
+PIECE_TIMEOUT: Final = timedelta(seconds=30)
 MEGABYTE: Final = bytes(1_000_000)
 
 

@@ -11,7 +11,7 @@ from temporal_tenancy.control_plane.server_checks import keep_fairness, last_fai
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database
 from temporal_tenancy.fairness import Fairness
-from tests.fixtures.starter import Said, Starter
+from tests.fixtures.starter import Batch, Command, Said, Starter
 from tests.fixtures.worker_process import StartWorker
 
 WARNS = "FairnessOff: one tenant's backlog holds up all others', as was found at "
@@ -20,7 +20,7 @@ OFF = Fairness(share=0.9)
 
 
 @pytest.fixture
-def unfair(unfair_temporal: TemporalDevServer) -> dict[str, str]:
+def unfair(unfair_temporal: TemporalDevServer) -> dict[str, str | None]:
     """What the environment of a process there has."""
     return {"TEMPORAL_ADDRESS": unfair_temporal.address, "TEMPORAL_NAMESPACE": "default"}
 
@@ -30,26 +30,25 @@ def check_of(said: Said) -> Any:
 
 
 async def test_the_doctor_fails_and_from_then_on_commands_warn(
-    unfair: dict[str, str], starter: Starter, tenants: Tenants, database: Database
+    unfair: dict[str, str | None], batch: Batch, tenants: Tenants, database: Database
 ) -> None:
     await tenants.add("acme", "Acme", plan="enterprise")
-    doctor = await starter("doctor", "--json", **unfair)
+    doctor, run, fan_out, applied = await batch(
+        [
+            Command(["doctor", "--json"], unfair),
+            Command(["run", "billing.cycle", "--tenant", "acme", "--key", "2013-04"], unfair),
+            Command(["fan-out", "billing.cycle", "--tick", "2013-04"], unfair),
+            Command(["schedules", "apply"], unfair),
+        ]
+    )
     assert (doctor.code, check_of(doctor)["verdict"]) == (1, "failed")
     assert "matching.enableFairness=true" in check_of(doctor)["message"]
-
-    run = await starter(
-        "run", "billing.cycle", "--tenant", "acme", "--key", "2013-04", "--json", **unfair
-    )
-    assert (run.code, run.document["started"]) == (0, True)
-    assert run.err.startswith(WARNS)
-    fan_out = await starter("fan-out", "billing.cycle", "--tick", "2013-04", **unfair)
-    assert (fan_out.code, fan_out.err.startswith(WARNS)) == (0, True)
-    applied = await starter("schedules", "apply", "--json", **unfair)
-    assert (applied.code, applied.err.startswith(WARNS)) == (0, True)
+    for said in (run, fan_out, applied):
+        assert (said.code, said.err.startswith(WARNS)) == (0, True)
 
     # It was turned on since: whoever tries again knows.
     await keep_fairness(database, "default", ON)
-    again = await starter("fan-out", "billing.cycle", "--tick", "2013-05", **unfair)
+    [again] = await batch([Command(["fan-out", "billing.cycle", "--tick", "2013-05"], unfair)])
     assert again.err == ""
 
 
@@ -69,7 +68,7 @@ async def test_schedules_are_applied_without_a_database(starter: Starter) -> Non
 
 
 async def test_a_worker_tries_it_and_warns(
-    unfair: dict[str, str], start_worker: StartWorker, database: Database
+    unfair: dict[str, str | None], start_worker: StartWorker, database: Database
 ) -> None:
     worker = await start_worker("--queue", "critical", **unfair).until_ready()
     warned = await worker.until_line("fairness.off")
