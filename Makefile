@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 TENANTS ?= 0
 
-.PHONY: help setup demo dev test mutants bench check format
+.PHONY: help setup demo dev test mutants bench screenshots check format
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,10 @@ mutants: setup  ## faults seeded one at a time, and which test finds each
 
 bench: setup  ## the measurements, one line of JSON each (FULL=1 adds the long ones)
 	@$(BIN)/python -m benchmarks
+
+screenshots: setup  ## the pictures in docs/images, with Chromium
+	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group docs
+	@$(BIN)/python -m docs.screenshots
 
 check: setup  ## format, lint, types, import contract
 	@$(BIN)/ruff format --check .
