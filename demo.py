@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -34,7 +35,9 @@ from local_saas import CommandFailed, WorkerProcess
 from process_exit import exit_process
 from sample_data.airlines import Flight, airlines, flights
 from sample_data.load import load_events, make_up_tenants
+from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session, use_database
+from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.errors import ScopeMissing, TenantMismatch
 from temporal_tenancy.scope import TenantScope, enter
 
@@ -44,6 +47,16 @@ BROKEN: Final = "f9"  # Frontier: a flight with a negative distance
 SUSPENDED: Final = "ha"  # Hawaiian
 BROKEN_MONTH: Final = "2013-04"
 BROKEN_NOMINAL: Final = "2013-05-01"  # when April's tick was due
+NIGHTLY: Final = (
+    ("retention.enforce",),
+    ("cleanup.expired",),
+    ("trial.expiry",),
+    ("report.daily", "--tick", "2013-03-10"),  # New York put the clock forward
+    ("audit.aggregate",),
+)
+MADE_UP: Final = 6  # tenants, two of each plan
+MADE_UP_EVENTS: Final = 2_500  # for each, in January 2013: three batches
+TRIAL: Final = "trial"
 PATIENCE_SECONDS: Final = 180.0  # without any progress
 POLL_SECONDS: Final = 0.25
 
@@ -96,6 +109,8 @@ def _run(stack: Stack, made_up: int) -> None:
         _totals(stack)
         if made_up:
             _more_tenants(stack, made_up)
+        _every_night(stack)
+        _load_curve(stack)
         _isolation(stack, worker)
 
 
@@ -112,18 +127,26 @@ def _one_month_with_trouble(stack: Stack) -> None:
         (shown["succeeded"], shown["failed"], shown["skipped"]) == (14, 1, 1),
         "14 tenants are done, one failed, one was skipped",
     )
-    _title("Mended, the tick is run again: it does exactly those two")
+    _title("Who was missed, once both causes are mended, is caught up with")
     _command(stack, "tenants", "resume", SUSPENDED)
     asyncio.run(_with_database(stack, _mend_usage))
-    again = _command(stack, "fan-out", "billing.cycle", "--tick", BROKEN_MONTH, "--wait")
+    missed = _command(stack, "ticks", "missed")
+    _missed(missed)
+    _hold(
+        [each["tenant_id"] for tick in missed["ticks"] for each in tick["tenants"]]
+        == [BROKEN, SUSPENDED],
+        "the two that have not had their April are named",
+    )
+    again = _command(stack, "ticks", "catch-up", "--wait")
     console.print(
         f"  {again['succeeded']} succeeded, {again['failed']} failed, "
         f"{again['already']} had succeeded before."
     )
     _hold(
         (again["succeeded"], again["failed"], again["already"]) == (2, 0, 14),
-        "the second run did two and left fourteen alone",
+        "catching up did two and left fourteen alone",
     )
+    _hold(_command(stack, "ticks", "missed")["missed"] == 0, "now nobody is missed")
 
 
 def _all_months(stack: Stack) -> None:
@@ -176,6 +199,37 @@ def _more_tenants(stack: Stack, count: int) -> None:
         f"{done['failed']} failed."
     )
     _hold((done["succeeded"], done["already"]) == (count, 16), "each made-up tenant was billed")
+
+
+def _every_night(stack: Stack) -> None:
+    _title("What else runs every night, for tenants that are made up; the airlines keep their data")
+    asyncio.run(_with_database(stack, _make_up_some))
+    asyncio.run(_with_database(stack, _add_trial))
+    before = asyncio.run(_with_database(stack, _events))
+    for job, *options in NIGHTLY:
+        done = _command(stack, "fan-out", job, *options, "--wait")
+        console.print(
+            f"  {done['succeeded']} succeeded, {done['failed']} failed, {done['skipped']} skipped."
+        )
+        _hold(done["planned"] == done["succeeded"] + done["skipped"], f"{job} failed for no one")
+    after = asyncio.run(_with_database(stack, _events))
+    kept = {tenant for tenant, events in after.items() if events}
+    _hold(
+        {tenant: after[tenant] for tenant in kept} == {tenant: before[tenant] for tenant in kept}
+        and any(before[tenant] and not after[tenant] for tenant in after),
+        "retention emptied who is past it, and touched no other: United has its "
+        f"{after['ua']:,} flights",
+    )
+    ended = _command(stack, "tenants", "show", TRIAL)
+    _hold(
+        ended["status"] == "suspended",
+        "the trial that was over has ended: nobody had subscribed",
+    )
+
+
+def _load_curve(stack: Stack) -> None:
+    _title("What the schedules will start in the next 24 hours")
+    _command(stack, "schedules", "preview", text=True)
 
 
 def _isolation(stack: Stack, worker: WorkerProcess) -> None:
@@ -275,6 +329,32 @@ async def _mend_usage(database: Database) -> None:
             await session.execute(text("delete from usage_events where distance < 0"))
 
 
+async def _make_up_some(database: Database) -> None:
+    await make_up_tenants(database, MADE_UP, events=MADE_UP_EVENTS)
+
+
+async def _add_trial(database: Database) -> None:
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    await Tenants(database).add(
+        TRIAL,
+        "An airline that tried",
+        plan="standard",
+        status=TenantStatus.TRIAL,
+        trial_ends_at=yesterday,
+    )
+
+
+async def _events(database: Database) -> Mapping[str, int]:
+    found = {}
+    tenants = [tenant.id async for tenant in Tenants(database).list()]
+    for tenant in tenants:
+        with use_database(database), enter(TenantScope(tenant)):
+            async with tenant_session() as session:
+                count = await session.scalar(text("select count(*) from usage_events"))
+        found[tenant] = int(count or 0)
+    return found
+
+
 async def _billed(database: Database) -> Mapping[str, Mapping[str, int]]:
     invoiced = text("""
         select coalesce(sum(usage_events), 0)::bigint as billed,
@@ -344,8 +424,17 @@ def _ledger(shown: Mapping[str, Any]) -> None:
             console.print(f"  {row['tenant_id']}  {row['state']:10} {row['reason']}")
 
 
-def _command(stack: Stack, *arguments: str, owner: bool = False) -> Any:
+def _missed(shown: Mapping[str, Any]) -> None:
+    for tick in shown["ticks"]:
+        for tenant in tick["tenants"]:
+            console.print(f"  {tenant['tenant_id']}  {tenant['state']:10} {tenant['reason']}")
+
+
+def _command(stack: Stack, *arguments: str, owner: bool = False, text: bool = False) -> Any:
     console.print(f"[dim]$ starter.py {shlex.join(arguments)}[/]")
+    if text:
+        console.print(local_saas.starter_text(stack, *arguments), markup=False)
+        return None
     # A run of which a part failed answers as well: what it says is judged by the caller.
     return local_saas.starter(stack, *arguments, owner=owner)
 

@@ -35,8 +35,13 @@ def starter(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0)
 
     Raises `CommandFailed` when it exits with another code than `expect`.
     """
+    return json.loads(starter_text(stack, *arguments, "--json", owner=owner, expect=expect))
+
+
+def starter_text(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0) -> str:
+    """As `starter`, but returns what people are shown."""
     done = subprocess.run(
-        [sys.executable, "starter.py", *arguments, "--json"],
+        [sys.executable, "starter.py", *arguments],
         cwd=HERE,
         env=stack.process_environment(owner=owner),
         capture_output=True,
@@ -49,7 +54,7 @@ def starter(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0)
             f"{command} exited with {done.returncode}, not {expect}: "
             f"{done.stderr.strip() or done.stdout.strip()}"
         )
-    return json.loads(done.stdout)
+    return done.stdout
 
 
 def runtime_database(stack: Stack) -> Database:
