@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -93,6 +94,15 @@ class TenantDirectory(Protocol):
 
 
 @dataclass
+class _Question:
+    """What is about to be asked of a directory, and the answer to be."""
+
+    loop: asyncio.AbstractEventLoop
+    tenant_ids: set[str]
+    answer: asyncio.Task[Mapping[str, Tenant]] = field(init=False)
+
+
+@dataclass
 class CachedDirectory:
     """Remembers what a directory found for at most `seconds`, so that a check costs nothing.
 
@@ -104,6 +114,7 @@ class CachedDirectory:
     seconds: float = STATE_CACHE_SECONDS
     clock: Callable[[], float] = time.monotonic
     _found: dict[str, tuple[float, Tenant]] = field(default_factory=dict, init=False)
+    _asked: _Question | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seconds <= STATE_CACHE_SECONDS:
@@ -113,17 +124,34 @@ class CachedDirectory:
             )
 
     async def find(self, tenant_id: str) -> Tenant | None:
-        """As `TenantDirectory.find`, at most `seconds` old."""
-        now = self.clock()
+        """As `TenantDirectory.find`, at most `seconds` old.
+
+        What is asked for in the same moment is one question to the directory: a hundred children
+        of a fan-out that start together are one query, and not a hundred.
+        """
         known = self._found.get(tenant_id)
-        if known is not None and now - known[0] < self.seconds:
+        if known is not None and self.clock() - known[0] < self.seconds:
             return known[1]
-        tenant = await self.directory.find(tenant_id)
-        if tenant is None:
+        loop = asyncio.get_running_loop()
+        question = self._asked
+        if question is None or question.loop is not loop:
+            question = self._asked = _Question(loop, {tenant_id})
+            question.answer = loop.create_task(self._ask(question))
+        question.tenant_ids.add(tenant_id)
+        # One who asked too may be cancelled; the others wait for the answer still.
+        return (await asyncio.shield(question.answer)).get(tenant_id)
+
+    async def _ask(self, question: _Question) -> Mapping[str, Tenant]:
+        await asyncio.sleep(0)  # lets everyone ask who is about to
+        if self._asked is question:
+            self._asked = None  # from now on it is another question
+        now = self.clock()
+        tenants = await self.directory.find_many(question.tenant_ids)
+        found = {tenant.id: tenant for tenant in tenants}
+        for tenant_id in question.tenant_ids - found.keys():
             self._found.pop(tenant_id, None)
-            return None
-        self._remember(now, [tenant])
-        return tenant
+        self._remember(now, tenants)
+        return found
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
         """As `TenantDirectory.find_many`, always asked anew.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -266,9 +266,9 @@ async def test_the_same_plugin_on_client_and_worker_checks_once(
     class Watched(InMemoryDirectory):
         looked = 0
 
-        async def find(self, tenant_id: str) -> Any:
+        async def find_many(self, tenant_ids: Collection[str]) -> Any:
             self.looked += 1
-            return await super().find(tenant_id)
+            return await super().find_many(tenant_ids)
 
     watched = Watched(directory.tenants.values())
     plugin = TenancyPlugin(

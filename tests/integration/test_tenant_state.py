@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -144,9 +145,11 @@ class Unreachable(ActivityInboundInterceptor):
 class Slow(InMemoryDirectory):
     looked = 0
 
-    async def find(self, tenant_id: str) -> Tenant | None:
+    async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
         self.looked += 1
-        return await super().find(tenant_id)
+        found = await super().find_many(tenant_ids)
+        await asyncio.sleep(0)
+        return found
 
 
 async def test_the_state_is_cached_for_five_seconds_at_most() -> None:
@@ -166,18 +169,51 @@ async def test_the_state_is_cached_for_five_seconds_at_most() -> None:
         CachedDirectory(slow, seconds=6)
 
 
-async def test_tenants_of_a_page_are_remembered_as_those_that_were_looked_up() -> None:
+async def test_tenants_that_were_looked_up_together_are_remembered_each() -> None:
     now = [0.0]
     slow = Slow([make_tenant("acme"), make_tenant("globex")])
     cached = CachedDirectory(slow, clock=lambda: now[0])
-    await cached.page(limit=10)
+    await cached.find_many(["acme", "globex"])
     await cached.find("globex")
-    assert slow.looked == 0
+    assert slow.looked == 1
     slow.set_status("globex", TenantStatus.SUSPENDED)
     now[0] = 5.0
     found = await cached.find("globex")
     assert found is not None
     assert found.status is TenantStatus.SUSPENDED
+
+
+async def test_tenants_that_are_asked_for_in_one_moment_are_one_question() -> None:
+    slow = Slow([make_tenant(f"t{number}") for number in range(20)])
+    cached = CachedDirectory(slow)
+    ids = [*slow.tenants, "nobody", "t3"]
+    found = await asyncio.gather(*(cached.find(each) for each in ids))
+    assert [tenant and tenant.id for tenant in found] == [*slow.tenants, None, "t3"]
+    assert slow.looked == 1
+
+
+async def test_one_who_asked_too_and_is_cancelled_leaves_the_others_their_answer() -> None:
+    slow = Slow([make_tenant("acme"), make_tenant("globex")])
+    cached = CachedDirectory(slow)
+    first, second = (asyncio.create_task(cached.find(each)) for each in ("acme", "globex"))
+    await asyncio.sleep(0)
+    first.cancel()
+    found = await second
+    assert found is not None
+    assert (found.id, first.cancelled()) == ("globex", True)
+
+
+async def test_a_directory_that_is_away_fails_those_who_asked_and_not_who_asks_later() -> None:
+    class Away(Slow):
+        async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+            if not await super().find_many([]) and self.looked == 1:
+                raise ConnectionError("away")
+            return await super().find_many(tenant_ids)
+
+    cached = CachedDirectory(Away([make_tenant("acme")]))
+    failed = await asyncio.gather(*(cached.find("acme") for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in failed] == [ConnectionError] * 3
+    assert await cached.find("acme") is not None
 
 
 async def test_an_unknown_tenant_is_not_remembered_as_unknown() -> None:
