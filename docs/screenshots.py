@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,8 @@ from devstack.stack import Stack
 from local_saas import CommandFailed
 from process_exit import exit_process
 from sample_data.airlines import Flight
-from sample_data.load import load_events
+from sample_data.load import load_events, make_up_tenants
+from temporal_tenancy.database import Database
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Locator, Page
@@ -44,6 +45,10 @@ BACKFILLS: Final = {
     JOB: ("2013-03-01", "2013-05-01", 3),  # first and last nominal date, ticks
     "analytics.aggregate": ("2013-05-01", "2013-05-01", 1),
 }
+
+LOAD_CURVE: Final = "load-curve"
+LOAD_DAY: Final = "2026-11-22"  # a Sunday, when the weekly jobs are due
+MADE_UP: Final = 1_000  # tenants, so that there is a load
 
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS: Final = (
@@ -115,13 +120,12 @@ def take(folder: Path, scratch: Path) -> Sequence[Path]:
         for name, value in os.environ.items()
         if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
     }
-    with (
-        Stack(scratch / "stack", environ=environ, ui_port=None, durable=False) as stack,
-        _troubled(stack),
-        _browser(executable, scratch / "browser") as browser,
-    ):
-        page = browser.pages[0]
-        return [_take(page, picture, folder) for picture in _pictures(stack)]
+    stack = Stack(scratch / "stack", environ=environ, ui_port=None, durable=False)
+    with stack, _troubled(stack):
+        with _browser(executable, scratch / "browser") as browser:
+            page = browser.pages[0]
+            taken = [_take(page, picture, folder) for picture in _pictures(stack)]
+        return [*taken, _draw_load(stack, folder)]
 
 
 def find_chromium() -> str:
@@ -149,7 +153,7 @@ def _troubled(stack: Stack) -> Iterator[None]:
     """
     local_saas.starter(stack, "migrate", owner=True)
     local_saas.load_sample_data(stack)
-    asyncio.run(_break_usage(stack))
+    asyncio.run(_with_database(stack, _break_usage))
     with local_saas.worker(stack):
         local_saas.starter(stack, "schedules", "apply")
         local_saas.starter(stack, "tenants", "suspend", SUSPENDED)
@@ -160,17 +164,32 @@ def _troubled(stack: Stack) -> Iterator[None]:
         yield
 
 
-async def _break_usage(stack: Stack) -> None:
-    database = local_saas.runtime_database(stack)
+async def _break_usage(database: Database) -> None:
     flight = Flight(
         tenant_id=BROKEN, time_hour="2013-04-15T12:00:00Z", carrier="F9", flight=99_999,
         origin="LGA", destination="DEN", tail_number=None, distance=-1, air_time=None,
         departure_delay=None, cancelled=False,
     )  # fmt: skip
+    await load_events(database, BROKEN, [flight])
+
+
+async def _add_tenants(database: Database) -> None:
+    await make_up_tenants(database, MADE_UP)
+
+
+async def _with_database(stack: Stack, work: Callable[[Database], Awaitable[None]]) -> None:
+    database = local_saas.runtime_database(stack)
     try:
-        await load_events(database, BROKEN, [flight])
+        await work(database)
     finally:
         await database.dispose()
+
+
+def _draw_load(stack: Stack, folder: Path) -> Path:
+    asyncio.run(_with_database(stack, _add_tenants))
+    path = folder / f"{LOAD_CURVE}.png"
+    local_saas.starter(stack, "schedules", "preview", "--from", LOAD_DAY, "--png", str(path))
+    return path
 
 
 def _wait_for_ticks(stack: Stack, job: str, count: int) -> None:
