@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     ScheduleBackfill,
@@ -412,6 +415,41 @@ async def test_a_terminated_root_can_be_started_again_under_its_own_id(
     assert (result.planned, result.failed) == (3, 0)
     assert await states_of(database, JOB, "a") == dict.fromkeys(ids, "succeeded")
     assert control.runs == dict.fromkeys(ids, 1)
+
+
+async def test_a_root_that_is_reset_runs_nobody_twice(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
+) -> None:
+    ids = await add_tenants(tenants, 5)
+    control.holding = {"t001"}
+    first = await start(saas, "a", window=1, shard_size=3)
+    await fan_out_control.until(lambda c: "t001" in c.running)
+    history = (await first.fetch_history()).events
+    done = next(
+        event.event_id
+        for event in history
+        if event.HasField("workflow_task_completed_event_attributes")
+    )
+    run_id = first.first_execution_run_id or ""
+    await saas.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=saas.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=first.id, run_id=run_id),
+            reason="a test",
+            workflow_task_finish_event_id=done,
+            request_id=str(uuid.uuid4()),
+        )
+    )
+    again = saas.get_workflow_handle(first.id, result_type=FanOutResult)
+    async for event in again.fetch_history_events(wait_new_event=True):
+        if event.HasField("child_workflow_execution_started_event_attributes"):
+            break
+    control.released.set()
+    result = await again.result()
+    assert (result.planned, result.failed, result.skipped) == (5, 0, 0)
+    assert result.succeeded + result.already == 5
+    assert control.runs == dict.fromkeys(ids, 1)
+    assert await states_of(database, JOB, "a") == dict.fromkeys(ids, "succeeded")
 
 
 @pytest.mark.parametrize(("count", "shard_size"), [(3, 3), (4, 4), (6, 6), (7, 6), (6, 3), (9, 4)])
