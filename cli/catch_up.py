@@ -16,6 +16,7 @@ from temporalio.client import WorkflowFailureError
 from cli import given as reading
 from cli.answers import Answer, Problem, address, lines, number, table, when
 from cli.failures import TickUnknown
+from cli.fairness import warn_where_off
 from cli.fan_outs import COUNTS, Handle, as_scheduled, local_cron, start
 from cli.servers import Servers, servers
 from cli.waiting import problem_of, warn_without_worker
@@ -90,6 +91,8 @@ async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Ans
             }
             for part, handle, started in begun
         ]
+        if parts:
+            await warn_where_off(there.database, there.client.namespace)
         if not wait or not parts:
             return _answer(documents, waited=wait or not parts)
         for queue in {part.job.queue for part in parts}:
