@@ -59,6 +59,16 @@ class Slice:
     tenants: int
 
 
+@dataclass(frozen=True)
+class NeverBegun:
+    """A tick that was due, and why it may not have begun."""
+
+    job: str
+    tick: str
+    nominal_time: datetime  # aware
+    reason: str
+
+
 _OPEN: Final = text("""
     insert into ticks (job, tick, nominal_time, workflow_id, run_id, state)
     values (:job, :tick, :nominal_time, :workflow_id, :run_id, 'running')
@@ -197,9 +207,13 @@ _CLOSE_LOST: Final = text("""
 
 _NOTE_MISSED: Final = text("""
     insert into ticks (job, tick, nominal_time, state, reason)
-    values (:job, :tick, :nominal_time, 'missed', :reason)
+    select job, tick, nominal_time, 'missed', reason
+      from unnest(
+             cast(:jobs as text[]), cast(:ticks as text[]), cast(:nominal_times as timestamptz[]),
+             cast(:reasons as text[])
+           ) as given (job, tick, nominal_time, reason)
     on conflict (job, tick) do nothing
-    returning tick
+    returning job, tick
 """)
 
 # The tick goes with the last of its rows.
@@ -422,12 +436,15 @@ async def close_lost(session: AsyncSession, tick: TickRow, *, reason: str) -> No
     await session.execute(_CLOSE_LOST, given)
 
 
-async def note_missed(
-    session: AsyncSession, job: str, tick: str, *, nominal_time: datetime, reason: str
-) -> bool:
-    """Writes that a tick never began; returns whether that was not known, nor otherwise true."""
-    given = {"job": job, "tick": tick, "nominal_time": nominal_time, "reason": reason}
-    return (await session.execute(_NOTE_MISSED, given)).first() is not None
+async def note_missed(session: AsyncSession, ticks: Sequence[NeverBegun]) -> set[tuple[str, str]]:
+    """Writes that ticks never began, but for those that did; returns job and tick of the new."""
+    given = {
+        "jobs": [each.job for each in ticks],
+        "ticks": [each.tick for each in ticks],
+        "nominal_times": [each.nominal_time for each in ticks],
+        "reasons": [each.reason for each in ticks],
+    }
+    return {(row.job, row.tick) for row in await session.execute(_NOTE_MISSED, given)}
 
 
 async def ticks_in(session: AsyncSession, state: TickState) -> Sequence[TickRow]:

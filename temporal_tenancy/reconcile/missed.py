@@ -9,6 +9,7 @@ from datetime import datetime
 from temporalio.client import Client
 
 from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.ledger import NeverBegun
 from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
 from temporal_tenancy.database import platform_session
 from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
@@ -33,19 +34,10 @@ class Missed:
 async def note_missed_ticks(client: Client, now: datetime) -> Sequence[DueTick]:
     """Writes the ticks that were due and never began into the ledger; returns the new ones."""
     due = [tick async for tick in due_ticks(client, now)]
-    new = []
-    for each in due:
-        async with platform_session("note a tick that never began") as session:
-            noted = await ledger.note_missed(
-                session,
-                each.job.name,
-                each.tick,
-                nominal_time=each.nominal_time,
-                reason=_why(each),
-            )
-        if noted:
-            new.append(each)
-    return new
+    ticks = [NeverBegun(each.job.name, each.tick, each.nominal_time, _why(each)) for each in due]
+    async with platform_session("note the ticks that never began") as session:
+        new = await ledger.note_missed(session, ticks)
+    return [each for each in due if (each.job.name, each.tick) in new]
 
 
 async def missed_tenants(
