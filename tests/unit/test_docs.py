@@ -1,0 +1,162 @@
+"""The documentation: what it names is there, and its code runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from cli.app import app
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"starter\.py( [^`\n\"|)]*)")
+MAKE = re.compile(r"`make ([a-z]+)`")
+PATH = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
+
+Words = tuple[str, ...]
+
+# In a process of its own: the jobs of the samples are in no other test's registry.
+LOAD = """
+import importlib, sys
+from pathlib import Path
+
+import activities, database, workflows
+from workflows import WORKFLOWS  # the jobs that schedules.py names
+
+folder = Path(sys.argv[1])
+for package in (activities, workflows):
+    package.__path__.append(str(folder / package.__name__))
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+
+from temporal_tenancy.fan_out.workflows import child_input
+from temporal_tenancy.jobs import registry
+
+job = registry.get_or_raise("usage.mend")
+job.check()
+print(child_input(job, "f9", "2013-04", {}).model_dump_json())
+"""
+
+
+def commands(command: object, words: Words = ()) -> Iterator[tuple[Words, set[str]]]:
+    """Every command below one, by its words, with its options."""
+    yield words, {"--help"}.union(*(each.opts for each in getattr(command, "params", ())))
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, (*words, name))
+
+
+COMMANDS = dict(commands(get_command(app)))
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return [body for kind, body in FENCE.findall(page.read_text()) if kind == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may point to in a page, as GitHub names it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def python_file(block: str) -> str | None:
+    """The file that a block says it is."""
+    found = re.match(r"# (\S+\.py)\n", block)
+    return found[1] if found else None
+
+
+@each_page
+def test_links_and_pictures_are_there(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
+        if target.startswith(("http:", "https:")):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name} points to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} points to {target}#{anchor}"
+
+
+def test_every_page_and_picture_is_pointed_to() -> None:
+    targets = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target, _ in LINK.findall(page.read_text())
+        if target
+    }
+    there = {*PAGES, *(DOCS / "images").iterdir()} - {DOCS / "README.md"}
+    assert there <= targets
+
+
+@each_page
+def test_commands_are_there_with_their_options(page: Path) -> None:
+    for line in COMMAND.findall(page.read_text()):
+        words = tuple(line.split())
+        command = max((each for each in COMMANDS if words[: len(each)] == each), key=len)
+        rest = words[len(command) :]
+        is_group = any(each[:-1] == command for each in COMMANDS)
+        assert not is_group or not rest or rest[0].startswith("-"), f"starter.py{line}"
+        wrong = {word for word in rest if word.startswith("--")} - COMMANDS[command]
+        assert not wrong, f"starter.py{line}"
+
+
+@each_page
+def test_make_targets_and_files_are_there(page: Path) -> None:
+    text = page.read_text()
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(MAKE.findall(text)) <= set(targets)
+    of_samples = {python_file(block) for block in blocks(page, "python")}
+    for path in set(PATH.findall(text)) - of_samples:
+        found = (ROOT / path).exists() or (ROOT / "temporal_tenancy" / path).exists()
+        assert found, f"{path} in {page.name}"
+
+
+def test_the_sample_job_is_one(tmp_path: Path) -> None:
+    names = []
+    for block in blocks(DOCS / "how-to" / "add-a-job.md", "python"):
+        file = python_file(block)
+        assert file is not None
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block)
+        names.append(file.removesuffix(".py").replace("/", "."))
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path), *names],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == '{"tenant_id":"f9","period":"2013-04"}\n', done.stderr
+
+
+def test_the_sample_schedules_can_be_applied(tmp_path: Path) -> None:
+    [block] = blocks(DOCS / "how-to" / "add-a-schedule.md", "python")
+    check = (
+        "import workflows; workflows.WORKFLOWS\n"
+        f"{block}\n"
+        "from temporal_tenancy.schedules import check_all\n"
+        "check_all(SCHEDULES); print(len(SCHEDULES))"
+    )
+    done = run(check)
+    assert done.stdout == "5\n", done.stderr
+
+
+def test_the_sample_correction_is_a_module() -> None:
+    [block] = blocks(DOCS / "how-to" / "a-tenants-job-fails-every-night.md", "python")
+    done = run(block.replace('"__main__"', '"run"') + "\nprint(mend.__name__)")
+    assert done.stdout == "mend\n", done.stderr
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
