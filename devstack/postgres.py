@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, LiteralString, Self
+from typing import Literal, LiteralString
 
 import psutil
 import psycopg
@@ -23,6 +22,7 @@ from devstack.credentials import Credentials, write_private
 from devstack.errors import DirectoryInUse, PartMissing
 from devstack.ports import LOOPBACK, free_port, require_free
 from devstack.processes import OwnedProcess
+from devstack.started import Started
 
 SUPERUSER = "postgres"
 OWNER = "tenancy_owner"
@@ -59,7 +59,7 @@ class DatabaseUrls:
     superuser: str = field(repr=False)
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(Started):
     """A PostgreSQL server on 127.0.0.1 whose data and passwords live in a directory.
 
     It has the database `saas`, owned by the role `tenancy_owner`, which may make roles but is no
@@ -136,18 +136,6 @@ class EmbeddedPostgres:
             relay=self._url(RELAY, database),
             superuser=self._url(SUPERUSER, database),
         )
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Starts the server, and makes its data, role and database where they are not there.

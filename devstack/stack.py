@@ -8,14 +8,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from devstack.credentials import write_private
 from devstack.errors import DirectoryInUse, PartMissing
 from devstack.ports import prefer
 from devstack.postgres import EmbeddedPostgres
 from devstack.signals import undisturbed
+from devstack.started import Started
 from devstack.temporal_binary import find_temporal
 from devstack.temporal_server import TemporalDevServer
 
@@ -27,7 +26,7 @@ OPTIONAL_ROLE_VARIABLES = ("RELAY_DATABASE_URL",)
 DATABASE_VARIABLES = (OWNER_VARIABLE, *ROLE_VARIABLES, *OPTIONAL_ROLE_VARIABLES)
 
 
-class Stack:
+class Stack(Started):
     """What the workers need, running while the `with` block does.
 
     DATABASE_URL in the environment takes the place of the embedded PostgreSQL, TEMPORAL_ADDRESS
@@ -69,18 +68,6 @@ class Stack:
         self._temporal_binary = temporal_binary
         self._variables: dict[str, str] = {}
         self._parts = ExitStack()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Starts what the environment does not name; nothing runs on if that fails.

@@ -8,8 +8,6 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
@@ -19,6 +17,7 @@ from devstack import eventloop
 from devstack.errors import PartMissing
 from devstack.ports import LOOPBACK, free_ports, require_free
 from devstack.processes import OwnedProcess
+from devstack.started import Started
 
 START_TIMEOUT = 60.0  # seconds
 ANSWER_TIMEOUT = 5.0  # seconds
@@ -35,7 +34,7 @@ FAIRNESS = {
 }
 
 
-class TemporalDevServer:
+class TemporalDevServer(Started):
     """`temporal server start-dev` on 127.0.0.1, with fairness and the search attributes."""
 
     def __init__(
@@ -107,18 +106,6 @@ class TemporalDevServer:
         if self._chosen is None:
             raise RuntimeError("the Temporal dev server has not been started.")
         return self._chosen
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Starts the server, and returns once it answers for its namespace.
