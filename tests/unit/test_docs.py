@@ -12,6 +12,14 @@ import pytest
 from typer.main import get_command
 
 from cli.app import app
+from temporal_tenancy.catalogue_checks import (
+    GRANT_CHECKS,
+    ROLE_CHECKS,
+    SERVER_CHECKS,
+    TABLE_CHECKS,
+)
+from temporal_tenancy.interceptors.hooks import HOOKS
+from tests.mutants.faults import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -117,6 +125,15 @@ def test_make_targets_and_files_are_there(page: Path) -> None:
     for path in set(PATH.findall(text)) - of_samples:
         found = (ROOT / path).exists() or (ROOT / "temporal_tenancy" / path).exists()
         assert found, f"{path} in {page.name}"
+
+
+def test_numbers_are_those_of_the_code() -> None:
+    text = " ".join((DOCS / "explanation" / "isolation.md").read_text().split())
+    hooks = sum(len(table) for *_, table in HOOKS)
+    checks = len(ROLE_CHECKS + TABLE_CHECKS + GRANT_CHECKS + SERVER_CHECKS)
+    assert f"SDK's {hooks} hooks" in text
+    assert f"one of the {len(MUTANTS)} has to be found" in text
+    assert f"{checks} checks on roles" in text
 
 
 def test_the_sample_job_is_one(tmp_path: Path) -> None:
