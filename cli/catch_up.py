@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,12 @@ from temporal_tenancy.database import platform_session, use_database
 from temporal_tenancy.directory import use_directory
 from temporal_tenancy.fan_out import FanOutResult
 from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.reconcile.missed import Missed, missed_tenants, note_missed_ticks
+from temporal_tenancy.reconcile.missed import (
+    Missed,
+    missed_tenants,
+    note_missed_ticks,
+    unplanned_ticks,
+)
 from temporal_tenancy.reconcile.settlement import Settlement
 
 SHOWN: Final = 20  # tenants of a tick that people are shown
@@ -165,7 +170,7 @@ async def _parts(there: Servers, job_name: str | None, tick: str | None) -> Sequ
     await note_missed_ticks(there.client, now)
     settlement = Settlement(there.client)
     parts = []
-    for job, row in await _ticks(job_name, tick):
+    for job, row in await unfinished(job_name, tick, now):
         if row.state != TickState.MISSED:
             await settlement.settle(job, row.tick)
         found = await missed_tenants(
@@ -180,8 +185,10 @@ async def _parts(there: Servers, job_name: str | None, tick: str | None) -> Sequ
     return parts
 
 
-async def _ticks(job_name: str | None, tick: str | None) -> Sequence[tuple[Job, TickRow]]:
-    """The ticks to look at, each with its job."""
+async def unfinished(
+    job_name: str | None, tick: str | None, now: datetime
+) -> Sequence[tuple[Job, TickRow]]:
+    """The ticks in which somebody may have been missed, each with its job."""
     async with platform_session("read unfinished ticks") as session:
         rows = await ledger.unfinished_ticks(session, job=job_name, tick=tick)
         if job_name is not None and tick is not None:
@@ -196,7 +203,21 @@ async def _ticks(job_name: str | None, tick: str | None) -> Sequence[tuple[Job, 
             # Of a job without a period only the last tick counts: it does the others' work.
             if known.period or await ledger.is_newest(session, row):
                 found.append((known, row))
-        return found
+    for job in (job for job in registry.values() if job_name in (None, job.name)):
+        found += await _unplanned(job, {row.tick for known, row in found if known is job}, now)
+    return sorted(found, key=lambda each: (each[0].name, each[1].tick))
+
+
+async def _unplanned(job: Job, seen: Collection[str], now: datetime) -> list[tuple[Job, TickRow]]:
+    """The ticks that look finished, and that no fan-out planned all tenants for at their time."""
+    cron = local_cron(job)
+    if cron is None:
+        return []
+    async with platform_session("read ticks that began") as session:
+        begun = [row for row in await ledger.begun_ticks(session, job.name) if row.tick not in seen]
+    statuses = as_scheduled(job, "any").statuses
+    found = await unplanned_ticks(job, begun, statuses=statuses, local_cron=cron, now=now)
+    return [(job, row) for row in found]
 
 
 def _never_begun(job: Job, tick: str) -> TickRow:
@@ -223,7 +244,8 @@ def _check(job: Job, tick: str | None, now: datetime) -> None:
 
 
 async def _start(there: Servers, part: Part) -> tuple[Handle, bool]:
-    request = as_scheduled(part.job, part.tick.tick).model_copy(update={"missed": True})
+    began = part.tick.state != TickState.MISSED  # else it is for everyone
+    request = as_scheduled(part.job, part.tick.tick).model_copy(update={"missed": began})
     return await start(there, part.job, request)
 
 

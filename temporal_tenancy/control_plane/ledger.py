@@ -140,6 +140,12 @@ _TAKE_OVER: Final = text("""
        and planned_by is distinct from :planned_by
 """)
 
+_RELEASE: Final = text("""
+    update ledger
+       set planned_by = null
+     where job = :job and tick = :tick and planned_by = :planned_by and state <> 'succeeded'
+""")
+
 _SLICES: Final = text("""
     select due_at, tenant_id, number
       from (
@@ -234,6 +240,18 @@ _PRUNE: Final = text("""
          where job = :job and tick = :tick and (select rows from counted) < :limit
     )
     select rows from counted
+""")
+
+_WITHOUT_ROWS: Final = text("""
+    select tick, tenant_id
+      from unnest(cast(:ticks as text[])) as of_job (tick),
+           unnest(cast(:tenants as text[])) as living (tenant_id)
+     where not exists (
+             select from ledger
+              where ledger.job = :job
+                and ledger.tick = of_job.tick
+                and ledger.tenant_id = living.tenant_id
+           )
 """)
 
 _COUNT: Final = text("""
@@ -342,12 +360,6 @@ async def abandon(
     await session.execute(_ABANDON, given)
 
 
-async def has_rows(session: AsyncSession, job: str, tick: str) -> bool:
-    """Whether any tenant was ever planned for a tick."""
-    rows = select(LedgerRow.tick).where(LedgerRow.job == job, LedgerRow.tick == tick)
-    return (await session.execute(rows.limit(1))).first() is not None
-
-
 async def known(
     session: AsyncSession, job: str, tick: str, tenant_ids: Collection[str]
 ) -> frozenset[str]:
@@ -356,6 +368,34 @@ async def known(
         LedgerRow.job == job, LedgerRow.tick == tick, LedgerRow.tenant_id.in_(tenant_ids)
     )
     return frozenset(await session.scalars(rows))
+
+
+async def without_rows(
+    session: AsyncSession, job: str, ticks: Sequence[str], tenant_ids: Sequence[str]
+) -> Sequence[tuple[str, str]]:
+    """The pairs of tick and tenant that have no row."""
+    given = {"job": job, "ticks": ticks, "tenants": tenant_ids}
+    return [(row.tick, row.tenant_id) for row in await session.execute(_WITHOUT_ROWS, given)]
+
+
+async def planned_by_others(
+    session: AsyncSession, job: str, tick: str, tenant_ids: Collection[str], *, planned_by: str
+) -> frozenset[str]:
+    """Those of the tenants that another fan-out than `planned_by` has still to start."""
+    rows = select(LedgerRow.tenant_id).where(
+        LedgerRow.job == job,
+        LedgerRow.tick == tick,
+        LedgerRow.tenant_id.in_(tenant_ids),
+        LedgerRow.state == LedgerState.PLANNED,
+        LedgerRow.planned_by != planned_by,
+    )
+    return frozenset(await session.scalars(rows))
+
+
+async def release(session: AsyncSession, job: str, tick: str, *, planned_by: str) -> None:
+    """Takes from a fan-out what an earlier run of the same workflow id has left in a tick."""
+    given = {"job": job, "tick": tick, "planned_by": planned_by}
+    await session.execute(_RELEASE, given)
 
 
 async def ticks_of_run(session: AsyncSession, job: str, run_id: str) -> Sequence[str]:
@@ -480,6 +520,16 @@ async def unfinished_ticks(
         query = query.where(TickRow.job == job)
     if tick is not None:
         query = query.where(TickRow.tick == tick)
+    return (await session.scalars(query)).all()
+
+
+async def begun_ticks(session: AsyncSession, job: str) -> Sequence[TickRow]:
+    """The ticks of a job that have begun, in order of time."""
+    query = (
+        select(TickRow)
+        .where(TickRow.job == job, TickRow.state != TickState.MISSED)
+        .order_by(TickRow.nominal_time, TickRow.tick)
+    )
     return (await session.scalars(query)).all()
 
 

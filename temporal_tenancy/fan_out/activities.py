@@ -12,7 +12,7 @@ from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry, Turn
 from temporal_tenancy.control_plane.models import LedgerState, TickState
 from temporal_tenancy.database import platform_session
-from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
+from temporal_tenancy.directory import current_directory
 from temporal_tenancy.errors import TenantUnknown
 from temporal_tenancy.fan_out import planning
 from temporal_tenancy.fan_out.children import state_of_child
@@ -53,14 +53,19 @@ async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: Plan) -
     tenants = 0
     if turns.zones is None:  # a tick of which no tenant is due yet has not begun
         await _open(job, asked, turns)
-    async for entries in planning.entries(job, asked.request, turns, now=asked.now):
+    planned_by = asked.workflow_id
+    async with platform_session("release what an earlier run left") as session:
+        await ledger.release(session, job.name, turns.tick, planned_by=planned_by)
+    async for entries in planning.entries(
+        job, asked.request, turns, now=asked.now, planned_by=planned_by
+    ):
         activity.heartbeat()
         if not entries:
             continue
         if not tenants and turns.zones is not None:
             await _open(job, asked, turns)
         async with platform_session("plan a tick") as session:
-            await ledger.plan(session, job.name, turns.tick, entries, planned_by=asked.workflow_id)
+            await ledger.plan(session, job.name, turns.tick, entries, planned_by=planned_by)
         tenants += len(entries)
     if not tenants and turns.zones is not None:
         return
@@ -69,7 +74,7 @@ async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: Plan) -
             session,
             job.name,
             turns.tick,
-            planned_by=asked.workflow_id,
+            planned_by=planned_by,
             size=asked.request.shard_size,
         )
     afters = [None, *(each.upto for each in slices)]
@@ -111,7 +116,7 @@ async def next_page(request: NextPage) -> Page:
     tenants = {
         tenant.id: tenant
         for tenant in await current_directory().find_many([turn.tenant_id for turn in turns])
-        if _is_asked_for(tenant, request.statuses)
+        if planning.is_asked_for(tenant, request.statuses)
     }
     candidates: list[Candidate] = []
     skipped: list[Entry] = []
@@ -187,12 +192,6 @@ async def look_at_child(child: ChildRef) -> Outcome | None:
     if found is None:  # it was there a moment ago
         raise ApplicationError(f"{child.workflow_id} is not known to the server.")
     return None if found.state is LedgerState.RUNNING else found
-
-
-def _is_asked_for(tenant: Tenant, statuses: list[TenantStatus] | None) -> bool:
-    if statuses is None:
-        return tenant.status is not TenantStatus.DELETED
-    return tenant.status in statuses
 
 
 def _gone(turn: Turn, request: NextPage) -> Entry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,7 +13,7 @@ from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.models import LedgerState
 from temporal_tenancy.database import platform_session
-from temporal_tenancy.directory import Tenant, current_directory
+from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
 from temporal_tenancy.due_times import due_between, due_of_key, instant, spread_offset, zone_of
 from temporal_tenancy.errors import InvalidPayload, TenancyError
 from temporal_tenancy.fan_out.models import FanOutInput
@@ -96,9 +96,12 @@ def turns(
 
 
 async def entries(
-    job: Job, request: FanOutInput, turns: TickTurns, *, now: datetime
+    job: Job, request: FanOutInput, turns: TickTurns, *, now: datetime, planned_by: str
 ) -> AsyncIterator[Sequence[Entry]]:
-    """The tenants of a tick, by pages, planned or skipped with the reason."""
+    """The tenants of a tick, by pages, planned or skipped with the reason.
+
+    `planned_by` is the workflow id of the fan-out that is planned.
+    """
     after: str | None = None
     while page := await current_directory().page(
         after=after,
@@ -107,7 +110,11 @@ async def entries(
         time_zones=None if turns.zones is None else sorted(turns.zones),
     ):
         after = page[-1].id
-        known = await _known(job, turns.tick, page) if request.missed else None
+        known = None
+        if request.missed:
+            # Whom another fan-out is going to start is not missed: it keeps its turn.
+            known, waiting = await _known(job, turns.tick, page, planned_by)
+            page = [tenant for tenant in page if tenant.id not in waiting]
         yield [
             entry
             for tenant in page
@@ -119,7 +126,9 @@ def planned(job: Job, tenant: Tenant, tick: str, due_at: datetime) -> Entry:
     """A tenant's entry: planned, or skipped for the reason why it may not run now."""
     try:
         workflow_id = str(WorkflowId(tenant.id, job.name, tick))
-    except TenancyError as error:  # too long an id, for this tenant alone
+        if job.period is not None:  # periods are in the tenant's time zone
+            zone_of(tenant.time_zone)
+    except TenancyError as error:  # too long an id or no such zone, for this tenant alone
         return skipped(tenant.id, error, due_at)
     refused = refusal(tenant, job)
     if refused is not None:
@@ -136,6 +145,16 @@ def skipped(tenant_id: str, why: TenancyError, due_at: datetime) -> Entry:
         error_type=why.type,
         due_at=due_at,
     )
+
+
+def is_asked_for(tenant: Tenant, statuses: Collection[TenantStatus] | None) -> bool:
+    """Whether a tick for tenants of these statuses (None: all but deleted ones) is for the tenant.
+
+    As it is now: it may have changed since it was planned.
+    """
+    if statuses is None:
+        return tenant.status is not TenantStatus.DELETED
+    return tenant.status in statuses
 
 
 def was_there(tenant: Tenant, due: datetime) -> bool:
@@ -159,12 +178,16 @@ def _entry(
     return planned(job, tenant, turns.tick, due)
 
 
-async def _known(job: Job, tick: str, page: Sequence[Tenant]) -> frozenset[str] | None:
-    """Those of a page that the tick was for; None where it never began, and is for all."""
+async def _known(
+    job: Job, tick: str, page: Sequence[Tenant], planned_by: str
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Those of a page that the tick was for, and those that another fan-out will start."""
+    ids = [tenant.id for tenant in page]
     async with platform_session("read who a tick was for") as session:
-        if not await ledger.has_rows(session, job.name, tick):
-            return None
-        return await ledger.known(session, job.name, tick, [tenant.id for tenant in page])
+        return (
+            await ledger.known(session, job.name, tick, ids),
+            await ledger.planned_by_others(session, job.name, tick, ids, planned_by=planned_by),
+        )
 
 
 def _local(job: Job, request: FanOutInput) -> tuple[str, Period]:

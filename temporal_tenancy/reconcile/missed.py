@@ -15,7 +15,7 @@ from temporal_tenancy.database import platform_session
 from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
 from temporal_tenancy.due_times import due_of_key, instant, zone_of
 from temporal_tenancy.errors import TenancyError
-from temporal_tenancy.fan_out.planning import PLAN_PAGE_SIZE, was_there
+from temporal_tenancy.fan_out.planning import PLAN_PAGE_SIZE, is_asked_for, was_there
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.reconcile.due_ticks import DueTick, due_ticks
 from temporal_tenancy.reconcile.settlement import PAGE_SIZE, tenants_of
@@ -64,11 +64,39 @@ async def missed_tenants(
     found = [
         Missed(row.tenant_id, LedgerState(row.state), row.reason)
         async for row, tenant in _rows(job, tick)
-        if refusal(tenant, job) is None
+        if is_asked_for(tenant, statuses) and refusal(tenant, job) is None
     ]
     if local_cron is not None:
         found += [each async for each in _unplanned(job, tick, statuses, local_cron, now)]
     return sorted(found, key=lambda each: each.tenant_id)
+
+
+async def unplanned_ticks(
+    job: Job,
+    ticks: Sequence[TickRow],
+    *,
+    statuses: Collection[TenantStatus] | None = None,
+    local_cron: str,
+    now: datetime,
+) -> Sequence[TickRow]:
+    """Those of a tenant-local job's ticks in which a tenant was missed that none of them planned.
+
+    Such a tick looks finished: all whom it was for may have succeeded. The tenants are read once
+    for all ticks.
+    """
+    left = {tick.tick: tick for tick in ticks}
+    found = set()
+    async for page in _pages(statuses):
+        tenants = {tenant.id: tenant for tenant in page if refusal(tenant, job) is None}
+        async with platform_session("read who was never planned") as session:
+            pairs = await ledger.without_rows(session, job.name, sorted(left), sorted(tenants))
+        for tick, tenant_id in pairs:
+            if tick in left and _was_due(tenants[tenant_id], job, left[tick], local_cron, now):
+                found.add(tick)
+                del left[tick]
+        if not left:
+            break
+    return [tick for tick in ticks if tick.tick in found]
 
 
 async def _rows(job: Job, tick: TickRow) -> AsyncIterator[tuple[LedgerRow, Tenant]]:

@@ -30,6 +30,7 @@ FORGOTTEN: Final = (
 )
 
 _UNDER_WAY: Final = (LedgerState.PLANNED, LedgerState.RUNNING)
+_MAY_RUN_AGAIN: Final = (LedgerState.FAILED, LedgerState.SKIPPED)
 
 
 class Settlement:
@@ -81,10 +82,13 @@ class Settlement:
             return None
         async with self._slots:
             found = await state_of_child(self._client, row.tenant_id, row.workflow_id)
-            if found is not None:
-                return Entry(**found.model_dump()) if found.state != row.state else None
             # Asked after the child: a fan-out that has ended starts no more.
-            if row.state not in _UNDER_WAY or await self._runs(row.planned_by, running):
+            at_work = row.state in _UNDER_WAY and await self._runs(row.planned_by, running)
+            if found is not None:
+                if at_work and row.state == LedgerState.PLANNED and found.state in _MAY_RUN_AGAIN:
+                    return None  # it failed before: the fan-out is still to start it again
+                return Entry(**found.model_dump()) if found.state != row.state else None
+            if row.state not in _UNDER_WAY or at_work:
                 return None
         if row.state == LedgerState.PLANNED:
             return Entry(row.tenant_id, LedgerState.NOT_STARTED, reason=NOT_STARTED)

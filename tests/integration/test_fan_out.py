@@ -117,6 +117,18 @@ async def test_a_failed_tenant_stops_no_other_and_a_second_run_does_only_that_on
     assert sum(control.runs.values()) == 7
 
 
+async def test_who_has_left_since_an_earlier_run_of_the_same_id_is_not_counted(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
+) -> None:
+    await add_tenants(tenants, 3)
+    control.failing = {"t000"}
+    await (await start(saas, "a")).result()
+    await tenants.set_status("t000", TenantStatus.DELETED)
+    again = await (await start(saas, "a")).result()
+    assert (again.planned, again.skipped, again.already) == (2, 0, 2)
+    assert (await states_of(database, JOB, "a"))["t000"] == "failed"
+
+
 async def test_tenants_that_may_not_run_are_skipped_with_the_reason(
     saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
 ) -> None:

@@ -16,6 +16,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from cli import catch_up, fan_outs
 from queues import Queue
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
@@ -187,6 +188,36 @@ class TestLocalTime:
             FanOut.run, request, id=f"platform/{DAILY}/tick-2013-04-30", task_queue=Queue.BULK
         )
         assert (result.planned, result.succeeded, result.already) == (2, 1, 1)
+
+    async def test_a_tick_of_which_all_planned_have_succeeded_may_still_have_missed_somebody(
+        self, saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scheduled = ScheduledJob(DAILY, EIGHT, local_time=True)
+        monkeypatch.setattr(fan_outs, "SCHEDULES", [scheduled])
+        await backfill(saas, scheduled, "2013-05-01T12:00", "2013-05-01T12:15")
+        with use_database(database), use_directory(ControlPlaneDirectory(database)):
+            assert await catch_up.unfinished(None, None, datetime.now(UTC)) == []
+            async with database.platform_session("test") as session:
+                await session.execute(
+                    text("update tenants set status_since = '2013-01-01' where id = 'lulu'")
+                )
+            [(job, tick)] = await catch_up.unfinished(None, None, datetime.now(UTC))
+        assert (job.name, tick.tick, tick.state) == (DAILY, "2013-04-30", "ended")
+
+    async def test_whose_time_zone_is_unknown_is_skipped_and_not_started(
+        self, saas: Client, database: Database, control: Control
+    ) -> None:
+        async with database.platform_session("test") as session:
+            await session.execute(
+                text("update tenants set time_zone = 'Mars/Base' where id = 'lulu'")
+            )
+        request = FanOutInput(job=DAILY, tick="2013-04-30", cron=EIGHT, local_time=True)
+        root = f"platform/{DAILY}/tick-2013-04-30"
+        result = await saas.execute_workflow(FanOut.run, request, id=root, task_queue=Queue.BULK)
+        assert (result.planned, result.succeeded, result.skipped) == (3, 2, 1)
+        assert "lulu" not in control.runs
+        [row] = [r for r in await rows_of(database, DAILY, "2013-04-30") if r.tenant_id == "lulu"]
+        assert (row.state, row.error_type) == ("skipped", "TimeZoneUnknown")
 
     async def test_a_day_that_is_not_over_where_the_tenant_is_waits_until_it_is(
         self, saas: Client, database: Database

@@ -19,6 +19,7 @@ from temporal_tenancy.control_plane.models import TickRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, use_database
 from temporal_tenancy.directory import TenantStatus, use_directory
+from temporal_tenancy.fan_out import FanOut, FanOutInput
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.reconcile import activities, due_ticks
 from temporal_tenancy.reconcile.missed import missed_tenants, note_missed_ticks
@@ -143,6 +144,61 @@ class TestSettling:
         assert await missed_in(database, "a") == {}
         control.released.set()
         assert (await root.result()).succeeded == 3
+
+    async def test_who_waits_for_a_second_run_is_not_failed_by_the_first(
+        self, saas: Client, tenants: Tenants, database: Database, control: Control
+    ) -> None:
+        ids = await add_tenants(tenants, 2)
+        control.failing = set(ids)
+        await (await start(saas, "a")).result()
+        control.failing, control.holding = set(), {"t000"}
+        again = await start(saas, "a", run="2", window=1)
+        waiting = dict(zip(ids, ["running", "planned"], strict=True))
+        await until_states(database, "a", waiting)
+        assert await settle(saas) == 0
+        assert await states_of(database, JOB, "a") == waiting
+        control.released.set()
+        assert (await again.result()).succeeded == 2
+
+    async def test_catching_up_leaves_the_turns_of_a_fan_out_that_is_at_work(
+        self, saas: Client, tenants: Tenants, database: Database, control: Control
+    ) -> None:
+        ids = await add_tenants(tenants, 3)
+        control.failing, control.holding = {"t000"}, {"t001"}
+        root = await start(saas, "a", window=1)
+        states = ["failed", "running", "planned"]
+        await until_states(database, "a", dict(zip(ids, states, strict=True)))
+        control.failing = set()
+        catch_up = await saas.start_workflow(
+            FanOut.run,
+            FanOutInput(job=JOB, tick="a", missed=True),
+            id=f"platform/{JOB}/tick-a",
+            task_queue=Queue.BULK,
+        )
+        states = ["succeeded", "running", "planned"]
+        await until_states(database, "a", dict(zip(ids, states, strict=True)))
+        control.released.set()
+        assert (await catch_up.result()).planned == 2
+        assert (await root.result()).succeeded == 2
+        assert control.runs == {"t000": 2, "t001": 1, "t002": 1}
+
+    async def test_who_is_no_longer_one_of_those_that_a_job_is_for_is_not_missed(
+        self, saas: Client, tenants: Tenants, database: Database, control: Control
+    ) -> None:
+        await tenants.add("acme", "Acme", plan="enterprise", status=TenantStatus.TRIAL)
+        control.failing = {"acme"}
+        trials = [TenantStatus.TRIAL]
+        await saas.execute_workflow(
+            FanOut.run,
+            FanOutInput(job=JOB, tick="a", statuses=trials),
+            id=f"platform/{JOB}/tick-a",
+            task_queue=Queue.BULK,
+        )
+        row, now = await tick_row(database, "a"), datetime.now(UTC)
+        missed = await missed_tenants(CONTROLLED, row, statuses=trials, local_cron=None, now=now)
+        assert [each.tenant_id for each in missed] == ["acme"]
+        await tenants.set_status("acme", TenantStatus.ACTIVE)
+        assert not await missed_tenants(CONTROLLED, row, statuses=trials, local_cron=None, now=now)
 
     async def test_a_run_that_the_server_has_forgotten_is_not_taken_for_a_success(
         self, saas: Client, tenants: Tenants, database: Database, control: Control
