@@ -261,8 +261,8 @@ def _shown(part: Part) -> Sequence[RenderableType | None]:
     tick = part.tick
     due = f", due {when(tick.nominal_time)}," if tick.nominal_time else ""
     if tick.state == TickState.MISSED:
-        who = f"for {number(len(part.missed), 'tenant')}."
-        return [f"{tick.job} {tick.tick}{due} {(tick.reason or '').rstrip('.')}: {who}"]
+        who = f"It was for {number(len(part.missed), 'tenant')}."
+        return [f"{tick.job} {tick.tick}{due} {tick.reason} {who}"]
     rows = [
         (each.tenant_id, (each.state or "unplanned").replace("_", " "), each.reason)
         for each in part.missed[:SHOWN]

@@ -177,7 +177,8 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
         "runs": runs,
         "url": there.schedule_link(declared.id),
     }
-    text = f"{declared.id} runs {number(len(runs), 'tick')}, one after the other."
+    order = ", one after the other" if len(runs) > 1 else ""
+    text = f"{declared.id} runs {number(len(runs), 'tick')}{order}."
     addresses = [
         address(run["url"], run["tick"], f"due {when(run['nominal_time'])}") for run in runs
     ]

@@ -38,7 +38,7 @@ async def show_all(job: str | None, limit: int) -> Answer:
                 "state": tick.state,
                 **_counts(await ledger.count(session, tick.job, tick.tick)),
                 "nominal_time": tick.nominal_time,
-                "started_at": tick.started_at,
+                "started_at": None if tick.state == TickState.MISSED else tick.started_at,
                 "ended_at": tick.ended_at,
                 "workflow_id": tick.workflow_id,
                 "run_id": tick.run_id,

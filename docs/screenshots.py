@@ -233,7 +233,7 @@ def _pictures(stack: Stack) -> Sequence[Picture]:
             "fan-out-details",
             f"{root['url']}/user-metadata",
             (
-                f"{JOB} for the platform: tick",
+                f"{JOB} for every tenant",
                 f"{JOB} for 16 tenants, tick 2013-04: 14 succeeded, 1 failed, 1 skipped",
             ),
             height=780,

@@ -8,7 +8,7 @@ import inspect
 from temporalio.common import Priority
 
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
-from temporal_tenancy.jobs import Job
+from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.scope import Scope
 
 
@@ -30,9 +30,14 @@ def prioritised(
 
 def summary(workflow_id: WorkflowId) -> str:
     """One line for the Web UI's list, at most 400 bytes."""
-    owner = workflow_id.owner
-    whose = "the platform" if owner == PLATFORM else owner
-    return f"{workflow_id.job} for {whose}: {workflow_id.key}"[:200]
+    whose = workflow_id.owner
+    if whose == PLATFORM:
+        job = registry.get(workflow_id.job)
+        of_tenants = job is not None and job.kind == "tenant"
+        whose = "every tenant" if of_tenants else "the platform"
+    # What a schedule starts all has the key that it was given; the time is in the id alone.
+    key = "" if workflow_id.key == "tick" else f": {workflow_id.key}"
+    return f"{workflow_id.job} for {whose}{key}"[:200]
 
 
 def details(job: Job) -> str:

@@ -62,7 +62,7 @@ async def missed_tenants(
             if refusal(tenant, job) is None and _was_due(tenant, job, tick, local_cron, now)
         ]
     found = [
-        Missed(row.tenant_id, LedgerState(row.state), row.reason)
+        Missed(row.tenant_id, LedgerState(row.state), _reason(row))
         async for row, tenant in _rows(job, tick)
         if is_asked_for(tenant, statuses) and refusal(tenant, job) is None
     ]
@@ -159,11 +159,16 @@ async def _pages(
         yield page
 
 
+def _reason(row: LedgerRow) -> str | None:
+    # What it was skipped for no longer holds, or it would not be missed.
+    return f"was skipped: {row.reason}" if row.state == LedgerState.SKIPPED else row.reason
+
+
 def _why(due: DueTick) -> str:
     if due.paused is not None:
-        note = f": {due.paused}" if due.paused else ""
+        note = f" ({due.paused.rstrip('.')})" if due.paused else ""
         return f"never began: its schedule is paused{note}."
     return (
         "never began: the server was away for longer than the schedule's catch-up window, or the "
-        "schedule was paused or deleted."
+        "schedule was paused."
     )
