@@ -22,7 +22,7 @@ async def differences(
     """
     found = description.schedule
     differs = []
-    if not _same_times(cron, description.info.next_action_times):
+    if not (_same_line(cron, found) and _same_times(cron, description.info.next_action_times)):
         differs.append("times")
     if found.policy.overlap != wanted.policy.overlap:
         differs.append("overlap")
@@ -44,8 +44,20 @@ async def differences(
     return differs
 
 
+def with_comment(cron: str) -> str:
+    """The line with itself as its comment.
+
+    The server keeps a line as calendars of its own, and its comment as it is.
+    """
+    return f"{cron} # {cron}"
+
+
+def _same_line(cron: str, found: Schedule) -> bool:
+    return [calendar.comment for calendar in found.spec.calendars] == [cron]
+
+
 def _same_times(cron: str, announced: Sequence[datetime]) -> bool:
-    # The server keeps a cron line as calendars of its own: what can be compared is when they fall.
+    # Calendars may have been changed and the comment left: the next times are compared as well.
     if not announced:
         return False
     first = announced[0]

@@ -31,7 +31,7 @@ from temporal_tenancy.fan_out.workflows import FanOut, child_input
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.schedule_drift import differences
+from temporal_tenancy.schedule_drift import differences, with_comment
 
 CATCHUP_WINDOW: Final = timedelta(days=7)
 """Ticks that fell due while the server was away are run if they are no older than this."""
@@ -115,7 +115,7 @@ class ScheduledJob:
         overlap = LOCAL_OVERLAP if self.local_time else OVERLAP
         return Schedule(
             action=self._action(job),
-            spec=ScheduleSpec(cron_expressions=[self.server_cron]),
+            spec=ScheduleSpec(cron_expressions=[with_comment(self.server_cron)]),
             policy=SchedulePolicy(
                 overlap=overlap if job.kind == "tenant" else PLATFORM_OVERLAP,
                 catchup_window=self.catchup_window,

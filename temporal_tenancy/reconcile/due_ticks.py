@@ -68,17 +68,21 @@ async def _ticks(
     client: Client, description: ScheduleDescription, job: Job, since: datetime, until: datetime
 ) -> Sequence[tuple[str, datetime]]:
     start, end = Timestamp(), Timestamp()
-    start.FromDatetime(since)
     end.FromDatetime(until)
-    answer = await client.workflow_service.list_schedule_matching_times(
-        ListScheduleMatchingTimesRequest(
-            namespace=client.namespace,
-            schedule_id=description.id,
-            start_time=start,
-            end_time=end,
+    nominals: list[datetime] = []
+    while True:  # the server names no more than a thousand at once
+        start.FromDatetime(nominals[-1] + timedelta(seconds=1) if nominals else since)
+        answer = await client.workflow_service.list_schedule_matching_times(
+            ListScheduleMatchingTimesRequest(
+                namespace=client.namespace,
+                schedule_id=description.id,
+                start_time=start,
+                end_time=end,
+            )
         )
-    )
-    nominals = [time.ToDatetime(tzinfo=UTC) for time in answer.start_time]
+        if not answer.start_time:
+            break
+        nominals += [time.ToDatetime(tzinfo=UTC) for time in answer.start_time]
     waiting = description.raw_description.info.buffer_size
     if waiting:
         nominals = nominals[:-waiting]

@@ -261,11 +261,17 @@ class TestMissedTicks:
         await saas.get_schedule_handle(scheduled.id).pause(note="prices change")
         [first, *_] = await note_missed_ticks(saas, datetime.now(UTC) + timedelta(days=40))
         row = await tick_row(database, first.tick, "billing.cycle")
-        assert row.reason == "never began: its schedule is paused: prices change."
+        assert row.reason == "never began: its schedule is paused (prices change)."
 
     async def test_of_a_job_without_a_period_only_the_last_tick_is_due(self, saas: Client) -> None:
         found = await self.due(saas, ScheduledJob(JOB, "0 */4 * * *"), timedelta(days=2))
         assert len(found) == 1
+
+    async def test_the_last_tick_is_found_behind_thousands(self, saas: Client) -> None:
+        await put_in_force(saas, ScheduledJob(JOB, "*/5 * * * *"))
+        now = datetime.now(UTC) + timedelta(days=10)
+        [last] = [tick async for tick in due_ticks.due_ticks(saas, now)]
+        assert now - last.nominal_time < due_ticks.GRACE + timedelta(minutes=5)
 
     async def test_a_local_day_is_due_when_it_is_over_everywhere(self, saas: Client) -> None:
         scheduled = ScheduledJob("report.daily", "0 8 * * *", local_time=True)

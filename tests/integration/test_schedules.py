@@ -220,6 +220,20 @@ async def test_what_a_plain_client_changed_is_put_right_and_the_rest_left_untouc
         await handle.delete()
 
 
+async def test_a_line_that_differs_only_later_is_taken_too(client: Client) -> None:
+    scheduled = ScheduledJob("test.controlled", "*/15 * * * *")
+    await apply(client, [scheduled])
+    handle = client.get_schedule_handle(scheduled.id)
+    now = datetime.now(UTC).hour
+    hours = ",".join(str((now + hour) % 24) for hour in range(5))  # longer than is announced
+    changed = dataclasses.replace(scheduled, cron=f"*/15 {hours} * * *")
+    try:
+        assert await apply(client, [changed]) == {scheduled.id: Applied.UPDATED}
+        assert await apply(client, [changed]) == {scheduled.id: Applied.UNCHANGED}
+    finally:
+        await handle.delete()
+
+
 async def test_an_applied_schedule_keeps_its_pause_and_takes_the_new_line(client: Client) -> None:
     await apply(client, [ScheduledJob("test.controlled", "0 6 1 * *")])
     handle = client.get_schedule_handle("platform/test.controlled")
