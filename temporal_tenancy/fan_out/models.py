@@ -12,7 +12,7 @@ from temporal_tenancy.control_plane.models import LedgerState, TickState
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.inputs import JobInput, TenantInput
 
-SHARD_SIZE: Final = 2_000  # tenants; a shard's history stays under Temporal's first warning
+SHARD_SIZE: Final = 2_000  # tenants at most; fewer where they are slow: a history has its limits
 WINDOW: Final = 100  # children at once; more were no faster
 FIRST_FAILURES: Final = 10  # named in a result; the ledger has the rest
 LONGEST_SPREAD: Final = timedelta(days=1)
@@ -73,6 +73,26 @@ class Counts(BaseModel):
         self.skipped += other.skipped
         self.already += other.already
         self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
+
+
+class Rest(BaseModel):
+    """Tenants that a shard leaves to another, because its history is long enough."""
+
+    after: Position
+    tenants: int
+
+
+class AllStarted(BaseModel):
+    """What a shard says once it has started its last child."""
+
+    shard_id: str  # its workflow id: one of an earlier run may say so too
+    rest: Rest | None
+
+
+class ShardResult(Counts):
+    """What became of the tenants of a shard, but for those that it left to another."""
+
+    rest: Rest | None = None
 
 
 class Planned(BaseModel):

@@ -32,6 +32,7 @@ from temporal_tenancy.control_plane.models import LedgerState, TickState
 from temporal_tenancy.errors import UnknownJob
 from temporal_tenancy.fan_out import activities
 from temporal_tenancy.fan_out.models import (
+    AllStarted,
     Candidate,
     ChildRef,
     CloseTicks,
@@ -44,8 +45,10 @@ from temporal_tenancy.fan_out.models import (
     Plan,
     PlanTicks,
     RecordOutcomes,
+    Rest,
     ShardInput,
     ShardPlan,
+    ShardResult,
 )
 from temporal_tenancy.fan_out.outcomes import outcome_of_failure
 from temporal_tenancy.fan_out.pace import Pace
@@ -94,8 +97,9 @@ class FanOut:
     """Runs a job for every tenant, and returns what became of each."""
 
     def __init__(self) -> None:
-        self._all_started: set[int] = set()
-        self._shards: list[asyncio.Task[Counts]] = []
+        self._all_started: dict[int, Rest | None] = {}
+        self._shards: list[asyncio.Task[ShardResult]] = []
+        self._shard_ids: dict[int, str] = {}
 
     @workflow.run
     async def run(self, request: FanOutInput) -> FanOutResult:
@@ -132,9 +136,12 @@ class FanOut:
         )
 
     @workflow.signal
-    def all_started(self, shard: int) -> None:
-        """A shard has started its last child: the next may begin."""
-        self._all_started.add(shard)
+    def all_started(self, shard: int, said: AllStarted | None = None) -> None:
+        """A shard has started its last child: the next may begin, with the rest if there is."""
+        if said is None:
+            self._all_started[shard] = None
+        elif said.shard_id == self._shard_ids.get(shard):
+            self._all_started[shard] = said.rest
 
     async def _plan(self, request: FanOutInput, nominal: datetime | None) -> Plan:
         info = workflow.info()
@@ -172,10 +179,15 @@ class FanOut:
 
     async def _run_shards(self, request: FanOutInput, plan: Plan) -> Counts:
         try:
-            for number, part in enumerate(plan.shards):
+            parts = deque(plan.shards)
+            while parts:
+                number, part = len(self._shards), parts.popleft()
                 shard = asyncio.create_task(self._run_shard(request, number, part))
                 self._shards.append(shard)
-                await self._until_all_started(shard, number)
+                rest = await self._until_all_started(shard, number)
+                if rest is not None:
+                    left = {"after": rest.after, "tenants": rest.tenants}
+                    parts.appendleft(part.model_copy(update=left))
             # A shard that fails, perhaps because it was terminated, does not stop the others.
             await asyncio.gather(*self._shards, return_exceptions=True)
         except asyncio.CancelledError:
@@ -187,12 +199,21 @@ class FanOut:
             total.add(shard.result())
         return total
 
-    async def _until_all_started(self, shard: asyncio.Task[Counts], number: int) -> None:
+    async def _until_all_started(
+        self, shard: asyncio.Task[ShardResult], number: int
+    ) -> Rest | None:
+        """Waits for a shard to start its last child; returns what it left to another."""
         await workflow.wait_condition(lambda: shard.done() or number in self._all_started)
+        if shard.done() and not shard.cancelled() and shard.exception() is None:
+            return shard.result().rest
+        return self._all_started.get(number)
 
-    async def _run_shard(self, request: FanOutInput, number: int, part: ShardPlan) -> Counts:
+    async def _run_shard(self, request: FanOutInput, number: int, part: ShardPlan) -> ShardResult:
         root = WorkflowId.parse(workflow.info().workflow_id)
-        unique = workflow.uuid4().hex[:8]
+        # Unique in each run: a shard of an earlier run, or of one that was reset or
+        # terminated, may still wait for its children.
+        key = f"{root.key}/shard-{number}-{workflow.uuid4().hex[:8]}"
+        self._shard_ids[number] = str(WorkflowId(PLATFORM, request.job, key))
         return await workflow.execute_child_workflow(
             Shard.run,
             ShardInput(
@@ -208,9 +229,7 @@ class FanOut:
                 window=request.window,
                 number=number,
             ),
-            # Unique in each run: a shard of an earlier run, or of one that was reset or
-            # terminated, may still wait for its children.
-            id=str(WorkflowId(PLATFORM, request.job, f"{root.key}/shard-{number}-{unique}")),
+            id=self._shard_ids[number],
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
@@ -223,7 +242,11 @@ class FanOut:
     priority=JobPriority.HIGH,
 )
 class Shard:
-    """Runs a job for up to 2,000 tenants, a bounded number at a time. Never continues as new."""
+    """Runs a job for up to 2,000 tenants, a bounded number at a time. Never continues as new.
+
+    How many events a tenant costs depends on how many end at once: where they come one by one, by
+    a slow pace or slow jobs, it leaves those that it has not read yet to another shard.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[Candidate] = deque()
@@ -231,13 +254,14 @@ class Shard:
         self._seen = 0  # tenants whose turn has been read
         self._counts = Counts()
         self._unwritten: list[Outcome] = []
-        self._exhausted = False  # every page has been read
+        self._exhausted = False  # every page has been read, or left to another shard
+        self._rest: Rest | None = None
         self._stopped = False  # cancelled: nothing more is started
         self._done = False
         self._turn = asyncio.Lock()
 
     @workflow.run
-    async def run(self, request: ShardInput) -> Counts:
+    async def run(self, request: ShardInput) -> ShardResult:
         """Starts a child for each tenant, and waits for all of them."""
         self._request = request
         self._job = registry.get_or_raise(request.job)
@@ -257,7 +281,7 @@ class Shard:
         finally:
             self._done = True
             await asyncio.shield(asyncio.gather(writer, teller))
-        return self._counts
+        return ShardResult(**self._counts.model_dump(), rest=self._rest)
 
     async def _fill_a_place(self) -> None:
         """Runs one child after the other until no tenant is left."""
@@ -284,6 +308,11 @@ class Shard:
 
     async def _read_page(self) -> None:
         request = self._request
+        # At 4,096 events: what this shard has started still needs its own.
+        if self._seen and self._after and workflow.info().is_continue_as_new_suggested():
+            self._rest = Rest(after=self._after, tenants=request.tenants - self._seen)
+            self._exhausted = True
+            return
         page = await workflow.execute_activity(
             activities.next_page,
             NextPage(
@@ -383,7 +412,8 @@ class Shard:
         root = workflow.get_external_workflow_handle(parent.workflow_id)
         # A root that is gone needs no telling.
         with contextlib.suppress(FailureError):
-            await root.signal(FanOut.all_started, self._request.number)
+            said = AllStarted(shard_id=workflow.info().workflow_id, rest=self._rest)
+            await root.signal("all_started", args=[self._request.number, said])
 
     async def _write_outcomes(self) -> None:
         """Writes outcomes into the ledger, many at once and none later than a moment."""

@@ -14,7 +14,7 @@ from devstack.temporal_server import TemporalDevServer
 from queues import Queue
 from sample_data.load import make_up_tenants
 from temporal_tenancy.database import Database
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, activities
 from tests import fan_out_control
 from tests.fixtures.saas import saas_plugin, saas_worker
 from tests.integration.test_fan_out import JOB
@@ -25,9 +25,15 @@ TENANTS, SHARD_SIZE = 200, 20
 
 
 @pytest.fixture
-async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Client]:
+async def narrow(
+    request: pytest.FixtureRequest, database: Database, tmp_path: Path
+) -> AsyncIterator[Client]:
     """A client of a server with low limits."""
-    limits = {"limit.historyCount.error": str(LIMIT), "limit.historyCount.warn": str(WARNING)}
+    limits = {
+        "limit.historyCount.error": str(LIMIT),
+        "limit.historyCount.warn": str(WARNING),
+        **getattr(request, "param", {}),
+    }
     server = TemporalDevServer(find_temporal(), tmp_path, ui=False, dynamic_config=limits)
     with server:
         yield await Client.connect(server.address, plugins=[saas_plugin(database)])
@@ -65,3 +71,27 @@ async def test_shards_keep_every_history_short_where_one_workflow_would_be_termi
         assert isinstance(caught.value.cause, TerminatedError) or "Terminated" in str(
             caught.value.cause.__cause__
         )
+
+
+@pytest.mark.parametrize(
+    "narrow", [{"limit.historyCount.suggestContinueAsNew": "200"}], indirect=True
+)
+async def test_a_shard_whose_tenants_come_one_by_one_leaves_the_rest_to_another(
+    narrow: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activities, "PAGE_SIZE", 7)
+    control = fan_out_control.new_control()
+    await make_up_tenants(database, 60)
+    request = FanOutInput(job="test.controlled_daily", tick="2013-04-30", window=1)
+    async with saas_worker(narrow):
+        root = "platform/test.controlled_daily/tick-2013-04-30"
+        result = await narrow.execute_workflow(FanOut.run, request, id=root, task_queue=Queue.BULK)
+        shards = [
+            each.history_length
+            async for each in narrow.list_workflows("WorkflowType = 'fan_out.shard'")
+        ]
+    assert (result.planned, result.succeeded, result.already) == (60, 60, 0)
+    assert set(control.runs.values()) == {1}
+    assert len(shards) > 1
+    assert max(shards) < LIMIT
+    assert sum(shards) > LIMIT  # too much for one
