@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.errors import ScopeMissing
 from temporal_tenancy.identifiers import TenantId
-from temporal_tenancy.scope import held
+from temporal_tenancy.scope import held, outside
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status may go unnoticed
 STATE_CACHE_TENANTS: Final = 10_000  # entries; the cache is emptied when it is full
@@ -136,7 +136,8 @@ class CachedDirectory:
         question = self._asked
         if question is None or question.loop is not loop:
             question = self._asked = _Question(loop, {tenant_id})
-            question.answer = loop.create_task(self._ask(question))
+            with outside():  # it is asked for several tenants, and so for none of them
+                question.answer = loop.create_task(self._ask(question))
         question.tenant_ids.add(tenant_id)
         # One who asked too may be cancelled; the others wait for the answer still.
         return (await asyncio.shield(question.answer)).get(tenant_id)

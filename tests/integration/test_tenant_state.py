@@ -18,7 +18,7 @@ from temporal_tenancy import header
 from temporal_tenancy.directory import CachedDirectory, Tenant, TenantStatus
 from temporal_tenancy.interceptors.activity_inbound import TenancyActivityInbound
 from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.scope import TenantScope, current_scope
+from temporal_tenancy.scope import TenantScope, current_scope, enter
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests import jobs, marks
 
@@ -190,6 +190,20 @@ async def test_tenants_that_are_asked_for_in_one_moment_are_one_question() -> No
     found = await asyncio.gather(*(cached.find(each) for each in ids))
     assert [tenant and tenant.id for tenant in found] == [*slow.tenants, None, "t3"]
     assert slow.looked == 1
+
+
+async def test_what_several_tenants_ask_is_asked_in_none_of_their_scopes() -> None:
+    class Watching(Slow):
+        scopes: list[object] = []
+
+        async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+            self.scopes.append(current_scope())
+            return await super().find_many(tenant_ids)
+
+    watching = Watching([make_tenant("acme")])
+    with enter(TenantScope("acme")):
+        await CachedDirectory(watching).find("acme")
+    assert watching.scopes == [None]
 
 
 async def test_one_who_asked_too_and_is_cancelled_leaves_the_others_their_answer() -> None:
