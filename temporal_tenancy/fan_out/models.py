@@ -24,7 +24,8 @@ class FanOutInput(JobInput):
     tick: str | None = None  # None: counted from the time the schedule meant
     extra: dict[str, Any] = {}  # further fields of the job's input, the same for each tenant
     statuses: list[TenantStatus] | None = None  # None: every tenant that is not deleted
-    missed: bool = False  # of a tick that began: only those it was for and nobody is to start
+    # Only those that a tick which began was for, and that no other fan-out is still to start.
+    missed: bool = False
     cron: str | None = None  # the line of the job's schedule, where its times matter
     local_time: bool = False  # the line is in the tenants' own time zones
     spread: timedelta = Field(default=timedelta(), ge=timedelta(), le=LONGEST_SPREAD)
