@@ -173,6 +173,7 @@ async def _parts(there: Servers, job_name: str | None, tick: str | None) -> Sequ
     for job, row in await unfinished(job_name, tick, now):
         if row.state != TickState.MISSED:
             await settlement.settle(job, row.tick)
+            row = await _again(row)
         found = await missed_tenants(
             job,
             row,
@@ -183,6 +184,12 @@ async def _parts(there: Servers, job_name: str | None, tick: str | None) -> Sequ
         if found:
             parts.append(Part(job, row, found))
     return parts
+
+
+async def _again(row: TickRow) -> TickRow:
+    """A tick as it is now."""
+    async with platform_session("read a tick again") as session:
+        return await ledger.find_tick(session, row.job, row.tick) or row
 
 
 async def unfinished(
@@ -244,8 +251,8 @@ def _check(job: Job, tick: str | None, now: datetime) -> None:
 
 
 async def _start(there: Servers, part: Part) -> tuple[Handle, bool]:
-    began = part.tick.state != TickState.MISSED  # else it is for everyone
-    request = as_scheduled(part.job, part.tick.tick).model_copy(update={"missed": began})
+    planned = part.tick.planned_at is not None  # else it is for everyone
+    request = as_scheduled(part.job, part.tick.tick).model_copy(update={"missed": planned})
     return await start(there, part.job, request)
 
 

@@ -95,6 +95,20 @@ async def show(job_name: str, tick: str | None) -> Answer:
                 "run_id": entry.run_id,
             }
             for entry in entries
+        ]
+        + [
+            {
+                "tenant_id": each.tenant_id,
+                "state": "unplanned",
+                "reason": each.reason,
+                "missed": True,
+                "attempts": 0,
+                "due_at": None,
+                "workflow_id": None,
+                "run_id": None,
+            }
+            for each in missed
+            if each.state is None
         ],
     }
     return Answer(document, _text(document, row, entries))
@@ -158,6 +172,11 @@ def _text(document: dict[str, Any], tick: TickRow, entries: Sequence[LedgerRow])
         (entry.tenant_id, entry.state.replace("_", " "), entry.reason)
         for entry in entries
         if entry.state != LedgerState.SUCCEEDED
+    ]
+    rows += [
+        (each["tenant_id"], each["state"], each["reason"])
+        for each in document["tenants"]
+        if each["state"] == "unplanned"
     ]
     return lines(
         f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",

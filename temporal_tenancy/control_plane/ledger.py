@@ -82,6 +82,10 @@ _OPEN: Final = text("""
            ended_at = null
 """)
 
+_ALL_PLANNED: Final = text("""
+    update ticks set planned_at = coalesce(planned_at, now()) where job = :job and tick = :tick
+""")
+
 # Several fan-outs may serve one tick, at the times of several time zones: the last one closes it.
 _CLOSE: Final = text("""
     update ticks
@@ -299,6 +303,11 @@ async def plan(
     await session.execute(_TAKE_OVER, given)
 
 
+async def all_planned(session: AsyncSession, job: str, tick: str) -> None:
+    """Notes that every tenant that a tick is for has a row."""
+    await session.execute(_ALL_PLANNED, {"job": job, "tick": tick})
+
+
 async def slices(
     session: AsyncSession, job: str, tick: str, *, planned_by: str, size: int
 ) -> list[Slice]:
@@ -476,6 +485,12 @@ async def close_lost(session: AsyncSession, tick: TickRow, *, reason: str) -> No
     await session.execute(_CLOSE_LOST, given)
 
 
+async def known_ticks(session: AsyncSession, jobs: Collection[str]) -> set[tuple[str, str]]:
+    """Job and tick of all that is noted of some jobs."""
+    query = select(TickRow.job, TickRow.tick).where(TickRow.job.in_(jobs))
+    return {(row.job, row.tick) for row in await session.execute(query)}
+
+
 async def note_missed(session: AsyncSession, ticks: Sequence[NeverBegun]) -> set[tuple[str, str]]:
     """Writes that ticks never began, but for those that did; returns job and tick of the new."""
     given = {
@@ -506,14 +521,17 @@ async def ticks_before(session: AsyncSession, moment: datetime) -> Sequence[Tick
 async def unfinished_ticks(
     session: AsyncSession, *, job: str | None, tick: str | None
 ) -> Sequence[TickRow]:
-    """The ticks that never began or have rows that have not succeeded, in order of job and time."""
+    """The ticks that were never planned to the end, or have rows that have not succeeded.
+
+    In order of job and time; those that never began are among the first.
+    """
     left = [state for state in LedgerState if state is not LedgerState.SUCCEEDED]
     row = select(LedgerRow.tick).where(
         LedgerRow.job == TickRow.job, LedgerRow.tick == TickRow.tick, LedgerRow.state.in_(left)
     )
     query = (
         select(TickRow)
-        .where(or_(TickRow.state == TickState.MISSED, row.exists()))
+        .where(or_(TickRow.planned_at.is_(None), row.exists()))
         .order_by(TickRow.job, TickRow.nominal_time, TickRow.tick)
     )
     if job is not None:

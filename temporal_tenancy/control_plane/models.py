@@ -127,6 +127,7 @@ class TickRow(ControlPlane):
     workflow_id: Mapped[str | None]  # of the fan-out that began last; None: none ever did
     run_id: Mapped[str | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    planned_at: Mapped[datetime | None]  # when every tenant had a row; None: that never came
     ended_at: Mapped[datetime | None]
     state: Mapped[str]
     reason: Mapped[str | None]  # why it was missed, or failed

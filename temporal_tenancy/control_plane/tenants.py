@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -16,6 +16,7 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory, tena
 from temporal_tenancy.control_plane.models import PlanRow, TenantRow
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import Tenant, TenantStatus
+from temporal_tenancy.due_times import zone_of
 from temporal_tenancy.errors import TenancyError, TenantUnknown
 
 PAGE: Final = 1_000  # tenants read at once
@@ -27,10 +28,6 @@ class TenantExists(TenancyError):
 
 class PlanUnknown(TenancyError):
     """There is no such plan."""
-
-
-class TimeZoneUnknown(TenancyError):
-    """There is no such time zone."""
 
 
 class TrialEndRefused(TenancyError):
@@ -69,7 +66,7 @@ class Tenants:
             TrialEndRefused: the tenant is no trial, or its end is a time without an offset.
         """
         identifiers.tenant_id(tenant_id)
-        ends_at = _trial_end(tenant_id, status, trial_ends_at, _time_zone(time_zone))
+        ends_at = _trial_end(tenant_id, status, trial_ends_at, zone_of(time_zone))
         async with self._database.platform_session("add a tenant") as session:
             await _require_plan(session, plan)
             added = await session.scalar(
@@ -226,12 +223,3 @@ def _trial_end(
             "or a time with its offset."
         )
     return given
-
-
-def _time_zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise TimeZoneUnknown(
-            f'there is no time zone "{name}". Use an IANA name, such as America/New_York.'
-        ) from None

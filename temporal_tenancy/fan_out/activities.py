@@ -70,6 +70,7 @@ async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: Plan) -
     if not tenants and turns.zones is not None:
         return
     async with platform_session("divide a tick into shards") as session:
+        await ledger.all_planned(session, job.name, turns.tick)
         slices = await ledger.slices(
             session,
             job.name,

@@ -33,6 +33,7 @@ class DueTick:
     tick: str
     nominal_time: datetime
     paused: str | None  # the note on the schedule, while it is paused
+    workflow_id: str | None  # of its fan-out; None: several serve it, at their tenants' local times
 
 
 async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
@@ -61,7 +62,10 @@ async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
         state = description.schedule.state
         paused = (state.note or "") if state.paused else None
         for tick, nominal in found if job.period else found[-1:]:
-            yield DueTick(job, tick, nominal, paused)
+            fan_out = f"{_action(description).id}-{nominal:%Y-%m-%dT%H:%M:%SZ}"
+            yield DueTick(
+                job, tick, nominal, paused, workflow_id=None if request.local_time else fan_out
+            )
 
 
 async def _ticks(
@@ -99,6 +103,12 @@ def _local_ticks(
     last = until.astimezone(UTC).replace(tzinfo=None) - _LATEST
     for local in times(request.cron, first, last):
         yield job.period.key_before(local), local.replace(tzinfo=UTC)
+
+
+def _action(description: ScheduleDescription) -> ScheduleActionStartWorkflow:
+    action = description.schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    return action
 
 
 async def _fan_out_of(client: Client, description: ScheduleDescription) -> FanOutInput | None:

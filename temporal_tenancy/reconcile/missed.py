@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import NeverBegun
@@ -15,6 +15,7 @@ from temporal_tenancy.database import platform_session
 from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
 from temporal_tenancy.due_times import due_of_key, instant, zone_of
 from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.fan_out.children import status_of_run
 from temporal_tenancy.fan_out.planning import PLAN_PAGE_SIZE, is_asked_for, was_there
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.reconcile.due_ticks import DueTick, due_ticks
@@ -34,10 +35,25 @@ class Missed:
 async def note_missed_ticks(client: Client, now: datetime) -> Sequence[DueTick]:
     """Writes the ticks that were due and never began into the ledger; returns the new ones."""
     due = [tick async for tick in due_ticks(client, now)]
-    ticks = [NeverBegun(each.job.name, each.tick, each.nominal_time, _why(each)) for each in due]
+    async with platform_session("read the ticks that are known") as session:
+        known = await ledger.known_ticks(session, {each.job.name for each in due})
+    new = [
+        each
+        for each in due
+        if (each.job.name, each.tick) not in known and not await _is_about_to_begin(client, each)
+    ]
+    ticks = [NeverBegun(each.job.name, each.tick, each.nominal_time, _why(each)) for each in new]
     async with platform_session("note the ticks that never began") as session:
-        new = await ledger.note_missed(session, ticks)
-    return [each for each in due if (each.job.name, each.tick) in new]
+        noted = await ledger.note_missed(session, ticks)
+    return [each for each in new if (each.job.name, each.tick) in noted]
+
+
+async def _is_about_to_begin(client: Client, due: DueTick) -> bool:
+    """Whether a tick's fan-out runs and only waits for a worker, or there is nobody to be for."""
+    if due.workflow_id is None:
+        return not await current_directory().page(limit=1)
+    status = await status_of_run(client, due.workflow_id)
+    return status is WorkflowExecutionStatus.RUNNING
 
 
 async def missed_tenants(
@@ -52,7 +68,7 @@ async def missed_tenants(
 
     `statuses` are those that the job's schedule is for; None: all but deleted tenants. `local_cron`
     is the line of a tenant-local job: then those whose local time has come without any fan-out
-    planning them are missed too.
+    planning them are missed too; and so is, of any job, whom a fan-out did not come to plan.
     """
     if tick.state == TickState.MISSED:
         return [
@@ -66,9 +82,14 @@ async def missed_tenants(
         async for row, tenant in _rows(job, tick)
         if is_asked_for(tenant, statuses) and refusal(tenant, job) is None
     ]
-    if local_cron is not None:
+    if local_cron is not None or planning_broke_off(tick):
         found += [each async for each in _unplanned(job, tick, statuses, local_cron, now)]
     return sorted(found, key=lambda each: each.tenant_id)
+
+
+def planning_broke_off(tick: TickRow) -> bool:
+    """Whether a tick's fan-out ended before every tenant had a row."""
+    return tick.planned_at is None and tick.state != TickState.RUNNING
 
 
 async def unplanned_ticks(
@@ -120,9 +141,12 @@ async def _unplanned(
     job: Job,
     tick: TickRow,
     statuses: Collection[TenantStatus] | None,
-    local_cron: str,
+    local_cron: str | None,
     now: datetime,
 ) -> AsyncIterator[Missed]:
+    why = "no fan-out planned it when its local time came."
+    if local_cron is None:
+        why = "its fan-out ended before this tenant was planned."
     async for page in _pages(statuses):
         async with platform_session("read who a tick was for") as session:
             known = await ledger.known(session, job.name, tick.tick, [t.id for t in page])
@@ -132,7 +156,7 @@ async def _unplanned(
                 and refusal(tenant, job) is None
                 and _was_due(tenant, job, tick, local_cron, now)
             ):
-                yield Missed(tenant.id, None, "no fan-out planned it when its local time came.")
+                yield Missed(tenant.id, None, why)
 
 
 def _was_due(

@@ -10,10 +10,10 @@ from temporal_tenancy.control_plane.tenants import (
     PlanUnknown,
     TenantExists,
     Tenants,
-    TimeZoneUnknown,
 )
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import TenantDirectory, TenantStatus
+from temporal_tenancy.due_times import TimeZoneUnknown
 from temporal_tenancy.errors import ScopeMissing, TenantInvalid, TenantUnknown
 from temporal_tenancy.scope import current_scope
 from tests.fixtures.postgres import within

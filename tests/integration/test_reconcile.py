@@ -12,14 +12,16 @@ from sqlalchemy import text
 from temporalio.client import Client, ScheduleUpdate, ScheduleUpdateInput
 from temporalio.worker import Worker
 
+from devstack.postgres import DatabaseUrls
 from queues import Queue
+from temporal_tenancy.connections import connect
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import TickRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, use_database
 from temporal_tenancy.directory import TenantStatus, use_directory
-from temporal_tenancy.fan_out import FanOut, FanOutInput
+from temporal_tenancy.fan_out import FanOut, FanOutInput, planning
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.reconcile import activities, due_ticks
 from temporal_tenancy.reconcile.missed import missed_tenants, note_missed_ticks
@@ -225,6 +227,37 @@ class TestSettling:
         assert await missed_in(database, "a") == {"t001": "skipped"}
 
 
+@pytest.mark.usefixtures("platform", "control")
+async def test_whom_a_lost_fan_out_did_not_come_to_plan_is_missed_and_caught_up_with(
+    saas: Client,
+    tenants: Tenants,
+    database: Database,
+    database_urls: DatabaseUrls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "PLAN_PAGE_SIZE", 2)
+    ids = await add_tenants(tenants, 5)
+    insert = "insert into ledger (job, tick, tenant_id, state) values (%s, 'a', 't003', 'failed')"
+    with connect(database_urls.owner) as owner, owner.transaction(force_rollback=True):
+        owner.execute(insert, [JOB])  # until it is rolled back, nobody can plan the second page
+        async with saas_worker(saas):
+            root = await start(saas, "a")
+            await until_states(database, "a", dict.fromkeys(ids[:2], "planned"))
+            await root.terminate()
+    assert await missed_in(database, "a") == {}  # it may go on, for all that is known
+    await settle(saas)
+    row = await tick_row(database, "a")
+    assert (row.state, row.planned_at) == ("failed", None)
+    missed = await missed_in(database, "a")
+    assert missed == {**dict.fromkeys(ids, None), **dict.fromkeys(ids[:2], "not_started")}
+    async with saas_worker(saas):
+        again = await (await start(saas, "a", run="2")).result()
+    assert (again.planned, again.succeeded) == (5, 5)
+    row = await tick_row(database, "a")
+    assert (row.state, row.planned_at is not None) == ("ended", True)
+    assert await missed_in(database, "a") == {}
+
+
 @pytest.mark.usefixtures("platform")
 class TestMissedTicks:
     """Schedules are in force from when they were made: the clock is what is moved."""
@@ -280,6 +313,32 @@ class TestMissedTicks:
         assert found == sorted(set(found))
         latest = datetime.now(UTC) + timedelta(days=5) - timedelta(hours=20)
         assert found[-1] <= f"{latest - timedelta(days=1):%Y-%m-%d}"
+
+    async def test_a_fan_out_that_waits_for_a_worker_is_not_missed(
+        self, saas: Client, tenants: Tenants
+    ) -> None:
+        await tenants.add("acme", "Acme", plan="enterprise")
+        scheduled = ScheduledJob("billing.cycle", "0 6 1 * *")
+        await put_in_force(saas, scheduled)
+        now = datetime.now(UTC) + timedelta(days=40)
+        [due, *_] = [tick async for tick in due_ticks.due_ticks(saas, now)]
+        assert due.workflow_id is not None
+        # As the schedule would, had its time come: there is no worker.
+        waiting = await saas.start_workflow(
+            FanOut.run, scheduled.fan_out, id=due.workflow_id, task_queue=Queue.BULK
+        )
+        assert due.tick not in [each.tick for each in await note_missed_ticks(saas, now)]
+        await waiting.terminate()
+        assert due.tick in [each.tick for each in await note_missed_ticks(saas, now)]
+
+    async def test_where_there_are_no_tenants_no_local_day_is_missed(
+        self, saas: Client, tenants: Tenants
+    ) -> None:
+        await put_in_force(saas, ScheduledJob("report.daily", "0 8 * * *", local_time=True))
+        now = datetime.now(UTC) + timedelta(days=5)
+        assert await note_missed_ticks(saas, now) == []
+        await tenants.add("acme", "Acme", plan="enterprise")
+        assert await note_missed_ticks(saas, now) != []
 
     async def test_what_is_not_due_is_not_missed(self, saas: Client) -> None:
         scheduled = ScheduledJob("billing.cycle", "0 6 1 * *")

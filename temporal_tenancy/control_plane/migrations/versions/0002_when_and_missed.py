@@ -24,6 +24,8 @@ def upgrade() -> None:
     op.alter_column("ticks", "workflow_id", nullable=True)
     op.alter_column("ticks", "run_id", nullable=True)
     op.add_column("ticks", sa.Column("reason", sa.Text))
+    op.add_column("ticks", sa.Column("planned_at", sa.DateTime(timezone=True)))
+    op.execute("update ticks set planned_at = started_at where state = 'ended'")
     op.drop_constraint(op.f("ck_ticks_state"), "ticks")
     op.create_check_constraint(
         op.f("ck_ticks_state"),
