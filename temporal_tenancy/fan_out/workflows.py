@@ -419,7 +419,8 @@ class Shard:
         """Writes outcomes into the ledger, many at once and none later than a moment."""
         while not (self._done and not self._unwritten):
             await self._until_worth_writing()
-            batch, self._unwritten = self._unwritten, []
+            # No more at once than a payload may hold, however long the ledger was away.
+            batch, self._unwritten = self._unwritten[:FLUSH_SIZE], self._unwritten[FLUSH_SIZE:]
             if batch:
                 request = RecordOutcomes(
                     job=self._request.job, tick=self._request.tick, outcomes=batch
