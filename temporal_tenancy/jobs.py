@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel
@@ -52,12 +53,12 @@ class Job:
         """The first line of the class's docstring."""
         return (inspect.getdoc(self.workflow) or self.name).split("\n", 1)[0]
 
-    @property
+    @cached_property
     def takes_input(self) -> bool:
         """Whether `run` takes an argument; a tenant's job always does."""
         return len(self._parameters()) > 0
 
-    @property
+    @cached_property
     def input_model(self) -> type[BaseModel]:
         """The model that `run` takes; `PlatformInput` when it takes none.
 
