@@ -7,9 +7,9 @@ from typing import Final
 from pydantic import BaseModel
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
-from temporalio.exceptions import ApplicationError
 
 from activities.months import Month, past_month
+from activities.refusals import Refused
 from database import audit
 from database.models import Invoice, InvoiceLine
 from database.prices import CANCELLED, CURRENCY, OPERATED
@@ -19,11 +19,8 @@ from temporal_tenancy.directory import current_tenant_record
 from temporal_tenancy.heartbeats import heartbeating
 
 
-class UsageNotBillable(ApplicationError):
+class UsageNotBillable(Refused):
     """The usage of a period cannot be billed as it is."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class IssueInvoice(BaseModel):

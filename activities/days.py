@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator
-from temporalio.exceptions import ApplicationError
 
+from activities.refusals import Refused, refuse_before
 from temporal_tenancy.periods import Period
 
 
-class DayNotOver(ApplicationError):
+class DayNotOver(Refused):
     """The day that was asked for is not over yet."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 def _day(value: str) -> str:
@@ -43,12 +40,7 @@ def local_day(period: str, time_zone: str) -> tuple[datetime, datetime]:
 
 
 def past_day(period: str, time_zone: str) -> tuple[datetime, datetime]:
-    """As `local_day`; raises `DayNotOver` while the day may still get events.
-
-    What is counted once must not be counted too early.
-    """
+    """As `local_day`; raises `DayNotOver` while the day may still get events."""
     since, until = local_day(period, time_zone)
-    if until > datetime.now(UTC):
-        end = until.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
-        raise DayNotOver(f"{period} is not over in {time_zone}. Run it after {end}.")
+    refuse_before(until, period, time_zone, DayNotOver)
     return since, until

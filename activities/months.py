@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import datetime, time
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator
-from temporalio.exceptions import ApplicationError
 
+from activities.refusals import Refused, refuse_before
 from temporal_tenancy.periods import Period, month_bounds
 
 
-class MonthNotOver(ApplicationError):
+class MonthNotOver(Refused):
     """The month that was asked for is not over yet."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 def _month(value: str) -> str:
@@ -37,12 +34,7 @@ def local_month(period: str, time_zone: str) -> tuple[datetime, datetime]:
 
 
 def past_month(period: str, time_zone: str) -> tuple[datetime, datetime]:
-    """As `local_month`; raises `MonthNotOver` while the month may still get events.
-
-    What is written once must not be written too early.
-    """
+    """As `local_month`; raises `MonthNotOver` while the month may still get events."""
     since, until = local_month(period, time_zone)
-    if until > datetime.now(UTC):
-        end = until.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
-        raise MonthNotOver(f"{period} is not over in {time_zone}. Run it after {end}.")
+    refuse_before(until, period, time_zone, MonthNotOver)
     return since, until

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
-
-from temporalio.runtime import (
-    LogForwardingConfig,
-    LoggingConfig,
-    Runtime,
-    TelemetryConfig,
-    TelemetryFilter,
-)
 
 from benchmarks import (
     activity_overhead,
@@ -34,6 +25,7 @@ from devstack import eventloop
 from devstack.errors import PartMissing
 from devstack.signals import orderly_stop
 from process_exit import exit_process
+from worker_process.core_logs import forward_core_logs
 
 
 class Question(Protocol):
@@ -75,7 +67,7 @@ def main() -> int:
         names = ", ".join(question.NAME for question in QUESTIONS)
         tell(f"there is no question {wanted!r}. There are: {names}.")
         return 2
-    _core_logs_to_standard_error()
+    forward_core_logs()  # standard output is for the answers
     all_hold = True
     try:
         with orderly_stop():
@@ -87,14 +79,6 @@ def main() -> int:
         tell(str(error))
         return 3
     return 0 if all_hold else 1
-
-
-def _core_logs_to_standard_error() -> None:
-    """Leaves standard output to the answers: the SDK's core would write its warnings there."""
-    forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
-    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
-    telemetry = TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
-    Runtime.set_default(Runtime(telemetry=telemetry))
 
 
 def _ask(question: Question) -> Sequence[Answer]:

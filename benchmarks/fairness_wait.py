@@ -29,15 +29,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from sqlalchemy.dialects.postgresql import insert
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
 from benchmarks.burst_jobs import BURST_ACTIVITIES, BURST_JOBS, Burst, BurstInput
 from benchmarks.bursts import BURST_QUEUE, Piece, Served, log
+from benchmarks.fan_outs import add_tenants
 from benchmarks.measure import Answer, Arm, Comparison, Goal, jain, quantile, rounds, tell, turns
 from benchmarks.servers import Servers
-from temporal_tenancy.control_plane.models import TenantRow
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import TenantStatus
 
@@ -87,7 +86,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     """Asks the question; about 12 s a round, 25 s where the flood is longer."""
     urls = servers.new_database("fairness")
     database = Database(platform_url=urls.platform)
-    await _add(database, [*SMALL, *ONE.tenants, *SPREAD.tenants])
+    tenants = [*SMALL, *ONE.tenants, *SPREAD.tenants]
+    await add_tenants(database, tenants, TenantStatus.ACTIVE)
     try:
         with servers.unfair_temporal(TEMPORAL_CONFIG) as unfair:
             ours = await servers.our_client(database)
@@ -207,12 +207,3 @@ def _worker(client: Client) -> Worker:
         activity_executor=ThreadPoolExecutor(SLOTS),
         max_concurrent_activities=SLOTS,
     )
-
-
-async def _add(database: Database, tenants: Sequence[str]) -> None:
-    rows = [
-        {"id": one, "name": one, "status": TenantStatus.ACTIVE, "plan_id": "standard"}
-        for one in tenants
-    ]
-    async with database.platform_session("make up tenants") as session:
-        await session.execute(insert(TenantRow), rows)

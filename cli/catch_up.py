@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import typer
@@ -18,13 +17,12 @@ from cli.answers import Answer, Problem, address, lines, number, table, when
 from cli.failures import TickUnknown
 from cli.fairness import warn_where_off
 from cli.fan_outs import COUNTS, Handle, as_scheduled, local_cron, start
-from cli.servers import Servers, servers
+from cli.servers import Servers, as_platform, servers
 from cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import TickRow, TickState
-from temporal_tenancy.database import platform_session, use_database
-from temporal_tenancy.directory import use_directory
+from temporal_tenancy.database import platform_session
+from temporal_tenancy.due_times import EARLIEST
 from temporal_tenancy.fan_out import FanOutResult
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.reconcile.missed import (
@@ -36,7 +34,6 @@ from temporal_tenancy.reconcile.missed import (
 from temporal_tenancy.reconcile.settlement import Settlement
 
 SHOWN: Final = 20  # tenants of a tick that people are shown
-EARLIEST: Final = timedelta(hours=14)  # before UTC, where a date begins first
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,9 @@ class Part:
 
 async def missed(job_name: str | None, tick: str | None) -> Answer:
     """Names the ticks that never began, and the tenants who have not had what they may have."""
-    async with _servers() as there:
-        parts = await _parts(there, job_name, tick)
+    async with servers() as there:
+        with as_platform(there.database):
+            parts = await _parts(there, job_name, tick)
     total = sum(len(part.missed) for part in parts)
     documents = [
         {
@@ -80,8 +78,9 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
 
 async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Answer:
     """Runs whoever was missed, in the tick in which it was; who has succeeded is left alone."""
-    async with _servers() as there:
-        parts = await _parts(there, job_name, tick)
+    async with servers() as there:
+        with as_platform(there.database):
+            parts = await _parts(there, job_name, tick)
         begun = [(part, *await _start(there, part)) for part in parts]
         documents: list[dict[str, Any]] = [
             {
@@ -254,14 +253,6 @@ async def _start(there: Servers, part: Part) -> tuple[Handle, bool]:
     planned = part.tick.planned_at is not None  # else it is for everyone
     request = as_scheduled(part.job, part.tick.tick).model_copy(update={"missed": planned})
     return await start(there, part.job, request)
-
-
-@asynccontextmanager
-async def _servers() -> AsyncIterator[Servers]:
-    async with servers() as there:
-        directory = ControlPlaneDirectory(there.database)
-        with use_database(there.database), use_directory(directory):
-            yield there
 
 
 def _shown(part: Part) -> Sequence[RenderableType | None]:

@@ -14,7 +14,9 @@ from temporalio.client import Client
 import connect
 from database.models import TENANT_DATA
 from settings import Settings, load_settings
-from temporal_tenancy.database import Database
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.database import Database, use_database
+from temporal_tenancy.directory import use_directory
 from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.migrations import refuse_pending
 
@@ -84,6 +86,13 @@ async def servers() -> AsyncIterator[Servers]:
     async with control_plane() as database:
         client = await connect.connect_client(database)
         yield Servers(client, load_settings().temporal_ui_url, database)
+
+
+@contextmanager
+def as_platform(database: Database) -> Iterator[None]:
+    """Gives the library's own functions their database and tenants, as a platform activity has."""
+    with use_database(database), use_directory(ControlPlaneDirectory(database)):
+        yield
 
 
 @contextmanager

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+
+from rich.console import RenderableType
 
 import connect
 from cli import given as reading
 from cli.answers import Answer, lines, number, say, table, when
 from cli.failures import TickUnknown
 from cli.fan_outs import as_scheduled, local_cron
-from cli.servers import control_plane
+from cli.servers import as_platform, control_plane
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
-from temporal_tenancy.database import Database, platform_session, use_database
-from temporal_tenancy.directory import use_directory
+from temporal_tenancy.control_plane.models import LedgerState, TickRow, TickState
+from temporal_tenancy.database import platform_session
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.reconcile.missed import missed_tenants
 from temporal_tenancy.reconcile.settlement import Settlement
@@ -59,19 +57,20 @@ async def show(job_name: str, tick: str | None) -> Answer:
     The ledger is settled first, so what is said is what the server says of each child.
     """
     job = reading.tenant_job(job_name)
-    async with control_plane() as database, _directory(database):
-        row = await _find(job, tick)
-        await _settled(job, row.tick)
-        async with platform_session("show a tick") as session:
-            row = await ledger.find_tick(session, job.name, row.tick) or row
-            entries = await ledger.rows(session, job.name, row.tick)
-        missed = await missed_tenants(
-            job,
-            row,
-            statuses=as_scheduled(job, row.tick).statuses,
-            local_cron=local_cron(job),
-            now=datetime.now(UTC),
-        )
+    async with control_plane() as database:
+        with as_platform(database):
+            row = await _find(job, tick)
+            await _settled(job, row.tick)
+            async with platform_session("show a tick") as session:
+                row = await ledger.find_tick(session, job.name, row.tick) or row
+                entries = await ledger.rows(session, job.name, row.tick)
+            missed = await missed_tenants(
+                job,
+                row,
+                statuses=as_scheduled(job, row.tick).statuses,
+                local_cron=local_cron(job),
+                now=datetime.now(UTC),
+            )
     missed_ids = {each.tenant_id for each in missed}
     counted = dict.fromkeys(LedgerState, 0)
     for entry in entries:
@@ -111,13 +110,7 @@ async def show(job_name: str, tick: str | None) -> Answer:
             if each.state is None
         ],
     }
-    return Answer(document, _text(document, row, entries))
-
-
-@asynccontextmanager
-async def _directory(database: Database) -> AsyncIterator[None]:
-    with use_database(database), use_directory(ControlPlaneDirectory(database)):
-        yield
+    return Answer(document, _text(document, row))
 
 
 async def _settled(job: Job, tick: str) -> None:
@@ -159,8 +152,7 @@ def _counts(counted: dict[LedgerState, int]) -> dict[str, int]:
     }
 
 
-def _text(document: dict[str, Any], tick: TickRow, entries: Sequence[LedgerRow]) -> Any:
-    # rich's renderable
+def _text(document: dict[str, Any], tick: TickRow) -> RenderableType:
     counts = ", ".join(
         f"{document[name]:,} {name.replace('_', ' ')}"
         for name in ("succeeded", "failed", "skipped", "running", "waiting", "not_started")
@@ -169,14 +161,9 @@ def _text(document: dict[str, Any], tick: TickRow, entries: Sequence[LedgerRow])
     began = f"It began {when(tick.started_at)}"
     ended = f", {tick.state} {when(tick.ended_at)}" if tick.ended_at else ", is running"
     rows = [
-        (entry.tenant_id, entry.state.replace("_", " "), entry.reason)
-        for entry in entries
-        if entry.state != LedgerState.SUCCEEDED
-    ]
-    rows += [
-        (each["tenant_id"], each["state"], each["reason"])
+        (each["tenant_id"], each["state"].replace("_", " "), each["reason"])
         for each in document["tenants"]
-        if each["state"] == "unplanned"
+        if each["state"] != LedgerState.SUCCEEDED
     ]
     return lines(
         f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",

@@ -26,8 +26,7 @@ from devstack.signals import orderly_stop
 from devstack.stack import Stack
 from local_saas import CommandFailed
 from process_exit import exit_process
-from sample_data.airlines import Flight
-from sample_data.load import load_events, make_up_tenants
+from sample_data.load import load_events, make_up_tenants, unbillable_flight
 from temporal_tenancy.database import Database
 
 if TYPE_CHECKING:
@@ -165,12 +164,7 @@ def _troubled(stack: Stack) -> Iterator[None]:
 
 
 async def _break_usage(database: Database) -> None:
-    flight = Flight(
-        tenant_id=BROKEN, time_hour="2013-04-15T12:00:00Z", carrier="F9", flight=99_999,
-        origin="LGA", destination="DEN", tail_number=None, distance=-1, air_time=None,
-        departure_delay=None, cancelled=False,
-    )  # fmt: skip
-    await load_events(database, BROKEN, [flight])
+    await load_events(database, BROKEN, [unbillable_flight(BROKEN)])
 
 
 async def _add_tenants(database: Database) -> None:

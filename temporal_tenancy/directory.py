@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from temporal_tenancy.identifiers import TenantId
 from temporal_tenancy.scope import held, outside
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status may go unnoticed
+PAGE_SIZE: Final = 1_000  # tenants read at once, where all are gone through
 STATE_CACHE_TENANTS: Final = 10_000  # entries; the cache is emptied when it is full
 
 
@@ -91,6 +92,21 @@ class TenantDirectory(Protocol):
         Deleted tenants are left out unless `statuses` asks for them. With `time_zones` (IANA
         names) only the tenants there are returned.
         """
+
+
+async def pages(
+    directory: TenantDirectory,
+    *,
+    statuses: Collection[TenantStatus] | None = None,
+    time_zones: Collection[str] | None = None,
+) -> AsyncIterator[Sequence[Tenant]]:
+    """Yields all tenants that `TenantDirectory.page` returns for these, a page at a time."""
+    after: str | None = None
+    while page := await directory.page(
+        after=after, limit=PAGE_SIZE, statuses=statuses, time_zones=time_zones
+    ):
+        after = page[-1].id
+        yield page
 
 
 @dataclass

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -16,6 +16,9 @@ from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.periods import Period
 
 SPREAD_STEPS: Final = 360  # so many times at most in a window: each costs a shard one timer
+
+EARLIEST: Final = timedelta(hours=14)
+"""By how much a date begins sooner than in UTC where it begins first on earth."""
 
 FURTHEST: Final = timedelta(hours=40)
 """Further than any zone has ever been from UTC, with the day that Samoa left out."""
@@ -74,6 +77,7 @@ def due_between(
     return found
 
 
+@lru_cache
 def due_of_key(cron: str, period: Period, key: str) -> datetime | None:
     """The local time (naive) at which the run about the period `key` is due; None: at none."""
     first, last = period.due_between(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +19,6 @@ import structlog
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
-from temporalio.runtime import (
-    LogForwardingConfig,
-    LoggingConfig,
-    Runtime,
-    TelemetryConfig,
-    TelemetryFilter,
-)
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
@@ -35,6 +27,7 @@ from connect import connect_client, database
 from settings import Settings
 from temporal_tenancy.database import Database, database_url
 from worker_process.build import build_id
+from worker_process.core_logs import forward_core_logs
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.fairness_watch import watching_fairness
 from worker_process.health import PROBE_TIMEOUT, Health, Probe, serving
@@ -78,7 +71,7 @@ def serve(options: Options, settings: Settings) -> None:
         WorkerExit: something needed is missing or wrong, or a worker has failed.
     """
     refuse_owner_credentials(settings)
-    _forward_core_logs()
+    forward_core_logs()
     asyncio.run(_serve(options, settings))
 
 
@@ -232,15 +225,3 @@ def _write_ready_file(path: Path, options: Options, address: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(document) + "\n")
     draft.replace(path)
-
-
-def _forward_core_logs() -> None:
-    """Sends the log lines of the SDK's core the way of all others."""
-    forwarding = LogForwardingConfig(
-        logger=logging.getLogger("temporalio.core"),
-        append_target_to_name=False,
-        prepend_target_on_message=False,
-    )
-    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
-    telemetry = TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
-    Runtime.set_default(Runtime(telemetry=telemetry))

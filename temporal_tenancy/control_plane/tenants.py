@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select, update
@@ -15,11 +15,9 @@ from temporal_tenancy import identifiers
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory, tenant_of, tenants
 from temporal_tenancy.control_plane.models import PlanRow, TenantRow
 from temporal_tenancy.database import Database
-from temporal_tenancy.directory import Tenant, TenantStatus
+from temporal_tenancy.directory import Tenant, TenantStatus, pages
 from temporal_tenancy.due_times import zone_of
 from temporal_tenancy.errors import TenancyError, TenantUnknown
-
-PAGE: Final = 1_000  # tenants read at once
 
 
 class TenantExists(TenancyError):
@@ -180,12 +178,9 @@ class Tenants:
 
         Deleted tenants are left out unless `statuses` asks for them.
         """
-        directory = ControlPlaneDirectory(self._database)
-        page: Sequence[Tenant] = await directory.page(limit=PAGE, statuses=statuses)
-        while page:
+        async for page in pages(ControlPlaneDirectory(self._database), statuses=statuses):
             for tenant in page:
                 yield tenant
-            page = await directory.page(after=page[-1].id, limit=PAGE, statuses=statuses)
 
 
 async def _require_plan(session: AsyncSession, plan: str) -> None:

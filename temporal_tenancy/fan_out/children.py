@@ -35,6 +35,11 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Ou
     return Outcome(tenant_id=tenant_id, state=state, workflow_id=workflow_id, run_id=run_id)
 
 
+async def is_running(client: Client, workflow_id: str) -> bool:
+    """Whether a workflow's latest run is open."""
+    return await status_of_run(client, workflow_id) is WorkflowExecutionStatus.RUNNING
+
+
 async def status_of_run(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
     """The status of a workflow's latest run; None: the server knows none."""
     try:

@@ -86,6 +86,7 @@ class Rest(BaseModel):
 class AllStarted(BaseModel):
     """What a shard says once it has started its last child."""
 
+    number: int  # of the shard in its fan-out
     shard_id: str  # its workflow id: one of an earlier run may say so too
     rest: Rest | None
 

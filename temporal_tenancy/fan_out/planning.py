@@ -13,7 +13,7 @@ from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.models import LedgerState
 from temporal_tenancy.database import platform_session
-from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
+from temporal_tenancy.directory import Tenant, TenantStatus, current_directory, pages
 from temporal_tenancy.due_times import due_between, due_of_key, instant, spread_offset, zone_of
 from temporal_tenancy.errors import InvalidPayload, TenancyError
 from temporal_tenancy.fan_out.models import FanOutInput
@@ -21,8 +21,6 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.periods import Period
 from temporal_tenancy.tenant_state import refusal
-
-PLAN_PAGE_SIZE: Final = 1_000  # tenants
 
 LOCAL_STEP: Final = timedelta(minutes=15)
 """How often a tenant-local job looks for who is due next. No zone's time differs by less."""
@@ -102,14 +100,8 @@ async def entries(
 
     `planned_by` is the workflow id of the fan-out that is planned.
     """
-    after: str | None = None
-    while page := await current_directory().page(
-        after=after,
-        limit=PLAN_PAGE_SIZE,
-        statuses=request.statuses,
-        time_zones=None if turns.zones is None else sorted(turns.zones),
-    ):
-        after = page[-1].id
+    time_zones = None if turns.zones is None else sorted(turns.zones)
+    async for page in pages(current_directory(), statuses=request.statuses, time_zones=time_zones):
         known = None
         if request.missed:
             # Whom another fan-out is going to start is not missed: it keeps its turn.

@@ -136,12 +136,10 @@ class FanOut:
         )
 
     @workflow.signal
-    def all_started(self, shard: int, said: AllStarted | None = None) -> None:
+    def all_started(self, said: AllStarted) -> None:
         """A shard has started its last child: the next may begin, with the rest if there is."""
-        if said is None:
-            self._all_started[shard] = None
-        elif said.shard_id == self._shard_ids.get(shard):
-            self._all_started[shard] = said.rest
+        if said.shard_id == self._shard_ids.get(said.number):
+            self._all_started[said.number] = said.rest
 
     async def _plan(self, request: FanOutInput, nominal: datetime | None) -> Plan:
         info = workflow.info()
@@ -412,8 +410,12 @@ class Shard:
         root = workflow.get_external_workflow_handle(parent.workflow_id)
         # A root that is gone needs no telling.
         with contextlib.suppress(FailureError):
-            said = AllStarted(shard_id=workflow.info().workflow_id, rest=self._rest)
-            await root.signal("all_started", args=[self._request.number, said])
+            said = AllStarted(
+                number=self._request.number,
+                shard_id=workflow.info().workflow_id,
+                rest=self._rest,
+            )
+            await root.signal(FanOut.all_started, said)
 
     async def _write_outcomes(self) -> None:
         """Writes outcomes into the ledger, many at once and none later than a moment."""

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
 
-from temporal_tenancy.due_times import times
+from temporal_tenancy.due_times import EARLIEST, times
 from temporal_tenancy.fan_out.models import FanOutInput
 from temporal_tenancy.fan_out.planning import tick_of
 from temporal_tenancy.identifiers import PLATFORM
@@ -20,9 +20,7 @@ from temporal_tenancy.jobs import Job, registry
 TICKS_KEPT: Final = timedelta(days=90)
 GRACE: Final = timedelta(minutes=15)  # that a tick has to begin, after it was due
 
-# From UTC to where a date begins first, and to where it ends last.
-_EARLIEST: Final = timedelta(hours=14)
-_LATEST: Final = timedelta(hours=12)
+_LATEST: Final = timedelta(hours=12)  # behind UTC, where a date ends last
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _local_ticks(
     """Those whose local time has come everywhere on earth, and came nowhere before `since`."""
     if request.cron is None or job.period is None:
         return
-    first = since.astimezone(UTC).replace(tzinfo=None) + _EARLIEST
+    first = since.astimezone(UTC).replace(tzinfo=None) + EARLIEST
     last = until.astimezone(UTC).replace(tzinfo=None) - _LATEST
     for local in times(request.cron, first, last):
         yield job.period.key_before(local), local.replace(tzinfo=UTC)

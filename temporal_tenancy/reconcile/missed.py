@@ -6,20 +6,20 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import NeverBegun
 from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
 from temporal_tenancy.database import platform_session
-from temporal_tenancy.directory import Tenant, TenantStatus, current_directory
+from temporal_tenancy.directory import Tenant, TenantStatus, current_directory, pages
 from temporal_tenancy.due_times import due_of_key, instant, zone_of
 from temporal_tenancy.errors import TenancyError
-from temporal_tenancy.fan_out.children import status_of_run
-from temporal_tenancy.fan_out.planning import PLAN_PAGE_SIZE, is_asked_for, was_there
+from temporal_tenancy.fan_out.children import is_running
+from temporal_tenancy.fan_out.planning import is_asked_for, was_there
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.reconcile.due_ticks import DueTick, due_ticks
-from temporal_tenancy.reconcile.settlement import PAGE_SIZE, tenants_of
+from temporal_tenancy.reconcile.settlement import rows_in_doubt, tenants_of
 from temporal_tenancy.tenant_state import refusal
 
 
@@ -52,8 +52,7 @@ async def _is_about_to_begin(client: Client, due: DueTick) -> bool:
     """Whether a tick's fan-out runs and only waits for a worker, or there is nobody to be for."""
     if due.workflow_id is None:
         return not await current_directory().page(limit=1)
-    status = await status_of_run(client, due.workflow_id)
-    return status is WorkflowExecutionStatus.RUNNING
+    return await is_running(client, due.workflow_id)
 
 
 async def missed_tenants(
@@ -73,7 +72,7 @@ async def missed_tenants(
     if tick.state == TickState.MISSED:
         return [
             Missed(tenant.id, None, tick.reason)
-            async for page in _pages(statuses)
+            async for page in pages(current_directory(), statuses=statuses)
             for tenant in page
             if refusal(tenant, job) is None and _was_due(tenant, job, tick, local_cron, now)
         ]
@@ -107,7 +106,7 @@ async def unplanned_ticks(
     """
     left = {tick.tick: tick for tick in ticks}
     found = set()
-    async for page in _pages(statuses):
+    async for page in pages(current_directory(), statuses=statuses):
         tenants = {tenant.id: tenant for tenant in page if refusal(tenant, job) is None}
         async with platform_session("read who was never planned") as session:
             pairs = await ledger.without_rows(session, job.name, sorted(left), sorted(tenants))
@@ -121,13 +120,7 @@ async def unplanned_ticks(
 
 
 async def _rows(job: Job, tick: TickRow) -> AsyncIterator[tuple[LedgerRow, Tenant]]:
-    after: str | None = None
-    while True:
-        async with platform_session("read who has not succeeded") as session:
-            rows = await ledger.in_doubt(session, job.name, tick.tick, after=after, limit=PAGE_SIZE)
-        if not rows:
-            return
-        after = rows[-1].tenant_id
+    async for rows in rows_in_doubt(job, tick.tick):
         tenants = await tenants_of(rows)
         for row in rows:
             # A settled row that says so has a run that goes on, or a fan-out that will start it.
@@ -147,7 +140,7 @@ async def _unplanned(
     why = "no fan-out planned it when its local time came."
     if local_cron is None:
         why = "its fan-out ended before this tenant was planned."
-    async for page in _pages(statuses):
+    async for page in pages(current_directory(), statuses=statuses):
         async with platform_session("read who a tick was for") as session:
             known = await ledger.known(session, job.name, tick.tick, [t.id for t in page])
         for tenant in page:
@@ -172,15 +165,6 @@ def _was_due(
     except TenancyError:
         return True  # and the run that catches up says what is wrong with it
     return due <= now and was_there(tenant, due)
-
-
-async def _pages(
-    statuses: Collection[TenantStatus] | None,
-) -> AsyncIterator[Sequence[Tenant]]:
-    directory, after = current_directory(), None
-    while page := await directory.page(after=after, limit=PLAN_PAGE_SIZE, statuses=statuses):
-        after = page[-1].id
-        yield page
 
 
 def _reason(row: LedgerRow) -> str | None:

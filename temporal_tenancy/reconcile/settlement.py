@@ -7,18 +7,18 @@ and a person may have run one by hand since.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
 from temporal_tenancy.database import platform_session
 from temporal_tenancy.directory import Tenant, current_directory
-from temporal_tenancy.fan_out.children import state_of_child, status_of_run
+from temporal_tenancy.fan_out.children import is_running, state_of_child, status_of_run
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.tenant_state import refusal
 
@@ -48,16 +48,10 @@ class Settlement:
         """
         changed = 0
         running: dict[str, bool] = {}  # fan-outs, by workflow id
-        after: str | None = None
-        while rows := await self._page(job, tick, after):
-            after = rows[-1].tenant_id
+        async for rows in rows_in_doubt(job, tick):
             changed += await self._settle_rows(job, tick, rows, running)
         await self._settle_tick(job, tick)
         return changed
-
-    async def _page(self, job: Job, tick: str, after: str | None) -> Sequence[LedgerRow]:
-        async with platform_session("read what is in doubt") as session:
-            return await ledger.in_doubt(session, job.name, tick, after=after, limit=PAGE_SIZE)
 
     async def _settle_rows(
         self, job: Job, tick: str, rows: Sequence[LedgerRow], running: dict[str, bool]
@@ -98,8 +92,7 @@ class Settlement:
         if workflow_id is None:
             return False
         if workflow_id not in running:
-            status = await status_of_run(self._client, workflow_id)
-            running[workflow_id] = status is WorkflowExecutionStatus.RUNNING
+            running[workflow_id] = await is_running(self._client, workflow_id)
         return running[workflow_id]
 
     async def is_lost(self, tick: TickRow) -> bool:
@@ -109,7 +102,7 @@ class Settlement:
         async with platform_session("read a tick's fan-outs") as session:
             others = await ledger.fan_outs_at_work(session, tick.job, tick.tick)
         for workflow_id in {tick.workflow_id, *others}:
-            if await status_of_run(self._client, workflow_id) is WorkflowExecutionStatus.RUNNING:
+            if await is_running(self._client, workflow_id):
                 return False
         return True
 
@@ -128,6 +121,18 @@ class Settlement:
             "is no longer known to the server" if status is None else f"was {status.name.lower()}"
         )
         return f"its fan-out {word.replace('_', ' ')}, and could not say how it ended."
+
+
+async def rows_in_doubt(job: Job, tick: str) -> AsyncIterator[Sequence[LedgerRow]]:
+    """The rows of a tick that have not succeeded, by pages."""
+    after: str | None = None
+    while True:
+        async with platform_session("read what is in doubt") as session:
+            rows = await ledger.in_doubt(session, job.name, tick, after=after, limit=PAGE_SIZE)
+        if not rows:
+            return
+        after = rows[-1].tenant_id
+        yield rows
 
 
 async def tenants_of(rows: Sequence[LedgerRow]) -> Mapping[str, Tenant]:

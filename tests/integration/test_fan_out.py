@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -32,22 +31,14 @@ from temporal_tenancy.jobs import registry
 from temporal_tenancy.schedules import Applied, ScheduledJob, apply
 from tests import fan_out_control
 from tests.fan_out_control import Control
-from tests.fixtures.saas import rows_of, saas_worker, states_of
+from tests.fixtures.saas import rows_of, states_of
 
 JOB = "test.controlled"
 
 
 @pytest.fixture
-def control() -> Iterator[Control]:
-    control = fan_out_control.new_control()
-    yield control
-    control.released.set()
-
-
-@pytest.fixture
-async def worker(saas: Client, control: Control) -> AsyncIterator[Worker]:
-    async with saas_worker(saas) as running:
-        yield running
+async def worker(controlled_worker: Worker) -> Worker:
+    return controlled_worker
 
 
 async def add_tenants(tenants: Tenants, count: int) -> list[str]:

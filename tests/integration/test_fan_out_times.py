@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -31,7 +30,7 @@ from temporal_tenancy.reconcile.missed import missed_tenants
 from temporal_tenancy.schedules import ScheduledJob, apply
 from tests import fan_out_control
 from tests.fan_out_control import Control
-from tests.fixtures.saas import rows_of, saas_worker, states_of
+from tests.fixtures.saas import rows_of, states_of
 from tests.integration.test_fan_out import JOB, add_tenants, until_started
 
 DAILY = "test.controlled_daily"
@@ -39,16 +38,8 @@ EIGHT = "0 8 * * *"
 
 
 @pytest.fixture
-def control() -> Iterator[Control]:
-    control = fan_out_control.new_control()
-    yield control
-    control.released.set()
-
-
-@pytest.fixture
-async def worker(saas: Client, control: Control) -> AsyncIterator[Worker]:
-    async with saas_worker(saas) as running:
-        yield running
+async def worker(controlled_worker: Worker) -> Worker:
+    return controlled_worker
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 
 from devstack.postgres import DatabaseUrls
 from queues import Queue
+from temporal_tenancy import directory
 from temporal_tenancy.connections import connect
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
@@ -21,7 +22,7 @@ from temporal_tenancy.control_plane.models import TickRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, use_database
 from temporal_tenancy.directory import TenantStatus, use_directory
-from temporal_tenancy.fan_out import FanOut, FanOutInput, planning
+from temporal_tenancy.fan_out import FanOut, FanOutInput
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.reconcile import activities, due_ticks
 from temporal_tenancy.reconcile.missed import missed_tenants, note_missed_ticks
@@ -37,16 +38,8 @@ CONTROLLED = registry[JOB]
 
 
 @pytest.fixture
-def control() -> Iterator[Control]:
-    control = fan_out_control.new_control()
-    yield control
-    control.released.set()
-
-
-@pytest.fixture
-async def worker(saas: Client, control: Control) -> AsyncIterator[Worker]:
-    async with saas_worker(saas) as running:
-        yield running
+async def worker(controlled_worker: Worker) -> Worker:
+    return controlled_worker
 
 
 @pytest.fixture
@@ -235,7 +228,7 @@ async def test_whom_a_lost_fan_out_did_not_come_to_plan_is_missed_and_caught_up_
     database_urls: DatabaseUrls,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(planning, "PLAN_PAGE_SIZE", 2)
+    monkeypatch.setattr(directory, "PAGE_SIZE", 2)
     ids = await add_tenants(tenants, 5)
     insert = "insert into ledger (job, tick, tenant_id, state) values (%s, 'a', 't003', 'failed')"
     with connect(database_urls.owner) as owner, owner.transaction(force_rollback=True):

@@ -1,0 +1,25 @@
+"""The log lines of the SDK's core, which would go to standard output past everything."""
+
+from __future__ import annotations
+
+import logging
+
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
+
+
+def forward_core_logs() -> None:
+    """Sends them the way of all others."""
+    forwarding = LogForwardingConfig(
+        logger=logging.getLogger("temporalio.core"),
+        append_target_to_name=False,
+        prepend_target_on_message=False,
+    )
+    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    telemetry = TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
+    Runtime.set_default(Runtime(telemetry=telemetry))
