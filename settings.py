@@ -25,6 +25,18 @@ class Settings(BaseSettings):
 
     temporal_ui_url: str | None = None  # None: runs are shown without a link
 
+    storage_url: str | None = None  # of objects: file:///folder, s3://bucket/prefix, ...
+    smtp_url: SecretStr | None = None  # smtp://user:password@host:port, or smtps://
+    mail_from: str = "Airline metering <no-reply@saas.example>"
+    secrets_url: str | None = None  # file:///folder of tenants' own credentials, a folder a tenant
+
+    web_url: str | None = None  # under which people reach the HTTP door; links begin with it
+    link_secret: SecretStr | None = None  # signs links that expire
+
+    alert_webhook_url: SecretStr | None = None  # where operators are told of dead letters
+    alert_webhook_secret: SecretStr | None = None  # whsec_..., signs what is sent there
+    alert_mail_to: str | None = None
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None  # None: text on a terminal, else JSON
 

@@ -17,10 +17,10 @@ from settings import Settings, load_settings
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import Database, use_database
 from temporal_tenancy.directory import use_directory
-from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
+from temporal_tenancy.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.migrations import refuse_pending
 
-ENVIRONMENTS: Final[Sequence[MigrationEnvironment]] = (CONTROL_PLANE, TENANT_DATA)
+ENVIRONMENTS: Final[Sequence[MigrationEnvironment]] = (*LIBRARY, TENANT_DATA)
 APPLICATION_NAME: Final = "starter"
 
 _LACKING: Final = ("42P01", "42703")  # SQLSTATE: no such table, no such column

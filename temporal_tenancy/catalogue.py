@@ -24,10 +24,11 @@ from temporal_tenancy.catalogue_checks import (
     TABLE_CHECKS,
     Check,
 )
-from temporal_tenancy.control_plane.models import ControlPlane
+from temporal_tenancy.control_plane.models import ControlPlane, DeadLetterRow
 from temporal_tenancy.database_errors import ExcessRights
 from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
-from temporal_tenancy.roles import PLATFORM_ROLE, RUNTIME_ROLES, TENANT_ROLE
+from temporal_tenancy.outbox.models import RELAY_INDEXES
+from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, RUNTIME_ROLES, TENANT_ROLE
 from temporal_tenancy.row_security import ACCESS_POLICY, ISOLATION_POLICY
 
 LOGIN_TIMEOUT: Final = 3  # seconds
@@ -36,6 +37,19 @@ LOGIN_TIMEOUT: Final = 3  # seconds
 _RULES: Final = (
     "(tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
     "((tenant_id)::text = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
+)
+
+# Policies beside those of protect(): for whose work it is to see the rows of all tenants.
+_OPENED: Final = (
+    f"outbox_messages relay_access {RELAY_ROLE}",
+    f"dead_letters relay_access {RELAY_ROLE}",
+    f"dead_letters platform_access {PLATFORM_ROLE}",
+)
+
+# What the platform finds dead letters by.
+_LETTERS_INDEXES: Final = (
+    "ix_dead_letters_status_failed_at",
+    "ix_dead_letters_fingerprint_status",
 )
 
 
@@ -66,8 +80,7 @@ def lint(
         connection: to the database; see `temporal_tenancy.connections.connect`.
         environments: whose version tables the runtime roles may read.
         allowed: indexes that need not begin with tenant_id, triggers, functions that may be
-            SECURITY DEFINER if they set their search_path, and roles (the relay's) that may have
-            policies of their own, by name.
+            SECURITY DEFINER if they set their search_path, by name.
     """
     checks = (*SERVER_CHECKS, *ROLE_CHECKS, *TABLE_CHECKS, *GRANT_CHECKS)
     versions = [environment.version_table for environment in environments]
@@ -140,9 +153,11 @@ def _run(
         "tenant": TENANT_ROLE,
         "platform": PLATFORM_ROLE,
         "runtime": list(runtime),
-        "control_plane": list(ControlPlane.metadata.tables),
+        # A tenant's own jobs write their letters, so its rows are held apart as a tenant's are.
+        "control_plane": list(set(ControlPlane.metadata.tables) - {DeadLetterRow.__tablename__}),
         "versions": list(versions),
-        "allowed": list(allowed),
+        "allowed": [*RELAY_INDEXES, *_LETTERS_INDEXES, *allowed],
+        "opened": list(_OPENED),
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
         "rule": list(_RULES),
     }

@@ -2,8 +2,8 @@
 
 A query returns rows of (object, detail). It is preceded by `COMMON`, whose tables are what is ours
 in the catalogue, and may use these parameters: `tenant`, `platform` and `runtime` (role names),
-`control_plane` and `versions` (table names), `allowed` (names that are exempt), `rule` (what a
-policy says).
+`control_plane` and `versions` (table names), `allowed` (names that are exempt), `opened` (policies
+beside those of protect(), as "table policy role"), `rule` (what a policy says).
 """
 
 from __future__ import annotations
@@ -185,10 +185,14 @@ TABLE_CHECKS: Final = (
         """
         select table_name, polname
         from policies
-        where polname <> all(%(policies)s) and (
-            polroles && array(select oid from runtime where rolname <> all(%(allowed)s))
-            or 0 = any(polroles)
-        )
+        where polname <> all(%(policies)s)
+            and (polroles && array(select oid from runtime) or 0 = any(polroles))
+            and array(
+                select table_name || ' ' || polname || ' ' || case
+                    when role = 0 then 'public' else pg_get_userbyid(role)::text
+                end
+                from unnest(polroles) as role
+            ) <> all(select array[one] from unnest(%(opened)s::text[]) as one)
         """,
     ),
     Check(
@@ -319,6 +323,7 @@ GRANT_CHECKS: Final = (
         from tenant_owned
         join acls on acls.kind = 'relation' and acls.name = tenant_owned.name
         join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(platform)s
+        where tenant_owned.name || ' platform_access ' || runtime.rolname <> all(%(opened)s)
         """,
     ),
     Check(

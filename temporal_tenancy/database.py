@@ -99,7 +99,8 @@ class Database:
                 info={SESSION_TENANT: tenant},
             )
         ) as session:
-            yield session
+            with held(_session, session):
+                yield session
 
     @asynccontextmanager
     async def platform_session(self, reason: str) -> AsyncIterator[AsyncSession]:
@@ -124,6 +125,9 @@ class Database:
                 await engine.dispose()
 
 
+_session: Final[ContextVar[AsyncSession | None]] = ContextVar(
+    "temporal_tenancy_session", default=None
+)
 _current: Final[ContextVar[Database | None]] = ContextVar("temporal_tenancy_database", default=None)
 
 
@@ -186,6 +190,17 @@ async def _transaction(session: AsyncSession) -> AsyncIterator[AsyncSession]:
             # From the driver's own cursor (COPY), past the engine's handlers.
             withhold_values(error)
             raise
+
+
+def current_tenant_session() -> AsyncSession:
+    """The innermost `tenant_session()` that is open here; raises `ScopeMissing` where none is."""
+    session = _session.get()
+    if session is None:
+        raise ScopeMissing(
+            "no tenant_session() is open here, and so no transaction that this could be part of. "
+            "Do it inside: async with tenant_session()."
+        )
+    return session
 
 
 def database_url(url: str) -> URL:

@@ -20,3 +20,10 @@ CONTROL_PLANE: Final = MigrationEnvironment(
     script_location="temporal_tenancy:control_plane/migrations",
     version_table="control_plane_version",
 )
+OUTBOX: Final = MigrationEnvironment(
+    name="outbox",
+    script_location="temporal_tenancy:outbox/migrations",
+    version_table="outbox_version",
+)
+LIBRARY: Final = (CONTROL_PLANE, OUTBOX)
+"""What `migrate()` runs before the application's own."""

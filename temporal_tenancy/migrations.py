@@ -19,7 +19,7 @@ from temporal_tenancy.connections import connect
 from temporal_tenancy.database import database_url
 from temporal_tenancy.database_errors import MigrationsBehind
 from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
+from temporal_tenancy.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.roles import (
     PLATFORM_ROLE,
     RELAY_ROLE,
@@ -62,7 +62,8 @@ def migrate(
         owner_url: of the role that owns the database; it may make roles.
         tenant_url: of `tenancy_tenant`; gives that role its password.
         platform_url: of `tenancy_platform`; gives that role its password.
-        relay_url: of `tenancy_relay`, which is only made if this is given.
+        relay_url: of `tenancy_relay`; gives that role its password. Without one it is made so
+            that policies can name it, and cannot log in.
         application: the environments of the application's tenant-owned tables.
 
     Raises:
@@ -71,20 +72,16 @@ def migrate(
         ExcessRights: a runtime role is there and may do more than its part.
     """
     passwords = {
-        role: password_of(url, role)
-        for role, url in (
-            (TENANT_ROLE, tenant_url),
-            (PLATFORM_ROLE, platform_url),
-            (RELAY_ROLE, relay_url),
-        )
-        if url is not None
+        TENANT_ROLE: password_of(tenant_url, TENANT_ROLE),
+        PLATFORM_ROLE: password_of(platform_url, PLATFORM_ROLE),
+        RELAY_ROLE: None if relay_url is None else password_of(relay_url, RELAY_ROLE),
     }
     with connect(owner_url) as owner:
         owner.execute("select pg_advisory_lock(%s)", [_LOCK])  # until the connection closes
         for role, password in passwords.items():
             ensure_role(owner, role, password)
         grant_database(owner, list(passwords))
-        for environment in (CONTROL_PLANE, *application):
+        for environment in (*LIBRARY, *application):
             _upgrade(owner_url, environment)
             owner.execute(
                 sql.SQL("grant select on {} to {}").format(

@@ -43,26 +43,29 @@ def password_of(url: str, role: str) -> str:
     return parsed.password
 
 
-def ensure_role(connection: psycopg.Connection[Any], role: str, password: str) -> None:
+def ensure_role(connection: psycopg.Connection[Any], role: str, password: str | None) -> None:
     """Makes the login role `role`, or gives it `password` where it is there already.
 
-    A role that was made by someone else keeps its password.
+    A role that was made by someone else keeps its password. Without a password the role is made
+    so that policies can name it, and cannot log in.
 
     Raises:
         ConfigurationError: the role is not there, and the connection may not make roles.
         ExcessRights: the role is there, and may do more than log in.
     """
-    # Hashed here, so that the password is in no statement and no server log.
-    secret = connection.pgconn.encrypt_password(
-        password.encode(), role.encode(), b"scram-sha-256"
-    ).decode()
     name = sql.Identifier(role)
+    login: sql.Composable = sql.SQL("nologin noinherit")
+    if password is not None:
+        # Hashed here, so that the password is in no statement and no server log.
+        secret = connection.pgconn.encrypt_password(
+            password.encode(), role.encode(), b"scram-sha-256"
+        ).decode()
+        login = sql.SQL("login noinherit password {}").format(sql.Literal(secret))
     there = connection.execute(_EXCESS, [role]).fetchone()
     if there is None:
         # What is not named here is off for a new role.
-        create = sql.SQL("create role {} login noinherit password {}")
         try:
-            connection.execute(create.format(name, sql.Literal(secret)))
+            connection.execute(sql.SQL("create role {} {}").format(name, login))
         except psycopg.errors.InsufficientPrivilege:
             raise ConfigurationError(
                 f"{connection.info.user} may not make the role {role}. ALTER ROLE "
@@ -76,10 +79,8 @@ def ensure_role(connection: psycopg.Connection[Any], role: str, password: str) -
             "NOREPLICATION NOCREATEROLE NOCREATEDB."
         )
     altered = connection.execute(_MAY_ALTER, [role]).fetchone()
-    if altered is not None and altered[0]:
-        connection.execute(
-            sql.SQL("alter role {} login noinherit password {}").format(name, sql.Literal(secret))
-        )
+    if password is not None and altered is not None and altered[0]:
+        connection.execute(sql.SQL("alter role {} {}").format(name, login))
 
 
 def grant_database(connection: psycopg.Connection[Any], roles: list[str]) -> None:

@@ -18,11 +18,11 @@ from temporal_tenancy.catalogue import refuse_excess_rights
 from temporal_tenancy.connections import connect
 from temporal_tenancy.database_errors import DatabaseProblem, DatabaseUnreachable, MigrationsBehind
 from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.migration_environment import CONTROL_PLANE
+from temporal_tenancy.migration_environment import LIBRARY
 from temporal_tenancy.migrations import refuse_pending
 from worker_process.exits import ExitCode, WorkerExit
 
-ENVIRONMENTS: Final = (CONTROL_PLANE, TENANT_DATA)
+ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
 
 
 @contextmanager

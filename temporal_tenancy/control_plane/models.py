@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -53,7 +54,17 @@ class TickState(StrEnum):
     MISSED = "missed"  # was due, and never began
 
 
-def _one_of(column: str, values: type[StrEnum]) -> str:
+class DeadLetterState(StrEnum):
+    """What has become of a dead letter."""
+
+    OPEN = "open"  # waits for a person
+    REPLAYED = "replayed"  # started again; opened anew if that fails too
+    RESOLVED = "resolved"  # its job has succeeded since
+    DISCARDED = "discarded"  # a person has decided that it is not run again
+
+
+def one_of(column: str, values: type[StrEnum]) -> str:
+    """The check that `column` has one of `values`."""
     return f"{column} in ({', '.join(repr(value.value) for value in values)})"
 
 
@@ -111,7 +122,7 @@ class TenantRow(ControlPlane):
 
     __table_args__ = (
         CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$' and id <> 'platform'", name="id"),
-        CheckConstraint(_one_of("status", TenantStatus), name="status"),
+        CheckConstraint(one_of("status", TenantStatus), name="status"),
         Index(None, "time_zone", "id"),
     )
 
@@ -133,7 +144,7 @@ class TickRow(ControlPlane):
     reason: Mapped[str | None]  # why it was missed, or failed
 
     __table_args__ = (
-        CheckConstraint(_one_of("state", TickState), name="state"),
+        CheckConstraint(one_of("state", TickState), name="state"),
         Index(None, "started_at"),
     )
 
@@ -160,7 +171,7 @@ class LedgerRow(ControlPlane):
     ended_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint(_one_of("state", LedgerState), name="state"),
+        CheckConstraint(one_of("state", LedgerState), name="state"),
         Index(None, "job", "tick", "state"),
         Index(None, "job", "tick", "due_at", "tenant_id"),
         Index(None, "tenant_id", "job"),
@@ -176,3 +187,73 @@ class ServerCheckRow(ControlPlane):
     holds: Mapped[bool]
     message: Mapped[str]
     checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AdmissionRow(ControlPlane):
+    """What a person has decided of the messages that a tenant has waiting, beside its plan."""
+
+    __tablename__ = "admission"
+
+    tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    paused_since: Mapped[datetime | None]  # none is released while this is set
+    paused_reason: Mapped[str | None]
+    concurrency_cap: Mapped[int | None]  # in the place of the plan's; None: the plan's
+
+    __table_args__ = (CheckConstraint("concurrency_cap >= 1", name="concurrency_cap"),)
+
+
+class InFlightRow(ControlPlane):
+    """A workflow that a relay has started for a tenant with a cap, and that has not ended."""
+
+    __tablename__ = "in_flight"
+
+    tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    workflow_id: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())  # that it still runs
+
+    __table_args__ = (Index(None, "checked_at"),)
+
+
+class DeadLetterRow(ControlPlane):
+    """A tenant's job that has failed for good. A workflow id has one.
+
+    Its input is in the tenant's own outbox, as a message with the status `dead_letter`.
+    """
+
+    __tablename__ = "dead_letters"
+
+    tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
+    job: Mapped[str]
+    source: Mapped[str]  # "relay", "message" (one of several in a workflow), or "workflow"
+    workflow_id: Mapped[str]  # {tenant}/{job}/{key}, whether or not it was ever started
+    run_id: Mapped[str | None]  # None: it was not
+    message_id: Mapped[UUID | None]  # of the outbox; None: the input could not be kept
+    error_type: Mapped[str]
+    message: Mapped[str]
+    fingerprint: Mapped[str]  # the same for failures of one kind
+    attempts: Mapped[int]
+    failed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    status: Mapped[str] = mapped_column(server_default=text("'open'"))
+    replays: Mapped[int] = mapped_column(server_default=text("0"))
+    handled_at: Mapped[datetime | None]  # replayed, resolved or discarded last
+    handled_by: Mapped[str | None]  # a user, or what has seen that it succeeded
+
+    __table_args__ = (
+        CheckConstraint(one_of("status", DeadLetterState), name="status"),
+        Index("uq_dead_letters_tenant_id_workflow_id", "tenant_id", "workflow_id", unique=True),
+        Index(None, "status", "failed_at"),
+        Index(None, "fingerprint", "status"),
+    )
+
+
+class AlertRow(ControlPlane):
+    """When people were last told of something, so that they are not told all the time."""
+
+    __tablename__ = "alerts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)  # what of; a fingerprint is part of it
+    sent_at: Mapped[datetime]
+    suppressed: Mapped[int] = mapped_column(server_default=text("0"))  # since then

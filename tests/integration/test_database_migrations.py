@@ -17,11 +17,12 @@ from temporal_tenancy.connections import connect
 from temporal_tenancy.control_plane.models import ControlPlane
 from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights, MigrationsBehind
 from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.migration_environment import CONTROL_PLANE
+from temporal_tenancy.migration_environment import CONTROL_PLANE, LIBRARY
 from temporal_tenancy.migrations import migrate, pending, refuse_pending
+from temporal_tenancy.outbox.models import OutboxData
 from temporal_tenancy.roles import ensure_role
 
-ENVIRONMENTS = (CONTROL_PLANE, TENANT_DATA)
+ENVIRONMENTS = (*LIBRARY, TENANT_DATA)
 
 
 def run(urls: DatabaseUrls) -> None:
@@ -64,7 +65,7 @@ def test_the_migrations_make_the_constraints_of_the_models(
     database_urls: DatabaseUrls, empty_urls: DatabaseUrls
 ) -> None:
     engine = create_engine(empty_urls.owner, poolclass=NullPool)
-    for metadata in (ControlPlane.metadata, TenantData.metadata):
+    for metadata in (ControlPlane.metadata, OutboxData.metadata, TenantData.metadata):
         metadata.create_all(engine)
     with connect(database_urls.owner) as migrated, connect(empty_urls.owner) as modelled:
         made = set(migrated.execute(CONSTRAINTS))
@@ -118,7 +119,7 @@ def test_the_runtime_roles_learn_that_migrations_are_pending(
 ) -> None:
     for url in (database_urls.tenant, database_urls.platform):
         assert [behind.environment for behind in pending(url, ENVIRONMENTS)] == [CONTROL_PLANE]
-    with pytest.raises(MigrationsBehind, match=r"control plane is at its beginning.*needs 0002"):
+    with pytest.raises(MigrationsBehind, match=r"control plane is at its beginning.*needs 00"):
         refuse_pending(database_urls.platform, ENVIRONMENTS)
 
 
@@ -129,7 +130,7 @@ def superuser_sets_revision(database_urls: DatabaseUrls) -> None:
 
 
 def test_an_empty_database_is_behind(empty_urls: DatabaseUrls) -> None:
-    assert len(pending(empty_urls.owner, ENVIRONMENTS)) == 2
+    assert len(pending(empty_urls.owner, ENVIRONMENTS)) == 3
 
 
 def test_a_database_ahead_of_the_code_is_not_behind(database_urls: DatabaseUrls) -> None:
@@ -167,7 +168,7 @@ def test_a_runtime_role_with_too_many_rights_is_refused(database_urls: DatabaseU
             superuser.execute("alter role tenancy_platform nobypassrls")
 
 
-def test_the_relays_role_is_made_when_its_url_is_given(database_urls: DatabaseUrls) -> None:
+def test_the_relays_role_logs_in_when_its_url_is_given(database_urls: DatabaseUrls) -> None:
     migrate(
         database_urls.owner,
         tenant_url=database_urls.tenant,

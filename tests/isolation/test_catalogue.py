@@ -14,13 +14,13 @@ from temporal_tenancy import catalogue
 from temporal_tenancy.catalogue import Finding, passwordless_logins, refuse_excess_rights
 from temporal_tenancy.connections import connect
 from temporal_tenancy.database_errors import ExcessRights
-from temporal_tenancy.migration_environment import CONTROL_PLANE
+from temporal_tenancy.migration_environment import LIBRARY
 
 Superuser = psycopg.Connection[Any]
 
 
 def lint(connection: psycopg.Connection[Any], allowed: Collection[str] = ()) -> list[Finding]:
-    return catalogue.lint(connection, environments=[CONTROL_PLANE, TENANT_DATA], allowed=allowed)
+    return catalogue.lint(connection, environments=[*LIBRARY, TENANT_DATA], allowed=allowed)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What activities talk to: mail, object storage, outside HTTP."""

@@ -1,0 +1,179 @@
+"""Asking for a job in the transaction of the data that the job is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from temporal_tenancy.database import current_tenant_session
+from temporal_tenancy.errors import InvalidPayload, TenancyError, TenantMismatch
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.inputs import read_input
+from temporal_tenancy.jobs import Job, JobPriority, job_of, registry
+from temporal_tenancy.outbox.models import CHANNEL
+from temporal_tenancy.scope import current_tenant
+
+PAYLOAD_MAX_BYTES: Final = 64 * 1024
+
+# The notification is sent with the commit. It names no tenant: every role may listen.
+_INSERT: Final = text(f"""
+    with wanted as (
+        select
+            payload::jsonb as payload,
+            -- Unnamed, the key is the message's id.
+            uuidv7() as id, key, ordinality
+        from unnest(cast(:payloads as text[]), cast(:keys as text[]))
+            with ordinality as given (payload, key, ordinality)
+    ),
+    added as (
+        insert into outbox_messages
+            (tenant_id, id, job, key, payload, priority, scheduled_at, correlation_id)
+        select
+            :tenant, id, :job, coalesce(key, id::text), payload, :priority,
+            coalesce(:at, now()), :correlation_id
+        from wanted
+        order by ordinality
+        on conflict (tenant_id, job, key) where status <> 'dead_letter' do nothing
+        returning id, key
+    ),
+    told as (select pg_notify('{CHANNEL}', '') from added limit 1)
+    select wanted.ordinality, added.id, (select count(*) from told)
+    from wanted left join added on added.key = coalesce(wanted.key, wanted.id::text)
+    order by wanted.ordinality
+""")
+_EXISTING: Final = text("""
+    select key, id from outbox_messages
+    where tenant_id = :tenant and job = :job and key = any(cast(:keys as text[]))
+        and status <> 'dead_letter'
+""")
+
+
+class PayloadTooLarge(TenancyError):
+    """A message holds references, not data."""
+
+
+async def enqueue(
+    job: str | type,
+    input: BaseModel | Mapping[str, Any],
+    *,
+    key: str | None = None,
+    at: datetime | None = None,
+    priority: JobPriority | None = None,
+    correlation_id: str | None = None,
+) -> UUID:
+    """Asks for a job of the current tenant's, in the transaction of the open `tenant_session()`.
+
+    The job is started when that transaction has been committed, and never if it is rolled back.
+
+    Args:
+        job: a job's name, or its class.
+        input: the job's input, as its model or as fields; the tenant is the session's, and may be
+            left out of fields.
+        key: of the workflow id, and what makes the job's effect one. A key that is waiting already
+            is the same message. The message's id if not given.
+        at: not before this time (aware); at once if not given.
+        priority: the job's own if not given.
+        correlation_id: what the message belongs to, for logs; the runs have it in their memo.
+
+    Returns:
+        The message's id, or that of the message which has this key already.
+
+    Raises:
+        ScopeMissing: no `tenant_session()` is open.
+        UnknownJob: there is no such job of tenants'.
+        InvalidPayload: the input does not fit the job, or `at` has no offset.
+        TenantMismatch: the input names another tenant, or the key cannot be part of an id.
+        PayloadTooLarge: the input is over 64 KiB as JSON.
+    """
+    [message_id] = await enqueue_many(
+        job, [input], keys=[key], at=at, priority=priority, correlation_id=correlation_id
+    )
+    return message_id
+
+
+async def enqueue_many(
+    job: str | type,
+    inputs: Sequence[BaseModel | Mapping[str, Any]],
+    *,
+    keys: Sequence[str | None] | None = None,
+    at: datetime | None = None,
+    priority: JobPriority | None = None,
+    correlation_id: str | None = None,
+) -> list[UUID]:
+    """As `enqueue`, for several inputs of one job in one statement; `keys` are as many, or None.
+
+    Returns the messages' ids in the order of `inputs`.
+    """
+    session = current_tenant_session()
+    tenant = current_tenant()
+    wanted = _tenant_job(job)
+    if at is not None and at.utcoffset() is None:
+        raise InvalidPayload(f"the time of {wanted.name} has no offset. Give an aware datetime.")
+    named = [None] * len(inputs) if keys is None else list(keys)
+    for key in named:
+        if key is not None:
+            WorkflowId(tenant, wanted.name, key)  # raises where it cannot be one
+    values = {
+        "tenant": tenant,
+        "job": wanted.name,
+        "payloads": [_payload(wanted, tenant, input) for input in inputs],
+        "keys": named,
+        "priority": int(wanted.priority if priority is None else priority),
+        "at": at,
+        "correlation_id": correlation_id,
+    }
+    while True:
+        ids = await _insert(session, values)
+        if None not in ids:
+            return [message_id for message_id in ids if message_id is not None]
+        # A message that had a key already was done with, and deleted, in between.
+
+
+async def _insert(session: AsyncSession, values: Mapping[str, Any]) -> list[UUID | None]:
+    """The messages' ids; None where a message has the key already and is not there any more."""
+    added = [row.id for row in await session.execute(_INSERT, values)]
+    if None not in added:
+        return added
+    there = {row.key: row.id for row in await session.execute(_EXISTING, values)}
+    return [
+        there.get(key) if found is None else found
+        for found, key in zip(added, values["keys"], strict=True)
+    ]
+
+
+def _tenant_job(job: str | type) -> Job:
+    found = registry.get_or_raise(job) if isinstance(job, str) else job_of(job)
+    if found is None or found.kind != "tenant":
+        # In the words of an unknown one, which list those that there are.
+        return registry.get_or_raise("" if found is None else f"{found.name} (the platform's)")
+    return found
+
+
+def _payload(job: Job, tenant: str, input: BaseModel | Mapping[str, Any]) -> str:
+    """The input as it is kept: checked, as JSON, without the tenant, which the row has."""
+    values = input.model_dump() if isinstance(input, BaseModel) else dict(input)
+    named = values.setdefault("tenant_id", tenant)
+    if named != tenant:
+        raise TenantMismatch(
+            f'a message of tenant "{named}" cannot be written in a session of "{tenant}". '
+            "Leave tenant_id out: the session sets it."
+        )
+    model = input if isinstance(input, job.input_model) else None
+    if model is None:
+        model = read_input(job.input_model, values, what=f"the input of {job.name}")
+    payload = model.model_dump_json(exclude={"tenant_id"})
+    if len(payload.encode()) > PAYLOAD_MAX_BYTES:
+        raise PayloadTooLarge(
+            f"the input of {job.name} is {len(payload.encode()):,} bytes, and a message holds "
+            f"{PAYLOAD_MAX_BYTES:,}. Store the data, and put a reference to it into the input."
+        )
+    if "\\u0000" in payload and "\x00" in json.dumps(json.loads(payload), ensure_ascii=False):
+        raise InvalidPayload(f"the input of {job.name} has a NUL character, which JSONB refuses.")
+    return payload

@@ -1,0 +1,53 @@
+"""Dealing with an event once, however often it is delivered."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import Final
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from temporal_tenancy.errors import ScopeMissing
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.outbox.models import ProcessedEvent
+from temporal_tenancy.scope import held
+
+_message: Final[ContextVar[str | None]] = ContextVar("temporal_tenancy_message", default=None)
+
+
+async def once(session: AsyncSession, consumer: str, event_id: str) -> bool:
+    """Notes that `consumer` deals with `event_id`; returns False where it has done so before.
+
+    `session` is the `tenant_session()` of the effect: both are committed, or neither. While another
+    transaction has noted the same and not ended, this waits for it. Two tenants' events of one id
+    are two events.
+    """
+    noted = await session.scalar(
+        insert(ProcessedEvent)
+        .values(consumer=consumer, event_id=event_id)
+        .on_conflict_do_nothing()
+        .returning(ProcessedEvent.event_id)
+    )
+    return noted is not None
+
+
+def current_event_id() -> str:
+    """What identifies the event that the running activity deals with: its message's key.
+
+    That is the key of the workflow id, or of the one message among several that a workflow works
+    off. It stays the same over retries and replays. Raises `ScopeMissing` outside an activity.
+    """
+    key = _message.get()
+    if key is not None:
+        return key
+    if not activity.in_activity() or (workflow_id := activity.info().workflow_id) is None:
+        raise ScopeMissing("there is no event here: this is for the activities of a job.")
+    return WorkflowId.parse(workflow_id).key
+
+
+def use_event_id(key: str) -> AbstractContextManager[None]:
+    """Makes `key` the one that `current_event_id()` returns inside the block."""
+    return held(_message, key)

@@ -1,0 +1,122 @@
+"""What a tenant's database holds of jobs that were asked for, and of events dealt with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    Index,
+    MetaData,
+    SmallInteger,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of
+from temporal_tenancy.tenant_owned import TenantOwned
+
+CHANNEL: Final = "tenancy_outbox"  # of NOTIFY; what it says is empty
+# The relay's own: they serve no tenant's query.
+RELAY_INDEXES: Final = ("ix_outbox_messages_completed_at", "ix_outbox_messages_lease_until")
+
+
+class MessageStatus(StrEnum):
+    """How far an outbox message has come."""
+
+    PENDING = "pending"  # waits for its time, its turn, or its tenant
+    PROCESSING = "processing"  # a relay has it, or a workflow that works off several
+    COMPLETED = "completed"  # its workflow has been started, or its work is done
+    FAILED = "failed"  # its last attempt has; it waits for the next
+    DEAD_LETTER = "dead_letter"  # has failed for good; it waits for a person
+
+
+WAITING: Final = (MessageStatus.PENDING, MessageStatus.FAILED)
+_WAITING: Final = "status in ('pending', 'failed')"
+
+
+class OutboxData(DeclarativeBase):
+    """The tables' common base."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
+        str: Text(),
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(),
+    }
+
+
+class OutboxMessage(TenantOwned, OutboxData):
+    """A job that was asked for."""
+
+    __tablename__ = "outbox_messages"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
+    job: Mapped[str]  # the message's type
+    key: Mapped[str]  # of the workflow id, and of the effect
+    payload: Mapped[dict[str, Any]]  # the job's input without the tenant: references, not data
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("3"))
+    status: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    scheduled_at: Mapped[datetime] = mapped_column(server_default=func.now())  # not before
+    dequeued_at: Mapped[datetime | None]  # when a relay took it last
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    last_attempt_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]  # while processing: who has it is asked after that
+    completed_at: Mapped[datetime | None]
+    workflow_id: Mapped[str | None]  # the one that works it off, where it works off several
+    error_type: Mapped[str | None]
+    error_message: Mapped[str | None]
+    correlation_id: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint(one_of("status", MessageStatus), name="status"),
+        CheckConstraint("priority between 1 and 5", name="priority"),
+        # Serves the dequeue: a tenant's next message of each priority is one descent.
+        Index(
+            "ix_outbox_messages_waiting",
+            "tenant_id",
+            "priority",
+            "scheduled_at",
+            "id",
+            postgresql_where=text(_WAITING),
+        ),
+        # A key is one message as long as that message has a future of its own.
+        Index(
+            "uq_outbox_messages_tenant_id_job_key",
+            "tenant_id",
+            "job",
+            "key",
+            unique=True,
+            postgresql_where=text("status <> 'dead_letter'"),
+        ),
+        Index(
+            "ix_outbox_messages_lease_until",
+            "lease_until",
+            postgresql_where=text("status = 'processing'"),
+        ),
+        Index(
+            "ix_outbox_messages_completed_at",
+            "completed_at",
+            postgresql_where=text("status = 'completed'"),
+        ),
+    )
+
+
+class ProcessedEvent(TenantOwned, OutboxData):
+    """An event that a consumer has dealt with, written in the transaction of its effect."""
+
+    __tablename__ = "processed_events"
+
+    consumer: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    processed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index(None, "tenant_id", "processed_at"),)

@@ -1,0 +1,1 @@
+"""Turning outbox messages into workflows."""

@@ -1,0 +1,1 @@
+"""The HTTP door: uploads, progress, webhooks, and job submission."""
