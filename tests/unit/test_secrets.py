@@ -1,0 +1,107 @@
+"""Tenants' credentials: each reads its own, at every use, and nothing beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.secrets import SECRET_MAX_BYTES, SecretMissing, SecretStore, current_secrets
+from temporal_tenancy.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.scope import PlatformScope, TenantScope, enter
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the credentials of two tenants are."""
+    for tenant in ("acme", "globex"):
+        (tmp_path / tenant).mkdir()
+        (tmp_path / tenant / "partner").write_text(f"of {tenant}\n")
+    monkeypatch.setenv("SECRETS_URL", tmp_path.as_uri())
+    return tmp_path
+
+
+def secret(tenant: str, name: str) -> str:
+    with enter(TenantScope(tenant)):
+        return current_secrets().get(name)
+
+
+@pytest.mark.usefixtures("folder")
+def test_each_tenant_reads_its_own_without_the_lines_end() -> None:
+    assert secret("acme", "partner") == "of acme"
+    assert secret("globex", "partner") == "of globex"
+
+
+def test_a_rotated_credential_is_used_at_once(folder: Path) -> None:
+    store = current_secrets()
+    with enter(TenantScope("acme")):
+        assert store.get("partner") == "of acme"
+        (folder / "acme" / "partner").write_text("rotated")
+        assert store.get("partner") == "rotated"
+
+
+def test_a_credential_that_is_mounted_by_a_link_is_read(folder: Path) -> None:
+    (folder / "acme" / "..2026").mkdir()
+    (folder / "acme" / "..2026" / "payments.webhook").write_text("whsec_1")
+    (folder / "acme" / "payments.webhook").symlink_to("..2026/payments.webhook")
+    assert secret("acme", "payments.webhook") == "whsec_1"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_credential_that_is_not_there_is_named_with_where_to_put_it() -> None:
+    with pytest.raises(SecretMissing, match=r'acme has no credential "mail"\. Put it into acme/m'):
+        secret("acme", "mail")
+    with pytest.raises(SecretMissing, match="initech has no credential"):
+        secret("initech", "partner")
+    with enter(TenantScope("acme")):
+        assert current_secrets().find("payments.webhook.previous") is None
+
+
+def test_an_empty_file_is_no_credential(folder: Path) -> None:
+    (folder / "acme" / "partner").write_text("\n")
+    with pytest.raises(SecretMissing):
+        secret("acme", "partner")
+
+
+@pytest.mark.parametrize("content", [b"hunter2 \xff", b"hunter2" * SECRET_MAX_BYTES])
+def test_what_cannot_be_read_is_not_told(folder: Path, content: bytes) -> None:
+    (folder / "acme" / "partner").write_bytes(content)
+    with pytest.raises(SecretMissing, match="cannot be read") as caught:
+        secret("acme", "partner")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "name",
+    ["../globex/partner", "..", ".", "", "a/b", "a\\b", "a..b", "partner\x00", "partner\n", "Ä"],
+)
+def test_a_name_cannot_lead_out_of_the_tenants_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the name"):
+        secret("acme", name)
+
+
+def test_no_credential_is_read_without_a_tenant(folder: Path) -> None:
+    store = SecretStore(folder)
+    with pytest.raises(ScopeMissing):
+        store.get("partner")
+    with enter(PlatformScope("look around")), pytest.raises(ScopeMissing):
+        store.get("partner")
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("", "Set SECRETS_URL"),
+        ("https://vault.example", "reads file:///folder"),
+        ("file://elsewhere/folder", "reads file:///folder"),
+        ("/folder", "reads file:///folder"),
+    ],
+)
+def test_a_store_that_is_none_is_refused(
+    url: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRETS_URL", url)
+    with pytest.raises(ConfigurationError, match=complaint):
+        current_secrets()
