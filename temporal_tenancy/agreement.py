@@ -12,7 +12,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporal_tenancy import header
 from temporal_tenancy.errors import TenantMismatch
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
-from temporal_tenancy.inputs import JobInput, TenantInput
+from temporal_tenancy.inputs import JobInput, TenantInput, TenantJobInput
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope
 
@@ -30,7 +30,7 @@ def scope_of(job: Job, job_input: BaseModel) -> Scope:
 def check_workflow_id(workflow_id: str, job: Job, job_input: BaseModel) -> WorkflowId:
     """Returns the id's parts when they say what the input says; raises `TenantMismatch`."""
     owner = job_input.tenant_id if isinstance(job_input, TenantInput) else PLATFORM
-    name = job_input.job if isinstance(job_input, JobInput) else job.name
+    name = job_input.job if isinstance(job_input, JobInput | TenantJobInput) else job.name
     right = f'Start it as "{owner}/{name}/<key>".'
     try:
         parsed = WorkflowId.parse(workflow_id)

@@ -43,6 +43,15 @@ class JobInput(PlatformInput):
     job: str
 
 
+class TenantJobInput(TenantInput):
+    """The input of a workflow that does one of a tenant's jobs in another way than the job's own.
+
+    Such a workflow's id carries that job: `{tenant}/{job}/{key}`, and so do its checks.
+    """
+
+    job: str
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

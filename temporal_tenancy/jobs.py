@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
@@ -34,6 +34,15 @@ class JobPriority(IntEnum):
 
 
 @dataclass(frozen=True)
+class Coalesce:
+    """How waiting messages of a tenant and a job are worked off together."""
+
+    limit: int  # messages in one workflow
+    handler: Callable[[Any], Awaitable[Any]]  # does the work of one; takes the job's input
+    parallel: int  # of them at once
+
+
+@dataclass(frozen=True)
 class Job:
     """A workflow type and what holds for all its runs."""
 
@@ -46,6 +55,7 @@ class Job:
     period: Period | None = None  # None: each run has a key of its own
     statuses: frozenset[TenantStatus] = RUNNABLE  # in which the tenant may run it
     execution_timeout: timedelta | None = None  # over all retries of one run
+    coalesce: Coalesce | None = None  # None: each message is a workflow of its own
     reason: str = ""  # why a platform job is no tenant's
 
     @property
@@ -87,9 +97,25 @@ class Job:
         """Raises `ConfigurationError` when the declaration could lose a tenant."""
         model = self.input_model
         self._check_model(model)
+        if self.coalesce is not None:
+            self._check_coalesce(self.coalesce, model)
         if self.period is not None and "period" not in model.model_fields:
             raise ConfigurationError(
                 f'{self.name} works on a {self.period}, but {model.__name__} has no field "period".'
+            )
+
+    def _check_coalesce(self, coalesce: Coalesce, model: type[BaseModel]) -> None:
+        """Refuses a handler that could not take the job's input."""
+        what = f"the handler of {self.name}"
+        if coalesce.limit < 1 or coalesce.parallel < 1:
+            raise ConfigurationError(f"{what} takes at least one message at a time.")
+        parameters = inspect.signature(coalesce.handler).parameters
+        hints = get_type_hints(coalesce.handler)
+        takes = [hints.get(name) for name in parameters]
+        if not inspect.iscoroutinefunction(inspect.unwrap(coalesce.handler)) or takes != [model]:
+            raise ConfigurationError(
+                f"{what} must be async and take exactly one argument, annotated with "
+                f"{model.__name__}, the input of the job."
             )
 
     def _check_model(self, model: type[BaseModel]) -> None:
@@ -165,12 +191,23 @@ def tenant_job(
     period: Period | None = None,
     statuses: Iterable[TenantStatus] = RUNNABLE,
     execution_timeout: timedelta | None = None,
+    coalesce: int | None = None,
+    handler: Callable[[Any], Awaitable[Any]] | None = None,  # of the job's own input
+    parallel: int = 10,
 ) -> Callable[[Class], Class]:
     """Declares a workflow class to be a job that does one tenant's work.
 
     `run` takes one model that extends `TenantInput`; a job with a `period` has a field `period`
     in it. The decorator takes the place of `@workflow.defn`.
+
+    With `coalesce`, up to so many waiting messages of one tenant are worked off in one workflow,
+    `parallel` of them at once, by calling `handler` for each: an async tenant activity that takes
+    the job's input and does one message's work. A run that is started by itself is the class's own.
     """
+    if (coalesce is None) != (handler is None):
+        raise ConfigurationError(
+            f"{name} coalesces by a number of messages and a handler for one of them. Give both."
+        )
 
     def declare(cls: Class) -> Class:
         return _declare(
@@ -185,6 +222,11 @@ def tenant_job(
                 period=period,
                 statuses=frozenset(statuses),
                 execution_timeout=execution_timeout,
+                coalesce=(
+                    None
+                    if coalesce is None or handler is None
+                    else Coalesce(coalesce, handler, parallel)
+                ),
             ),
         )
 

@@ -1,0 +1,181 @@
+"""Several messages of a tenant and a job, worked off in one workflow.
+
+A small job costs more in Temporal than in itself. Here a hundred of them are one workflow and one
+activity; each message keeps its own success, attempts, key and dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel
+from temporalio import activity, workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
+
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.errors import InvalidPayload, TenancyError
+from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.inputs import TenantJobInput, read_input
+from temporal_tenancy.jobs import Job, job_of, registry, tenant_job
+from temporal_tenancy.outbox import working
+from temporal_tenancy.outbox.events import use_event_id
+from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox.working import Outcome, Working
+from temporal_tenancy.scope import current_tenant
+
+MARK_AT_ONCE: Final = 50  # outcomes that are written in one transaction
+
+log: Final = structlog.get_logger(__name__)
+
+
+class WorkOff(TenantJobInput):
+    """Asks for messages of one job to be worked off."""
+
+    message_ids: list[UUID]
+    retries: RetryLadder
+
+
+class WorkedOff(BaseModel):
+    """What became of the messages in this attempt."""
+
+    completed: int = 0
+    failed: int = 0  # and will be tried again
+    dead_letters: int = 0
+
+
+class WorkerLost(TenancyError):
+    """Each time this message was worked off, the worker died."""
+
+
+@tenant_activity
+@heartbeating()
+async def work_off_messages(batch: WorkOff) -> WorkedOff:
+    """Does each message's work, several at once, and marks what became of it.
+
+    What is marked already, by an earlier attempt, is passed over. After a first attempt that did
+    not come to its end the rest is worked off one by one, each attempt written before it begins:
+    the message that ends the process runs out of attempts, and no other does.
+    """
+    job = registry.get_or_raise(batch.job)
+    if job.coalesce is None:
+        raise InvalidPayload(f"{job.name} does not coalesce its messages.")
+    workflow_id = str(activity.info().workflow_id)
+    async with tenant_session() as session:
+        messages = await working.load(session, batch.message_ids, workflow_id)
+    marks = _Marks(workflow_id, batch.retries)
+    alone = activity.info().attempt > 1
+    gate = asyncio.Semaphore(1 if alone else job.coalesce.parallel)
+
+    async def work(message: Working) -> None:
+        async with gate:
+            if alone:
+                async with tenant_session() as session:
+                    message = await working.begin_again(session, message, workflow_id)
+                if message.attempts > batch.retries.attempts:
+                    lost = WorkerLost(f"the worker died {message.attempts - 1} times at it.")
+                    return await marks.add(message, lost)
+            await marks.add(message, await _outcome(job, message))
+
+    await asyncio.gather(*map(work, messages))
+    await marks.write()
+    return marks.report
+
+
+async def _outcome(job: Job, message: Working) -> Exception | None:
+    """Does one message's work; returns why it failed, or None."""
+    assert job.coalesce is not None
+    values = {**message.payload, "tenant_id": current_tenant()}
+    try:
+        job_input = read_input(job.input_model, values, what=f"the payload of {job.name}")
+        with use_event_id(message.key):
+            await job.coalesce.handler(job_input)
+    except Exception as error:  # one message's trouble is its own
+        log.warning(
+            "message.failed",
+            job=job.name,
+            message_id=str(message.id),
+            attempt=message.attempts,
+            error_type=type(error).__name__,
+        )
+        return error
+    return None
+
+
+class _Marks:
+    """Writes outcomes some at a time."""
+
+    def __init__(self, workflow_id: str, retries: RetryLadder) -> None:
+        self.report = WorkedOff()
+        self._workflow_id = workflow_id
+        self._retries = retries
+        self._waiting: list[Outcome] = []
+
+    async def add(self, message: Working, error: Exception | None) -> None:
+        self._waiting.append(self._outcome(message, error))
+        if len(self._waiting) >= MARK_AT_ONCE:
+            await self.write()
+
+    async def write(self) -> None:
+        outcomes, self._waiting = self._waiting, []
+        if not outcomes:
+            return
+        async with tenant_session() as session:
+            await working.mark(session, outcomes, self._workflow_id)
+        dead = sum(outcome.is_dead for outcome in outcomes)
+        completed = sum(outcome.error_type is None for outcome in outcomes)
+        self.report = WorkedOff(
+            completed=self.report.completed + completed,
+            failed=self.report.failed + len(outcomes) - completed - dead,
+            dead_letters=self.report.dead_letters + dead,
+        )
+
+    def _outcome(self, message: Working, error: Exception | None) -> Outcome:
+        if error is None:
+            return Outcome(message)
+        known = error if isinstance(error, ApplicationError) else None
+        wait = self._retries.wait_after(message.attempts)
+        if known is not None and known.non_retryable:
+            wait = None
+        elif wait is not None and known is not None and known.next_retry_delay is not None:
+            wait = known.next_retry_delay
+        kind = (known.type if known else None) or type(error).__name__
+        said = known.message if known else str(error)
+        return Outcome(message, kind, said, wait)
+
+
+@tenant_job("messages.work_off", queue="default")
+class WorkOffMessages:
+    """Works off messages that waited together: of one tenant and one job."""
+
+    @workflow.run
+    async def run(self, batch: WorkOff) -> WorkedOff:
+        """Returns what became of them."""
+        done = await workflow.execute_activity(
+            work_off_messages,
+            batch,
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=timedelta(seconds=20),
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=1),
+                maximum_interval=timedelta(seconds=30),
+                maximum_attempts=10,
+            ),
+        )
+        workflow.set_current_details(
+            f"{len(batch.message_ids)} messages of {batch.job}: {done.completed} completed, "
+            f"{done.failed} to be tried again, {done.dead_letters} dead letters."
+        )
+        return done
+
+
+def work_off_job() -> Job:
+    """The declaration of `WorkOffMessages`."""
+    job = job_of(WorkOffMessages)
+    assert job is not None
+    return job

@@ -1,0 +1,105 @@
+"""The messages that one workflow works off, in SQL: as the tenant's role, and so its own alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+# A message that another has got hold of is no longer this workflow's.
+_OURS: Final = "status = 'processing' and workflow_id = :workflow_id"
+
+_LOAD: Final = text(f"""
+    select id, job, key, payload, attempts
+    from outbox_messages
+    where id = any(cast(:ids as uuid[])) and {_OURS}
+    order by id
+""")
+_BEGIN_AGAIN: Final = text(f"""
+    update outbox_messages
+    set attempts = attempts + 1, last_attempt_at = now()
+    where id = :id and {_OURS}
+    returning attempts
+""")
+_COMPLETE: Final = text(f"""
+    update outbox_messages
+    set status = 'completed', completed_at = now(), lease_until = null,
+        error_type = null, error_message = null
+    where id = any(cast(:ids as uuid[])) and {_OURS}
+""")
+_FAIL: Final = text(f"""
+    update outbox_messages as m
+    set status = case when failed.wait is null then 'dead_letter' else 'failed' end,
+        scheduled_at = case
+            when failed.wait is null then m.scheduled_at else now() + failed.wait
+        end,
+        lease_until = null, workflow_id = null,
+        error_type = failed.error_type, error_message = failed.error_message
+    from unnest(
+        cast(:ids as uuid[]), cast(:waits as interval[]),
+        cast(:error_types as text[]), cast(:error_messages as text[])
+    ) as failed (id, wait, error_type, error_message)
+    where m.id = failed.id and {_OURS}
+    returning m.id
+""")
+
+
+@dataclass(frozen=True)
+class Working:
+    """A message that is being worked off."""
+
+    id: UUID
+    job: str
+    key: str
+    payload: dict[str, Any]  # JSON
+    attempts: int  # this one too
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a message."""
+
+    message: Working
+    error_type: str | None = None  # None: its work is done
+    error_message: str = ""
+    wait: timedelta | None = None  # until the next attempt; None after a failure: there is none
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has failed for good."""
+        return self.error_type is not None and self.wait is None
+
+
+async def load(session: AsyncSession, ids: Sequence[UUID], workflow_id: str) -> list[Working]:
+    """Those of the messages that are still this workflow's to work off, the oldest first."""
+    rows = await session.execute(_LOAD, {"ids": list(ids), "workflow_id": workflow_id})
+    return [Working(**row._mapping) for row in rows]
+
+
+async def begin_again(session: AsyncSession, message: Working, workflow_id: str) -> Working:
+    """Counts another attempt before it begins."""
+    values = {"id": message.id, "workflow_id": workflow_id}
+    attempts = await session.scalar(_BEGIN_AGAIN, values)
+    return message if attempts is None else replace(message, attempts=attempts)
+
+
+async def mark(session: AsyncSession, outcomes: Sequence[Outcome], workflow_id: str) -> None:
+    """Writes what became of messages; those that have failed for good become dead letters."""
+    done = [outcome.message.id for outcome in outcomes if outcome.error_type is None]
+    if done:
+        await session.execute(_COMPLETE, {"ids": done, "workflow_id": workflow_id})
+    failed = [outcome for outcome in outcomes if outcome.error_type is not None]
+    if failed:
+        values = {
+            "ids": [outcome.message.id for outcome in failed],
+            "waits": [outcome.wait for outcome in failed],
+            "error_types": [outcome.error_type for outcome in failed],
+            "error_messages": [outcome.error_message for outcome in failed],
+            "workflow_id": workflow_id,
+        }
+        await session.execute(_FAIL, values)

@@ -1,0 +1,57 @@
+"""A message as the relay has it in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from temporal_tenancy.identifiers import WorkflowId
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message that has been claimed, and must be marked before its lease ends."""
+
+    tenant_id: str
+    id: UUID
+    job: str
+    key: str
+    payload: dict[str, Any]  # JSON
+    priority: int
+    attempts: int  # this one too
+    correlation_id: str | None
+    created_at: datetime
+    workflow_id: str | None = None  # the one that works it off with others
+
+    @property
+    def own_id(self) -> WorkflowId:
+        """What the workflow is called that does this message's job alone."""
+        return WorkflowId(self.tenant_id, self.job, self.key)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one workflow is started for: a message, or several of a tenant's and a job's."""
+
+    workflow_id: str
+    messages: Sequence[Message]
+    holds_slot: bool = False  # of its tenant's concurrency cap
+    coalesced: bool = False
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose messages these are."""
+        return self.messages[0].tenant_id
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A message whose attempt has failed."""
+
+    message: Message
+    error_type: str
+    error_message: str
+    for_good: bool = False  # another attempt would fail in the same way

@@ -1,0 +1,338 @@
+"""The outbox as a queue, in SQL: what the relay's role does with the messages of all tenants.
+
+Its cost does not grow with what waits. Tenants that have messages are found by skipping from one to
+the next in the index, and a tenant's next messages by one descent for each priority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from temporal_tenancy.outbox.models import CHANNEL
+from temporal_tenancy.relay.messages import Failed, Message, Unit
+
+# The planner is to take the index however the table looked when it was last analysed: it is empty
+# one moment and has a million rows the next.
+SERVER_SETTINGS: Final = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+PRUNE_ROWS: Final = 5_000  # deleted at once
+
+_RETURNED: Final = """
+    m.tenant_id, m.id, m.job, m.key, m.payload, m.priority, m.attempts, m.correlation_id,
+    m.created_at, m.workflow_id
+"""
+_TAKE: Final = """
+    update outbox_messages as m
+    set status = 'processing', dequeued_at = now(), last_attempt_at = now(),
+        attempts = attempts + 1, lease_until = now() + :lease, workflow_id = null
+"""
+
+_TENANTS: Final = text("""
+    with recursive waiting as (
+        (
+            select tenant_id from outbox_messages
+            where status in ('pending', 'failed') and tenant_id > :after
+            order by tenant_id limit 1
+        )
+        union all
+        select (
+            select tenant_id from outbox_messages
+            where status in ('pending', 'failed') and tenant_id > waiting.tenant_id
+            order by tenant_id limit 1
+        )
+        from waiting
+        where waiting.tenant_id is not null
+    )
+    select tenant_id from waiting where tenant_id is not null limit :limit
+""")
+
+CLAIM: Final = text(f"""
+    with picked as materialized (
+        select message.tenant_id, message.id
+        from unnest(cast(:tenants as text[]), cast(:quotas as int[])) as share (tenant_id, quota)
+        cross join lateral (
+            select next.tenant_id, next.id
+            from generate_series(1, 5) as level
+            cross join lateral (
+                select tenant_id, id from outbox_messages
+                where tenant_id = share.tenant_id and priority = level
+                    and status in ('pending', 'failed') and scheduled_at <= now()
+                order by scheduled_at, id
+                limit share.quota
+                for update skip locked
+            ) as next
+            limit share.quota
+        ) as message
+    )
+    {_TAKE}
+    from picked
+    where m.tenant_id = picked.tenant_id and m.id = picked.id
+    returning {_RETURNED}
+""")
+
+_MORE: Final = text(f"""
+    with picked as materialized (
+        select message.tenant_id, message.id
+        from unnest(cast(:tenants as text[]), cast(:jobs as text[]), cast(:counts as int[]))
+            as wanted (tenant_id, job, how_many)
+        cross join lateral (
+            select tenant_id, id from outbox_messages
+            where tenant_id = wanted.tenant_id and job = wanted.job
+                and status in ('pending', 'failed') and scheduled_at <= now()
+            limit wanted.how_many
+            for update skip locked
+        ) as message
+    )
+    {_TAKE}
+    from picked
+    where m.tenant_id = picked.tenant_id and m.id = picked.id
+    returning {_RETURNED}
+""")
+
+# One at a time: should it be what kills the relay, then no other message is lost with it.
+_TAKE_LOST: Final = text(f"""
+    with picked as materialized (
+        select tenant_id, id, workflow_id from outbox_messages
+        where status = 'processing' and lease_until < now()
+        order by lease_until, attempts
+        limit 1
+        for update skip locked
+    )
+    update outbox_messages as m
+    set lease_until = now() + :lease,
+        attempts = m.attempts + case when m.workflow_id is null then 1 else 0 end
+    from picked
+    where m.tenant_id = picked.tenant_id and m.id = picked.id
+    returning {_RETURNED}
+""")
+
+_MARKED: Final = """
+    from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
+    where m.tenant_id = marked.tenant_id and m.id = marked.id and m.status = 'processing'
+"""
+_COMPLETE: Final = text(f"""
+    update outbox_messages as m
+    set status = 'completed', completed_at = now(), lease_until = null,
+        error_type = null, error_message = null
+    {_MARKED}
+""")
+_RELEASE: Final = text(f"""
+    update outbox_messages as m
+    set status = case when error_type is null then 'pending' else 'failed' end,
+        lease_until = null, attempts = attempts - 1, workflow_id = null
+    {_MARKED}
+""")
+_HAND_OVER: Final = text(f"""
+    update outbox_messages as m
+    set workflow_id = :workflow_id, lease_until = now() + :lease
+    {_MARKED}
+""")
+_FAIL: Final = text("""
+    update outbox_messages as m
+    set status = case when failed.wait is null then 'dead_letter' else 'failed' end,
+        scheduled_at = case
+            when failed.wait is null then m.scheduled_at else now() + failed.wait
+        end,
+        lease_until = null, workflow_id = null,
+        error_type = failed.error_type, error_message = failed.error_message
+    from unnest(
+        cast(:tenants as text[]), cast(:ids as uuid[]), cast(:waits as interval[]),
+        cast(:error_types as text[]), cast(:error_messages as text[]), cast(:attempts as int[])
+    ) as failed (tenant_id, id, wait, error_type, error_message, attempts)
+    where m.tenant_id = failed.tenant_id and m.id = failed.id
+        -- Another may have it by now, whose attempt is a later one.
+        and m.status = 'processing' and m.attempts = failed.attempts
+    returning m.tenant_id, m.id
+""")
+_EXTEND: Final = text("""
+    update outbox_messages set lease_until = now() + :lease
+    where tenant_id = :tenant and workflow_id = :workflow_id and status = 'processing'
+""")
+_PRUNE: Final = text("""
+    delete from outbox_messages as m
+    using (
+        select tenant_id, id from outbox_messages
+        where status = 'completed' and completed_at < now() - cast(:keep as interval)
+        order by completed_at
+        limit :limit
+        for update skip locked
+    ) as old
+    where m.tenant_id = old.tenant_id and m.id = old.id
+""")
+_TAKE_SLOTS: Final = text("""
+    insert into in_flight (tenant_id, workflow_id)
+    select * from unnest(cast(:tenants as text[]), cast(:ids as text[]))
+    on conflict (tenant_id, workflow_id) do update set since = now(), checked_at = now()
+""")
+_FREE_SLOTS: Final = text("""
+    delete from in_flight
+    using unnest(cast(:tenants as text[]), cast(:ids as text[])) as ended (tenant_id, workflow_id)
+    where in_flight.tenant_id = ended.tenant_id and in_flight.workflow_id = ended.workflow_id
+""")
+_SLOTS_TO_CHECK: Final = text("""
+    update in_flight as slot set checked_at = now()
+    from (
+        select tenant_id, workflow_id from in_flight
+        where checked_at < now() - cast(:age as interval)
+        order by checked_at
+        limit :limit
+        for update skip locked
+    ) as old
+    where slot.tenant_id = old.tenant_id and slot.workflow_id = old.workflow_id
+    returning slot.tenant_id, slot.workflow_id
+""")
+_WAKE: Final = text(f"select pg_notify('{CHANNEL}', '')")
+
+
+async def waiting_tenants(session: AsyncSession, *, after: str, limit: int) -> list[str]:
+    """Up to `limit` tenants with waiting messages, due or not, in order from behind `after`."""
+    found = await session.execute(_TENANTS, {"after": after, "limit": limit})
+    return [row.tenant_id for row in found]
+
+
+async def claim(
+    session: AsyncSession, quotas: Mapping[str, int], *, lease: timedelta
+) -> list[Message]:
+    """Takes up to so many due messages of each tenant, the most urgent and the oldest first.
+
+    What another relay has in hand is passed over. Taking it counts as an attempt, so that a message
+    which ends the process is not taken for ever.
+    """
+    if not quotas:
+        return []
+    values = {"tenants": list(quotas), "quotas": list(quotas.values()), "lease": lease}
+    return _in_order(await session.execute(CLAIM, values))
+
+
+async def claim_more(
+    session: AsyncSession, wanted: Mapping[tuple[str, str], int], *, lease: timedelta
+) -> list[Message]:
+    """Takes up to so many further due messages of each tenant and job."""
+    if not wanted:
+        return []
+    values = {
+        "tenants": [tenant for tenant, _ in wanted],
+        "jobs": [job for _, job in wanted],
+        "counts": list(wanted.values()),
+        "lease": lease,
+    }
+    return _in_order(await session.execute(_MORE, values))
+
+
+async def take_lost(session: AsyncSession, *, lease: timedelta) -> Message | None:
+    """Takes one message that somebody had, and did not mark before its lease ended.
+
+    Where a workflow works it off with others, it is for asking after that workflow, and no attempt.
+    """
+    row = (await session.execute(_TAKE_LOST, {"lease": lease})).one_or_none()
+    return None if row is None else _message(row)
+
+
+async def hand_over(session: AsyncSession, units: Iterable[Unit], *, lease: timedelta) -> None:
+    """Notes which workflow works off the messages of each unit that has several."""
+    for unit in units:
+        values = {"workflow_id": unit.workflow_id, "lease": lease}
+        await session.execute(_HAND_OVER, _named(unit.messages) | values)
+
+
+async def extend(session: AsyncSession, message: Message, *, lease: timedelta) -> None:
+    """Puts off asking after the workflow that works off `message`, for all its messages."""
+    values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id, "lease": lease}
+    await session.execute(_EXTEND, values)
+
+
+async def complete(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Marks messages whose workflow has been started."""
+    await _mark(session, _COMPLETE, messages)
+
+
+async def release(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Gives messages back as they were: nothing has been tried."""
+    await _mark(session, _RELEASE, messages)
+
+
+async def fail(
+    session: AsyncSession, failed: Sequence[tuple[Failed, timedelta | None]]
+) -> list[Failed]:
+    """Marks attempts that have failed, each with how long to wait, or None after the last.
+
+    Returns those that are dead letters with this call.
+    """
+    if not failed:
+        return []
+    values = {
+        "tenants": [one.message.tenant_id for one, _ in failed],
+        "ids": [one.message.id for one, _ in failed],
+        "waits": [wait for _, wait in failed],
+        "error_types": [one.error_type for one, _ in failed],
+        "error_messages": [one.error_message for one, _ in failed],
+        "attempts": [one.message.attempts for one, _ in failed],
+    }
+    marked = {(row.tenant_id, row.id) for row in await session.execute(_FAIL, values)}
+    return [
+        one
+        for one, wait in failed
+        if wait is None and (one.message.tenant_id, one.message.id) in marked
+    ]
+
+
+async def prune(session: AsyncSession, *, keep: timedelta) -> int:
+    """Deletes a batch of what was completed longer ago than `keep`; returns how many rows."""
+    done = await session.execute(_PRUNE, {"keep": keep, "limit": PRUNE_ROWS})
+    return int(getattr(done, "rowcount", 0))
+
+
+async def take_slots(session: AsyncSession, units: Sequence[Unit]) -> None:
+    """Notes the workflows that count against their tenants' caps from now on."""
+    await _slots(session, _TAKE_SLOTS, [(unit.tenant_id, unit.workflow_id) for unit in units])
+
+
+async def free_slots(session: AsyncSession, workflows: Sequence[tuple[str, str]]) -> None:
+    """Forgets workflows, by tenant and id, that have ended or were not started."""
+    await _slots(session, _FREE_SLOTS, workflows)
+
+
+async def slots_to_check(
+    session: AsyncSession, *, age: timedelta, limit: int
+) -> list[tuple[str, str]]:
+    """Workflows, by tenant and id, that nobody has looked at for `age`; now somebody does."""
+    found = await session.execute(_SLOTS_TO_CHECK, {"age": age, "limit": limit})
+    return [(row.tenant_id, row.workflow_id) for row in found]
+
+
+async def wake_relays(session: AsyncSession) -> None:
+    """Lets relays look again once the transaction is committed."""
+    await session.execute(_WAKE)
+
+
+async def _mark(session: AsyncSession, statement: TextClause, messages: Sequence[Message]) -> None:
+    if messages:
+        await session.execute(statement, _named(messages))
+
+
+async def _slots(
+    session: AsyncSession, statement: TextClause, workflows: Sequence[tuple[str, str]]
+) -> None:
+    if workflows:
+        tenants, ids = zip(*workflows, strict=True)
+        await session.execute(statement, {"tenants": list(tenants), "ids": list(ids)})
+
+
+def _named(messages: Sequence[Message]) -> dict[str, Any]:  # parameters of several types
+    return {
+        "tenants": [message.tenant_id for message in messages],
+        "ids": [message.id for message in messages],
+    }
+
+
+def _in_order(rows: Iterable[Row[Any]]) -> list[Message]:  # of several columns
+    found = [_message(row) for row in rows]
+    return sorted(found, key=lambda message: (message.priority, message.id))
+
+
+def _message(row: Row[Any]) -> Message:  # of several columns
+    return Message(**row._mapping)

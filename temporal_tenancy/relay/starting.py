@@ -1,0 +1,127 @@
+"""Starting the workflow of a message: what is refused for good, and what may be tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio.client import Client
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporal_tenancy.directory import Tenant, TenantStatus
+from temporal_tenancy.errors import InvalidPayload, TenancyError, UnknownJob
+from temporal_tenancy.inputs import read_input
+from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox.work_off import WorkOff, work_off_job
+from temporal_tenancy.relay.messages import Failed, Message, Unit
+from temporal_tenancy.relay.slots import SLOT
+from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.tenant_state import require_runnable
+
+RPC_TIMEOUT: Final = timedelta(seconds=10)
+MESSAGE: Final = "tenancy-message"  # the memo that names the message a run was started for
+CORRELATION: Final = "correlation_id"
+
+# The server's trouble, and not the message's: it costs no attempt.
+_AWAY: Final = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.UNAUTHENTICATED,
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.NOT_FOUND,  # the namespace
+)
+
+
+class ServerAway(Exception):
+    """Temporal does not answer."""
+
+
+def job_of_message(message: Message, tenant: Tenant | None) -> Job:
+    """The job that a message asks for; raises the `TenancyError` for which it can never run.
+
+    A tenant that is suspended is no such reason: its messages wait.
+    """
+    job = registry.get(message.job)
+    if job is None or job.kind != "tenant":
+        raise UnknownJob(
+            f"{message.job!r} is not a job that the relay knows. Deploy the release that has it, "
+            "and replay the message; or discard it."
+        )
+    if tenant is None or tenant.status is not TenantStatus.SUSPENDED:
+        require_runnable(message.tenant_id, tenant, job)
+    read_payload(job, message)
+    return job
+
+
+def read_payload(job: Job, message: Message) -> Any:  # of the job's own model
+    """The job's input; raises `InvalidPayload` or `TenantMismatch` where it does not fit."""
+    if not isinstance(message.payload, dict) or "tenant_id" in message.payload:
+        raise InvalidPayload(
+            f"the payload of {job.name} is an object of its fields, without the tenant."
+        )
+    values = message.payload | {"tenant_id": message.tenant_id}
+    return read_input(job.input_model, values, what=f"the payload of {job.name}")
+
+
+async def start(client: Client, unit: Unit, ladder: RetryLadder) -> None:
+    """Starts a unit's workflow; one that was started before is left as it is.
+
+    Raises:
+        ServerAway: the server does not answer; nothing is wrong with the messages.
+        Exception: anything else, which is an attempt that has failed.
+    """
+    first = unit.messages[0]
+    job = registry.get_or_raise(first.job)
+    memo: dict[str, Any] = {}
+    if unit.holds_slot:
+        memo[SLOT] = True
+    if unit.coalesced:
+        name, input = work_off_job().name, _batch(unit, ladder)
+    else:
+        name, input = job.name, read_payload(job, first)
+        memo[MESSAGE] = str(first.id)
+        if first.correlation_id is not None:
+            memo[CORRELATION] = first.correlation_id
+    try:
+        with enter(TenantScope(unit.tenant_id)):
+            await client.start_workflow(
+                name,
+                input,
+                id=unit.workflow_id,
+                task_queue=job.queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                execution_timeout=job.execution_timeout,
+                priority=Priority(priority_key=min(m.priority for m in unit.messages)),
+                memo=memo or None,
+                rpc_timeout=RPC_TIMEOUT,
+            )
+    except WorkflowAlreadyStartedError:
+        return
+    except RPCError as error:
+        if error.status in _AWAY:
+            raise ServerAway(f"{error.status.name}: {error.message}") from error
+        raise
+
+
+def failures(messages: Sequence[Message], error: Exception) -> list[Failed]:
+    """What an attempt's `error` means for its messages."""
+    for_good = isinstance(error, TenancyError)
+    kind = error.type if isinstance(error, TenancyError) else type(error).__name__
+    said = error.message if isinstance(error, TenancyError | RPCError) else str(error)
+    return [Failed(message, kind or "Error", said, for_good) for message in messages]
+
+
+def _batch(unit: Unit, ladder: RetryLadder) -> WorkOff:
+    return WorkOff(
+        tenant_id=unit.tenant_id,
+        job=unit.messages[0].job,
+        message_ids=[message.id for message in unit.messages],
+        retries=ladder,
+    )
