@@ -55,6 +55,7 @@ class Job:
     period: Period | None = None  # None: each run has a key of its own
     statuses: frozenset[TenantStatus] = RUNNABLE  # in which the tenant may run it
     execution_timeout: timedelta | None = None  # over all retries of one run
+    waits_out_suspension: bool = False  # where another job is refused
     coalesce: Coalesce | None = None  # None: each message is a workflow of its own
     reason: str = ""  # why a platform job is no tenant's
 
@@ -190,6 +191,7 @@ def tenant_job(
     feature: str | None = None,
     period: Period | None = None,
     statuses: Iterable[TenantStatus] = RUNNABLE,
+    waits_out_suspension: bool = False,
     execution_timeout: timedelta | None = None,
     coalesce: int | None = None,
     handler: Callable[[Any], Awaitable[Any]] | None = None,  # of the job's own input
@@ -199,6 +201,13 @@ def tenant_job(
 
     `run` takes one model that extends `TenantInput`; a job with a `period` has a field `period`
     in it. The decorator takes the place of `@workflow.defn`.
+
+    With `waits_out_suspension`, a run that is under way when its tenant is suspended, or that is
+    started then, is not failed but waits. Its activities are paused on the server, where they hold
+    no slot and use up no attempt; once the tenant is resumed they go on at their last heartbeat.
+    Of those in threads only one that sends heartbeats is interrupted, and a local activity is
+    refused: the server cannot pause it. Timeouts that span attempts go on. It is for work that was
+    asked for: a fan-out skips suspended tenants, and a child of it that waits keeps its place.
 
     With `coalesce`, up to so many waiting messages of one tenant are worked off in one workflow,
     `parallel` of them at once, by calling `handler` for each: an async tenant activity that takes
@@ -222,6 +231,7 @@ def tenant_job(
                 period=period,
                 statuses=frozenset(statuses),
                 execution_timeout=execution_timeout,
+                waits_out_suspension=waits_out_suspension,
                 coalesce=(
                     None
                     if coalesce is None or handler is None

@@ -41,6 +41,15 @@ def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
     return None
 
 
+def waits(tenant: Tenant, job: Job) -> bool:
+    """Whether a run of `job` waits until `tenant` is resumed, where another would be refused."""
+    return (
+        job.waits_out_suspension
+        and tenant.status is TenantStatus.SUSPENDED
+        and TenantStatus.SUSPENDED not in job.statuses
+    )
+
+
 def unknown(tenant_id: str) -> TenantUnknown:
     """The refusal of a tenant that the directory does not have."""
     return TenantUnknown(
@@ -56,3 +65,10 @@ def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
     if refused is not None:
         raise refused
     return tenant
+
+
+def require_startable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
+    """As `require_runnable`, but a run that would wait out a suspension may be started in one."""
+    if tenant is not None and waits(tenant, job):
+        return tenant
+    return require_runnable(tenant_id, tenant, job)
