@@ -50,6 +50,7 @@ _OPENED: Final = (
 _LETTERS_INDEXES: Final = (
     "ix_dead_letters_status_failed_at",
     "ix_dead_letters_fingerprint_status",
+    "ix_dead_letters_untold",
 )
 
 

@@ -240,13 +240,25 @@ class DeadLetterRow(ControlPlane):
     replays: Mapped[int] = mapped_column(server_default=text("0"))
     handled_at: Mapped[datetime | None]  # replayed, resolved or discarded last
     handled_by: Mapped[str | None]  # a user, or what has seen that it succeeded
+    replay_run_id: Mapped[str | None]  # that the last replay started
+    told_at: Mapped[datetime | None]  # when people were told of it; None: they are to be
 
     __table_args__ = (
         CheckConstraint(one_of("status", DeadLetterState), name="status"),
         Index("uq_dead_letters_tenant_id_workflow_id", "tenant_id", "workflow_id", unique=True),
         Index(None, "status", "failed_at"),
         Index(None, "fingerprint", "status"),
+        Index("ix_dead_letters_untold", "fingerprint", postgresql_where=text("told_at is null")),
     )
+
+
+class PositionRow(ControlPlane):
+    """How far something has come that goes on from there the next time."""
+
+    __tablename__ = "positions"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    upto: Mapped[datetime]
 
 
 class AlertRow(ControlPlane):

@@ -62,6 +62,8 @@ def upgrade() -> None:
         sa.Column("replays", sa.Integer, nullable=False, server_default=sa.text("0")),
         _time("handled_at"),
         sa.Column("handled_by", sa.Text),
+        sa.Column("replay_run_id", sa.Text),
+        _time("told_at"),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_dead_letters"),
         sa.CheckConstraint(
             "status in ('open', 'replayed', 'resolved', 'discarded')",
@@ -76,6 +78,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_dead_letters_status_failed_at", "dead_letters", ["status", "failed_at"])
     op.create_index("ix_dead_letters_fingerprint_status", "dead_letters", ["fingerprint", "status"])
+    op.create_index(
+        "ix_dead_letters_untold",
+        "dead_letters",
+        ["fingerprint"],
+        postgresql_where=sa.text("told_at is null"),
+    )
+    op.create_table(
+        "positions",
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("upto", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_positions"),
+    )
     op.create_table(
         "alerts",
         sa.Column("name", sa.Text, nullable=False),
@@ -94,6 +108,8 @@ def upgrade() -> None:
     op.execute(f"grant select, insert, update on dead_letters to {RELAY_ROLE}")
     op.execute(f"grant select, insert, update, delete on dead_letters to {PLATFORM_ROLE}")
     op.execute(f"grant select, insert, update, delete on admission, alerts to {PLATFORM_ROLE}")
+    op.execute(f"grant select, insert, update, delete on positions to {PLATFORM_ROLE}")
+    op.execute(f"grant select, insert, update on alerts to {RELAY_ROLE}")
     op.execute(f"grant select, insert, update, delete on in_flight to {PLATFORM_ROLE}")
     op.execute(f"grant select, insert, update, delete on in_flight to {RELAY_ROLE}")
     op.execute(f"grant select on tenants, plans, admission to {RELAY_ROLE}")
