@@ -13,5 +13,11 @@ DATABASE_RETRIES: Final = RetryPolicy(
     maximum_attempts=10,  # about 6 minutes: a restart of the database, a failover
 )
 
+OUTSIDE_RETRIES: Final = RetryPolicy(
+    initial_interval=timedelta(seconds=2),
+    backoff_coefficient=2.0,
+    maximum_attempts=5,  # 30 seconds of waiting in all
+)
+
 # Until another worker takes up what a killed one was doing; the activity sends heartbeats.
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
