@@ -25,11 +25,13 @@ from temporal_tenancy.guard import guarded, is_guarded
 from temporal_tenancy.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.interceptors import TenancyInterceptor
 from temporal_tenancy.jobs import job_of
+from temporal_tenancy.outbox.work_off import WorkOffMessages, work_off_messages
 from temporal_tenancy.reconcile import RECONCILE_ACTIVITIES, RECONCILE_WORKFLOWS
+from temporal_tenancy.relay.slots import free_slot
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
-OWN_WORKFLOWS: Final = (*FAN_OUT_WORKFLOWS, *RECONCILE_WORKFLOWS)
-OWN_ACTIVITIES: Final = (*FAN_OUT_ACTIVITIES, *RECONCILE_ACTIVITIES)
+OWN_WORKFLOWS: Final = (*FAN_OUT_WORKFLOWS, WorkOffMessages, *RECONCILE_WORKFLOWS)
+OWN_ACTIVITIES: Final = (*FAN_OUT_ACTIVITIES, work_off_messages, free_slot, *RECONCILE_ACTIVITIES)
 
 
 class TenancyPlugin(SimplePlugin):
@@ -72,10 +74,11 @@ class TenancyPlugin(SimplePlugin):
         )
         self.directory: CachedDirectory | None = cached
         self.database = database
+        self._interceptor = TenancyInterceptor(cached, database, frozenset(self.exempt))
         super().__init__(
             NAME,
             data_converter=converter.compose,
-            interceptors=[TenancyInterceptor(cached, database, frozenset(self.exempt))],
+            interceptors=[self._interceptor],
             workflow_runner=self._runner,
         )
 
@@ -93,6 +96,7 @@ class TenancyPlugin(SimplePlugin):
                 "this worker has a TenancyPlugin that its client has not. Give it to the client: "
                 "Client.connect(..., plugins=[TenancyPlugin(...)])."
             )
+        self._interceptor.client = config["client"]
         config = super().configure_worker(config)
         workflows = config.get("workflows")
         if workflows and self.database is not None and OWN_WORKFLOWS[0] not in workflows:

@@ -30,6 +30,7 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
         self.directory = directory
         self.database = database
         self.exempt = exempt
+        self.client: client.Client | None = None  # of the workers; known once there is one
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
         return TenancyClientOutbound(next, self.directory)
@@ -38,7 +39,7 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
         self, next: worker.ActivityInboundInterceptor
     ) -> worker.ActivityInboundInterceptor:
         return TenancyActivityInbound(
-            LoggingActivityInbound(next), self.directory, self.database, self.exempt
+            LoggingActivityInbound(next), self.directory, self.database, self.exempt, self.client
         )
 
     def workflow_interceptor_class(

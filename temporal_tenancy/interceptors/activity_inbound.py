@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Collection
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from temporalio import activity
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
@@ -30,9 +32,10 @@ from temporal_tenancy.errors import (
 )
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import tenants_named
-from temporal_tenancy.jobs import registry
+from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.logs import told
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter, outside
+from temporal_tenancy.suspension import SuspensionWatch
 from temporal_tenancy.tenant_state import require_runnable
 
 log: Final = logging.getLogger(__name__)
@@ -47,8 +50,10 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         directory: TenantDirectory | None,
         database: Database | None,
         exempt: Collection[str] = (),
+        client: Client | None = None,
     ) -> None:
         super().__init__(next)
+        self.client = client
         self.exempt = exempt
         self.directory = directory
         self.database = database
@@ -60,13 +65,17 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
                 return await self.next.execute_activity(input)
         try:
             scope = self._scope(mark, input)
-            tenant = await self._check_state(scope) if isinstance(scope, TenantScope) else None
+            tenant = watch = None
+            if isinstance(scope, TenantScope):
+                tenant, watch = await self._check_state(scope)
         except TenancyError as error:
             refusal = {"error_type": error.type, "error": error.message}
             log.warning("activity.refused", extra=refusal)
             told(error)
             raise
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            if watch is not None:  # outside the scope: no tenant's code may ask the directory
+                await stack.enter_async_context(watch.watching(cancels=_is_async(input)))
             if tenant is not None:
                 stack.enter_context(use_tenant_record(tenant))
             if self.database is not None:
@@ -89,7 +98,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
             )
         return agreed_scope(mark, input)
 
-    async def _check_state(self, scope: TenantScope) -> Tenant:
+    async def _check_state(self, scope: TenantScope) -> tuple[Tenant, SuspensionWatch | None]:
         if self.directory is None:
             raise ScopeMissing(
                 f"the state of {scope.tenant_id} cannot be checked: the plugin of this worker has "
@@ -104,7 +113,25 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
                 f"{scope.tenant_id} may run it. Import the job's module where the worker is made.",
                 type=UnknownJob.__name__,
             )
-        return require_runnable(scope.tenant_id, await self.directory.find(scope.tenant_id), job)
+        watch = self._watch(scope, job, self.directory)
+        if watch is not None:
+            await watch.pass_or_wait()
+        found = await self.directory.find(scope.tenant_id)
+        return require_runnable(scope.tenant_id, found, job), watch
+
+    def _watch(
+        self, scope: TenantScope, job: Job, directory: TenantDirectory
+    ) -> SuspensionWatch | None:
+        """What pauses the activity, if its job waits and the server can pause it."""
+        if not job.waits_out_suspension or self.client is None or activity.info().is_local:
+            return None
+        return SuspensionWatch(self.client, directory, job, scope.tenant_id)
+
+
+def _is_async(input: ExecuteActivityInput) -> bool:
+    """As the SDK tells them apart; the others run in a thread."""
+    called = getattr(input.fn, "__call__", input.fn)  # noqa: B004  # of an object that is called
+    return inspect.iscoroutinefunction(input.fn) or inspect.iscoroutinefunction(called)
 
 
 def agreed_scope(mark: ActivityMark, input: ExecuteActivityInput) -> Scope:

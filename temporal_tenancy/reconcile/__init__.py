@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from temporal_tenancy.reconcile.activities import find_missed_ticks, prune_ticks, settle_ticks
+from temporal_tenancy.reconcile.suspensions import ReleaseActivities, release_activities
 from temporal_tenancy.reconcile.workflows import ReconcileTicks
 
-RECONCILE_WORKFLOWS = (ReconcileTicks,)
-RECONCILE_ACTIVITIES = (find_missed_ticks, settle_ticks, prune_ticks)
+RECONCILE_WORKFLOWS = (ReconcileTicks, ReleaseActivities)
+RECONCILE_ACTIVITIES = (find_missed_ticks, settle_ticks, prune_ticks, release_activities)
 
-__all__ = ["RECONCILE_ACTIVITIES", "RECONCILE_WORKFLOWS", "ReconcileTicks"]
+__all__ = ["RECONCILE_ACTIVITIES", "RECONCILE_WORKFLOWS", "ReconcileTicks", "ReleaseActivities"]
