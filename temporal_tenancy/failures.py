@@ -35,9 +35,14 @@ def type_of(error: BaseException) -> str:
     return type(error).__name__
 
 
+def message_of(error: BaseException) -> str:
+    """What a failure says, without its type."""
+    return error.message if isinstance(error, FailureError) else str(error)
+
+
 def sentence_of(error: BaseException) -> str:
     """A failure in one sentence, `type: message`, as people are shown it."""
-    message = error.message if isinstance(error, FailureError) else str(error)
+    message = message_of(error)
     prefix = f"{type_of(error)}: "
     text = message if message.startswith(prefix) else f"{prefix}{message}"
     return text if len(text) <= SENTENCE_MAX_CHARACTERS else f"{text[:SENTENCE_MAX_CHARACTERS]}…"
