@@ -9,6 +9,9 @@ from activities.analytics import aggregate_usage
 from activities.audit import aggregate_audit
 from activities.billing import issue_invoice
 from activities.cleanup import delete_expired
+from activities.mail import send_mail
+from activities.notifications import write_notification
+from activities.payments import apply_payment_event
 from activities.reports import make_daily_report
 from activities.retention import delete_usage, find_cutoff
 from activities.trials import end_trial, look_at_trial, note_trial_end
@@ -24,4 +27,7 @@ ACTIVITIES: Final[list[Callable[..., Any]]] = [
     note_trial_end,
     make_daily_report,
     aggregate_audit,
+    send_mail,
+    write_notification,
+    apply_payment_event,
 ]

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
 from database import audit
-from database.models import Subscription
+from database.models import Subscription, SubscriptionStatus
 from temporal_tenancy.activities import platform_activity, tenant_activity
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import current_database, tenant_session
@@ -54,7 +54,8 @@ async def look_at_trial(request: LookAtTrial) -> Trial:
     if not is_trial or tenant.trial_ends_at is None or tenant.trial_ends_at > request.at:
         return Trial(over=False)
     async with tenant_session() as session:
-        return Trial(over=True, plan=await session.scalar(select(Subscription.plan)))
+        paid = Subscription.status != SubscriptionStatus.CANCELLED
+        return Trial(over=True, plan=await session.scalar(select(Subscription.plan).where(paid)))
 
 
 @platform_activity("changes a tenant's status, which is the control plane's")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from temporal_tenancy.control_plane.models import NAMING_CONVENTION
+from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of
 from temporal_tenancy.migration_environment import MigrationEnvironment
 from temporal_tenancy.tenant_owned import TenantOwned
 
@@ -110,13 +111,27 @@ class InvoiceLine(TenantOwned, TenantData):
     )
 
 
+class SubscriptionStatus(StrEnum):
+    """Where a subscription stands."""
+
+    ACTIVE = "active"  # is paid for
+    PAST_DUE = "past_due"  # a payment has failed
+    CANCELLED = "cancelled"  # is not paid for any more
+
+
 class Subscription(TenantOwned, TenantData):
     """What a tenant pays for once its trial is over. A tenant has one at most."""
 
     __tablename__ = "subscriptions"
 
     plan: Mapped[str]  # an id of the control plane's plans
+    status: Mapped[str] = mapped_column(server_default=text("'active'"))
+    current_period_end: Mapped[dt.datetime | None]  # until when it is paid for; None: no end
     started_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    changed_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    changed_by: Mapped[str | None]  # the payment event, whose own time `changed_at` is
+
+    __table_args__ = (CheckConstraint(one_of("status", SubscriptionStatus), name="status"),)
 
 
 class Document(TenantOwned, TenantData):

@@ -16,6 +16,9 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     from workflows.audit import AggregateAuditLog
     from workflows.billing import BillingCycle
     from workflows.cleanup import CleanUpExpired
+    from workflows.mail import SendEmail
+    from workflows.notifications import SendNotification
+    from workflows.payments import PaymentWebhook
     from workflows.reports import ReportDaily
     from workflows.retention import EnforceRetention
     from workflows.trials import ExpireTrial
@@ -28,4 +31,7 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
         ExpireTrial,
         ReportDaily,
         AggregateAuditLog,
+        SendEmail,
+        SendNotification,
+        PaymentWebhook,
     ]

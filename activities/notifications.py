@@ -1,0 +1,61 @@
+"""Notifications: what the people of a tenant are told, in the application and by mail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field
+
+from activities.mail import ask_for_mail
+from database.mail import Notification
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.directory import current_tenant_record
+from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.outbox import current_event_id, once
+
+JOB: Final = "notifications.send"
+MAIL_SETTING: Final = "notify_email"  # of a tenant: the address that is told too
+
+OneLine = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]+$")]
+PlainText = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
+
+
+class Notice(BaseModel):
+    """What is told."""
+
+    subject: OneLine
+    body: PlainText
+    reference: OneLine  # what it is about
+
+
+class WrittenNotice(BaseModel):
+    """What has become of a notice."""
+
+    written: bool  # by this attempt; False: it had been written before
+    mailed: bool = False  # whether a mail has been asked for
+
+
+@tenant_activity
+@heartbeating()
+async def write_notification(notice: Notice) -> WrittenNotice:
+    """Writes a notification once, and asks for a mail where the tenant's settings have an address.
+
+    Both are one transaction.
+    """
+    address = current_tenant_record().settings.get(MAIL_SETTING)
+    async with tenant_session() as session:
+        if not await once(session, JOB, current_event_id()):
+            return WrittenNotice(written=False)
+        row = Notification(subject=notice.subject, body=notice.body, reference=notice.reference)
+        session.add(row)
+        await session.flush()
+        if address:
+            await ask_for_mail(
+                session,
+                f"notification-{row.id}",
+                recipient=str(address),
+                subject=notice.subject,
+                body=notice.body,
+            )
+    return WrittenNotice(written=True, mailed=bool(address))

@@ -1,0 +1,179 @@
+"""Payments: what the payment provider tells, and what becomes of the subscription."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities.refusals import Refused
+from database import audit
+from database.models import SubscriptionStatus
+from database.payments import PaymentEvent, PaymentOutcome
+from services.webhooks import TOLERANCE, VerifiedEvent
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.inputs import refusal
+from temporal_tenancy.outbox import enqueue, once
+from temporal_tenancy.scope import current_tenant
+
+JOB: Final = "payments.webhook"
+
+STATUS_AFTER: Final = {
+    "subscription.activated": SubscriptionStatus.ACTIVE,
+    "subscription.updated": SubscriptionStatus.ACTIVE,
+    "subscription.cancelled": SubscriptionStatus.CANCELLED,
+    "payment.succeeded": SubscriptionStatus.ACTIVE,
+    "payment.failed": SubscriptionStatus.PAST_DUE,
+}
+"""The types of event that say something of the subscription, and its status after each."""
+
+# Whoever comes later by the event's own time stays, whichever arrives first. Two of one moment are
+# told apart by their ids, so that any order ends in the same row.
+_CHANGE: Final = text("""
+    insert into subscriptions as kept
+        (tenant_id, plan, status, current_period_end, started_at, changed_at, changed_by)
+    values (:tenant, :plan, :status, :period_end, :at, :at, :event_id)
+    on conflict (tenant_id) do update set
+        plan = excluded.plan,
+        status = excluded.status,
+        current_period_end = excluded.current_period_end,
+        changed_at = excluded.changed_at,
+        changed_by = excluded.changed_by
+    where (kept.changed_at, coalesce(kept.changed_by, ''))
+        < (excluded.changed_at, excluded.changed_by)
+    returning old.status as before
+""")
+# The first that was ever told of it.
+_START: Final = text("""
+    update subscriptions set started_at = :at where tenant_id = :tenant and started_at > :at
+""")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_log: Final = logging.getLogger(__name__)
+
+
+class ApplyPaymentEvent(BaseModel):
+    """Asks for a stored payment event to have its effect."""
+
+    event_id: str
+
+
+class AppliedPaymentEvent(BaseModel):
+    """What a payment event has done."""
+
+    outcome: PaymentOutcome | None  # None: it had been dealt with before
+
+
+class PaymentEventNotFound(Refused):
+    """The tenant has no such payment event."""
+
+
+class PaymentEventInvalid(Refused):
+    """The payment provider says something that cannot be understood."""
+
+
+class PaymentEventBody(BaseModel):
+    """What a payment event says, in the shape that Standard Webhooks gives all events."""
+
+    type: str
+    timestamp: AwareDatetime  # when it happened
+    data: dict[str, Any]  # JSON
+
+
+class SubscriptionData(BaseModel):
+    """The subscription, as it was when the event happened: each event has all of it."""
+
+    plan: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    current_period_end: AwareDatetime | None = None
+
+
+async def receive_payment_event(session: AsyncSession, event: VerifiedEvent) -> bool:
+    """Stores a verified event and asks for its job, in the transaction of `session`.
+
+    `session` is the open `tenant_session()` of whoever the event is for. Returns False where the
+    event has been stored before: then nothing is asked for.
+    """
+    stored = await session.scalar(
+        insert(PaymentEvent)
+        .values(event_id=event.id, body=event.body, sent_at=event.sent_at)
+        .on_conflict_do_nothing()
+        .returning(PaymentEvent.event_id)
+    )
+    if stored is None:
+        return False
+    await enqueue(JOB, {"event_id": event.id}, key=event.id)
+    return True
+
+
+@tenant_activity
+@heartbeating()
+async def apply_payment_event(request: ApplyPaymentEvent) -> AppliedPaymentEvent:
+    """Changes the subscription as the event says, once, if no later event has been there."""
+    async with tenant_session() as session:
+        event = await session.scalar(
+            select(PaymentEvent).where(PaymentEvent.event_id == request.event_id)
+        )
+        if event is None:
+            raise PaymentEventNotFound(
+                f'{current_tenant()} has no payment event "{request.event_id}". '
+                "Events are stored as they are received."
+            )
+        if not await once(session, JOB, event.event_id):
+            return AppliedPaymentEvent(outcome=None)
+        outcome = await _apply(session, event)
+        event.outcome = outcome
+    _log.info("payment_event_dealt_with", extra={"outcome": outcome.value})
+    return AppliedPaymentEvent(outcome=outcome)
+
+
+async def _apply(session: AsyncSession, event: PaymentEvent) -> PaymentOutcome:
+    told = _read(PaymentEventBody, event.body, event.event_id)
+    if told.timestamp > event.sent_at + TOLERANCE:
+        # It would stand against every event to come.
+        raise PaymentEventInvalid(
+            f"payment event {event.event_id} says that it happened after it was sent. "
+            "The provider's clock is wrong: have it sent again with another id."
+        )
+    status = STATUS_AFTER.get(told.type)
+    if status is None:
+        return PaymentOutcome.IGNORED
+    data = _read(SubscriptionData, told.data, event.event_id)
+    values = {
+        "tenant": current_tenant(),
+        "plan": data.plan,
+        "status": status,
+        "period_end": data.current_period_end,
+        "at": told.timestamp,
+        "event_id": event.event_id,
+    }
+    changed = (await session.execute(_CHANGE, values)).one_or_none()
+    await session.execute(_START, values)
+    if changed is None:
+        return PaymentOutcome.SUPERSEDED
+    action = "renewed" if changed.before == status else status.value
+    await audit.record(
+        session,
+        f"subscription.{action}",
+        event.event_id,
+        plan=data.plan,
+        happened_at=told.timestamp.astimezone(UTC).isoformat(),
+    )
+    return PaymentOutcome.APPLIED
+
+
+def _read(model: type[Model], value: bytes | dict[str, Any], event_id: str) -> Model:
+    """The value as `model`; unknown fields are the provider's own business."""
+    try:
+        if isinstance(value, bytes):
+            return model.model_validate_json(value)
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise PaymentEventInvalid(refusal(error, f"payment event {event_id}").message) from None

@@ -1,0 +1,35 @@
+"""Mail."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.mail import SendMail, SentMail, send_mail
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import tenant_job
+from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
+
+
+class SendEmailInput(TenantInput):
+    """Which mail of the tenant's."""
+
+    mail_id: str
+
+
+@tenant_job("email.send", queue=Queue.DEFAULT)
+class SendEmail:
+    """Hands one mail to the mail server."""
+
+    @workflow.run
+    async def run(self, job: SendEmailInput) -> SentMail:
+        """Returns whether it was sent now, or had been before."""
+        return await workflow.execute_activity(
+            send_mail,
+            SendMail(mail_id=job.mail_id),
+            start_to_close_timeout=timedelta(minutes=2),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OUTSIDE_RETRIES,
+        )
