@@ -6,7 +6,7 @@ sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -49,6 +49,7 @@ class Database:
         tenant_pool_size: int = 10,
         platform_pool_size: int = 5,
         application_name: str = "temporal-tenancy",
+        platform_settings: Mapping[str, str] | None = None,
     ) -> None:
         """
         Args:
@@ -57,12 +58,15 @@ class Database:
             tenant_pool_size: connections at most, of the tenant role.
             platform_pool_size: connections at most, of the platform role.
             application_name: what the server's list of connections shows.
+            platform_settings: of the server, for the platform role's connections.
 
         Raises:
             ConfigurationError: a URL is not one of PostgreSQL.
         """
-        self._tenant = _engine(tenant_url, tenant_pool_size, application_name)
-        self._platform = _engine(platform_url, platform_pool_size, application_name)
+        self._tenant = _engine(tenant_url, tenant_pool_size, application_name, {})
+        self._platform = _engine(
+            platform_url, platform_pool_size, application_name, platform_settings or {}
+        )
         if self._tenant is not None:
             guard_tenant_engine(self._tenant.sync_engine)
         if self._platform is not None:
@@ -219,7 +223,9 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=DRIVER)
 
 
-def _engine(url: str | None, pool_size: int, application_name: str) -> AsyncEngine | None:
+def _engine(
+    url: str | None, pool_size: int, application_name: str, settings: Mapping[str, str]
+) -> AsyncEngine | None:
     if url is None:
         return None
     parsed = database_url(url)
@@ -231,6 +237,8 @@ def _engine(url: str | None, pool_size: int, application_name: str) -> AsyncEngi
         "keepalives_interval": KEEPALIVE_INTERVAL,
         "keepalives_count": KEEPALIVE_COUNT,
     }
+    if settings:
+        options["options"] = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return create_async_engine(
         parsed,
         pool_size=pool_size,

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.temporal",
     "tests.fixtures.saas",
+    "tests.fixtures.relay",
     "tests.fixtures.log_lines",
     "tests.fixtures.worker_process",
     "tests.fixtures.starter",

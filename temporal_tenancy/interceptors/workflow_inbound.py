@@ -19,6 +19,7 @@ from temporalio.worker import (
 )
 
 from temporal_tenancy import agreement, header
+from temporal_tenancy.dead_letters.failed_runs import ends_for_good, record_own_failure
 from temporal_tenancy.errors import (
     InvalidPayload,
     ScopeMissing,
@@ -30,6 +31,7 @@ from temporal_tenancy.failures import root_cause, sentence_of
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.interceptors.workflow_outbound import TenancyWorkflowOutbound
 from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.relay.slots import free_own_slot
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
@@ -82,14 +84,28 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         workflow.set_current_details(at_work)
         with enter(self.scope):
             try:
-                result = await self.next.execute_workflow(input)
+                result = await self._run(input)
             except FailureError as error:
                 why = sentence_of(root_cause(error))
                 workflow.set_current_details(f"{self._sentence()}: failed. {why}")
+                await free_own_slot()
                 raise
+            await free_own_slot()
         if workflow.get_current_details() == at_work:  # the job has said nothing better
             workflow.set_current_details(f"{self._sentence()}: done.")
         return result
+
+    async def _run(self, input: ExecuteWorkflowInput) -> Any:
+        """Runs the job's own code; a tenant's job that fails for good leaves a dead letter."""
+        try:
+            return await self.next.execute_workflow(input)
+        except Exception as error:
+            # A workflow that works off messages of a job has that job in its id, and they have
+            # letters of their own.
+            own = self.job is not None and self.job.name == self.id.job
+            if own and isinstance(self.scope, TenantScope) and ends_for_good(error):
+                await record_own_failure(error, self.scope.tenant_id, input.args[0])
+            raise
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
         if self.job is None:

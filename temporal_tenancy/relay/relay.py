@@ -1,0 +1,327 @@
+"""The relay: claims messages, starts their workflows, and marks what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.client import Client
+
+from temporal_tenancy.database import Database
+from temporal_tenancy.database_errors import DatabaseProblem
+from temporal_tenancy.directory import CachedDirectory, Tenant, TenantStatus
+from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.outbox.retries import LADDER, RetryLadder
+from temporal_tenancy.relay import admission, queue
+from temporal_tenancy.relay.listening import listen
+from temporal_tenancy.relay.marks import Marks
+from temporal_tenancy.relay.messages import Failed, Message, Unit
+from temporal_tenancy.relay.starting import ServerAway, failures, job_of_message, start
+from temporal_tenancy.relay.upkeep import Upkeep
+
+TENANTS_AT_ONCE: Final = 64  # looked at in one claim
+AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0)  # between attempts while a server is away
+
+log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RelayOptions:
+    """How a relay works."""
+
+    batch: int = 256  # messages in one claim
+    starts: int = 48  # workflows that are being started at once
+    lease: timedelta = timedelta(seconds=60)  # after which another may take what was claimed
+    poll: timedelta = timedelta(seconds=1)  # between looks without being told
+    keep_completed: timedelta = timedelta(minutes=1)
+    upkeep: timedelta = timedelta(seconds=5)  # between looks for what was lost
+    ladder: RetryLadder = LADDER
+
+
+class Relay:
+    """Turns outbox messages into workflows, for all tenants in turn.
+
+    Several may run at once. What one has in hand when it dies is taken by another after the lease.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        database: Database,
+        directory: CachedDirectory,
+        *,
+        url: str,
+        options: RelayOptions | None = None,
+        deliver: Callable[[Client, Unit, RetryLadder], Awaitable[None]] = start,
+    ) -> None:
+        """
+        Args:
+            client: with the tenancy plugin on.
+            database: whose platform role is the relay's.
+            directory: of the tenants.
+            url: of the same database, to listen on.
+            options: how it works.
+            deliver: what is done with each unit; measurements put something else in its place.
+        """
+        self._client = client
+        self._database = database
+        self._directory = directory
+        self._url = url
+        self._options = options or RelayOptions()
+        self._deliver = deliver
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._starts = asyncio.Semaphore(self._options.starts)
+        self._in_hand = 0  # messages that are claimed and not yet started
+        self._room = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._after = ""  # the tenant that was looked at last; empty: a round begins
+        self._round_claimed = 0  # messages, in this round over the tenants
+        self._away = 0  # times in a row that Temporal did not answer
+        self._marks = Marks(database, self._options.ladder)
+        self._upkeep = Upkeep(client, database, self._options.ladder, self._options.lease)
+        self.claiming = False  # whether the last look at the outbox succeeded
+
+    def stop(self) -> None:
+        """Asks for an end: no more is claimed, and what is in hand is started."""
+        self._stopping.set()
+        self._wake.set()
+        self._room.set()
+
+    async def run(self) -> None:
+        """Works until `stop()`; returns when nothing is in hand any more."""
+        beside = [
+            asyncio.create_task(listen(self._url, self._wake)),
+            asyncio.create_task(self._looking_after()),
+        ]
+        marking = asyncio.create_task(self._marks.run())
+        try:
+            await self._claiming()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            self._marks.finish()
+            await marking
+
+    async def _claiming(self) -> None:
+        failed = 0
+        while not self._stopping.is_set():
+            try:
+                await self._wait_for_room()
+                await self._claim()
+                self.claiming, failed = True, 0
+            except (DatabaseProblem, DBAPIError) as error:
+                if failed == 0:
+                    log.warning("relay.database_away", error_type=type(error).__name__)
+                self.claiming = False
+                await self._pause(AWAY_SECONDS[min(failed, len(AWAY_SECONDS) - 1)])
+                failed += 1
+
+    async def _wait_for_room(self) -> None:
+        while not self._stopping.is_set() and self._in_hand >= self._options.batch:
+            self._room.clear()
+            await self._room.wait()
+        while self._away and not self._stopping.is_set() and self._in_hand == 0:
+            # One small claim after another finds out whether Temporal is back.
+            await self._pause(AWAY_SECONDS[min(self._away, len(AWAY_SECONDS)) - 1])
+            return
+
+    async def _idle(self) -> None:
+        try:
+            async with asyncio.timeout(self._options.poll.total_seconds()):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    async def _claim(self) -> None:
+        """Claims for some tenants, the next ones each time, and waits after a round for nothing."""
+        if self._stopping.is_set():
+            return
+        if self._after == "":
+            self._wake.clear()  # before looking: what comes from now on begins another round
+        async with self._database.platform_session("relay messages") as session:
+            tenants = await queue.waiting_tenants(session, after=self._after, limit=TENANTS_AT_ONCE)
+        if tenants:
+            units = await self._claim_of(tenants)
+            self._round_claimed += len(units)
+            self._take(units)
+        self._after = tenants[-1] if len(tenants) == TENANTS_AT_ONCE else ""
+        if self._after == "":
+            found, self._round_claimed = self._round_claimed, 0
+            if found == 0:
+                await self._idle()
+
+    async def _claim_of(self, tenants: Sequence[str]) -> list[Unit]:
+        records = {tenant.id: tenant for tenant in await self._records(tenants)}
+        room = len(tenants) if self._away else self._options.batch
+        async with self._database.platform_session("relay messages") as session:
+            allowed = await admission.allowances(session, tenants, records, room=room)
+            quotas = {tenant: allowance.quota for tenant, allowance in allowed.items()}
+            claimed = await queue.claim(session, quotas, lease=self._options.lease)
+            units, refused = self._sort(claimed, records)
+            units = await self._fill(session, units, records)
+            units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
+            await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
+            together = [unit for unit in units if unit.coalesced]
+            await queue.hand_over(session, together, lease=self._options.lease)
+        self._marks.failed(refused)
+        return units
+
+    async def _records(self, tenants: Sequence[str]) -> list[Tenant]:
+        found = await asyncio.gather(*map(self._directory.find, tenants))
+        return [tenant for tenant in found if tenant is not None]
+
+    def _sort(
+        self, messages: Iterable[Message], records: dict[str, Tenant]
+    ) -> tuple[list[Unit], list[Failed]]:
+        """Puts messages that are worked off together into one unit, and finds what can never be."""
+        units: list[Unit] = []
+        refused: list[Failed] = []
+        together: dict[tuple[str, str], list[Message]] = defaultdict(list)
+        for message in messages:
+            try:
+                job = job_of_message(message, records.get(message.tenant_id))
+                alone = Unit(str(message.own_id), [message])
+            except TenancyError as error:
+                refused += failures([message], error)
+                continue
+            if job.coalesce is None:
+                units.append(alone)
+            else:
+                together[message.tenant_id, message.job].append(message)
+        for (_, name), several in together.items():
+            units += _batches(registry.get_or_raise(name), several)
+        return units, refused
+
+    async def _fill(
+        self, session: AsyncSession, units: list[Unit], records: dict[str, Tenant]
+    ) -> list[Unit]:
+        """Adds to each unit that is not full what else waits for its tenant and job."""
+        short = {
+            (unit.tenant_id, unit.messages[0].job): unit
+            for unit in units
+            if unit.coalesced and len(unit.messages) < _limit(unit)
+        }
+        wanted = {where: _limit(unit) - len(unit.messages) for where, unit in short.items()}
+        more, refused = self._sort(
+            await queue.claim_more(session, wanted, lease=self._options.lease), records
+        )
+        self._marks.failed(refused)
+        for added in more:
+            where = added.tenant_id, added.messages[0].job
+            full = replace(short[where], messages=[*short[where].messages, *added.messages])
+            units[units.index(short[where])] = short[where] = full
+        return units
+
+    def _take(self, units: Iterable[Unit]) -> None:
+        """Starts units beside what goes on, in an order that takes tenants in turn."""
+        taken_at = time.monotonic()
+        for unit in _in_turn(units):
+            self._in_hand += len(unit.messages)
+            task = asyncio.create_task(self._start(unit, taken_at))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _start(self, unit: Unit, taken_at: float) -> None:
+        async with self._starts:
+            try:
+                if time.monotonic() - taken_at > self._options.lease.total_seconds() / 2:
+                    # Whoever takes it after the lease must not find it being started.
+                    self._marks.released(unit)
+                    return
+                await self._deliver(self._client, unit, self._options.ladder)
+                self._away = 0
+                self._marks.started(unit)
+            except ServerAway as error:
+                if self._away == 0:
+                    log.warning("relay.temporal_away", error=str(error))
+                self._away += 1
+                self._marks.released(unit)
+            except Exception as error:  # whatever it is, it is these messages' own
+                self._marks.not_started(unit, failures(unit.messages, error))
+            finally:
+                self._in_hand -= len(unit.messages)
+                if self._in_hand < self._options.batch:
+                    self._room.set()
+
+    async def _looking_after(self) -> None:
+        while True:
+            try:
+                async for message in self._upkeep.lost():
+                    await self._start_alone(message)
+                if await self._upkeep.free_ended_slots():
+                    self._wake.set()
+                await self._upkeep.prune(self._options.keep_completed)
+            except (DatabaseProblem, DBAPIError) as error:
+                log.warning("relay.upkeep_failed", error_type=type(error).__name__)
+            await asyncio.sleep(self._options.upkeep.total_seconds())
+
+    async def _start_alone(self, message: Message) -> None:
+        """Starts a message that somebody lost, and marks it before the next is taken."""
+        tenant = await self._directory.find(message.tenant_id)
+        if tenant is not None and tenant.status is TenantStatus.SUSPENDED:
+            self._marks.released(Unit(str(message.own_id), [message]))
+            await self._marks.written()
+            return
+        units, refused = self._sort([message], {} if tenant is None else {tenant.id: tenant})
+        self._marks.failed(refused)
+        for unit in units:
+            async with self._database.platform_session("relay messages") as session:
+                if unit.coalesced:
+                    await queue.hand_over(session, [unit], lease=self._options.lease)
+            self._in_hand += 1
+            await self._start(unit, time.monotonic())
+        await self._marks.written()
+
+
+def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:
+    """Units of a coalescing job's messages, each full but the last."""
+    assert job.coalesce is not None
+    limit = job.coalesce.limit
+    parts = (messages[first : first + limit] for first in range(0, len(messages), limit))
+    # An id of its own each time: one that was started in spite of an error finds that its messages
+    # are no longer its own.
+    return [
+        Unit(
+            str(WorkflowId(part[0].tenant_id, job.name, f"messages-{uuid4()}")),
+            part,
+            coalesced=True,
+        )
+        for part in parts
+    ]
+
+
+def _limit(unit: Unit) -> int:
+    coalesce = registry.get_or_raise(unit.messages[0].job).coalesce
+    return 1 if coalesce is None else coalesce.limit
+
+
+def _in_turn(units: Iterable[Unit]) -> list[Unit]:
+    """One unit of each tenant after the other, each tenant's own in their order."""
+    turns: dict[str, int] = defaultdict(int)
+    ranked: list[tuple[int, Unit]] = []
+    for unit in units:
+        ranked.append((turns[unit.tenant_id], unit))
+        turns[unit.tenant_id] += 1
+    return [unit for _, unit in sorted(ranked, key=lambda item: item[0])]
