@@ -113,7 +113,7 @@ def _key(secret: str) -> bytes:
         key = b""
     if not secret.startswith(_PREFIX) or len(key) < SECRET_MIN_BYTES:
         raise ConfigurationError(
-            f"a webhook's secret reads whsec_ and at least {SECRET_MIN_BYTES} random bytes in base64."
+            f"a webhook's secret reads whsec_ and {SECRET_MIN_BYTES} or more bytes in base64."
         )
     return key
 
