@@ -18,6 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporal_tenancy import converter
 from temporal_tenancy.activities import mark_of
 from temporal_tenancy.database import Database
+from temporal_tenancy.dead_letters.failed_runs import record_failed_run
 from temporal_tenancy.directory import CachedDirectory, TenantDirectory
 from temporal_tenancy.errors import ConfigurationError
 from temporal_tenancy.fan_out import FAN_OUT_ACTIVITIES, FAN_OUT_WORKFLOWS
@@ -31,7 +32,13 @@ from temporal_tenancy.relay.slots import free_slot
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
 OWN_WORKFLOWS: Final = (*FAN_OUT_WORKFLOWS, WorkOffMessages, *RECONCILE_WORKFLOWS)
-OWN_ACTIVITIES: Final = (*FAN_OUT_ACTIVITIES, work_off_messages, free_slot, *RECONCILE_ACTIVITIES)
+OWN_ACTIVITIES: Final = (
+    *FAN_OUT_ACTIVITIES,
+    work_off_messages,
+    free_slot,
+    record_failed_run,
+    *RECONCILE_ACTIVITIES,
+)
 
 
 class TenancyPlugin(SimplePlugin):
@@ -102,6 +109,12 @@ class TenancyPlugin(SimplePlugin):
         if workflows and self.database is not None and OWN_WORKFLOWS[0] not in workflows:
             config["workflows"] = [*workflows, *OWN_WORKFLOWS]
             config["activities"] = [*(config.get("activities") or ()), *OWN_ACTIVITIES]
+        activities = config.get("activities") or ()
+        if workflows and record_failed_run not in activities:
+            # Without a database too: a run that fails has the same history with and without one.
+            config["activities"] = [*activities, record_failed_run]
+            if not activities:
+                config["no_remote_activities"] = True  # it asks for none of other workers' tasks
         self._check(config)
         # An eager activity goes past the task queue, and so past fairness.
         config["disable_eager_activity_execution"] = True

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
-    ActivityError,
     ApplicationError,
     FailureError,
     TimeoutError,
@@ -109,7 +108,7 @@ async def record_own_failure(error: Exception, tenant_id: str, job_input: BaseMo
             schedule_to_close_timeout=timedelta(seconds=20),
             retry_policy=RetryPolicy(maximum_attempts=3),
         )
-    except (ActivityError, asyncio.CancelledError):
+    except (FailureError, asyncio.CancelledError):
         workflow.logger.warning("dead_letter.not_recorded")  # the sweep will find it
 
 
