@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
@@ -30,6 +31,8 @@ class Settings(BaseSettings):
     mail_from: str = "Airline metering <no-reply@saas.example>"
     secrets_url: str | None = None  # file:///folder of tenants' own credentials, a folder a tenant
 
+    outgoing_http_allow: str = ""  # host:port, ...: reached though not public, and without TLS
+
     web_url: str | None = None  # under which people reach the HTTP door; links begin with it
     link_secret: SecretStr | None = None  # signs links that expire
 
@@ -39,6 +42,9 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None  # None: text on a terminal, else JSON
+
+    relay_attempts: Annotated[int, Field(ge=1)] = 5  # of a message, before it is a dead letter
+    relay_backoff: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=1)  # times 2^n
 
     worker_health_host: str = "127.0.0.1"  # in a container 0.0.0.0, or nobody can ask
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free one
