@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -84,10 +83,8 @@ class MailServer:
         self._server = _read_url(url)
         name, address = parseaddr(sender)
         try:
-            if _NO_HEADER.search(name):
-                raise MailInvalid("a name in a header is one line")
-            self._sender = Address(name, addr_spec=_deliverable(address))
-        except (MailInvalid, MessageError, ValueError, IndexError):
+            self._sender = _deliverable(address, name)
+        except (MailInvalid, ValueError):
             raise ConfigurationError("MAIL_FROM reads: Name <address@domain>.") from None
 
     def compose(self, mail: Mail) -> EmailMessage:
@@ -100,8 +97,9 @@ class MailServer:
             raise MailInvalid("the subject of the mail is not one line of plain text.")
         message = EmailMessage(policy=SMTP)
         message["From"] = self._sender
-        message["To"] = Address(addr_spec=_deliverable(mail.to))
-        message["Subject"] = mail.subject
+        message["To"] = _deliverable(mail.to)
+        # An encoded word would be decoded on the way, and may hold anything.
+        message["Subject"] = mail.subject.replace("=?", "= ?")
         message["Date"] = mail.at
         message["Message-ID"] = f"<{mail.id}@{self._sender.domain}>"
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no absence is answered
@@ -123,6 +121,8 @@ class MailServer:
         try:
             await aiosmtplib.send(
                 message,
+                sender=self._sender.addr_spec,
+                recipients=[message["To"].addresses[0].addr_spec],
                 hostname=server.host,
                 port=server.port,
                 username=server.user,
@@ -195,7 +195,7 @@ def _read_url(url: str) -> _Server:
     )
 
 
-def _deliverable(address: str) -> str:
+def _deliverable(address: str, name: str = "") -> Address:
     """The address with its domain in ASCII, as every server takes it. Raises `MailInvalid`."""
     parts = _ADDRESS.fullmatch(address)
     if parts is None or _NO_HEADER.search(address) or len(address) > ADDRESS_MAX:
@@ -204,7 +204,7 @@ def _deliverable(address: str) -> str:
         domain = parts[2].encode("idna").decode()
     except UnicodeError:
         raise MailInvalid("the domain of its address is none. It reads: name@domain.") from None
-    return f"{parts[1]}@{domain}"
+    return Address(name, username=parts[1], domain=domain)
 
 
 def _refusal(code: int, answer: str) -> MailRefused | MailDelayed:
