@@ -17,6 +17,8 @@ from queues import Queue
 from settings import load_settings
 from temporal_tenancy.errors import ConfigurationError
 from worker_process.exits import ExitCode, WorkerExit
+from worker_process.relaying import RelayProcess
+from worker_process.relaying import relay as start_relay
 from worker_process.serve import Options, serve
 from worker_process.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, SlotOptions, Slots
 from workflows import WORKFLOWS
@@ -34,6 +36,10 @@ def main(
     """
 
     def work(
+        relay: Annotated[
+            bool,
+            typer.Option("--relay", help="Turn outbox messages into workflows; serve no queue."),
+        ] = False,
         queue: Annotated[
             list[str] | None,
             typer.Option(
@@ -82,16 +88,21 @@ def main(
             Path | None, typer.Option(help="Written, as JSON, when work is taken.")
         ] = None,
     ) -> None:
-        """Serves task queues until SIGTERM or Ctrl-C; running activities may finish."""
+        """Serves task queues, or relays messages, until SIGTERM or Ctrl-C; what runs may finish."""
         settings = load_settings()
         name = identity or f"{os.getpid()}@{socket.gethostname()}"
         logs.configure(settings.log_level, settings.log_format, worker=name)
+        port = settings.worker_health_port if health_port is None else health_port
+        if relay:
+            _refuse_worker_options(queue=queue, slots=slots, memory=target_memory, cpu=target_cpu)
+            start_relay(RelayProcess(name, settings.worker_health_host, port, ready_file), settings)
+            return
         options = Options(
             queues=_queues(queue or []),
             identity=name,
             slots=_slots(slots, max_activities, memory=target_memory, cpu=target_cpu),
             health_host=settings.worker_health_host,
-            health_port=settings.worker_health_port if health_port is None else health_port,
+            health_port=port,
             ready_file=ready_file,
             workflows=workflows,
             activities=activities,
@@ -146,6 +157,18 @@ def _slots(
         TARGET_MEMORY if memory is None else memory,
         TARGET_CPU if cpu is None else cpu,
     )
+
+
+def _refuse_worker_options(
+    *, queue: list[str] | None, slots: Slots, memory: float | None, cpu: float | None
+) -> None:
+    """Refuses what only a worker of task queues heeds."""
+    if queue or slots is not Slots.FIXED or memory is not None or cpu is not None:
+        raise WorkerExit(
+            ExitCode.BAD_USAGE,
+            "UsageError: a relay serves no task queue and runs no activities. Leave out --queue, "
+            "--slots and the targets, or leave out --relay.",
+        )
 
 
 def _refuse(sentence: str, code: ExitCode) -> int:

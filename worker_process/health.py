@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import uvicorn
@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from temporalio.worker import Worker
 
 from worker_process.exits import ExitCode, WorkerExit
 
@@ -29,11 +28,27 @@ log: Final = structlog.get_logger(__name__)
 Probe = Callable[[], Awaitable[bool]]
 
 
+class Polling(Protocol):
+    """What takes work from a queue: a Temporal worker, or a relay."""
+
+    @property
+    def task_queue(self) -> str:
+        """The queue's name."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether work is taken."""
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether it has ended."""
+
+
 class Health:
     """Whether the process lives, and whether it can take work."""
 
     def __init__(self) -> None:
-        self.workers: Sequence[Worker] = ()
+        self.workers: Sequence[Polling] = ()
         self.probes: Mapping[str, Probe] = {}  # by the reason to give when it fails
         self.stopping = False
         self._failed: list[str] = []

@@ -70,7 +70,7 @@ async def check_databases(settings: Settings) -> None:
         ExcessRights: a role may do more than its part.
     """
     for url in runtime_urls(settings):
-        await asyncio.to_thread(_check_database, url)
+        await asyncio.to_thread(check_database, url)
 
 
 async def check_search_attributes(client: Client) -> None:
@@ -100,7 +100,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def _check_database(url: str) -> None:
+def check_database(url: str) -> None:
+    """Checks one database as its role sees it; raises as `check_databases`."""
     refuse_pending(url, ENVIRONMENTS)
     with connect(url) as connection:
         refuse_excess_rights(connection)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,29 +14,28 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
-from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities import ACTIVITIES
 from connect import connect_client, database
 from settings import Settings
-from temporal_tenancy.database import Database, database_url
+from temporal_tenancy.database import Database
 from worker_process.build import build_id
 from worker_process.core_logs import forward_core_logs
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.fairness_watch import watching_fairness
-from worker_process.health import PROBE_TIMEOUT, Health, Probe, serving
+from worker_process.health import Health, serving
 from worker_process.preflight import (
-    answers,
     check_databases,
     check_search_attributes,
     refuse_owner_credentials,
     refusing,
     runtime_urls,
 )
+from worker_process.probes import probes
+from worker_process.ready_file import write_ready_file
 from worker_process.slots import POLLERS, SlotOptions
 from worker_process.stop_request import StopRequest, StopRequested
 from workflows import WORKFLOWS
@@ -90,7 +87,7 @@ async def _serve(options: Options, settings: Settings) -> None:
         except StopRequested:
             log.info("worker.stopped", signal=stop.signal)
             return
-        health.probes = _probes(client, settings)
+        health.probes = probes(client, runtime_urls(settings))
         beside = watching_fairness(client, engines)
         await _work(workers, health, stop, options, settings, address, beside=beside)
 
@@ -147,7 +144,7 @@ async def _work(
         await stop.unless_requested(_until_polling(workers, failed))
         log.info("worker.started", queues=list(options.queues), health=address)
         if options.ready_file is not None:
-            _write_ready_file(options.ready_file, options, address)
+            write_ready_file(options.ready_file, options.identity, options.queues, address)
         async with beside:
             await stop.unless_requested(_wait_for(failed))
     except StopRequested:
@@ -192,36 +189,3 @@ async def _shut_down(
         log.error("worker.activities_abandoned", seconds=seconds)
         os._exit(ExitCode.FAILED)
     await shutdowns
-
-
-def _probes(client: Client, settings: Settings) -> dict[str, Probe]:
-    async def temporal() -> bool:
-        try:
-            await client.workflow_service.describe_namespace(
-                DescribeNamespaceRequest(namespace=client.namespace),
-                timeout=timedelta(seconds=PROBE_TIMEOUT),
-            )
-        except RPCError:
-            return False
-        return True
-
-    async def database(url: str) -> bool:
-        return await asyncio.to_thread(answers, url)
-
-    probes: dict[str, Probe] = {"Temporal does not answer": temporal}
-    for url in runtime_urls(settings):
-        reason = f"the database does not answer {database_url(url).username}"
-        probes[reason] = functools.partial(database, url)
-    return probes
-
-
-def _write_ready_file(path: Path, options: Options, address: str) -> None:
-    document = {
-        "pid": os.getpid(),
-        "identity": options.identity,
-        "queues": list(options.queues),
-        "health": address,
-    }
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(document) + "\n")
-    draft.replace(path)

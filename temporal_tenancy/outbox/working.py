@@ -11,6 +11,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.scope import current_tenant
+
 # A message that another has got hold of is no longer this workflow's.
 _OURS: Final = "status = 'processing' and workflow_id = :workflow_id"
 
@@ -102,4 +106,18 @@ async def mark(session: AsyncSession, outcomes: Sequence[Outcome], workflow_id: 
             "error_messages": [outcome.error_message for outcome in failed],
             "workflow_id": workflow_id,
         }
-        await session.execute(_FAIL, values)
+        marked = {row.id for row in await session.execute(_FAIL, values)}
+        dead = [one for one in failed if one.is_dead and one.message.id in marked]
+        await put_letters(session, [_letter(outcome) for outcome in dead])
+
+
+def _letter(outcome: Outcome) -> Letter:
+    message = outcome.message
+    return Letter(
+        workflow_id=str(WorkflowId(current_tenant(), message.job, message.key)),
+        source=Source.MESSAGE,
+        error_type=outcome.error_type or "",
+        message=outcome.error_message,
+        attempts=message.attempts,
+        message_id=message.id,
+    )

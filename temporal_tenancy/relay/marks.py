@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -13,6 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.database import Database
 from temporal_tenancy.database_errors import DatabaseProblem
+from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
+from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.messages import Failed, Message, Unit
@@ -115,7 +117,8 @@ class Marks:
         async with self._database.platform_session("mark messages") as session:
             await queue.complete(session, waiting.completed)
             await queue.release(session, waiting.released)
-            await queue.fail(session, failed)
+            dead = await queue.fail(session, failed)
+            await put_letters(session, list(_letters(dead)))
             await queue.free_slots(session, waiting.free)
         for one, wait in failed:
             log.warning(
@@ -140,3 +143,21 @@ class Marks:
             free=[*earlier.free, *now.free],
         )
         self._changed.set()
+
+
+def _letters(dead: Iterable[Failed]) -> Iterator[Letter]:
+    for failed in dead:
+        message = failed.message
+        try:
+            yield Letter(
+                workflow_id=message.letter_id,
+                source=Source.RELAY,
+                error_type=failed.error_type,
+                message=failed.error_message,
+                attempts=message.attempts,
+                message_id=message.id,
+            )
+        except TenancyError as error:
+            # The row's tenant cannot be one, so there is nobody whose letter it would be. The
+            # message stays where it is, and so do its reasons.
+            log.error("message.nobodys", message_id=str(message.id), error=error.sentence)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.identifiers import WorkflowId
 
 
@@ -30,6 +31,14 @@ class Message:
     def own_id(self) -> WorkflowId:
         """What the workflow is called that does this message's job alone."""
         return WorkflowId(self.tenant_id, self.job, self.key)
+
+    @property
+    def letter_id(self) -> str:
+        """What its dead letter goes by: its workflow's id, or what comes next to one."""
+        try:
+            return str(self.own_id)
+        except TenancyError:  # it was written past enqueue(), and could never be started
+            return str(WorkflowId(self.tenant_id, "unknown.job", str(self.id)))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any, Final
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.outbox.models import CHANNEL
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 
 # The planner is to take the index however the table looked when it was last analysed: it is empty
@@ -185,7 +184,6 @@ _SLOTS_TO_CHECK: Final = text("""
     where slot.tenant_id = old.tenant_id and slot.workflow_id = old.workflow_id
     returning slot.tenant_id, slot.workflow_id
 """)
-_WAKE: Final = text(f"select pg_notify('{CHANNEL}', '')")
 
 
 async def waiting_tenants(session: AsyncSession, *, after: str, limit: int) -> list[str]:
@@ -302,11 +300,6 @@ async def slots_to_check(
     """Workflows, by tenant and id, that nobody has looked at for `age`; now somebody does."""
     found = await session.execute(_SLOTS_TO_CHECK, {"age": age, "limit": limit})
     return [(row.tenant_id, row.workflow_id) for row in found]
-
-
-async def wake_relays(session: AsyncSession) -> None:
-    """Lets relays look again once the transaction is committed."""
-    await session.execute(_WAKE)
 
 
 async def _mark(session: AsyncSession, statement: TextClause, messages: Sequence[Message]) -> None:

@@ -91,13 +91,20 @@ class Relay:
         self._away = 0  # times in a row that Temporal did not answer
         self._marks = Marks(database, self._options.ladder)
         self._upkeep = Upkeep(client, database, self._options.ladder, self._options.lease)
-        self.claiming = False  # whether the last look at the outbox succeeded
+        self.task_queue: Final = "outbox"  # what its process's health calls it
+        self.is_running = False  # whether the last look at the outbox succeeded
+        self.is_shutdown = False
+        self._has_run = asyncio.Event()
 
     def stop(self) -> None:
         """Asks for an end: no more is claimed, and what is in hand is started."""
         self._stopping.set()
         self._wake.set()
         self._room.set()
+
+    async def until_running(self) -> None:
+        """Waits until the outbox has been looked at."""
+        await self._has_run.wait()
 
     async def run(self) -> None:
         """Works until `stop()`; returns when nothing is in hand any more."""
@@ -116,6 +123,7 @@ class Relay:
             await asyncio.gather(*beside, return_exceptions=True)
             self._marks.finish()
             await marking
+            self.is_shutdown = True
 
     async def _claiming(self) -> None:
         failed = 0
@@ -123,11 +131,12 @@ class Relay:
             try:
                 await self._wait_for_room()
                 await self._claim()
-                self.claiming, failed = True, 0
+                self.is_running, failed = True, 0
+                self._has_run.set()
             except (DatabaseProblem, DBAPIError) as error:
                 if failed == 0:
                     log.warning("relay.database_away", error_type=type(error).__name__)
-                self.claiming = False
+                self.is_running = False
                 await self._pause(AWAY_SECONDS[min(failed, len(AWAY_SECONDS) - 1)])
                 failed += 1
 

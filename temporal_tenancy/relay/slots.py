@@ -11,6 +11,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
 from temporal_tenancy.activities import platform_activity
+from temporal_tenancy.control_plane.admission import wake_relays
 from temporal_tenancy.database import platform_session
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.relay import queue
@@ -29,7 +30,7 @@ async def free_slot(holder: SlotHolder) -> None:
     """Frees the slot of a workflow that ends, and lets the relays know."""
     async with platform_session("free a slot") as session:
         await queue.free_slots(session, [(holder.tenant_id, holder.workflow_id)])
-        await queue.wake_relays(session)
+        await wake_relays(session)
 
 
 async def free_own_slot() -> None:
