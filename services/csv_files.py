@@ -1,0 +1,243 @@
+"""CSV files as people send them, read piece by piece from any row on.
+
+Nothing of a file is held but the row that is being read and the piece it is in. Positions are in
+bytes, so that a reader which was interrupted goes on where its last row ended.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import AsyncIterator
+from typing import Final, NamedTuple
+
+RECORD_MAX_CHARACTERS: Final = 131_072  # of a row; also the csv module's limit for a cell
+DELIMITERS: Final = (",", ";", "\t")
+
+_MARKS: Final = (  # the longer before what it begins with
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+WINDOWS: Final = "windows-1252"
+# What the code page leaves undefined is taken as browsers take it: every byte is a character.
+_WINDOWS_TABLE: Final = "".join(
+    bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256)
+)
+
+
+class FileRefused(Exception):
+    """A file cannot be read as CSV. The message is a sentence for whoever sent it."""
+
+
+class Encoding(NamedTuple):
+    """How a file's bytes are read."""
+
+    name: str
+    mark: int  # bytes of a byte order mark at its beginning
+
+
+class Sniffer:
+    """Finds out the encoding of a file while it passes by.
+
+    A byte order mark decides. Without one it is UTF-16 where every other of the first four bytes is
+    zero, UTF-8 where the whole file is, and else Windows-1252.
+    """
+
+    def __init__(self) -> None:
+        self._first = b""
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("strict")
+        self._is_utf8 = True
+
+    def feed(self, piece: bytes, *, final: bool = False) -> None:
+        """Looks at the next piece."""
+        if len(self._first) < 4:
+            self._first = (self._first + piece)[:4]
+        if self._is_utf8:
+            try:
+                self._utf8.decode(piece, final)
+            except UnicodeDecodeError:
+                self._is_utf8 = False
+
+    def encoding(self) -> Encoding:
+        """What it is, once the whole file has passed."""
+        for mark, name in _MARKS:
+            if self._first.startswith(mark):
+                is_it = name != "utf-8" or self._is_utf8
+                return Encoding(name if is_it else WINDOWS, len(mark))
+        if len(self._first) == 4 and self._first[1] == self._first[3] == 0 != self._first[0]:
+            return Encoding("utf-16-le", 0)
+        if len(self._first) == 4 and self._first[0] == self._first[2] == 0 != self._first[1]:
+            return Encoding("utf-16-be", 0)
+        return Encoding("utf-8" if self._is_utf8 else WINDOWS, 0)
+
+
+class Record(NamedTuple):
+    """A row of a file, or what takes the place of one."""
+
+    line: int  # where it begins, from 1
+    cells: list[str]
+    problem: str | None  # why it could not be read; the cells are then its first line
+
+
+class RecordParser:
+    """Makes rows of a file's bytes.
+
+    Rows are separated by CRLF, LF or CR, and a quoted cell may hold any of them; lines with nothing
+    in them are no rows. A quote that is not closed within `RECORD_MAX_CHARACTERS` spoils its own
+    line only: what follows is read as if that were not there.
+    """
+
+    def __init__(
+        self, encoding: str, *, delimiter: str | None = None, offset: int = 0, line: int = 0
+    ) -> None:
+        """
+        Args:
+            encoding: as the `Sniffer` names it.
+            delimiter: None: the first line says; a comma, or what of `DELIMITERS` it has.
+            offset: bytes before the first one that it is given.
+            line: lines before it.
+        """
+        self.encoding = encoding
+        self.delimiter = delimiter
+        self.offset = offset  # where the next row begins
+        self.line = line
+        self._decoder = _decoder(encoding)
+        self._lines: list[str] = []  # whole, and not parsed yet
+        self._rest = ""  # of a line that has no end yet
+        self._final = False
+        self._too_long = False  # the line behind `_lines` is
+
+    def feed(self, piece: bytes, *, final: bool = False) -> None:
+        """Takes the next bytes; `final` says that there are no more."""
+        self._final = final
+        if self._too_long:
+            return
+        text = self._rest + self._decoder.decode(piece, final)
+        lines = io.StringIO(text, newline="").readlines()
+        # A CR at the end may be half of what ends the line.
+        self._rest = lines.pop() if lines and not final and not lines[-1].endswith("\n") else ""
+        longest = max(map(len, lines), default=0)
+        if longest > RECORD_MAX_CHARACTERS:
+            lines = lines[: [len(line) > RECORD_MAX_CHARACTERS for line in lines].index(True)]
+        self._too_long = max(longest, len(self._rest)) > RECORD_MAX_CHARACTERS
+        self._lines += lines
+
+    def take(self, limit: int) -> list[Record]:
+        """Returns up to `limit` rows of what it was given; fewer where the next is not whole yet.
+
+        Raises `FileRefused` at a line that is too long to be one.
+        """
+        found: list[Record] = []
+        if self.delimiter is None:
+            self.delimiter = self._delimiter()
+        while self._lines and self._parse(found, limit):
+            pass
+        if not found and not self._lines and self._too_long:
+            raise FileRefused(
+                f"line {self.line + 1:,} is longer than {RECORD_MAX_CHARACTERS:,} characters. "
+                "Is it a CSV file?"
+            )
+        return found
+
+    def _delimiter(self) -> str | None:
+        first = next((line for line in self._lines if line.strip()), None)
+        if first is None:
+            return None
+        return next((each for each in DELIMITERS if each in first), DELIMITERS[0])
+
+    def _parse(self, found: list[Record], limit: int) -> bool:
+        """Adds whole rows to `found`; False where it takes more bytes, or no more rows, to go on.
+
+        It stops behind a row that is broken, since the rest must be read anew.
+        """
+        reader = csv.reader(self._lines, delimiter=self.delimiter or DELIMITERS[0], strict=True)
+        done = 0  # lines
+        broken: str | None = None
+        try:
+            for cells in reader:
+                if reader.line_num - done > 1 and self._is_too_long(done, reader.line_num):
+                    broken = _UNCLOSED
+                    break
+                if cells:
+                    found.append(Record(self.line + done + 1, cells, None))
+                done = reader.line_num
+                if len(found) >= limit:
+                    break
+        except csv.Error:
+            if self._may_go_on(done, reader.line_num):
+                self._advance(done)
+                return False
+            broken = _UNCLOSED if reader.line_num - done > 1 else _MISQUOTED
+        if broken is not None:
+            found.append(Record(self.line + done + 1, [self._lines[done].rstrip("\r\n")], broken))
+            done += 1
+        self._advance(done)
+        return broken is not None and len(found) < limit
+
+    def _may_go_on(self, start: int, end: int) -> bool:
+        """Whether the row that begins with line `start` may only lack what has not come yet."""
+        ended = end < len(self._lines) or self._final or self._too_long
+        return not ended and not self._is_too_long(start, end)
+
+    def _is_too_long(self, start: int, end: int) -> bool:
+        return sum(map(len, self._lines[start:end])) > RECORD_MAX_CHARACTERS
+
+    def _advance(self, lines: int) -> None:
+        self.offset += _size("".join(self._lines[:lines]), self.encoding)
+        self.line += lines
+        del self._lines[:lines]
+
+
+_UNCLOSED: Final = "a quote that this row opens is not closed"
+_MISQUOTED: Final = "its quotes are not right: a quoted cell ends with its quote"
+
+
+class Batch(NamedTuple):
+    """Rows that follow each other, and where the next ones begin."""
+
+    records: list[Record]
+    offset: int  # bytes
+    line: int  # lines before it
+
+
+async def batches(
+    parser: RecordParser, pieces: AsyncIterator[bytes], *, rows: int, size: int
+) -> AsyncIterator[Batch]:
+    """Yields a file's rows in batches of `rows`, or fewer where they come to `size` bytes."""
+    records: list[Record] = []
+    begin = parser.offset
+    final = False
+    while not final:
+        piece = await anext(pieces, None)
+        final = piece is None
+        parser.feed(piece or b"", final=final)
+        while found := parser.take(rows - len(records)):
+            records += found
+            if len(records) >= rows or parser.offset - begin >= size:
+                yield Batch(records, parser.offset, parser.line)
+                records, begin = [], parser.offset
+    # Lines with nothing in them may be behind the last row.
+    if records or parser.offset > begin:
+        yield Batch(records, parser.offset, parser.line)
+
+
+class _Windows(codecs.IncrementalDecoder):
+    def decode(self, input: bytes, final: bool = False) -> str:  # type: ignore[override]
+        return codecs.charmap_decode(input, self.errors, _WINDOWS_TABLE)[0]
+
+
+def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    if encoding == WINDOWS:
+        return _Windows()
+    return codecs.getincrementaldecoder(encoding)("replace")
+
+
+def _size(text: str, encoding: str) -> int:
+    """How many bytes of the file `text` is."""
+    if encoding == WINDOWS or (encoding == "utf-8" and text.isascii()):
+        return len(text)
+    return len(text.encode(encoding))
