@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from cli.answers import Answer, Problem, address, facts, lines, when
 from cli.failures import RunUnknown
+from cli.messages import explain_message, message_line
 from cli.pending import waits_for
 from cli.servers import Temporal, control_plane, temporal
 from cli.waiting import problem_of
@@ -37,6 +38,7 @@ from temporal_tenancy.fan_out import FanOut, tick_of
 from temporal_tenancy.fan_out.workflows import SCHEDULED_TIME, Shard
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, job_of, registry
+from temporal_tenancy.suspension import is_waiting
 from temporal_tenancy.tenant_state import require_runnable
 
 # Started as it should not have been: the sentence says how, and the same again would fail too.
@@ -67,6 +69,14 @@ class _Findings:
     result: Any = None  # JSON
     entry: dict[str, Any] | None = None  # in the ledger
     refused: str | None = None  # why the tenant may not run it now
+    message: dict[str, Any] | None = None  # in the outbox
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether something in it waits for the end of its tenant's suspension."""
+        return self.run is not None and any(
+            map(is_waiting, self.run.raw_description.pending_activities)
+        )
 
     @property
     def kind(self) -> str:
@@ -83,7 +93,7 @@ async def explain(workflow_id: str) -> Answer:
     async with temporal() as there:
         found = await _look(there, workflow_id)
         await _ask_control_plane(found)
-        if found.run is None and found.entry is None:
+        if found.run is None and found.entry is None and found.message is None:
             raise RunUnknown(
                 f'there is no run "{workflow_id}" in the namespace "{there.client.namespace}": '
                 "it was never started, or the server has forgotten it. An id reads "
@@ -142,6 +152,9 @@ async def _ask_control_plane(found: _Findings) -> None:
         async with control_plane() as database:
             if found.kind == "tenant job":
                 found.entry = await _entry(database, found.workflow_id)
+                found.message = await explain_message(database, parts)
+                if found.run is None and found.message is not None:
+                    found.waiting += found.message.pop("waiting_for")
                 tenant = await ControlPlaneDirectory(database).find(parts.owner)
                 try:
                     require_runnable(parts.owner, tenant, job)
@@ -183,7 +196,10 @@ def _answer(there: Temporal, found: _Findings) -> Answer:
     parts = found.parts
     # Without a run there is a ledger row: it was never started, or the server has forgotten it.
     state = (found.entry or {}).get("state")
-    absent = "not started" if state in ("planned", "skipped", "not_started") else "forgotten"
+    waits = found.message is not None and found.message["status"] != "completed"
+    absent = (
+        "not started" if waits or state in ("planned", "skipped", "not_started") else "forgotten"
+    )
     status = run.status.name.lower() if run is not None and run.status else absent
     url = None if run is None else there.link(found.workflow_id, run.run_id)
     todo = _todo(found)
@@ -204,6 +220,7 @@ def _answer(there: Temporal, found: _Findings) -> Answer:
         "failure": vars(found.failure) if found.failure else None,
         "result": found.result,
         "ledger": found.entry,
+        "message": found.message,
         "what_to_do": todo,
     }
     text = facts(
@@ -214,6 +231,7 @@ def _answer(there: Temporal, found: _Findings) -> Answer:
             ("why", found.failure and str(found.failure)),
             ("result", _compact(found.result)),
             ("ledger", _ledger_line(found)),
+            ("message", found.message and message_line(found.message)),
             *(("what to do" if i == 0 else " ", step) for i, step in enumerate(todo)),
         ]
     )
@@ -257,6 +275,8 @@ def _todo(found: _Findings) -> list[str]:
     if found.kind == "tenant job" and parts is not None:
         done = found.entry is not None and found.entry["state"] == LedgerState.SUCCEEDED
         wrong = found.failure is not None and found.failure.type in WRONG_STARTS
+        if found.is_paused:
+            return [_how_it_goes_on(found, parts.owner)]
         if not failed or done or wrong:
             return []
         again = f"{_run_again(found)} runs it again, for {parts.owner}."
@@ -267,6 +287,13 @@ def _todo(found: _Findings) -> list[str]:
         if failed or found.entry[LedgerState.FAILED]:
             return [f"{show} names who failed.", f"{again} runs those who have not succeeded."]
     return []
+
+
+def _how_it_goes_on(found: _Findings, tenant: str) -> str:
+    """What ends the wait for the end of a suspension; the refusal says it of one that lasts."""
+    if found.refused:
+        return found.refused
+    return f"Nothing: {tenant} may run again, and what waited goes on within a minute."
 
 
 def _run_again(found: _Findings) -> str:

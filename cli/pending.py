@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 from cli.answers import when
 from cli.workers import has_worker, no_worker
 from temporal_tenancy.failures import root_cause, sentence_of
+from temporal_tenancy.suspension import is_waiting
 
 CHILDREN_SHOWN: Final = 3
 
@@ -45,6 +46,8 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
 
 async def _activity(run: WorkflowExecutionDescription, activity: PendingActivityInfo) -> str:
     name = activity.activity_type.name
+    if is_waiting(activity):
+        return f"{name} is paused while {activity.pause_info.manual.reason}, and goes on after it."
     limit = f" of {activity.maximum_attempts}" if activity.maximum_attempts else ""
     why = ""
     if activity.HasField("last_failure"):

@@ -14,7 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli import given as reading
-from cli.answers import Answer, address, err, facts, lines
+from cli.answers import Answer, address, err, facts, lines, say
 from cli.fairness import warn_where_off
 from cli.servers import Servers, servers
 from cli.waiting import problem_of, warn_without_worker
@@ -24,7 +24,7 @@ from temporal_tenancy.control_plane.models import LedgerState
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import TenantInput, read_input
 from temporal_tenancy.jobs import Job
-from temporal_tenancy.tenant_state import require_runnable
+from temporal_tenancy.tenant_state import refusal, require_startable
 
 Handle = WorkflowHandle[Any, Any]  # of a workflow that is known by its name only
 
@@ -49,7 +49,7 @@ async def run(
     async with servers() as there:
         tenant_id = job_input.tenant_id
         found = await ControlPlaneDirectory(there.database).find(tenant_id)
-        require_runnable(tenant_id, found, job)
+        refused = refusal(require_startable(tenant_id, found, job), job)
         await warn_where_off(there.database, there.client.namespace)
         handle, state = await _start(there, job, job_input, workflow_id)
         document: dict[str, Any] = {
@@ -59,6 +59,8 @@ async def run(
             "started": state == "started",
         }
         text = f"{workflow_id} {_SAYS[state]}"
+        if refused is not None and state != "succeeded":
+            say(f"It waits: {refused.message}")
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
         if state != "succeeded":

@@ -8,16 +8,20 @@ from datetime import date, datetime
 from typing import Any
 
 import typer
+from temporalio.service import RPCError
 
 from cli import given as reading
-from cli.answers import Answer, facts, lines, table, when
-from cli.servers import control_plane
+from cli.answers import Answer, facts, lines, say, table, when
+from cli.servers import control_plane, temporal
+from connect import NotReachable
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import RUNNABLE, Tenant, TenantStatus
 from temporal_tenancy.errors import TenantOffboarding, TenantUnknown
 from temporal_tenancy.identifiers import tenant_id
+from temporal_tenancy.jobs import registry
+from temporal_tenancy.suspension import release
 
 
 async def add(
@@ -82,7 +86,7 @@ async def show(identifier: str) -> Answer:
 
 
 async def suspend(identifier: str, reason: str | None) -> Answer:
-    """Suspends a tenant; one that is suspended stays so."""
+    """Suspends a tenant; one that is suspended stays so. Says how many of its runs wait."""
     async with control_plane() as database:
         await _refuse_leaving(database, identifier, "suspended")
         tenant = await Tenants(database).set_status(
@@ -91,17 +95,50 @@ async def suspend(identifier: str, reason: str | None) -> Answer:
     text = f"{tenant.id} is suspended since {when(tenant.status_since)}."
     return Answer(
         _document(tenant),
-        lines(text, f'"starter.py tenants resume {tenant.id}" lets its jobs run again.'),
+        lines(
+            text,
+            await _waiting(tenant.id),
+            f'"starter.py tenants resume {tenant.id}" lets its jobs run again.',
+        ),
     )
 
 
 async def resume(identifier: str) -> Answer:
-    """Gives a suspended tenant the status it had; one that may run jobs stays as it is."""
+    """Gives a suspended tenant the status it had; one that may run jobs stays as it is.
+
+    Then it lets go on what waited, also what an earlier call did not come to.
+    """
     async with control_plane() as database:
         await _refuse_leaving(database, identifier, "resumed")
         tenant = await Tenants(database).resume(identifier)
     text = f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}."
-    return Answer(_document(tenant), text)
+    return Answer(_document(tenant), lines(text, await _go_on(tenant.id)))
+
+
+async def _waiting(tenant: str) -> str | None:
+    """Says how many runs wait out the suspension."""
+    jobs = [f"'{job.name}'" for job in registry.values() if job.waits_out_suspension]
+    if not jobs:
+        return None
+    query = f"TenantId = '{tenant}' AND ExecutionStatus = 'Running' AND Job IN ({', '.join(jobs)})"
+    try:
+        async with temporal() as there:
+            waiting = (await there.client.count_workflows(query)).count
+    except (NotReachable, RPCError) as error:
+        say(f"How many runs wait is not known: {error.message}")
+        return None
+    return f"Runs that wait until then: {waiting:,}." if waiting else None
+
+
+async def _go_on(tenant: str) -> str | None:
+    """Releases what waited, and says how much that was."""
+    try:
+        async with temporal() as there:
+            released = await release(there.client, tenant)
+    except (NotReachable, RPCError) as error:
+        say(f"What waited goes on within a minute of Temporal's return: {error.message}")
+        return None
+    return f"Activities that waited and go on: {released:,}." if released else None
 
 
 def _day_or_time(given: str | None) -> datetime | date | None:
