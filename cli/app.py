@@ -26,6 +26,8 @@ app = typer.Typer(
 schedules_app = typer.Typer(help="When jobs run for every tenant.", no_args_is_help=True)
 tenants_app = typer.Typer(help="Who the tenants are, and who may run jobs.", no_args_is_help=True)
 ticks_app = typer.Typer(help="The ledger: what became of each tenant.", no_args_is_help=True)
+outbox_app = typer.Typer(help="Jobs that were asked for, and wait.", no_args_is_help=True)
+app.add_typer(outbox_app, name="outbox")
 app.add_typer(schedules_app, name="schedules")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(ticks_app, name="ticks")
@@ -124,6 +126,64 @@ def explain(
     from cli import explanations
 
     perform(explanations.explain(workflow_id), json=json)
+
+
+@app.command()
+def enqueue(
+    job: JobName,
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Whose job it is.")] = None,
+    given: Input = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Of the workflow id. [default: the period, or a UUIDv7]"),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help='Not before, as "2026-12-24T18:00:00Z".')
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Ask for one tenant's job through the outbox; a relay starts it."""
+    from cli import outbox
+
+    perform(outbox.ask(job, tenant=tenant, given=given, key=key, at=at), json=json)
+
+
+@outbox_app.command("list")
+def outbox_list(json: Json = False) -> None:
+    """What each tenant has waiting, and why."""
+    from cli import outbox
+
+    perform(outbox.show(), json=json)
+
+
+@outbox_app.command("pause")
+def outbox_pause(tenant: TenantName, reason: Reason = None, json: Json = False) -> None:
+    """Release none of a tenant's messages; what runs goes on."""
+    from cli import outbox
+
+    perform(outbox.pause(tenant, reason), json=json)
+
+
+@outbox_app.command("resume")
+def outbox_resume(tenant: TenantName, json: Json = False) -> None:
+    """Release a tenant's messages again."""
+    from cli import outbox
+
+    perform(outbox.resume(tenant), json=json)
+
+
+@outbox_app.command("cap")
+def outbox_cap(
+    tenant: TenantName,
+    how_many: Annotated[
+        int | None, typer.Argument(metavar="[N]", min=1, help="[default: what its plan says]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let so many of a tenant's jobs run at once."""
+    from cli import outbox
+
+    perform(outbox.cap(tenant, how_many), json=json)
 
 
 @schedules_app.command("apply")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -16,7 +17,7 @@ from temporal_tenancy.jobs import tenant_job
 from temporal_tenancy.outbox import current_event_id, once
 from tests.relay_control import work
 
-EFFECT = {
+EFFECT: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=1),
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=2),
 }

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RetryLadder(BaseModel):
-    """After its nth attempt a message waits 2^n times `unit`; after the last it is a dead letter."""
+    """After its nth attempt a message waits 2^n times `unit`; after the last it is dead."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -79,7 +79,8 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
                     message = await working.begin_again(session, message, workflow_id)
                 if message.attempts > batch.retries.attempts:
                     lost = WorkerLost(f"the worker died {message.attempts - 1} times at it.")
-                    return await marks.add(message, lost)
+                    await marks.add(message, lost)
+                    return
             await marks.add(message, await _outcome(job, message))
 
     await asyncio.gather(*map(work, messages))

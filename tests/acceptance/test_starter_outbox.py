@@ -1,0 +1,106 @@
+"""Asking for jobs on the command line, and a relay process that starts them."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+
+import pytest
+
+from devstack.postgres import DatabaseUrls
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.directory import TenantStatus
+from tests.fixtures.starter import Starter
+from tests.fixtures.worker_process import StartWorker
+
+PERIOD = '{"period": "2013-04"}'
+
+
+@pytest.fixture
+async def dl(tenants: Tenants) -> None:
+    await tenants.add("dl", "Delta", plan="enterprise", time_zone="America/New_York")
+
+
+@pytest.fixture
+def relay_variables(database_urls: DatabaseUrls) -> dict[str, str]:
+    return {"RELAY_DATABASE_URL": database_urls.relay}
+
+
+@pytest.fixture
+def start_relay(start_worker: StartWorker, relay_variables: dict[str, str]) -> StartWorker:
+    return partial(start_worker, "--relay", **relay_variables)
+
+
+async def test_what_is_asked_for_runs_and_can_be_followed(
+    dl: None, starter: Starter, start_worker: StartWorker, start_relay: StartWorker
+) -> None:
+    asked = await starter("enqueue", "billing.cycle", "--tenant", "dl", "--input", PERIOD, "--json")
+    assert asked.code == 0, asked.err
+    assert asked.document["workflow_id"] == "dl/billing.cycle/2013-04"
+    waiting = await starter("explain", "dl/billing.cycle/2013-04", "--json")
+    assert waiting.document["status"] == "not started"
+    assert "waits for a relay" in waiting.document["waiting_for"][0]
+
+    worker = await start_worker("--queue", "bulk").until_ready()
+    relay = await start_relay().until_ready()
+    ran = await starter("run", "billing.cycle", "--tenant", "dl", "--input", PERIOD, "--wait")
+    assert ran.code == 0, ran.err
+    again = await starter("enqueue", "billing.cycle", "--tenant", "dl", "--input", PERIOD, "--json")
+    assert again.code == 0
+    relay.send(signal.SIGTERM)
+    assert await relay.exit_code() == 0
+    assert "worker.stopped" in relay.text
+    worker.send(signal.SIGTERM)
+    assert await worker.exit_code() == 0
+
+
+async def test_what_is_held_back_says_why_and_what_lets_it_go_on(
+    dl: None, tenants: Tenants, starter: Starter, relay_variables: dict[str, str]
+) -> None:
+    await tenants.set_status("dl", TenantStatus.SUSPENDED)
+    asked = await starter("enqueue", "billing.cycle", "--tenant", "dl", "--input", PERIOD)
+    assert asked.code == 0
+    waiting = await starter("explain", "dl/billing.cycle/2013-04", "--json")
+    assert '"starter.py tenants resume dl"' in waiting.document["waiting_for"][0]
+    [listed] = (await starter("outbox", "list", "--json", **relay_variables)).document
+    assert (listed["tenant_id"], listed["pending"]) == ("dl", 1)
+    assert "suspended since" in listed["held_back"]
+
+    await tenants.resume("dl")
+    paused = await starter("outbox", "pause", "dl", "--reason", "a flood")
+    assert paused.code == 0
+    waiting = await starter("explain", "dl/billing.cycle/2013-04", "--json")
+    assert "(a flood)" in waiting.document["waiting_for"][0]
+    assert '"starter.py outbox resume dl"' in waiting.document["waiting_for"][0]
+    assert (await starter("outbox", "resume", "dl")).code == 0
+    capped = await starter("outbox", "cap", "dl", "3", "--json")
+    assert capped.document == {"tenant_id": "dl", "concurrency_cap": 3, "running": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["billing.cycle", "--tenant", "nobody", "--input", PERIOD], "TenantUnknown"),
+        (["billing.cycle", "--input", PERIOD], "TenantMissing"),
+        (["billing.cycle", "--tenant", "dl", "--input", '{"period": "spring"}'], "InvalidPayload"),
+        (["billing.cycle", "--tenant", "dl", "--input", '{"perod": "2013-04"}'], "InvalidPayload"),
+        (["no.such_job", "--tenant", "dl"], "UnknownJob"),
+        (["ticks.reconcile", "--tenant", "dl"], "UsageError"),
+        (["billing.cycle", "--tenant", "dl", "--at", "2026-12-24T18:00"], "UsageError"),
+    ],
+)
+async def test_what_cannot_be_asked_for_is_refused_before_it_is_written(
+    dl: None, starter: Starter, arguments: list[str], kind: str, relay_variables: dict[str, str]
+) -> None:
+    said = await starter("enqueue", *arguments, "--json")
+    assert (said.code, said.document["error"]["type"]) == (2, kind)
+    assert (await starter("outbox", "list", "--json", **relay_variables)).document == []
+
+
+async def test_a_relay_needs_its_own_role_and_no_queue(start_worker: StartWorker) -> None:
+    lacking = start_worker("--relay", RELAY_DATABASE_URL=None)
+    assert await lacking.exit_code() == 3
+    assert "RELAY_DATABASE_URL is not set" in lacking.text
+    both = start_worker("--relay", "--queue", "bulk")
+    assert await both.exit_code() == 2
+    assert "a relay serves no task queue" in both.text
