@@ -20,5 +20,6 @@ SCHEDULES: Final = [
     ScheduledJob("retention.enforce", "0 3 * * 0", spread=timedelta(hours=2)),
     ScheduledJob("cleanup.expired", "0 3 * * 0", spread=timedelta(hours=2)),
     ScheduledJob("ticks.reconcile", "*/15 * * * *"),
+    ScheduledJob("dead_letters.sweep", "* * * * *"),
     ScheduledJob("suspensions.release", "* * * * *", catchup_window=timedelta(minutes=1)),
 ]

@@ -18,6 +18,9 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporal_tenancy import converter
 from temporal_tenancy.activities import mark_of
 from temporal_tenancy.database import Database
+from temporal_tenancy.dead_letters import DEAD_LETTER_ACTIVITIES, SweepDeadLetters
+from temporal_tenancy.dead_letters.activities import Alarm
+from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.dead_letters.failed_runs import record_failed_run
 from temporal_tenancy.directory import CachedDirectory, TenantDirectory
 from temporal_tenancy.errors import ConfigurationError
@@ -31,12 +34,17 @@ from temporal_tenancy.reconcile import RECONCILE_ACTIVITIES, RECONCILE_WORKFLOWS
 from temporal_tenancy.relay.slots import free_slot
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
-OWN_WORKFLOWS: Final = (*FAN_OUT_WORKFLOWS, WorkOffMessages, *RECONCILE_WORKFLOWS)
+OWN_WORKFLOWS: Final = (
+    *FAN_OUT_WORKFLOWS,
+    WorkOffMessages,
+    SweepDeadLetters,
+    *RECONCILE_WORKFLOWS,
+)
 OWN_ACTIVITIES: Final = (
     *FAN_OUT_ACTIVITIES,
     work_off_messages,
     free_slot,
-    record_failed_run,
+    *DEAD_LETTER_ACTIVITIES,
     *RECONCILE_ACTIVITIES,
 )
 
@@ -55,6 +63,7 @@ class TenancyPlugin(SimplePlugin):
         database: Database | None = None,
         passthrough: Iterable[str] = (),
         exempt: Mapping[str, str] | None = None,
+        alerts: Sequence[AlertSink] = (),
     ) -> None:
         """`directory` says who the tenants are; workers need one, and clients take the fairness
         weight of the tenant's plan from it. It is cached for at most 5 s.
@@ -67,6 +76,8 @@ class TenancyPlugin(SimplePlugin):
 
         `exempt` names workflow and activity types that are let through unmarked, each with the
         reason (a third-party plugin's). They get no scope, so nothing of a tenant's opens there.
+
+        `alerts` are the ways to people, beside the log, for what `dead_letters.sweep` tells them.
         """
         self.exempt = dict(exempt or {})
         for name, reason in self.exempt.items():
@@ -81,6 +92,7 @@ class TenancyPlugin(SimplePlugin):
         )
         self.directory: CachedDirectory | None = cached
         self.database = database
+        self._alarm = Alarm(alerts)
         self._interceptor = TenancyInterceptor(cached, database, frozenset(self.exempt))
         super().__init__(
             NAME,
@@ -108,7 +120,8 @@ class TenancyPlugin(SimplePlugin):
         workflows = config.get("workflows")
         if workflows and self.database is not None and OWN_WORKFLOWS[0] not in workflows:
             config["workflows"] = [*workflows, *OWN_WORKFLOWS]
-            config["activities"] = [*(config.get("activities") or ()), *OWN_ACTIVITIES]
+            own = (*OWN_ACTIVITIES, self._alarm.tell_of_dead_letters)
+            config["activities"] = [*(config.get("activities") or ()), *own]
         activities = config.get("activities") or ()
         if workflows and record_failed_run not in activities:
             # Without a database too: a run that fails has the same history with and without one.

@@ -1,0 +1,244 @@
+"""Dead letters in the control plane, as the platform reads and handles them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState, PositionRow
+
+UNSETTLED: Final = (DeadLetterState.OPEN, DeadLetterState.REPLAYED)
+"""What may still turn out to have succeeded."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which dead letters are meant; what is not said makes no difference."""
+
+    tenant_id: str | None = None
+    job: str | None = None
+    fingerprint: str | None = None
+    older_than: timedelta | None = None  # since it failed
+    newer_than: timedelta | None = None  # since it failed
+    status: DeadLetterState | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it would let all of them through, but for their status."""
+        narrowing = (self.tenant_id, self.job, self.fingerprint, self.older_than, self.newer_than)
+        return all(each is None for each in narrowing)
+
+    def conditions(self, now: datetime) -> Sequence[ColumnElement[bool]]:
+        """As SQL has it; `now` is aware."""
+        row = DeadLetterRow
+        found = [
+            column == value
+            for column, value in (
+                (row.tenant_id, self.tenant_id),
+                (row.job, self.job),
+                (row.fingerprint, self.fingerprint),
+                (row.status, None if self.status is None else self.status.value),
+            )
+            if value is not None
+        ]
+        if self.older_than is not None:
+            found.append(row.failed_at < now - self.older_than)
+        if self.newer_than is not None:
+            found.append(row.failed_at >= now - self.newer_than)
+        return found
+
+
+async def latest(session: AsyncSession, where: Filter, *, limit: int) -> Sequence[DeadLetterRow]:
+    """The letters that failed last, at most `limit`."""
+    query = (
+        select(DeadLetterRow)
+        .where(*where.conditions(datetime.now(UTC)))
+        .order_by(DeadLetterRow.failed_at.desc(), DeadLetterRow.tenant_id, DeadLetterRow.id)
+        .limit(limit)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def page(
+    session: AsyncSession,
+    where: Filter,
+    *,
+    after: tuple[str, UUID] | None,
+    limit: int,
+    now: datetime,
+) -> Sequence[DeadLetterRow]:
+    """Letters by tenant and in the order in which they came, `after` the last of the page before.
+
+    `now` is the same for all pages, so that their ages are.
+    """
+    place = tuple_(DeadLetterRow.tenant_id, DeadLetterRow.id)
+    query = select(DeadLetterRow).where(*where.conditions(now)).order_by(place).limit(limit)
+    if after is not None:
+        query = query.where(place > after)
+    return (await session.scalars(query)).all()
+
+
+async def find(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[DeadLetterRow]:
+    """The letters of these ids, as far as there are any, by tenant."""
+    query = (
+        select(DeadLetterRow)
+        .where(DeadLetterRow.id.in_(ids))
+        .order_by(DeadLetterRow.tenant_id, DeadLetterRow.id)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def unsettled(
+    session: AsyncSession, *, after: tuple[str, UUID] | None, limit: int
+) -> Sequence[DeadLetterRow]:
+    """A page of the letters that are open or replayed, by tenant and id."""
+    place = tuple_(DeadLetterRow.tenant_id, DeadLetterRow.id)
+    query = select(DeadLetterRow).where(DeadLetterRow.status.in_(UNSETTLED))
+    if after is not None:
+        query = query.where(place > after)
+    return (await session.scalars(query.order_by(place).limit(limit))).all()
+
+
+async def known(
+    session: AsyncSession, workflow_ids: Sequence[str]
+) -> Mapping[str, tuple[str | None, datetime]]:
+    """The run that each of these workflows' letters is about, and when it failed, by workflow."""
+    row = DeadLetterRow
+    query = select(row.workflow_id, row.run_id, row.failed_at).where(
+        row.tenant_id.in_({each.split("/", 1)[0] for each in workflow_ids}),
+        row.workflow_id.in_(workflow_ids),
+    )
+    return {id: (run_id, failed_at) for id, run_id, failed_at in await session.execute(query)}
+
+
+# A run that failed again before this was written has opened the letter anew, and it stays open.
+_REPLAYED: Final = text("""
+    update dead_letters
+       set status = case when run_id = :run_id then status else 'replayed' end,
+           replays = replays + 1,
+           replay_run_id = :run_id,
+           handled_at = now(),
+           handled_by = :by
+     where tenant_id = :tenant and id = :id and replay_run_id is distinct from :run_id
+    returning replays
+""")
+
+
+async def mark_replayed(session: AsyncSession, letter: DeadLetterRow, run_id: str, by: str) -> bool:
+    """Writes that `by` has had a letter's job started again as `run_id`; once for a run."""
+    values = {"tenant": letter.tenant_id, "id": letter.id, "run_id": run_id, "by": by}
+    return (await session.scalar(_REPLAYED, values)) is not None
+
+
+_RESOLVE: Final = text("""
+    update dead_letters
+       set status = 'resolved', handled_at = now(), handled_by = :by
+     where (tenant_id, id) in (
+             select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
+           )
+       and status in ('open', 'replayed', 'discarded')
+    returning id
+""")
+_DISCARD: Final = text("""
+    update dead_letters
+       set status = 'discarded', handled_at = now(), handled_by = :by
+     where (tenant_id, id) in (
+             select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
+           )
+       and status = 'open'
+    returning id
+""")
+
+
+async def resolve(session: AsyncSession, letters: Sequence[DeadLetterRow], by: str) -> int:
+    """Writes that the jobs of letters have succeeded, as `by` has seen; returns how many."""
+    return len((await session.execute(_RESOLVE, _these(letters, by))).all())
+
+
+async def discard(
+    session: AsyncSession, letters: Sequence[DeadLetterRow], by: str
+) -> Sequence[UUID]:
+    """Writes that `by` wants letters run no more; returns those that were open."""
+    return (await session.scalars(_DISCARD, _these(letters, by))).all()
+
+
+def _these(letters: Sequence[DeadLetterRow], by: str) -> dict[str, Any]:
+    return {
+        "tenants": [each.tenant_id for each in letters],
+        "ids": [each.id for each in letters],
+        "by": by,
+    }
+
+
+async def depth(session: AsyncSession) -> tuple[int, datetime | None]:
+    """How many letters are open, and when the oldest of them failed."""
+    query = select(func.count(), func.min(DeadLetterRow.failed_at)).where(
+        DeadLetterRow.status == DeadLetterState.OPEN
+    )
+    count, oldest = (await session.execute(query)).one()
+    return count, oldest
+
+
+_SETTLED_BEFORE: Final = text("""
+    select tenant_id, id, message_id
+    from dead_letters
+    where status in ('resolved', 'discarded') and handled_at < :before
+    order by tenant_id
+    limit :limit
+""")
+_FORGET: Final = text("""
+    delete from dead_letters
+     where (tenant_id, id) in (
+             select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
+           )
+       and status in ('resolved', 'discarded')
+""")
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A letter that nobody waits for any more."""
+
+    tenant_id: str
+    id: UUID
+    message_id: UUID | None
+
+
+async def settled_before(
+    session: AsyncSession, before: datetime, *, limit: int
+) -> Sequence[Settled]:
+    """Letters that were resolved or discarded before a time (aware), by tenant."""
+    found = await session.execute(_SETTLED_BEFORE, {"before": before, "limit": limit})
+    return [Settled(**row._mapping) for row in found]
+
+
+async def forget(session: AsyncSession, letters: Sequence[Settled]) -> None:
+    """Deletes letters that are settled."""
+    values = {
+        "tenants": [each.tenant_id for each in letters],
+        "ids": [each.id for each in letters],
+    }
+    await session.execute(_FORGET, values)
+
+
+async def position(session: AsyncSession, name: str) -> datetime | None:
+    """How far `name` has come; None: it never went."""
+    row = await session.get(PositionRow, name)
+    return None if row is None else row.upto
+
+
+_MOVE: Final = text("""
+    insert into positions (name, upto) values (:name, :upto)
+    on conflict (name) do update set upto = greatest(positions.upto, excluded.upto)
+""")
+
+
+async def move(session: AsyncSession, name: str, upto: datetime) -> None:
+    """Notes how far `name` has come (aware); it only goes on."""
+    await session.execute(_MOVE, {"name": name, "upto": upto})

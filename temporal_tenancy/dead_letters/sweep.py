@@ -1,0 +1,265 @@
+"""Finding the dead letters that no workflow could write itself, in Temporal's visibility.
+
+A run that timed out, was terminated, or was refused before any of its code says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporal_tenancy.control_plane.models import DeadLetterRow
+from temporal_tenancy.database import platform_session, tenant_session
+from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
+from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
+from temporal_tenancy.errors import (
+    TenancyError,
+    TenantInvalid,
+    TenantMismatch,
+    TenantMissing,
+    TenantUnknown,
+)
+from temporal_tenancy.failures import message_of, root_cause, type_of
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.scope import TenantScope, enter
+
+NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
+OVERLAP: Final = timedelta(minutes=2)  # visibility may lag behind by so much
+FIRST_LOOK: Final = timedelta(days=90)  # how far back it goes at first
+WINDOW: Final = 1_000  # runs that are looked at together
+SMALLEST: Final = timedelta(milliseconds=1)  # a window is not divided further
+AT_ONCE: Final = 20  # questions to the server
+IDS_AT_ONCE: Final = 50  # workflow ids in one query
+SETTLED_KEPT: Final = timedelta(days=90)
+FORGOTTEN_AT_ONCE: Final = 1_000  # letters
+
+_ENDED_BADLY: Final = (
+    WorkflowExecutionStatus.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT,
+    WorkflowExecutionStatus.TERMINATED,
+)
+# A start that was refused because it names no tenant for sure was nobody's job.
+_WRONG_START: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
+
+log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A run that has failed for good without a dead letter."""
+
+    letter: Letter
+    payload: Payload
+
+
+class Sweep:
+    """Sweeps in the block of a `use_database`, as the platform."""
+
+    def __init__(self, client: Client) -> None:
+        """`client` is of the namespace in which the jobs run."""
+        self._client = client
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def find(self, now: datetime, *, until: float) -> int:
+        """Writes a letter for each run that has failed since the last time; returns how many.
+
+        In the order in which they ended, and until `until` on the event loop's clock: the next
+        time goes on from there.
+        """
+        async with platform_session("read how far dead letters were swept") as session:
+            since = await letters.position(session, NAME) or now - FIRST_LOOK
+        found = 0
+        while since < now and asyncio.get_running_loop().time() < until:
+            end = await self._end_of_window(since, now)
+            found += await self._record(await self._lost(since, end))
+            async with platform_session("note how far dead letters were swept") as session:
+                await letters.move(session, NAME, min(end, now - OVERLAP))
+            since = end
+        return found
+
+    async def resolve(self) -> int:
+        """Settles the letters whose job has succeeded since; returns how many."""
+        resolved, after = 0, None
+        while True:
+            async with platform_session("read dead letters") as session:
+                page = await letters.unsettled(session, after=after, limit=IDS_AT_ONCE)
+            if not page:
+                return resolved
+            after = (page[-1].tenant_id, page[-1].id)
+            done = await self._succeeded(page)
+            if done:
+                await settle(done, NAME)
+                resolved += len(done)
+
+    async def forget(self, now: datetime) -> int:
+        """Deletes letters that were settled long ago, with their inputs; returns how many."""
+        before = now - SETTLED_KEPT
+        async with platform_session("read settled dead letters") as session:
+            old = await letters.settled_before(session, before, limit=FORGOTTEN_AT_ONCE)
+        inputs = defaultdict(list)
+        for each in old:
+            if each.message_id is not None:
+                inputs[each.tenant_id].append(each.message_id)
+        for tenant, message_ids in inputs.items():
+            await forget_inputs(tenant, message_ids)
+        async with platform_session("forget settled dead letters") as session:
+            await letters.forget(session, old)
+        return len(old)
+
+    async def _end_of_window(self, since: datetime, until: datetime) -> datetime:
+        """The end of a window in which no more have ended than are looked at together."""
+        while until - since > SMALLEST:
+            if (await self._client.count_workflows(_closed(since, until))).count <= WINDOW:
+                break
+            until = since + (until - since) / 2
+        return until
+
+    async def _lost(self, since: datetime, until: datetime) -> Sequence[Lost]:
+        listed: dict[str, WorkflowExecution] = {}
+        async for run in self._client.list_workflows(_closed(since, until)):
+            if _is_a_tenants(run):
+                listed[run.id] = max(run, listed.get(run.id, run), key=_ended)
+        async with platform_session("read known dead letters") as session:
+            known = await letters.known(session, list(listed))
+        new = [run for run in listed.values() if not _is_known(run, known.get(run.id))]
+        found = await asyncio.gather(*(self._examine(run.id) for run in new))
+        return [each for each in found if each is not None]
+
+    async def _examine(self, workflow_id: str) -> Lost | None:
+        """What has become of a workflow's latest run; None: nothing that a letter is for."""
+        async with self._slots:
+            try:
+                run = await self._client.get_workflow_handle(workflow_id).describe()
+                if run.status not in _ENDED_BADLY:
+                    return None  # it was started again
+                given, attempt = await input_of_run(self._client, run.id, run.run_id)
+                handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
+                await handle.result()
+            except WorkflowFailureError as error:
+                return _lost(run, given, attempt, error.cause)
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return None  # the server has forgotten it
+                raise
+            return None
+
+    async def _record(self, lost: Sequence[Lost]) -> int:
+        by_tenant = defaultdict(list)
+        for each in lost:
+            by_tenant[WorkflowId.parse(each.letter.workflow_id).owner].append(each)
+        new = 0
+        for tenant, its_own in by_tenant.items():
+            with enter(TenantScope(tenant)):
+                async with tenant_session() as session:
+                    for each in its_own:
+                        new += await record(session, each.letter, each.payload)
+        return new
+
+    async def _succeeded(self, page: Sequence[DeadLetterRow]) -> Sequence[DeadLetterRow]:
+        """Those of the letters whose workflow has completed after it failed."""
+        quoted = [f"'{each.workflow_id}'" for each in page if _is_plain(each.workflow_id)]
+        completed: dict[str, datetime] = {}
+        if quoted:
+            query = f"ExecutionStatus = 'Completed' AND WorkflowId IN ({', '.join(quoted)})"
+            async for run in self._client.list_workflows(query):
+                completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
+        for each in page:
+            if not _is_plain(each.workflow_id):
+                completed |= await self._completed(each.workflow_id)
+        return [
+            each
+            for each in page
+            if each.workflow_id in completed and completed[each.workflow_id] > each.failed_at
+        ]
+
+    async def _completed(self, workflow_id: str) -> dict[str, datetime]:
+        try:
+            run = await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return {}
+            raise
+        done = run.status is WorkflowExecutionStatus.COMPLETED
+        return {workflow_id: _ended(run)} if done else {}
+
+
+async def settle(done: Sequence[DeadLetterRow], by: str) -> None:
+    """Resolves letters whose jobs have succeeded, and forgets their inputs."""
+    async with platform_session("resolve dead letters") as session:
+        await letters.resolve(session, done, by)
+    inputs = defaultdict(list)
+    for each in done:
+        if each.message_id is not None:
+            inputs[each.tenant_id].append(each.message_id)
+    for tenant, message_ids in inputs.items():
+        await forget_inputs(tenant, message_ids)
+
+
+def _closed(since: datetime, until: datetime) -> str:
+    statuses = "'Failed', 'TimedOut', 'Terminated'"
+    return (
+        f"ExecutionStatus IN ({statuses}) AND CloseTime > '{_as_text(since)}' "
+        f"AND CloseTime <= '{_as_text(until)}'"
+    )
+
+
+def _as_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _is_a_tenants(run: WorkflowExecution) -> bool:
+    """Whether a run looks like a tenant's job; what works off its messages is named otherwise."""
+    try:
+        parts = WorkflowId.parse(run.id)
+    except TenancyError:
+        return False
+    return parts.tenant is not None and run.workflow_type == parts.job
+
+
+def _is_known(run: WorkflowExecution, letter: tuple[str | None, datetime] | None) -> bool:
+    return letter is not None and (letter[0] == run.run_id or letter[1] >= _ended(run))
+
+
+def _lost(run: WorkflowExecution, given: Any, attempt: int, error: BaseException) -> Lost | None:
+    parts = WorkflowId.parse(run.id)
+    if not isinstance(given, dict) or given.get("tenant_id") != parts.owner:
+        return None  # nobody's, for sure
+    cause = root_cause(error)
+    kind = type_of(cause)
+    refused = isinstance(error, ApplicationError) and kind in _WRONG_START
+    if refused or kind == TenantUnknown.__name__:
+        return None
+    letter = Letter(
+        run.id,
+        Source.WORKFLOW,
+        kind,
+        message_of(cause),
+        attempt,
+        run_id=run.run_id,
+        failed_at=_ended(run),
+    )
+    return Lost(letter, {name: value for name, value in given.items() if name != "tenant_id"})
+
+
+def _ended(run: WorkflowExecution) -> datetime:
+    return run.close_time or run.start_time
+
+
+def _is_plain(workflow_id: str) -> bool:
+    """Whether an id can be quoted in a query."""
+    return "'" not in workflow_id and "\\" not in workflow_id

@@ -1,0 +1,46 @@
+"""The platform's own job that finds dead letters, settles them, and tells people."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from temporal_tenancy.dead_letters import activities
+from temporal_tenancy.dead_letters.models import Swept
+from temporal_tenancy.dead_letters.sweep import NAME
+from temporal_tenancy.jobs import JobPriority, platform_job
+
+_EFFECT: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(minutes=5),
+    "heartbeat_timeout": timedelta(minutes=1),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1), maximum_attempts=5),
+}
+
+
+@platform_job(
+    NAME,
+    reason="finds, settles and tells of dead letters, over all tenants",
+    queue="default",
+    priority=JobPriority.HIGH,
+    execution_timeout=timedelta(hours=1),
+)
+class SweepDeadLetters:
+    """Finds what failed and could not say so, settles what has succeeded since, tells people."""
+
+    @workflow.run
+    async def run(self) -> Swept:
+        """Returns what was found."""
+        found = await workflow.execute_activity(activities.find_dead_letters, **_EFFECT)
+        resolved = await workflow.execute_activity(activities.resolve_dead_letters, **_EFFECT)
+        forgotten = await workflow.execute_activity(activities.forget_dead_letters, **_EFFECT)
+        alerts = await workflow.execute_activity_method(
+            activities.Alarm.tell_of_dead_letters, **_EFFECT
+        )
+        workflow.set_current_details(
+            f"{found} dead letters were found, {resolved} resolved, {forgotten} forgotten; "
+            f"{alerts} alerts were sent."
+        )
+        return Swept(found=found, resolved=resolved, forgotten=forgotten, alerts=alerts)
