@@ -57,7 +57,7 @@ _START: Final = text("""
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_log: Final = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class ApplyPaymentEvent(BaseModel):
@@ -130,7 +130,7 @@ async def apply_payment_event(request: ApplyPaymentEvent) -> AppliedPaymentEvent
             return AppliedPaymentEvent(outcome=None)
         outcome = await _apply(session, event)
         event.outcome = outcome
-    _log.info("payment_event_dealt_with", extra={"outcome": outcome.value})
+    log.info("payment_event.applied", extra={"outcome": outcome.value})
     return AppliedPaymentEvent(outcome=outcome)
 
 

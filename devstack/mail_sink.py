@@ -33,7 +33,7 @@ class MailSink(Started):
     def start(self) -> None:
         """Starts it; it takes mail when this returns."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        controller = Controller(self, hostname=LOOPBACK, port=prefer(self._port))
+        controller = Controller(_Keeper(self.directory), hostname=LOOPBACK, port=prefer(self._port))
         controller.start()
         self._controller = controller
 
@@ -53,14 +53,20 @@ class MailSink(Started):
         """The files of all messages, the oldest first."""
         return sorted(self.directory.glob("*.eml"))
 
+
+class _Keeper:
+    """What aiosmtpd hands messages to; it calls the method by its name, and looks at all others."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        """Keeps a message; called by aiosmtpd, by this name."""
         traced = [f"Return-Path: <{envelope.mail_from}>"]
         traced += [f"Delivered-To: {recipient}" for recipient in envelope.rcpt_tos]
         content = envelope.content
         assert isinstance(content, bytes), "aiosmtpd is not asked to decode"
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
-        unfinished = self.directory / f"{name}.part"
+        unfinished = self._directory / f"{name}.part"
         unfinished.write_bytes("".join(f"{line}\r\n" for line in traced).encode() + content)
         unfinished.rename(unfinished.with_suffix(".eml"))
         return "250 kept"

@@ -83,7 +83,7 @@ class MailServer:
         self._server = _read_url(url)
         name, address = parseaddr(sender)
         try:
-            self._sender = _deliverable(address, name)
+            self._sender = deliverable(address, name)
         except (MailInvalid, ValueError):
             raise ConfigurationError("MAIL_FROM reads: Name <address@domain>.") from None
 
@@ -97,7 +97,7 @@ class MailServer:
             raise MailInvalid("the subject of the mail is not one line of plain text.")
         message = EmailMessage(policy=SMTP)
         message["From"] = self._sender
-        message["To"] = _deliverable(mail.to)
+        message["To"] = deliverable(mail.to)
         # An encoded word would be decoded on the way, and may hold anything.
         message["Subject"] = mail.subject.replace("=?", "= ?")
         message["Date"] = mail.at
@@ -159,6 +159,21 @@ def current_mail_server() -> MailServer:
     return _server(settings.smtp_url.get_secret_value(), settings.mail_from)
 
 
+def deliverable(address: str, name: str = "") -> Address:
+    """The address with its domain in ASCII, as every server takes it.
+
+    Raises `MailInvalid` where `address` is not one address.
+    """
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None or _NO_HEADER.search(address) or len(address) > ADDRESS_MAX:
+        raise MailInvalid("what it is addressed to is not one address. It reads: name@domain.")
+    try:
+        domain = parts[2].encode("idna").decode()
+    except UnicodeError:
+        raise MailInvalid("the domain of its address is none. It reads: name@domain.") from None
+    return Address(name, username=parts[1], domain=domain)
+
+
 @cache
 def _server(url: str, sender: str) -> MailServer:
     return MailServer(url, sender)
@@ -193,18 +208,6 @@ def _read_url(url: str) -> _Server:
         user=user,
         password=unquote(parsed.password) if parsed.password else None,
     )
-
-
-def _deliverable(address: str, name: str = "") -> Address:
-    """The address with its domain in ASCII, as every server takes it. Raises `MailInvalid`."""
-    parts = _ADDRESS.fullmatch(address)
-    if parts is None or _NO_HEADER.search(address) or len(address) > ADDRESS_MAX:
-        raise MailInvalid("what it is addressed to is not one address. It reads: name@domain.")
-    try:
-        domain = parts[2].encode("idna").decode()
-    except UnicodeError:
-        raise MailInvalid("the domain of its address is none. It reads: name@domain.") from None
-    return Address(name, username=parts[1], domain=domain)
 
 
 def _refusal(code: int, answer: str) -> MailRefused | MailDelayed:

@@ -30,7 +30,7 @@ _VERSION: Final = "v1"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,150}")
 _TIMESTAMP: Final = re.compile(r"[1-9][0-9]{0,11}")  # seconds since 1970, as they were signed
 
-_log: Final = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class WebhookRejected(Exception):
@@ -65,7 +65,7 @@ def verify(
         WebhookRejected: it is not so; the log has the reason.
         ConfigurationError: a secret is none, or there is no secret at all.
     """
-    keys = [_key(secret) for secret in secrets]
+    keys = [signing_key(secret) for secret in secrets]
     if not keys:
         raise ConfigurationError("a webhook's endpoint has no secret. Give it one: whsec_...")
     given = {name.lower(): value for name, value in headers.items()}
@@ -96,17 +96,12 @@ def sign(secret: str, event_id: str, body: bytes, now: datetime) -> dict[str, st
     return {
         "webhook-id": event_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": _signature(_key(secret), event_id, timestamp, body),
+        "webhook-signature": _signature(signing_key(secret), event_id, timestamp, body),
     }
 
 
-def _signature(key: bytes, event_id: str, timestamp: str, body: bytes) -> str:
-    signed = f"{event_id}.{timestamp}.".encode() + body
-    digest = hmac.digest(key, signed, hashlib.sha256)
-    return f"{_VERSION},{base64.b64encode(digest).decode()}"
-
-
-def _key(secret: str) -> bytes:
+def signing_key(secret: str) -> bytes:
+    """The key that a secret spells; raises `ConfigurationError`, not repeating it, where none."""
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -118,6 +113,12 @@ def _key(secret: str) -> bytes:
     return key
 
 
+def _signature(key: bytes, event_id: str, timestamp: str, body: bytes) -> str:
+    signed = f"{event_id}.{timestamp}.".encode() + body
+    digest = hmac.digest(key, signed, hashlib.sha256)
+    return f"{_VERSION},{base64.b64encode(digest).decode()}"
+
+
 def _rejected(reason: str, **fields: str) -> WebhookRejected:
-    _log.warning("webhook_rejected", extra={"reason": reason, **fields})
+    log.warning("webhook.rejected", extra={"reason": reason, **fields})
     return WebhookRejected()

@@ -132,7 +132,7 @@ def test_what_does_not_hold_is_rejected_without_a_reason(
     with pytest.raises(WebhookRejected) as caught:
         verify([SECRET], headers, body, NOW)
     assert str(caught.value) == "The webhook's signature does not hold."
-    assert log_lines.one("webhook_rejected")["reason"] in ("id", "timestamp", "time", "signature")
+    assert log_lines.one("webhook.rejected")["reason"] in ("id", "timestamp", "time", "signature")
 
 
 def test_a_secret_that_was_cut_off_signs_nothing_any_more() -> None:
