@@ -25,17 +25,20 @@ app = typer.Typer(
 )
 schedules_app = typer.Typer(help="When jobs run for every tenant.", no_args_is_help=True)
 tenants_app = typer.Typer(help="Who the tenants are, and who may run jobs.", no_args_is_help=True)
+api_keys_app = typer.Typer(help="Keys by which programs call the HTTP door.", no_args_is_help=True)
 ticks_app = typer.Typer(help="The ledger: what became of each tenant.", no_args_is_help=True)
 outbox_app = typer.Typer(help="Jobs that were asked for, and wait.", no_args_is_help=True)
 app.add_typer(outbox_app, name="outbox")
 app.add_typer(schedules_app, name="schedules")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(ticks_app, name="ticks")
+app.add_typer(api_keys_app, name="api-keys")
 
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ"]
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help='Such as "billing.cycle".')]
 TenantName = Annotated[str, typer.Argument(metavar="TENANT", help='A tenant id, such as "ua".')]
+KeysTenant = Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose key it is.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Input = Annotated[
     str | None, typer.Option("--input", metavar="JSON", help="Fields of the job's input.")
@@ -369,6 +372,38 @@ def ticks_catch_up(
     from cli import catch_up
 
     perform(catch_up.catch_up(job, tick, wait=wait), json=json)
+
+
+@api_keys_app.command("create")
+def api_keys_create(
+    tenant: KeysTenant,
+    name: Annotated[str, typer.Option(help="What it is for.")],
+    json: Json = False,
+) -> None:
+    """Make a key, and show it this once."""
+    from cli import api_keys
+
+    perform(api_keys.create(tenant, name), json=json)
+
+
+@api_keys_app.command("list")
+def api_keys_list(tenant: KeysTenant, json: Json = False) -> None:
+    """A tenant's keys, by their first characters, and when each was used last."""
+    from cli import api_keys
+
+    perform(api_keys.show_all(tenant), json=json)
+
+
+@api_keys_app.command("revoke")
+def api_keys_revoke(
+    key: Annotated[str, typer.Argument(metavar="ID", help="Of the key, not the key itself.")],
+    tenant: KeysTenant,
+    json: Json = False,
+) -> None:
+    """Let nobody in by a key from now on."""
+    from cli import api_keys
+
+    perform(api_keys.revoke(tenant, key), json=json)
 
 
 @app.command()

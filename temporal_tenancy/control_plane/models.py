@@ -269,3 +269,24 @@ class AlertRow(ControlPlane):
     name: Mapped[str] = mapped_column(primary_key=True)  # what of; a fingerprint is part of it
     sent_at: Mapped[datetime]
     suppressed: Mapped[int] = mapped_column(server_default=text("0"))  # since then
+
+
+class ApiKeyRow(ControlPlane):
+    """A key by which a tenant's own programs call; the key itself is kept nowhere."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
+    # No foreign key: an application may bring a directory of its own.
+    tenant_id: Mapped[str] = mapped_column(Text(collation="C"))
+    name: Mapped[str]  # for people
+    digest: Mapped[bytes] = mapped_column(unique=True)  # SHA-256 of the key
+    prefix: Mapped[str]  # the key's first characters, by which people tell it from others
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime | None]  # to the minute
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("length(digest) = 32", name="digest"),
+        Index(None, "tenant_id", "created_at"),
+    )
