@@ -1,4 +1,4 @@
-# The workers and the command line, without the servers that a laptop embeds.
+# The workers, the relay, the HTTP door and the command line, without the servers that a laptop embeds.
 FROM python:3.11-slim-bookworm AS build
 ARG UV_VERSION=0.13.9
 RUN pip install --no-cache-dir uv==$UV_VERSION
@@ -14,10 +14,14 @@ COPY --from=build /app/.venv .venv
 COPY uv.lock worker.py starter.py settings.py connect.py logs.py queues.py schedules.py search_attributes.py process_exit.py ./
 COPY temporal_tenancy temporal_tenancy
 COPY database database
+COPY services services
 COPY activities activities
 COPY workflows workflows
 COPY worker_process worker_process
 COPY cli cli
+COPY web web
+# The volume's folder, so that it is the user's who writes there.
+RUN mkdir /storage && chown app /storage
 USER app
 # Not a shell: the signals are the worker's.
 ENTRYPOINT ["python"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ def main() -> int:
     directory = parser.parse_args().directory
     with orderly_stop():
         try:
-            with Stack(directory) as stack:
+            with Stack(directory, outside=True) as stack:
                 return _serve(stack)
         except PartMissing as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -44,7 +45,10 @@ def _serve(stack: Stack) -> int:
     console.print("Migrating, and loading 16 airlines with 336,776 flights…")
     local_saas.starter(stack, "migrate", owner=True)
     local_saas.load_sample_data(stack)
-    with local_saas.worker(stack) as worker:
+    with ExitStack() as parts:
+        worker = parts.enter_context(local_saas.worker(stack))
+        relay = parts.enter_context(local_saas.relay(stack))
+        web = parts.enter_context(local_saas.web(stack))
         local_saas.starter(stack, "schedules", "apply")
         env_file = stack.directory / "env"
         stack.write_env_file(env_file)
@@ -53,8 +57,11 @@ def _serve(stack: Stack) -> int:
         for what, where in (
             ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
             ("Temporal", addresses["TEMPORAL_ADDRESS"]),
+            ("HTTP door", addresses["WEB_URL"]),
+            ("mail", f"{addresses['SMTP_URL']}, kept in {_shown(stack.directory / 'mail')}"),
             ("worker's health", worker.ready["health"]),
-            ("worker's log", _shown(worker.process.log)),
+            ("relay's health", relay.ready["health"]),
+            ("logs", f"{_shown(stack.directory)}/{{worker,relay,web}}.log"),
         ):
             console.print(f"  {what:16} {where}", soft_wrap=True)
         console.print()
@@ -64,12 +71,16 @@ def _serve(stack: Stack) -> int:
         console.print("""      --input '{"period": "2013-04"}' --wait""")
         console.print()
         console.print("Ctrl-C stops all of it.")
+        running = {"worker": worker, "relay": relay, "web": web}
         try:
-            while worker.process.running:
+            while all(part.process.running for part in running.values()):
                 time.sleep(WATCH_SECONDS)
         finally:
             console.print("\nStopping…")
-        print(f"the worker has ended. Its log ends: {worker.process.log_tail()}", file=sys.stderr)
+        for name, part in running.items():
+            if not part.process.running:
+                said = f"the {name} has ended. Its log ends: {part.process.log_tail()}"
+                print(said, file=sys.stderr)
         return 1
 
 

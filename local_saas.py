@@ -7,10 +7,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -94,24 +95,41 @@ class WorkerProcess:
 @contextmanager
 def worker(stack: Stack, *arguments: str) -> Iterator[WorkerProcess]:
     """Runs `worker.py` for all queues while the block does, without the owner's credentials."""
-    ready = stack.directory / "worker.ready"
+    with _running(stack, "worker", str(HERE / "worker.py"), *arguments) as process:
+        yield process
+
+
+@contextmanager
+def relay(stack: Stack) -> Iterator[WorkerProcess]:
+    """Runs `worker.py --relay` while the block does."""
+    with _running(stack, "relay", str(HERE / "worker.py"), "--relay") as process:
+        yield process
+
+
+@contextmanager
+def web(stack: Stack) -> Iterator[WorkerProcess]:
+    """Runs the HTTP door while the block does, where WEB_URL says."""
+    port = urlsplit(stack.environment()["WEB_URL"]).port
+    with _running(stack, "web", "-m", "web", "--port", str(port)) as process:
+        yield process
+
+
+@contextmanager
+def _running(stack: Stack, name: str, program: str, *arguments: str) -> Iterator[WorkerProcess]:
+    """Runs a program that writes a ready file, under a health port of its own."""
+    ready = stack.directory / f"{name}.ready"
     ready.unlink(missing_ok=True)
-    log = stack.directory / "worker.log"
     process = OwnedProcess(
-        _worker_command("--health-port", "0", "--ready-file", str(ready), *arguments),
-        log=log,
-        environ=stack.process_environment() | {"PYTHONPATH": str(HERE)},
+        [sys.executable, program, *arguments, "--ready-file", str(ready)],
+        log=stack.directory / f"{name}.log",
+        environ=stack.process_environment() | {"PYTHONPATH": str(HERE), "WORKER_HEALTH_PORT": "0"},
     )
     try:
         deadline = time.monotonic() + WORKER_START_SECONDS
         while not ready.exists():
             if not process.running or time.monotonic() > deadline:
-                raise PartMissing(f"the worker did not start. Its log ends: {process.log_tail()}")
+                raise PartMissing(f"the {name} did not start. Its log ends: {process.log_tail()}")
             time.sleep(POLL_SECONDS)
         yield WorkerProcess(process, json.loads(ready.read_text()))
     finally:
         process.stop(timeout=WORKER_STOP_SECONDS)
-
-
-def _worker_command(*arguments: str) -> Sequence[str]:
-    return [sys.executable, str(HERE / "worker.py"), *arguments]

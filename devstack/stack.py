@@ -11,6 +11,7 @@ from pathlib import Path
 
 from devstack.credentials import write_private
 from devstack.errors import DirectoryInUse, PartMissing
+from devstack.outside import start_outside
 from devstack.ports import prefer
 from devstack.postgres import EmbeddedPostgres
 from devstack.signals import undisturbed
@@ -44,6 +45,7 @@ class Stack(Started):
         partitions: int | None = None,
         dynamic_config: Mapping[str, str] | None = None,
         temporal_binary: Path | None = None,
+        outside: bool = False,
     ) -> None:
         """
         Args:
@@ -55,6 +57,7 @@ class Stack(Started):
             partitions: of each task queue; see `TemporalDevServer`.
             dynamic_config: of the Temporal server; see `TemporalDevServer`.
             temporal_binary: looked for if not given.
+            outside: whether there are mail, object storage and tenants' credentials too.
         """
         self.directory = directory.absolute()
         self.postgres: EmbeddedPostgres | None = None
@@ -66,6 +69,7 @@ class Stack(Started):
         self._partitions = partitions
         self._dynamic_config = dynamic_config
         self._temporal_binary = temporal_binary
+        self._outside = outside
         self._variables: dict[str, str] = {}
         self._parts = ExitStack()
 
@@ -81,6 +85,8 @@ class Stack(Started):
             parts.enter_context(self._directory_lock())
             binary = self._find_temporal()
             variables = self._start_postgres(parts) | self._start_temporal(parts, binary)
+            if self._outside:
+                variables |= start_outside(parts, self.directory, self._environ)
             self._variables = variables
             self._parts = parts.pop_all()
 

@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from devstack.temporal_server import FAIRNESS, SEARCH_ATTRIBUTES
+from queues import Queue
 from worker_process.serve import CANCEL_SECONDS
 
 ROOT = Path(__file__).parents[2]
-OWN_IMAGE = ("migrate", "worker")
+WORKERS = ("worker-critical", "worker-default", "worker-bulk")
+OWN_IMAGE = ("migrate", *WORKERS, "relay", "web")
 IMPORT_ALL = """
 import importlib, pkgutil, cli
 for module in pkgutil.iter_modules(cli.__path__):
@@ -82,7 +84,8 @@ def test_only_the_migrations_have_the_owners_credentials(services: dict[str, Any
         if "DATABASE_URL" in service.get("environment", {})
     }
     assert with_owner == {"migrate"}
-    assert "OWNER_PASSWORD" not in yaml.safe_dump(services["worker"])
+    for name in set(OWN_IMAGE) - {"migrate"}:
+        assert "OWNER_PASSWORD" not in yaml.safe_dump(services[name])
 
 
 def test_no_password_is_written_down(services: dict[str, Any]) -> None:
@@ -93,10 +96,24 @@ def test_no_password_is_written_down(services: dict[str, Any]) -> None:
         assert url.startswith("${"), url
 
 
-def test_a_worker_waits_for_the_migrations_and_may_finish_its_work(
+def test_each_queue_has_workers_of_its_own(services: dict[str, Any]) -> None:
+    served = [services[name]["command"] for name in WORKERS]
+    assert served == [["worker.py", "--queue", queue] for queue in Queue]
+    assert {services[name]["deploy"]["replicas"] for name in WORKERS} == {3}
+
+
+def test_only_the_relay_and_the_migrations_have_the_relays_credentials(
     services: dict[str, Any],
 ) -> None:
-    worker = services["worker"]
+    having = {name for name in services if "RELAY_PASSWORD" in yaml.safe_dump(services[name])}
+    assert having == {"migrate", "relay"}
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_waits_for_the_migrations_and_may_finish_its_work(
+    services: dict[str, Any], name: str
+) -> None:
+    worker = services[name]
     assert worker["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     grace = float(worker["environment"]["WORKER_GRACE_SECONDS"]) + CANCEL_SECONDS
     assert float(worker["stop_grace_period"].removesuffix("s")) > grace
