@@ -32,6 +32,10 @@ app.add_typer(outbox_app, name="outbox")
 app.add_typer(schedules_app, name="schedules")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(ticks_app, name="ticks")
+dead_letters_app = typer.Typer(
+    help="What failed for good, and running it again.", no_args_is_help=True
+)
+app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(api_keys_app, name="api-keys")
 
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ"]
@@ -404,6 +408,107 @@ def api_keys_revoke(
     from cli import api_keys
 
     perform(api_keys.revoke(tenant, key), json=json)
+
+
+LetterIds = Annotated[list[str] | None, typer.Argument(metavar="ID")]
+OfTenant = Annotated[str | None, typer.Option(metavar="TENANT", help="Of this tenant only.")]
+OfJob = Annotated[str | None, typer.Option(metavar="JOB", help="Of this job only.")]
+OfKind = Annotated[str | None, typer.Option(metavar="HASH", help="Of this kind only.")]
+OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help='Such as "3d" or "12h".')]
+NewerThan = Annotated[str | None, typer.Option(metavar="AGE", help='Such as "90m".')]
+OfStatus = Annotated[
+    str | None, typer.Option(metavar="STATUS", help="open, replayed, resolved or discarded.")
+]
+By = Annotated[str | None, typer.Option(metavar="NAME", help="Who. [default: this user]")]
+
+
+@dead_letters_app.command("list")
+def dead_letters_list(
+    tenant: OfTenant = None,
+    job: OfJob = None,
+    fingerprint: OfKind = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    status: OfStatus = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 1000,
+    json: Json = False,
+) -> None:
+    """The jobs that failed for good, the latest first."""
+    from cli import dead_letters
+
+    where = dead_letters.filter_of(
+        tenant=tenant,
+        job=job,
+        fingerprint=fingerprint,
+        older_than=older_than,
+        newer_than=newer_than,
+        status=status,
+    )
+    perform(dead_letters.show_all(where, limit), json=json)
+
+
+@dead_letters_app.command("show")
+def dead_letters_show(
+    letter: Annotated[str, typer.Argument(metavar="ID")], json: Json = False
+) -> None:
+    """What is known of one, with the input that its job was given."""
+    from cli import dead_letters
+
+    perform(dead_letters.show(letter), json=json)
+
+
+@dead_letters_app.command("replay")
+def dead_letters_replay(
+    ids: LetterIds = None,
+    tenant: OfTenant = None,
+    job: OfJob = None,
+    fingerprint: OfKind = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    status: OfStatus = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="One of each tenant's first, and wait for it.")
+    ] = False,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Start jobs again, each in its own tenant, with its own key and input."""
+    from cli import dead_letters, replays
+
+    where = dead_letters.filter_of(
+        tenant=tenant,
+        job=job,
+        fingerprint=fingerprint,
+        older_than=older_than,
+        newer_than=newer_than,
+        status=status,
+    )
+    perform(replays.start_again(ids or [], where, canary=canary, by=by), json=json)
+
+
+@dead_letters_app.command("discard")
+def dead_letters_discard(
+    ids: LetterIds = None,
+    tenant: OfTenant = None,
+    job: OfJob = None,
+    fingerprint: OfKind = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Put open ones away: they are not run again."""
+    from cli import dead_letters
+
+    where = dead_letters.filter_of(
+        tenant=tenant,
+        job=job,
+        fingerprint=fingerprint,
+        older_than=older_than,
+        newer_than=newer_than,
+        status=None,
+    )
+    perform(dead_letters.discard(ids or [], where, by), json=json)
 
 
 @app.command()

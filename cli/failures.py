@@ -28,6 +28,14 @@ class TickUnknown(Refusal):
     """The ledger has no such tick."""
 
 
+class DeadLetterUnknown(Refusal):
+    """There is no such dead letter."""
+
+
+class FilterMissing(Refusal):
+    """It is not said which ones are meant."""
+
+
 class RunUnknown(Refusal):
     """There is no such run."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 from secrets import randbits
-from typing import Any
+from typing import Any, Final
 
 import typer
 
@@ -86,6 +88,23 @@ def where(given: str | None) -> Sequence[TenantStatus] | None:
     if name.strip() != "status":
         raise typer.BadParameter('it reads "status=active,trial".', param_hint="--where")
     return statuses(value)
+
+
+_AGE: Final = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age(given: str | None, *, option: str) -> timedelta | None:
+    """How long `90m`, `12h` or `3d` is; None where nothing is given."""
+    if given is None:
+        return None
+    match = _AGE.fullmatch(given.strip())
+    if match is None:
+        raise typer.BadParameter(
+            "it is a number with s, m, h, d or w behind it, as 90m or 3d.", param_hint=option
+        )
+    count, unit = match.groups()
+    return timedelta(**{_UNITS[unit]: int(count)})
 
 
 def uuid7() -> str:
