@@ -9,11 +9,17 @@ from activities.analytics import aggregate_usage
 from activities.audit import aggregate_audit
 from activities.billing import issue_invoice
 from activities.cleanup import delete_expired
+from activities.exports import write_export
+from activities.failed_requests import note_failure
+from activities.imports import finish_import, import_slice
+from activities.integrations import sync_page
 from activities.mail import send_mail
 from activities.notifications import write_notification
 from activities.payments import apply_payment_event
 from activities.reports import make_daily_report
+from activities.requested_reports import make_report
 from activities.retention import delete_usage, find_cutoff
+from activities.search import index_document
 from activities.trials import end_trial, look_at_trial, note_trial_end
 
 ACTIVITIES: Final[list[Callable[..., Any]]] = [
@@ -30,4 +36,11 @@ ACTIVITIES: Final[list[Callable[..., Any]]] = [
     send_mail,
     write_notification,
     apply_payment_event,
+    import_slice,
+    finish_import,
+    write_export,
+    make_report,
+    sync_page,
+    index_document,
+    note_failure,
 ]

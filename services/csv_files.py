@@ -6,11 +6,14 @@ bytes, so that a reader which was interrupted goes on where its last row ended.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import csv
 import io
-from collections.abc import AsyncIterator
-from typing import Final, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
 
 RECORD_MAX_CHARACTERS: Final = 131_072  # of a row; also the csv module's limit for a cell
 DELIMITERS: Final = (",", ";", "\t")
@@ -196,6 +199,19 @@ _UNCLOSED: Final = "a quote that this row opens is not closed"
 _MISQUOTED: Final = "its quotes are not right: a quoted cell ends with its quote"
 
 
+async def read_header(parser: RecordParser, pieces: AsyncIterator[bytes]) -> list[str]:
+    """Returns a file's first row; raises `FileRefused` where there is none."""
+    while True:
+        piece = await anext(pieces, None)
+        parser.feed(piece or b"", final=piece is None)
+        for record in parser.take(1):
+            if record.problem is not None:
+                raise FileRefused(f"the header cannot be read: {record.problem}.")
+            return record.cells
+        if piece is None:
+            raise FileRefused("the file is empty. Its first line names the columns.")
+
+
 class Batch(NamedTuple):
     """Rows that follow each other, and where the next ones begin."""
 
@@ -223,6 +239,23 @@ async def batches(
     # Lines with nothing in them may be behind the last row.
     if records or parser.offset > begin:
         yield Batch(records, parser.offset, parser.line)
+
+
+async def read_ahead(source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
+    """Yields what `source` does, which makes one thing while the one before is worked on."""
+    coming = asyncio.create_task(_next(source))
+    try:
+        while (item := await coming) is not None:
+            coming = asyncio.create_task(_next(source))
+            yield item
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await source.aclose()
+
+
+async def _next(source: AsyncGenerator[Item]) -> Item | None:
+    return await anext(source, None)
 
 
 class _Windows(codecs.IncrementalDecoder):

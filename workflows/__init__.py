@@ -16,11 +16,16 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     from workflows.audit import AggregateAuditLog
     from workflows.billing import BillingCycle
     from workflows.cleanup import CleanUpExpired
+    from workflows.exports import GenerateExport
+    from workflows.imports import ImportContacts
+    from workflows.integrations import SyncIntegration
     from workflows.mail import SendEmail
     from workflows.notifications import SendNotification
     from workflows.payments import PaymentWebhook
     from workflows.reports import ReportDaily
+    from workflows.requested_reports import GenerateReport
     from workflows.retention import EnforceRetention
+    from workflows.search import IndexForSearch
     from workflows.trials import ExpireTrial
 
     return [
@@ -34,4 +39,9 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
         SendEmail,
         SendNotification,
         PaymentWebhook,
+        ImportContacts,
+        GenerateExport,
+        GenerateReport,
+        SyncIntegration,
+        IndexForSearch,
     ]

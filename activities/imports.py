@@ -1,0 +1,274 @@
+"""Importing a tenant's contacts from a file: a slice of it at a time, a batch a transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities import contact_batches
+from activities.contact_rows import CheckedRows, Columns
+from activities.refusals import Refused
+from activities.rejected_rows import keep_rejected, write_error_file
+from database import audit
+from database.contacts import Import, RejectedRow, SeenEmail
+from database.contacts import ImportStatus as ImportStatus  # the workflow's too
+from services.csv_files import FileRefused, RecordParser, batches, read_ahead, read_header
+from services.object_storage import current_storage
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.outbox import enqueue
+from temporal_tenancy.scope import current_tenant
+
+BATCH_ROWS: Final = 5_000
+BATCH_ROWS_MIN: Final = 100
+BATCH_ROWS_MAX: Final = 20_000
+BATCH_BYTES: Final = 4 * 1024 * 1024  # a batch ends with the row that passes it
+NOTIFICATIONS: Final = "notifications.send"
+SLICE_SECONDS: Final = 10.0  # of work, until the workflow is told how far it is
+
+BatchRows = Field(default=BATCH_ROWS, ge=BATCH_ROWS_MIN, le=BATCH_ROWS_MAX)
+
+
+class ImportNotFound(Refused):
+    """The tenant has no such import."""
+
+
+class ImportSlice(BaseModel):
+    """Asks for the next part of a file."""
+
+    import_id: UUID
+    batch_size: int = BatchRows  # rows a transaction
+
+
+class FinishImport(BaseModel):
+    """Asks for an import to be ended."""
+
+    import_id: UUID
+    status: ImportStatus
+    error: str | None = None  # why it has failed, in a sentence
+    may_resume: bool = False  # its job may be started again, and then goes on where it was
+
+
+class ImportProgress(BaseModel):
+    """How far an import has come: the sum of the three counts is the rows that were read."""
+
+    status: ImportStatus = ImportStatus.PROCESSING
+    rows: int = 0
+    imported: int = 0
+    updated: int = 0
+    rejected: int = 0
+    read: int = 0  # bytes of the file
+    size: int = 0  # bytes
+    at_end: bool = False  # nothing is left to be read, or could be
+    error: str | None = None
+    error_file: str | None = None
+
+
+class _Overtaken(Exception):
+    """Another attempt has gone on with this import."""
+
+
+@tenant_activity
+async def import_slice(request: ImportSlice) -> ImportProgress:
+    """Imports the next rows of a file, for about 10 seconds, and says how far it is then.
+
+    How far it is is written with each batch, in one transaction: an attempt that is cut off leaves
+    whole batches behind, and the next goes on with the first that is missing.
+    """
+    async with heartbeating() as heart:
+        imported = await _open(request.import_id)
+        until = time.monotonic() + SLICE_SECONDS
+        try:
+            async with aclosing(_read(imported, request.batch_size)) as steps:
+                async for step in steps:
+                    imported = await _write(imported, step)
+                    if imported.status != ImportStatus.PROCESSING:
+                        break
+                    heart.beat(imported.position)
+                    if time.monotonic() >= until:
+                        return progress_of(imported)
+        except FileRefused as refused:
+            return progress_of(imported, at_end=True, error=str(refused))
+        return progress_of(imported, at_end=True)
+
+
+@tenant_activity
+async def finish_import(request: FinishImport) -> ImportProgress:
+    """Ends an import: writes its error file, tells the tenant, and says what it came to.
+
+    An import that has ended stays as it is.
+    """
+    async with heartbeating():
+        while True:
+            async with tenant_session() as session:
+                found = await find_import(session, request.import_id)
+            error_file = None
+            if found.status == ImportStatus.PROCESSING and not request.may_resume:
+                error_file = await write_error_file(found)
+            async with tenant_session() as session:
+                imported = await find_import(session, request.import_id, lock=True)
+                if imported.status != ImportStatus.PROCESSING:
+                    return progress_of(imported, at_end=True)
+                # An attempt that was given up may have written one more batch.
+                if imported.rejected == found.rejected:
+                    imported.status = request.status
+                    imported.error = request.error
+                    imported.error_file = error_file
+                    imported.ended_at = datetime.now(UTC)
+                    if not request.may_resume:
+                        await _settle(session, imported)
+                    return progress_of(imported, at_end=True)
+
+
+async def find_import(session: AsyncSession, import_id: UUID, *, lock: bool = False) -> Import:
+    """The tenant's import of this id; raises `ImportNotFound`, also where it is another's.
+
+    With `lock`, nothing goes on with it until the transaction ends.
+    """
+    query = select(Import).where(Import.id == import_id)
+    found = await session.scalar(query.with_for_update() if lock else query)
+    if found is None:
+        raise ImportNotFound(f"{current_tenant()} has no import {import_id}.")
+    return found
+
+
+def progress_of(
+    imported: Import, *, at_end: bool = False, error: str | None = None
+) -> ImportProgress:
+    """How far an import has come."""
+    return ImportProgress(
+        status=ImportStatus(imported.status),
+        rows=imported.rows,
+        imported=imported.imported,
+        updated=imported.updated,
+        rejected=imported.rejected,
+        read=imported.position,
+        size=imported.size,
+        at_end=at_end,
+        error=error or imported.error,
+        error_file=imported.error_file,
+    )
+
+
+class _Step(NamedTuple):
+    """What is to be written in one transaction."""
+
+    checked: CheckedRows
+    offset: int  # where the next step begins, in bytes
+    line: int  # and how many lines are before it
+    header: tuple[str, Sequence[str]] | None = None  # the delimiter and the columns, when it is new
+
+
+async def _open(import_id: UUID) -> Import:
+    """The import to go on with: one whose job had failed, and was started again, too."""
+    async with tenant_session() as session:
+        imported = await find_import(session, import_id, lock=True)
+        if imported.status == ImportStatus.FAILED:
+            imported.status = ImportStatus.PROCESSING
+            imported.error = imported.ended_at = None
+        return imported
+
+
+def _read(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
+    """What is left of the file, step by step; one is read ahead of the one that is written."""
+    return read_ahead(_steps(imported, batch_size))
+
+
+async def _steps(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
+    if imported.status != ImportStatus.PROCESSING:
+        return
+    parser = RecordParser(
+        imported.encoding,
+        delimiter=imported.delimiter,
+        offset=imported.position,
+        line=imported.line,
+    )
+    pieces = current_storage().open(imported.path, start=imported.position)
+    if imported.columns is None:
+        header = await read_header(parser, pieces)
+        columns = Columns(header)
+        yield _Step(CheckedRows(), parser.offset, parser.line, (parser.delimiter or ",", header))
+    else:
+        columns = Columns(imported.columns)
+    async for batch in batches(parser, pieces, rows=batch_size, size=BATCH_BYTES):
+        yield _Step(columns.check(batch.records), batch.offset, batch.line)
+
+
+async def _write(read: Import, step: _Step) -> Import:
+    """Writes a step that follows on what was `read`, and returns the import as it is then.
+
+    Nothing is written for an import that has ended meanwhile. Raises `_Overtaken` where another
+    attempt has gone on with it.
+    """
+    async with tenant_session() as session:
+        imported = await find_import(session, read.id, lock=True)
+        if imported.status != ImportStatus.PROCESSING:
+            return imported
+        if imported.position != read.position:
+            raise _Overtaken(f"import {read.id} has been gone on with by another attempt.")
+        checked = step.checked
+        await keep_rejected(session, imported, checked.rejected)
+        contacts = checked.contacts
+        if imported.dry_run:
+            new = await contact_batches.count_new(session, imported.id, contacts)
+        else:
+            new = await contact_batches.upsert(session, contacts.values())
+        imported.imported += new
+        imported.updated += checked.accepted - new
+        imported.rejected += len(checked.rejected)
+        imported.position, imported.line = step.offset, step.line
+        if step.header is not None:
+            imported.delimiter, imported.columns = step.header[0], list(step.header[1])
+        return imported
+
+
+async def _settle(session: AsyncSession, imported: Import) -> None:
+    """Tells of an import that has ended for good, and forgets what only its job needed."""
+    for model in (RejectedRow, SeenEmail):
+        await session.execute(delete(model).where(model.import_id == imported.id))
+    await audit.record(
+        session,
+        f"import.{imported.status}",
+        str(imported.id),
+        dry_run=imported.dry_run,
+        imported=imported.imported,
+        updated=imported.updated,
+        rejected=imported.rejected,
+    )
+    await enqueue(NOTIFICATIONS, _notice(imported), key=f"import-{imported.id}")
+
+
+def _notice(imported: Import) -> dict[str, str]:
+    counts = (
+        f"{imported.rows:,} rows were read: {imported.imported:,} contacts imported, "
+        f"{imported.updated:,} updated, {imported.rejected:,} rejected."
+    )
+    parts = [
+        f"The {'dry run' if imported.dry_run else 'import'} of {imported.file_name} "
+        f"{_SAYS[ImportStatus(imported.status)]}.",
+        imported.error,
+        counts,
+        "A dry run writes no contacts." if imported.dry_run else None,
+        "The error file has the rejected rows with their reasons." if imported.error_file else None,
+    ]
+    return {
+        "subject": f"{imported.file_name}: import {imported.status}",
+        "body": "\n".join(part for part in parts if part),
+        "reference": f"imports/{imported.id}",
+    }
+
+
+_SAYS: Final = {
+    ImportStatus.COMPLETED: "is done",
+    ImportStatus.FAILED: "has failed",
+    ImportStatus.CANCELLED: "was cancelled",
+}

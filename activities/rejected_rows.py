@@ -1,0 +1,92 @@
+"""Rows that an import rejects: kept with their batch, and written to a file at its end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities.contact_rows import Rejection
+from database.contacts import Import, RejectedRow
+from services.csv_safety import safe_cell
+from services.object_storage import current_storage, object_path
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.scope import current_tenant
+
+AREA: Final = "imports"  # of the object storage
+PAGE: Final = 500  # rows held at once, when the file is written
+HEADER: Final = ("row", "line", "reason")  # and then the file's own
+BYTE_ORDER_MARK: Final = "\ufeff"  # without it Excel takes UTF-8 for something else
+
+_KEEP: Final = text("""
+    insert into import_rejected_rows (tenant_id, import_id, row, line, reason, cells)
+    select :tenant, :import_id, row, line, reason, cells
+      from unnest(
+               cast(:rows as bigint[]), cast(:lines as bigint[]), cast(:reasons as text[]),
+               cast(:cells as jsonb[])
+           ) as given (row, line, reason, cells)
+""")
+
+
+async def keep_rejected(
+    session: AsyncSession, imported: Import, rejected: Sequence[Rejection]
+) -> None:
+    """Keeps a batch's rejected rows; `imported` has counted the rows before the batch."""
+    if not rejected:
+        return
+    values = {
+        "tenant": current_tenant(),
+        "import_id": imported.id,
+        "rows": [imported.rows + each.place + 1 for each in rejected],
+        "lines": [each.record.line for each in rejected],
+        "reasons": [each.reason for each in rejected],
+        "cells": [json.dumps(_storable(each.record.cells)) for each in rejected],
+    }
+    await session.execute(_KEEP, values)
+
+
+def _storable(cells: Sequence[str]) -> list[str]:
+    """The cells without the character 0, which PostgreSQL does not have."""
+    return [cell.replace("\0", "\ufffd") for cell in cells]
+
+
+async def write_error_file(imported: Import) -> str | None:
+    """Writes the rejected rows so far as CSV, and returns the file's path; None without any.
+
+    Each has its number (the first below the header is 1), the line of the file where it begins,
+    the reason, and its own cells, none of which a spreadsheet takes for a formula.
+    """
+    if not imported.rejected:
+        return None
+    path = object_path(AREA, f"{imported.id}-rejected.csv")
+    await current_storage().put(path, _pages(imported))
+    return path
+
+
+async def _pages(imported: Import) -> AsyncIterator[bytes]:
+    yield _csv([[*HEADER, *map(safe_cell, imported.columns or ())]], before=BYTE_ORDER_MARK)
+    after = 0
+    while rows := await _page(imported, after):
+        after = rows[-1].row
+        yield _csv(
+            [str(row.row), str(row.line), row.reason, *map(safe_cell, row.cells)] for row in rows
+        )
+
+
+async def _page(imported: Import, after: int) -> Sequence[RejectedRow]:
+    query = select(RejectedRow).where(RejectedRow.import_id == imported.id, RejectedRow.row > after)
+    async with tenant_session() as session:
+        found = await session.scalars(query.order_by(RejectedRow.row).limit(PAGE))
+        return found.all()
+
+
+def _csv(rows: Iterable[Sequence[str]], *, before: str = "") -> bytes:
+    buffer = io.StringIO(before, newline="")
+    buffer.seek(0, io.SEEK_END)
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue().encode()

@@ -1,0 +1,543 @@
+"""Importing contacts: every row is imported, updated or rejected, whatever the file is like."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import func, select
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+from temporalio.testing import ActivityEnvironment
+
+from activities import imports, rejected_rows, uploads
+from activities.imports import FinishImport, ImportProgress, find_import, finish_import
+from activities.uploads import FileTooLarge, begin_import
+from database.contacts import Contact, Import, ImportStatus, RejectedRow, SeenEmail
+from database.models import AuditEntry
+from queues import Queue
+from services.object_storage import current_storage
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.errors import ScopeMissing
+from temporal_tenancy.outbox import OutboxMessage
+from tests.fixtures.postgres import within
+from tests.fixtures.saas import saas_worker
+from workflows.imports import ImportContacts, ImportContactsInput
+
+HEADER = "email,name,phone,company,country\n"
+
+Handle = WorkflowHandle[ImportContacts, ImportProgress]
+
+
+@pytest.fixture
+def storage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STORAGE_URL", (tmp_path / "objects").as_uri())
+    return tmp_path / "objects"
+
+
+@pytest.fixture
+async def two_airlines(tenants: Tenants, storage_folder: Path) -> None:
+    for tenant in ("acme", "globex"):
+        await tenants.add(tenant, tenant, plan="enterprise")
+
+
+@pytest.fixture
+async def worker(saas: Client, two_airlines: None) -> AsyncIterator[None]:
+    async with saas_worker(saas, task_queue=Queue.DEFAULT):
+        yield
+
+
+async def pieces_of(content: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def begin(
+    database: Database, content: str | bytes, *, tenant: str = "acme", **options: Any
+) -> UUID:
+    given = content.encode() if isinstance(content, str) else content
+    with within(database, tenant):
+        return await begin_import(
+            pieces_of(given), file_name="people.csv", started_by="ann", **options
+        )
+
+
+async def start(
+    client: Client, import_id: UUID, *, tenant: str = "acme", batch_size: int = 5_000
+) -> Handle:
+    return await client.start_workflow(
+        ImportContacts.run,
+        ImportContactsInput(tenant_id=tenant, import_id=import_id, batch_size=batch_size),
+        id=f"{tenant}/contacts.import/{import_id}",
+        task_queue=Queue.DEFAULT,
+    )
+
+
+async def run(client: Client, database: Database, content: str | bytes, **options: Any) -> Import:
+    """Imports a file for acme, and returns what became of it."""
+    batch_size = options.pop("batch_size", 5_000)
+    import_id = await begin(database, content, **options)
+    progress = await (await start(client, import_id, batch_size=batch_size)).result()
+    ended = await kept(database, import_id)
+    assert (progress.status, progress.rows) == (ended.status, ended.rows)
+    return ended
+
+
+async def kept(database: Database, import_id: UUID, *, tenant: str = "acme") -> Import:
+    with within(database, tenant):
+        async with tenant_session() as session:
+            return await find_import(session, import_id)
+
+
+async def contacts_of(database: Database, tenant: str = "acme") -> list[Contact]:
+    with within(database, tenant):
+        async with tenant_session() as session:
+            return list(await session.scalars(select(Contact).order_by(Contact.email)))
+
+
+async def count(database: Database, model: type[Any]) -> int:
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            return await session.scalar(select(func.count()).select_from(model)) or 0
+
+
+async def error_rows(database: Database, ended: Import) -> list[list[str]]:
+    """The error file's rows, with its header."""
+    assert ended.error_file is not None
+    with within(database, "acme"):
+        content = b"".join([piece async for piece in current_storage().open(ended.error_file)])
+    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+
+
+def counts(ended: Import) -> tuple[str, int, int, int, int]:
+    return ended.status, ended.rows, ended.imported, ended.updated, ended.rejected
+
+
+def people(number: int, *, first: int = 0) -> str:
+    return "".join(
+        f"person{n}@acme.example,Person {n},+1 555 {n:04},Acme,US\n"
+        for n in range(first, first + number)
+    )
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("batch_size", [100, 5_000])
+async def test_each_row_becomes_a_contact_by_either_way_of_writing(
+    saas: Client, database: Database, batch_size: int
+) -> None:
+    ended = await run(saas, database, HEADER + people(2_503), batch_size=batch_size)
+    assert counts(ended) == ("completed", 2_503, 2_503, 0, 0)
+    found = await contacts_of(database)
+    assert len(found) == 2_503
+    assert (found[0].email, found[0].name, found[0].phone, found[0].company, found[0].country) == (
+        "person0@acme.example",
+        "Person 0",
+        "+1 555 0000",
+        "Acme",
+        "US",
+    )
+    assert await contacts_of(database, "globex") == []
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_contact_that_is_there_is_changed_and_keeps_what_the_file_leaves_empty(
+    saas: Client, database: Database
+) -> None:
+    await run(saas, database, "email,name,phone,vip\nann@acme.example,Ann,1,yes\n")
+    ended = await run(
+        saas, database, "Email, Name ,phone,seat\n ANN@Acme.example , Anna ,,4A\nb@c.example,B,,\n"
+    )
+    assert counts(ended) == ("completed", 2, 1, 1, 0)
+    ann, _ = await contacts_of(database)
+    assert (ann.email, ann.name, ann.phone) == ("ann@acme.example", "Anna", "1")
+    assert ann.attributes == {"vip": "yes", "seat": "4A"}
+    assert ann.updated_at > ann.created_at
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("batch_size", [100, 5_000])
+async def test_a_second_row_with_an_e_mail_counts_as_updated_also_in_a_dry_run(
+    saas: Client, database: Database, dry_run: bool, batch_size: int
+) -> None:
+    await run(saas, database, HEADER + people(50))
+    twice = people(150) + people(250, first=100) + "nobody,,,,\n"
+    ended = await run(saas, database, HEADER + twice, dry_run=dry_run, batch_size=batch_size)
+    # 350 addresses, of which 50 were there; 400 rows of contacts.
+    assert counts(ended) == ("completed", 401, 300, 100, 1)
+    assert len(await contacts_of(database)) == (50 if dry_run else 350)
+    assert await count(database, SeenEmail) == 0
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_later_of_two_rows_wins_as_far_as_it_says_something(
+    saas: Client, database: Database
+) -> None:
+    content = "email,name,phone,a,b\nx@y.example,Old,1,1,1\nx@y.example,New,,,2\n"
+    assert counts(await run(saas, database, content)) == ("completed", 2, 1, 1, 0)
+    [contact] = await contacts_of(database)
+    assert (contact.name, contact.phone, contact.attributes) == ("New", "1", {"a": "1", "b": "2"})
+
+
+@pytest.mark.usefixtures("worker")
+async def test_rejected_rows_are_in_a_file_with_their_numbers_and_reasons(
+    saas: Client, database: Database
+) -> None:
+    content = (
+        "email,=name\n"
+        "ok@acme.example,fine\n"
+        "not an address,=1+1\n"
+        '"two\nlines@acme.example",x\n'
+        "\n"
+        ",nobody\n"
+        "a@b.example\n"
+        "a@b.example,x,y\n"
+        "nul@acme.example,\0\n"
+        'quote@acme.example,"open\n'
+        "last@acme.example,+1\n"
+    )
+    ended = await run(saas, database, content)
+    assert counts(ended) == ("completed", 9, 2, 0, 7)
+    assert ended.error_file == f"acme/imports/{ended.id}-rejected.csv"
+    assert await error_rows(database, ended) == [
+        ["row", "line", "reason", "email", "'=name"],
+        ["2", "3", "its e-mail is not an address", "not an address", "'=1+1"],
+        ["3", "4", "its e-mail is not an address", "two\nlines@acme.example", "x"],
+        ["4", "7", "it has no e-mail", "", "nobody"],
+        ["5", "8", "it has 1 cells, and the header has 2", "a@b.example"],
+        ["6", "9", "it has 3 cells, and the header has 2", "a@b.example", "x", "y"],
+        ["7", "10", "it has a NUL byte", "nul@acme.example", "�"],
+        ["8", "11", "a quote that this row opens is not closed", 'quote@acme.example,"open'],
+    ]
+    assert await count(database, RejectedRow) == 0
+    assert [each.email for each in await contacts_of(database)] == [
+        "last@acme.example",
+        "ok@acme.example",
+    ]
+
+
+UNREADABLE = [
+    (b"", "the file is empty"),
+    (b"\xef\xbb\xbf\r\n \r\n", 'no column "email"'),
+    (b"name,phone\nAnn,1\n", 'no column "email"'),
+    (b"email,name,Name\na@b.example,1,2\n", "names a column twice: name"),
+    (b"email,x\0\na@b.example,1\n", "NUL bytes"),
+    (b'email,"name\na@b.example,Ann\n', "the header cannot be read"),
+    (b"PK\x03\x04" + bytes(range(256)) * 10, "NUL bytes"),
+    (b"email\n" + b"x" * 200_000, "line 2 is longer than 131,072 characters"),
+]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_file_that_cannot_be_read_fails_with_a_sentence(
+    saas: Client, database: Database
+) -> None:
+    for content, sentence in UNREADABLE:
+        ended = await run(saas, database, content)
+        assert (ended.status, ended.ended_at is None) == ("failed", False)
+        assert sentence in (ended.error or "")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_header_without_rows_is_an_import_of_nothing(
+    saas: Client, database: Database
+) -> None:
+    for content in ("email", "email,name\r\n", "email\n\n\n"):
+        ended = await run(saas, database, content)
+        assert counts(ended) == ("completed", 0, 0, 0, 0)
+        assert ended.error_file is None
+
+
+ENCODINGS = [
+    ("utf-8", b""),
+    ("utf-8", b"\xef\xbb\xbf"),
+    ("cp1252", b""),
+    ("utf-16-le", b"\xff\xfe"),
+    ("utf-16-be", b"\xfe\xff"),
+    ("utf-16-le", b""),
+]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_names_are_right_in_every_encoding(saas: Client, database: Database) -> None:
+    for number, (encoding, mark) in enumerate(ENCODINGS):
+        rows = "".join(f"p{n}@acme.example;Zoë “Ærø” {number} {n}\r\n" for n in range(300))
+        content = mark + f"email;name\r\n{rows}".encode(encoding)
+        ended = await run(saas, database, content, batch_size=100)
+        assert (ended.status, ended.rows, ended.rejected) == ("completed", 300, 0)
+        assert ended.position == ended.size == len(content)
+        names = {each.name for each in await contacts_of(database)}
+        assert names == {f"Zoë “Ærø” {number} {n}" for n in range(300)}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_slice_goes_on_where_the_one_before_ended(
+    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "SLICE_SECONDS", 0.0)
+    rows = "".join(f'p{n}@acme.example,"Zoë,\r\n""{n}"""\r\n' for n in range(950)) + "x,y\r\n"
+    import_id = await begin(database, "email,name\r\n" + rows)
+    handle = await start(saas, import_id, batch_size=100)
+    assert (await handle.result()).imported == 950
+    ended = await kept(database, import_id)
+    assert counts(ended) == ("completed", 951, 950, 0, 1)
+    assert ended.position == ended.size
+    assert (await error_rows(database, ended))[1][:2] == ["951", str(2 + 2 * 950)]
+    names = {each.name for each in await contacts_of(database)}
+    assert names == {f'Zoë,\r\n"{n}"' for n in range(950)}
+    # One for the header, one for each batch, and one that finds nothing more.
+    slices = 0
+    async for event in handle.fetch_history_events():
+        scheduled = event.activity_task_scheduled_event_attributes
+        slices += scheduled.activity_type.name == "import_slice"
+    assert slices == 12
+
+
+@pytest.mark.usefixtures("worker")
+async def test_progress_is_told_by_the_query_and_by_the_details(
+    saas: Client, database: Database
+) -> None:
+    import_id = await begin(database, HEADER + people(10))
+    handle = await start(saas, import_id)
+    await handle.result()
+    progress = await handle.query(ImportContacts.progress)
+    assert (progress.status, progress.rows, progress.read) == ("completed", 10, progress.size)
+    details = await handle.query("__temporal_workflow_metadata", result_type=dict)
+    assert "10 rows read (100 % of the file), 10 contacts imported" in str(details)
+
+
+async def test_what_is_asked_before_the_first_slice_is_answered_with_zeros(
+    saas: Client, database: Database, two_airlines: None
+) -> None:
+    import_id = await begin(database, HEADER + people(10))
+    handle = await start(saas, import_id)
+    async with saas_worker(
+        saas, task_queue=Queue.DEFAULT, activities=[], no_remote_activities=True
+    ):
+        progress = await handle.query(ImportContacts.progress)
+    assert (progress.status, progress.rows) == ("processing", 0)
+
+
+async def test_a_cancelled_import_keeps_what_was_imported_and_counts_it(
+    saas: Client, database: Database, two_airlines: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, go_on = asyncio.Event(), asyncio.Event()
+    write = imports._write
+
+    async def held(read: Import, step: Any) -> Import:
+        if read.rows >= 300:
+            written.set()
+            await go_on.wait()
+        return await write(read, step)
+
+    monkeypatch.setattr(imports, "_write", held)
+    import_id = await begin(database, HEADER + people(1_000) + "bad,,,,\n")
+    async with saas_worker(saas, task_queue=Queue.DEFAULT):
+        handle = await start(saas, import_id, batch_size=100)
+        await written.wait()
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError) as raised:
+            await handle.result()
+        assert isinstance(raised.value.cause, CancelledError)
+        # The attempt that was given up finds that the import has ended.
+        go_on.set()
+    ended = await kept(database, import_id)
+    assert counts(ended) == ("cancelled", 300, 300, 0, 0)
+    assert len(await contacts_of(database)) == 300
+
+
+async def test_the_errors_of_a_batch_that_comes_late_are_in_the_file_too(
+    database: Database, two_airlines: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_id = await begin(database, "email\n" + "bad\n" * 200)
+    write_file = rejected_rows.write_error_file
+    with within(database, "acme"):
+        async with aclosing(imports._read(await imports._open(import_id), 100)) as steps:
+            header, first, late = [step async for step in steps]
+        opened = await imports._write(await imports._open(import_id), header)
+        opened = await imports._write(opened, first)
+
+        async def overtaken(imported: Import) -> str | None:
+            path = await write_file(imported)
+            if imported.rejected == 100:
+                await imports._write(opened, late)
+            return path
+
+        monkeypatch.setattr(imports, "write_error_file", overtaken)
+        ending = FinishImport(import_id=import_id, status=ImportStatus.CANCELLED)
+        await in_activity(finish_import, ending)
+    ended = await kept(database, import_id)
+    assert (counts(ended), len(await error_rows(database, ended))) == (
+        ("cancelled", 200, 0, 0, 200),
+        201,
+    )
+
+
+async def in_activity(function: Any, request: Any) -> Any:
+    """Calls an activity as a worker would, with a heartbeat timeout."""
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=20))
+    return await environment.run(function, request)
+
+
+async def test_an_attempt_that_was_overtaken_writes_nothing(
+    database: Database, two_airlines: None
+) -> None:
+    import_id = await begin(database, HEADER + people(300))
+    with within(database, "acme"):
+        opened = await imports._open(import_id)
+        async with aclosing(imports._read(opened, 100)) as steps:
+            header, batch = await anext(steps), await anext(steps)
+        behind_header = await imports._write(opened, header)
+        await imports._write(behind_header, batch)
+        with pytest.raises(imports._Overtaken):
+            await imports._write(behind_header, batch)
+    assert counts(await kept(database, import_id)) == ("processing", 100, 100, 0, 0)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_end_is_told_to_the_tenant_and_in_the_audit_log_once(
+    saas: Client, database: Database
+) -> None:
+    ended = await run(saas, database, HEADER + people(3) + "bad,,,,\n")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            query = select(OutboxMessage).where(OutboxMessage.job == "notifications.send")
+            [message] = await session.scalars(query)
+            [entry] = await session.scalars(select(AuditEntry))
+    assert message.key == f"import-{ended.id}"
+    assert message.payload["reference"] == f"imports/{ended.id}"
+    assert "3 contacts imported, 0 updated, 1 rejected" in message.payload["body"]
+    assert (entry.action, entry.subject) == ("import.completed", str(ended.id))
+    assert entry.details == {"dry_run": False, "imported": 3, "updated": 0, "rejected": 1}
+
+
+async def test_an_upload_is_an_import_and_its_job_in_one_transaction(
+    database: Database, two_airlines: None, storage_folder: Path
+) -> None:
+    import_id = await begin(database, HEADER + people(1), batch_size=100)
+    begun = await kept(database, import_id)
+    assert counts(begun) == ("processing", 0, 0, 0, 0)
+    assert (begun.file_name, begun.started_by, begun.dry_run) == ("people.csv", "ann", False)
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            [message] = await session.scalars(select(OutboxMessage))
+    assert (message.job, message.key) == ("contacts.import", str(import_id))
+    assert message.payload == {"import_id": str(import_id), "batch_size": 100}
+    assert (storage_folder / begun.path).is_file()
+
+
+async def test_an_upload_whose_job_is_refused_leaves_neither_an_import_nor_a_file(
+    database: Database, two_airlines: None, storage_folder: Path
+) -> None:
+    with pytest.raises(Exception, match="batch_size"):
+        await begin(database, HEADER, batch_size=1)
+    assert await count(database, Import) == 0
+    assert files_in(storage_folder) == []
+
+
+async def test_an_upload_that_is_too_large_is_refused_while_it_comes(
+    database: Database,
+    two_airlines: None,
+    storage_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uploads, "FILE_MAX_BYTES", 100_000)
+    with pytest.raises(FileTooLarge, match="Import it in parts"):
+        await begin(database, "x" * 200_000)
+    assert await count(database, Import) == 0
+    assert files_in(storage_folder) == []
+
+
+@pytest.mark.usefixtures("two_airlines")
+async def test_an_upload_without_a_tenant_is_refused() -> None:
+    with pytest.raises(ScopeMissing):
+        await begin_import(pieces_of(b""), file_name="x", started_by="x")
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def failure(handle: Handle) -> ApplicationError:
+    with pytest.raises(WorkflowFailureError) as raised:
+        await handle.result()
+    assert isinstance(raised.value.cause, ActivityError)
+    assert isinstance(raised.value.cause.cause, ApplicationError)
+    return raised.value.cause.cause
+
+
+@pytest.mark.usefixtures("worker")
+async def test_another_tenants_import_is_not_found(saas: Client, database: Database) -> None:
+    import_id = await begin(database, HEADER + people(3))
+    foreign = await start(saas, import_id, tenant="globex")
+    assert (await failure(foreign)).type == "ImportNotFound"
+    assert (await failure(await start(saas, uuid4()))).type == "ImportNotFound"
+    assert counts(await kept(database, import_id)) == ("processing", 0, 0, 0, 0)
+    assert await contacts_of(database, "globex") == []
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_import_whose_job_failed_goes_on_when_it_is_started_again(
+    saas: Client, database: Database, storage_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "SLICE_SECONDS", 0.0)
+    import_id = await begin(database, "email\nbad\n" + "a@b.example\n" * 99 + people(150))
+    file = storage_folder / (await kept(database, import_id)).path
+    write = imports._write
+
+    async def lost_file(read: Import, step: Any) -> Import:
+        written = await write(read, step)
+        if written.rows == 100 and file.exists():
+            file.rename(file.with_suffix(".away"))
+        return written
+
+    monkeypatch.setattr(imports, "_write", lost_file)
+    failed = await failure(await start(saas, import_id, batch_size=100))
+    assert failed.type == "ObjectNotFound"
+    half = await kept(database, import_id)
+    assert counts(half) == ("failed", 100, 1, 98, 1)
+    assert half.error is not None
+    assert half.error.startswith("ObjectNotFound: there is no object acme/imports/")
+    file.with_suffix(".away").rename(file)
+    monkeypatch.setattr(imports, "_write", write)
+    await (await start(saas, import_id, batch_size=100)).result()
+    ended = await kept(database, import_id)
+    assert (ended.status, ended.error, ended.rows) == ("completed", None, 250)
+    assert [row[0] for row in (await error_rows(database, ended))[1:3]] == ["1", "101"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_tenants_import_the_same_addresses_side_by_side(
+    saas: Client, database: Database
+) -> None:
+    handles = []
+    for tenant in ("acme", "globex"):
+        import_id = await begin(database, HEADER + people(300), tenant=tenant)
+        handles.append(await start(saas, import_id, tenant=tenant, batch_size=100))
+    results: Sequence[ImportProgress] = await asyncio.gather(*(each.result() for each in handles))
+    assert [(each.status, each.imported) for each in results] == [(ImportStatus.COMPLETED, 300)] * 2
+    assert len(await contacts_of(database)) == len(await contacts_of(database, "globex")) == 300
+
+
+@pytest.mark.usefixtures("worker")
+async def test_two_imports_of_one_tenant_in_other_orders_do_not_block_each_other(
+    saas: Client, database: Database
+) -> None:
+    rows = people(2_000).splitlines(keepends=True)
+    handles = []
+    for order in (rows, rows[::-1]):
+        import_id = await begin(database, HEADER + "".join(order))
+        handles.append(await start(saas, import_id, batch_size=500))
+    results = await asyncio.gather(*(each.result() for each in handles))
+    assert sum(each.imported for each in results) == sum(each.updated for each in results) == 2_000

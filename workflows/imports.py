@@ -1,0 +1,110 @@
+"""Imports of contacts."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from activities.imports import (
+    BatchRows,
+    FinishImport,
+    ImportProgress,
+    ImportSlice,
+    ImportStatus,
+    finish_import,
+    import_slice,
+)
+from queues import Queue
+from temporal_tenancy.failures import root_cause, sentence_of
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import tenant_job
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
+
+# Writes the error file, which is there as a whole or not at all: a gigabyte of rejected rows, where
+# it is slow.
+FINISH_TIMEOUT: Final = timedelta(hours=1)
+
+
+class ImportContactsInput(TenantInput):
+    """Which file is imported."""
+
+    import_id: UUID
+    batch_size: int = BatchRows  # rows a transaction
+
+
+@tenant_job("contacts.import", queue=Queue.DEFAULT, feature="imports", waits_out_suspension=True)
+class ImportContacts:
+    """Imports a file of contacts, by the tenant's e-mail addresses.
+
+    The file is worked off in slices of some seconds, an activity each: between two of them the
+    tenant's state is checked, other tenants have their turn, and what was asked about it is known.
+    """
+
+    def __init__(self) -> None:
+        self._progress = ImportProgress()
+
+    @workflow.query
+    def progress(self) -> ImportProgress:
+        """How far it is, at the end of the last slice; the table `imports` has each batch."""
+        return self._progress
+
+    @workflow.run
+    async def run(self, job: ImportContactsInput) -> ImportProgress:
+        """Returns what it came to. A file that cannot be read is an import that has failed."""
+        try:
+            while not self._progress.at_end:
+                self._note(job, await self._next_slice(job))
+            if self._progress.status is ImportStatus.PROCESSING:
+                refused = self._progress.error is not None
+                await self._finish(job, ImportStatus.FAILED if refused else ImportStatus.COMPLETED)
+        except (ActivityError, asyncio.CancelledError) as error:
+            if is_cancelled_exception(error):
+                await self._finish(job, ImportStatus.CANCELLED)
+            else:
+                # The run fails by this error, also where the import cannot be marked.
+                with suppress(ActivityError):
+                    await self._finish(job, ImportStatus.FAILED, cause=error)
+            raise
+        return self._progress
+
+    async def _next_slice(self, job: ImportContactsInput) -> ImportProgress:
+        return await workflow.execute_activity(
+            import_slice,
+            ImportSlice(import_id=job.import_id, batch_size=job.batch_size),
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=DATABASE_RETRIES,
+        )
+
+    async def _finish(
+        self, job: ImportContactsInput, status: ImportStatus, *, cause: BaseException | None = None
+    ) -> None:
+        error = self._progress.error if cause is None else sentence_of(root_cause(cause))
+        ended = await workflow.execute_activity(
+            finish_import,
+            FinishImport(
+                import_id=job.import_id,
+                status=status,
+                error=error,
+                may_resume=cause is not None,
+            ),
+            start_to_close_timeout=FINISH_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=DATABASE_RETRIES,
+        )
+        self._note(job, ended)
+
+    def _note(self, job: ImportContactsInput, progress: ImportProgress) -> None:
+        self._progress = progress
+        part = 100 * progress.read // progress.size if progress.size else 100
+        workflow.set_current_details(
+            f"Import {job.import_id} of {job.tenant_id} is {progress.status}: "
+            f"{progress.rows:,} rows read ({part} % of the file), {progress.imported:,} contacts "
+            f"imported, {progress.updated:,} updated, {progress.rejected:,} rejected."
+        )
