@@ -7,11 +7,15 @@ from typing import Final
 from pydantic import AwareDatetime, BaseModel
 
 from activities.deletion import Aging, delete_aged
+from database.exports import Export
 from database.models import Document
 from temporal_tenancy.activities import tenant_activity
 
 # A further kind of row that expires is one more entry.
-EXPIRING: Final = [Aging(Document, Document.expires_at, "documents.deleted")]
+EXPIRING: Final = [
+    Aging(Document, Document.expires_at, "documents.deleted"),
+    Aging(Export, Export.expires_at, "exports.deleted", Export.path),
+]
 
 
 class DeleteExpired(BaseModel):

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import CTE, Delete, and_, delete, func, inspect, select, true
+from sqlalchemy import CTE, Delete, and_, delete, func, inspect, null, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 from temporalio import activity
 
 from database import audit
 from database.models import AuditEntry
+from services.object_storage import current_storage
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.heartbeats import heartbeating
 from temporal_tenancy.tenant_owned import TenantOwned
 
 BATCH: Final = 1_000  # rows
+BATCH_WITH_OBJECTS: Final = 50  # rows; each is a call to the object storage
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Aging:
     model: type[TenantOwned]
     moment: InstrumentedAttribute[Any]  # a datetime; None where it may be null: such a row stays
     action: str  # what the audit log calls their deletion
+    path: InstrumentedAttribute[Any] | None = None  # of an object of theirs, which goes too
 
     @property
     def table(self) -> str:
@@ -57,11 +60,17 @@ async def delete_aged(rows: Aging, before: datetime) -> int:
 async def _delete_batch(
     rows: Aging, before: datetime, reached: datetime | None
 ) -> Sequence[datetime]:
-    """Deletes one batch, and returns its rows' moments."""
+    """Deletes one batch with its objects, and returns its rows' moments."""
     async with tenant_session() as session:
-        statement = _batch(rows, before, reached).returning(rows.moment)
+        object_path = null() if rows.path is None else rows.path
+        statement = _batch(rows, before, reached).returning(rows.moment, object_path)
         unsynchronized = {"synchronize_session": False}
-        moments = (await session.scalars(statement, execution_options=unsynchronized)).all()
+        deleted = (await session.execute(statement, execution_options=unsynchronized)).all()
+        moments = [moment for moment, _ in deleted]
+        # Before the commit: a row whose object is still there is found again.
+        for _, path in deleted:
+            if path is not None:
+                await current_storage().delete(path)
         if moments:
             await audit.record(
                 session,
@@ -85,7 +94,7 @@ def _batch(rows: Aging, before: datetime, reached: datetime | None) -> Delete:
         select(*keys)
         .where(rows.moment < before, true() if reached is None else rows.moment >= reached)
         .order_by(rows.moment, *keys)
-        .limit(BATCH)
+        .limit(BATCH if rows.path is None else BATCH_WITH_OBJECTS)
         .with_for_update()  # in one order, so that two runs take turns
         .cte("batch")
     )

@@ -24,7 +24,7 @@ class CleanUpExpiredInput(TenantInput):
     execution_timeout=timedelta(hours=6),
 )
 class CleanUpExpired:
-    """Deletes the tenant's documents that have expired."""
+    """Deletes the tenant's documents and exports that have expired."""
 
     @workflow.run
     async def run(self, job: CleanUpExpiredInput) -> CleanupReport:

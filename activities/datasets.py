@@ -1,0 +1,110 @@
+"""What a tenant may take away: each dataset's columns, and its rows in pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow
+from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from database.contacts import Contact
+from database.exports import ExportDataset
+from database.models import Invoice, UsageEvent
+from services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
+from temporal_tenancy.database import tenant_session
+
+PAGE: Final = 10_000  # rows in memory at once
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Some columns of a table."""
+
+    columns: dict[InstrumentedAttribute[Any], pyarrow.DataType]
+    key: Sequence[InstrumentedAttribute[Any]]  # what is unique in a tenant's rows; some of columns
+
+    @property
+    def schema(self) -> pyarrow.Schema:
+        """The columns' names and types, in their order."""
+        return pyarrow.schema([(column.key, kind) for column, kind in self.columns.items()])
+
+    async def pages(self) -> AsyncIterator[Sequence[Row]]:
+        """Yields the current tenant's rows in the order of the key, up to `PAGE` at once.
+
+        Each page is a transaction of its own, so that a long export holds nothing up. A row that
+        is written meanwhile is in the file if its key is still ahead.
+        """
+        after: Row | None = None
+        while True:
+            async with tenant_session() as session:
+                rows = (await session.execute(self._page(after))).all()
+            if not rows:
+                return
+            names = [column.key for column in self.columns]
+            after = [rows[-1][names.index(column.key)] for column in self.key]
+            yield [[_value(value) for value in row] for row in rows]
+            if len(rows) < PAGE:
+                return
+
+    def _page(self, after: Row | None) -> Any:  # Select[...] of as many columns as there are
+        page = select(*self.columns).order_by(*self.key).limit(PAGE)
+        return page if after is None else page.where(_behind(self.key, after))
+
+
+def _behind(key: Sequence[InstrumentedAttribute[Any]], after: Row) -> ColumnElement[bool]:
+    return tuple_(*key) > tuple_(*after)
+
+
+def _value(value: object) -> object:
+    """A value as files have it: what they have no type for is text."""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return value
+
+
+DATASETS: Final = {
+    ExportDataset.CONTACTS: Dataset(
+        {
+            Contact.email: TEXT,
+            Contact.name: TEXT,
+            Contact.phone: TEXT,
+            Contact.company: TEXT,
+            Contact.country: TEXT,
+            Contact.attributes: TEXT,  # a JSON object
+            Contact.created_at: TIME,
+            Contact.updated_at: TIME,
+        },
+        key=[Contact.email],
+    ),
+    ExportDataset.INVOICES: Dataset(
+        {
+            Invoice.period: TEXT,
+            Invoice.currency: TEXT,
+            Invoice.total_cents: INTEGER,
+            Invoice.usage_events: INTEGER,
+            Invoice.period_start: TIME,
+            Invoice.period_end: TIME,
+            Invoice.issued_at: TIME,
+        },
+        key=[Invoice.period],
+    ),
+    ExportDataset.USAGE_EVENTS: Dataset(
+        {
+            UsageEvent.time_hour: TIME,
+            UsageEvent.carrier: TEXT,
+            UsageEvent.flight: INTEGER,
+            UsageEvent.origin: TEXT,
+            UsageEvent.destination: TEXT,
+            UsageEvent.tail_number: TEXT,
+            UsageEvent.distance: INTEGER,
+            UsageEvent.air_time: INTEGER,
+            UsageEvent.departure_delay: INTEGER,
+            UsageEvent.cancelled: BOOLEAN,
+        },
+        key=[UsageEvent.time_hour, UsageEvent.carrier, UsageEvent.flight],
+    ),
+}

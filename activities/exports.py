@@ -1,0 +1,172 @@
+"""Exports: a tenant's data in a file of its own, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities.datasets import DATASETS
+from activities.refusals import Refused
+from database import audit
+from database.exports import Export, ExportDataset, ExportFormat, RequestStatus
+from services.links import make_link
+from services.object_storage import current_storage, object_path
+from services.tables import Pages, Row, as_csv, as_parquet
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.heartbeats import Heart, heartbeating
+from temporal_tenancy.outbox import enqueue
+from temporal_tenancy.scope import current_tenant
+
+JOB: Final = "exports.generate"
+AREA: Final = "exports"  # of the object storage
+KEPT: Final = timedelta(days=7)
+LINK_OPENS: Final = timedelta(hours=1)
+
+_WRITERS: Final = {ExportFormat.CSV: as_csv, ExportFormat.PARQUET: as_parquet}
+
+
+class ExportNotFound(Refused):
+    """The tenant has no such export."""
+
+
+class ExportNotReady(Refused):
+    """The export's file has not been written."""
+
+
+class WriteExport(BaseModel):
+    """Asks for an export's file to be written."""
+
+    export_id: UUID
+
+
+class WrittenExport(BaseModel):
+    """What has been written."""
+
+    export_id: UUID
+    rows: int
+    bytes: int
+
+
+async def begin_export(session: AsyncSession, dataset: ExportDataset, format: ExportFormat) -> UUID:
+    """Asks for an export in the transaction of `session`, the open `tenant_session()`.
+
+    Returns the export's id, which is the key of its job.
+    """
+    export = Export(dataset=dataset, format=format, expires_at=datetime.now(UTC) + KEPT)
+    session.add(export)
+    await session.flush()
+    await enqueue(JOB, {"export_id": export.id}, key=str(export.id))
+    return export.id
+
+
+async def export_link(session: AsyncSession, export_id: UUID) -> str:
+    """Returns a URL that opens an export's file for an hour, or until the export expires.
+
+    Raises `ExportNotFound`, also where it has expired, and `ExportNotReady`.
+    """
+    export = await _export(session, export_id)
+    left = export.expires_at - datetime.now(UTC)
+    if left <= timedelta(0):
+        raise _not_found(export_id)
+    if export.status != RequestStatus.COMPLETED or export.path is None:
+        raise ExportNotReady(f"export {export_id} is {export.status}. Ask again later.")
+    return make_link(export.path, min(left, LINK_OPENS))
+
+
+@tenant_activity
+async def write_export(request: WriteExport) -> WrittenExport:
+    """Writes an export's file and says that it is there, both once.
+
+    An attempt that is cut off leaves no part of a file; the next one begins anew. Raises
+    `ExportNotFound` where the tenant has no such export.
+    """
+    async with heartbeating() as heart:
+        async with tenant_session() as session:
+            export = await _export(session, request.export_id)
+            if export.status != RequestStatus.COMPLETED:
+                # Before the file, which is thus found when the row expires.
+                export.path = object_path(AREA, f"{export.id}.{export.format}")
+        if export.status == RequestStatus.COMPLETED or export.path is None:
+            return WrittenExport(
+                export_id=export.id, rows=export.rows or 0, bytes=export.bytes or 0
+            )
+        dataset = DATASETS[ExportDataset(export.dataset)]
+        counted = _Counted(dataset.pages(), heart)
+        file = _WRITERS[ExportFormat(export.format)](dataset.schema, counted.pages())
+        written = await current_storage().put(export.path, file)
+        report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)
+        await _complete(export, report)
+        return report
+
+
+class _Counted:
+    """Pages that are counted as they go by, and told as progress."""
+
+    def __init__(self, pages: Pages, heart: Heart) -> None:
+        self.rows = 0
+        self._pages = pages
+        self._heart = heart
+
+    async def pages(self) -> AsyncIterator[Sequence[Row]]:
+        async for page in self._pages:
+            yield page
+            self.rows += len(page)
+            self._heart.beat(self.rows)
+
+
+async def _complete(export: Export, report: WrittenExport) -> None:
+    now = datetime.now(UTC)
+    async with tenant_session() as session:
+        completed = await session.scalar(
+            update(Export)
+            .where(Export.id == export.id)
+            .values(
+                status=RequestStatus.COMPLETED,
+                rows=report.rows,
+                bytes=report.bytes,
+                completed_at=now,
+                expires_at=now + KEPT,
+            )
+            .returning(Export.id)
+        )
+        if completed is not None:
+            await audit.record(
+                session,
+                "export.completed",
+                str(export.id),
+                once=str(export.id),
+                dataset=export.dataset,
+                rows=report.rows,
+            )
+            # Without the link, which opens for whoever reads it; the door gives one.
+            await enqueue(
+                "notifications.send",
+                {
+                    "subject": "Your export is ready",
+                    "body": f"{report.rows:,} rows of {export.dataset} as {export.format}. "
+                    f"It is kept until {now + KEPT:%Y-%m-%d %H:%M} UTC.",
+                    "reference": f"exports/{export.id}",
+                },
+                key=f"export-{export.id}",
+            )
+    if completed is None and export.path is not None:
+        await current_storage().delete(export.path)  # it has expired meanwhile
+        raise _not_found(export.id)
+
+
+async def _export(session: AsyncSession, export_id: UUID) -> Export:
+    export = await session.scalar(select(Export).where(Export.id == export_id))
+    if export is None:
+        raise _not_found(export_id)
+    return export
+
+
+def _not_found(export_id: UUID) -> ExportNotFound:
+    return ExportNotFound(f"{current_tenant()} has no export {export_id}. Ask for a new one.")

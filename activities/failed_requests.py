@@ -1,0 +1,45 @@
+"""Saying of what was asked for that its job has failed, for whoever waits for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import update
+
+from database.exports import Export, RequestStatus
+from database.integrations import Integration, SyncStatus
+from database.reports import RequestedReport
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+
+RequestKind = Literal["export", "report", "integration"]
+
+
+class NoteFailure(BaseModel):
+    """Says what has failed."""
+
+    kind: RequestKind
+    id: str  # what is no id is nobody's
+
+
+@tenant_activity
+async def note_failure(request: NoteFailure) -> None:
+    """Notes a failure, unless what was asked for is there. A later run may still complete it."""
+    try:
+        wanted = UUID(request.id)
+    except ValueError:
+        return
+    async with tenant_session() as session:
+        if request.kind == "integration":
+            await session.execute(
+                update(Integration).where(Integration.id == wanted).values(status=SyncStatus.FAILED)
+            )
+            return
+        model = Export if request.kind == "export" else RequestedReport
+        await session.execute(
+            update(model)
+            .where(model.id == wanted, model.status == RequestStatus.REQUESTED)
+            .values(status=RequestStatus.FAILED)
+        )

@@ -1,0 +1,191 @@
+"""Integrations: a partner's records, taken over page by page."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.exceptions import ApplicationError
+
+from activities.refusals import Refused
+from database import audit
+from database.integrations import ExternalRecord, Integration, SyncStatus
+from services.outgoing_http import outgoing_http
+from services.secrets import current_secrets
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.scope import current_tenant
+
+JOB: Final = "integrations.sync"
+PAGE_LIMIT: Final = 500  # records that a partner is asked for at once
+
+Word = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+
+
+class IntegrationNotFound(Refused):
+    """The tenant has no such integration."""
+
+
+class PartnerAnswerInvalid(Refused):
+    """The partner's answer is not a page of records."""
+
+
+class SyncOverlapped(ApplicationError):
+    """Another run has taken this page over. The next attempt goes on behind it."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__ or "", type=type(self).__name__)
+
+
+class SyncPage(BaseModel):
+    """Asks for an integration's next page."""
+
+    integration_id: UUID
+
+
+class SyncedPage(BaseModel):
+    """What a page came to."""
+
+    records: int
+    more: bool  # whether the partner has another
+
+
+class PartnerPage(BaseModel):
+    """What a partner answers: records, and where the next page begins.
+
+    On the last page `cursor` says where the next run begins; without one it begins there again.
+    """
+
+    items: list[dict[str, Any]]  # JSON objects, each with an "id"
+    cursor: Word | None = None
+    has_more: bool = False
+
+
+@tenant_activity
+@heartbeating()
+async def sync_page(request: SyncPage) -> SyncedPage:
+    """Takes over the page at the integration's cursor; records and cursor are one transaction.
+
+    Each record replaces what was kept under its id. A page that is fetched twice is kept once.
+
+    Raises:
+        IntegrationNotFound: the tenant has no such integration.
+        PartnerAnswerInvalid: what was answered is not a page, or leads back to itself.
+        SyncOverlapped: the cursor was moved by another run meanwhile; the next attempt goes on.
+        SecretMissing: the tenant has no credential `integrations.{name}`.
+        AddressRefused, AnswerRefused, OutsideUnavailable: as `OutgoingHttp.request`.
+    """
+    async with tenant_session() as session:
+        integration = await session.scalar(
+            select(Integration).where(Integration.id == request.integration_id)
+        )
+    if integration is None:
+        raise IntegrationNotFound(
+            f"{current_tenant()} has no integration {request.integration_id}. Set it up first."
+        )
+    page = _read(integration, await _fetch(integration))
+    # Of two records with one id the later stays; one statement may not touch a row twice.
+    records = {_id(integration, item): _storable(item) for item in page.items}
+    async with tenant_session() as session:
+        await _advance(session, integration, page)
+        if records:
+            rows = [
+                {"integration_id": integration.id, "external_id": external_id, "data": data}
+                for external_id, data in records.items()
+            ]
+            added = insert(ExternalRecord)
+            await session.execute(
+                added.on_conflict_do_update(
+                    index_elements=["tenant_id", "integration_id", "external_id"],
+                    set_={"data": added.excluded.data, "synced_at": func.now()},
+                ),
+                rows,
+            )
+        if not page.has_more:
+            await audit.record(session, "integration.synced", integration.name)
+    return SyncedPage(records=len(records), more=page.has_more)
+
+
+async def _fetch(integration: Integration) -> bytes:
+    credential = current_secrets().get(f"integrations.{integration.name}")
+    params = {"limit": str(PAGE_LIMIT)}
+    if integration.cursor is not None:
+        params["cursor"] = integration.cursor
+    async with outgoing_http() as http:
+        answer = await http.request(
+            "GET",
+            integration.url,
+            params=params,
+            headers={"Authorization": f"Bearer {credential}", "Accept": "application/json"},
+        )
+    return answer.body
+
+
+def _read(integration: Integration, body: bytes) -> PartnerPage:
+    try:
+        page = PartnerPage.model_validate_json(body)
+    except ValidationError:  # its own message quotes the records
+        raise _invalid(
+            integration, 'is not a page: {"items": [{"id": …}], "cursor": …, "has_more": …}'
+        ) from None
+    if page.has_more and page.cursor in (None, integration.cursor):
+        raise _invalid(integration, "says that there is more, and leads to the same page")
+    return page
+
+
+async def _advance(session: AsyncSession, integration: Integration, page: PartnerPage) -> None:
+    """Moves the cursor to behind the page; raises `SyncOverlapped` where it has been moved."""
+    values: dict[str, object] = {"status": SyncStatus.SYNCING, "cursor": page.cursor}
+    if not page.has_more:
+        values |= {
+            "status": SyncStatus.SYNCED,
+            "last_synced_at": datetime.now(UTC),
+            "cursor": page.cursor or integration.cursor,
+        }
+    moved = await session.scalar(
+        update(Integration)
+        .where(
+            Integration.id == integration.id,
+            Integration.cursor.is_not_distinct_from(integration.cursor),
+        )
+        .values(values)
+        .returning(Integration.id)
+    )
+    if moved is None:
+        raise SyncOverlapped
+
+
+def _id(integration: Integration, item: dict[str, Any]) -> str:
+    value = item.get("id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not 0 < len(value) <= 500 or "\x00" in value:
+        raise _invalid(integration, 'has a record whose "id" is not a number or a short text')
+    return value
+
+
+def _storable(value: Any) -> Any:  # JSON
+    """The value without NUL characters, which JSONB refuses, and finite."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(each) for name, each in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _invalid(integration: Integration, what: str) -> PartnerAnswerInvalid:
+    return PartnerAnswerInvalid(
+        f"the answer for the integration {integration.name} {what}. Check its URL, or ask the "
+        "partner."
+    )

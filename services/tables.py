@@ -1,0 +1,87 @@
+"""Rows as files that people and programs read: CSV and Parquet, piece by piece."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pyarrow
+from pyarrow import parquet
+
+from services.csv_safety import safe_cell
+
+Row = Sequence[Any]  # a value a column, of whatever type the column has
+Pages = AsyncIterator[Sequence[Row]]
+
+# What a database's values become.
+TEXT: Final = pyarrow.string()
+INTEGER: Final = pyarrow.int64()
+BOOLEAN: Final = pyarrow.bool_()
+TIME: Final = pyarrow.timestamp("us", tz="UTC")
+
+
+async def as_csv(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
+    """Yields a header line and a line a row: UTF-8, RFC 4180, a piece a page.
+
+    Text that a spreadsheet would take for a formula is made harmless; numbers stay numbers, times
+    are ISO 8601 in UTC, and what is not known is empty.
+    """
+    yield _lines([schema.names])
+    async for page in pages:
+        yield _lines([[_cell(value) for value in row] for row in page])
+
+
+async def as_parquet(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
+    """Yields a Parquet file, in which each page is a row group, compressed by Zstandard."""
+    sink = _Sink()
+    with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
+        async for page in pages:
+            columns = [
+                pyarrow.array(column, type=field.type)
+                for column, field in zip(zip(*page, strict=True), schema, strict=True)
+            ]
+            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
+            yield sink.taken()
+    yield sink.taken()
+
+
+def _lines(rows: Sequence[Row]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return safe_cell(value) if isinstance(value, str) else value
+
+
+class _Sink(io.RawIOBase):
+    """A file that is taken away while it is written."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:  # a buffer of any kind
+        piece = bytes(data)
+        self._pieces.append(piece)
+        self._size += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self._size
+
+    def taken(self) -> bytes:
+        """What has been written since this was last asked."""
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)

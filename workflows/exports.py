@@ -1,0 +1,45 @@
+"""Exports."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from temporalio import workflow
+
+from activities.exports import JOB, WriteExport, WrittenExport, write_export
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import tenant_job
+from workflows.failed_requests import failure_noted
+from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
+
+
+class GenerateExportInput(TenantInput):
+    """Which export is written."""
+
+    export_id: UUID
+
+
+@tenant_job(
+    JOB,
+    queue=Queue.BULK,
+    feature="exports",
+    execution_timeout=timedelta(hours=6),
+)
+class GenerateExport:
+    """Writes a file that was asked for, of the tenant's data."""
+
+    @workflow.run
+    async def run(self, job: GenerateExportInput) -> WrittenExport:
+        """Returns how much was written."""
+        async with failure_noted("export", job.export_id):
+            written = await workflow.execute_activity(
+                write_export,
+                WriteExport(export_id=job.export_id),
+                start_to_close_timeout=timedelta(hours=1),  # millions of rows
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=OUTSIDE_RETRIES,
+            )
+        workflow.set_current_details(f"Wrote {written.rows:,} rows, {written.bytes:,} bytes.")
+        return written

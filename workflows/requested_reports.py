@@ -1,0 +1,49 @@
+"""Reports that somebody asked for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+from temporalio import workflow
+
+from activities.requested_reports import (
+    ID_MAX_CHARACTERS,
+    JOB,
+    MadeReport,
+    MakeReport,
+    make_report,
+)
+from queues import Queue
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.jobs import tenant_job
+from workflows.failed_requests import failure_noted
+from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
+
+
+class GenerateReportInput(TenantInput):
+    """Which report is made."""
+
+    report_id: str = Field(max_length=ID_MAX_CHARACTERS)  # what is no id is not found either
+
+
+@tenant_job(
+    JOB,
+    queue=Queue.DEFAULT,
+    feature="reports",
+    execution_timeout=timedelta(hours=2),
+)
+class GenerateReport:
+    """Makes a report that was asked for."""
+
+    @workflow.run
+    async def run(self, job: GenerateReportInput) -> MadeReport:
+        """Returns where the report is, also when it had been made before."""
+        async with failure_noted("report", job.report_id):
+            return await workflow.execute_activity(
+                make_report,
+                MakeReport(report_id=job.report_id),
+                start_to_close_timeout=timedelta(minutes=5),
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=DATABASE_RETRIES,
+            )
