@@ -30,6 +30,7 @@ from temporal_tenancy.outbox.working import Outcome, Working
 from temporal_tenancy.scope import current_tenant
 
 MARK_AT_ONCE: Final = 50  # outcomes that are written in one transaction
+HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
 
 log: Final = structlog.get_logger(__name__)
 
@@ -59,8 +60,9 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
     """Does each message's work, several at once, and marks what became of it.
 
     What is marked already, by an earlier attempt, is passed over. After a first attempt that did
-    not come to its end the rest is worked off one by one, each attempt written before it begins:
-    the message that ends the process runs out of attempts, and no other does.
+    not come to its end the rest is worked off one by one, each attempt written before it begins and
+    marked before the next: the message that ends the process runs out of attempts, and no other
+    does.
     """
     job = registry.get_or_raise(batch.job)
     if job.coalesce is None:
@@ -68,8 +70,8 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
     workflow_id = str(activity.info().workflow_id)
     async with tenant_session() as session:
         messages = await working.load(session, batch.message_ids, workflow_id)
-    marks = _Marks(workflow_id, batch.retries)
     alone = activity.info().attempt > 1
+    marks = _Marks(workflow_id, batch.retries, at_once=1 if alone else MARK_AT_ONCE)
     gate = asyncio.Semaphore(1 if alone else job.coalesce.parallel)
 
     async def work(message: Working) -> None:
@@ -111,15 +113,16 @@ async def _outcome(job: Job, message: Working) -> Exception | None:
 class _Marks:
     """Writes outcomes some at a time."""
 
-    def __init__(self, workflow_id: str, retries: RetryLadder) -> None:
+    def __init__(self, workflow_id: str, retries: RetryLadder, *, at_once: int) -> None:
         self.report = WorkedOff()
+        self._at_once = at_once
         self._workflow_id = workflow_id
         self._retries = retries
         self._waiting: list[Outcome] = []
 
     async def add(self, message: Working, error: Exception | None) -> None:
         self._waiting.append(self._outcome(message, error))
-        if len(self._waiting) >= MARK_AT_ONCE:
+        if len(self._waiting) >= self._at_once:
             await self.write()
 
     async def write(self) -> None:
@@ -161,7 +164,7 @@ class WorkOffMessages:
             work_off_messages,
             batch,
             start_to_close_timeout=timedelta(minutes=5),
-            heartbeat_timeout=timedelta(seconds=20),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(seconds=1),
                 maximum_interval=timedelta(seconds=30),

@@ -118,7 +118,7 @@ class Marks:
             await queue.complete(session, waiting.completed)
             await queue.release(session, waiting.released)
             dead = await queue.fail(session, failed)
-            await put_letters(session, list(_letters(dead)))
+            await put_letters(session, list(letters_of(dead, Source.RELAY)))
             await queue.free_slots(session, waiting.free)
         for one, wait in failed:
             log.warning(
@@ -145,13 +145,14 @@ class Marks:
         self._changed.set()
 
 
-def _letters(dead: Iterable[Failed]) -> Iterator[Letter]:
+def letters_of(dead: Iterable[Failed], source: Source) -> Iterator[Letter]:
+    """The dead letters of messages that have failed for good."""
     for failed in dead:
         message = failed.message
         try:
             yield Letter(
                 workflow_id=message.letter_id,
-                source=Source.RELAY,
+                source=source,
                 error_type=failed.error_type,
                 message=failed.error_message,
                 attempts=message.attempts,

@@ -12,8 +12,10 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.database import Database
+from temporal_tenancy.dead_letters.recording import Source, put_letters
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
+from temporal_tenancy.relay.marks import letters_of
 from temporal_tenancy.relay.messages import Failed, Message
 
 WORKED_OFF_FOR: Final = timedelta(minutes=5)  # before a workflow of several messages is asked after
@@ -87,7 +89,9 @@ class Upkeep:
         failed = Failed(message, error_type, said)
         wait = self._ladder.wait_after(message.attempts)
         async with self._database.platform_session("mark a lost message") as session:
-            await queue.fail(session, [(failed, wait)])
+            dead = await queue.fail(session, [(failed, wait)])
+            source = Source.RELAY if message.workflow_id is None else Source.MESSAGE
+            await put_letters(session, list(letters_of(dead, source)))
 
     async def _runs(self, workflow_id: str) -> bool | None:
         """Whether a workflow runs; None where the server does not say."""

@@ -256,7 +256,11 @@ async def test_what_a_relay_lost_is_started_by_another_after_its_lease(
 
 
 async def test_a_message_at_which_the_relay_always_dies_is_a_dead_letter(
-    database: Database, make_relay: MakeRelay, relay_database: Database, relay_worker: Worker
+    database: Database,
+    make_relay: MakeRelay,
+    relay_database: Database,
+    relay_worker: Worker,
+    database_urls: DatabaseUrls,
 ) -> None:
     await ask(database, "acme", key="deadly")
     async with relay_database.platform_session("a relay that dies") as session:
@@ -270,6 +274,9 @@ async def test_a_message_at_which_the_relay_always_dies_is_a_dead_letter(
         [message] = await until_messages(database, "acme", lambda ms: ms[0].status == "dead_letter")
     assert message.error_type == "RelayLost"
     assert await effects_of(database, "acme") == []
+    with psycopg.connect(plain_url(database_urls.superuser)) as superuser:
+        letters = superuser.execute("select source, error_type, message_id from dead_letters")
+        assert letters.fetchall() == [("relay", "RelayLost", message.id)]
 
 
 async def test_messages_whose_workflow_was_terminated_are_worked_off_by_another(
