@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 from temporal_tenancy.failures import SENTENCE_MAX_CHARACTERS
 from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES
+from temporal_tenancy.outbox.enqueueing import NUL, PAYLOAD_MAX_BYTES
 
 Payload = Mapping[str, Any]  # a job's input as JSON, without the tenant
-
-_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 
 
 class Source(StrEnum):
@@ -161,7 +158,7 @@ def fits_a_message(payload: Payload) -> bool:
     """Whether an outbox message may hold `payload`: 64 KiB, and no character that JSONB refuses."""
     try:
         text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return len(text.encode()) <= PAYLOAD_MAX_BYTES and _NUL.search(text) is None
+        return len(text.encode()) <= PAYLOAD_MAX_BYTES and NUL.search(text) is None
     except (UnicodeEncodeError, ValueError):  # half a surrogate pair, or a number that JSON has not
         return False
 

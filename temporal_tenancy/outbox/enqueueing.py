@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -21,6 +21,7 @@ from temporal_tenancy.outbox.models import CHANNEL
 from temporal_tenancy.scope import current_tenant
 
 PAYLOAD_MAX_BYTES: Final = 64 * 1024
+NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 
 # The notification is sent with the commit. It names no tenant: every role may listen.
 _INSERT: Final = text(f"""
@@ -174,6 +175,6 @@ def _payload(job: Job, tenant: str, input: BaseModel | Mapping[str, Any]) -> str
             f"the input of {job.name} is {len(payload.encode()):,} bytes, and a message holds "
             f"{PAYLOAD_MAX_BYTES:,}. Store the data, and put a reference to it into the input."
         )
-    if "\\u0000" in payload and "\x00" in json.dumps(json.loads(payload), ensure_ascii=False):
+    if NUL.search(payload) is not None:
         raise InvalidPayload(f"the input of {job.name} has a NUL character, which JSONB refuses.")
     return payload

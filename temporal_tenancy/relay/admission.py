@@ -97,11 +97,14 @@ async def allowances(
     records: Mapping[str, Tenant],
     *,
     room: int,
+    some: bool,
 ) -> Mapping[str, Allowance]:
     """Shares `room` workflows among `tenants` by the weights of their plans, at least one each.
 
-    A tenant is left out that is held back, that has no slot left, or whose slots another relay is
-    giving out at this moment. The locks that say so last until the transaction's end.
+    Where they are only `some` of those with messages, each has as many as its weight says: shares
+    of what is there would depend on who else is looked at. A tenant is left out that is held back,
+    that has no slot left, or whose slots another relay is giving out at this moment. The locks that
+    say so last until the transaction's end.
     """
     decided = await decisions(session, tenants)
     open_ = {
@@ -115,10 +118,10 @@ async def allowances(
         for tenant, cap in open_.items()
         if cap is None or left.get(tenant, 0) > 0
     }
-    total = sum(weights.values())
+    unit = 1.0 if some else room / sum(weights.values(), start=0.0) if weights else 0.0
     return {
         tenant: Allowance(
-            quota=min(max(1, int(room * weight / total)), left.get(tenant, room)),
+            quota=min(max(1, int(unit * weight)), room, left.get(tenant, room)),
             capped=open_[tenant] is not None,
         )
         for tenant, weight in weights.items()

@@ -86,8 +86,9 @@ class Relay:
         self._in_hand = 0  # messages that are claimed and not yet started
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._after = ""  # the tenant that was looked at last; empty: a round begins
-        self._round_claimed = 0  # messages, in this round over the tenants
+        self._after = ""  # the tenant that was looked at last
+        # Workflows in this lap, from the last tenant that there is to the last one again.
+        self._lap_claimed: int | None = None
         self._away = 0  # times in a row that Temporal did not answer
         self._marks = Marks(database, self._options.ladder)
         self._upkeep = Upkeep(client, database, self._options.ladder, self._options.lease)
@@ -164,28 +165,36 @@ class Relay:
             pass
 
     async def _claim(self) -> None:
-        """Claims for some tenants, the next ones each time, and waits after a round for nothing."""
+        """Claims for some tenants, the next ones each time, and waits after a lap for nothing."""
         if self._stopping.is_set():
             return
-        if self._after == "":
-            self._wake.clear()  # before looking: what comes from now on begins another round
+        if self._lap_claimed is None:
+            self._wake.clear()  # before looking: what comes from now on begins another lap
+            self._lap_claimed = 0
         async with self._database.platform_session("relay messages") as session:
             tenants = await queue.waiting_tenants(session, after=self._after, limit=TENANTS_AT_ONCE)
+            wraps = len(tenants) < TENANTS_AT_ONCE
+            if wraps and self._after:
+                # As many as ever, or those at the end of the alphabet would have larger shares.
+                more = TENANTS_AT_ONCE - len(tenants)
+                first = await queue.waiting_tenants(session, after="", limit=more)
+                tenants += [tenant for tenant in first if tenant not in tenants]
         if tenants:
             units = await self._claim_of(tenants)
-            self._round_claimed += len(units)
+            self._lap_claimed += len(units)
             self._take(units)
-        self._after = tenants[-1] if len(tenants) == TENANTS_AT_ONCE else ""
-        if self._after == "":
-            found, self._round_claimed = self._round_claimed, 0
+            self._after = tenants[-1]
+        if wraps:
+            found, self._lap_claimed = self._lap_claimed, None
             if found == 0:
                 await self._idle()
 
     async def _claim_of(self, tenants: Sequence[str]) -> list[Unit]:
         records = {tenant.id: tenant for tenant in await self._records(tenants)}
         room = len(tenants) if self._away else self._options.batch
+        some = len(tenants) == TENANTS_AT_ONCE
         async with self._database.platform_session("relay messages") as session:
-            allowed = await admission.allowances(session, tenants, records, room=room)
+            allowed = await admission.allowances(session, tenants, records, room=room, some=some)
             quotas = {tenant: allowance.quota for tenant, allowance in allowed.items()}
             claimed = await queue.claim(session, quotas, lease=self._options.lease)
             units, refused = self._sort(claimed, records)
