@@ -13,7 +13,8 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from settings import Settings
+from services.alert_sinks import configured_sinks
+from settings import Settings, load_settings
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import Database
 from temporal_tenancy.database_errors import DatabaseUnreachable
@@ -101,6 +102,7 @@ async def connect_client(database: Database | None = None) -> Client:
         directory=None if database is None else ControlPlaneDirectory(database),
         database=database,
         passthrough=PASSTHROUGH,
+        alerts=configured_sinks(load_settings()),
     )
     try:
         return await Client.connect(**config, plugins=[plugin], connect_timeout=CONNECT_TIMEOUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from pydantic import AwareDatetime, BaseModel
@@ -10,11 +11,16 @@ from activities.deletion import Aging, delete_aged
 from database.exports import Export
 from database.models import Document
 from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.outbox import ProcessedEvent
+
+# For so long an event that is delivered again has no second effect: longer than any sender tries.
+REMEMBERED: Final = timedelta(days=30)
 
 # A further kind of row that expires is one more entry.
 EXPIRING: Final = [
     Aging(Document, Document.expires_at, "documents.deleted"),
     Aging(Export, Export.expires_at, "exports.deleted", Export.path),
+    Aging(ProcessedEvent, ProcessedEvent.processed_at, "events.forgotten", keep=REMEMBERED),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import CTE, Delete, and_, delete, func, inspect, null, select, true
@@ -30,6 +30,7 @@ class Aging:
     moment: InstrumentedAttribute[Any]  # a datetime; None where it may be null: such a row stays
     action: str  # what the audit log calls their deletion
     path: InstrumentedAttribute[Any] | None = None  # of an object of theirs, which goes too
+    keep: timedelta = timedelta(0)  # for so long after it
 
     @property
     def table(self) -> str:
@@ -38,7 +39,7 @@ class Aging:
 
 
 async def delete_aged(rows: Aging, before: datetime) -> int:
-    """Deletes the tenant's rows whose moment is before `before` (aware), the oldest first.
+    """Deletes the tenant's rows that are to be gone at `before` (aware), the oldest first.
 
     Each batch is a transaction of its own, with its entry in the audit log. An attempt that is cut
     off leaves whole batches deleted, and the next goes on behind them.
@@ -49,6 +50,7 @@ async def delete_aged(rows: Aging, before: datetime) -> int:
     """
     deleted = 0
     reached: datetime | None = None
+    before -= rows.keep
     async with heartbeating() as heart:
         while moments := await _delete_batch(rows, before, reached):
             deleted += len(moments)

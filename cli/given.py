@@ -32,6 +32,10 @@ def tenant_job(name: str) -> Job:
         raise typer.BadParameter(
             f"{name} is the platform's and runs for no single tenant.", param_hint="JOB"
         )
+    if not job.is_asked_for:
+        raise typer.BadParameter(
+            f"{name} is started by the relay alone, for messages of another job.", param_hint="JOB"
+        )
     return job
 
 

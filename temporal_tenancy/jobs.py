@@ -16,7 +16,12 @@ from temporalio import workflow
 from temporal_tenancy.directory import RUNNABLE, TenantStatus
 from temporal_tenancy.errors import ConfigurationError, InvalidPayload, UnknownJob
 from temporal_tenancy.identifiers import job_name
-from temporal_tenancy.inputs import PlatformInput, TenantInput, require_plain_tenant_id
+from temporal_tenancy.inputs import (
+    PlatformInput,
+    TenantInput,
+    TenantJobInput,
+    require_plain_tenant_id,
+)
 from temporal_tenancy.periods import Period
 
 Class = TypeVar("Class", bound=type)
@@ -63,6 +68,11 @@ class Job:
     def summary(self) -> str:
         """The first line of the class's docstring."""
         return (inspect.getdoc(self.workflow) or self.name).split("\n", 1)[0]
+
+    @cached_property
+    def is_asked_for(self) -> bool:
+        """Whether it is a tenant's own job, and no other way to do one of those."""
+        return self.kind == "tenant" and not issubclass(self.input_model, TenantJobInput)
 
     @cached_property
     def takes_input(self) -> bool:

@@ -151,7 +151,7 @@ async def _insert(session: AsyncSession, values: Mapping[str, Any]) -> list[UUID
 
 def _tenant_job(job: str | type) -> Job:
     found = registry.get_or_raise(job) if isinstance(job, str) else job_of(job)
-    if found is None or found.kind != "tenant":
+    if found is None or not found.is_asked_for:
         # In the words of an unknown one, which list those that there are.
         return registry.get_or_raise("" if found is None else f"{found.name} (the platform's)")
     return found

@@ -48,7 +48,7 @@ def job_of_message(message: Message, tenant: Tenant | None) -> Job:
     A tenant that is suspended is no such reason: its messages wait.
     """
     job = registry.get(message.job)
-    if job is None or job.kind != "tenant":
+    if job is None or not job.is_asked_for:
         raise UnknownJob(
             f"{message.job!r} is not a job that the relay knows. Deploy the release that has it, "
             "and replay the message; or discard it."
