@@ -71,7 +71,8 @@ async def step_on(steps: Steps) -> int:
     here = control
     async with heartbeating() as heart:
         position = here.begin()
-        heart.beat(position + 1)
+        heart.beat(position)
+        heart.beat(position + 1)  # which the SDK holds back
         await here.released.wait()
     return position
 

@@ -34,6 +34,7 @@ from tests.suspension_control import Control
 from tests.suspension_jobs import QUEUE, PatientInput
 
 PAUSED = PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED
+STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 PAUSE_REQUESTED = PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED
 
 Handle = WorkflowHandle[Any, Any]
@@ -86,9 +87,18 @@ async def worker(client: Client, control: Control, threads: Any) -> AsyncIterato
         control.release()  # a thread that is still held would hold up the worker's end
 
 
-async def start(client: Client, job: str = "test.patient", tenant: str = "acme") -> Handle:
+async def start(
+    client: Client,
+    job: str = "test.patient",
+    tenant: str = "acme",
+    *,
+    heartbeat_seconds: float = 1.0,
+) -> Handle:
     return await client.start_workflow(
-        job, PatientInput(tenant_id=tenant), id=f"{tenant}/{job}/1", task_queue=QUEUE
+        job,
+        PatientInput(tenant_id=tenant, heartbeat_seconds=heartbeat_seconds),
+        id=f"{tenant}/{job}/1",
+        task_queue=QUEUE,
     )
 
 
@@ -167,11 +177,13 @@ async def test_a_run_that_is_started_in_a_suspension_waits_for_its_end(
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("job", ["test.patient", "test.patient_thread"])
+@pytest.mark.parametrize(
+    ("job", "heartbeat_seconds"), [("test.patient", 60.0), ("test.patient_thread", 1.0)]
+)
 async def test_an_activity_that_runs_is_interrupted_and_goes_on_at_its_last_heartbeat(
-    client: Client, tenants: Tenants, control: Control, job: str
+    client: Client, tenants: Tenants, control: Control, job: str, heartbeat_seconds: float
 ) -> None:
-    handle = await start(client, job)
+    handle = await start(client, job, heartbeat_seconds=heartbeat_seconds)
     await control.until_begun(1)
     await suspend(tenants)
     await until(handle, PAUSED)
@@ -358,19 +370,15 @@ async def test_a_tenant_that_is_resumed_while_its_activity_is_paused_does_not_wa
     client = await Client.connect(
         temporal.address, namespace=namespace, plugins=[plugin_of(directory)]
     )
+    handle = await start(client, heartbeat_seconds=60)
+    directory.wavers = when == "before it begins"
     async with make_worker(client, activity_executor=threads):
-        directory.wavers = when == "before it begins"
-        handle = await client.start_workflow(
-            "test.patient",
-            PatientInput(tenant_id="acme", heartbeat_seconds=30),
-            id="acme/test.patient/1",
-            task_queue=QUEUE,
-        )
         await control.until_begun(1)
         if when == "while it runs":
             directory.asked_again = asyncio.Event()
             directory.wavers = True
             await directory.asked_again.wait()
+            await until(handle, STARTED)
         control.release()
         assert await handle.result() == 0
     assert control.begun == ["acme, attempt 1, from 0"]
