@@ -35,6 +35,11 @@ class Settings(BaseSettings):
 
     web_url: str | None = None  # under which people reach the HTTP door; links begin with it
     link_secret: SecretStr | None = None  # signs links that expire
+    web_domain: str | None = None  # {tenant}.{web_domain} is a tenant's own host name
+    web_upload_max_bytes: Annotated[int, Field(gt=0)] = 1024**3
+    web_jwt_public_key: str | None = None  # PEM, or the path of a file: PEM, or JWKS
+    web_jwt_audience: str | None = None
+    web_jwt_issuer: str | None = None
 
     alert_webhook_url: SecretStr | None = None  # where operators are told of dead letters
     alert_webhook_secret: SecretStr | None = None  # whsec_..., signs what is sent there

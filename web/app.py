@@ -1,0 +1,37 @@
+"""The HTTP door as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+
+from web import downloads, health, imports, jobs, pages, webhooks
+from web.answers import Answers
+from web.door import Door
+from web.errors import add_error_handlers
+
+SUMMARY = """
+Every call but those of `webhooks` and `downloads` needs `Authorization: Bearer <key>`, and is about
+the data of the key's tenant. What cannot be done is answered with
+`{"error": {"type": …, "message": …}}`.
+"""
+
+
+def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
+    """The application behind which `door` is; `database_urls` are what `/readyz` looks at."""
+    app = FastAPI(
+        title="Background jobs",
+        version="1",
+        description=SUMMARY,
+        docs_url=None,  # its page loads scripts from elsewhere; ours needs none
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.door = door
+    app.state.databases = health.Databases(database_urls)
+    for router in (imports, jobs, webhooks, downloads, health, pages):
+        app.include_router(router.router)
+    add_error_handlers(app)
+    app.add_middleware(Answers)
+    return app

@@ -1,0 +1,210 @@
+"""Jobs that tenants' own programs ask for, and what has become of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+from sqlalchemy import select
+from temporalio.client import WorkflowExecutionStatus
+
+from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.errors import InvalidPayload, TenantMismatch
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.inputs import read_input
+from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.outbox import MessageStatus, OutboxMessage, enqueue
+from temporal_tenancy.outbox.inspection import find_message
+from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.tenant_state import require_runnable
+from web.bodies import read_json
+from web.callers import Authenticated
+from web.door import Door, door_of
+from web.errors import Problem, documented
+from web.refusals import JobUnknown, RunUnknown
+
+AHEAD_MAX: Final = timedelta(days=366)
+
+
+class JobRequest(BaseModel):
+    """What is asked for; whose job it is comes from the credential."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: dict[str, Any] = {}  # JSON: the job's own fields
+    key: str | None = None  # makes it one, however often it is asked for
+    at: AwareDatetime | None = None  # not before
+
+
+class JobLinks(BaseModel):
+    """Where a job's run is found."""
+
+    self: str
+
+
+class AskedJob(BaseModel):
+    """A job that has been asked for."""
+
+    message_id: UUID
+    job: str
+    key: str
+    links: JobLinks
+
+
+class RunStatus(StrEnum):
+    """What has become of a job that was asked for."""
+
+    WAITING = "waiting"  # for its time, its turn, or its tenant
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # for good; somebody may start it again
+
+
+class RunState(BaseModel):
+    """A job's run, by its key."""
+
+    job: str
+    key: str
+    status: RunStatus
+    error: Problem | None = None  # why it has failed
+
+
+REQUEST: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
+    }
+}
+_ENDED_BADLY: Final = frozenset(
+    {
+        WorkflowExecutionStatus.FAILED,
+        WorkflowExecutionStatus.TIMED_OUT,
+        WorkflowExecutionStatus.TERMINATED,
+        WorkflowExecutionStatus.CANCELED,
+    }
+)
+
+router: Final = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+@router.post(
+    "/{job}",
+    status_code=202,
+    openapi_extra=REQUEST,
+    responses=documented(401, 403, 404, 413, 415, 422),
+)
+async def ask_for_job(request: Request, job: str, caller: Authenticated) -> AskedJob:
+    """Ask for a job, which is started soon after, or at the time that is given.
+
+    A key makes it one: asked for again with the same key, it is not done again. Without one it has
+    the job's period, or what nothing else has.
+    """
+    wanted = _job(door_of(request), job)
+    asked = await read_json(request, JobRequest)
+    require_runnable(caller.tenant.id, caller.tenant, wanted)
+    if asked.at is not None and asked.at > datetime.now(UTC) + AHEAD_MAX:
+        raise InvalidPayload(f"a job is asked for {AHEAD_MAX.days} days ahead at most.")
+    values = _with_tenant(asked.input)
+    period, key = wanted.period, asked.key
+    if period is not None and "period" not in values:
+        values["period"] = key if key and period.is_key(key) else period.key_now()
+    job_input = read_input(wanted.input_model, values, what=f"the input of {wanted.name}")
+    if key is None and period is not None:
+        key = values["period"]
+    async with tenant_session():
+        message_id = await enqueue(wanted.name, job_input, key=key, at=asked.at)
+    key = key or str(message_id)
+    return AskedJob(
+        message_id=message_id,
+        job=wanted.name,
+        key=key,
+        links=JobLinks(self=f"{router.prefix}/{wanted.name}/{quote(key, safe='')}"),
+    )
+
+
+@router.get("/{job}/{key:path}", responses=documented(401, 404))
+async def show_run(request: Request, job: str, key: str, caller: Authenticated) -> RunState:
+    """Show what has become of a job that was asked for."""
+    door = door_of(request)
+    wanted = _job(door, job)
+    try:
+        workflow_id = WorkflowId(current_tenant(), wanted.name, key)
+    except TenantMismatch:
+        raise RunUnknown from None
+    async with tenant_session() as session:
+        message = await find_message(session, wanted.name, key)
+        letter = await session.scalar(
+            select(DeadLetterRow).where(
+                DeadLetterRow.tenant_id == current_tenant(),
+                DeadLetterRow.workflow_id == str(workflow_id),
+            )
+        )
+    status = await _status(door, workflow_id, message, letter)
+    error = None
+    if status is RunStatus.FAILED and letter is not None:
+        error = Problem(type=letter.error_type, message=letter.message)
+    return RunState(job=wanted.name, key=key, status=status, error=error)
+
+
+async def _status(
+    door: Door,
+    workflow_id: WorkflowId,
+    message: OutboxMessage | None,
+    letter: DeadLetterRow | None,
+) -> RunStatus:
+    """The status by what the database says, and by Temporal where it has to say more.
+
+    Raises:
+        RunUnknown: neither knows of it.
+        NotReachable: Temporal is to be asked, and is away.
+    """
+    if message is not None and message.status in _UNDER_WAY:
+        # With a workflow it is one of several that are worked off there.
+        return RunStatus.STARTED if message.workflow_id else RunStatus.WAITING
+    if letter is not None and letter.status in _BY_A_PERSON:
+        return _BY_A_PERSON[DeadLetterState(letter.status)]
+    if message is not None and message.status == MessageStatus.COMPLETED and message.workflow_id:
+        return RunStatus.SUCCEEDED
+    run = await door.runs.status(str(workflow_id))
+    if run is WorkflowExecutionStatus.COMPLETED:
+        return RunStatus.SUCCEEDED
+    if run in _ENDED_BADLY:
+        return RunStatus.FAILED
+    if run is None and message is None and letter is None:
+        raise RunUnknown
+    return RunStatus.STARTED
+
+
+_UNDER_WAY: Final = (MessageStatus.PENDING, MessageStatus.PROCESSING, MessageStatus.FAILED)
+_BY_A_PERSON: Final = {
+    DeadLetterState.OPEN: RunStatus.FAILED,
+    DeadLetterState.DISCARDED: RunStatus.FAILED,
+    DeadLetterState.RESOLVED: RunStatus.SUCCEEDED,
+}
+"""What a dead letter says by itself; of one that was replayed, its run has the word."""
+
+
+def _job(door: Door, name: str) -> Job:
+    job = registry.get(name) if name in door.open_jobs else None
+    if job is None:
+        known = ", ".join(sorted(set(door.open_jobs) & set(registry)))
+        raise JobUnknown(f"no such job can be asked for here. There are: {known}.")
+    return job
+
+
+def _with_tenant(given: dict[str, Any]) -> dict[str, Any]:
+    """The input's fields with the caller's tenant; raises `TenantMismatch` for another's."""
+    tenant = current_tenant()
+    values = dict(given)
+    if values.setdefault("tenant_id", tenant) != tenant:
+        raise TenantMismatch(
+            f'the input names another tenant than the key, which is {tenant}\'s. Leave "tenant_id" '
+            "out."
+        )
+    return values

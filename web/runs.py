@@ -1,0 +1,55 @@
+"""Temporal as the HTTP door needs it: to ask about runs, and to cancel them.
+
+It is connected to when that is first asked for: jobs are taken in while Temporal is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from connect import connect_client, reaching
+from temporal_tenancy.database import Database
+from temporal_tenancy.scope import outside
+
+
+class Runs:
+    """The runs of the tenants' jobs. Each call raises `NotReachable` where Temporal is away."""
+
+    def __init__(self, database: Database, client: Client | None = None) -> None:
+        """`client` is connected to what the environment names if not given."""
+        self._database = database
+        self._client = client
+        self._connecting = asyncio.Lock()
+
+    async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
+        """How its latest run stands; None where there is none, or it was forgotten."""
+        try:
+            with reaching():
+                handle = (await self._connected()).get_workflow_handle(workflow_id)
+                return (await handle.describe()).status
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def cancel(self, workflow_id: str) -> bool:
+        """Asks its run to end; False where none runs."""
+        try:
+            with reaching():
+                handle = (await self._connected()).get_workflow_handle(workflow_id)
+                await handle.cancel()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def _connected(self) -> Client:
+        async with self._connecting:
+            if self._client is None:
+                with outside():  # it is everybody's
+                    self._client = await connect_client(self._database)
+            return self._client
