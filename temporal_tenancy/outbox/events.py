@@ -6,15 +6,21 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Final
 
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from temporal_tenancy.errors import ScopeMissing
 from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.outbox.models import ProcessedEvent
-from temporal_tenancy.scope import held
+from temporal_tenancy.scope import current_tenant, held
 
+# As SQL: by way of the ORM it takes twice as long as the database does.
+_NOTE: Final = text("""
+    insert into processed_events (tenant_id, consumer, event_id)
+    values (:tenant, :consumer, :event_id)
+    on conflict do nothing
+    returning event_id
+""")
 _message: Final[ContextVar[str | None]] = ContextVar("temporal_tenancy_message", default=None)
 
 
@@ -25,13 +31,8 @@ async def once(session: AsyncSession, consumer: str, event_id: str) -> bool:
     transaction has noted the same and not ended, this waits for it. Two tenants' events of one id
     are two events.
     """
-    noted = await session.scalar(
-        insert(ProcessedEvent)
-        .values(consumer=consumer, event_id=event_id)
-        .on_conflict_do_nothing()
-        .returning(ProcessedEvent.event_id)
-    )
-    return noted is not None
+    values = {"tenant": current_tenant(), "consumer": consumer, "event_id": event_id}
+    return await session.scalar(_NOTE, values) is not None
 
 
 def current_event_id() -> str:
