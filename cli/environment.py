@@ -35,11 +35,13 @@ async def show() -> Answer:
 
 
 def masked(url: str) -> str:
-    """A database URL without its password; nothing of it where it cannot be read."""
+    """A server's URL without its password; nothing of what is no such URL."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         return MASK
+    if parsed.drivername in ("http", "https"):
+        return MASK  # whose path is a secret as often as not
     return parsed.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
 

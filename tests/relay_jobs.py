@@ -35,6 +35,8 @@ async def note(job: Noted) -> None:
     await work(job.tenant_id)
     if job.text.startswith("refuse"):
         raise ApplicationError("this cannot be noted.", type="NotNoted", non_retryable=True)
+    if job.text.startswith("curse"):
+        raise ApplicationError("a NUL \x00 and half a pair \ud800.", non_retryable=True)
     if job.text.startswith("fail"):
         raise ApplicationError("this was not noted.", type="NotNoted")
     async with tenant_session() as session:

@@ -19,6 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
+from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.errors import InvalidPayload, TenancyError
 from temporal_tenancy.heartbeats import heartbeating
 from temporal_tenancy.inputs import TenantJobInput, read_input
@@ -150,10 +151,11 @@ class _Marks:
             wait = known.next_retry_delay
         kind = (known.type if known else None) or type(error).__name__
         said = known.message if known else str(error)
-        return Outcome(message, kind, said, wait)
+        return Outcome(message, plain(kind), plain(said), wait)
 
 
-@tenant_job("messages.work_off", queue="default")
+# While its tenant is suspended it waits, as its messages would if they were still in the outbox.
+@tenant_job("messages.work_off", queue="default", waits_out_suspension=True)
 class WorkOffMessages:
     """Works off messages that waited together: of one tenant and one job."""
 

@@ -50,6 +50,7 @@ class Marks:
         self._changed = asyncio.Event()
         self._written = asyncio.Condition()
         self._finishing = False
+        self._writing = False
 
     def started(self, unit: Unit) -> None:
         """The workflow is there. Messages that it works off stay in hand until it says more."""
@@ -81,7 +82,7 @@ class Marks:
     async def written(self) -> None:
         """Waits until all that was marked before is written."""
         async with self._written:
-            while self._waiting:
+            while self._waiting or self._writing:
                 await self._written.wait()
 
     async def run(self) -> None:
@@ -100,6 +101,7 @@ class Marks:
 
     async def _write(self) -> None:
         waiting, self._waiting = self._waiting, _Waiting()
+        self._writing = True
         try:
             await self._write_all(waiting)
         except (DatabaseProblem, DBAPIError) as error:
@@ -109,6 +111,8 @@ class Marks:
             self._put_back(waiting)
             await asyncio.sleep(AGAIN_AFTER)
             return
+        finally:
+            self._writing = False
         async with self._written:
             self._written.notify_all()
 

@@ -87,7 +87,7 @@ class Relay:
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._after = ""  # the tenant that was looked at last
-        # Workflows in this lap, from the last tenant that there is to the last one again.
+        # Units and refusals in this lap, from the last tenant that there is to the last one again.
         self._lap_claimed: int | None = None
         self._away = 0  # times in a row that Temporal did not answer
         self._marks = Marks(database, self._options.ladder)
@@ -108,23 +108,32 @@ class Relay:
         await self._has_run.wait()
 
     async def run(self) -> None:
-        """Works until `stop()`; returns when nothing is in hand any more."""
+        """Works until `stop()`; returns when nothing is in hand any more.
+
+        Whatever ends one of its parts ends it, and is raised.
+        """
+        claiming = asyncio.create_task(self._claiming())
+        marking = asyncio.create_task(self._marks.run())
         beside = [
             asyncio.create_task(listen(self._url, self._wake)),
             asyncio.create_task(self._looking_after()),
         ]
-        marking = asyncio.create_task(self._marks.run())
         try:
-            await self._claiming()
+            parts = (claiming, marking, *beside)
+            ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in ended:
+                part.result()
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            for task in beside:
+            for task in (claiming, *beside):
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(claiming, *beside, return_exceptions=True)
             self._marks.finish()
-            await marking
+            await asyncio.wait((marking,))
+            self.is_running = False
             self.is_shutdown = True
+        marking.result()
 
     async def _claiming(self) -> None:
         failed = 0
@@ -180,8 +189,9 @@ class Relay:
                 first = await queue.waiting_tenants(session, after="", limit=more)
                 tenants += [tenant for tenant in first if tenant not in tenants]
         if tenants:
-            units = await self._claim_of(tenants)
-            self._lap_claimed += len(units)
+            units, refused = await self._claim_of(tenants)
+            self._lap_claimed += len(units) + len(refused)
+            self._marks.failed(refused)
             self._take(units)
             self._after = tenants[-1]
         if wraps:
@@ -189,7 +199,8 @@ class Relay:
             if found == 0:
                 await self._idle()
 
-    async def _claim_of(self, tenants: Sequence[str]) -> list[Unit]:
+    async def _claim_of(self, tenants: Sequence[str]) -> tuple[list[Unit], list[Failed]]:
+        """Claims for these tenants; returns what is to be started, and what never can be."""
         records = {tenant.id: tenant for tenant in await self._records(tenants)}
         room = len(tenants) if self._away else self._options.batch
         some = len(tenants) == TENANTS_AT_ONCE
@@ -198,13 +209,12 @@ class Relay:
             quotas = {tenant: allowance.quota for tenant, allowance in allowed.items()}
             claimed = await queue.claim(session, quotas, lease=self._options.lease)
             units, refused = self._sort(claimed, records)
-            units = await self._fill(session, units, records)
+            units, more_refused = await self._fill(session, units, records)
             units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
             await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
             together = [unit for unit in units if unit.coalesced]
             await queue.hand_over(session, together, lease=self._options.lease)
-        self._marks.failed(refused)
-        return units
+        return units, [*refused, *more_refused]
 
     async def _records(self, tenants: Sequence[str]) -> list[Tenant]:
         found = await asyncio.gather(*map(self._directory.find, tenants))
@@ -234,7 +244,7 @@ class Relay:
 
     async def _fill(
         self, session: AsyncSession, units: list[Unit], records: dict[str, Tenant]
-    ) -> list[Unit]:
+    ) -> tuple[list[Unit], list[Failed]]:
         """Adds to each unit that is not full what else waits for its tenant and job."""
         short = {
             (unit.tenant_id, unit.messages[0].job): unit
@@ -245,12 +255,11 @@ class Relay:
         more, refused = self._sort(
             await queue.claim_more(session, wanted, lease=self._options.lease), records
         )
-        self._marks.failed(refused)
         for added in more:
             where = added.tenant_id, added.messages[0].job
             full = replace(short[where], messages=[*short[where].messages, *added.messages])
             units[units.index(short[where])] = short[where] = full
-        return units
+        return units, refused
 
     def _take(self, units: Iterable[Unit]) -> None:
         """Starts units beside what goes on, in an order that takes tenants in turn."""
@@ -275,6 +284,8 @@ class Relay:
                 if self._away == 0:
                     log.warning("relay.temporal_away", error=str(error))
                 self._away += 1
+                self._marks.released(unit)
+            except (DatabaseProblem, DBAPIError):  # of the directory; whoever claims tells of it
                 self._marks.released(unit)
             except Exception as error:  # whatever it is, it is these messages' own
                 self._marks.not_started(unit, failures(unit.messages, error))
@@ -304,8 +315,13 @@ class Relay:
             return
         units, refused = self._sort([message], {} if tenant is None else {tenant.id: tenant})
         self._marks.failed(refused)
-        for unit in units:
+        for lost in units:
             async with self._database.platform_session("relay messages") as session:
+                decided = await admission.decisions(session, [lost.tenant_id])
+                cap = admission.cap_of(tenant, decided.get(lost.tenant_id, admission.NOTHING))
+                unit = replace(lost, holds_slot=cap is not None)
+                if unit.holds_slot:  # it was admitted before it was lost
+                    await queue.take_slots(session, [unit])
                 if unit.coalesced:
                     await queue.hand_over(session, [unit], lease=self._options.lease)
             self._in_hand += 1

@@ -11,6 +11,7 @@ from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReus
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.directory import Tenant, TenantStatus
 from temporal_tenancy.errors import InvalidPayload, TenancyError, UnknownJob
 from temporal_tenancy.inputs import read_input
@@ -115,7 +116,8 @@ def failures(messages: Sequence[Message], error: Exception) -> list[Failed]:
     for_good = isinstance(error, TenancyError)
     kind = error.type if isinstance(error, TenancyError) else type(error).__name__
     said = error.message if isinstance(error, TenancyError | RPCError) else str(error)
-    return [Failed(message, kind or "Error", said, for_good) for message in messages]
+    # As the database takes it, whatever an exception says: marks of others are written with it.
+    return [Failed(each, plain(kind or "Error"), plain(said), for_good) for each in messages]
 
 
 def _batch(unit: Unit, ladder: RetryLadder) -> WorkOff:

@@ -66,7 +66,7 @@ async def test_messages_that_work_off_together_have_their_own_outcomes(
     database: Database, make_relay: MakeRelay, relay_worker: Worker
 ) -> None:
     for number in range(30):
-        text_ = {7: "refuse this", 8: "fail this"}.get(number, "")
+        text_ = {7: "refuse this", 8: "fail this", 9: "curse"}.get(number, "")
         await ask(database, "acme", "test.small", key=f"k{number:02}", input={"text": text_})
     async with running(make_relay()):
         found = await until_messages(
@@ -78,7 +78,8 @@ async def test_messages_that_work_off_together_have_their_own_outcomes(
     assert by_key["k07"].status == by_key["k08"].status == "dead_letter"
     assert (by_key["k07"].attempts, by_key["k08"].attempts) == (1, 3)
     assert by_key["k07"].error_message == "this cannot be noted."
-    expected = [f"k{number:02}" for number in range(30) if number not in (7, 8)]
+    assert by_key["k09"].error_message == "a NUL  and half a pair ?."
+    expected = [f"k{number:02}" for number in range(30) if number not in (7, 8, 9)]
     assert await effects_of(database, "acme") == expected
 
 
