@@ -1,0 +1,258 @@
+"""Search: what is found is what things say now, and only the tenant's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import delete, insert, select, text, update
+from temporalio.client import Client
+
+from activities import search as module
+from activities.search import IndexDocument, ask_for_index, index_document
+from database.contacts import Contact
+from database.models import Document
+from database.search import Found, SearchDocument, search
+from queues import Queue
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.errors import InvalidPayload
+from temporal_tenancy.inputs import read_input
+from temporal_tenancy.jobs import job_of
+from temporal_tenancy.outbox import OutboxMessage
+from temporal_tenancy.outbox.events import use_event_id
+from tests.fixtures.postgres import within
+from tests.fixtures.saas import saas_worker
+from workflows.search import IndexForSearch
+
+
+async def give_contact(database: Database, tenant: str, **fields: Any) -> UUID:
+    with within(database, tenant):
+        async with tenant_session() as session:
+            added = insert(Contact).values(fields).returning(Contact.id)
+            return (await session.scalars(added)).one()
+
+
+async def index(database: Database, tenant: str, kind: str, ref: object, event: str) -> None:
+    request = IndexDocument.model_validate({"tenant_id": tenant, "kind": kind, "ref": str(ref)})
+    with within(database, tenant), use_event_id(event):
+        await index_document(request)
+
+
+async def find(database: Database, tenant: str, query: str, limit: int = 20) -> Sequence[Found]:
+    with within(database, tenant):
+        async with tenant_session() as session:
+            return await search(session, query, limit)
+
+
+async def refs(database: Database, tenant: str, query: str) -> list[str]:
+    return [found.ref for found in await find(database, tenant, query)]
+
+
+async def test_a_contact_is_found_by_what_it_says(database: Database) -> None:
+    contact = await give_contact(
+        database,
+        "acme",
+        email="rosa@rail.example",
+        name="Rosa Łuczak",
+        company="Rail & Sons",
+        attributes={"seat": "window", "years": [1987], "vip": True, "none": None},
+    )
+    await index(database, "acme", "contact", contact, "1")
+    for query in (
+        "rosa",
+        "ŁUCZAK",
+        '"rail & sons"',
+        "window 1987",
+        "rosa@rail.example",
+        "x or rosa",
+    ):
+        [found] = await find(database, "acme", query)
+        assert (found.kind, found.ref, found.title) == ("contact", str(contact), "Rosa Łuczak")
+    assert "Rail & Sons" in found.snippet
+    for query in ("ros", "rosa -window", "rosa nobody", "", "&|!", "'; drop table"):
+        assert await find(database, "acme", query) == []
+
+
+async def test_a_document_is_found_by_what_is_in_it(database: Database) -> None:
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            content = {"routes": [{"origin": "JFK", "destination": "HNL"}], "events": 12}
+            session.add(Document(kind="report.daily", key="2013-04-01", content=content))
+    await index(database, "acme", "document", "report.daily/2013-04-01", "1")
+    assert await refs(database, "acme", "jfk hnl 12") == ["report.daily/2013-04-01"]
+    assert await refs(database, "acme", "2013-04-01") == ["report.daily/2013-04-01"]
+
+
+async def test_nothing_of_another_tenants_is_found(database: Database) -> None:
+    for tenant in ("acme", "globex"):
+        contact = await give_contact(
+            database, tenant, email=f"shared@{tenant}.example", name="Same"
+        )
+        await index(database, tenant, "contact", contact, "1")
+        # The other's id is nobody's.
+        await index(database, "acme" if tenant == "globex" else "globex", "contact", contact, "2")
+    [found] = await find(database, "acme", "same")
+    assert "acme" in found.snippet
+    [found] = await find(database, "globex", "same")
+    assert "globex" in found.snippet
+    assert await find(database, "initech", "same") == []
+
+
+async def test_titles_come_first_and_results_are_limited(database: Database) -> None:
+    for number in range(3):
+        contact = await give_contact(
+            database, "acme", email=f"{number}@x.example", name=f"N{number}", company="Zeppelin"
+        )
+        await index(database, "acme", "contact", contact, str(number))
+    titled = await give_contact(database, "acme", email="z@x.example", name="Zeppelin")
+    await index(database, "acme", "contact", titled, "titled")
+    assert (await refs(database, "acme", "zeppelin"))[0] == str(titled)
+    assert len(await find(database, "acme", "zeppelin", limit=2)) == 2
+
+
+async def test_an_entry_follows_its_thing_and_goes_with_it(database: Database) -> None:
+    contact = await give_contact(database, "acme", email="a@x.example", name="Before")
+    await index(database, "acme", "contact", contact, "1")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            await session.execute(update(Contact).values(name="After"))
+    await index(database, "acme", "contact", contact, "2")
+    assert await refs(database, "acme", "before") == []
+    assert await refs(database, "acme", "after") == [str(contact)]
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            await session.execute(delete(Contact))
+    await index(database, "acme", "contact", contact, "3")
+    assert await refs(database, "acme", "after") == []
+
+
+async def test_a_message_is_dealt_with_once(database: Database) -> None:
+    contact = await give_contact(database, "acme", email="a@x.example", name="Ada")
+    await index(database, "acme", "contact", contact, "1")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            await session.execute(delete(SearchDocument))
+    await index(database, "acme", "contact", contact, "1")
+    assert await refs(database, "acme", "ada") == []
+    await index(database, "acme", "contact", contact, "2")
+    assert await refs(database, "acme", "ada") == [str(contact)]
+
+
+async def test_of_two_messages_at_once_the_later_reads_what_the_first_did_not(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contact = await give_contact(database, "acme", email="a@x.example", name="Before")
+    read, go_on = asyncio.Event(), asyncio.Event()
+    source = module._contact
+    waits = [True]
+
+    async def slowly(session: Any, ref: str) -> Any:
+        found = await source(session, ref)
+        if waits.pop() if waits else False:
+            read.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setitem(module._SOURCES, "contact", slowly)
+    first = asyncio.create_task(index(database, "acme", "contact", contact, "1"))
+    await read.wait()
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            await session.execute(update(Contact).values(name="After"))
+    second = asyncio.create_task(index(database, "acme", "contact", contact, "2"))
+    async with asyncio.timeout(30):
+        while not await waits_for_a_lock(database):
+            pass
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert await refs(database, "acme", "after") == [str(contact)]
+
+
+async def waits_for_a_lock(database: Database) -> bool:
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            waiting = (
+                "select exists (select from pg_locks where locktype='advisory' and not granted)"
+            )
+            return bool(await session.scalar(text(waiting)))
+
+
+async def test_what_is_huge_is_found_by_its_beginning(database: Database) -> None:
+    words = " ".join(f"word{number}" for number in range(100_000))
+    contact = await give_contact(database, "acme", email="a@x.example", attributes={"all": words})
+    await index(database, "acme", "contact", contact, "1")
+    assert await refs(database, "acme", "word5") == [str(contact)]
+    assert await refs(database, "acme", "word99999") == []
+
+
+@pytest.mark.parametrize(("query", "limit"), [("x" * 1_001, 1), ("\x00", 1), ("x", 0), ("x", 101)])
+async def test_a_search_that_is_none_is_refused(database: Database, query: str, limit: int) -> None:
+    with pytest.raises(ValueError, match=r"a (query|limit) is"):
+        await find(database, "acme", query, limit)
+
+
+async def test_only_the_tenants_rows_are_looked_at(database: Database) -> None:
+    rows = [
+        {"kind": "contact", "ref": str(number), "title": "Same", "body": "x " * 20}
+        for number in range(200)
+    ]
+    for tenant in ("acme", *(f"t{number}" for number in range(20))):
+        with within(database, tenant):
+            async with tenant_session() as session:
+                await session.execute(
+                    insert(SearchDocument), rows if tenant != "acme" else rows[:5]
+                )
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            plan = await session.execute(
+                text(
+                    "explain (analyze, costs off, timing off) select ref from search_documents "
+                    "where tenant_id = 'acme' and words @@ to_tsquery('simple', 'nowhere')"
+                )
+            )
+            lines = "\n".join(plan.scalars())
+    assert "Index Cond: (tenant_id = 'acme'::text)" in lines
+    assert "Rows Removed by Filter: 5" in lines
+
+
+@pytest.mark.parametrize("kind", ["user", "", None])
+def test_a_kind_that_is_unknown_does_not_fit_the_job(kind: str | None) -> None:
+    job = job_of(IndexForSearch)
+    assert job is not None
+    values = {"tenant_id": "acme", "kind": kind, "ref": "1"}
+    with pytest.raises(InvalidPayload):
+        read_input(job.input_model, values, what="the input of search.index")
+
+
+@pytest.fixture
+async def worker(saas: Client, tenants: Tenants) -> AsyncIterator[None]:
+    await tenants.add("acme", "acme", plan="free")
+    async with saas_worker(saas, task_queue=Queue.BULK):
+        yield
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_job_indexes_what_was_asked_for_with_the_change(
+    saas: Client, database: Database
+) -> None:
+    contact = await give_contact(database, "acme", email="a@x.example", name="Ada")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            for version in ("1", "1", "2"):
+                await ask_for_index("contact", str(contact), version=version)
+            messages = (await session.scalars(select(OutboxMessage))).all()
+    assert [message.payload for message in messages] == [
+        {"kind": "contact", "ref": str(contact)}
+    ] * 2
+    await saas.execute_workflow(
+        IndexForSearch.run,
+        IndexDocument(tenant_id="acme", kind="contact", ref=str(contact)),
+        id=f"acme/search.index/{messages[0].key}",
+        task_queue=Queue.BULK,
+    )
+    assert await refs(database, "acme", "ada") == [str(contact)]
+    await index(database, "acme", "contact", uuid4(), "nobody")
