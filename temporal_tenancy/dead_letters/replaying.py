@@ -18,10 +18,10 @@ from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import input_of_run, kept_input
 from temporal_tenancy.dead_letters.sweep import settle
 from temporal_tenancy.directory import current_directory
-from temporal_tenancy.errors import InvalidPayload, TenancyError, UnknownJob
+from temporal_tenancy.errors import InvalidPayload, ScopeMissing, TenancyError, UnknownJob
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.scope import TenantScope, current_scope, enter
 from temporal_tenancy.tenant_state import require_runnable
 
 
@@ -53,8 +53,11 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
 
     Raises:
         TenancyError: the tenant may not run the job now, the job is not known here, or its input
-            does not fit it or is no longer known; nothing has been started.
+            does not fit it or is no longer known, or a tenant's code asks; nothing is started.
     """
+    scope = current_scope()
+    if isinstance(scope, TenantScope):
+        raise ScopeMissing(f"{scope} replays no dead letters: that is for people to decide.")
     job = registry.get(letter.job)
     if job is None or job.kind != "tenant":
         raise UnknownJob(

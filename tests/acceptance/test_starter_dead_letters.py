@@ -1,0 +1,215 @@
+"""Dead letters on the command line: days later, and of the right tenant."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from devstack.postgres import DatabaseUrls
+from temporal_tenancy.control_plane.models import DeadLetterRow
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters.letters import Filter
+from temporal_tenancy.dead_letters.recording import Letter, Source, record
+from temporal_tenancy.directory import TenantStatus
+from tests.acceptance.test_starter import airlines, mend  # noqa: F401  # a fixture
+from tests.fixtures.postgres import within
+from tests.fixtures.starter import Batch, Command, Starter
+from tests.fixtures.worker_process import StartWorker
+
+JOB = "billing.cycle"
+BY_HAND = ("run", JOB, "--tenant", "broken", "--key", "2013-04", "--wait")
+BY_SCHEDULE = ("fan-out", JOB, "--tick", "2013-04", "--wait")
+BY_OUTBOX = ("enqueue", JOB, "--tenant", "broken", "--input", '{"period": "2013-04"}')
+ID = f"broken/{JOB}/2013-04"
+
+
+async def invoices(database: Database) -> dict[str, int]:
+    """How many invoices each tenant has, as each itself sees them."""
+    found = {}
+    for tenant in ("acme", "broken", "sleepy"):
+        with within(database, tenant):
+            async with tenant_session() as session:
+                found[tenant] = await session.scalar(text("select count(*) from invoices"))
+    return found
+
+
+async def until_letter(database: Database) -> DeadLetterRow:
+    while True:
+        async with database.platform_session("test") as session:
+            found = await letters.latest(session, Filter(), limit=2)
+        if found:
+            [letter] = found
+            return letter
+
+
+@pytest.mark.parametrize(
+    "arguments", [BY_HAND, BY_SCHEDULE, BY_OUTBOX], ids=["by hand", "schedule", "outbox"]
+)
+@pytest.mark.usefixtures("airlines")
+async def test_days_later_a_job_comes_back_in_its_own_tenant(
+    starter: Starter,
+    batch: Batch,
+    start_worker: StartWorker,
+    database: Database,
+    database_urls: DatabaseUrls,
+    tenants: Tenants,
+    another_namespace: str,
+    arguments: tuple[str, ...],
+) -> None:
+    variables = {"RELAY_DATABASE_URL": database_urls.relay}
+    worker = await start_worker("--queue", "bulk").until_ready()
+    if arguments is BY_OUTBOX:
+        relay = await start_worker("--relay", **variables).until_ready()
+    said = await starter(*arguments, "--json")
+    assert said.code == (0 if arguments is BY_OUTBOX else 1), said
+    letter = await until_letter(database)
+    assert (letter.workflow_id, letter.error_type) == (ID, "UsageNotBillable")
+    worker.process.kill()
+    if arguments is BY_OUTBOX:
+        relay.process.kill()
+    await mend(database, tenants)
+    before = await invoices(database)
+
+    # The server has forgotten the run: this namespace never had it.
+    later: dict[str, str | None] = {"TEMPORAL_NAMESPACE": another_namespace, "TENANT": "acme"}
+    await start_worker("--queue", "bulk", **later).until_ready()
+    id = str(letter.id)
+    done, ran, shown, again = await batch(
+        [
+            Command(["dead-letters", "replay", id, "--by", "ada", "--json"], later),
+            Command([*BY_HAND, "--json"], later),
+            Command(["dead-letters", "show", id, "--json"], later),
+            Command(["dead-letters", "replay", id, "--json"], later),
+        ]
+    )
+    assert (done.code, done.document["replayed"]) == (0, 1)
+    assert (ran.code, ran.document["started"]) == (0, False)
+    assert ran.document["run_id"] == done.document["letters"][0]["run_id"]
+    assert await invoices(database) == {**before, "broken": before["broken"] + 1}
+    found = [shown.document[name] for name in ("status", "replays", "handled_by")]
+    assert found == ["replayed", 1, "ada"]
+    assert (again.code, again.document["resolved"]) == (0, 1)
+
+
+async def put_letters(database: Database, tenant: str, keys: list[str], message: str) -> None:
+    with within(database, tenant):
+        async with tenant_session() as session:
+            for key in keys:
+                id = f"{tenant}/{JOB}/{key}"
+                letter = Letter(id, Source.WORKFLOW, "UsageNotBillable", message, 1)
+                await record(session, letter, {"period": key})
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_a_replay_starts_only_what_it_may_and_says_the_rest(
+    database: Database, tenants: Tenants, batch: Batch
+) -> None:
+    await put_letters(database, "acme", ["2013-01", "2013-02"], "1 usage event is wrong.")
+    await put_letters(database, "sleepy", ["2013-01"], "1 usage event is wrong.")
+    await tenants.set_status("sleepy", TenantStatus.SUSPENDED)
+    filtered = ("dead-letters", "list", "--older-than", "1h", "--json")
+    listed, none, some, again, shown = await batch(
+        [
+            Command(["dead-letters", "list", "--json"]),
+            Command(filtered),
+            Command(["dead-letters", "replay", "--job", JOB, "--json"]),
+            Command(["dead-letters", "replay", "--newer-than", "1h", "--tenant", "acme", "--json"]),
+            Command(["dead-letters", "list", "--status", "open", "--json"]),
+        ]
+    )
+    assert len(listed.document) == 3
+    assert set(listed.document[0]) >= {
+        "id", "tenant_id", "job", "source", "workflow_id", "error_type", "message", "fingerprint",
+        "attempts", "status", "failed_at", "replays",
+    }  # fmt: skip
+    assert none.document == []
+    assert (some.code, some.document["replayed"], some.document["refused"]) == (1, 2, 1)
+    assert some.document["error"]["type"] == "ReplayRefused"
+    [refused] = [each for each in some.document["letters"] if each["outcome"] == "refused"]
+    assert refused["reason"].startswith("TenantSuspended: sleepy is suspended since")
+    assert all(each["url"] for each in some.document["letters"] if each != refused)
+    assert (again.code, again.document["matched"]) == (0, 0)
+    [left] = shown.document
+    assert left["tenant_id"] == "sleepy"
+    one, words = await batch(
+        [
+            Command(["dead-letters", "replay", left["id"], "--json"]),
+            Command(["dead-letters", "replay", left["id"]]),
+        ]
+    )
+    assert (one.code, one.document["error"]["type"]) == (2, "TenantSuspended")
+    assert "Traceback" not in words.err
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_a_canary_that_fails_in_the_same_way_holds_its_tenant_back_and_no_other(
+    starter: Starter, start_worker: StartWorker, database: Database
+) -> None:
+    await start_worker("--queue", "bulk").until_ready()
+    assert (await starter(*BY_HAND)).code == 1
+    letter = await until_letter(database)
+    await put_letters(database, "broken", ["2013-05", "2013-06"], letter.message)
+    await put_letters(database, "acme", ["2013-01", "2013-02"], "1 usage event is wrong.")
+    said = await starter("dead-letters", "replay", "--job", JOB, "--canary", "--json")
+    assert said.code == 1
+    assert said.document["error"]["type"] == "CanaryFailed"
+    outcomes = {each["workflow_id"]: (each["outcome"], each["canary"]) for each in
+                said.document["letters"]}  # fmt: skip
+    assert outcomes == {
+        f"acme/{JOB}/2013-01": ("replayed", "succeeded"),
+        f"acme/{JOB}/2013-02": ("replayed", None),
+        ID: ("replayed", "failed again"),
+        f"broken/{JOB}/2013-05": ("held back", None),
+        f"broken/{JOB}/2013-06": ("held back", None),
+    }
+    left = (await starter("dead-letters", "list", "--tenant", "broken", "--json")).document
+    assert [each["status"] for each in left] == ["open"] * 3
+    assert {each["replays"] for each in left} == {0, 1}
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_what_is_discarded_is_put_away_and_not_replayed_with_the_rest(
+    database: Database, batch: Batch
+) -> None:
+    await put_letters(database, "acme", ["2013-01", "2013-02"], "1 usage event is wrong.")
+    [listed] = await batch([Command(["dead-letters", "list", "--json"])])
+    first, _ = (each["id"] for each in listed.document)
+    discarded, again, rest, words = await batch(
+        [
+            Command(["dead-letters", "discard", first, "--by", "ada", "--json"]),
+            Command(["dead-letters", "discard", first, "--json"]),
+            Command(["dead-letters", "replay", "--tenant", "acme", "--json"]),
+            Command(["dead-letters", "show", first]),
+        ]
+    )
+    assert (discarded.code, discarded.document["discarded"]) == (0, 1)
+    assert (again.code, again.document["discarded"]) == (0, 0)
+    assert (rest.code, rest.document["replayed"]) == (0, 1)
+    assert "by ada" in words.out
+    assert "'period': '2013-0" in words.out
+
+
+NOBODY = "0198a1b2-0000-7000-8000-00000000000a"
+
+
+async def test_what_is_not_meant_for_sure_is_refused(batch: Batch) -> None:
+    refused = {
+        "replay": "FilterMissing",
+        "replay --status open": "FilterMissing",
+        "replay --canary": "FilterMissing",
+        "discard": "FilterMissing",
+        f"discard {NOBODY}": "DeadLetterUnknown",
+        f"replay {NOBODY}": "DeadLetterUnknown",
+        f"show {NOBODY}": "DeadLetterUnknown",
+        "show 17": "UsageError",
+        "replay --older-than soon": "UsageError",
+        "replay --tenant UA": "TenantInvalid",
+        "list --status lost": "UsageError",
+        f"replay {NOBODY} --tenant acme": "UsageError",
+    }
+    said = await batch([Command(["dead-letters", *line.split(), "--json"]) for line in refused])
+    assert {each.code for each in said} == {2}
+    found = [each.document["error"]["type"] for each in said]
+    assert dict(zip(refused, found, strict=True)) == refused
