@@ -13,7 +13,7 @@ import psycopg
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.contact_rows import ContactRow
+from activities.contact_rows import CheckedRows
 from temporal_tenancy.scope import current_tenant
 
 UNNEST_MAX: Final = 1_000  # rows; more go faster by COPY
@@ -23,7 +23,9 @@ _UPSERT: Final = """
     with written as (
         insert into contacts as there
             (tenant_id, email, name, phone, company, country, attributes)
-        select :tenant, email, name, phone, company, country, coalesce(attributes, '{{}}')
+        select
+            :tenant, email, nullif(name, ''), nullif(phone, ''), nullif(company, ''),
+            nullif(country, ''), coalesce(attributes, '{{}}')
           from {source}
          order by email
         on conflict (tenant_id, email) do update set
@@ -72,18 +74,20 @@ _SEE: Final = text("""
 """)
 
 
-async def upsert(session: AsyncSession, contacts: Collection[ContactRow]) -> int:
-    """Writes contacts, each e-mail once; returns how many of them are new."""
+async def upsert(session: AsyncSession, checked: CheckedRows) -> int:
+    """Writes the contacts of checked rows; returns how many of them are new."""
+    contacts = checked.contacts
     if len(contacts) > UNNEST_MAX:
         await session.execute(_STAGE)
-        await _copy(session, contacts)
+        await _copy(session, checked)
         return await _count(session, _BY_COPY, {})
-    names = ("emails", "names", "phones", "companies", "countries")
-    columns: dict[str, object] = {
-        name: [row[place] for row in contacts] for place, name in enumerate(names)
-    }
-    columns["attributes"] = [_json(row.attributes) for row in contacts]
-    return await _count(session, _BY_ARRAYS, columns) if contacts else 0
+    if not contacts:
+        return 0
+    columns: list[list[str]] = [list(column) for column in zip(*contacts.values(), strict=True)]
+    given = dict(zip(("names", "phones", "companies", "countries"), columns, strict=True))
+    attributes = [_json(checked.attributes.get(email)) for email in contacts]
+    values = {"emails": list(contacts), **given, "attributes": attributes}
+    return await _count(session, _BY_ARRAYS, values)
 
 
 async def count_new(session: AsyncSession, import_id: UUID, emails: Collection[str]) -> int:
@@ -92,19 +96,20 @@ async def count_new(session: AsyncSession, import_id: UUID, emails: Collection[s
     return await _count(session, _SEE, values) if emails else 0
 
 
-async def _copy(session: AsyncSession, contacts: Collection[ContactRow]) -> None:
-    # The csv module writes rows faster than they could be put together here. Both take an empty
-    # cell for null.
+async def _copy(session: AsyncSession, checked: CheckedRows) -> None:
+    # The csv module writes rows faster than they could be put together here.
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerows((*row[:5], _json(row.attributes)) for row in contacts)
+    said = checked.attributes.get
+    csv.writer(buffer).writerows(
+        (email, *known, _json(said(email))) for email, known in checked.contacts.items()
+    )
     connection = await (await session.connection()).get_raw_connection()
     driver = cast(psycopg.AsyncConnection, connection.driver_connection)
     async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
         await copy.write(buffer.getvalue())
 
 
-def _json(attributes: Mapping[str, str]) -> str | None:
+def _json(attributes: Mapping[str, str] | None) -> str | None:
     return json.dumps(attributes, ensure_ascii=False) if attributes else None
 
 

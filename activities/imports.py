@@ -217,11 +217,10 @@ async def _write(read: Import, step: _Step) -> Import:
             raise _Overtaken(f"import {read.id} has been gone on with by another attempt.")
         checked = step.checked
         await keep_rejected(session, imported, checked.rejected)
-        contacts = checked.contacts
         if imported.dry_run:
-            new = await contact_batches.count_new(session, imported.id, contacts)
+            new = await contact_batches.count_new(session, imported.id, checked.contacts)
         else:
-            new = await contact_batches.upsert(session, contacts.values())
+            new = await contact_batches.upsert(session, checked)
         imported.imported += new
         imported.updated += checked.accepted - new
         imported.rejected += len(checked.rejected)

@@ -43,16 +43,11 @@ async def keep_rejected(
         "tenant": current_tenant(),
         "import_id": imported.id,
         "rows": [imported.rows + each.place + 1 for each in rejected],
-        "lines": [each.record.line for each in rejected],
+        "lines": [each.line for each in rejected],
         "reasons": [each.reason for each in rejected],
-        "cells": [json.dumps(_storable(each.record.cells)) for each in rejected],
+        "cells": [json.dumps(each.cells) for each in rejected],
     }
     await session.execute(_KEEP, values)
-
-
-def _storable(cells: Sequence[str]) -> list[str]:
-    """The cells without the character 0, which PostgreSQL does not have."""
-    return [cell.replace("\0", "\ufffd") for cell in cells]
 
 
 async def write_error_file(imported: Import) -> str | None:

@@ -11,6 +11,8 @@ import codecs
 import csv
 import io
 from collections.abc import AsyncGenerator, AsyncIterator
+from itertools import count, repeat
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -78,12 +80,11 @@ class Sniffer:
         return Encoding("utf-8" if self._is_utf8 else WINDOWS, 0)
 
 
-class Record(NamedTuple):
-    """A row of a file, or what takes the place of one."""
+Record = tuple[int, list[str], str | None]
+"""A row: the line where it begins (from 1), its cells, and why it could not be read.
 
-    line: int  # where it begins, from 1
-    cells: list[str]
-    problem: str | None  # why it could not be read; the cells are then its first line
+The last is None for almost all. Where a row's end was not found, its cells are its first line.
+"""
 
 
 class RecordParser:
@@ -113,6 +114,8 @@ class RecordParser:
         self._rest = ""  # of a line that has no end yet
         self._final = False
         self._too_long = False  # the line behind `_lines` is
+        self._quoted = False  # whether `_lines` may have a quote
+        self._zeros = False  # whether there has been a NUL
 
     def feed(self, piece: bytes, *, final: bool = False) -> None:
         """Takes the next bytes; `final` says that there are no more."""
@@ -120,6 +123,8 @@ class RecordParser:
         if self._too_long:
             return
         text = self._rest + self._decoder.decode(piece, final)
+        self._quoted = '"' in text or (self._quoted and bool(self._lines))
+        self._zeros = self._zeros or "\0" in text
         lines = io.StringIO(text, newline="").readlines()
         # A CR at the end may be half of what ends the line.
         self._rest = lines.pop() if lines and not final and not lines[-1].endswith("\n") else ""
@@ -137,8 +142,11 @@ class RecordParser:
         found: list[Record] = []
         if self.delimiter is None:
             self.delimiter = self._delimiter()
-        while self._lines and self._parse(found, limit):
+        parse = self._parse if self._quoted else self._split
+        while self._lines and parse(found, limit):
             pass
+        if self._zeros:
+            found = [_without_zeros(record) for record in found]
         if not found and not self._lines and self._too_long:
             raise FileRefused(
                 f"line {self.line + 1:,} is longer than {RECORD_MAX_CHARACTERS:,} characters. "
@@ -151,6 +159,14 @@ class RecordParser:
         if first is None:
             return None
         return next((each for each in DELIMITERS if each in first), DELIMITERS[0])
+
+    def _split(self, found: list[Record], limit: int) -> bool:
+        """As `_parse`, for lines without a quote: each is a row. Many times as fast."""
+        lines = self._lines[: limit - len(found)]
+        rows = csv.reader(lines, delimiter=self.delimiter or DELIMITERS[0])
+        found += filter(itemgetter(1), zip(count(self.line + 1), rows, repeat(None), strict=False))
+        self._advance(len(lines))
+        return len(found) < limit
 
     def _parse(self, found: list[Record], limit: int) -> bool:
         """Adds whole rows to `found`; False where it takes more bytes, or no more rows, to go on.
@@ -166,7 +182,7 @@ class RecordParser:
                     broken = _UNCLOSED
                     break
                 if cells:
-                    found.append(Record(self.line + done + 1, cells, None))
+                    found.append((self.line + done + 1, cells, None))
                 done = reader.line_num
                 if len(found) >= limit:
                     break
@@ -176,7 +192,7 @@ class RecordParser:
                 return False
             broken = _UNCLOSED if reader.line_num - done > 1 else _MISQUOTED
         if broken is not None:
-            found.append(Record(self.line + done + 1, [self._lines[done].rstrip("\r\n")], broken))
+            found.append((self.line + done + 1, [self._lines[done].rstrip("\r\n")], broken))
             done += 1
         self._advance(done)
         return broken is not None and len(found) < limit
@@ -197,6 +213,14 @@ class RecordParser:
 
 _UNCLOSED: Final = "a quote that this row opens is not closed"
 _MISQUOTED: Final = "its quotes are not right: a quoted cell ends with its quote"
+_ZERO: Final = "it has a NUL byte"
+
+
+def _without_zeros(record: Record) -> Record:
+    line, cells, problem = record
+    if not any("\0" in cell for cell in cells):
+        return record
+    return line, [cell.replace("\0", "\ufffd") for cell in cells], problem or _ZERO
 
 
 async def read_header(parser: RecordParser, pieces: AsyncIterator[bytes]) -> list[str]:
@@ -204,10 +228,10 @@ async def read_header(parser: RecordParser, pieces: AsyncIterator[bytes]) -> lis
     while True:
         piece = await anext(pieces, None)
         parser.feed(piece or b"", final=piece is None)
-        for record in parser.take(1):
-            if record.problem is not None:
-                raise FileRefused(f"the header cannot be read: {record.problem}.")
-            return record.cells
+        for _, cells, problem in parser.take(1):
+            if problem is not None:
+                raise FileRefused(f"the header cannot be read: {problem}.")
+            return cells
         if piece is None:
             raise FileRefused("the file is empty. Its first line names the columns.")
 

@@ -214,8 +214,8 @@ async def test_rejected_rows_are_in_a_file_with_their_numbers_and_reasons(
         ["2", "3", "its e-mail is not an address", "not an address", "'=1+1"],
         ["3", "4", "its e-mail is not an address", "two\nlines@acme.example", "x"],
         ["4", "7", "it has no e-mail", "", "nobody"],
-        ["5", "8", "it has 1 cells, and the header has 2", "a@b.example"],
-        ["6", "9", "it has 3 cells, and the header has 2", "a@b.example", "x", "y"],
+        ["5", "8", "its number of cells is 1, and the header has 2", "a@b.example"],
+        ["6", "9", "its number of cells is 3, and the header has 2", "a@b.example", "x", "y"],
         ["7", "10", "it has a NUL byte", "nul@acme.example", "�"],
         ["8", "11", "a quote that this row opens is not closed", 'quote@acme.example,"open'],
     ]
@@ -231,9 +231,9 @@ UNREADABLE = [
     (b"\xef\xbb\xbf\r\n \r\n", 'no column "email"'),
     (b"name,phone\nAnn,1\n", 'no column "email"'),
     (b"email,name,Name\na@b.example,1,2\n", "names a column twice: name"),
-    (b"email,x\0\na@b.example,1\n", "NUL bytes"),
+    (b"email,x\0\na@b.example,1\n", "NUL byte"),
     (b'email,"name\na@b.example,Ann\n', "the header cannot be read"),
-    (b"PK\x03\x04" + bytes(range(256)) * 10, "NUL bytes"),
+    (b"PK\x03\x04" + bytes(range(256)) * 10, "NUL byte"),
     (b"email\n" + b"x" * 200_000, "line 2 is longer than 131,072 characters"),
 ]
 
