@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Final
 
 import structlog
-from sqlalchemy import Row, text
 from temporalio import activity
 
 from temporal_tenancy.activities import platform_activity
-from temporal_tenancy.database import platform_session
-from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
+from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.dead_letters.sweep import Sweep
+from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.heartbeats import heartbeating
 
 BUDGET: Final = 240.0  # seconds that one sweep looks for letters
-DEPTH: Final = 1_000  # open letters above which people are told
-AGE: Final = timedelta(days=1)  # of an open letter, likewise
-KINDS_AT_ONCE: Final = 100  # of new letters that people are told of in one sweep
 
 log: Final = structlog.get_logger(__name__)
-
-_KINDS: Final = text("""
-    select distinct fingerprint from dead_letters where told_at is null limit :limit
-""")
-_TOLD: Final = text("""
-    update dead_letters set told_at = now()
-    where fingerprint = :fingerprint and told_at is null
-    returning tenant_id, job, error_type, workflow_id
-""")
 
 
 @platform_activity("finds what failed and could not say so, over all tenants")
@@ -70,64 +56,5 @@ class Alarm:
     @platform_activity("tells people of dead letters, over all tenants")
     @heartbeating()
     async def tell_of_dead_letters(self) -> int:
-        """Tells of what is new, of too many and of too old ones; returns how many alerts it sent.
-
-        A letter counts as told when its alert has been sent or held back.
-        """
-        async with platform_session("read what people were not told of") as session:
-            kinds = (await session.scalars(_KINDS, {"limit": KINDS_AT_ONCE})).all()
-        sent = 0
-        for kind in kinds:
-            async with platform_session("tell of new dead letters") as session:
-                new = (await session.execute(_TOLD, {"fingerprint": kind})).all()
-                if new:
-                    alert = _of_new(kind, new)
-                    sent += await tell(session, alert, self._sinks, count=len(new))
-        async with platform_session("read how many dead letters there are") as session:
-            depth, oldest = await letters.depth(session)
-        for alert in _of_all(depth, oldest, datetime.now(UTC)):
-            async with platform_session("tell of dead letters") as session:
-                sent += await tell(session, alert, self._sinks)
-        return sent
-
-
-def _of_new(fingerprint: str, new: Sequence[Row[Any]]) -> Alert:
-    first = new[0]
-    tenants = len({row.tenant_id for row in new})
-    return Alert(
-        name=f"dead_letter.{fingerprint}",
-        summary=(
-            f"{len(new)} of {first.job} failed for good with {first.error_type}. "
-            f'"starter.py dead-letters list --fingerprint {fingerprint}" shows them.'
-        ),
-        details={
-            "job": first.job,
-            "error_type": first.error_type,
-            "fingerprint": fingerprint,
-            "letters": len(new),
-            "tenants": tenants,
-            "workflow_id": first.workflow_id,
-        },
-    )
-
-
-def _of_all(depth: int, oldest: datetime | None, now: datetime) -> Sequence[Alert]:
-    alerts = []
-    if depth > DEPTH:
-        alerts.append(
-            Alert(
-                name="dead_letters.depth",
-                summary=f"{depth:,} dead letters are open, and more than {DEPTH:,} are too many.",
-                details={"open": depth, "limit": DEPTH},
-            )
-        )
-    if oldest is not None and now - oldest > AGE:
-        hours = int((now - oldest).total_seconds() // 3600)
-        alerts.append(
-            Alert(
-                name="dead_letters.age",
-                summary=f"the oldest open dead letter has waited for {hours} hours.",
-                details={"hours": hours, "limit_hours": int(AGE.total_seconds() // 3600)},
-            )
-        )
-    return alerts
+        """Returns how many alerts were sent."""
+        return await tell_of_dead_letters(self._sinks)

@@ -30,7 +30,7 @@ def failed(
     *,
     tenant: str = "acme",
     run: str | None = "r1",
-    at: datetime = NOON,
+    at: datetime | None = NOON,
     **others: Any,
 ) -> Letter:
     return Letter(

@@ -1,0 +1,89 @@
+"""What people are told of dead letters: new ones, too many, and too old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+
+from temporal_tenancy.database import platform_session
+from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
+
+DEPTH: Final = 1_000  # open letters above which people are told
+AGE: Final = timedelta(days=1)  # of an open letter, likewise
+KINDS_AT_ONCE: Final = 100  # of new letters that people are told of in one sweep
+
+_KINDS: Final = text("""
+    select distinct fingerprint from dead_letters where told_at is null limit :limit
+""")
+_TOLD: Final = text("""
+    update dead_letters set told_at = now()
+    where fingerprint = :fingerprint and told_at is null
+    returning tenant_id, job, error_type, workflow_id
+""")
+
+
+async def tell_of_dead_letters(sinks: Sequence[AlertSink]) -> int:
+    """Tells of what is new, of too many and of too old ones; returns how many alerts were sent.
+
+    A letter counts as told when its alert has been sent or held back.
+    """
+    async with platform_session("read what people were not told of") as session:
+        kinds = (await session.scalars(_KINDS, {"limit": KINDS_AT_ONCE})).all()
+    sent = 0
+    for kind in kinds:
+        async with platform_session("tell of new dead letters") as session:
+            new = (await session.execute(_TOLD, {"fingerprint": kind})).all()
+            if new:
+                sent += await tell(session, _of_new(kind, new), sinks, count=len(new))
+    async with platform_session("read how many dead letters there are") as session:
+        depth, oldest = await letters.depth(session)
+    for alert in _of_all(depth, oldest, datetime.now(UTC)):
+        async with platform_session("tell of dead letters") as session:
+            sent += await tell(session, alert, sinks)
+    return sent
+
+
+def _of_new(fingerprint: str, new: Sequence[Row[Any]]) -> Alert:
+    first = new[0]
+    tenants = len({row.tenant_id for row in new})
+    return Alert(
+        name=f"dead_letter.{fingerprint}",
+        summary=(
+            f"{len(new)} of {first.job} failed for good with {first.error_type}. "
+            f'"starter.py dead-letters list --fingerprint {fingerprint}" shows them.'
+        ),
+        details={
+            "job": first.job,
+            "error_type": first.error_type,
+            "fingerprint": fingerprint,
+            "letters": len(new),
+            "tenants": tenants,
+            "workflow_id": first.workflow_id,
+        },
+    )
+
+
+def _of_all(depth: int, oldest: datetime | None, now: datetime) -> Sequence[Alert]:
+    alerts = []
+    if depth > DEPTH:
+        alerts.append(
+            Alert(
+                name="dead_letters.depth",
+                summary=f"{depth:,} dead letters are open, and more than {DEPTH:,} are too many.",
+                details={"open": depth, "limit": DEPTH},
+            )
+        )
+    if oldest is not None and now - oldest > AGE:
+        hours = int((now - oldest).total_seconds() // 3600)
+        alerts.append(
+            Alert(
+                name="dead_letters.age",
+                summary=f"the oldest open dead letter has waited for {hours} hours.",
+                details={"hours": hours, "limit_hours": int(AGE.total_seconds() // 3600)},
+            )
+        )
+    return alerts
