@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,12 @@ from queues import Queue
 from temporal_tenancy.control_plane.models import TickState
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
 from tests.faults.checker import Tick, problems
-from tests.faults.scenarios import LANES, WINDOW, Fault, Kind, Scenario
+from tests.faults.scenarios import WINDOW, Fault, Kind, Scenario
 from tests.faults.servers import Servers, running_servers
 from tests.faults.usage import load_month
 
+BOUNDED: Final = 20  # scenarios
+FULL: Final = 200
 PATIENCE: Final = 150.0  # seconds for a scenario; most of it are timeouts behind a killed worker
 LOOK: Final = 0.02  # seconds
 STORM_INTERVAL: Final = 0.05  # seconds between terminations
@@ -49,23 +52,38 @@ class Outcome:
     at_work: bool  # whether the tick was, whenever something went wrong
 
 
+def seeds() -> list[int]:
+    """The scenarios that the environment asks for."""
+    if one := os.environ.get("FAULT_SEED"):
+        return [int(one)]
+    return list(range(FULL if os.environ.get("FULL") else BOUNDED))
+
+
+Run = Callable[[Servers, int], Awaitable[Outcome]]
+
+
 class Campaign:
     """Scenarios under way, in lanes.
 
     A lane has servers of its own, and new ones after a scenario that failed.
     """
 
-    def __init__(self, directory: Path, seeds: Sequence[int]) -> None:
+    def __init__(
+        self, directory: Path, seeds: Sequence[int], run: Run, *, lanes: int, **servers: str
+    ) -> None:
+        """`run` is what a seed stands for; `servers` goes to `running_servers`."""
         loop = asyncio.get_running_loop()
         self.seeds = seeds
         self._directory = directory
+        self._run = run
+        self._servers = servers
         self._outcomes: dict[int, asyncio.Future[Outcome]] = {
             seed: loop.create_future() for seed in seeds
         }
         self._exit_codes: list[int] = []
         self._lanes = [
-            asyncio.create_task(self._run_lane([seed for seed in seeds if seed % LANES == lane]))
-            for lane in range(LANES)
+            asyncio.create_task(self._run_lane([seed for seed in seeds if seed % lanes == lane]))
+            for lane in range(lanes)
         ]
 
     async def outcome(self, seed: int) -> Outcome:
@@ -73,7 +91,7 @@ class Campaign:
         return await asyncio.shield(self._outcomes[seed])
 
     async def exit_codes(self) -> list[int]:
-        """Returns those of the workers that were asked to end behind the last scenario."""
+        """Returns those of who was asked to end behind the last scenario."""
         await asyncio.gather(*self._lanes)
         return self._exit_codes
 
@@ -96,20 +114,21 @@ class Campaign:
         """Takes scenarios off `seeds` up to the first that fails."""
         directory = self._directory / f"servers-of-{seeds[0]}"
         directory.mkdir()
-        async with running_servers(directory) as servers:
+        async with running_servers(directory, **self._servers) as servers:
             while seeds:
-                outcome = await run(servers, Scenario.of(seeds[0]))
+                outcome = await self._run(servers, seeds[0])
                 self._outcomes[seeds.pop(0)].set_result(outcome)
                 if outcome.problems:
                     return
-            self._exit_codes += await servers.stop_workers()
+            self._exit_codes += await servers.stop_processes()
 
 
-async def run(servers: Servers, scenario: Scenario) -> Outcome:
+async def run_tick(servers: Servers, seed: int) -> Outcome:
     """Runs a tick while things go wrong, and checks what it came to."""
+    scenario = Scenario.of(seed)
     at_work = True
     found: list[str] = []
-    with _noting(found):
+    with noting(found):
         async with asyncio.timeout(PATIENCE):
             await servers.have_workers(scenario.workers)
             await load_month(servers.database, servers.tenants, scenario.tick)
@@ -119,20 +138,25 @@ async def run(servers: Servers, scenario: Scenario) -> Outcome:
                 at_work &= await _strike(servers, fault, root)
                 await servers.have_workers(scenario.workers)
             found += _in_result(servers, scenario, await _result(root))
-    found += [
-        f"a worker has ended by itself: {worker.process.log_tail()}"
-        for worker in servers.workers
-        if not worker.process.running
-    ]
-    with _noting(found):
+    found += ended_by_themselves(servers)
+    with noting(found):
         async with servers.everything() as everything:
             tick = Tick(scenario.job, scenario.tick)
             found += await problems(everything, servers.client, tick)
     return Outcome(found, at_work)
 
 
+def ended_by_themselves(servers: Servers) -> list[str]:
+    """What there is to say of workers and relays that nobody has ended."""
+    return [
+        f"a process has ended by itself: {running.process.log_tail()}"
+        for running in servers.processes
+        if not running.process.running
+    ]
+
+
 @contextmanager
-def _noting(found: list[str]) -> Iterator[None]:
+def noting(found: list[str]) -> Iterator[None]:
     """Adds what the block raises to what was found."""
     try:
         yield

@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -25,6 +25,7 @@ SETTLE_SECONDS: Final = 10.0  # for the list of workflows, which is behind the w
 LOOK: Final = 0.05  # seconds
 
 Rows = psycopg.AsyncConnection[DictRow]
+Said = TypeVar("Said")
 
 # What each tenant used in a month by its own clock, by day.
 _USAGE: Final = """
@@ -217,7 +218,7 @@ async def _children(client: Client, state: _State) -> list[str]:
         return Counter(workflow_id.split("/", 1)[0] for workflow_id in ids)
 
     expected_successes = dict.fromkeys(state.succeeded, 1)
-    counted = await _settled(successes, lambda found: found == expected_successes)
+    counted = await settled(successes, lambda found: found == expected_successes)
     return found + [
         f"{tenant} has {counted[tenant]} successful runs, not {expected_successes.get(tenant, 0)}."
         for tenant in sorted({*counted, *expected_successes})
@@ -229,11 +230,11 @@ async def _open(client: Client) -> list[str]:
     async def ids() -> list[str]:
         return [run.id async for run in client.list_workflows(_RUNNING)]
 
-    return [f"{name} is open." for name in await _settled(ids, lambda found: not found)]
+    return [f"{name} is open." for name in await settled(ids, lambda found: not found)]
 
 
-async def _settled(read: Callable[[], Awaitable[Any]], holds: Callable[[Any], bool]) -> Any:
-    """What `read` says once it holds, or at last; of any type."""
+async def settled(read: Callable[[], Awaitable[Said]], holds: Callable[[Said], bool]) -> Said:
+    """What `read` says once it holds, or at last."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         found = await read()

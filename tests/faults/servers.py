@@ -1,4 +1,4 @@
-"""Servers and workers of a test's own, that can be ended as a crash would and come back."""
+"""Servers, workers and relays of a test's own, that can be ended as a crash would and come back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from temporalio.client import Client
 
 from database.models import TENANT_DATA
-from devstack.postgres import PLATFORM, TENANT, EmbeddedPostgres
+from devstack.postgres import PLATFORM, RELAY, TENANT, EmbeddedPostgres
 from devstack.stack import Stack
 from devstack.temporal_binary import find_temporal
 from devstack.temporal_server import TemporalDevServer
@@ -42,31 +42,46 @@ _MIGRATING: Final = threading.Lock()
 
 @dataclass
 class Servers:
-    """A Temporal server on a file, a PostgreSQL that survives its crashes, and workers."""
+    """A Temporal server on a file, a PostgreSQL that survives its crashes, and who works there."""
 
     directory: Path
     postgres: EmbeddedPostgres
     temporal: TemporalDevServer
     proxy: CommitProxy  # between the workers and PostgreSQL
+    module: str  # which a worker runs, and a relay
     environ: dict[str, str]  # of a worker
     database: Database  # not by way of the proxy
     client: Client
     tenants: list[str]
     workers: list[WorkerProcess] = field(default_factory=list)
+    relays: list[WorkerProcess] = field(default_factory=list)
+
+    @property
+    def processes(self) -> list[WorkerProcess]:
+        """Workers and relays."""
+        return [*self.workers, *self.relays]
 
     async def have_workers(self, count: int) -> None:
         """Returns once that many take work."""
         while len(self.workers) < count:
-            self.workers.append(self._start_worker())
+            self.workers.append(self._start("--queue", "bulk"))
         await asyncio.gather(*(worker.until_ready() for worker in self.workers))
+
+    async def have_relays(self, count: int) -> None:
+        """Returns once that many take messages."""
+        while len(self.relays) < count:
+            self.relays.append(self._start("--relay"))
+        await asyncio.gather(*(relay.until_ready() for relay in self.relays))
 
     async def kill_workers(self, count: int) -> None:
         """Ends the first so many, as the kernel does when it is out of memory."""
         killed, self.workers = self.workers[:count], self.workers[count:]
-        for worker in killed:
-            worker.send(signal.SIGKILL)
-        for worker in killed:
-            assert await worker.exit_code() == -signal.SIGKILL
+        await _kill(killed)
+
+    async def kill_relays(self, count: int) -> None:
+        """Ends the first so many in the same way."""
+        killed, self.relays = self.relays[:count], self.relays[count:]
+        await _kill(killed)
 
     async def crash_temporal(self) -> None:
         """Ends Temporal by SIGKILL, and starts it on the same file and port."""
@@ -81,7 +96,7 @@ class Servers:
     async def terminate_sessions(self) -> None:
         """Ends every session of the runtime roles."""
         async with self.everything() as connection:
-            await connection.execute(_TERMINATE, [[TENANT, PLATFORM]])
+            await connection.execute(_TERMINATE, [[TENANT, PLATFORM, RELAY]])
 
     @asynccontextmanager
     async def everything(self) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
@@ -92,19 +107,24 @@ class Servers:
         ) as connection:
             yield connection
 
-    async def stop_workers(self) -> list[int]:
-        """Asks all workers to end in order, and returns their exit codes."""
-        for worker in self.workers:
-            worker.send(signal.SIGTERM)
-        return [await worker.exit_code() for worker in self.workers]
+    async def stop_processes(self) -> list[int]:
+        """Asks all workers and relays to end in order, and returns their exit codes."""
+        for process in self.processes:
+            process.send(signal.SIGTERM)
+        return [await process.exit_code() for process in self.processes]
 
-    def _start_worker(self) -> WorkerProcess:
-        return WorkerProcess(["-m", "worker", "--queue", "bulk"], self.directory, self.environ)
+    def _start(self, *arguments: str) -> WorkerProcess:
+        return WorkerProcess(["-m", self.module, *arguments], self.directory, self.environ)
 
 
 @asynccontextmanager
-async def running_servers(directory: Path) -> AsyncIterator[Servers]:
-    """Servers with made-up tenants, and no workers yet; everything is ended after the block."""
+async def running_servers(
+    directory: Path, *, module: str = "worker", **variables: str
+) -> AsyncIterator[Servers]:
+    """Servers with made-up tenants, and nobody who works yet; all is ended after the block.
+
+    Keyword arguments are further environment variables of workers and relays.
+    """
     postgres = EmbeddedPostgres(directory / "postgres")
     temporal = TemporalDevServer(
         find_temporal(), directory / "temporal", ui=False, database_file=directory / "temporal.db"
@@ -120,7 +140,8 @@ async def running_servers(directory: Path) -> AsyncIterator[Servers]:
                 postgres=postgres,
                 temporal=temporal,
                 proxy=proxy,
-                environ=_worker_environ(directory, postgres, temporal, proxy),
+                module=module,
+                environ=_worker_environ(directory, postgres, temporal, proxy) | variables,
                 database=database,
                 client=await Client.connect(temporal.address, plugins=[saas_plugin(database)]),
                 tenants=await make_up_tenants(database, TENANTS),
@@ -128,12 +149,19 @@ async def running_servers(directory: Path) -> AsyncIterator[Servers]:
             try:
                 yield servers
             finally:
-                for worker in servers.workers:
-                    await asyncio.to_thread(worker.process.kill)
+                for running in servers.processes:
+                    await asyncio.to_thread(running.process.kill)
                 await database.dispose()
     finally:
         await asyncio.to_thread(temporal.kill)
         await asyncio.to_thread(postgres.stop, "immediate")
+
+
+async def _kill(processes: Sequence[WorkerProcess]) -> None:
+    for process in processes:
+        process.send(signal.SIGKILL)
+    for process in processes:
+        assert await process.exit_code() == -signal.SIGKILL
 
 
 def _start_postgres(postgres: EmbeddedPostgres) -> None:
@@ -144,6 +172,7 @@ def _start_postgres(postgres: EmbeddedPostgres) -> None:
             urls.owner,
             tenant_url=urls.tenant,
             platform_url=urls.platform,
+            relay_url=urls.relay,
             application=[TENANT_DATA],
         )
 
@@ -159,6 +188,7 @@ def _worker_environ(
         "DATABASE_URL": postgres.owner_url,
         "TENANT_DATABASE_URL": by_proxy(postgres.tenant_url),
         "PLATFORM_DATABASE_URL": by_proxy(postgres.platform_url),
+        "RELAY_DATABASE_URL": by_proxy(postgres.relay_url),
         "TEMPORAL_ADDRESS": temporal.address,
         "TEMPORAL_NAMESPACE": temporal.namespace,
         "WORKER_HEALTH_PORT": "0",

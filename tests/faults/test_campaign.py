@@ -6,26 +6,15 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Final, cast
+from typing import cast
 
 import pytest
 
 from devstack.postgres import PLATFORM, TENANT
-from tests.faults.campaign import Campaign
-from tests.faults.scenarios import JOBS, Kind, Scenario
-
-BOUNDED: Final = 20
-FULL: Final = 200
-
-
-def seeds() -> list[int]:
-    """The scenarios that the environment asks for."""
-    if one := os.environ.get("FAULT_SEED"):
-        return [int(one)]
-    return list(range(FULL if os.environ.get("FULL") else BOUNDED))
+from tests.faults.campaign import BOUNDED, Campaign, run_tick, seeds
+from tests.faults.scenarios import JOBS, LANES, Kind, Scenario
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +29,8 @@ async def campaign(
         and item.module is request.module
         and hasattr(item, "callspec")
     ]
-    campaign = Campaign(tmp_path_factory.mktemp("campaign"), selected or seeds())
+    directory = tmp_path_factory.mktemp("campaign")
+    campaign = Campaign(directory, selected or seeds(), run_tick, lanes=LANES)
     yield campaign
     await campaign.abandon()
 

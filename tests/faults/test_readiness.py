@@ -76,4 +76,4 @@ async def test_a_worker_is_not_ready_while_a_server_is_away_and_ready_again_afte
         task_queue=Queue.BULK,
     )
     assert invoice.issued
-    assert await servers.stop_workers() == [0]
+    assert await servers.stop_processes() == [0]
