@@ -20,6 +20,7 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.interceptors import activity_inbound, workflow_outbound
 from temporal_tenancy.jobs import Job
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
+from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
@@ -249,4 +250,4 @@ FAULTS: Final = [
     ),
 ]
 
-MUTANTS: Final = {mutant.name: mutant for mutant in [*FAULTS, *hop_mutants()]}
+MUTANTS: Final = {mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *hop_mutants()]}
