@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.log_lines",
     "tests.fixtures.worker_process",
     "tests.fixtures.starter",
+    "tests.fixtures.web",
 ]
 
 

@@ -22,7 +22,7 @@ class Runs:
         """`client` is connected to what the environment names if not given."""
         self._database = database
         self._client = client
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[Client] | None = None
 
     async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
         """How its latest run stands; None where there is none, or it was forgotten."""
@@ -48,8 +48,10 @@ class Runs:
         return True
 
     async def _connected(self) -> Client:
-        async with self._connecting:
-            if self._client is None:
+        if self._client is None:
+            if self._connecting is None or self._connecting.done():
                 with outside():  # it is everybody's
-                    self._client = await connect_client(self._database)
-            return self._client
+                    self._connecting = asyncio.create_task(connect_client(self._database))
+            # One who waits too may go away; the others wait still.
+            self._client = await asyncio.shield(self._connecting)
+        return self._client

@@ -1,0 +1,233 @@
+"""The HTTP door: who is let in, and as whom."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import text
+
+from temporal_tenancy.control_plane.api_keys import ApiKeys
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.scope import current_scope
+from tests.fixtures.web import CONTACTS, Web, answering, limit_rate, problem_of
+from web.app import create_app
+from web.callers import authenticated
+from web.door import Door
+from web.tokens import Tokens
+
+OPEN = {
+    "/",
+    "/docs",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/downloads/{token}",
+    "/webhooks/payments",
+    "/webhooks/payments/{tenant}",
+}
+"""The routes that need no key; what is signed is a key of its own."""
+
+
+def routes(door: Door) -> Iterator[tuple[str, str, bool]]:
+    """Every method and path of the application, and whether a key is asked for."""
+    for route in iter_route_contexts(create_app(door).routes):
+        dependant = getattr(route, "dependant", None)
+        needed = [] if dependant is None else dependant.dependencies
+        keyed = any(each.call is authenticated for each in needed)
+        for method in (route.methods or set()) - {"HEAD"}:
+            assert route.path is not None
+            yield method, route.path, keyed
+
+
+def test_every_route_needs_a_key_but_those_that_are_named(door: Door) -> None:
+    assert {path for _, path, keyed in routes(door) if not keyed} == OPEN
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer x"},
+        {"Authorization": "Bearer tk_nobody"},
+        {"Authorization": f"Bearer tk_{'A' * 43}"},
+        {"Authorization": "Basic YWNtZTphY21l"},
+        {"Authorization": "Bearer a.b.c"},
+        {"X-Tenant-Id": "acme"},
+    ],
+)
+async def test_every_such_route_refuses_who_has_no_valid_key(
+    web: Web, headers: dict[str, str]
+) -> None:
+    async with web.client(headers=headers) as client:
+        for method, path, keyed in routes(web.door):
+            if not keyed:
+                continue
+            address = path.replace(":path", "").format(
+                import_id=uuid4(), job="search.index", key="k"
+            )
+            answer = await client.request(method, f"{address}?tenant_id=acme")
+            assert (answer.status_code, problem_of(answer)) == (401, "Unauthenticated"), path
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_caller_without_a_key_is_refused_before_the_body_is_read(web: Web) -> None:
+    parts = urlsplit(web.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(b"POST /imports HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nemail\n")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_two_keys_at_once_are_none(web: Web) -> None:
+    headers = [("Authorization", f"Bearer {key}") for key in web.keys.values()]
+    async with httpx.AsyncClient(base_url=web.url) as client:
+        answer = await client.get("/jobs/search.index/x", headers=headers)
+    assert answer.status_code == 401
+
+
+async def test_a_revoked_key_is_refused_at_once(web: Web) -> None:
+    keys = ApiKeys(web.door.database)
+    made, key = await keys.create("acme", "another")
+    async with web.client(headers={"Authorization": f"Bearer {key}"}) as client:
+        before = await client.get(f"/imports/{uuid4()}")
+        await keys.revoke("acme", made.id)
+        after = await client.get(f"/imports/{uuid4()}")
+    assert (before.status_code, after.status_code) == (404, 401)
+
+
+async def test_who_is_suspended_or_leaving_gets_nothing_new_done_and_sees_what_was(
+    web: Web, tenants: Tenants
+) -> None:
+    async with web.client("acme") as client:
+        started = (await client.post("/imports", files={"file": CONTACTS})).json()
+        for status, problem in (
+            (TenantStatus.SUSPENDED, "TenantSuspended"),
+            (TenantStatus.OFFBOARDING, "TenantOffboarding"),
+        ):
+            await tenants.set_status("acme", status)
+            upload = await client.post("/imports", files={"file": CONTACTS})
+            job = await client.post("/jobs/search.index", json={"input": {}})
+            for answer in (upload, job):
+                assert (answer.status_code, problem_of(answer)) == (403, problem)
+            assert (await client.get(started["links"]["self"])).status_code == 200
+
+
+async def test_the_key_of_a_tenant_that_is_gone_is_none(web: Web, tenants: Tenants) -> None:
+    await tenants.set_status("acme", TenantStatus.DELETED)
+    async with web.client("acme") as client:
+        assert (await client.get(f"/imports/{uuid4()}")).status_code == 401
+
+
+async def test_a_feature_that_the_plan_lacks_is_refused(
+    web: Web, tenants: Tenants, database: Database
+) -> None:
+    await tenants.add("small", "Small", plan="free")
+    _, key = await ApiKeys(database).create("small", "tests")
+    async with web.client(headers={"Authorization": f"Bearer {key}"}) as client:
+        answer = await client.post("/imports", files={"file": CONTACTS})
+    assert (answer.status_code, problem_of(answer)) == (403, "FeatureNotEnabled")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("acme.door.example", 404),
+        ("ACME.door.example.:8000", 404),
+        ("globex.door.example", 403),
+        ("nobody.door.example", 403),
+        ("door.example", 404),
+        ("evil.example", 404),
+    ],
+)
+async def test_a_host_name_must_agree_with_the_key(web: Web, host: str, status: int) -> None:
+    async with web.client("acme", headers={"Host": host}) as client:
+        answer = await client.get(f"/imports/{uuid4()}")
+        assert answer.status_code == status
+    async with web.client(headers={"Host": host}) as client:
+        assert (await client.get(f"/imports/{uuid4()}")).status_code == 401
+
+
+async def test_an_address_chooses_no_tenant(web: Web) -> None:
+    async with web.client("acme") as client:
+        for name in ("tenant_id", "tenant", "x"):
+            answer = await client.post(f"/imports?{name}=globex", files={"file": CONTACTS})
+            assert (answer.status_code, problem_of(answer)) == (422, "InvalidRequest")
+
+
+async def test_too_many_calls_are_told_when_to_come_again(web: Web) -> None:
+    await limit_rate(web.door.database, "enterprise", http=2)
+    async with web.client("acme") as client, web.client("globex") as other:
+        answers = [await client.get(f"/imports/{uuid4()}") for _ in range(3)]
+        theirs = await other.get(f"/imports/{uuid4()}")
+    assert [answer.status_code for answer in answers] == [404, 404, 429]
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 2
+    assert theirs.status_code == 404
+
+
+async def test_a_rate_below_one_a_second_lets_one_through_in_several(web: Web) -> None:
+    await limit_rate(web.door.database, "enterprise", http=0.1)
+    async with web.client("acme") as client:
+        answers = [await client.get(f"/imports/{uuid4()}") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [404, 429]
+    assert 2 <= int(answers[1].headers["retry-after"]) <= 10
+
+
+async def test_two_tenants_calls_at_once_stay_in_their_own_scopes(
+    web_and_temporal: Web,
+) -> None:
+    """Many at once on few connections: each sees and writes its own rows only."""
+    web = web_and_temporal
+
+    async def call(client: httpx.AsyncClient, tenant: str, number: int) -> None:
+        answer = await client.post(
+            "/jobs/search.index",
+            json={"input": {"kind": "contact", "ref": str(uuid4())}, "key": f"{tenant}-{number}"},
+        )
+        assert answer.status_code == 202, answer.text
+        state = await client.get(answer.json()["links"]["self"])
+        assert state.json()["status"] == "waiting"
+        other = "globex" if tenant == "acme" else "acme"
+        assert (await client.get(f"/jobs/search.index/{other}-{number}")).status_code == 404
+
+    await limit_rate(web.door.database, "enterprise", http=10_000)
+    async with web.client("acme") as acme, web.client("globex") as globex:
+        await asyncio.gather(
+            *(call(acme, "acme", n) for n in range(40)),
+            *(call(globex, "globex", n) for n in range(40)),
+        )
+    for tenant in ("acme", "globex"):
+        with web.acting_for(tenant):
+            async with tenant_session() as session:
+                keys = await session.scalars(text("select key from outbox_messages"))
+        assert sorted(keys) == sorted(f"{tenant}-{n}" for n in range(40))
+    assert current_scope() is None
+
+
+async def test_a_tokens_claim_names_the_tenant(door: Door) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    reader = Tokens({None: key.public_key()}, audience="door", issuer="login")
+    said = {"tenant": "acme", "aud": "door", "iss": "login", "exp": time.time() + 60}
+    headers = {"Authorization": f"Bearer {jwt.encode(said, key, 'EdDSA')}"}
+    forged = {"Authorization": f"Bearer {jwt.encode({**said, 'aud': 'x'}, key, 'EdDSA')}"}
+    async with (
+        answering(replace(door, tokens=reader)) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        started = await client.post("/imports", files={"file": CONTACTS}, headers=headers)
+        state = await client.get(started.json()["links"]["self"], headers=headers)
+        refused = await client.get(started.json()["links"]["self"], headers=forged)
+    assert state.json()["tenant_id"] == "acme"
+    assert refused.status_code == 401
