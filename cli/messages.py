@@ -9,6 +9,7 @@ from cli.answers import when
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import Database, tenant_session, use_database
 from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.outbox import MessageStatus, OutboxMessage
 from temporal_tenancy.outbox.inspection import find_message
 from temporal_tenancy.outbox.models import WAITING
@@ -54,16 +55,16 @@ async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
     if message.scheduled_at > datetime.now(UTC):
         word = "It is tried again" if message.attempts else "It is to start"
         said.append(f"{word} at {when(message.scheduled_at)}.")
-    said += await _held_back(database, message.tenant_id)
+    said += await _held_back(database, message.tenant_id, registry.get(message.job))
     return said or ["It waits for a relay: its turn comes within a second where one runs."]
 
 
-async def _held_back(database: Database, tenant_id: str) -> list[str]:
+async def _held_back(database: Database, tenant_id: str, job: Job | None) -> list[str]:
     tenant = await ControlPlaneDirectory(database).find(tenant_id)
     async with database.platform_session("explain a message") as session:
         decided = (await admission.decisions(session, [tenant_id])).get(tenant_id, NOTHING)
         running = (await admission.in_flight(session, [tenant_id])).get(tenant_id, 0)
-    held = admission.held_back(tenant, decided)
+    held = admission.held_back(tenant, decided, job)
     if held is not None:
         verb = "outbox resume" if decided.paused_since is not None else "tenants resume"
         return [f'{tenant_id}: {held}. "starter.py {verb} {tenant_id}" lets it go on.']

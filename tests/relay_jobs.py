@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 from database.audit import record
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
+from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.jobs import tenant_job
 from temporal_tenancy.outbox import current_event_id, once
@@ -74,5 +75,15 @@ class Premium:
         await workflow.execute_activity(note, job, **EFFECT)
 
 
-WORKFLOWS = [Note, Small, Premium]
+@tenant_job("test.dunning", queue="bulk", statuses=TenantStatus)
+class Dunning:
+    """Notes an effect, also for who is suspended."""
+
+    @workflow.run
+    async def run(self, job: Noted) -> None:
+        """Notes it."""
+        await workflow.execute_activity(note, job, **EFFECT)
+
+
+WORKFLOWS = [Note, Small, Premium, Dunning]
 ACTIVITIES = [note]

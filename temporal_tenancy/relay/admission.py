@@ -5,6 +5,7 @@ What is not released holds no worker's slot, and other tenants' messages go on.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.directory import Tenant, TenantStatus
 from temporal_tenancy.identifiers import scoped_key
+from temporal_tenancy.jobs import Job, registry
 
 _DECISIONS: Final = text("""
     select tenant_id, paused_since, paused_reason, concurrency_cap
@@ -51,6 +53,7 @@ class Allowance:
 
     quota: int
     capped: bool  # each of them takes one of the tenant's slots
+    only: Sequence[str] | None = None  # of these jobs; None: of any
 
 
 NOTHING: Final = Decision()
@@ -63,15 +66,17 @@ def cap_of(tenant: Tenant | None, decision: Decision) -> int | None:
     return None if tenant is None else tenant.plan.concurrency_cap
 
 
-def held_back(tenant: Tenant | None, decision: Decision) -> str | None:
-    """Why none of a tenant's messages is released; None when some may be.
+def held_back(tenant: Tenant | None, decision: Decision, job: Job | None = None) -> str | None:
+    """Why none of a tenant's messages is released, or none of one `job`; None when some may be.
 
-    Those of a tenant that is unknown or gone are released: each is refused, and a dead letter.
+    A suspension holds back what does not run in it, a pause everything. Those of a tenant that is
+    unknown or gone are released: each is refused, and a dead letter.
     """
     if decision.paused_since is not None:
         why = f" ({decision.paused_reason})" if decision.paused_reason else ""
         return f"its messages are paused since {decision.paused_since.date().isoformat()}{why}"
-    if tenant is not None and tenant.status is TenantStatus.SUSPENDED:
+    runs_in_it = job is not None and TenantStatus.SUSPENDED in job.statuses
+    if tenant is not None and tenant.status is TenantStatus.SUSPENDED and not runs_in_it:
         return f"it is suspended since {tenant.status_since.date().isoformat()}"
     return None
 
@@ -110,8 +115,13 @@ async def allowances(
     open_ = {
         tenant: cap_of(records.get(tenant), decided.get(tenant, NOTHING))
         for tenant in tenants
-        if held_back(records.get(tenant), decided.get(tenant, NOTHING)) is None
+        if decided.get(tenant, NOTHING).paused_since is None
     }
+
+    def suspended(tenant: str) -> bool:
+        record = records.get(tenant)
+        return record is not None and record.status is TenantStatus.SUSPENDED
+
     left = await _slots_left(session, {t: cap for t, cap in open_.items() if cap is not None})
     weights = {
         tenant: records[tenant].plan.fairness_weight if tenant in records else 1.0
@@ -123,9 +133,20 @@ async def allowances(
         tenant: Allowance(
             quota=min(max(1, int(unit * weight)), room, left.get(tenant, room)),
             capped=open_[tenant] is not None,
+            only=_jobs_in_a_suspension(open_[tenant]) if suspended(tenant) else None,
         )
         for tenant, weight in weights.items()
     }
+
+
+def _jobs_in_a_suspension(cap: int | None) -> Sequence[str]:
+    """Jobs that run in one; under a cap one of them, so that a slot is not given out twice."""
+    names = [
+        job.name
+        for job in registry.values()
+        if job.kind == "tenant" and TenantStatus.SUSPENDED in job.statuses
+    ]
+    return names if cap is None or not names else [random.choice(names)]  # noqa: S311  # no secret
 
 
 async def _slots_left(session: AsyncSession, caps: Mapping[str, int]) -> Mapping[str, int]:

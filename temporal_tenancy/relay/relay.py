@@ -18,7 +18,7 @@ from temporalio.client import Client
 
 from temporal_tenancy.database import Database
 from temporal_tenancy.database_errors import DatabaseProblem
-from temporal_tenancy.directory import CachedDirectory, Tenant, TenantStatus
+from temporal_tenancy.directory import CachedDirectory, Tenant
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, registry
@@ -206,8 +206,14 @@ class Relay:
         some = len(tenants) == TENANTS_AT_ONCE
         async with self._database.platform_session("relay messages") as session:
             allowed = await admission.allowances(session, tenants, records, room=room, some=some)
-            quotas = {tenant: allowance.quota for tenant, allowance in allowed.items()}
+            quotas = {tenant: each.quota for tenant, each in allowed.items() if each.only is None}
+            of_jobs = {
+                (tenant, job): each.quota
+                for tenant, each in allowed.items()
+                for job in each.only or ()
+            }
             claimed = await queue.claim(session, quotas, lease=self._options.lease)
+            claimed += await queue.claim_more(session, of_jobs, lease=self._options.lease)
             units, refused = self._sort(claimed, records)
             units, more_refused = await self._fill(session, units, records)
             units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
@@ -309,8 +315,9 @@ class Relay:
     async def _start_alone(self, message: Message) -> None:
         """Starts a message that somebody lost, and marks it before the next is taken."""
         tenant = await self._directory.find(message.tenant_id)
-        if tenant is not None and tenant.status is TenantStatus.SUSPENDED:
-            self._marks.released(Unit(str(message.own_id), [message]))
+        job = registry.get(message.job)
+        if admission.held_back(tenant, admission.NOTHING, job) is not None:
+            self._marks.released(Unit(message.letter_id, [message]))
             await self._marks.written()
             return
         units, refused = self._sort([message], {} if tenant is None else {tenant.id: tenant})

@@ -152,6 +152,18 @@ async def test_a_suspended_tenants_messages_wait_without_an_attempt(
         assert await until_effects(database, "acme", 1) == ["waits"]
 
 
+async def test_a_job_that_runs_in_a_suspension_is_released_in_it(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, tenants: Tenants
+) -> None:
+    await tenants.set_status("acme", TenantStatus.SUSPENDED)
+    async with running(make_relay()):
+        await ask(database, "acme", key="waits")
+        await ask(database, "acme", "test.dunning", key="goes")
+        assert await until_effects(database, "acme", 1) == ["goes"]
+        await tenants.resume("acme")
+        assert await until_effects(database, "acme", 2) == ["goes", "waits"]
+
+
 @pytest.mark.parametrize(
     ("statement", "error_type"),
     [
