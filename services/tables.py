@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -31,7 +31,13 @@ async def as_csv(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
     """
     yield _lines([schema.names])
     async for page in pages:
-        yield _lines([[_cell(value) for value in row] for row in page])
+        columns = [
+            [None if value is None else shown(value) for value in column]
+            if (shown := _SHOWN.get(field.type))
+            else column
+            for column, field in zip(zip(*page, strict=True), schema, strict=True)
+        ]
+        yield _lines(zip(*columns, strict=True))
 
 
 async def as_parquet(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
@@ -48,18 +54,26 @@ async def as_parquet(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[byte
     yield sink.taken()
 
 
-def _lines(rows: Sequence[Row]) -> bytes:
+def _lines(rows: Iterable[Row]) -> bytes:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
 
 
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    return safe_cell(value) if isinstance(value, str) else value
+def _shown_boolean(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _shown_time(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat()
+
+
+_SHOWN: Final[dict[pyarrow.DataType, Callable[[Any], str]]] = {
+    TEXT: safe_cell,
+    BOOLEAN: _shown_boolean,
+    TIME: _shown_time,
+}
+"""How a value of a column's type is written; others are as they are."""
 
 
 class _Sink(io.RawIOBase):
