@@ -33,6 +33,7 @@ from temporal_tenancy.fan_out import FanOut, FanOutInput
 from temporal_tenancy.migrations import migrate
 from temporal_tenancy.plugin import TenancyPlugin
 from tests import jobs
+from tests.failing_jobs import Failing
 from workflows import WORKFLOWS
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ async def record(address: str, database: Database, release: str) -> None:
     async with Worker(
         client,
         task_queue=QUEUE,
-        workflows=[*WORKFLOWS, *own],
+        workflows=[*WORKFLOWS, *own, Failing],
         activities=[*ACTIVITIES, *(a for a in jobs.ACTIVITIES if _is_async(a))],
         identity=RECORDER,
     ):
@@ -84,7 +85,9 @@ async def record(address: str, database: Database, release: str) -> None:
             ("audit.aggregate", {"period": "2013-01-01"}),
         ):
             await run(client, job, f"acme/{job}/by-client", {**acme, **given})
-        await run(client, "ticks.reconcile", "platform/ticks.reconcile/by-client")
+        for job in ("ticks.reconcile", "dead_letters.sweep"):
+            await run(client, job, f"platform/{job}/by-client")
+        await run(client, "test.failing", "acme/test.failing/letter", {**acme, "how": "fail"})
         for job, pace in (("billing.cycle", None), ("analytics.aggregate", 2.0)):
             root = f"platform/{job}/tick-2013-01"
             fan_out = FanOutInput(

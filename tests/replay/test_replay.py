@@ -12,6 +12,7 @@ from temporalio.workflow import NondeterminismError
 from connect import PASSTHROUGH
 from temporal_tenancy.plugin import TenancyPlugin
 from tests import jobs
+from tests.failing_jobs import Failing
 from tests.replay.record import HISTORIES
 from workflows import WORKFLOWS
 
@@ -26,7 +27,7 @@ def history_of(path: Path) -> WorkflowHistory:
 
 @pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
 async def test_a_recorded_history_replays(path: Path) -> None:
-    replayer = Replayer(workflows=[*WORKFLOWS, *jobs.WORKFLOWS], plugins=[PLUGIN])
+    replayer = Replayer(workflows=[*WORKFLOWS, *jobs.WORKFLOWS, Failing], plugins=[PLUGIN])
     await replayer.replay_workflow(history_of(path))
 
 
@@ -38,6 +39,8 @@ def test_every_kind_of_history_has_been_recorded() -> None:
         "echo.marked~refused",
         "echo.mailbox~messages",
         "echo.waiter~before-the-plugin",
+        "test.failing~letter",
+        "dead_letters.sweep~by-client",
         "billing.cycle~2013-01",
         "billing.cycle~tick-2013-01",
         "analytics.aggregate~tick-2013-01",
