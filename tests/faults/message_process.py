@@ -1,4 +1,4 @@
-"""worker.py with the jobs that are counted, as a worker or a relay that does not wait for long."""
+"""worker.py of the jobs that are counted, as a worker or a relay that does not wait for long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-from activities import ACTIVITIES
 from process_exit import exit_process
 from temporal_tenancy.outbox import work_off
 from temporal_tenancy.relay import upkeep
@@ -16,7 +15,6 @@ from temporal_tenancy.relay.relay import RelayOptions
 from tests.faults import message_jobs
 from worker_process import relaying
 from worker_process.command import main
-from workflows import WORKFLOWS
 
 LEASE: Final = timedelta(seconds=3)
 
@@ -45,7 +43,7 @@ if __name__ == "__main__":
     exit_process(
         main(
             sys.argv[1:],
-            workflows=[*WORKFLOWS, *message_jobs.WORKFLOWS],
-            activities=[*ACTIVITIES, *message_jobs.ACTIVITIES],
+            workflows=message_jobs.WORKFLOWS,
+            activities=message_jobs.ACTIVITIES,
         )
     )
