@@ -14,6 +14,7 @@ from devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.database_errors import DatabaseUnreachable
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -227,11 +228,15 @@ async def test_attempts_that_fail_wait_twice_as_long_each_time_and_then_are_a_de
     ]
 
 
-async def test_while_temporal_is_away_no_attempt_is_counted(
+@pytest.mark.parametrize(
+    "trouble", [ServerAway("UNAVAILABLE: no"), DatabaseUnreachable("the directory is away.")]
+)
+async def test_while_a_server_is_away_no_attempt_is_counted(
     database: Database,
     make_relay: MakeRelay,
     relay_worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception,
 ) -> None:
     away = 10
 
@@ -239,7 +244,7 @@ async def test_while_temporal_is_away_no_attempt_is_counted(
         nonlocal away
         if away:
             away -= 1
-            raise ServerAway("UNAVAILABLE: no")
+            raise trouble
         await start(client, unit, ladder)
 
     for number in range(3):
