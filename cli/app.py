@@ -37,6 +37,8 @@ dead_letters_app = typer.Typer(
 )
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(api_keys_app, name="api-keys")
+imports_app = typer.Typer(help="Contacts from a CSV file.", no_args_is_help=True)
+app.add_typer(imports_app, name="imports")
 
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ"]
 
@@ -509,6 +511,47 @@ def dead_letters_discard(
         status=None,
     )
     perform(dead_letters.discard(ids or [], where, by), json=json)
+
+
+@imports_app.command("start")
+def imports_start(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, readable=True, help="A header, then rows."
+        ),
+    ],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose contacts they are.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what it would do, and write no contact.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="Rows a transaction. [default: 5000]")
+    ] = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Import a file of contacts, by their e-mail addresses."""
+    from cli import imports
+
+    perform(
+        imports.start(
+            file, tenant=tenant, dry_run=dry_run, batch_size=batch_size, wait=wait, quiet=json
+        ),
+        json=json,
+    )
+
+
+@imports_app.command("show")
+def imports_show(
+    import_id: Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")],
+    json: Json = False,
+) -> None:
+    """How far an import is, or what it came to."""
+    from cli import imports
+
+    perform(imports.show(import_id, tenant=tenant), json=json)
 
 
 @app.command()

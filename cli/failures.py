@@ -61,13 +61,17 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     from sqlalchemy.exc import DBAPIError
     from temporalio.service import RPCError
 
+    from activities.refusals import Refused
     from connect import NotReachable
+    from services.object_storage import StorageFailed
     from temporal_tenancy.database_errors import DatabaseProblem, MigrationsBehind
     from temporal_tenancy.errors import ConfigurationError, TenancyError
 
     kind = type(error).__name__
-    if isinstance(error, TenancyError):
+    if isinstance(error, TenancyError | Refused):
         return REFUSED, kind, error.message
+    if isinstance(error, StorageFailed):
+        return NOT_REACHABLE, kind, error.message
     if isinstance(error, ConfigurationError):
         return REFUSED, kind, str(error)
     if isinstance(error, NotReachable):

@@ -1,0 +1,162 @@
+"""Files of contacts, imported and asked about by a person; a relay and a worker do the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from queues import Queue
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.relay.relay import Relay
+from tests.fixtures.relay import running
+from tests.fixtures.saas import saas_worker
+from tests.fixtures.starter import Batch, Command, Said, Starter
+
+CONTACTS = "email,name\nann@a.example,Ann\nann@a.example,Anna\nbob@a.example,Bob\nnobody,No\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starter_environ: dict[str, str]) -> Path:
+    """Contacts of which one is rejected; where objects are is set here and for the command."""
+    url = (tmp_path / "objects").as_uri()
+    monkeypatch.setenv("STORAGE_URL", url)
+    starter_environ["STORAGE_URL"] = url
+    path = tmp_path / "people.csv"
+    path.write_text(CONTACTS)
+    return path
+
+
+@pytest.fixture
+async def airlines(tenants: Tenants) -> None:
+    for tenant, plan in {"acme": "enterprise", "globex": "enterprise", "poor": "free"}.items():
+        await tenants.add(tenant, tenant, plan=plan)
+
+
+@pytest.fixture
+async def running_jobs(
+    saas: Client, make_relay: Callable[..., Relay], airlines: None, file: Path
+) -> AsyncIterator[None]:
+    async with saas_worker(saas, task_queue=Queue.DEFAULT), running(make_relay()):
+        yield
+
+
+def counted(said: Said) -> dict[str, object]:
+    assert "error" not in said.document, said.err
+    names = ("tenant_id", "status", "rows", "imported", "updated", "rejected")
+    return {name: said.document[name] for name in names}
+
+
+DONE = {
+    "tenant_id": "acme",
+    "status": "completed",
+    "rows": 4,
+    "imported": 2,
+    "updated": 1,
+    "rejected": 1,
+}
+
+
+@pytest.mark.usefixtures("running_jobs")
+async def test_a_file_is_imported_and_shown_and_rejected_rows_are_no_failure(
+    starter: Starter, file: Path
+) -> None:
+    said = await starter("imports", "start", str(file), "--tenant", "acme", "--wait", "--json")
+    assert (said.code, counted(said)) == (0, DONE)
+    import_id = said.document["id"]
+    assert said.document["error_file"] == f"acme/imports/{import_id}-rejected.csv"
+    assert said.document["progress"] == 1.0
+    shown = await starter("imports", "show", import_id, "--tenant", "acme")
+    assert shown.code == 0
+    assert "completed, 100% of the file has been read" in shown.out
+    assert f"acme%2Fcontacts.import%2F{import_id}" in shown.out
+    foreign = await starter("imports", "show", import_id, "--tenant", "globex")
+    assert (foreign.code, foreign.err) == (
+        2,
+        f"ImportNotFound: globex has no import {import_id}.\n",
+    )
+
+
+@pytest.mark.usefixtures("running_jobs")
+async def test_a_dry_run_counts_the_same_and_a_bad_file_fails_the_command(
+    starter: Starter, file: Path
+) -> None:
+    start = ("imports", "start", str(file), "--tenant", "acme", "--wait")
+    said = await starter(*start, "--dry-run", "--json")
+    assert (said.code, counted(said)) == (0, DONE)
+    bad = file.with_name("bad.csv")
+    bad.write_text("name\nAnn\n")
+    said = await starter("imports", "start", str(bad), "--tenant", "acme", "--wait")
+    assert said.code == 1
+    assert said.err.splitlines()[-1].startswith('ImportFailed: the header has no column "email"')
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_it_answers_at_once_and_what_nobody_has_begun_is_processing(
+    starter: Starter, file: Path
+) -> None:
+    said = await starter("imports", "start", str(file), "--tenant", "acme", "--json")
+    assert said.code == 0
+    assert (said.document["status"], said.document["rows"]) == ("processing", 0)
+    shown = await starter("imports", "show", said.document["id"], "--tenant", "acme", "--json")
+    assert shown.document["status"] == "processing"
+
+
+async def test_an_import_whose_run_was_terminated_is_shown_as_failed(
+    starter: Starter, file: Path, airlines: None, saas: Client, make_relay: Callable[..., Relay]
+) -> None:
+    said = await starter("imports", "start", str(file), "--tenant", "acme", "--json")
+    import_id = said.document["id"]
+    async with running(make_relay()):
+        handle = saas.get_workflow_handle(said.document["workflow_id"])
+        await until_started(handle)
+        await handle.terminate()
+    shown = await starter("imports", "show", import_id, "--tenant", "acme", "--json")
+    assert (shown.code, shown.document["status"]) == (0, "failed")
+    assert "its run has ended (terminated)" in shown.document["error"]["message"]
+
+
+async def until_started(handle: WorkflowHandle[Any, Any]) -> None:
+    while True:
+        try:
+            await handle.describe()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            await asyncio.sleep(0.05)  # the relay starts it
+        else:
+            return
+
+
+REFUSED: list[tuple[tuple[str, ...], dict[str, str | None], str]] = [
+    (("start", "FILE", "--tenant", "poor"), {}, "FeatureNotEnabled: contacts.import needs the"),
+    (("start", "FILE", "--tenant", "nobody"), {}, "TenantUnknown: there is no tenant nobody"),
+    (("start", "FILE", "--tenant", "acme", "--batch-size", "1"), {}, "InvalidPayload: "),
+    (("start", "none.csv", "--tenant", "acme"), {}, "UsageError: "),
+    (("show", "x", "--tenant", "acme"), {}, "UsageError: "),
+    (("show", str(uuid.uuid4()), "--tenant", "acme"), {}, "ImportNotFound: "),
+    (
+        ("start", "FILE", "--tenant", "acme"),
+        {"STORAGE_URL": None},
+        "ConfigurationError: this process has no object storage. Set STORAGE_URL",
+    ),
+]
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_what_cannot_be_imported_is_refused_and_nothing_is_kept(
+    batch: Batch, file: Path, tmp_path: Path
+) -> None:
+    given = [
+        Command(["imports", *(str(file) if word == "FILE" else word for word in words)], variables)
+        for words, variables, _ in REFUSED
+    ]
+    for said, (_, _, sentence) in zip(await batch(given), REFUSED, strict=True):
+        assert (said.code, said.err[: len(sentence)]) == (2, sentence)
+    assert not list((tmp_path / "objects").rglob("*.csv"))
