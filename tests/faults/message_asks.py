@@ -18,7 +18,7 @@ from temporal_tenancy.outbox import enqueue
 from tests.faults.message_jobs import ALONE, GARBLE, REFUSE, TOGETHER
 from tests.fixtures.postgres import within
 
-ALONE_EACH: Final = 8  # sound messages of a tenant
+ALONE_EACH: Final = 6  # sound messages of a tenant
 TOGETHER_EACH: Final = 16
 IN_ONE: Final = 4  # messages in a transaction at most
 AGAIN: Final = 0.15  # part of the sound ones that are asked for twice

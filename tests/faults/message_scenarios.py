@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Final
 
 LANES: Final = 3  # scenarios that run at once, each on servers of its own
-TENANTS: Final = 6  # who ask in a scenario
+TENANTS: Final = 4  # who ask in a scenario
 RELAYS: Final = 2
-LATEST: Final = 30  # effects that are there when something goes wrong; there are to be more
+LATEST: Final = 16  # effects that are there when something goes wrong; there are to be more
 
 
 class Kind(StrEnum):
