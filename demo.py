@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -17,10 +16,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import psycopg
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import text
@@ -28,6 +26,8 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 import local_saas
+from demo_messages import show_messages
+from demo_stage import NotHeld, command, console, hold, title, with_database
 from devstack.errors import PartMissing
 from devstack.signals import orderly_stop
 from devstack.stack import Stack
@@ -60,14 +60,6 @@ TRIAL: Final = "trial"
 PATIENCE_SECONDS: Final = 180.0  # without any progress
 POLL_SECONDS: Final = 0.25
 
-Result = TypeVar("Result")
-
-console = Console(highlight=False, soft_wrap=True)
-
-
-class NotHeld(Exception):
-    """Something that the demo shows is not so."""
-
 
 def main() -> int:
     """Runs the demo; returns the exit code."""
@@ -83,7 +75,9 @@ def main() -> int:
                 for name, value in os.environ.items()
                 if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
             }
-            with Stack(Path(folder), environ=environ, ui_port=None, durable=False) as stack:
+            with Stack(
+                Path(folder), environ=environ, ui_port=None, durable=False, outside=True
+            ) as stack:
                 _run(stack, count)
         except PartMissing as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -96,13 +90,13 @@ def main() -> int:
 
 
 def _run(stack: Stack, made_up: int) -> None:
-    _title("The data: flights of 16 airlines out of New York in 2013")
-    _command(stack, "migrate", owner=True)
+    title("The data: flights of 16 airlines out of New York in 2013")
+    command(stack, "migrate", owner=True)
     console.print("[dim]loading…[/]")
     loaded = local_saas.load_sample_data(stack)
     console.print(f"  {len(loaded)} tenants, {sum(loaded.values()):,} usage events.")
     with local_saas.worker(stack) as worker:
-        _command(stack, "schedules", "apply")
+        command(stack, "schedules", "apply")
         console.print(f"  Web UI, while this runs: {stack.environment()['TEMPORAL_UI_URL']}")
         _one_month_with_trouble(stack)
         _all_months(stack)
@@ -111,55 +105,56 @@ def _run(stack: Stack, made_up: int) -> None:
             _more_tenants(stack, made_up)
         _every_night(stack)
         _load_curve(stack)
+        show_messages(stack)
         _isolation(stack, worker)
 
 
 def _one_month_with_trouble(stack: Stack) -> None:
-    _title(f"{BROKEN_MONTH}, with one tenant suspended and one whose usage cannot be billed")
-    _command(stack, "tenants", "suspend", SUSPENDED)
-    asyncio.run(_with_database(stack, _break_usage))
+    title(f"{BROKEN_MONTH}, with one tenant suspended and one whose usage cannot be billed")
+    command(stack, "tenants", "suspend", SUSPENDED)
+    asyncio.run(with_database(stack, _break_usage))
     days = ("--from", BROKEN_NOMINAL, "--to", BROKEN_NOMINAL)
-    _command(stack, "schedules", "backfill", "billing.cycle", *days)
+    command(stack, "schedules", "backfill", "billing.cycle", *days)
     _wait(stack, {"billing.cycle": 1})
-    shown = _command(stack, "ticks", "show", "billing.cycle", "--tick", BROKEN_MONTH)
+    shown = command(stack, "ticks", "show", "billing.cycle", "--tick", BROKEN_MONTH)
     _ledger(shown)
-    _hold(
+    hold(
         (shown["succeeded"], shown["failed"], shown["skipped"]) == (14, 1, 1),
         "14 tenants are done, one failed, one was skipped",
     )
-    _title("Who was missed, once both causes are mended, is caught up with")
-    _command(stack, "tenants", "resume", SUSPENDED)
-    asyncio.run(_with_database(stack, _mend_usage))
-    missed = _command(stack, "ticks", "missed")
+    title("Who was missed, once both causes are mended, is caught up with")
+    command(stack, "tenants", "resume", SUSPENDED)
+    asyncio.run(with_database(stack, _mend_usage))
+    missed = command(stack, "ticks", "missed")
     _missed(missed)
-    _hold(
+    hold(
         [each["tenant_id"] for tick in missed["ticks"] for each in tick["tenants"]]
         == [BROKEN, SUSPENDED],
         "the two that have not had their April are named",
     )
-    again = _command(stack, "ticks", "catch-up", "--wait")
+    again = command(stack, "ticks", "catch-up", "--wait")
     console.print(
         f"  {again['succeeded']} succeeded, {again['failed']} failed, "
         f"{again['already']} had succeeded before."
     )
-    _hold(
+    hold(
         (again["succeeded"], again["failed"], again["already"]) == (2, 0, 14),
         "catching up did two and left fourteen alone",
     )
-    _hold(_command(stack, "ticks", "missed")["missed"] == 0, "now nobody is missed")
+    hold(command(stack, "ticks", "missed")["missed"] == 0, "now nobody is missed")
 
 
 def _all_months(stack: Stack) -> None:
-    _title("Both jobs for the twelve months of 2013, by their schedules' backfill")
+    title("Both jobs for the twelve months of 2013, by their schedules' backfill")
     for job in JOBS:
-        _command(stack, "schedules", "backfill", job, "--from", "2013-02-01", "--to", "2014-01-01")
+        command(stack, "schedules", "backfill", job, "--from", "2013-02-01", "--to", "2014-01-01")
     _wait(stack, dict.fromkeys(JOBS, MONTHS))
 
 
 def _totals(stack: Stack) -> None:
-    _title("What was billed and counted, beside what the data set has")
+    title("What was billed and counted, beside what the data set has")
     of_data = Counter(flight.tenant_id for flight in flights())
-    rows = asyncio.run(_with_database(stack, _billed))
+    rows = asyncio.run(with_database(stack, _billed))
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("tenant", "airline", "flights", "billed", "by day", "invoices", "USD"):
         words = heading in ("tenant", "airline")
@@ -176,73 +171,73 @@ def _totals(stack: Stack) -> None:
             *(f"{row[name]:,}" for name in ("billed", "counted", "invoices")),
             f"{row['cents'] / 100:,.2f}",
         )
-        _hold(row["billed"] == row["counted"] == expected, f"{airline.name}'s totals agree", False)
-        _hold(row["invoices"] == MONTHS, f"{airline.name} has one invoice a month", False)
+        hold(row["billed"] == row["counted"] == expected, f"{airline.name}'s totals agree", False)
+        hold(row["invoices"] == MONTHS, f"{airline.name} has one invoice a month", False)
     table.add_row(
         "", "all", *(f"{total[n]:,}" for n in ("flights", "billed", "counted", "invoices")),
         f"{total['cents'] / 100:,.2f}", style="bold",
     )  # fmt: skip
     console.print(table)
-    _hold(total["billed"] == 336_776, "all 336,776 flights are billed, and counted by day")
+    hold(total["billed"] == 336_776, "all 336,776 flights are billed, and counted by day")
 
 
 def _more_tenants(stack: Stack, count: int) -> None:
-    _title(f"{count} more tenants, made up: January is billed for them, and for no one twice")
+    title(f"{count} more tenants, made up: January is billed for them, and for no one twice")
 
     async def make_up(database: Database) -> None:
         await make_up_tenants(database, count, events=10)
 
-    asyncio.run(_with_database(stack, make_up))
-    done = _command(stack, "fan-out", "billing.cycle", "--tick", "2013-01", "--wait")
+    asyncio.run(with_database(stack, make_up))
+    done = command(stack, "fan-out", "billing.cycle", "--tick", "2013-01", "--wait")
     console.print(
         f"  {done['succeeded']} succeeded, {done['already']} had succeeded before, "
         f"{done['failed']} failed."
     )
-    _hold((done["succeeded"], done["already"]) == (count, 16), "each made-up tenant was billed")
+    hold((done["succeeded"], done["already"]) == (count, 16), "each made-up tenant was billed")
 
 
 def _every_night(stack: Stack) -> None:
-    _title("What else runs every night, for tenants that are made up; the airlines keep their data")
-    asyncio.run(_with_database(stack, _make_up_some))
-    asyncio.run(_with_database(stack, _add_trial))
-    before = asyncio.run(_with_database(stack, _events))
+    title("What else runs every night, for tenants that are made up; the airlines keep their data")
+    asyncio.run(with_database(stack, _make_up_some))
+    asyncio.run(with_database(stack, _add_trial))
+    before = asyncio.run(with_database(stack, _events))
     for job, *options in NIGHTLY:
-        done = _command(stack, "fan-out", job, *options, "--wait")
+        done = command(stack, "fan-out", job, *options, "--wait")
         console.print(
             f"  {done['succeeded']} succeeded, {done['failed']} failed, {done['skipped']} skipped."
         )
-        _hold(done["planned"] == done["succeeded"] + done["skipped"], f"{job} failed for no one")
-    after = asyncio.run(_with_database(stack, _events))
+        hold(done["planned"] == done["succeeded"] + done["skipped"], f"{job} failed for no one")
+    after = asyncio.run(with_database(stack, _events))
     kept = {tenant for tenant, events in after.items() if events}
-    _hold(
+    hold(
         {tenant: after[tenant] for tenant in kept} == {tenant: before[tenant] for tenant in kept}
         and any(before[tenant] and not after[tenant] for tenant in after),
         "retention emptied who is past it, and touched no other: United has its "
         f"{after['ua']:,} flights",
     )
-    ended = _command(stack, "tenants", "show", TRIAL)
-    _hold(
+    ended = command(stack, "tenants", "show", TRIAL)
+    hold(
         ended["status"] == "suspended",
         "the trial that was over has ended: nobody had subscribed",
     )
 
 
 def _load_curve(stack: Stack) -> None:
-    _title("What the schedules will start in the next 24 hours")
-    _command(stack, "schedules", "preview", text=True)
+    title("What the schedules will start in the next 24 hours")
+    command(stack, "schedules", "preview", text=True)
 
 
 def _isolation(stack: Stack, worker: WorkerProcess) -> None:
-    _title("Isolation: each of these is tried, now, on what is running")
-    asyncio.run(_with_database(stack, lambda database: _database_says_no(stack, database)))
+    title("Isolation: each of these is tried, now, on what is running")
+    asyncio.run(with_database(stack, lambda database: _database_says_no(stack, database)))
     asyncio.run(_temporal_says_no(stack))
-    _hold(
+    hold(
         "DATABASE_URL" not in worker.environment(),
         "the running worker's environment has no owner's credentials",
     )
-    checks = _command(stack, "doctor", owner=True)["checks"]
+    checks = command(stack, "doctor", owner=True)["checks"]
     failed = [check for check in checks if check["verdict"] == "fail"]
-    _hold(not failed, f"doctor finds nothing in {len(checks)} checks")
+    hold(not failed, f"doctor finds nothing in {len(checks)} checks")
 
 
 async def _database_says_no(stack: Stack, database: Database) -> None:
@@ -251,7 +246,7 @@ async def _database_says_no(stack: Stack, database: Database) -> None:
         with enter(TenantScope("ua")):
             async with tenant_session() as session:
                 seen = (await session.execute(everything)).one()
-            _hold(tuple(seen) == (58_665, 1), "a query without any filter sees United's rows only")
+            hold(tuple(seen) == (58_665, 1), "a query without any filter sees United's rows only")
             await _refused(
                 _insert_for("dl"), TenantMismatch, "United cannot write a row of Delta's"
             )
@@ -262,7 +257,7 @@ async def _database_says_no(stack: Stack, database: Database) -> None:
     bare = addresses["TENANT_DATABASE_URL"].replace("postgresql+psycopg", "postgresql")
     async with await psycopg.AsyncConnection.connect(bare) as connection:
         cursor = await connection.execute("select count(*) from usage_events")
-        _hold(await cursor.fetchone() == (0,), "and if it were, it would see no rows")
+        hold(await cursor.fetchone() == (0,), "and if it were, it would see no rows")
     parts = psycopg.conninfo.conninfo_to_dict(bare)
     for role in ("tenancy_tenant", "tenancy_platform", "tenancy_owner", "postgres"):
         try:
@@ -273,7 +268,7 @@ async def _database_says_no(stack: Stack, database: Database) -> None:
         except psycopg.OperationalError:
             continue
         raise NotHeld(f"{role} logged in without a password")
-    _hold(True, "no role logs in without its password")
+    hold(True, "no role logs in without its password")
 
 
 async def _temporal_says_no(stack: Stack) -> None:
@@ -291,7 +286,7 @@ async def _temporal_says_no(stack: Stack) -> None:
         except WorkflowFailureError as error:
             cause = error.cause if isinstance(error.cause, ApplicationError) else None
             cause = cause or getattr(error.cause, "cause", None)
-            _hold(getattr(cause, "type", None) == error_type, f"{what} fails: {error_type}")
+            hold(getattr(cause, "type", None) == error_type, f"{what} fails: {error_type}")
         else:
             raise NotHeld(f"{what} was let through")
 
@@ -309,7 +304,7 @@ async def _refused(act: Callable[[], Awaitable[None]], by: type[Exception], what
     try:
         await act()
     except by:
-        _hold(True, what)
+        hold(True, what)
     else:
         raise NotHeld(what)
 
@@ -402,15 +397,7 @@ def _wait(stack: Stack, ticks: Mapping[str, int]) -> None:
                 await asyncio.sleep(POLL_SECONDS)
         console.print(f"  {done} tenants' runs have ended.")
 
-    asyncio.run(_with_database(stack, watch))
-
-
-async def _with_database(stack: Stack, work: Callable[[Database], Awaitable[Result]]) -> Result:
-    database = local_saas.runtime_database(stack)
-    try:
-        return await work(database)
-    finally:
-        await database.dispose()
+    asyncio.run(with_database(stack, watch))
 
 
 def _ledger(shown: Mapping[str, Any]) -> None:
@@ -423,26 +410,6 @@ def _missed(shown: Mapping[str, Any]) -> None:
     for tick in shown["ticks"]:
         for tenant in tick["tenants"]:
             console.print(f"  {tenant['tenant_id']}  {tenant['state']:10} {tenant['reason']}")
-
-
-def _command(stack: Stack, *arguments: str, owner: bool = False, text: bool = False) -> Any:
-    console.print(f"[dim]$ starter.py {shlex.join(arguments)}[/]")
-    if text:
-        console.print(local_saas.starter_text(stack, *arguments), markup=False)
-        return None
-    # A run of which a part failed answers as well: what it says is judged by the caller.
-    return local_saas.starter(stack, *arguments, owner=owner)
-
-
-def _title(words: str) -> None:
-    console.print(f"\n[bold]{words}[/]")
-
-
-def _hold(held: bool, what: str, shown: bool = True) -> None:
-    if not held:
-        raise NotHeld(f"it is not so that {what}")
-    if shown:
-        console.print(f"  [green]✓[/] {what}")
 
 
 if __name__ == "__main__":

@@ -109,11 +109,11 @@ async def load_events(database: Database, tenant: str, events: Iterable[Flight])
             return int((await session.execute(text(_MOVE))).scalar_one())
 
 
-def unbillable_flight(tenant: str) -> Flight:
-    """A flight of April 2013 that fails the month's invoice: its distance is negative."""
+def unbillable_flight(tenant: str, month: str = "2013-04") -> Flight:
+    """A flight of a month that fails the month's invoice: its distance is negative."""
     return Flight(
         tenant_id=tenant,
-        time_hour="2013-04-15T12:00:00Z",
+        time_hour=f"{month}-15T12:00:00Z",
         carrier=tenant.upper(),
         flight=99_999,
         origin="LGA",
