@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.days import Day, local_day
 from activities.months import Month
 from activities.refusals import Refused
+from activities.search import ask_for_index
 from database import audit
 from database.exports import RequestStatus
 from database.models import Document, Invoice
@@ -198,6 +199,7 @@ async def _keep(session: AsyncSession, report: RequestedReport, content: dict[st
         .values(status=RequestStatus.COMPLETED, completed_at=now)
     )
     await audit.record(session, "report.made", str(report.id), kind=report.kind)
+    await ask_for_index("document", f"{REQUESTED_REPORT}/{report.id}", version="made")
 
 
 def _parameters(kind: str, parameters: Mapping[str, Any]) -> BaseModel:
