@@ -15,6 +15,8 @@ from benchmarks import (
     fan_out_starts,
     fan_out_stuck,
     fan_out_throughput,
+    import_memory,
+    import_throughput,
     row_level_security,
     worker_memory,
     worker_slots,
@@ -54,6 +56,8 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     fairness_order,
     worker_slots,
     worker_memory,
+    import_throughput,
+    import_memory,
 )
 
 

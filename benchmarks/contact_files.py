@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -49,6 +51,19 @@ async def import_contacts(
         id=f"{TENANT}/contacts.import/{import_id}",
         task_queue=Queue.DEFAULT,
     )
+
+
+@contextmanager
+def storage_in(folder: Path) -> Iterator[str]:
+    """Makes `folder` the object storage of this process inside the block; yields its URL."""
+    before = os.environ.get("STORAGE_URL")
+    os.environ["STORAGE_URL"] = folder.as_uri()
+    try:
+        yield folder.as_uri()
+    finally:
+        del os.environ["STORAGE_URL"]
+        if before is not None:
+            os.environ["STORAGE_URL"] = before
 
 
 def read_pieces(file: Path) -> Iterator[bytes]:

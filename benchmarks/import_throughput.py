@@ -18,10 +18,8 @@ rounds of ours by the peer's rows a second.
 from __future__ import annotations
 
 import csv
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -36,6 +34,7 @@ from benchmarks.contact_files import (
     TENANT,
     import_contacts,
     read_pieces,
+    storage_in,
     store,
     write_contacts,
 )
@@ -72,7 +71,7 @@ _UPSERT: Final = """
 
 async def answers(servers: Servers) -> Sequence[Answer]:
     """Asks the question; half a minute or so, with FULL=1 (a million rows) some minutes."""
-    rows = 1_000_000 if is_full() else 100_000
+    rows = 1_000_000 if is_full() else 200_000
     urls = servers.new_database("import_throughput")
     _make_plain_table(urls)
     database = Database(tenant_url=urls.tenant, platform_url=urls.platform)
@@ -86,7 +85,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     client = await Client.connect(servers.temporal_address, plugins=[plugin])
     plain, executemany, small = Comparison(), Comparison(), Comparison()
     try:
-        with _storage(servers.directory / "objects"):
+        with storage_in(servers.directory / "objects"):
             worker = Worker(
                 client, task_queue=Queue.DEFAULT, workflows=WORKFLOWS, activities=ACTIVITIES
             )
@@ -134,19 +133,6 @@ def _make_plain_table(urls: DatabaseUrls) -> None:
 def _empty(urls: DatabaseUrls) -> None:
     with connect_to(urls.owner) as owner:
         owner.execute(f"truncate contacts, {PLAIN}")
-
-
-@contextmanager
-def _storage(folder: Path) -> Iterator[None]:
-    before = os.environ.get("STORAGE_URL")
-    os.environ["STORAGE_URL"] = folder.as_uri()
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["STORAGE_URL"]
-        else:
-            os.environ["STORAGE_URL"] = before
 
 
 async def _ours(

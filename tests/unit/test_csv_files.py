@@ -35,8 +35,10 @@ ENCODINGS = st.sampled_from(["utf-8", "utf-16-le", "utf-16-be"])
 def written(rows: Sequence[Sequence[str]], end: str) -> str:
     buffer = io.StringIO(newline="")
     # With LF at the end of lines, the module does not see that a CR needs quotes.
-    quoting = csv.QUOTE_ALL if end == "\n" else csv.QUOTE_MINIMAL
-    csv.writer(buffer, lineterminator=end, quoting=quoting).writerows(rows)
+    if end == "\n":
+        csv.writer(buffer, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
+    else:
+        csv.writer(buffer).writerows(rows)
     return buffer.getvalue()
 
 
