@@ -149,7 +149,7 @@ class Sweep:
                     return None  # it was started again
                 given, attempt = await input_of_run(self._client, run.id, run.run_id)
                 handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
-                await handle.result()
+                await handle.result(follow_runs=False)
             except WorkflowFailureError as error:
                 return _lost(run, given, attempt, error.cause)
             except RPCError as error:

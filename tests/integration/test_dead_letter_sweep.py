@@ -103,7 +103,11 @@ async def test_a_wrong_start_and_the_platforms_work_are_nobodys_letters(
             await failing(await raw.start_workflow(JOB, given, id=id, task_queue="bulk"))
     sweep = "platform/dead_letters.sweep/1"
     await (await saas.start_workflow("dead_letters.sweep", id=sweep, task_queue="x")).terminate()
-    await until_listed(saas, 5)
+    another = await raw.start_workflow(  # whose messages have letters of their own
+        "works.off", {"tenant_id": "acme"}, id=f"acme/{JOB}/batch", task_queue="x"
+    )
+    await another.terminate()
+    await until_listed(saas, 6)
     assert await find(saas) == 0
     assert await letters(database) == []
 
