@@ -25,7 +25,7 @@ from temporal_tenancy.database import Database
 from temporal_tenancy.migrations import migrate
 from temporal_tenancy.plugin import TenancyPlugin
 
-PASSTHROUGH: Final = ("benchmarks.no_op", "benchmarks.bursts")
+PASSTHROUGH: Final = ("benchmarks.no_op", "benchmarks.bursts", "benchmarks.outbox_effects")
 
 
 class Servers:
@@ -42,9 +42,25 @@ class Servers:
             urls.owner,
             tenant_url=urls.tenant,
             platform_url=urls.platform,
+            relay_url=urls.relay,
             application=[TENANT_DATA],
         )
         return urls
+
+    @property
+    def directory(self) -> Path:
+        """Where logs go; it is thrown away with the servers."""
+        return self._postgres.directory.parent
+
+    @property
+    def temporal_address(self) -> str:
+        """Of the Temporal server."""
+        return self._temporal.address
+
+    def crash_postgres(self) -> None:
+        """Ends PostgreSQL without a shutdown, and starts it on the same data and port."""
+        self._postgres.stop("immediate")
+        self._postgres.start()
 
     async def our_client(
         self, database: Database, *, temporal: TemporalDevServer | None = None

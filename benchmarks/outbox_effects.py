@@ -1,0 +1,83 @@
+"""What the jobs that go through the outbox do: a row each, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from sqlalchemy import text
+
+from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.outbox import current_event_id, once
+
+SMALL_QUEUE: Final = "bench-small"
+PAYMENTS_QUEUE: Final = "bench-critical"
+ANALYTICS_QUEUE: Final = "bench-bulk"
+
+# The table is the peer's, or ours: the same columns and indexes, but for row-level security.
+ADD_ENTRY: Final = """
+    insert into {table} (tenant_id, actor, action, subject, details)
+    values ({tenant}, 'bench', 'noted', {subject}, '{{}}')
+"""
+_ADD: Final = text(ADD_ENTRY.format(table="audit_entries", tenant=":tenant", subject=":subject"))
+
+
+class Noted(TenantInput):
+    """What is to be noted."""
+
+    number: int = 0
+
+
+class Worked(TenantInput):
+    """Work that takes a while, and when it was asked for."""
+
+    asked_at: float  # seconds since the epoch
+    seconds: float = 0.0  # that it takes
+
+
+class Latencies:
+    """How long work that was asked for had to wait until it was done, on this process's worker."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._noted = asyncio.Event()
+
+    def note(self, seconds: float) -> None:
+        """Notes one."""
+        self._seconds.append(seconds)
+        self._noted.set()
+
+    async def taken(self, how_many: int) -> list[float]:
+        """Waits for so many, and returns what was noted since this was last asked."""
+        while len(self._seconds) < how_many:
+            self._noted.clear()
+            await self._noted.wait()
+        taken, self._seconds = self._seconds, []
+        return taken
+
+
+payments: Final = Latencies()
+
+
+@tenant_activity
+async def add_entry(job: Noted) -> None:
+    """Adds an entry to the tenant's audit log, once for each message."""
+    async with tenant_session() as session:
+        if await once(session, "bench.small", current_event_id()):
+            values = {"tenant": job.tenant_id, "subject": str(job.number)}
+            await session.execute(_ADD, values)
+
+
+@tenant_activity
+async def pay(job: Worked) -> None:
+    """Notes how long it took to get here."""
+    payments.note(time.time() - job.asked_at)
+
+
+@tenant_activity
+async def analyse(job: Worked) -> None:
+    """Takes a slot for a while, and no processor."""
+    await asyncio.sleep(job.seconds)

@@ -1,0 +1,86 @@
+"""`python -m benchmarks.outbox_process relay|worker`: a relay or a worker as in production.
+
+The addresses are in the environment, under the names that `worker.py` reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import timedelta
+from typing import Final
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from benchmarks.measure import write_logs_away
+from benchmarks.outbox_effects import SMALL_QUEUE
+from benchmarks.outbox_jobs import OUTBOX_ACTIVITIES, OUTBOX_JOBS
+from benchmarks.outbox_stack import READY, RELAY_CONNECTIONS
+from benchmarks.servers import PASSTHROUGH
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.database import Database
+from temporal_tenancy.directory import CachedDirectory
+from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.relay.relay import Relay, RelayOptions
+from worker_process.slots import POLLERS, SlotOptions
+
+# What is done with stays, as in the peer's table; a failed attempt is tried again at once.
+OPTIONS: Final = RelayOptions(
+    keep_completed=timedelta(hours=1), ladder=RetryLadder(unit=timedelta(seconds=0.05))
+)
+
+
+async def relay() -> None:
+    """Relays until it is killed."""
+    url = os.environ["RELAY_DATABASE_URL"]
+    database = Database(
+        platform_url=url,
+        platform_pool_size=RELAY_CONNECTIONS,
+        platform_settings=SERVER_SETTINGS,
+    )
+    made = Relay(
+        await _client(database),
+        database,
+        CachedDirectory(ControlPlaneDirectory(database)),
+        url=url,
+        options=OPTIONS,
+    )
+    working = asyncio.create_task(made.run())
+    await made.until_running()
+    print(READY, flush=True)
+    await working
+
+
+async def worker() -> None:
+    """Works until it is killed."""
+    database = Database(
+        tenant_url=os.environ["TENANT_DATABASE_URL"],
+        platform_url=os.environ["PLATFORM_DATABASE_URL"],
+    )
+    async with Worker(
+        await _client(database),
+        task_queue=SMALL_QUEUE,
+        workflows=OUTBOX_JOBS,
+        activities=OUTBOX_ACTIVITIES,
+        tuner=SlotOptions().tuner(),
+        workflow_task_poller_behavior=POLLERS,
+        activity_task_poller_behavior=POLLERS,
+    ):
+        print(READY, flush=True)
+        await asyncio.Event().wait()
+
+
+async def _client(database: Database) -> Client:
+    plugin = TenancyPlugin(
+        directory=ControlPlaneDirectory(database), database=database, passthrough=PASSTHROUGH
+    )
+    return await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=[plugin])
+
+
+if __name__ == "__main__":
+    write_logs_away()
+    asyncio.run({"relay": relay, "worker": worker}[sys.argv[1]]())
