@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable
+from contextlib import suppress
+from contextvars import Context
 from typing import Final
 
 import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+DRAIN_BYTES: Final = 4 * 1024 * 1024
+DRAIN_SECONDS: Final = 1.0
 QUIET: Final = ("/healthz", "/readyz")  # asked for all the time
 
 HEADERS: Final = {
@@ -41,6 +47,7 @@ class Answers:
             return
         began = time.monotonic()
         status = 500
+        body = _Body(receive)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -49,10 +56,15 @@ class Answers:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if status >= 400:
+                    await body.drain()
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            # In a context of its own: the server begins a request that came early in that of the
+            # one before it on the connection, whose tenant it would have.
+            answering = self._app(scope, body.receive, send_with_headers)
+            await asyncio.create_task(_awaited(answering), context=Context())
         finally:
             route = getattr(scope.get("route"), "path", None)
             if route not in QUIET:
@@ -64,3 +76,33 @@ class Answers:
                     seconds=round(time.monotonic() - began, 3),
                     tenant_id=scope.get("state", {}).get("tenant_id"),
                 )
+
+
+async def _awaited(answering: Awaitable[None]) -> None:
+    await answering
+
+
+class _Body:
+    """A request's body, of which the rest is read before an answer that did not wait for it.
+
+    The connection is closed behind such an answer, and a sender with bytes under way would see that
+    and never the answer.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def receive(self) -> Message:
+        """The next message, as the server has it."""
+        message = await self._receive()
+        self._ended = self._ended or not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Reads what is left, of some megabytes and for a second at most."""
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._ended and size < DRAIN_BYTES:
+                    size += len((await self.receive()).get("body", b""))

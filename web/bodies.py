@@ -35,11 +35,11 @@ async def pieces_of(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
     while True:
         try:
             async with asyncio.timeout(IDLE_SECONDS):
-                piece = await anext(pieces, None)
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
         except TimeoutError:
             raise BodyTimeout from None
-        if piece is None:
-            return
         size += len(piece)
         if size > max_bytes:
             raise too_large

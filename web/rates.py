@@ -45,6 +45,10 @@ class Rates:
             resets_at = (await self._limiter.get_window_stats(item, key)).reset_time
             raise RateExceeded(max(1, math.ceil(resets_at - time.time())))
 
+    def streams_of(self, tenant_id: str) -> int:
+        """How many streams a tenant holds open."""
+        return self._streams[tenant_id]
+
     @contextmanager
     def stream(self, tenant: Tenant) -> Iterator[None]:
         """Counts an open stream inside the block; raises `RateExceeded` where it is too many."""

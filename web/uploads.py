@@ -70,11 +70,12 @@ async def receiving(
 
 async def _file_begins(events: AsyncIterator[_Event]) -> str:
     """The file's name, once its content is what comes next."""
-    kind, headers = await anext(events, ("end", b""))
-    _, options = parse_options_header(headers)
-    if kind != "headers" or options.get(b"name") != FIELD.encode() or b"filename" not in options:
-        raise _other_fields()
-    return options[b"filename"].decode(errors="replace") or NAME_MISSING
+    async for kind, headers in events:
+        _, options = parse_options_header(headers)
+        if kind == "headers" and options.get(b"name") == FIELD.encode() and b"filename" in options:
+            return options[b"filename"].decode(errors="replace") or NAME_MISSING
+        break
+    raise _other_fields()
 
 
 async def _file(events: AsyncIterator[_Event], max_bytes: int) -> AsyncGenerator[bytes]:

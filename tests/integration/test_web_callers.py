@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -214,6 +215,33 @@ async def test_two_tenants_calls_at_once_stay_in_their_own_scopes(
                 keys = await session.scalars(text("select key from outbox_messages"))
         assert sorted(keys) == sorted(f"{tenant}-{n}" for n in range(40))
     assert current_scope() is None
+
+
+async def test_a_request_that_comes_early_on_anothers_connection_has_its_own_scope(
+    web: Web,
+) -> None:
+    parts = urlsplit(web.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    for tenant in ("acme", "globex", "acme"):
+        body = json.dumps({"input": {"kind": "contact", "ref": "r"}, "key": tenant})
+        writer.write(
+            f"POST /jobs/search.index HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            f"Authorization: Bearer {web.keys[tenant]}\r\nContent-Type: application/json\r\n\r\n"
+            f"{body}".encode()
+        )
+    said = b""
+    while said.count(b" 202 Accepted") < 3:
+        piece = await reader.read(4096)
+        assert piece
+        assert b" 500 " not in piece
+        said += piece
+    writer.close()
+    await writer.wait_closed()
+    for tenant in ("acme", "globex"):
+        with web.acting_for(tenant):
+            async with tenant_session() as session:
+                keys = await session.scalars(text("select key from outbox_messages"))
+        assert list(keys) == [tenant]
 
 
 async def test_a_tokens_claim_names_the_tenant(door: Door) -> None:

@@ -1,0 +1,288 @@
+"""The HTTP door: files are taken in as they come, and their imports watched and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from sqlalchemy import select, text
+from temporalio.client import Client
+
+from activities.imports import find_import
+from database.contacts import Import, ImportStatus
+from queues import Queue
+from services.object_storage import current_storage, object_path
+from temporal_tenancy.database import tenant_session
+from tests.fixtures.relay import running
+from tests.fixtures.saas import saas_worker
+from tests.fixtures.web import CONTACTS, Web, answering, problem_of
+from web import imports
+from web.door import Door
+
+CSV = {"Content-Type": "text/csv"}
+
+
+def form(*parts: bytes, end: bytes = b"--B--\r\n") -> dict[str, Any]:
+    """A form's body and content type."""
+    body = b"".join(b"--B\r\n" + part + b"\r\n" for part in parts) + end
+    return {"content": body, "headers": {"Content-Type": "multipart/form-data; boundary=B"}}
+
+
+def part(name: str, content: bytes = CONTACTS, file_name: str | None = "c.csv") -> bytes:
+    file = "" if file_name is None else f'; filename="{file_name}"'
+    return f'Content-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content
+
+
+async def imports_of(web: Web, tenant: str) -> list[Import]:
+    with web.acting_for(tenant):
+        async with tenant_session() as session:
+            return list(await session.scalars(select(Import)))
+
+
+async def change(web: Web, import_id: str, **values: Any) -> None:
+    """Does to an import of acme's what its job would."""
+    with web.acting_for("acme"):
+        async with tenant_session() as session:
+            found = await find_import(session, UUID(import_id), lock=True)
+            for name, value in values.items():
+                setattr(found, name, value)
+
+
+async def started(client: httpx.AsyncClient) -> str:
+    answer = await client.post("/imports", files={"file": ("my.csv", CONTACTS)})
+    assert answer.status_code == 202, answer.text
+    import_id: str = answer.json()["id"]
+    return import_id
+
+
+def stored_files(web: Web) -> list[str]:
+    folder = web.folder / "storage"
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+
+
+async def events_of(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in answer.aiter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+async def test_a_form_and_a_bare_body_are_both_a_file(web: Web) -> None:
+    async with web.client("acme") as client:
+        as_form = await client.post("/imports?dry_run=true", files={"file": ("ä x.csv", CONTACTS)})
+        bare = await client.post("/imports?file_name=b.csv", content=CONTACTS, headers=CSV)
+        for answer in (as_form, bare):
+            assert answer.status_code == 202
+            assert answer.json()["status"] == "processing"
+        shown = (await client.get(as_form.json()["links"]["self"])).json()
+    assert (shown["tenant_id"], shown["status"], shown["rows"]) == ("acme", "processing", 0)
+    by_name = {each.file_name: each for each in await imports_of(web, "acme")}
+    assert set(by_name) == {"ä x.csv", "b.csv"}
+    assert [by_name[name].dry_run for name in sorted(by_name)] == [False, True]
+    assert {each.size for each in by_name.values()} == {len(CONTACTS)}
+    assert all(each.started_by.startswith("key tk_") for each in by_name.values())
+    with web.acting_for("acme"):
+        path = by_name["b.csv"].path
+        assert b"".join([piece async for piece in current_storage().open(path)]) == CONTACTS
+        async with tenant_session() as session:
+            asked = await session.execute(text("select job, key from outbox_messages"))
+    assert sorted(asked) == sorted(("contacts.import", str(each.id)) for each in by_name.values())
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(form(part("file"), part("tenant_id", b"globex", None)), 422, id="after"),
+        pytest.param(form(part("tenant_id", b"globex", None), part("file")), 422, id="before"),
+        pytest.param(form(part("file"), part("file")), 422, id="two files"),
+        pytest.param(form(part("other")), 422, id="another name"),
+        pytest.param(form(part("file", file_name=None)), 422, id="no file"),
+        pytest.param(form(), 422, id="no part"),
+        pytest.param(form(part("file"), end=b""), 422, id="cut off"),
+        pytest.param(form(b"no header"), 422, id="no form"),
+        pytest.param({"content": b"", "headers": form()["headers"]}, 422, id="empty"),
+        pytest.param(
+            {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
+            422,
+            id="no boundary",
+        ),
+        pytest.param({"json": {"tenant_id": "globex"}}, 415, id="JSON"),
+        pytest.param({"content": CONTACTS}, 415, id="no type"),
+    ],
+)
+async def test_what_is_no_single_file_is_refused_and_nothing_of_it_kept(
+    web: Web, sent: dict[str, Any], status: int
+) -> None:
+    async with web.client("acme") as client:
+        answer = await client.post("/imports", **sent)
+    assert answer.status_code == status, answer.text
+    problem_of(answer)
+    assert stored_files(web) == []
+    assert await imports_of(web, "acme") == []
+
+
+async def test_a_file_over_the_limit_is_refused_when_it_is_announced_and_when_it_comes(
+    door: Door, web_tenants: dict[str, str], web: Web
+) -> None:
+    small = replace(door, upload_max_bytes=100_000)
+
+    async def pieces(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 10_000
+
+    async with (
+        answering(small) as url,
+        Web(url, small, web_tenants, web.folder).client("acme") as client,
+    ):
+        announced = await client.post("/imports", content=b"x" * 100_001, headers=CSV)
+        unannounced = await client.post("/imports", content=pieces(11), headers=CSV)
+        in_form = await client.post("/imports", files={"file": b"x" * 100_001})
+        just_fits = await client.post("/imports", content=pieces(10), headers=CSV)
+    for answer in (announced, unannounced, in_form):
+        assert (answer.status_code, problem_of(answer)) == (413, "BodyTooLarge")
+    assert just_fits.status_code == 202
+    assert len(stored_files(web)) == 1
+
+
+async def test_who_goes_away_in_the_midst_leaves_nothing(web: Web) -> None:
+    parts = urlsplit(web.url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = (
+        f"POST /imports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.keys['acme']}\r\n"
+        "Content-Type: text/csv\r\nContent-Length: 1000\r\n\r\nemail\n"
+    )
+    writer.write(head.encode())
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    async with web.client("acme") as client:
+        await started(client)  # takes longer than to see that the other has gone
+    assert len(stored_files(web)) == len(await imports_of(web, "acme")) == 1
+
+
+async def test_another_tenants_import_is_as_unknown_as_one_that_never_was(web: Web) -> None:
+    async with web.client("acme") as acme, web.client("globex") as globex:
+        import_id = await started(acme)
+        for method, rest in (
+            ("GET", ""),
+            ("GET", "/events"),
+            ("GET", "/errors"),
+            ("POST", "/cancel"),
+        ):
+            answers = [
+                await globex.request(method, f"/imports/{each}{rest}")
+                for each in (import_id, uuid4(), "no-uuid", "..%2f..")
+            ]
+            assert {answer.status_code for answer in answers} == {404}, rest
+            assert len({answer.text for answer in answers[:3]}) == 1
+    [untouched] = await imports_of(web, "acme")
+    assert untouched.status == ImportStatus.PROCESSING
+
+
+async def test_its_events_tell_each_change_and_end_with_it(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
+    async with web.client("acme") as client:
+        import_id = await started(client)
+        async with client.stream("GET", f"/imports/{import_id}/events") as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            events = events_of(answer)
+            first = await anext(events)
+            await change(web, import_id, imported=1, position=30)
+            second = await anext(events)
+            await change(web, import_id, updated=1, status="completed", position=len(CONTACTS))
+            rest = [event async for event in events]
+    assert (first["rows"], first["progress"]) == (0, 0)
+    assert (second["rows"], second["progress"]) == (1, round(30 / len(CONTACTS), 4))
+    assert [(event["status"], event["rows"], event["progress"]) for event in rest] == [
+        ("completed", 2, 1)
+    ]
+
+
+async def test_a_quiet_stream_says_that_it_lives(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(imports, "HEARTBEAT_SECONDS", 0.05)
+    async with web.client("acme") as client:
+        import_id = await started(client)
+        async with client.stream("GET", f"/imports/{import_id}/events") as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith(":"):
+                    break
+
+
+async def test_a_stream_ends_with_the_process_and_with_who_watches(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
+    async with web.client("acme") as client:
+        import_id = await started(client)
+        async with client.stream("GET", f"/imports/{import_id}/events") as answer:
+            events = events_of(answer)
+            await anext(events)
+            assert web.door.rates.streams_of("acme") == 1
+        while web.door.rates.streams_of("acme"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        async with client.stream("GET", f"/imports/{import_id}/events") as answer:
+            events = events_of(answer)
+            await anext(events)
+            web.door.stopping.set()
+            assert [event async for event in events] == []
+
+
+async def test_streams_are_counted_by_tenant(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.rates.STREAMS_MAX", 1)
+    async with web.client("acme") as client, web.client("globex") as other:
+        address = f"/imports/{await started(client)}/events"
+        theirs = f"/imports/{await started(other)}/events"
+        async with client.stream("GET", address) as answer:
+            events = events_of(answer)
+            await anext(events)
+            assert (await client.get(address)).status_code == 429
+            async with other.stream("GET", theirs) as admitted:
+                assert admitted.status_code == 200
+
+
+async def test_the_error_file_is_kept_by_the_browser_and_not_shown(web: Web) -> None:
+    async with web.client("acme") as client:
+        import_id = await started(client)
+        before = await client.get(f"/imports/{import_id}/errors")
+        with web.acting_for("acme"):
+            path = object_path("imports", "errors.csv")
+            await current_storage().put(path, b"row,reason\n1,bad\n")
+        await change(web, import_id, error_file=path, status="completed", rejected=1)
+        answer = await client.get(f"/imports/{import_id}/errors")
+    assert (before.status_code, problem_of(before)) == (404, "ErrorFileUnknown")
+    assert answer.text == "row,reason\n1,bad\n"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_an_import_that_waits_is_cancelled_and_stays_so(web_and_temporal: Web) -> None:
+    web = web_and_temporal
+    async with web.client("acme") as client:
+        import_id = await started(client)
+        cancelled = await client.post(f"/imports/{import_id}/cancel")
+        again = await client.post(f"/imports/{import_id}/cancel")
+    assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
+    assert (again.status_code, problem_of(again)) == (409, "ImportEnded")
+
+
+async def test_a_file_that_was_sent_is_imported(
+    web_and_temporal: Web, saas: Client, make_relay: Any
+) -> None:
+    async with (
+        saas_worker(saas, task_queue=Queue.DEFAULT),
+        running(make_relay()),
+        web_and_temporal.client("acme") as client,
+    ):
+        import_id = await started(client)
+        async with client.stream("GET", f"/imports/{import_id}/events") as answer:
+            events = [event async for event in events_of(answer)]
+    assert (events[-1]["status"], events[-1]["imported"]) == ("completed", 2)
