@@ -173,6 +173,13 @@ def test_the_sample_correction_is_a_module() -> None:
     assert done.stdout == "mend\n", done.stderr
 
 
+def test_the_samples_of_messages_are_modules() -> None:
+    code = "\n".join(blocks(DOCS / "how-to" / "ask-for-a-job.md", "python"))
+    once_each = re.sub(r"^from __future__.*$", "", code, flags=re.MULTILINE)
+    done = run(f"from __future__ import annotations\n{once_each}\nprint(write_greeting.__name__)")
+    assert done.stdout == "write_greeting\n", done.stderr
+
+
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
