@@ -146,6 +146,9 @@ async def test_only_the_last_attempt_of_a_run_is_recorded(saas: Client, database
     async with failing_worker(saas):
         handle = await start(saas, "fail", retry_policy=policy)
         await failing(handle)
+        first = saas.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
+        events = (await first.fetch_history()).events
+        assert not any(e.HasField("marker_recorded_event_attributes") for e in events)
         final = RetryPolicy(maximum_attempts=3, non_retryable_error_types=["CannotBeDone"])
         await failing(await start(saas, "fail", retry_policy=final))
     assert sorted(letter.attempts for letter in await letters(database)) == [1, 2]
