@@ -1,0 +1,179 @@
+"""The HTTP door: jobs are asked for, looked up, and come back in their tenant when they failed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+from temporalio.client import Client
+
+from tests import web_jobs
+from tests.fixtures.relay import effects_of, messages_of, running
+from tests.fixtures.saas import saas_worker
+from tests.fixtures.starter import Starter
+from tests.fixtures.web import Web, answering, problem_of
+
+STARTER = ("-m", "tests.acceptance.web_jobs_too")
+FINE = {"input": {"kind": "contact", "ref": "r"}}
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As long as this file is there, `test.wanted` fails."""
+    path = tmp_path / "broken"
+    monkeypatch.setenv(web_jobs.BROKEN, str(path))
+    path.touch()
+    return path
+
+
+async def until_status(client: httpx.AsyncClient, address: str, status: str) -> dict[str, Any]:
+    """Asks until a run has this status."""
+    while True:
+        answer = await client.get(address)
+        assert answer.status_code == 200, answer.text
+        if answer.json()["status"] == status:
+            found: dict[str, Any] = answer.json()
+            return found
+        await asyncio.sleep(0.05)
+
+
+async def test_a_job_is_asked_for_once_a_key_and_waits(web: Web) -> None:
+    later = datetime.now(UTC) + timedelta(days=3)
+    async with web.client("acme") as client:
+        first = await client.post("/jobs/search.index", json={**FINE, "key": "a/b ü"})
+        again = await client.post("/jobs/search.index", json={**FINE, "key": "a/b ü"})
+        timed = await client.post("/jobs/search.index", json={**FINE, "at": later.isoformat()})
+        state = await client.get(first.json()["links"]["self"])
+    assert [answer.status_code for answer in (first, again, timed)] == [202, 202, 202]
+    assert first.json()["message_id"] == again.json()["message_id"]
+    assert timed.json()["key"] == timed.json()["message_id"]
+    assert state.json() == {
+        "job": "search.index",
+        "key": "a/b ü",
+        "status": "waiting",
+        "error": None,
+    }
+    at_once, scheduled = await messages_of(web.door.database, "acme")
+    assert (at_once.key, at_once.tenant_id) == ("a/b ü", "acme")
+    assert scheduled.scheduled_at == later
+
+
+async def test_a_job_with_a_period_has_it_as_its_key(web: Web) -> None:
+    async with web.client("acme") as client:
+        named = await client.post("/jobs/analytics.aggregate", json={"key": "2013-04"})
+        unnamed = await client.post("/jobs/analytics.aggregate", json={})
+    assert named.json()["key"] == "2013-04"
+    assert len(unnamed.json()["key"]) == len("2013-04")
+    message = (await messages_of(web.door.database, "acme"))[0]
+    assert message.payload == {"period": "2013-04"}
+
+
+@pytest.mark.parametrize(
+    ("job", "sent", "status", "problem"),
+    [
+        ("billing.cycle", {"json": {}}, 404, "JobUnknown"),
+        ("contacts.import", {"json": FINE}, 404, "JobUnknown"),
+        ("no.job", {"json": FINE}, 404, "JobUnknown"),
+        ("search.index", {"json": {"input": {}}}, 422, "InvalidPayload"),
+        ("search.index", {"json": {**FINE, "tenant_id": "globex"}}, 422, "InvalidPayload"),
+        (
+            "search.index",
+            {"json": {"input": {**FINE["input"], "tenant_id": "globex"}}},
+            422,
+            "TenantMismatch",
+        ),
+        ("search.index", {"json": {"input": {**FINE["input"], "x": 1}}}, 422, "InvalidPayload"),
+        ("search.index", {"json": {**FINE, "key": "a\x00"}}, 422, "TenantMismatch"),
+        ("search.index", {"json": {**FINE, "key": "k" * 300}}, 422, "TenantMismatch"),
+        ("search.index", {"json": {**FINE, "at": "2026-11-22T10:00:00"}}, 422, "InvalidPayload"),
+        ("search.index", {"json": {**FINE, "at": "9999-12-31T23:59:59Z"}}, 422, "InvalidPayload"),
+        ("search.index", {"json": []}, 422, "InvalidPayload"),
+        ("search.index", {"content": b"{", "headers": {"Content-Type": "application/json"}}, 422,
+         "InvalidPayload"),
+        ("search.index", {"content": b"\xff", "headers": {"Content-Type": "application/json"}}, 422,
+         "InvalidRequest"),
+        ("search.index", {"content": b"[" * 100_000,
+                          "headers": {"Content-Type": "application/json"}}, 422, "InvalidPayload"),
+        ("search.index", {"json": {"input": {"ref": "x" * 300_000}}}, 413, "BodyTooLarge"),
+        ("search.index", {"content": b"a=b"}, 415, "MediaTypeRefused"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_asked_for_is_refused_in_a_sentence(
+    web: Web, job: str, sent: dict[str, Any], status: int, problem: str
+) -> None:
+    async with web.client("acme") as client:
+        answer = await client.post(f"/jobs/{job}", **sent)
+    assert (answer.status_code, problem_of(answer)) == (status, problem), answer.text
+    assert await messages_of(web.door.database, "acme") == []
+
+
+async def test_another_tenants_run_is_as_unknown_as_one_that_never_was(
+    web_and_temporal: Web,
+) -> None:
+    web = web_and_temporal
+    async with web.client("acme") as acme, web.client("globex") as globex:
+        await acme.post("/jobs/search.index", json={**FINE, "key": "mine"})
+        answers = [
+            await globex.get(f"/jobs/{each}")
+            for each in ("search.index/mine", "search.index/never", "search.index/a%00b")
+        ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.text for answer in answers}) == 1
+
+
+async def test_jobs_are_taken_in_while_temporal_is_away(web: Web) -> None:
+    async with web.client("acme") as client:
+        asked = await client.post("/jobs/search.index", json=FINE)
+        unasked = await client.get("/jobs/search.index/never")
+    assert asked.status_code == 202
+    assert (unasked.status_code, problem_of(unasked)) == (503, "Unavailable")
+    assert "7233" not in unasked.text
+
+
+async def test_a_job_that_failed_days_ago_comes_back_in_its_own_tenant(
+    web_and_temporal: Web, saas: Client, make_relay: Any, broken: Path, starter: Starter
+) -> None:
+    """Asked for over HTTP, failed for good, and replayed after another worker has started."""
+    door = replace(web_and_temporal.door, open_jobs={"test.wanted"})
+    database = door.database
+    worker = {"workflows": web_jobs.WORKFLOWS, "activities": web_jobs.ACTIVITIES}
+    async with answering(door) as url, replace(web_and_temporal, url=url).client("acme") as client:
+        async with saas_worker(saas, **worker), running(make_relay()):
+            asked = await client.post(
+                "/jobs/test.wanted", json={"input": {"note": "theirs"}, "key": "k"}
+            )
+            address = asked.json()["links"]["self"]
+            failed = await until_status(client, address, "failed")
+        assert failed["error"] == {
+            "type": "PartnerGone",
+            "message": "the partner is gone for good.",
+        }
+        await three_days_pass(web_and_temporal)
+
+        os.remove(broken)
+        asked_for = ("dead-letters", "replay", "--older-than", "2d", "--job", "test.wanted")
+        async with saas_worker(saas, **worker):
+            replayed = await starter(*asked_for, "--json", program=STARTER)
+            assert replayed.code == 0, replayed.err
+            await until_status(client, address, "succeeded")
+    assert await effects_of(database, "acme") == ["k"]
+    assert await effects_of(database, "globex") == []
+
+
+async def three_days_pass(web: Web) -> None:
+    """Makes the letter three days old."""
+    async with web.door.database.platform_session("age a letter in a test") as session:
+        await session.execute(
+            text("""
+                update dead_letters
+                set failed_at = failed_at - interval '3 days',
+                    recorded_at = recorded_at - interval '3 days'
+            """)
+        )

@@ -1,0 +1,191 @@
+"""The HTTP door: payment webhooks, and links to files."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from services.links import make_link
+from services.object_storage import current_storage, object_path
+from services.webhooks import sign
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.directory import TenantStatus
+from tests.fixtures.web import Web, problem_of
+
+BODY = json.dumps({"type": "payment.succeeded", "timestamp": "2026-11-22T00:00:00Z"}).encode()
+
+
+def signed(secret: str, event_id: str = "evt_1", *, age: timedelta = timedelta()) -> dict[str, str]:
+    return sign(secret, event_id, BODY, datetime.now(UTC) - age)
+
+
+async def received(web: Web, tenant: str) -> list[tuple[str, str]]:
+    """The events that a tenant has stored, each with the job it asks for."""
+    with web.acting_for(tenant):
+        async with tenant_session() as session:
+            rows = await session.execute(
+                text("""
+                    select event_id, job
+                    from payment_events left join outbox_messages on key = event_id
+                    order by event_id
+                """)
+            )
+            return [(row.event_id, row.job) for row in rows]
+
+
+async def post(web: Web, path: str, headers: dict[str, str], body: bytes = BODY) -> httpx.Response:
+    async with web.client() as client:
+        return await client.post(f"/webhooks/payments{path}", content=body, headers=headers)
+
+
+async def test_an_event_is_stored_once_however_often_it_comes(web: Web) -> None:
+    headers = signed(web.give_secret("acme"))
+    answers = [await post(web, "/acme", headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert await received(web, "acme") == [("evt_1", "payments.webhook")]
+
+
+async def test_two_tenants_events_of_one_id_are_two(web: Web) -> None:
+    for tenant in ("acme", "globex"):
+        answer = await post(web, f"/{tenant}", signed(web.give_secret(tenant)))
+        assert answer.status_code == 200
+    for tenant in ("acme", "globex"):
+        assert await received(web, tenant) == [("evt_1", "payments.webhook")]
+
+
+async def test_both_secrets_hold_during_a_rotation(web: Web) -> None:
+    old = web.give_secret("acme", "payments.webhook.previous")
+    new = web.give_secret("acme")
+    for number, secret in enumerate((old, new)):
+        assert (await post(web, "/acme", signed(secret, f"evt_{number}"))).status_code == 200
+    assert len(await received(web, "acme")) == 2
+
+
+async def test_every_refusal_is_the_same(web: Web) -> None:
+    """Who asks learns neither who is a tenant, nor who takes payments, nor what was wrong."""
+    secret = web.give_secret("acme")
+    (web.folder / "secrets" / "broken").mkdir()
+    good = signed(secret)
+    with_another = {**good, "webhook-signature": good["webhook-signature"][:-4] + "AAA="}
+    answers = [
+        await post(web, "/nobody", good),
+        await post(web, "/platform", good),
+        await post(web, "/No%20Tenant!", good),
+        await post(web, "/globex", good),  # has no secret
+        await post(web, "/acme", {}),
+        await post(web, "/acme", with_another),
+        await post(web, "/acme", good, BODY + b" "),
+        await post(web, "/acme", signed(secret, age=timedelta(minutes=6))),
+        await post(web, "/acme", signed(secret, age=timedelta(minutes=-6))),
+        await post(web, "/acme", {**good, "host": "globex.door.example"}),
+        await post(web, "", good),
+    ]
+    (web.folder / "secrets" / "acme" / "payments.webhook").write_text("whsec_short")
+    answers.append(await post(web, "/acme", good))
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.text for answer in answers}) == 1
+    assert problem_of(answers[0]) == "WebhookRejected"
+    assert await received(web, "acme") == await received(web, "globex") == []
+
+
+async def test_a_tenants_own_host_name_says_whose_endpoint_it_is(web: Web) -> None:
+    headers = signed(web.give_secret("acme"))
+    answer = await post(web, "", {**headers, "host": "acme.door.example"})
+    assert answer.status_code == 200
+    assert await received(web, "acme") == [("evt_1", "payments.webhook")]
+
+
+async def test_who_is_suspended_may_pay(web: Web, tenants: Tenants) -> None:
+    headers = signed(web.give_secret("acme"))
+    await tenants.set_status("acme", TenantStatus.SUSPENDED)
+    assert (await post(web, "/acme", headers)).status_code == 200
+    await tenants.set_status("acme", TenantStatus.DELETED)
+    assert (await post(web, "/acme", signed(web.give_secret("acme"), "evt_2"))).status_code == 401
+
+
+async def test_a_body_over_256_kib_is_refused(web: Web) -> None:
+    web.give_secret("acme")
+    answer = await post(web, "/acme", {}, b"x" * (256 * 1024 + 1))
+    assert (answer.status_code, problem_of(answer)) == (413, "BodyTooLarge")
+
+
+async def put(web: Web, tenant: str, name: str = "export.csv") -> str:
+    """Stores a file of a tenant's; returns its path."""
+    with web.acting_for(tenant):
+        path = object_path("exports", name)
+        await current_storage().put(path, f"of {tenant}".encode())
+    return path
+
+
+def link(web: Web, tenant: str, path: str, hours: float = 1) -> str:
+    with web.acting_for(tenant):
+        return make_link(path, timedelta(hours=hours)).removeprefix("http://door.example")
+
+
+async def test_a_link_opens_the_file_to_be_kept(web: Web) -> None:
+    address = link(web, "acme", await put(web, "acme"))
+    async with web.client() as client:
+        answer = await client.get(address)
+    assert (answer.status_code, answer.text) == (200, "of acme")
+    assert answer.headers["content-disposition"] == 'attachment; filename="export.csv"'
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+
+
+async def test_what_no_link_opens(web: Web, tenants: Tenants, log_lines: Any) -> None:
+    path = await put(web, "acme")
+    good = link(web, "acme", path)
+    with web.acting_for("acme"):
+        gone = make_link(object_path("exports", "gone.csv"), timedelta(hours=1))
+    async with web.client() as client:
+        expired = await client.get(link(web, "acme", path, hours=-1))
+        forged = await client.get(f"{good[:-3]}AAA")
+        nonsense = await client.get("/downloads/x")
+        missing = await client.get(gone.removeprefix("http://door.example"))
+        await tenants.set_status("acme", TenantStatus.DELETED)
+        of_nobody = await client.get(good)
+    assert (expired.status_code, problem_of(expired)) == (410, "LinkExpired")
+    for answer in (forged, nonsense):
+        assert (answer.status_code, problem_of(answer)) == (404, "LinkForged")
+    for answer in (missing, of_nobody):
+        assert (answer.status_code, problem_of(answer)) == (404, "FileUnknown")
+    token = good.rsplit("/", 1)[-1]
+    lines = log_lines.all("web.answered")
+    assert {line["route"] for line in lines} == {"/downloads/{token}"}
+    assert not any(token in str(line) for line in lines)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/healthz", "/nowhere"])
+async def test_every_answer_keeps_browsers_from_harm(web: Web, path: str) -> None:
+    async with web.client() as client:
+        answer = await client.get(path)
+    for name in ("content-security-policy", "x-frame-options", "referrer-policy"):
+        assert answer.headers[name]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert "http://" not in answer.headers["content-security-policy"]
+    if path == "/nowhere":
+        assert (answer.status_code, problem_of(answer)) == (404, "NotFound")
+    else:
+        assert answer.status_code == 200
+
+
+async def test_the_reference_has_every_route_with_its_errors(web: Web) -> None:
+    async with web.client() as client:
+        api = (await client.get("/openapi.json")).json()
+        page = (await client.get("/docs")).text
+    assert "src=" not in page
+    for path, methods in api["paths"].items():
+        for method, operation in methods.items():
+            assert f"{method.upper()} {path}" in page
+            assert operation["description"]
+            assert any(status >= "4" for status in operation["responses"])
+            keyed = bool(operation.get("security"))
+            assert keyed == path.startswith(("/imports", "/jobs")), path
+            assert not keyed or "401" in operation["responses"]
