@@ -1,0 +1,151 @@
+"""`python -m web` as an operator runs it, and its page as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from devstack.errors import PartMissing
+from docs.screenshots import CHROMIUM_FLAGS, find_chromium
+from tests.fixtures.web import CONTACTS
+from tests.fixtures.worker_process import StartWorker, WorkerProcess
+
+ROWS = 3_000
+BAD_ROW = "no-address,Nobody\n"
+
+
+@pytest.fixture
+def chromium() -> str:
+    try:
+        found = find_chromium()
+    except PartMissing as error:
+        pytest.skip(str(error))
+    pytest.importorskip("playwright")
+    return found
+
+
+@pytest.fixture
+async def door_process(start_worker: StartWorker, web_environ: dict[str, str]) -> WorkerProcess:
+    process = start_worker("--port", "0", module="web", **web_environ)
+    return await process.until_ready()
+
+
+async def test_it_answers_ends_streams_and_stops_in_order(
+    door_process: WorkerProcess, web_tenants: dict[str, str]
+) -> None:
+    headers = {"Authorization": f"Bearer {web_tenants['acme']}"}
+    async with httpx.AsyncClient(base_url=door_process.health, headers=headers) as client:
+        for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json"):
+            answer = await client.get(path)
+            assert answer.status_code == 200, answer.text
+            assert "server" not in answer.headers
+        started = await client.post("/imports", files={"file": CONTACTS})
+        async with client.stream("GET", started.json()["links"]["events"]) as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "event: progress"
+            door_process.send(signal.SIGTERM)
+            rest = [line async for line in lines]
+    assert not any(line.startswith("event") for line in rest)
+    assert await door_process.exit_code() == 0
+    assert door_process.lines("web.stopped")
+    answered = door_process.lines("web.answered")
+    assert {line["tenant_id"] for line in answered if line["route"] == "/imports"} == {"acme"}
+    assert web_tenants["acme"] not in door_process.text
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "sentence"),
+    [
+        ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "ExcessRights: "),
+        ({"PLATFORM_DATABASE_URL": None}, 3, "NotReachable: PLATFORM_DATABASE_URL"),
+        ({"WEB_JWT_PUBLIC_KEY": "x"}, 2, "ConfigurationError: WEB_JWT_PUBLIC_KEY"),
+        ({"WEB_UPLOAD_MAX_BYTES": "0"}, 2, "WEB_UPLOAD_MAX_BYTES"),
+    ],
+)
+async def test_what_keeps_it_from_answering_is_one_sentence(
+    start_worker: StartWorker, variables: dict[str, str | None], code: int, sentence: str
+) -> None:
+    process = start_worker("--port", "0", module="web", **variables)
+    assert await process.exit_code() == code
+    assert sentence in process.text
+    assert "Traceback" not in process.text
+
+
+async def test_a_port_in_use_is_told(
+    door_process: WorkerProcess, start_worker: StartWorker
+) -> None:
+    port = door_process.health.rsplit(":", 1)[-1]
+    other = start_worker("--port", port, module="web")
+    assert await other.exit_code() == 3
+    assert other.text.startswith("PortInUse: ")
+
+
+@pytest.mark.timeout(240)
+async def test_a_person_imports_a_file_and_sees_it_progress(
+    chromium: str,
+    door_process: WorkerProcess,
+    start_worker: StartWorker,
+    web_environ: dict[str, str],
+    web_tenants: dict[str, str],
+    database_urls: Any,
+    tmp_path: Path,
+) -> None:
+    from playwright.async_api import async_playwright, expect
+
+    variables = {**web_environ, "RELAY_DATABASE_URL": database_urls.relay}
+    await start_worker("--queue", "default", **variables).until_ready()
+    await start_worker("--relay", **variables).until_ready()
+    file = tmp_path / "people.csv"
+    rows = "".join(f"p{number}@x.example,P {number}\n" for number in range(ROWS))
+    file.write_text(f"email,name\n{rows}{BAD_ROW}")
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium, args=list(CHROMIUM_FLAGS)
+        )
+        page = await browser.new_page(viewport={"width": 900, "height": 800})
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+
+        await page.goto(door_process.health)
+        await page.get_by_label("API key").fill("tk_wrong")
+        await page.get_by_label("CSV file").set_input_files(file)
+        await page.get_by_role("button", name="Import").click()
+        await expect(page.get_by_role("alert")).to_contain_text("valid key")
+        complaints.clear()  # Chromium tells of every 401
+
+        await page.get_by_label("API key").fill(web_tenants["acme"])
+        await page.get_by_role("button", name="Import").click()
+        status = page.get_by_role("status")
+        await expect(status).to_have_text("Done: people.csv", timeout=90_000)
+        assert await page.locator("#bar").get_attribute("value") in (None, "1")
+        assert await page.locator("#bar").evaluate("bar => bar.value") == 1
+        shown = {
+            name: await page.locator(f"#{name}").inner_text()
+            for name in ("rows", "imported", "updated", "rejected")
+        }
+        assert shown == {"rows": "3,001", "imported": "3,000", "updated": "0", "rejected": "1"}
+        if picture := os.environ.get("WEB_PAGE_PICTURE"):
+            await page.screenshot(path=picture)
+
+        async with page.expect_download() as waiting:
+            await page.get_by_role("button", name="Download the rejected rows").click()
+        saved = tmp_path / "rejected.csv"
+        await (await waiting.value).save_as(saved)
+        assert "no-address" in saved.read_text()
+
+        kept = await page.evaluate("JSON.stringify([{...localStorage}, document.cookie])")
+        assert json.loads(kept) == [{}, ""]
+        assert complaints == []
+        assert all(url.startswith((door_process.health, "blob:", "data:")) for url in asked)
+        await browser.close()
+    assert web_tenants["acme"] not in door_process.text
