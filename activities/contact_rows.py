@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -87,18 +87,19 @@ class Columns:
                 '"email,name,phone,company,country".'
             )
 
-    def check(self, records: Sequence[Record]) -> CheckedRows:
+    def check(self, records: Iterable[Record]) -> CheckedRows:
         """Sorts out rows that follow each other. Only the e-mail decides, once a row is whole.
 
         Of rows with one e-mail the later one wins, as far as it says something.
         """
         checked = CheckedRows()
         contacts, rejected = checked.contacts, checked.rejected
+        place = -1
         for place, (line, cells, problem) in enumerate(records):
             if problem is not None or len(cells) != self.width:
                 rejected.append(Rejection(place, line, cells, problem or self._ragged(cells)))
                 continue
-            texts = [cell.strip() for cell in cells]
+            texts = list(map(str.strip, cells))
             email = texts[self._email].lower()
             if not is_email(email):
                 reason = "its e-mail is not an address" if email else "it has no e-mail"
@@ -111,9 +112,9 @@ class Columns:
                 known = tuple(new or old for old, new in zip(earlier, known, strict=True))
             contacts[email] = known
             if self._others:
-                said = {name: texts[place] for place, name in self._others if texts[place]}
+                said = {name: texts[at] for at, name in self._others if texts[at]}
                 checked.attributes[email] = checked.attributes.get(email, {}) | said
-        checked.accepted = len(records) - len(rejected)
+        checked.accepted = place + 1 - len(rejected)
         return checked
 
     def _ragged(self, cells: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ import asyncio
 import codecs
 import csv
 import io
-from collections.abc import AsyncGenerator, AsyncIterator
-from itertools import count, repeat
-from operator import itemgetter
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, repeat
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 Item = TypeVar("Item")
 
@@ -87,6 +87,34 @@ The last is None for almost all. Where a row's end was not found, its cells are 
 """
 
 
+class Rows(Protocol):
+    """Rows that follow each other; they are gone through once."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+
+@dataclass(frozen=True)
+class _PlainRows:
+    """Rows of a line each, split when they are gone through.
+
+    So there is no more than one list of cells at a time. Thousands at once would keep the garbage
+    collector busy, for longer than reading them takes.
+    """
+
+    first: int  # the line of the first
+    lines: Sequence[str]  # without quotes, and none of them empty
+    delimiter: str
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Record]:
+        rows = csv.reader(self.lines, delimiter=self.delimiter)
+        return zip(count(self.first), rows, repeat(None), strict=False)
+
+
 class RecordParser:
     """Makes rows of a file's bytes.
 
@@ -134,16 +162,21 @@ class RecordParser:
         self._too_long = max(longest, len(self._rest)) > RECORD_MAX_CHARACTERS
         self._lines += lines
 
-    def take(self, limit: int) -> list[Record]:
+    def take(self, limit: int) -> Rows:
         """Returns up to `limit` rows of what it was given; fewer where the next is not whole yet.
 
         Raises `FileRefused` at a line that is too long to be one.
         """
-        found: list[Record] = []
         if self.delimiter is None:
             self.delimiter = self._delimiter()
-        parse = self._parse if self._quoted else self._split
-        while self._lines and parse(found, limit):
+        if self._lines and not self._quoted and not self._zeros:
+            lines = self._lines[:limit]
+            if _NOTHING.isdisjoint(lines):
+                rows = _PlainRows(self.line + 1, lines, self.delimiter or DELIMITERS[0])
+                self._advance(len(lines))
+                return rows
+        found: list[Record] = []
+        while self._lines and self._parse(found, limit):
             pass
         if self._zeros:
             found = [_without_zeros(record) for record in found]
@@ -159,14 +192,6 @@ class RecordParser:
         if first is None:
             return None
         return next((each for each in DELIMITERS if each in first), DELIMITERS[0])
-
-    def _split(self, found: list[Record], limit: int) -> bool:
-        """As `_parse`, for lines without a quote: each is a row. Many times as fast."""
-        lines = self._lines[: limit - len(found)]
-        rows = csv.reader(lines, delimiter=self.delimiter or DELIMITERS[0])
-        found += filter(itemgetter(1), zip(count(self.line + 1), rows, repeat(None), strict=False))
-        self._advance(len(lines))
-        return len(found) < limit
 
     def _parse(self, found: list[Record], limit: int) -> bool:
         """Adds whole rows to `found`; False where it takes more bytes, or no more rows, to go on.
@@ -213,6 +238,7 @@ class RecordParser:
 
 _UNCLOSED: Final = "a quote that this row opens is not closed"
 _MISQUOTED: Final = "its quotes are not right: a quoted cell ends with its quote"
+_NOTHING: Final = frozenset({"\n", "\r\n", "\r"})  # lines that are no rows
 _ZERO: Final = "it has a NUL byte"
 
 
@@ -239,30 +265,37 @@ async def read_header(parser: RecordParser, pieces: AsyncIterator[bytes]) -> lis
 class Batch(NamedTuple):
     """Rows that follow each other, and where the next ones begin."""
 
-    records: list[Record]
+    rows: list[Rows]
     offset: int  # bytes
     line: int  # lines before it
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """Each of the rows."""
+        return chain.from_iterable(self.rows)
 
 
 async def batches(
     parser: RecordParser, pieces: AsyncIterator[bytes], *, rows: int, size: int
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch]:
     """Yields a file's rows in batches of `rows`, or fewer where they come to `size` bytes."""
-    records: list[Record] = []
+    found: list[Rows] = []
+    number = 0
     begin = parser.offset
     final = False
     while not final:
         piece = await anext(pieces, None)
         final = piece is None
         parser.feed(piece or b"", final=final)
-        while found := parser.take(rows - len(records)):
-            records += found
-            if len(records) >= rows or parser.offset - begin >= size:
-                yield Batch(records, parser.offset, parser.line)
-                records, begin = [], parser.offset
+        while taken := parser.take(rows - number):
+            found.append(taken)
+            number += len(taken)
+            if number >= rows or parser.offset - begin >= size:
+                yield Batch(found, parser.offset, parser.line)
+                found, number, begin = [], 0, parser.offset
     # Lines with nothing in them may be behind the last row.
-    if records or parser.offset > begin:
-        yield Batch(records, parser.offset, parser.line)
+    if parser.offset > begin:
+        yield Batch(found, parser.offset, parser.line)
 
 
 async def read_ahead(source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:

@@ -78,7 +78,7 @@ def test_a_reader_that_was_interrupted_goes_on_with_the_next_row(
     content = written(rows, "\r\n").encode(encoding)
     first = RecordParser(encoding, delimiter=",")
     first.feed(content, final=True)
-    before = first.take(taken)
+    before = list(first.take(taken))
     second = RecordParser(encoding, delimiter=",", offset=first.offset, line=first.line)
     after = parsed(second, content[first.offset :])
     assert before + after == parsed(RecordParser(encoding, delimiter=","), content)
@@ -187,14 +187,14 @@ async def test_batches_are_of_so_many_rows_or_bytes_and_say_where_the_next_begin
     source = pieces(b"a,b\n", b"1,2\n" * 5, b"\n\n")
     assert await read_header(parser, source) == ["a", "b"]
     found = [batch async for batch in batches(parser, source, rows=2, size=1_000)]
-    assert [(len(batch.records), batch.offset, batch.line) for batch in found] == [
+    assert [(len(list(batch.records)), batch.offset, batch.line) for batch in found] == [
         (2, 12, 3),
         (2, 20, 5),
         (1, 26, 8),
     ]
     short = RecordParser("utf-8", delimiter=",")
     found = [batch async for batch in batches(short, pieces(*[b"1,2\n"] * 3), rows=9, size=8)]
-    assert [len(batch.records) for batch in found] == [2, 1]
+    assert [len(list(batch.records)) for batch in found] == [2, 1]
 
 
 async def test_reading_ahead_makes_the_next_while_one_is_worked_on_and_ends_with_it() -> None:
