@@ -11,8 +11,8 @@ row-level security. It checks nothing, has no upsert, and cannot go on where it 
 second peer is the same upsert into `contacts` row by row with psycopg's `executemany` (which
 pipelines), 5,000 rows a transaction, from rows that are read and split already.
 
-All tables are emptied before each. Batches of 100 have a tenth of the rows. A round takes each arm once; the value is the median over
-rounds of ours by the peer's rows a second.
+All tables are emptied before each; batches of 100 have a tenth of the rows. A round takes each arm
+once; the value is the median over rounds of ours by the peer's rows a second.
 """
 
 from __future__ import annotations
