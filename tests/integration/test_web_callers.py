@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.scope import current_scope
+from tests.fixtures.log_lines import LogLines
 from tests.fixtures.web import CONTACTS, Web, answering, limit_rate, problem_of
 from web.app import create_app
 from web.callers import authenticated
@@ -242,6 +244,21 @@ async def test_a_request_that_comes_early_on_anothers_connection_has_its_own_sco
             async with tenant_session() as session:
                 keys = await session.scalars(text("select key from outbox_messages"))
         assert list(keys) == [tenant]
+
+
+async def test_a_bug_is_told_without_what_it_says(
+    door: Door, web: Web, log_lines: LogLines
+) -> None:
+    broken: Any = None
+    async with (
+        answering(replace(door, keys=broken)) as url,
+        replace(web, url=url).client("acme") as client,
+    ):
+        answer = await client.get(f"/imports/{uuid4()}")
+    assert (answer.status_code, problem_of(answer)) == (500, "InternalError")
+    assert "NoneType" not in answer.text
+    assert "NoneType" in log_lines.text
+    assert web.keys["acme"] not in log_lines.text
 
 
 async def test_a_tokens_claim_names_the_tenant(door: Door) -> None:

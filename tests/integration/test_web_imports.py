@@ -25,6 +25,7 @@ from tests.fixtures.saas import saas_worker
 from tests.fixtures.web import CONTACTS, Web, answering, problem_of
 from web import imports
 from web.door import Door
+from workflows.imports import ImportContactsInput
 
 CSV = {"Content-Type": "text/csv"}
 
@@ -272,6 +273,54 @@ async def test_an_import_that_waits_is_cancelled_and_stays_so(web_and_temporal: 
         again = await client.post(f"/imports/{import_id}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
     assert (again.status_code, problem_of(again)) == (409, "ImportEnded")
+
+
+async def test_an_import_that_runs_is_asked_to_end(web_and_temporal: Web, saas: Client) -> None:
+    async with web_and_temporal.client("acme") as client:
+        import_id = await started(client)
+        handle = await saas.start_workflow(
+            "contacts.import",
+            ImportContactsInput(tenant_id="acme", import_id=UUID(import_id)),
+            id=f"acme/contacts.import/{import_id}",
+            task_queue=Queue.DEFAULT,
+        )
+        answer = await client.post(f"/imports/{import_id}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (202, "processing")
+    history = await handle.fetch_history()
+    assert any(
+        event.HasField("workflow_execution_cancel_requested_event_attributes")
+        for event in history.events
+    )
+    await handle.terminate()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.bodies.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("web.answers.DRAIN_SECONDS", 0.05)
+    parts = urlsplit(web.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(
+        f"POST /imports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.keys['acme']}\r\n"
+        "Content-Type: text/csv\r\nContent-Length: 1000\r\n\r\nemail\n".encode()
+    )
+    assert b" 408 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    assert stored_files(web) == []
+
+
+async def test_a_stream_does_not_outlast_its_key_for_long(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(imports, "STREAM_SECONDS", 0.05)
+    async with web.client("acme") as client:
+        import_id = await started(client)
+        async with client.stream("GET", f"/imports/{import_id}/events") as answer:
+            events = [event async for event in events_of(answer)]
+    assert [event["status"] for event in events] == ["processing"]
 
 
 async def test_a_file_that_was_sent_is_imported(

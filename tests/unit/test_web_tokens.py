@@ -99,6 +99,9 @@ def test_what_does_not_say_all_of_it_is_refused(
         pytest.param(lambda: jwt.encode(claims(), RSA, "PS256"), id="another algorithm"),
         pytest.param(lambda: jwt.encode(claims(), ED25519, "EdDSA"), id="another kind of key"),
         pytest.param(lambda: hmac_token(pem(RSA)), id="the public key as a shared secret"),
+        pytest.param(lambda: "", id="empty"),
+        pytest.param(lambda: "a.b.c", id="no JSON"),
+        pytest.param(lambda: "é.é.é", id="no ASCII"),
         pytest.param(lambda: jwt.encode(claims(filler="x" * 9000), RSA, "RS256"), id="too long"),
     ],
 )
