@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
@@ -13,11 +13,11 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from services.alert_sinks import configured_sinks
-from settings import Settings, load_settings
+from settings import Settings
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import Database
 from temporal_tenancy.database_errors import DatabaseUnreachable
+from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.errors import ConfigurationError
 from temporal_tenancy.plugin import TenancyPlugin
 from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
@@ -87,11 +87,13 @@ def temporal_config() -> ClientConnectConfig:
     return config
 
 
-async def connect_client(database: Database | None = None) -> Client:
+async def connect_client(
+    database: Database | None = None, *, alerts: Sequence[AlertSink] = ()
+) -> Client:
     """Connects to Temporal with the plugin on, which knows the application's jobs.
 
     With `database`, the control plane there is the directory of tenants, and workers of this
-    client open their sessions on it.
+    client open their sessions on it. `alerts` are the ways to people of such workers.
 
     Raises:
         NotReachable: the server does not answer, or not to these credentials.
@@ -102,7 +104,7 @@ async def connect_client(database: Database | None = None) -> Client:
         directory=None if database is None else ControlPlaneDirectory(database),
         database=database,
         passthrough=PASSTHROUGH,
-        alerts=configured_sinks(load_settings()),
+        alerts=alerts,
     )
     try:
         return await Client.connect(**config, plugins=[plugin], connect_timeout=CONNECT_TIMEOUT)

@@ -13,6 +13,7 @@ import structlog
 from temporalio.client import Client
 
 from connect import HOW_TO_START, NotReachable, connect_client, plain
+from services.alert_sinks import configured_sinks
 from settings import Settings
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import Database
@@ -120,7 +121,8 @@ async def _make(url: str, settings: Settings, stack: AsyncExitStack) -> tuple[Re
         ladder=RetryLadder(attempts=settings.relay_attempts, unit=settings.relay_backoff)
     )
     directory = CachedDirectory(ControlPlaneDirectory(database))
-    return Relay(client, database, directory, url=url, options=options), client
+    alerts = configured_sinks(settings)
+    return Relay(client, database, directory, url=url, options=options, alerts=alerts), client
 
 
 async def _until_claiming(relay: Relay, working: asyncio.Task[None]) -> None:

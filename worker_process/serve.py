@@ -20,6 +20,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities import ACTIVITIES
 from connect import connect_client, database
+from services.alert_sinks import configured_sinks
 from settings import Settings
 from temporal_tenancy.database import Database
 from worker_process.build import build_id
@@ -96,7 +97,7 @@ async def _connect(settings: Settings, stack: AsyncExitStack) -> tuple[Client, D
     await check_databases(settings)
     engines = database(settings, application_name="temporal-tenancy worker")
     stack.push_async_callback(engines.dispose)
-    client = await connect_client(engines)
+    client = await connect_client(engines, alerts=configured_sinks(settings))
     await check_search_attributes(client)
     return client, engines
 

@@ -18,12 +18,14 @@ from temporalio.client import Client
 
 from temporal_tenancy.database import Database
 from temporal_tenancy.database_errors import DatabaseProblem
+from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.directory import CachedDirectory, Tenant
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.outbox.retries import LADDER, RetryLadder
 from temporal_tenancy.relay import admission, queue
+from temporal_tenancy.relay.age import tell_of_old_messages
 from temporal_tenancy.relay.listening import listen
 from temporal_tenancy.relay.marks import Marks
 from temporal_tenancy.relay.messages import Failed, Message, Unit
@@ -46,6 +48,7 @@ class RelayOptions:
     poll: timedelta = timedelta(seconds=1)  # between looks without being told
     keep_completed: timedelta = timedelta(minutes=1)
     upkeep: timedelta = timedelta(seconds=5)  # between looks for what was lost
+    age_look: timedelta = timedelta(minutes=1)  # between looks at how long messages wait
     ladder: RetryLadder = LADDER
 
 
@@ -63,6 +66,7 @@ class Relay:
         *,
         url: str,
         options: RelayOptions | None = None,
+        alerts: Sequence[AlertSink] = (),
         deliver: Callable[[Client, Unit, RetryLadder], Awaitable[None]] = start,
     ) -> None:
         """
@@ -72,6 +76,7 @@ class Relay:
             directory: of the tenants.
             url: of the same database, to listen on.
             options: how it works.
+            alerts: the ways to people, beside the log, for messages that wait for too long.
             deliver: what is done with each unit; measurements put something else in its place.
         """
         self._client = client
@@ -80,6 +85,7 @@ class Relay:
         self._url = url
         self._options = options or RelayOptions()
         self._deliver = deliver
+        self._alerts = alerts
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._starts = asyncio.Semaphore(self._options.starts)
@@ -117,6 +123,7 @@ class Relay:
         beside = [
             asyncio.create_task(listen(self._url, self._wake)),
             asyncio.create_task(self._looking_after()),
+            asyncio.create_task(self._minding_the_age()),
         ]
         try:
             parts = (claiming, marking, *beside)
@@ -311,6 +318,14 @@ class Relay:
             except (DatabaseProblem, DBAPIError) as error:
                 log.warning("relay.upkeep_failed", error_type=type(error).__name__)
             await asyncio.sleep(self._options.upkeep.total_seconds())
+
+    async def _minding_the_age(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.age_look.total_seconds())
+            try:
+                await tell_of_old_messages(self._database, self._directory, self._alerts)
+            except (DatabaseProblem, DBAPIError) as error:
+                log.warning("relay.upkeep_failed", error_type=type(error).__name__)
 
     async def _start_alone(self, message: Message) -> None:
         """Starts a message that somebody lost, and marks it before the next is taken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session
 from temporal_tenancy.database_errors import DatabaseUnreachable
+from temporal_tenancy.dead_letters.alerts import Alert
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -151,6 +153,41 @@ async def test_a_suspended_tenants_messages_wait_without_an_attempt(
         assert (message.status, message.attempts) == ("pending", 0)
         await tenants.resume("acme")
         assert await until_effects(database, "acme", 1) == ["waits"]
+
+
+async def test_people_are_told_of_messages_that_wait_for_too_long_but_not_on_purpose(
+    database: Database,
+    make_relay: MakeRelay,
+    database_urls: DatabaseUrls,
+    admission: Admission,
+) -> None:
+    class Inbox:
+        def __init__(self) -> None:
+            self.alerts: list[Alert] = []
+            self.told = asyncio.Event()
+
+        async def send(self, alert: Alert) -> None:
+            self.alerts.append(alert)
+            self.told.set()
+
+    async def stuck(client: Client, unit: Unit, ladder: RetryLadder) -> None:
+        raise ServerAway("UNAVAILABLE: no")
+
+    inbox = Inbox()
+    await admission.pause("globex")
+    for tenant in ("acme", "globex"):
+        await ask(database, tenant, key="old")
+    with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
+        superuser.execute("update outbox_messages set scheduled_at = now() - interval '20 min'")
+    relay = make_relay(deliver=stuck, alerts=[inbox], age_look=timedelta(seconds=0.1))
+    async with running(relay):
+        await inbox.told.wait()
+    [alert] = inbox.alerts  # again in an hour
+    assert (alert.name, alert.details["tenant_id"], alert.details["tenants"]) == (
+        "outbox.age",
+        "acme",
+        1,
+    )
 
 
 async def test_a_job_that_runs_in_a_suspension_is_released_in_it(

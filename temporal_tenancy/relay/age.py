@@ -1,0 +1,63 @@
+"""Telling people that messages wait for too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from temporal_tenancy.database import Database
+from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
+from temporal_tenancy.directory import CachedDirectory
+from temporal_tenancy.outbox.inspection import Backlog, backlogs
+from temporal_tenancy.relay import admission
+
+AGE: Final = timedelta(minutes=15)  # that a message may be due and not released
+
+
+async def tell_of_old_messages(
+    database: Database, directory: CachedDirectory, sinks: Sequence[AlertSink]
+) -> None:
+    """Tells of the tenant whose messages have been due for longest, if that is too long.
+
+    What is held back on purpose, by a pause or a suspension, is left out. It reads all that waits.
+    """
+    async with database.platform_session("look how long messages wait") as session:
+        late = [
+            backlog
+            for backlog in await backlogs(session)
+            if backlog.due_since is not None and datetime.now(UTC) - backlog.due_since > AGE
+        ]
+        tenants = [backlog.tenant_id for backlog in late]
+        decided = await admission.decisions(session, tenants)
+    records = {tenant.id: tenant for tenant in await directory.find_many(tenants)}
+    late = [
+        backlog
+        for backlog in late
+        if admission.held_back(
+            records.get(backlog.tenant_id), decided.get(backlog.tenant_id, admission.NOTHING)
+        )
+        is None
+    ]
+    if late:
+        async with database.platform_session("tell how long messages wait") as session:
+            await tell(session, _alert(late), sinks)
+
+
+def _alert(late: Sequence[Backlog]) -> Alert:
+    oldest = min(late, key=lambda backlog: backlog.due_since or datetime.max.replace(tzinfo=UTC))
+    assert oldest.due_since is not None
+    minutes = int((datetime.now(UTC) - oldest.due_since).total_seconds() // 60)
+    return Alert(
+        name="outbox.age",
+        summary=(
+            f"a message of {oldest.tenant_id} has been due for {minutes} minutes. "
+            '"starter.py outbox list" shows what waits.'
+        ),
+        details={
+            "tenant_id": oldest.tenant_id,
+            "minutes": minutes,
+            "limit_minutes": int(AGE.total_seconds() // 60),
+            "tenants": len(late),
+        },
+    )
