@@ -356,5 +356,33 @@ async def test_messages_whose_workflow_was_terminated_are_worked_off_by_another(
         await until_effects(database, "acme", 3)
 
 
+async def test_what_is_committed_while_nobody_listens_is_found_when_somebody_does_again(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, database_urls: DatabaseUrls
+) -> None:
+    listening = """
+        from pg_stat_activity
+        where application_name like '%(listening)' and datname = current_database()
+    """
+    async with running(make_relay(poll=timedelta(minutes=5))):
+        await ask(database, "acme", key="first")
+        await until_effects(database, "acme", 1)
+        with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
+            while not superuser.execute(f"select pid {listening}").fetchone():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            superuser.execute(f"select pg_terminate_backend(pid) {listening}")
+        await ask(database, "acme", key="second")
+        assert await until_effects(database, "acme", 2) == ["first", "second"]
+
+
+async def test_what_is_completed_is_deleted_after_a_while(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker
+) -> None:
+    async with running(make_relay(keep_completed=timedelta(0))):
+        for number in range(3):
+            await ask(database, "acme", key=f"k{number}")
+        await until_effects(database, "acme", 3)
+        assert await until_messages(database, "acme", lambda ms: not ms) == []
+
+
 def plain_url(url: str) -> str:
     return url.replace("postgresql+psycopg", "postgresql")
