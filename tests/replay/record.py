@@ -7,9 +7,10 @@ replayable for as long as a workflow that it came from may be open.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities import ACTIVITIES
+from activities.uploads import begin_import
 from connect import PASSTHROUGH
 from database.models import TENANT_DATA
 from devstack.postgres import EmbeddedPostgres
@@ -27,11 +29,15 @@ from queues import Queue
 from sample_data.load import make_up_tenants
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
+from temporal_tenancy.database import Database, use_database
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.fan_out import FanOut, FanOutInput
 from temporal_tenancy.migrations import migrate
+from temporal_tenancy.outbox.retries import LADDER
+from temporal_tenancy.outbox.work_off import WorkOff
 from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.relay.slots import SLOT
+from temporal_tenancy.scope import TenantScope, enter
 from tests import jobs
 from tests.failing_jobs import Failing
 from workflows import WORKFLOWS
@@ -57,8 +63,8 @@ async def record(address: str, database: Database, release: str) -> None:
     await tenants.add("acme", "Acme", plan="enterprise")
     await tenants.set_status("t00004", TenantStatus.SUSPENDED)
 
-    async def run(sender: Client, kind: str, id: str, *args: Any) -> None:
-        handle = await sender.start_workflow(kind, args=args, id=id, task_queue=QUEUE)
+    async def run(sender: Client, kind: str, id: str, *args: Any, **options: Any) -> None:
+        handle = await sender.start_workflow(kind, args=args, id=id, task_queue=QUEUE, **options)
         await _settled(handle.result)
         await save(sender, id, release, handle.result_run_id)
 
@@ -88,6 +94,13 @@ async def record(address: str, database: Database, release: str) -> None:
         for job in ("ticks.reconcile", "dead_letters.sweep"):
             await run(client, job, f"platform/{job}/by-client")
         await run(client, "test.failing", "acme/test.failing/letter", {**acme, "how": "fail"})
+        await run(client, "echo.tell", "acme/echo.tell/with-a-slot", acme, memo={SLOT: True})
+        batch = WorkOff(tenant_id="acme", job="search.index", message_ids=[], retries=LADDER)
+        await run(client, "messages.work_off", "acme/search.index/messages", batch)
+        with use_database(database), enter(TenantScope("acme")):
+            import_id = await begin_import(_contacts(), file_name="c.csv", started_by="recorder")
+        imported = {**acme, "import_id": str(import_id)}
+        await run(client, "contacts.import", f"acme/contacts.import/{import_id}", imported)
         for job, pace in (("billing.cycle", None), ("analytics.aggregate", 2.0)):
             root = f"platform/{job}/tick-2013-01"
             fan_out = FanOutInput(
@@ -153,6 +166,10 @@ async def _settled(result: Callable[[], Awaitable[Any]]) -> None:
         print(type(error.__cause__).__name__, error.__cause__, file=sys.stderr)
 
 
+async def _contacts() -> AsyncIterator[bytes]:
+    yield b"email\r\na@airline.example\r\nnobody\r\n"
+
+
 def _is_async(function: Callable[..., Any]) -> bool:
     return asyncio.iscoroutinefunction(function)
 
@@ -170,6 +187,7 @@ async def main(release: str) -> None:
             platform_url=postgres.platform_url,
             application=[TENANT_DATA],
         )
+        os.environ["STORAGE_URL"] = (Path(folder) / "storage").as_uri()
         database = Database(tenant_url=postgres.tenant_url, platform_url=postgres.platform_url)
         try:
             await record(server.address, database, release)
