@@ -9,6 +9,9 @@ from typing import Final, Protocol
 
 from benchmarks import (
     activity_overhead,
+    claim_cost,
+    enqueue_and_claim,
+    enqueue_commit,
     fairness_order,
     fairness_wait,
     fan_out_cost,
@@ -21,7 +24,7 @@ from benchmarks import (
     worker_memory,
     worker_slots,
 )
-from benchmarks.measure import Answer, tell
+from benchmarks.measure import Answer, tell, write_logs_away
 from benchmarks.servers import Servers, running_servers
 from devstack import eventloop
 from devstack.errors import PartMissing
@@ -72,6 +75,7 @@ def main() -> int:
         tell(f"there is no question {wanted!r}. There are: {names}.")
         return 2
     forward_core_logs()  # standard output is for the answers
+    write_logs_away()
     all_hold = True
     try:
         with orderly_stop():

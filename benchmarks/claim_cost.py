@@ -3,8 +3,8 @@
 Ours is a database in which one tenant has 1,000,000 waiting messages (FULL=1; otherwise 200,000)
 and a hundred others have five each, the peer one in which the first has 1,000. A claim is what the
 relay sends for it: which tenants have something, what each may have, and the claim of as many
-messages as each of 64 has by its weight. `claim_cost_alone` is a claim of 256 messages of the large tenant. All is rolled back
-each time, and the arms take turns. Both databases are analysed once.
+messages as each of 64 has by its weight. `claim_cost_alone` is a claim of 256 messages of the large
+tenant. All is rolled back each time, and the arms take turns. Both databases are analysed once.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ those ratios.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 from typing import Any, Literal
+
+import structlog
 
 
 class Arm(StrEnum):
@@ -134,6 +137,14 @@ def jain(shares: Sequence[float]) -> float:
 def tell(message: str) -> None:
     """Tells a person, on standard error, how far it is."""
     print(message, file=sys.stderr, flush=True)
+
+
+def write_logs_away() -> None:
+    """Has log lines from WARNING on written, as in production, and to where nobody reads them."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.WriteLoggerFactory(open(os.devnull, "w")),  # noqa: SIM115
+    )
 
 
 def _significant(value: float) -> float:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.outbox_process relay|worker`: a relay or a worker as in production.
+"""`python -m benchmarks.outbox_process relay|small|analytics`: a relay, or the worker of a queue.
 
 The addresses are in the environment, under the names that `worker.py` reads.
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from benchmarks.measure import write_logs_away
-from benchmarks.outbox_effects import SMALL_QUEUE
+from benchmarks.outbox_effects import ANALYTICS_QUEUE, ANALYTICS_SLOTS, SMALL_QUEUE
 from benchmarks.outbox_jobs import OUTBOX_ACTIVITIES, OUTBOX_JOBS
 from benchmarks.outbox_stack import READY, RELAY_CONNECTIONS
 from benchmarks.servers import PASSTHROUGH
@@ -55,7 +57,7 @@ async def relay() -> None:
     await working
 
 
-async def worker() -> None:
+async def worker(queue: str, options: SlotOptions) -> None:
     """Works until it is killed."""
     database = Database(
         tenant_url=os.environ["TENANT_DATABASE_URL"],
@@ -63,10 +65,10 @@ async def worker() -> None:
     )
     async with Worker(
         await _client(database),
-        task_queue=SMALL_QUEUE,
+        task_queue=queue,
         workflows=OUTBOX_JOBS,
         activities=OUTBOX_ACTIVITIES,
-        tuner=SlotOptions().tuner(),
+        tuner=options.tuner(),
         workflow_task_poller_behavior=POLLERS,
         activity_task_poller_behavior=POLLERS,
     ):
@@ -81,6 +83,13 @@ async def _client(database: Database) -> Client:
     return await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=[plugin])
 
 
+ROLES: Final[dict[str, Callable[[], Coroutine[None, None, None]]]] = {
+    "relay": relay,
+    "small": partial(worker, SMALL_QUEUE, SlotOptions()),
+    "analytics": partial(worker, ANALYTICS_QUEUE, SlotOptions(max_activities=ANALYTICS_SLOTS)),
+}
+
+
 if __name__ == "__main__":
     write_logs_away()
-    asyncio.run({"relay": relay, "worker": worker}[sys.argv[1]]())
+    asyncio.run(ROLES[sys.argv[1]]())

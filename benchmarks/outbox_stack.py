@@ -60,12 +60,16 @@ class Outbox:
     _processes: ExitStack = field(default_factory=ExitStack)
 
     async def ask(
-        self, tenant: str, job: str, inputs: Sequence[Mapping[str, Any]]
+        self,
+        tenant: str,
+        job: str,
+        inputs: Sequence[Mapping[str, Any]],
+        keys: Sequence[str] | None = None,
     ) -> None:
         """Asks for jobs of one tenant, in one transaction."""
         with use_database(self.database), enter(TenantScope(tenant)):
             async with tenant_session():
-                await enqueue_many(job, inputs)
+                await enqueue_many(job, inputs, keys=keys)
 
     async def has_history(self) -> None:
         """Fills the table with what is done with, and analyses it."""
@@ -78,7 +82,7 @@ class Outbox:
 
     async def until_worked_off(self) -> None:
         """Waits until nothing is open any more."""
-        while await self.open_messages():  # another process has no event
+        while await self.open_messages():  # noqa: ASYNC110  # another process has no event
             await asyncio.sleep(LOOK)
 
     async def client(self) -> Client:
@@ -135,9 +139,9 @@ async def outbox(servers: Servers, name: str, tenants: Sequence[str]) -> AsyncIt
     )
     try:
         await add_tenants(database, tenants, TenantStatus.ACTIVE)
-        async with await psycopg.AsyncConnection.connect(plain(urls.superuser), autocommit=True) as (
-            everything
-        ):
+        async with await psycopg.AsyncConnection.connect(
+            plain(urls.superuser), autocommit=True
+        ) as (everything):
             made = Outbox(servers, urls, database, relay_database, tenants, everything)
             try:
                 yield made
