@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.dead_letters.recording import Letter, Source, plain, put_letters
+from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.scope import current_tenant
 
@@ -102,8 +102,8 @@ async def mark(session: AsyncSession, outcomes: Sequence[Outcome], workflow_id: 
         values = {
             "ids": [outcome.message.id for outcome in failed],
             "waits": [outcome.wait for outcome in failed],
-            "error_types": [plain(outcome.error_type or "") for outcome in failed],
-            "error_messages": [plain(outcome.error_message) for outcome in failed],
+            "error_types": [outcome.error_type for outcome in failed],
+            "error_messages": [outcome.error_message for outcome in failed],
             "workflow_id": workflow_id,
         }
         marked = {row.id for row in await session.execute(_FAIL, values)}

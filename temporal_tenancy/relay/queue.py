@@ -13,7 +13,6 @@ from typing import Any, Final
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 
 # The planner is to take the index however the table looked when it was last analysed: it is empty
@@ -273,8 +272,8 @@ async def fail(
         "tenants": [one.message.tenant_id for one, _ in failed],
         "ids": [one.message.id for one, _ in failed],
         "waits": [wait for _, wait in failed],
-        "error_types": [plain(one.error_type) for one, _ in failed],
-        "error_messages": [plain(one.error_message) for one, _ in failed],
+        "error_types": [one.error_type for one, _ in failed],
+        "error_messages": [one.error_message for one, _ in failed],
         "attempts": [one.message.attempts for one, _ in failed],
     }
     marked = {(row.tenant_id, row.id) for row in await session.execute(_FAIL, values)}

@@ -38,7 +38,7 @@ from tests.faults.servers import Servers
 PATIENCE: Final = 120.0  # seconds for a scenario
 LOOK: Final = 0.05  # seconds
 CAP: Final = 2  # workflows at once of the tenant that has one
-TRIES: Final = 20  # to catch a relay between a start and its mark
+TRIES: Final = 20  # to catch a relay between a claim and a start, or a start and its mark
 CAUGHT_WITHIN: Final = 1.0  # seconds, each time
 COPIES: Final = 3  # of what is delivered again
 SWEEP_SECONDS: Final = 10.0
@@ -201,9 +201,7 @@ async def _strike(stage: _Stage) -> bool:
         case Kind.KILL_RELAYS:
             return await _kill_relays(stage)
         case Kind.KILL_ONE_RELAY:
-            hit = not await stage.is_done()
-            await servers.kill_relays(1)
-            return hit
+            return await _kill_one_relay(stage)
         case Kind.FREEZE_RELAY:
             return await _freeze_relay(stage)
         case Kind.CRASH_TEMPORAL:
@@ -252,6 +250,22 @@ async def _kill_relays(stage: _Stage) -> bool:
                     await asyncio.sleep(LOOK)
     await stage.servers.kill_relays(RELAYS)
     return False
+
+
+async def _kill_one_relay(stage: _Stage) -> bool:
+    """Kills it while Temporal is away: whether relays had anything to start."""
+    servers = stage.servers
+    hit = False
+    await asyncio.to_thread(servers.temporal.kill)
+    try:
+        async with servers.everything() as rows:
+            for _ in range(TRIES):
+                hit |= bool((await stage.first(rows, _IN_HAND))["found"])
+                await asyncio.sleep(LOOK)  # has time to mark too early what it cannot start
+        await servers.kill_relays(1)
+    finally:
+        await asyncio.to_thread(servers.temporal.start)
+    return hit
 
 
 async def _freeze_relay(stage: _Stage) -> bool:

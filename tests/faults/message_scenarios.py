@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
     KILL_WORKERS = "kill workers"  # others take their place
     KILL_RELAYS = "kill the relays"  # that have started what they have not marked
-    KILL_ONE_RELAY = "kill one relay of two"
+    KILL_ONE_RELAY = "kill one relay of two"  # that has claimed what it could not start
     FREEZE_RELAY = "freeze a relay"  # for longer than its lease, after which it goes on
     CRASH_TEMPORAL = "crash Temporal"  # and start it on the same file
     CRASH_POSTGRES = "crash PostgreSQL"  # and start it on the same data
