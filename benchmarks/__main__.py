@@ -20,7 +20,13 @@ from benchmarks import (
     fan_out_throughput,
     import_memory,
     import_throughput,
+    payments_under_flood,
+    pickup_latency,
+    poison,
+    relay_recovery,
+    relay_throughput,
     row_level_security,
+    small_jobs,
     worker_memory,
     worker_slots,
 )
@@ -61,6 +67,15 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     worker_memory,
     import_throughput,
     import_memory,
+    small_jobs,
+    relay_throughput,
+    enqueue_and_claim,
+    claim_cost,
+    enqueue_commit,
+    pickup_latency,
+    relay_recovery,
+    poison,
+    payments_under_flood,
 )
 
 

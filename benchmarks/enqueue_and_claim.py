@@ -4,7 +4,8 @@ Nothing is done with a job: ours is enqueued, claimed by a relay whose sink does
 marked; procrastinate's is deferred and fetched. Asked twice: with batches of 500 where there are
 some (`enqueue_many`, and the relay's claims of 256; `batch_defer_async`; procrastinate fetches one
 job after the other, as its worker does), and with each job asked for in a transaction of its own.
-Both have 20,000 finished jobs in their tables, and are analysed. What is measured is both ways together.
+Both have 20,000 finished jobs in their tables, and are analysed. What is measured is both ways
+together.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Does throughput come back after a fault, and procrastinate's beside it?
 
 Small jobs are asked for at a steady rate, 60 a second each way: ours by way of two relays to two
-workers, procrastinate's to two workers, every one a process on the same servers. After each fault 6
-seconds pass; then the jobs that are done in 5 seconds are counted, by those of 5 seconds before the
-first fault. What was left over adds to it, so a ratio above 1 is work that is made up for. The
-faults, one after the other: a relay is killed, and the other goes on alone; a worker of each is
-killed, and another started; every connection of theirs is terminated; PostgreSQL crashes (`stop -m
-immediate`) and recovers.
+workers, procrastinate's to two workers, every one a process on the same servers; a process that
+ends is started again. After each fault 6 seconds pass; then the jobs that are done in 5 seconds are
+counted, by those of 5 seconds before the first fault. What was left over adds to it, so a ratio
+above 1 is work that is made up for. The faults, one after the other: a relay is killed, and the
+other goes on alone; a worker of each is killed; every connection of theirs is terminated;
+PostgreSQL crashes (`stop -m immediate`) and recovers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -47,16 +48,19 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     """Asks the question; about a minute."""
     async with outbox(servers, NAME, TENANTS) as ours, peer(ours) as other:
         await ours.has_history()
-        relays = [await ours.process("relay") for _ in range(2)]
-        workers = [await ours.process("small") for _ in range(2)]
-        theirs = [await _their_worker(ours) for _ in range(2)]
+        starts = {
+            "relay": partial(ours.process, "relay"),
+            "worker": partial(ours.process, "small"),
+            "their worker": partial(ours.process, "worker", module="procrastinate_peer"),
+        }
+        processes = {role: [await start(), await start()] for role, start in starts.items()}
 
         async def kill_relay() -> None:
-            relays[0].kill()
+            processes["relay"].pop().kill()
 
         async def kill_workers() -> None:
-            _kill(workers[0], theirs[0])
-            workers[0], theirs[0] = await ours.process("small"), await _their_worker(ours)
+            processes["worker"][0].kill()
+            processes["their worker"][0].kill()
 
         async def terminate() -> None:
             async with _everything(ours) as connection:
@@ -72,26 +76,28 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             "postgres_crashed": crash,
         }
         inputs = [{"number": 1}] * AT_A_TIME
-        asking = [
+        beside = [
             asyncio.create_task(_ask_steadily(ask))
             for ask in (
                 lambda tenant: ours.ask(tenant, "bench.small", inputs),
                 lambda tenant: other.ask(tenant, inputs),
             )
         ]
+        beside.append(asyncio.create_task(_supervise(starts, processes)))
         try:
             return await _measure(ours, faults)
         finally:
-            for task in asking:
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
 
 
 async def _measure(
     ours: Outbox, faults: dict[str, Callable[[], Awaitable[None]]]
 ) -> Sequence[Answer]:
     await asyncio.sleep(GRACE)
-    before = await _rates(ours)
+    # More than was asked for is what was left over.
+    before = {arm: min(rate, AT_A_TIME / EVERY) for arm, rate in (await _rates(ours)).items()}
     found = []
     for name, fault in faults.items():
         await fault()
@@ -127,6 +133,20 @@ async def _ask_steadily(ask: Callable[[str], Awaitable[None]]) -> None:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
+async def _supervise(
+    starts: Mapping[str, Callable[[], Awaitable[OwnedProcess]]],
+    processes: Mapping[str, list[OwnedProcess]],
+) -> None:
+    """Starts again what has ended, as a supervisor does."""
+    while True:
+        for role, running in processes.items():
+            for place, process in enumerate(running):
+                if not process.running:
+                    tell(f"{NAME}: a {role} has ended, and is started again")
+                    running[place] = await starts[role]()
+        await asyncio.sleep(EVERY)
+
+
 async def _rates(ours: Outbox) -> dict[Arm, float]:
     """Jobs a second that are done in each arm."""
     began, first = time.monotonic(), await _done(ours)
@@ -153,12 +173,3 @@ async def _everything(ours: Outbox) -> AsyncIterator[psycopg.AsyncConnection]:
         plain(ours.urls.superuser), autocommit=True
     ) as connection:
         yield connection
-
-
-async def _their_worker(ours: Outbox) -> OwnedProcess:
-    return await ours.process("worker", module="procrastinate_peer")
-
-
-def _kill(*processes: OwnedProcess) -> None:
-    for process in processes:
-        process.kill()
