@@ -71,7 +71,8 @@ async def _pay_in_a_flood(ours: Outbox, client: Client, key: str, job: str) -> f
     await ours.until_worked_off()
     # What is started and not yet scheduled takes processors, of which payments have no share.
     flood = [client.get_workflow_handle(f"{TENANT}/bench.analytics/{each}") for each in keys]
-    await asyncio.gather(*map(_until_scheduled, flood))
+    for each in flood:
+        await _until_scheduled(each)
     latency = await _pay(ours, job)
     await asyncio.gather(*(each.result() for each in flood))
     return latency
