@@ -40,12 +40,10 @@ async def ask(
     what = f"the input of {job.name}"
     values = reading.fields(given, what=what)
     owner = values["tenant_id"] = reading.owner(tenant, values, what=what)
-    if job.period is not None and "period" not in values:
-        named = key is not None and job.period.is_key(key)
-        values["period"] = key if named else job.period.key_now()
+    values = job.with_period(values, key)
     job_input = read_input(job.input_model, values, what=what)
     if key is None:
-        key = reading.uuid7() if job.period is None else values["period"]
+        key = job.key_of(job_input) or reading.uuid7()
     moment = _moment(at)
     async with control_plane() as database:
         await _find(database, owner)

@@ -86,14 +86,12 @@ def _prepared(
     what = f"the input of {job.name}"
     values = reading.fields(given, what=what)
     values["tenant_id"] = reading.owner(tenant, values, what=what)
-    if job.period is not None and "period" not in values:
-        named = key is not None and job.period.is_key(key)
-        values["period"] = key if named else job.period.key_now()
+    values = job.with_period(values, key)
     model = job.input_model
     assert issubclass(model, TenantInput)
     job_input = read_input(model, values, what=what)
     if key is None:
-        key = reading.uuid7() if job.period is None else values["period"]
+        key = job.key_of(job_input) or reading.uuid7()
     return job_input, WorkflowId(job_input.tenant_id, job.name, key)
 
 

@@ -104,6 +104,17 @@ class Job:
             )
         return model
 
+    def with_period(self, values: Mapping[str, Any], key: str | None) -> dict[str, Any]:
+        """`values` (JSON) with the period that they leave out: the key's, or the last whole one."""
+        if self.period is None or "period" in values:
+            return dict(values)
+        named = key is not None and self.period.is_key(key)
+        return {**values, "period": key if named else self.period.key_now()}
+
+    def key_of(self, job_input: BaseModel) -> str | None:
+        """The key of a run that was given none: its period; None: the job has no period."""
+        return None if self.period is None else str(getattr(job_input, "period"))  # noqa: B009
+
     def check(self) -> None:
         """Raises `ConfigurationError` when the declaration could lose a tenant."""
         model = self.input_model

@@ -110,13 +110,9 @@ async def ask_for_job(request: Request, job: str, caller: Authenticated) -> Aske
     require_runnable(caller.tenant.id, caller.tenant, wanted)
     if asked.at is not None and asked.at > datetime.now(UTC) + AHEAD_MAX:
         raise InvalidPayload(f"a job is asked for {AHEAD_MAX.days} days ahead at most.")
-    values = _with_tenant(asked.input)
-    period, key = wanted.period, asked.key
-    if period is not None and "period" not in values:
-        values["period"] = key if key and period.is_key(key) else period.key_now()
+    values = wanted.with_period(_with_tenant(asked.input), asked.key)
     job_input = read_input(wanted.input_model, values, what=f"the input of {wanted.name}")
-    if key is None and period is not None:
-        key = values["period"]
+    key = asked.key or wanted.key_of(job_input)
     async with tenant_session():
         message_id = await enqueue(wanted.name, job_input, key=key, at=asked.at)
     key = key or str(message_id)

@@ -52,11 +52,13 @@ class Marks:
         self._finishing = False
         self._writing = False
 
-    def started(self, unit: Unit) -> None:
+    def started(self, unit: Unit, *, frees_slot: bool = False) -> None:
         """The workflow is there. Messages that it works off stay in hand until it says more."""
         if not unit.coalesced:
             self._waiting.completed += unit.messages
             self._changed.set()
+        if frees_slot:
+            self._free(unit)
 
     def released(self, unit: Unit) -> None:
         """Nothing was tried."""

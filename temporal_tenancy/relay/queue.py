@@ -153,6 +153,18 @@ _FAIL: Final = text("""
         and m.status = 'processing' and m.attempts = failed.attempts
     returning m.tenant_id, m.id
 """)
+_TOGETHER: Final = text(f"""
+    select {_RETURNED}
+    from outbox_messages as m
+    where m.tenant_id = :tenant and m.workflow_id = :workflow_id and m.status = 'processing'
+    for update skip locked
+""")
+_GIVE_BACK: Final = text(f"""
+    update outbox_messages as m
+    set status = 'failed', lease_until = null, workflow_id = null,
+        error_type = :error_type, error_message = :error_message
+    {_MARKED}
+""")
 _EXTEND: Final = text("""
     update outbox_messages set lease_until = now() + :lease
     where tenant_id = :tenant and workflow_id = :workflow_id and status = 'processing'
@@ -247,6 +259,20 @@ async def extend(session: AsyncSession, message: Message, *, lease: timedelta) -
     """Puts off asking after the workflow that works off `message`, for all its messages."""
     values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id, "lease": lease}
     await session.execute(_EXTEND, values)
+
+
+async def together_with(session: AsyncSession, message: Message) -> list[Message]:
+    """The messages that the same workflow works off and has not dealt with, this one too."""
+    values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id}
+    return _in_order(await session.execute(_TOGETHER, values))
+
+
+async def give_back(
+    session: AsyncSession, messages: Sequence[Message], *, error_type: str, error_message: str
+) -> None:
+    """Gives messages back whose attempt came to nothing; the next is at once."""
+    values = {"error_type": error_type, "error_message": error_message}
+    await session.execute(_GIVE_BACK, _named(messages) | values)
 
 
 async def complete(session: AsyncSession, messages: Sequence[Message]) -> None:

@@ -67,7 +67,7 @@ class Relay:
         url: str,
         options: RelayOptions | None = None,
         alerts: Sequence[AlertSink] = (),
-        deliver: Callable[[Client, Unit, RetryLadder], Awaitable[None]] = start,
+        deliver: Callable[[Client, Unit, RetryLadder], Awaitable[object]] = start,
     ) -> None:
         """
         Args:
@@ -290,9 +290,12 @@ class Relay:
                     # Whoever takes it after the lease must not find it being started.
                     self._marks.released(unit)
                     return
-                await self._deliver(self._client, unit, self._options.ladder)
+                started = await self._deliver(self._client, unit, self._options.ladder)
                 self._away = 0
-                self._marks.started(unit)
+                # One that was started before may have ended: nobody would free its slot.
+                over = unit.holds_slot and started is False
+                frees = over and await self._upkeep.frees(unit.workflow_id)
+                self._marks.started(unit, frees_slot=frees)
             except ServerAway as error:
                 if self._away == 0:
                     log.warning("relay.temporal_away", error=str(error))
@@ -331,7 +334,10 @@ class Relay:
         """Starts a message that somebody lost, and marks it before the next is taken."""
         tenant = await self._directory.find(message.tenant_id)
         job = registry.get(message.job)
-        if admission.held_back(tenant, admission.NOTHING, job) is not None:
+        async with self._database.platform_session("relay messages") as session:
+            decided = await admission.decisions(session, [message.tenant_id])
+        decision = decided.get(message.tenant_id, admission.NOTHING)
+        if admission.held_back(tenant, decision, job) is not None:
             self._marks.released(Unit(message.letter_id, [message]))
             await self._marks.written()
             return
@@ -339,8 +345,7 @@ class Relay:
         self._marks.failed(refused)
         for lost in units:
             async with self._database.platform_session("relay messages") as session:
-                decided = await admission.decisions(session, [lost.tenant_id])
-                cap = admission.cap_of(tenant, decided.get(lost.tenant_id, admission.NOTHING))
+                cap = admission.cap_of(tenant, decision)
                 unit = replace(lost, holds_slot=cap is not None)
                 if unit.holds_slot:  # it was admitted before it was lost
                     await queue.take_slots(session, [unit])

@@ -70,8 +70,10 @@ def read_payload(job: Job, message: Message) -> Any:  # of the job's own model
     return read_input(job.input_model, values, what=f"the payload of {job.name}")
 
 
-async def start(client: Client, unit: Unit, ladder: RetryLadder) -> None:
+async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
     """Starts a unit's workflow; one that was started before is left as it is.
+
+    Returns whether it was started now.
 
     Raises:
         ServerAway: the server does not answer; nothing is wrong with the messages.
@@ -104,11 +106,12 @@ async def start(client: Client, unit: Unit, ladder: RetryLadder) -> None:
                 rpc_timeout=RPC_TIMEOUT,
             )
     except WorkflowAlreadyStartedError:
-        return
+        return False
     except RPCError as error:
         if error.status in _AWAY:
             raise ServerAway(f"{error.status.name}: {error.message}") from error
         raise
+    return True
 
 
 def failures(messages: Sequence[Message], error: Exception) -> list[Failed]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -24,6 +26,14 @@ SLOTS_AT_ONCE: Final = 100
 RPC_TIMEOUT: Final = timedelta(seconds=5)
 
 log: Final = structlog.get_logger(__name__)
+
+
+class _State(Enum):
+    """What has become of a workflow."""
+
+    RUNNING = auto()
+    ENDED = auto()
+    UNKNOWN = auto()  # it was never started, or the server has forgotten it
 
 
 class Upkeep:
@@ -52,7 +62,9 @@ class Upkeep:
                 await self._ask_after(message, message.workflow_id)
             elif message.attempts > self._ladder.attempts:
                 times = message.attempts - 1
-                await self._fail(message, "RelayLost", f"the relay died {times} times at it.")
+                said = f"the relay died {times} times at it."
+                async with self._database.platform_session("mark a lost message") as session:
+                    await self._fail(session, [message], "RelayLost", said)
             else:
                 log.info("message.lost", tenant_id=message.tenant_id, message_id=str(message.id))
                 yield message
@@ -61,8 +73,8 @@ class Upkeep:
         """Frees slots whose workflow has ended without saying so; returns how many."""
         async with self._database.platform_session("look for ended workflows") as session:
             held = await queue.slots_to_check(session, age=SLOT_UNSEEN_FOR, limit=SLOTS_AT_ONCE)
-        running = await asyncio.gather(*(self._runs(workflow_id) for _, workflow_id in held))
-        ended = [slot for slot, runs in zip(held, running, strict=True) if runs is False]
+        over = await asyncio.gather(*(self.frees(workflow_id) for _, workflow_id in held))
+        ended = [slot for slot, is_over in zip(held, over, strict=True) if is_over]
         if ended:
             async with self._database.platform_session("free slots") as session:
                 await queue.free_slots(session, ended)
@@ -76,28 +88,43 @@ class Upkeep:
             async with self._database.platform_session("prune the outbox") as session:
                 deleted = await queue.prune(session, keep=keep)
 
+    async def frees(self, workflow_id: str) -> bool:
+        """Whether a workflow has ended, so that its slot is free."""
+        return await self._state_of(workflow_id) in (_State.ENDED, _State.UNKNOWN)
+
     async def _ask_after(self, message: Message, workflow_id: str) -> None:
-        runs = await self._runs(workflow_id)
-        if runs is False:
+        state = await self._state_of(workflow_id)
+        async with self._database.platform_session("look after a workflow's messages") as session:
+            if state in (_State.RUNNING, None):
+                await queue.extend(session, message, lease=WORKED_OFF_FOR)
+                return
+            messages = await queue.together_with(session, message)
+            if state is _State.UNKNOWN:
+                # Whoever was to start it died before: they are claimed again at once.
+                said = f'"{workflow_id}" was never started.'
+                await queue.give_back(session, messages, error_type="RelayLost", error_message=said)
+                return
             said = f'"{workflow_id}" ended without having dealt with it.'
-            await self._fail(message, "WorkflowLost", said)
-            return
-        async with self._database.platform_session("wait for a workflow") as session:
-            await queue.extend(session, message, lease=WORKED_OFF_FOR)
+            await self._fail(session, messages, "WorkflowLost", said)
 
-    async def _fail(self, message: Message, error_type: str, said: str) -> None:
-        failed = Failed(message, error_type, said)
-        wait = self._ladder.wait_after(message.attempts)
-        async with self._database.platform_session("mark a lost message") as session:
-            dead = await queue.fail(session, [(failed, wait)])
-            source = Source.RELAY if message.workflow_id is None else Source.MESSAGE
-            await put_letters(session, list(letters_of(dead, source)))
+    async def _fail(
+        self, session: AsyncSession, messages: Sequence[Message], error_type: str, said: str
+    ) -> None:
+        failed = [
+            (Failed(each, error_type, said), self._ladder.wait_after(each.attempts))
+            for each in messages
+        ]
+        dead = await queue.fail(session, failed)
+        alone = all(each.workflow_id is None for each in messages)
+        source = Source.RELAY if alone else Source.MESSAGE
+        await put_letters(session, list(letters_of(dead, source)))
 
-    async def _runs(self, workflow_id: str) -> bool | None:
-        """Whether a workflow runs; None where the server does not say."""
+    async def _state_of(self, workflow_id: str) -> _State | None:
+        """What has become of a workflow; None where the server does not say."""
         try:
             handle = self._client.get_workflow_handle(workflow_id)
             found = await handle.describe(rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
-            return False if error.status is RPCStatusCode.NOT_FOUND else None
-        return found.status is WorkflowExecutionStatus.RUNNING
+            return _State.UNKNOWN if error.status is RPCStatusCode.NOT_FOUND else None
+        running = found.status is WorkflowExecutionStatus.RUNNING
+        return _State.RUNNING if running else _State.ENDED

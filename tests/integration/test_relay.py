@@ -310,6 +310,34 @@ async def test_what_a_relay_lost_is_started_by_another_after_its_lease(
     assert await effects_of(database, "acme") == [f"k{number}" for number in range(5)]
 
 
+async def test_messages_whose_workflow_was_never_started_are_claimed_again_at_once(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, relay_database: Database
+) -> None:
+    for number in range(3):
+        await ask(database, "acme", "test.small", key=f"k{number}")
+    async with relay_database.platform_session("a relay that dies") as session:
+        lost = await queue.claim(session, {"acme": 3}, lease=timedelta(0))
+        unit = Unit("acme/test.small/messages-never", lost, coalesced=True)
+        await queue.hand_over(session, [unit], lease=timedelta(0))
+    hours = RetryLadder(attempts=5, unit=timedelta(hours=1))
+    async with running(make_relay(ladder=hours)):
+        assert await until_effects(database, "acme", 3) == ["k0", "k1", "k2"]
+
+
+async def test_a_slot_is_not_held_by_a_run_that_had_ended_before(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, admission: Admission
+) -> None:
+    async with running(make_relay(keep_completed=timedelta(0))):
+        await ask(database, "acme", key="again")
+        await until_effects(database, "acme", 1)
+        await until_messages(database, "acme", lambda ms: not ms)
+        await admission.set_cap("acme", 1)
+        await ask(database, "acme", key="again")
+        await until_messages(database, "acme", lambda ms: not ms)
+        await ask(database, "acme", key="next")
+        assert await until_effects(database, "acme", 2) == ["again", "next"]
+
+
 async def test_a_message_at_which_the_relay_always_dies_is_a_dead_letter(
     database: Database,
     make_relay: MakeRelay,
