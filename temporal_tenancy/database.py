@@ -6,13 +6,15 @@ sent.
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 import psycopg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Dialect, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from temporalio import workflow
@@ -239,7 +241,7 @@ def _engine(
     }
     if settings:
         options["options"] = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    return create_async_engine(
+    engine = create_async_engine(
         parsed,
         pool_size=pool_size,
         max_overflow=0,
@@ -253,6 +255,33 @@ def _engine(
         # transaction pooler gives.
         | {"prepare_threshold": None},
     )
+    _ping_what_has_news(engine.sync_engine.dialect)
+    return engine
+
+
+def _ping_what_has_news(dialect: Dialect) -> None:
+    """Leaves out the pool's ping where the server has sent nothing since the connection was used.
+
+    A server that ends a connection says so, and then there is something to read. The ping is a
+    round trip at the beginning of every session.
+    """
+    ping = dialect.do_ping
+
+    def do_ping(connection: DBAPIConnection) -> bool:
+        driver = getattr(connection, "driver_connection", None)
+        if isinstance(driver, psycopg.AsyncConnection) and not _has_news(driver):
+            return True
+        return ping(connection)
+
+    dialect.do_ping = do_ping  # type: ignore[assignment,method-assign]
+
+
+def _has_news(connection: psycopg.AsyncConnection[Any]) -> bool:
+    if connection.closed:
+        return True
+    waiting = select.poll()  # a number of any size, which select() would refuse
+    waiting.register(connection.fileno(), select.POLLIN | select.POLLPRI)
+    return bool(waiting.poll(0))
 
 
 def _refuse_workflow_code() -> None:
