@@ -28,6 +28,7 @@ from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.plugin import TenancyPlugin
 from temporal_tenancy.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.relay.relay import Relay, RelayOptions
+from worker_process.collector import spare_what_is_loaded
 from worker_process.slots import POLLERS, SlotOptions
 
 # What is done with stays, as in the peer's table; a failed attempt is tried again at once.
@@ -53,6 +54,7 @@ async def relay() -> None:
     )
     working = asyncio.create_task(made.run())
     await made.until_running()
+    spare_what_is_loaded()  # as worker.py does
     print(READY, flush=True)
     await working
 
@@ -72,6 +74,7 @@ async def worker(queue: str, options: SlotOptions) -> None:
         workflow_task_poller_behavior=POLLERS,
         activity_task_poller_behavior=POLLERS,
     ):
+        spare_what_is_loaded()  # as worker.py does
         print(READY, flush=True)
         await asyncio.Event().wait()
 

@@ -33,7 +33,7 @@ GOAL: Final = Goal(">=", 0.9)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANTS: Final = tuple(f"t{number}" for number in range(6))
 JOB: Final = "bench.started"
-Deliver = Callable[[Client, Unit, RetryLadder], Awaitable[None]]
+Deliver = Callable[[Client, Unit, RetryLadder], Awaitable[object]]
 AT_ONCE: Final = RelayOptions().starts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 
 from temporalio.common import Priority
@@ -40,6 +41,7 @@ def summary(workflow_id: WorkflowId) -> str:
     return f"{workflow_id.job} for {whose}{key}"[:200]
 
 
+@functools.cache
 def details(job: Job) -> str:
     """What the job is, from its docstring; Markdown, at most 20,000 bytes."""
     return (inspect.getdoc(job.workflow) or job.name)[:5000]

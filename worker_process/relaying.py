@@ -21,6 +21,7 @@ from temporal_tenancy.directory import CachedDirectory
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.relay.relay import Relay, RelayOptions
+from worker_process.collector import spare_what_is_loaded
 from worker_process.core_logs import forward_core_logs
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.health import Health, serving
@@ -81,6 +82,7 @@ async def _relay(process: RelayProcess, settings: Settings) -> None:
         working = asyncio.create_task(made.run())
         try:
             await stop.unless_requested(_until_claiming(made, working))
+            spare_what_is_loaded()
             log.info("worker.started", queues=[QUEUE], health=address)
             if process.ready_file is not None:
                 write_ready_file(process.ready_file, process.identity, [QUEUE], address)

@@ -24,6 +24,7 @@ from services.alert_sinks import configured_sinks
 from settings import Settings
 from temporal_tenancy.database import Database
 from worker_process.build import build_id
+from worker_process.collector import spare_what_is_loaded
 from worker_process.core_logs import forward_core_logs
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.fairness_watch import watching_fairness
@@ -143,6 +144,7 @@ async def _work(
     failed = asyncio.create_task(_first_failure(running))
     try:
         await stop.unless_requested(_until_polling(workers, failed))
+        spare_what_is_loaded()
         log.info("worker.started", queues=list(options.queues), health=address)
         if options.ready_file is not None:
             write_ready_file(options.ready_file, options.identity, options.queues, address)

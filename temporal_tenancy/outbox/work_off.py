@@ -30,7 +30,7 @@ from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.working import Outcome, Working
 from temporal_tenancy.scope import current_tenant
 
-MARK_AT_ONCE: Final = 50  # outcomes that are written in one transaction
+MARK_AT_ONCE: Final = 100  # outcomes that are written in one transaction
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
 
 log: Final = structlog.get_logger(__name__)

@@ -49,6 +49,7 @@ class Unit:
     messages: Sequence[Message]
     holds_slot: bool = False  # of its tenant's concurrency cap
     coalesced: bool = False
+    input: Any = None  # of the job's own model, where it has been read already
 
     @property
     def tenant_id(self) -> str:

@@ -242,8 +242,8 @@ class Relay:
         together: dict[tuple[str, str], list[Message]] = defaultdict(list)
         for message in messages:
             try:
-                job = job_of_message(message, records.get(message.tenant_id))
-                alone = Unit(str(message.own_id), [message])
+                job, input = job_of_message(message, records.get(message.tenant_id))
+                alone = Unit(str(message.own_id), [message], input=input)
             except TenancyError as error:
                 refused += failures([message], error)
                 continue

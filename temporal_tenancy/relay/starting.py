@@ -43,8 +43,10 @@ class ServerAway(Exception):
     """Temporal does not answer."""
 
 
-def job_of_message(message: Message, tenant: Tenant | None) -> Job:
-    """The job that a message asks for; raises the `TenancyError` for which it can never run.
+def job_of_message(message: Message, tenant: Tenant | None) -> tuple[Job, Any]:
+    """The job that a message asks for, and its input (of the job's own model).
+
+    Raises the `TenancyError` for which it can never run.
 
     A tenant that is suspended is no such reason: its messages wait.
     """
@@ -56,8 +58,7 @@ def job_of_message(message: Message, tenant: Tenant | None) -> Job:
         )
     if tenant is None or tenant.status is not TenantStatus.SUSPENDED:
         require_runnable(message.tenant_id, tenant, job)
-    read_payload(job, message)
-    return job
+    return job, read_payload(job, message)
 
 
 def read_payload(job: Job, message: Message) -> Any:  # of the job's own model
@@ -87,7 +88,7 @@ async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
     if unit.coalesced:
         name, input = work_off_job().name, _batch(unit, ladder)
     else:
-        name, input = job.name, read_payload(job, first)
+        name, input = job.name, unit.input or read_payload(job, first)
         memo[MESSAGE] = str(first.id)
         if first.correlation_id is not None:
             memo[CORRELATION] = first.correlation_id

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.relay import admission, queue, relay, starting, upkeep
+from temporal_tenancy.relay import admission, queue, relay, upkeep
 from temporal_tenancy.relay.messages import Message
 from tests.mutants.mutant import Mutant, replace
 
@@ -44,7 +44,7 @@ def _release_in_order_of_arrival() -> None:
 
 
 def _believe_every_payload() -> None:
-    replace(starting, "job_of_message", lambda message, tenant: registry[message.job])
+    replace(relay, "job_of_message", lambda message, tenant: (registry[message.job], None))
 
 
 def _leave_what_is_lost() -> None:
