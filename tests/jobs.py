@@ -251,6 +251,7 @@ class Hops:
             Mailbox.run, EchoInput(tenant_id=job.tenant_id), id=f"{job.tenant_id}/echo.mailbox/hop"
         )
         await mailbox.signal(Mailbox.poke, Note(text="child"))
+        external: workflow.ExternalWorkflowHandle[Mailbox]
         external = workflow.get_external_workflow_handle_for(Mailbox.run, mailbox.id)
         await external.signal(Mailbox.poke, Note(text="external"))
         await mailbox.signal(Mailbox.end)
