@@ -101,9 +101,9 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 async def _ask(ours: Client, peer: Client) -> Sequence[Answer]:
-    one = await _measure(ours, peer, ONE, "one", rounds(3, full=9))
-    spread = await _measure(ours, peer, SPREAD, "spread", rounds(2, full=6))
-    slow = await _measure(ours, peer, SLOW, "slow", rounds(2, full=6))
+    one = await _measure(ours, peer, ONE, "one", rounds(2, full=9))
+    spread = await _measure(ours, peer, SPREAD, "spread", rounds(1, full=6))
+    slow = await _measure(ours, peer, SLOW, "slow", rounds(1, full=6))
     fifo, alone = "in order of arrival", "without a flood"
     p95, took = "s, p95 wait of small tenants", "s, the flood's time"
     keys, long = f"{NAME}_{MANY}_keys", f"{NAME}_slow_tasks"

@@ -39,7 +39,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     try:
         async with our_worker(client):
             await _by_client(client, "warm-up", tenants)
-            for number, order in enumerate(turns(rounds(4, full=12))):
+            for number, order in enumerate(turns(rounds(3, full=12))):
                 measured: dict[Arm, float] = {}
                 for arm in order:
                     if arm is Arm.OURS:

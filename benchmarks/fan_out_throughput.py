@@ -52,7 +52,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             await children_per_second(ours, request("warm-up", TenantStatus.TRIAL), len(warm_up))
             await _run_bare(bare, "warm-up", warm_up)
             began = time.perf_counter()
-            for number, order in enumerate(turns(rounds(6, full=12))):
+            for number, order in enumerate(turns(rounds(3, full=12))):
                 # By twos: a server slows as it fills, and each arm is to go first as often.
                 spent = time.perf_counter() - began
                 if number > 0 and number % 2 == 0 and spent > BUDGET and not is_full():

@@ -78,7 +78,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     try:
         for kind in Kind:
             await _run(client, kind, f"warm-up-{kind.name}")
-        for number in range(rounds(3, full=9)):
+        for number in range(rounds(2, full=9)):
             kinds = list(Kind) if number % 2 == 0 else list(reversed(Kind))
             runs = {kind: await _run(client, kind, f"{number}-{kind.name}") for kind in kinds}
             fixed = runs[Kind.FIXED]
