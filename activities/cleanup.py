@@ -8,7 +8,9 @@ from typing import Final
 from pydantic import AwareDatetime, BaseModel
 
 from activities.deletion import Aging, delete_aged
+from database.contacts import Import
 from database.exports import Export
+from database.mail import OutgoingMail
 from database.models import Document
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.outbox import ProcessedEvent
@@ -16,10 +18,14 @@ from temporal_tenancy.outbox import ProcessedEvent
 # For so long an event that is delivered again has no second effect: longer than any sender tries.
 REMEMBERED: Final = timedelta(days=30)
 
+KEPT: Final = timedelta(days=90)  # files that were uploaded, and that a mail was sent
+
 # A further kind of row that expires is one more entry.
 EXPIRING: Final = [
     Aging(Document, Document.expires_at, "documents.deleted"),
-    Aging(Export, Export.expires_at, "exports.deleted", Export.path),
+    Aging(Export, Export.expires_at, "exports.deleted", [Export.path]),
+    Aging(Import, Import.ended_at, "imports.deleted", [Import.path, Import.error_file], KEPT),
+    Aging(OutgoingMail, OutgoingMail.sent_at, "mail.forgotten", keep=KEPT),
     Aging(ProcessedEvent, ProcessedEvent.processed_at, "events.forgotten", keep=REMEMBERED),
 ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import CTE, Delete, and_, delete, func, inspect, null, select, true
+from sqlalchemy import CTE, Delete, and_, delete, func, inspect, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 from temporalio import activity
 
@@ -29,7 +29,7 @@ class Aging:
     model: type[TenantOwned]
     moment: InstrumentedAttribute[Any]  # a datetime; None where it may be null: such a row stays
     action: str  # what the audit log calls their deletion
-    path: InstrumentedAttribute[Any] | None = None  # of an object of theirs, which goes too
+    paths: Sequence[InstrumentedAttribute[Any]] = ()  # of objects of theirs, which go too
     keep: timedelta = timedelta(0)  # for so long after it
 
     @property
@@ -64,14 +64,13 @@ async def _delete_batch(
 ) -> Sequence[datetime]:
     """Deletes one batch with its objects, and returns its rows' moments."""
     async with tenant_session() as session:
-        object_path = null() if rows.path is None else rows.path
-        statement = _batch(rows, before, reached).returning(rows.moment, object_path)
+        statement = _batch(rows, before, reached).returning(rows.moment, *rows.paths)
         unsynchronized = {"synchronize_session": False}
         deleted = (await session.execute(statement, execution_options=unsynchronized)).all()
-        moments = [moment for moment, _ in deleted]
+        moments = [moment for moment, *_ in deleted]
         # Before the commit: a row whose object is still there is found again.
-        for _, path in deleted:
-            if path is not None:
+        for _, *paths in deleted:
+            for path in filter(None, paths):
                 await current_storage().delete(path)
         if moments:
             await audit.record(
@@ -96,7 +95,7 @@ def _batch(rows: Aging, before: datetime, reached: datetime | None) -> Delete:
         select(*keys)
         .where(rows.moment < before, true() if reached is None else rows.moment >= reached)
         .order_by(rows.moment, *keys)
-        .limit(BATCH if rows.path is None else BATCH_WITH_OBJECTS)
+        .limit(BATCH_WITH_OBJECTS if rows.paths else BATCH)
         .with_for_update()  # in one order, so that two runs take turns
         .cte("batch")
     )

@@ -41,7 +41,7 @@ async def test_each_runs_for_one_tenant(batch: Batch, made_up: list[str]) -> Non
     report, retention, cleanup, trial, audit = (answer.document["result"] for answer in said)
     assert (report["events"], report["most_delay"]) == (2, 0)
     assert retention["deleted"] == 40
-    assert cleanup == {"deleted": {"documents": 0, "exports": 0, "processed_events": 0}}
+    assert set(cleanup["deleted"].values()) == {0}
     assert trial == {"ended": None}
     assert audit == {"period": "2013-01-10", "counts": 0, "entries": 0}
 

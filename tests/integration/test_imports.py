@@ -14,12 +14,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 
 from activities import imports, rejected_rows, uploads
+from activities.cleanup import KEPT
 from activities.imports import FinishImport, ImportProgress, find_import, finish_import
 from activities.uploads import FileTooLarge, begin_import
 from database.contacts import Contact, Import, ImportStatus, RejectedRow, SeenEmail
@@ -32,6 +33,7 @@ from temporal_tenancy.errors import ScopeMissing
 from temporal_tenancy.outbox import OutboxMessage
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
+from workflows.cleanup import CleanUpExpired, CleanUpExpiredInput
 from workflows.imports import ImportContacts, ImportContactsInput
 
 HEADER = "email,name,phone,company,country\n"
@@ -121,6 +123,10 @@ async def error_rows(database: Database, ended: Import) -> list[list[str]]:
 
 def counts(ended: Import) -> tuple[str, int, int, int, int]:
     return ended.status, ended.rows, ended.imported, ended.updated, ended.rejected
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
 
 
 def people(number: int, *, first: int = 0) -> str:
@@ -541,3 +547,26 @@ async def test_two_imports_of_one_tenant_in_other_orders_do_not_block_each_other
         handles.append(await start(saas, import_id, batch_size=500))
     results = await asyncio.gather(*(each.result() for each in handles))
     assert sum(each.imported for each in results) == sum(each.updated for each in results) == 2_000
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_old_import_goes_with_its_files_and_its_contacts_stay(
+    saas: Client, database: Database, storage_folder: Path
+) -> None:
+    old = await run(saas, database, HEADER + people(3) + "nobody,,,,\n")
+    fresh = await run(saas, database, HEADER + people(1, first=9) + "nobody,,,,\n")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            kept_long = Import.ended_at - KEPT - timedelta(days=1)
+            await session.execute(
+                update(Import).where(Import.id == old.id).values(ended_at=kept_long)
+            )
+    report = await saas.execute_workflow(
+        CleanUpExpired.run,
+        CleanUpExpiredInput(tenant_id="acme"),
+        id="acme/cleanup.expired/1",
+        task_queue=Queue.DEFAULT,
+    )
+    assert report.deleted["imports"] == 1
+    assert files_below(storage_folder) == {fresh.path, fresh.error_file}
+    assert len(await contacts_of(database)) == 4
