@@ -71,7 +71,7 @@ async def show() -> Answer:
             running = await admission.in_flight(session, tenants)
         found = await ControlPlaneDirectory(database).find_many(tenants)
     records = {tenant.id: tenant for tenant in found}
-    documents = []
+    documents: list[dict[str, Any]] = []  # JSON
     for backlog in waiting:
         tenant = records.get(backlog.tenant_id)
         decision = decided.get(backlog.tenant_id, NOTHING)
@@ -93,7 +93,7 @@ async def show() -> Answer:
             }
         )
     rows = [
-        (d["tenant_id"], d["pending"], d["failed"], d["processing"], _when(d["due_since"]),
+        (d["tenant_id"], d["pending"], d["failed"], d["processing"], when(d["due_since"]),
          d["concurrency_cap"], d["held_back"])
         for d in documents
     ]  # fmt: skip
@@ -174,7 +174,3 @@ def _moment(given: str | None) -> datetime | None:
             'it is a time with its offset, as "2026-12-24T18:00:00Z".', param_hint="--at"
         )
     return moment.astimezone(UTC)
-
-
-def _when(moment: Any) -> str | None:  # of a JSON document
-    return when(moment)

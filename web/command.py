@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +10,8 @@ import typer
 
 import logs
 from settings import load_settings
-from temporal_tenancy.errors import ConfigurationError
 from web.serve import Listening, serve
-from worker_process.exits import ExitCode, WorkerExit
+from worker_process.program import run_program
 
 PORT = 8000
 
@@ -33,19 +31,4 @@ def main(arguments: Sequence[str]) -> int:
         logs.configure(settings.log_level, settings.log_format, worker="web")
         serve(Listening(host, port, ready_file), settings)
 
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(web)
-    try:
-        result = app(args=list(arguments), prog_name="python -m web", standalone_mode=False)
-    except WorkerExit as exit:
-        return _refuse(exit.sentence, exit.code)
-    except ConfigurationError as error:
-        return _refuse(f"{type(error).__name__}: {error}", ExitCode.BAD_USAGE)
-    except typer.TyperException as error:
-        return _refuse(f"UsageError: {error.format_message()}", ExitCode.BAD_USAGE)
-    return result if isinstance(result, int) else 0
-
-
-def _refuse(sentence: str, code: ExitCode) -> int:
-    print(sentence, file=sys.stderr)
-    return code
+    return run_program(web, arguments, name="python -m web")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import json
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +19,9 @@ from web.app import create_app
 from web.door import Door, make_door
 from worker_process.core_logs import forward_core_logs
 from worker_process.exits import ExitCode, WorkerExit
+from worker_process.listening import listen
 from worker_process.preflight import check_databases, refusing, runtime_urls
+from worker_process.ready_file import write_ready_file
 from worker_process.stop_request import StopRequest, StopRequested
 
 GRACE_SECONDS: Final = 15  # for what is being answered at the end
@@ -58,7 +57,8 @@ def serve(listening: Listening, settings: Settings) -> None:
 
 
 async def _serve(listening: Listening, settings: Settings) -> None:
-    with StopRequest().listening() as stop, _open(listening) as socket_:
+    opened = listen(listening.host, listening.port, otherwise="with --port")
+    with StopRequest().listening() as stop, opened as socket_:
         try:
             with refusing():
                 await stop.unless_requested(check_databases(settings))
@@ -83,7 +83,7 @@ async def _answer(
         await stop.unless_requested(_until_answering(server, answering))
         log.info("web.started", url=address)
         if listening.ready_file is not None:
-            _write_ready_file(listening.ready_file, address)
+            write_ready_file(listening.ready_file, url=address, health=address)
         await stop.requested.wait()
     except StopRequested:
         pass
@@ -129,29 +129,3 @@ def _config(door: Door, urls: list[str]) -> uvicorn.Config:
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-
-
-def _write_ready_file(path: Path, address: str) -> None:
-    document = {"pid": os.getpid(), "url": address, "health": address}
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(document) + "\n")
-    draft.replace(path)
-
-
-@contextmanager
-def _open(listening: Listening) -> Iterator[socket.socket]:
-    try:
-        opened = socket.create_server((listening.host, listening.port))
-    except OSError as error:
-        reason = (
-            f"port {listening.port} on {listening.host} is in use"
-            if error.errno == errno.EADDRINUSE
-            else f"port {listening.port} on {listening.host} cannot be opened: {error.strerror}"
-        )
-        raise WorkerExit(
-            ExitCode.NOT_REACHABLE,
-            f"PortInUse: {reason}. Stop the program that listens there, or choose another port "
-            "with --port.",
-        ) from None
-    with opened:
-        yield opened

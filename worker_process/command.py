@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +14,8 @@ import logs
 from activities import ACTIVITIES
 from queues import Queue
 from settings import load_settings
-from temporal_tenancy.errors import ConfigurationError
 from worker_process.exits import ExitCode, WorkerExit
+from worker_process.program import run_program
 from worker_process.relaying import RelayProcess
 from worker_process.relaying import relay as start_relay
 from worker_process.serve import Options, serve
@@ -109,17 +108,7 @@ def main(
         )
         serve(options, settings)
 
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(work)
-    try:
-        result = app(args=list(arguments), prog_name="worker.py", standalone_mode=False)
-    except WorkerExit as exit:
-        return _refuse(exit.sentence, exit.code)
-    except ConfigurationError as error:
-        return _refuse(f"{type(error).__name__}: {error}", ExitCode.BAD_USAGE)
-    except typer.TyperException as error:
-        return _refuse(f"UsageError: {error.format_message()}", ExitCode.BAD_USAGE)
-    return result if isinstance(result, int) else 0
+    return run_program(work, arguments, name="worker.py")
 
 
 def _queues(given: Sequence[str]) -> list[str]:
@@ -169,8 +158,3 @@ def _refuse_worker_options(
             "UsageError: a relay serves no task queue and runs no activities. Leave out --queue, "
             "--slots and the targets, or leave out --relay.",
         )
-
-
-def _refuse(sentence: str, code: ExitCode) -> int:
-    print(sentence, file=sys.stderr)
-    return code

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from worker_process.exits import ExitCode, WorkerExit
+from worker_process.listening import listen
 
 PROBES_MAX_AGE: Final = 5.0  # seconds that an answer is taken to hold
 PROBE_TIMEOUT: Final = 3.0  # seconds
@@ -100,7 +98,7 @@ async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]
     Raises:
         WorkerExit: the port is in use, or the host is not this machine's.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port, otherwise="for the worker's health with --health-port")
     address = f"http://{host}:{listener.getsockname()[1]}"
     server = _Server(
         uvicorn.Config(
@@ -150,19 +148,3 @@ async def _answer(probe: Probe) -> bool:
             return await probe()
     except TimeoutError:
         return False
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        reason = (
-            f"port {port} on {host} is in use"
-            if error.errno == errno.EADDRINUSE
-            else f"port {port} on {host} cannot be opened: {error.strerror}"
-        )
-        raise WorkerExit(
-            ExitCode.NOT_REACHABLE,
-            f"PortInUse: {reason}. Stop the program that listens there, or choose another port "
-            "for the worker's health with --health-port.",
-        ) from None

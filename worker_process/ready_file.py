@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 
-def write_ready_file(path: Path, identity: str, queues: Sequence[str], health: str) -> None:
-    """Writes who takes work, from what, and where its health is told; whole, or not at all."""
-    document = {
-        "pid": os.getpid(),
-        "identity": identity,
-        "queues": list(queues),
-        "health": health,
-    }
+def write_ready_file(path: Path, **facts: object) -> None:
+    """Writes the process's id and `facts` (JSON), such as its health's address; whole, or not."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(document) + "\n")
+    draft.write_text(json.dumps({"pid": os.getpid(), **facts}) + "\n")
     draft.replace(path)

@@ -85,8 +85,10 @@ async def _relay(process: RelayProcess, settings: Settings) -> None:
             spare_what_is_loaded()
             log.info("worker.started", queues=[QUEUE], health=address)
             if process.ready_file is not None:
-                write_ready_file(process.ready_file, process.identity, [QUEUE], address)
-            await stop.unless_requested(_wait_for(working))
+                write_ready_file(
+                    process.ready_file, identity=process.identity, queues=[QUEUE], health=address
+                )
+            await stop.until_ended(working)
         except StopRequested:
             pass
         began = time.monotonic()
@@ -131,7 +133,3 @@ async def _until_claiming(relay: Relay, working: asyncio.Task[None]) -> None:
     started = asyncio.create_task(relay.until_running())
     await asyncio.wait((started, working), return_when=asyncio.FIRST_COMPLETED)
     started.cancel()
-
-
-async def _wait_for(task: asyncio.Task[None]) -> None:
-    await asyncio.wait((task,))

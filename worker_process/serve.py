@@ -147,9 +147,14 @@ async def _work(
         spare_what_is_loaded()
         log.info("worker.started", queues=list(options.queues), health=address)
         if options.ready_file is not None:
-            write_ready_file(options.ready_file, options.identity, options.queues, address)
+            write_ready_file(
+                options.ready_file,
+                identity=options.identity,
+                queues=list(options.queues),
+                health=address,
+            )
         async with beside:
-            await stop.unless_requested(_wait_for(failed))
+            await stop.until_ended(failed)
     except StopRequested:
         pass
     failed.cancel()
@@ -170,10 +175,6 @@ async def _work(
 async def _first_failure(running: Sequence[asyncio.Task[None]]) -> None:
     """Returns when a worker has ended, which none does by itself unless it has failed."""
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _wait_for(task: asyncio.Task[None]) -> None:
-    await asyncio.wait((task,))
 
 
 async def _until_polling(workers: Sequence[Worker], failed: asyncio.Task[None]) -> None:

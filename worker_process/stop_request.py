@@ -55,9 +55,17 @@ class StopRequest:
             await asyncio.gather(working, waiting, return_exceptions=True)
         raise StopRequested
 
+    async def until_ended(self, task: asyncio.Task[None]) -> None:
+        """Waits for `task`, however it ends; at a signal raises `StopRequested` and lets it be."""
+        await self.unless_requested(_wait_for(task))
+
     def _receive(self, number: signal.Signals) -> None:
         if self.requested.is_set():
             log.warning("worker.aborted", signal=number.name)
             os._exit(128 + number)
         self.signal = number.name
         self.requested.set()
+
+
+async def _wait_for(task: asyncio.Task[None]) -> None:
+    await asyncio.wait((task,))

@@ -161,10 +161,9 @@ class Relay:
         while not self._stopping.is_set() and self._in_hand >= self._options.batch:
             self._room.clear()
             await self._room.wait()
-        while self._away and not self._stopping.is_set() and self._in_hand == 0:
+        if self._away and not self._stopping.is_set() and self._in_hand == 0:
             # One small claim after another finds out whether Temporal is back.
             await self._pause(AWAY_SECONDS[min(self._away, len(AWAY_SECONDS)) - 1])
-            return
 
     async def _idle(self) -> None:
         try:

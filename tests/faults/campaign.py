@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
+import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -57,6 +58,18 @@ def seeds() -> list[int]:
     if one := os.environ.get("FAULT_SEED"):
         return [int(one)]
     return list(range(FULL if os.environ.get("FULL") else BOUNDED))
+
+
+def selected_seeds(request: pytest.FixtureRequest) -> list[int]:
+    """The scenarios of the requesting module's tests in this run; all of them if there is none."""
+    selected = [
+        cast(int, item.callspec.params["seed"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.module is request.module
+        and hasattr(item, "callspec")
+    ]
+    return selected or seeds()
 
 
 Run = Callable[[Servers, int], Awaitable[Outcome]]

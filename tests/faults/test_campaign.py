@@ -8,12 +8,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import cast
 
 import pytest
 
 from devstack.postgres import PLATFORM, TENANT
-from tests.faults.campaign import BOUNDED, Campaign, run_tick, seeds
+from tests.faults.campaign import BOUNDED, Campaign, run_tick, seeds, selected_seeds
 from tests.faults.scenarios import JOBS, LANES, Kind, Scenario
 
 
@@ -22,15 +21,8 @@ async def campaign(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Campaign]:
     """Every scenario that was selected, under way from the first one's test on."""
-    selected = [
-        cast(int, item.callspec.params["seed"])
-        for item in request.session.items
-        if isinstance(item, pytest.Function)
-        and item.module is request.module
-        and hasattr(item, "callspec")
-    ]
     directory = tmp_path_factory.mktemp("campaign")
-    campaign = Campaign(directory, selected or seeds(), run_tick, lanes=LANES)
+    campaign = Campaign(directory, selected_seeds(request), run_tick, lanes=LANES)
     yield campaign
     await campaign.abandon()
 

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import cast
 
 import pytest
 
-from tests.faults.campaign import BOUNDED, Campaign, seeds
+from tests.faults.campaign import BOUNDED, Campaign, seeds, selected_seeds
 from tests.faults.message_asks import POISON, plan
 from tests.faults.message_campaign import VARIABLES, run_messages
 from tests.faults.message_scenarios import LANES, TENANTS, Kind, Scenario
@@ -23,16 +22,9 @@ async def campaign(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Campaign]:
     """Every scenario that was selected, under way from the first one's test on."""
-    selected = [
-        cast(int, item.callspec.params["seed"])
-        for item in request.session.items
-        if isinstance(item, pytest.Function)
-        and item.module is request.module
-        and hasattr(item, "callspec")
-    ]
     directory = tmp_path_factory.mktemp("messages")
     campaign = Campaign(
-        directory, selected or seeds(), run_messages, lanes=LANES, module=MODULE, **VARIABLES
+        directory, selected_seeds(request), run_messages, lanes=LANES, module=MODULE, **VARIABLES
     )
     yield campaign
     await campaign.abandon()
