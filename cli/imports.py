@@ -26,7 +26,7 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import tenant_session, use_database
 from temporal_tenancy.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.outbox import MessageStatus
-from temporal_tenancy.scope import TenantScope, enter, outside
+from temporal_tenancy.scope import TenantScope, enter
 from temporal_tenancy.tenant_state import require_startable
 
 PIECE_BYTES: Final = 256 * 1024
@@ -59,10 +59,10 @@ async def start(
                 dry_run=dry_run,
                 batch_size=batch_size,
             )
-            if wait:
-                await warn_without_worker(there.client, job.queue)
-                await _follow(there, owner, import_id, quiet=quiet)
-            return await _answer(there, owner, import_id)
+        if wait:
+            await warn_without_worker(there.client, job.queue)
+            await _follow(there, owner, import_id, quiet=quiet)
+        return await _answer(there, owner, import_id)
 
 
 async def show(import_id: str, *, tenant: str) -> Answer:
@@ -73,8 +73,7 @@ async def show(import_id: str, *, tenant: str) -> Answer:
     except ValueError:
         raise typer.BadParameter("an import's id is a UUID.", param_hint="ID") from None
     async with servers() as there:
-        with use_database(there.database), enter(TenantScope(owner)):
-            answer = await _answer(there, owner, wanted)
+        answer = await _answer(there, owner, wanted)
     # What was asked for has been answered, whatever the answer is.
     if answer.problem is None:
         return answer
@@ -97,7 +96,7 @@ async def _follow(there: Servers, tenant: str, import_id: UUID, *, quiet: bool) 
     ) as progress:
         bar = progress.add_task("importing", total=None, notes="")
         while True:
-            imported = await _kept(import_id)
+            imported = await _kept(there, tenant, import_id)
             notes = f"{imported.rows:,} rows, {imported.rejected:,} rejected"
             progress.update(bar, total=imported.size or 1, completed=imported.position, notes=notes)
             if imported.status != ImportStatus.PROCESSING:
@@ -108,12 +107,12 @@ async def _follow(there: Servers, tenant: str, import_id: UUID, *, quiet: bool) 
 
 
 async def _answer(there: Servers, tenant: str, import_id: UUID) -> Answer:
-    imported = await _kept(import_id)
+    imported = await _kept(there, tenant, import_id)
     problem: Problem | None = None
     if imported.status == ImportStatus.PROCESSING:
         problem = await _trouble(there, tenant, import_id)
         # It may have ended between the two questions.
-        imported = await _kept(import_id)
+        imported = await _kept(there, tenant, import_id)
     if imported.status != ImportStatus.PROCESSING:
         problem = _problem(imported)
     status = ImportStatus.FAILED if problem and problem.type == FAILED else imported.status
@@ -171,8 +170,7 @@ async def _trouble(there: Servers, tenant: str, import_id: UUID) -> Problem | No
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
-        with outside():  # it asks the control plane too, which is no tenant's
-            message = await explain_message(there.database, workflow_id)
+        message = await explain_message(there.database, workflow_id)
         if message is not None and message["status"] == MessageStatus.DEAD_LETTER:
             return Problem(FAILED, f"its job could not be started. {hint}")
         return None
@@ -181,9 +179,10 @@ async def _trouble(there: Servers, tenant: str, import_id: UUID) -> Problem | No
     return Problem(FAILED, f"its run has ended ({run.status.name.lower()}). {hint}")
 
 
-async def _kept(import_id: UUID) -> Import:
-    async with tenant_session() as session:
-        return await find_import(session, import_id)
+async def _kept(there: Servers, tenant: str, import_id: UUID) -> Import:
+    with use_database(there.database), enter(TenantScope(tenant)):
+        async with tenant_session() as session:
+            return await find_import(session, import_id)
 
 
 def _part(imported: Import) -> float:

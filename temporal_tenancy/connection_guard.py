@@ -23,8 +23,14 @@ from temporal_tenancy.database_errors import (
     withhold_parameters,
     withhold_values,
 )
-from temporal_tenancy.errors import ScopeMissing, TenantMismatch
-from temporal_tenancy.scope import PlatformScope, TenantScope, current_scope, current_tenant
+from temporal_tenancy.errors import ScopeMissing, TenancyError, TenantMismatch
+from temporal_tenancy.scope import (
+    PlatformScope,
+    TenantScope,
+    current_scope,
+    current_tenant,
+    last_scope,
+)
 
 _TRANSACTION_CONTROL: Final = re.compile(
     r"\s*(commit|end|abort|begin|start\s+transaction|prepare\s+transaction"
@@ -80,6 +86,7 @@ def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
 def guard_tenant_engine(engine: Engine) -> None:
     """Refuses every statement on `engine` that is not sent for the tenant of the current scope."""
     event.listen(engine, "before_cursor_execute", _require_stamp)
+    event.listen(engine, "commit", _require_tenant_at_commit)
     event.listen(engine, "handle_error", _retell)
     event.listen(engine, "reset", _leave_nothing_behind)
 
@@ -87,6 +94,7 @@ def guard_tenant_engine(engine: Engine) -> None:
 def guard_platform_engine(engine: Engine) -> None:
     """Refuses every statement on `engine` that is not sent in a platform scope."""
     event.listen(engine, "before_cursor_execute", _require_platform_scope)
+    event.listen(engine, "commit", _require_platform_at_commit)
     event.listen(engine, "handle_error", _retell)
     event.listen(engine, "reset", _leave_nothing_behind)
 
@@ -138,6 +146,10 @@ def _require_platform_scope(
     context: object,
     executemany: bool,
 ) -> None:
+    _require_platform()
+
+
+def _require_platform() -> None:
     scope = current_scope()
     if not isinstance(scope, PlatformScope):
         where = f"in the scope of {scope}" if isinstance(scope, TenantScope) else "without a scope"
@@ -145,6 +157,36 @@ def _require_platform_scope(
             f"the control plane is reached in a platform scope, but this code runs {where}. "
             "Use platform_session(reason)."
         )
+
+
+def _require_tenant_at_commit(connection: Connection) -> None:
+    """Rolls back what would be committed for another scope than it was begun in, or a closed one.
+
+    Raises `ScopeMissing` or `TenantMismatch`.
+    """
+    stamped = connection.info.get(_STAMP)
+    with _rolled_back_if_refused(connection):
+        tenant = current_tenant()
+        if isinstance(stamped, _Stamp) and stamped.tenant_id != tenant:
+            raise TenantMismatch(
+                f'this transaction belongs to tenant "{stamped.tenant_id}", but the code now runs '
+                f'for "{tenant}". It was rolled back.'
+            )
+
+
+def _require_platform_at_commit(connection: Connection) -> None:
+    """As `_require_tenant_at_commit`, of the platform."""
+    with _rolled_back_if_refused(connection):
+        _require_platform()
+
+
+@contextmanager
+def _rolled_back_if_refused(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except TenancyError:
+        connection.connection.rollback()
+        raise
 
 
 def _retell(context: ExceptionContext) -> BaseException | None:
@@ -158,9 +200,8 @@ def _retell(context: ExceptionContext) -> BaseException | None:
     if isinstance(wrapped, DBAPIError):
         withhold_parameters(wrapped)
     if foreign:
-        scope = current_scope()
         return TenantMismatch(
-            f"the database refused a row that would not belong to {scope}: {table}. "
+            f"the database refused a row that would not belong to {last_scope()}: {table}. "
             "Leave tenant_id out: the session sets it."
         )
     if context.is_pre_ping:

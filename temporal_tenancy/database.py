@@ -7,9 +7,8 @@ sent.
 from __future__ import annotations
 
 import select
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Final
 
 import psycopg
@@ -22,13 +21,13 @@ from temporalio import workflow
 from temporal_tenancy.connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.database_errors import withhold_values
 from temporal_tenancy.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.held import Held
 from temporal_tenancy.scope import (
     PlatformScope,
     TenantScope,
     current_scope,
     current_tenant,
     enter,
-    held,
 )
 from temporal_tenancy.tenant_owned import SESSION_TENANT, TenantSession
 
@@ -102,10 +101,11 @@ class Database:
                 self.tenant_engine,
                 sync_session_class=TenantSession,
                 expire_on_commit=False,
+                close_resets_only=False,  # nobody begins anything in it behind its block
                 info={SESSION_TENANT: tenant},
             )
         ) as session:
-            with held(_session, session):
+            with _session.during(session):
                 yield session
 
     @asynccontextmanager
@@ -120,7 +120,7 @@ class Database:
             )
         with enter(PlatformScope(reason)):
             async with _transaction(
-                AsyncSession(self.platform_engine, expire_on_commit=False)
+                AsyncSession(self.platform_engine, expire_on_commit=False, close_resets_only=False)
             ) as session:
                 yield session
 
@@ -131,22 +131,20 @@ class Database:
                 await engine.dispose()
 
 
-_session: Final[ContextVar[AsyncSession | None]] = ContextVar(
-    "temporal_tenancy_session", default=None
+_session: Final[Held[AsyncSession]] = Held(
+    "temporal_tenancy_session", "the current tenant_session()", in_generators=True
 )
-_current: Final[ContextVar[Database | None]] = ContextVar("temporal_tenancy_database", default=None)
+_current: Final[Held[Database]] = Held("temporal_tenancy_database", "the database")
 
 
-@contextmanager
-def use_database(database: Database) -> Iterator[Database]:
+def use_database(database: Database) -> AbstractContextManager[Database]:
     """Makes `database` the one that sessions inside the block are opened on."""
-    with held(_current, database):
-        yield database
+    return _current.during(database)
 
 
 def current_database() -> Database:
     """The database of the running code; raises `ConfigurationError` where there is none."""
-    database = _current.get()
+    database = _current.last()  # it is the process's, and says nothing of whose code this is
     if database is None:
         raise ConfigurationError(
             "no database is set. Give one to the plugin, or wrap the code in use_database(...)."

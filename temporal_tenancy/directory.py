@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,8 +14,9 @@ from typing import Any, Final, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.errors import ScopeMissing
+from temporal_tenancy.held import Held
 from temporal_tenancy.identifiers import TenantId
-from temporal_tenancy.scope import held, outside
+from temporal_tenancy.scope import _outside
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status may go unnoticed
 PAGE_SIZE: Final = 1_000  # tenants read at once, where all are gone through
@@ -152,7 +152,7 @@ class CachedDirectory:
         question = self._asked
         if question is None or question.loop is not loop:
             question = self._asked = _Question(loop, {tenant_id})
-            with outside():  # it is asked for several tenants, and so for none of them
+            with _outside():  # it is asked for several tenants, and so for none of them
                 question.answer = loop.create_task(self._ask(question))
         question.tenant_ids.add(tenant_id)
         # One who asked too may be cancelled; the others wait for the answer still.
@@ -202,15 +202,13 @@ class CachedDirectory:
                 self._found[tenant.id] = (asked, tenant)
 
 
-_current: Final[ContextVar[TenantDirectory | None]] = ContextVar(
-    "temporal_tenancy_directory", default=None
-)
-_record: Final[ContextVar[Tenant | None]] = ContextVar("temporal_tenancy_record", default=None)
+_current: Final[Held[TenantDirectory]] = Held("temporal_tenancy_directory", "the directory")
+_record: Final[Held[Tenant]] = Held("temporal_tenancy_record", "the tenant's record")
 
 
-def use_directory(directory: TenantDirectory) -> AbstractContextManager[None]:
+def use_directory(directory: TenantDirectory) -> AbstractContextManager[TenantDirectory]:
     """Makes `directory` the one that `current_directory()` returns inside the block."""
-    return held(_current, directory)
+    return _current.during(directory)
 
 
 def current_directory() -> TenantDirectory:
@@ -227,15 +225,15 @@ def current_directory() -> TenantDirectory:
     return directory
 
 
-def use_tenant_record(tenant: Tenant) -> AbstractContextManager[None]:
+def use_tenant_record(tenant: Tenant) -> AbstractContextManager[Tenant]:
     """Makes `tenant` the one that `current_tenant_record()` returns inside the block."""
-    return held(_record, tenant)
+    return _record.during(tenant)
 
 
 def current_tenant_record() -> Tenant:
     """What the directory says of the tenant that this activity works for, at most 5 s old.
 
-    Raises `ScopeMissing` outside a tenant's activity.
+    Raises `ScopeMissing` outside a tenant's activity, also behind its end.
     """
     tenant = _record.get()
     if tenant is None:

@@ -17,7 +17,7 @@ from temporalio import activity, workflow
 
 from temporal_tenancy.identifiers import PLATFORM
 from temporal_tenancy.redaction import format_exception, redact
-from temporal_tenancy.scope import PlatformScope, TenantScope, current_scope
+from temporal_tenancy.scope import PlatformScope, TenantScope, last_scope
 
 Format = Literal["console", "json"]
 
@@ -50,7 +50,7 @@ def job_fields() -> dict[str, Any]:  # names to strings and numbers
     elif workflow.in_workflow():
         here = workflow.info()
         fields = _fields_of(here.workflow_id, here.workflow_type, here.run_id, here.attempt)
-    scope = current_scope()
+    scope = last_scope()  # of closed scopes too: whose the line is does not change
     if isinstance(scope, TenantScope):
         fields["tenant_id"] = scope.tenant_id
     elif isinstance(scope, PlatformScope):

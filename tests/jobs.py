@@ -18,7 +18,7 @@ from temporal_tenancy.activities import platform_activity, tenant_activity
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.inputs import PlatformInput, TenantInput
 from temporal_tenancy.jobs import JobPriority, platform_job, tenant_job
-from temporal_tenancy.scope import PlatformScope, current_scope, current_tenant, enter
+from temporal_tenancy.scope import TenantScope, current_scope, current_tenant, enter
 from tests import marks
 
 SOON = timedelta(seconds=20)
@@ -97,7 +97,7 @@ async def tell_tenant_through_threads_and_tasks(note: Note) -> str:
 @tenant_activity
 async def change_the_scope_and_fail(note: Note) -> str:
     # Badly written code: it enters a scope and never leaves it.
-    enter(PlatformScope("left behind")).__enter__()
+    enter(TenantScope(current_tenant())).__enter__()
     raise ApplicationError("failed in a scope of its own", non_retryable=True)
 
 

@@ -6,13 +6,13 @@ It is connected to when that is first asked for: jobs are taken in while Tempora
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from connect import connect_client, reaching
 from temporal_tenancy.database import Database
-from temporal_tenancy.scope import outside
 
 
 class Runs:
@@ -50,8 +50,9 @@ class Runs:
     async def _connected(self) -> Client:
         if self._client is None:
             if self._connecting is None or self._connecting.done():
-                with outside():  # it is everybody's
-                    self._connecting = asyncio.create_task(connect_client(self._database))
+                connecting = connect_client(self._database)
+                # In a context of its own: it is everybody's.
+                self._connecting = asyncio.create_task(connecting, context=Context())
             # One who waits too may go away; the others wait still.
             self._client = await asyncio.shield(self._connecting)
         return self._client

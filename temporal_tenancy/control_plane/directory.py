@@ -11,7 +11,6 @@ from sqlalchemy.orm import contains_eager
 from temporal_tenancy.control_plane.models import TenantRow
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import Plan, Tenant, TenantStatus
-from temporal_tenancy.scope import PlatformScope, enter
 
 LIVING: Final = tuple(status for status in TenantStatus if status is not TenantStatus.DELETED)
 
@@ -19,7 +18,7 @@ LIVING: Final = tuple(status for status in TenantStatus if status is not TenantS
 class ControlPlaneDirectory:
     """Finds tenants in the table `tenants`, as the platform role; a `TenantDirectory`.
 
-    A lookup is the platform's work also where a tenant's code asks for it.
+    A lookup is the platform's work: a tenant's code is refused (`ScopeMissing`).
     """
 
     def __init__(self, database: Database) -> None:
@@ -28,19 +27,15 @@ class ControlPlaneDirectory:
 
     async def find(self, tenant_id: str) -> Tenant | None:
         """As `TenantDirectory.find`; one query."""
-        reason = "look up a tenant"
-        with enter(PlatformScope(reason)):
-            async with self._database.platform_session(reason) as session:
-                row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
-                return None if row is None else tenant_of(row)
+        async with self._database.platform_session("look up a tenant") as session:
+            row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
+            return None if row is None else tenant_of(row)
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
         """As `TenantDirectory.find_many`; one query."""
-        reason = "look up tenants"
-        with enter(PlatformScope(reason)):
-            async with self._database.platform_session(reason) as session:
-                query = tenants().where(TenantRow.id.in_(tenant_ids))
-                return [tenant_of(row) for row in await session.scalars(query)]
+        async with self._database.platform_session("look up tenants") as session:
+            query = tenants().where(TenantRow.id.in_(tenant_ids))
+            return [tenant_of(row) for row in await session.scalars(query)]
 
     async def page(
         self,
@@ -61,10 +56,8 @@ class ControlPlaneDirectory:
             query = query.where(TenantRow.id > after)
         if time_zones is not None:
             query = query.where(TenantRow.time_zone.in_(time_zones))
-        reason = "enumerate tenants"
-        with enter(PlatformScope(reason)):
-            async with self._database.platform_session(reason) as session:
-                return [tenant_of(row) for row in await session.scalars(query)]
+        async with self._database.platform_session("enumerate tenants") as session:
+            return [tenant_of(row) for row in await session.scalars(query)]
 
 
 def tenants() -> Select[TenantRow]:

@@ -34,7 +34,7 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import tenants_named
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.logs import told
-from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter, outside
+from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, _begin, _outside
 from temporal_tenancy.suspension import SuspensionWatch
 from temporal_tenancy.tenant_state import require_runnable
 
@@ -59,10 +59,13 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         self.database = database
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        with _outside():  # whoever started the worker, and in whatever scope
+            return await self._execute(input)
+
+    async def _execute(self, input: ExecuteActivityInput) -> Any:
         mark = mark_of(input.fn)
         if mark is None and activity.info().activity_type in self.exempt:
-            with outside():  # it gets no scope, and so no session
-                return await self.next.execute_activity(input)
+            return await self.next.execute_activity(input)  # in no scope: no session opens
         try:
             scope = self._scope(mark, input)
             tenant = watch = None
@@ -82,7 +85,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
                 stack.enter_context(use_database(self.database))
             if self.directory is not None and isinstance(scope, PlatformScope):
                 stack.enter_context(use_directory(self.directory))
-            stack.enter_context(enter(scope))
+            stack.enter_context(_begin(scope))
             return await self.next.execute_activity(input)
 
     def _scope(self, mark: ActivityMark | None, input: ExecuteActivityInput) -> Scope:

@@ -32,7 +32,7 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.interceptors.workflow_outbound import TenancyWorkflowOutbound
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.relay.slots import free_own_slot
-from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
+from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, _begin
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
 _SDK_HANDLERS = workflow._SignalDefinition.__module__
@@ -82,7 +82,7 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         self._set_search_attributes()
         at_work = f"{self._sentence()}: at work."
         workflow.set_current_details(at_work)
-        with enter(self.scope):
+        with _begin(self.scope):
             try:
                 result = await self._run(input)
             except FailureError as error:
@@ -123,21 +123,21 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         except TypeError as error:
             self._drop_signal(input.signal, "signal.malformed", str(error))
             return None
-        with enter(self.scope):
+        with _begin(self.scope):
             return await self.next.handle_signal(input)
 
     async def handle_query(self, input: HandleQueryInput) -> Any:
         if self.job is None:
             return await self.next.handle_query(input)
         self._check_sender(input.headers, f"query {input.query}")
-        with enter(self.scope):
+        with _begin(self.scope):
             return await self.next.handle_query(input)
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:
         if self.job is None:
             return self.next.handle_update_validator(input)
         self._check_sender(input.headers, f"update {input.update}")
-        with enter(self.scope):
+        with _begin(self.scope):
             return self.next.handle_update_validator(input)
 
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
@@ -149,7 +149,7 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             _bind(workflow.get_update_handler(input.update), self._own_update(input.update), input)
         except TypeError as error:
             raise InvalidPayload(f"update {input.update} cannot be taken: {error}.") from None
-        with enter(self.scope):
+        with _begin(self.scope):
             return await self.next.handle_update_handler(input)
 
     def _check_sender(self, headers: Mapping[str, Payload], what: str) -> None:

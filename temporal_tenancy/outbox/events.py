@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from typing import Final
 
 from sqlalchemy import text
@@ -11,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from temporal_tenancy.errors import ScopeMissing
+from temporal_tenancy.held import Held
 from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.scope import current_tenant, held
+from temporal_tenancy.scope import current_scope, current_tenant
 
 # As SQL: by way of the ORM it takes twice as long as the database does.
 _NOTE: Final = text("""
@@ -21,7 +21,7 @@ _NOTE: Final = text("""
     on conflict do nothing
     returning event_id
 """)
-_message: Final[ContextVar[str | None]] = ContextVar("temporal_tenancy_message", default=None)
+_message: Final[Held[str]] = Held("temporal_tenancy_message", "the event's id")
 
 
 async def once(session: AsyncSession, consumer: str, event_id: str) -> bool:
@@ -39,16 +39,18 @@ def current_event_id() -> str:
     """What identifies the event that the running activity deals with: its message's key.
 
     That is the key of the workflow id, or of the one message among several that a workflow works
-    off. It stays the same over retries and replays. Raises `ScopeMissing` outside an activity.
+    off. It stays the same over retries and replays. Raises `ScopeMissing` outside an activity
+    and where the work on the event has ended.
     """
     key = _message.get()
     if key is not None:
         return key
+    current_scope()  # raises behind the activity's end
     if not activity.in_activity() or (workflow_id := activity.info().workflow_id) is None:
         raise ScopeMissing("there is no event here: this is for the activities of a job.")
     return WorkflowId.parse(workflow_id).key
 
 
-def use_event_id(key: str) -> AbstractContextManager[None]:
+def use_event_id(key: str) -> AbstractContextManager[str]:
     """Makes `key` the one that `current_event_id()` returns inside the block."""
-    return held(_message, key)
+    return _message.during(key)

@@ -141,8 +141,7 @@ async def _unplanned(
     if local_cron is None:
         why = "its fan-out ended before this tenant was planned."
     async for page in pages(current_directory(), statuses=statuses):
-        async with platform_session("read who a tick was for") as session:
-            known = await ledger.known(session, job.name, tick.tick, [t.id for t in page])
+        known = await _known(job, tick, [tenant.id for tenant in page])
         for tenant in page:
             if (
                 tenant.id not in known
@@ -150,6 +149,11 @@ async def _unplanned(
                 and _was_due(tenant, job, tick, local_cron, now)
             ):
                 yield Missed(tenant.id, None, why)
+
+
+async def _known(job: Job, tick: TickRow, tenant_ids: Sequence[str]) -> Collection[str]:
+    async with platform_session("read who a tick was for") as session:
+        return await ledger.known(session, job.name, tick.tick, tenant_ids)
 
 
 def _was_due(

@@ -127,12 +127,16 @@ async def rows_in_doubt(job: Job, tick: str) -> AsyncIterator[Sequence[LedgerRow
     """The rows of a tick that have not succeeded, by pages."""
     after: str | None = None
     while True:
-        async with platform_session("read what is in doubt") as session:
-            rows = await ledger.in_doubt(session, job.name, tick, after=after, limit=PAGE_SIZE)
+        rows = await _page_in_doubt(job, tick, after)
         if not rows:
             return
         after = rows[-1].tenant_id
         yield rows
+
+
+async def _page_in_doubt(job: Job, tick: str, after: str | None) -> Sequence[LedgerRow]:
+    async with platform_session("read what is in doubt") as session:
+        return await ledger.in_doubt(session, job.name, tick, after=after, limit=PAGE_SIZE)
 
 
 async def tenants_of(rows: Sequence[LedgerRow]) -> Mapping[str, Tenant]:

@@ -54,20 +54,25 @@ class Upkeep:
         dead letters: whoever had them died each time.
         """
         while True:
-            async with self._database.platform_session("look for lost messages") as session:
-                message = await queue.take_lost(session, lease=self._lease)
+            message = await self._take_lost()
             if message is None:
                 return
             if message.workflow_id is not None:
                 await self._ask_after(message, message.workflow_id)
             elif message.attempts > self._ladder.attempts:
-                times = message.attempts - 1
-                said = f"the relay died {times} times at it."
-                async with self._database.platform_session("mark a lost message") as session:
-                    await self._fail(session, [message], "RelayLost", said)
+                await self._give_up(message)
             else:
                 log.info("message.lost", tenant_id=message.tenant_id, message_id=str(message.id))
                 yield message
+
+    async def _take_lost(self) -> Message | None:
+        async with self._database.platform_session("look for lost messages") as session:
+            return await queue.take_lost(session, lease=self._lease)
+
+    async def _give_up(self, message: Message) -> None:
+        said = f"the relay died {message.attempts - 1} times at it."
+        async with self._database.platform_session("mark a lost message") as session:
+            await self._fail(session, [message], "RelayLost", said)
 
     async def free_ended_slots(self) -> int:
         """Frees slots whose workflow has ended without saying so; returns how many."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.common import Priority
 
 from activities import billing
-from temporal_tenancy import agreement, guard, header, scope, tenant_owned
+from temporal_tenancy import agreement, guard, header, held, scope, tenant_owned
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.fan_out import planning
 from temporal_tenancy.identifiers import WorkflowId
@@ -79,12 +78,7 @@ def _believe_every_state() -> None:
 
 
 def _never_leave_a_scope() -> None:
-    @contextmanager
-    def kept(variable: ContextVar[Any], value: object) -> Iterator[None]:
-        variable.set(value)
-        yield
-
-    replace(scope, "held", kept)
+    replace(held.Block, "__exit__", lambda *given: None)
 
 
 def _keep_the_parents_key() -> None:
