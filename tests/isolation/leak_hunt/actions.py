@@ -10,10 +10,12 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.database import Database
 from tests.isolation.leak_hunt.model import Rows, Step
 
 Send = Callable[[AsyncSession, Step], Awaitable[object]]
 SendPrepared = Callable[[psycopg.AsyncConnection[Any], Step], Awaitable[object]]
+Carry = Callable[[Database, Step], Awaitable[object]]
 Expect = Callable[[Rows, Step], object]  # changes the rows as the action should
 
 
@@ -24,6 +26,7 @@ class Action:
     expect: Expect
     send: Send | None = None  # in a tenant's session
     send_prepared: SendPrepared | None = None  # on a connection that prepares what it is sent
+    carry: Carry | None = None  # in scopes that it enters itself
     # Whether it comes upon other tenants' rows when the database's wall is down. It does not where
     # the ORM's own filter stands before it, nor where it only adds a row, or changes one by key.
     meets_others: bool = True
@@ -66,6 +69,16 @@ def prepared(name: str, statement: str, expect: Expect, *, meets_others: bool = 
         return answer(await cursor.fetchall()) if cursor.description else None
 
     ACTIONS[name] = Action(expect, send_prepared=send, meets_others=meets_others)
+
+
+def carried(expect: Expect) -> Callable[[Carry], Carry]:
+    """Registers an action that takes a scope along to where it does not belong."""
+
+    def register(function: Carry) -> Carry:
+        ACTIONS[function.__name__] = Action(expect, carry=function, meets_others=False)
+        return function
+
+    return register
 
 
 def answer(rows: Iterable[Any]) -> list[tuple[Any, ...]]:

@@ -13,13 +13,17 @@ from psycopg import errors
 from sqlalchemy.exc import IntegrityError
 
 from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import TenantMismatch
+from temporal_tenancy.errors import ScopeMissing, TenantMismatch
 from tests.fixtures.postgres import within
-from tests.isolation.leak_hunt import orm_statements, sql_statements
+from tests.isolation.leak_hunt import carried_scopes, orm_statements, sql_statements
 from tests.isolation.leak_hunt.actions import ACTIONS, Action
 from tests.isolation.leak_hunt.model import DUPLICATE, REFUSED, TENANTS, Model, Rows, Step
 
-STATEMENTS = (orm_statements, sql_statements)  # to import them fills the table of actions
+STATEMENTS = (
+    orm_statements,
+    sql_statements,
+    carried_scopes,
+)  # to import them fills the table of actions
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ class Hunt:
                         "select set_config('app.tenant_id', %s, true)", [step.tenant]
                     )
                     return await action.send_prepared(self.preparing, step)
+            if action.carry is not None:
+                return await action.carry(self.database, step)
             assert action.send is not None
             with within(self.database, step.tenant):
                 async with tenant_session() as session:
                     return await action.send(session, step)
-        except (TenantMismatch, errors.InsufficientPrivilege):
+        except (TenantMismatch, ScopeMissing, errors.InsufficientPrivilege):
             return REFUSED
         except (IntegrityError, errors.UniqueViolation):
             return DUPLICATE
