@@ -21,6 +21,7 @@ from temporal_tenancy.jobs import Job
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
+from tests.mutants.scopes import SCOPE_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
 LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
@@ -244,4 +245,6 @@ FAULTS: Final = [
     ),
 ]
 
-MUTANTS: Final = {mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *hop_mutants()]}
+MUTANTS: Final = {
+    mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *SCOPE_FAULTS, *hop_mutants()]
+}

@@ -1,0 +1,142 @@
+"""Faults in the scope: it outlives its block, or leads somewhere else."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from temporal_tenancy import connection_guard, database, held, scope
+from temporal_tenancy.interceptors import activity_inbound
+from tests.mutants.mutant import Mutant, replace
+
+CARRIED: Final = "tests/unit/test_carried_scopes.py"
+PROGRAMS: Final = "tests/isolation/test_scope_programs.py"
+SESSIONS: Final = "tests/integration/test_carried_sessions.py"
+JOBS: Final = "tests/integration/test_scopes_of_jobs.py"
+WEB: Final = "tests/integration/test_web_scopes.py"
+
+
+def _leave_open() -> None:
+    def left(block: Any, *error: object) -> None:
+        with suppress(ValueError):
+            block._held.variable.reset(block._token)
+
+    replace(held.Block, "__exit__", left)
+
+
+def _forget_the_block_around() -> None:
+    entered = scope._Entry.__enter__
+
+    def enter(entry: Any) -> scope.Scope:
+        found = entered(entry)
+        entry.outer = None
+        return found
+
+    replace(scope._Entry, "__enter__", enter)
+
+
+def _enter_whatever_is_asked() -> None:
+    def enter(entry: Any) -> scope.Scope:
+        entry.outer = scope._current.variable.get()
+        entry.begin()
+        found: scope.Scope = entry.value
+        return found
+
+    replace(scope._Entry, "__enter__", enter)
+
+
+def _inherit_the_workers_scope() -> None:
+    replace(activity_inbound, "_outside", suppress)
+    replace(activity_inbound, "_begin", scope.enter)
+
+
+def _begin_again_behind_the_block() -> None:
+    class Reopened(AsyncSession):
+        def __init__(self, *given: Any, close_resets_only: bool, **options: Any) -> None:
+            super().__init__(*given, close_resets_only=True, **options)
+
+    replace(database, "AsyncSession", Reopened)
+
+
+def _refuse_what_has_happened() -> None:
+    for module in (scope, held):
+        replace(module, "applies", lambda: True)
+
+
+SCOPE_FAULTS: Final = [
+    Mutant(
+        "scope-not-closed",
+        "a scope stays open behind its block",
+        (
+            CARRIED,
+            PROGRAMS,
+            f"{WEB}::test_a_task_that_a_request_leaves_is_refused_behind_its_answer",
+        ),
+        seed=_leave_open,
+    ),
+    Mutant(
+        "scope-without-what-is-around",
+        "a scope stays open behind the end of the one around it",
+        (f"{CARRIED}::test_a_scope_entered_anew_ends_with_the_one_around_it",),
+        seed=_forget_the_block_around,
+    ),
+    Mutant(
+        "foreign-scope-entered",
+        "a tenant's code may enter any scope",
+        (f"{CARRIED}::test_nobody_enters_another_owner_from_inside_a_tenants_scope", PROGRAMS),
+        seed=_enter_whatever_is_asked,
+    ),
+    Mutant(
+        "scope-left-to-the-caller",
+        "a generator that is no context manager may enter a scope",
+        (f"{CARRIED}::test_a_generator_that_is_no_context_manager_begins_no_block", PROGRAMS),
+        seed=lambda: replace(held.Block, "heed_generator", lambda block, frame: None),
+    ),
+    Mutant(
+        "scope-of-whoever-started-the-worker",
+        "an activity begins in the scope that its worker was started in",
+        (f"{JOBS}::test_what_an_activity_waits_for_has_its_scope",),
+        seed=_inherit_the_workers_scope,
+    ),
+    Mutant(
+        "open-run-refused",
+        "a run is refused on replay what it did in an earlier release",
+        (f"{JOBS}::test_a_run_that_did_so_in_an_earlier_release_goes_on_as_it_began",),
+        seed=_refuse_what_has_happened,
+    ),
+    Mutant(
+        "commit-behind-the-scope",
+        "what was written in a scope is committed behind its end",
+        (
+            f"{SESSIONS}::"
+            "test_a_tenants_session_that_is_open_behind_its_scope_neither_asks_nor_commits",
+        ),
+        seed=lambda: replace(connection_guard, "_require_tenant_at_commit", lambda given: None),
+    ),
+    Mutant(
+        "platforms-commit-behind-the-scope",
+        "what the platform wrote in a scope is committed behind its end",
+        (f"{SESSIONS}::test_the_platforms_session_that_is_open_behind_its_scope_does_neither",),
+        seed=lambda: replace(connection_guard, "_require_platform_at_commit", lambda given: None),
+    ),
+    Mutant(
+        "session-begun-again",
+        "a session begins transactions behind its block",
+        (f"{SESSIONS}::test_a_session_is_not_begun_again_behind_its_block",),
+        seed=_begin_again_behind_the_block,
+    ),
+    Mutant(
+        "generators-session-is-its-callers",
+        "what is asked for in a loop is written in its generator's transaction",
+        (f"{SESSIONS}::test_a_generators_session_is_not_its_callers_also_after_a_break",),
+        seed=lambda: replace(held.Held, "block", lambda variable: variable.variable.get()),
+    ),
+    Mutant(
+        "record-behind-the-block",
+        "a tenant's record is found behind the end of its activity",
+        (f"{CARRIED}::test_what_a_block_gives_is_refused_behind_its_end",),
+        seed=lambda: replace(held.Held, "get", held.Held.last),
+    ),
+]
