@@ -38,7 +38,7 @@ from temporal_tenancy.outbox.work_off import WorkOff
 from temporal_tenancy.plugin import TenancyPlugin
 from temporal_tenancy.relay.slots import SLOT
 from temporal_tenancy.scope import TenantScope, enter
-from tests import jobs
+from tests import jobs, scope_jobs
 from tests.failing_jobs import Failing
 from workflows import WORKFLOWS
 
@@ -53,7 +53,7 @@ async def record(address: str, database: Database, release: str) -> None:
     plugin = TenancyPlugin(
         directory=ControlPlaneDirectory(database),
         database=database,
-        passthrough=[*PASSTHROUGH, "tests.marks"],
+        passthrough=[*PASSTHROUGH, "tests.marks", "tests.scope_control"],
         exempt=jobs.EXEMPT,
     )
     client = await Client.connect(address, plugins=[plugin], identity=RECORDER)
@@ -72,7 +72,7 @@ async def record(address: str, database: Database, release: str) -> None:
     async with Worker(
         client,
         task_queue=QUEUE,
-        workflows=[*WORKFLOWS, *own, Failing],
+        workflows=[*WORKFLOWS, *own, Failing, *scope_jobs.WORKFLOWS],
         activities=[*ACTIVITIES, *(a for a in jobs.ACTIVITIES if _is_async(a))],
         identity=RECORDER,
     ):
@@ -95,6 +95,8 @@ async def record(address: str, database: Database, release: str) -> None:
             await run(client, job, f"platform/{job}/by-client")
         await run(client, "test.failing", "acme/test.failing/letter", {**acme, "how": "fail"})
         await run(client, "echo.tell", "acme/echo.tell/with-a-slot", acme, memo={SLOT: True})
+        for into in ("globex", "platform", "generator"):
+            await run(client, "scope.lead", f"acme/scope.lead/{into}", {**acme, "into": into})
         batch = WorkOff(tenant_id="acme", job="search.index", message_ids=[], retries=LADDER)
         await run(client, "messages.work_off", "acme/search.index/messages", batch)
         with use_database(database), enter(TenantScope("acme")):

@@ -11,13 +11,15 @@ from temporalio.workflow import NondeterminismError
 
 from connect import PASSTHROUGH
 from temporal_tenancy.plugin import TenancyPlugin
-from tests import jobs
+from tests import jobs, scope_jobs
 from tests.failing_jobs import Failing
 from tests.replay.record import HISTORIES
 from workflows import WORKFLOWS
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
-PLUGIN = TenancyPlugin(passthrough=[*PASSTHROUGH, "tests.marks"], exempt=jobs.EXEMPT)
+PLUGIN = TenancyPlugin(
+    passthrough=[*PASSTHROUGH, "tests.marks", "tests.scope_control"], exempt=jobs.EXEMPT
+)
 
 
 def history_of(path: Path) -> WorkflowHistory:
@@ -27,7 +29,8 @@ def history_of(path: Path) -> WorkflowHistory:
 
 @pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
 async def test_a_recorded_history_replays(path: Path) -> None:
-    replayer = Replayer(workflows=[*WORKFLOWS, *jobs.WORKFLOWS, Failing], plugins=[PLUGIN])
+    workflows = [*WORKFLOWS, *jobs.WORKFLOWS, Failing, *scope_jobs.WORKFLOWS]
+    replayer = Replayer(workflows=workflows, plugins=[PLUGIN])
     await replayer.replay_workflow(history_of(path))
 
 
@@ -40,6 +43,9 @@ def test_every_kind_of_history_has_been_recorded() -> None:
         "echo.mailbox~messages",
         "echo.waiter~before-the-plugin",
         "test.failing~letter",
+        "scope.lead~globex",
+        "scope.lead~platform",
+        "scope.lead~generator",
         "echo.tell~with-a-slot",
         "search.index~messages",
         "dead_letters.sweep~by-client",
