@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from sqlalchemy import Select, select
@@ -11,6 +12,7 @@ from sqlalchemy.orm import contains_eager
 from temporal_tenancy.control_plane.models import TenantRow
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import Plan, Tenant, TenantStatus
+from temporal_tenancy.scope import TenantScope, _outside, current_scope
 
 LIVING: Final = tuple(status for status in TenantStatus if status is not TenantStatus.DELETED)
 
@@ -18,7 +20,8 @@ LIVING: Final = tuple(status for status in TenantStatus if status is not TenantS
 class ControlPlaneDirectory:
     """Finds tenants in the table `tenants`, as the platform role; a `TenantDirectory`.
 
-    A lookup is the platform's work: a tenant's code is refused (`ScopeMissing`).
+    A lookup is the platform's work. A tenant's code may ask about its own tenant (`find`), and is
+    refused anything about others (`ScopeMissing`).
     """
 
     def __init__(self, database: Database) -> None:
@@ -27,9 +30,10 @@ class ControlPlaneDirectory:
 
     async def find(self, tenant_id: str) -> Tenant | None:
         """As `TenantDirectory.find`; one query."""
-        async with self._database.platform_session("look up a tenant") as session:
-            row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
-            return None if row is None else tenant_of(row)
+        with _asked_about(tenant_id):
+            async with self._database.platform_session("look up a tenant") as session:
+                row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
+                return None if row is None else tenant_of(row)
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
         """As `TenantDirectory.find_many`; one query."""
@@ -58,6 +62,13 @@ class ControlPlaneDirectory:
             query = query.where(TenantRow.time_zone.in_(time_zones))
         async with self._database.platform_session("enumerate tenants") as session:
             return [tenant_of(row) for row in await session.scalars(query)]
+
+
+def _asked_about(tenant_id: str) -> AbstractContextManager[None]:
+    """Lets a tenant's code ask the platform about its own tenant."""
+    scope = current_scope()
+    own = isinstance(scope, TenantScope) and scope.tenant_id == tenant_id
+    return _outside() if own else nullcontext()
 
 
 def tenants() -> Select[TenantRow]:

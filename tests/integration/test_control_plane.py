@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from sqlalchemy import event, text
 
@@ -136,6 +138,21 @@ async def test_a_lookup_from_a_tenants_code_leaves_it_in_its_scope(
         assert current_scope() == before
         with pytest.raises(ScopeMissing):
             await tenants.set_status("ua", TenantStatus.SUSPENDED)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda directory: directory.find("dl"),
+        lambda directory: directory.find_many(["ua"]),
+        lambda directory: directory.page(limit=10),
+    ],
+)
+async def test_a_tenants_code_looks_up_nobody_else(
+    database: Database, directory: TenantDirectory, look: Callable[..., Awaitable[object]]
+) -> None:
+    with within(database, "ua"), pytest.raises(ScopeMissing, match="control plane"):
+        await look(directory)
 
 
 @pytest.mark.parametrize("status", [TenantStatus.TRIAL, TenantStatus.ACTIVE])

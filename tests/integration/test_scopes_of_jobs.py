@@ -228,10 +228,10 @@ async def test_a_run_that_did_so_in_an_earlier_release_goes_on_as_it_began(
 
 async def test_a_query_does_not_lead_into_anothers_scope(client: Client, worker: Worker) -> None:
     await lead(client, worker, "acme")
-    handle = client.get_workflow_handle_for(scope_jobs.Lead.run, "acme/scope.lead/acme")
-    assert await handle.query(scope_jobs.Lead.peek_as, "acme") == "acme"
+    handle = client.get_workflow_handle("acme/scope.lead/acme")
+    assert await handle.query("peek_as", "acme") == "acme"
     with pytest.raises(WorkflowQueryFailedError, match="works for tenant acme"):
-        await handle.query(scope_jobs.Lead.peek_as, "globex")
+        await handle.query("peek_as", "globex")
 
 
 async def test_a_directory_asked_in_a_closed_scope_answers_whoever_asks_with_it(
