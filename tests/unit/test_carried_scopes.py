@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from contextvars import Context, copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -462,3 +464,23 @@ def test_a_block_is_entered_once() -> None:
     with pytest.raises(RuntimeError, match="another one"), block:
         pass
     assert current_scope() is None
+
+
+# The library's own ways
+
+
+def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_passed_over() -> None:
+    root = Path(__file__).parents[2]
+    users = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if ".venv" not in path.parts and "tests" not in path.parts
+        if re.search(r"(?<![.\w])(_outside|_begin)\(", path.read_text())
+    }
+    assert users == {
+        "temporal_tenancy/scope.py",
+        "temporal_tenancy/interceptors/activity_inbound.py",
+        "temporal_tenancy/interceptors/workflow_inbound.py",
+        "temporal_tenancy/directory.py",
+        "temporal_tenancy/control_plane/directory.py",
+    }
