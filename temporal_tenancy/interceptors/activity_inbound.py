@@ -59,10 +59,13 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         self.database = database
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        with outside():  # a worker serves all tenants, also where it was made in one's scope
+            return await self._execute(input)
+
+    async def _execute(self, input: ExecuteActivityInput) -> Any:
         mark = mark_of(input.fn)
         if mark is None and activity.info().activity_type in self.exempt:
-            with outside():  # it gets no scope, and so no session
-                return await self.next.execute_activity(input)
+            return await self.next.execute_activity(input)  # it gets no scope, and so no session
         try:
             scope = self._scope(mark, input)
             tenant = watch = None
