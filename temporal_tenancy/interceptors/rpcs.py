@@ -43,7 +43,7 @@ class Rpc:
 
 
 def admitted(service: str, request: Message, call: Call) -> Message:
-    """Returns what is sent in the place of `request`, a copy that its sender cannot change.
+    """Returns what is sent in the place of `request`: a copy, which its sender cannot change.
 
     Raises `TenantMismatch` when it is not for a tenant's code to send.
     """
@@ -56,6 +56,8 @@ def admitted(service: str, request: Message, call: Call) -> Message:
             else "it is not among the calls that a tenant's code may make"
         )
         raise TenantMismatch(f"{tenant} cannot call {call.rpc}: {why}.")
+    if rpc.handling is Handling.EXEMPT:
+        return request
     if request.DESCRIPTOR.name != request_name(call.rpc):
         raise TenantMismatch(f"{tenant} cannot call {call.rpc} with a {request.DESCRIPTOR.name}.")
     copy = type(request)()
@@ -68,10 +70,8 @@ def admitted(service: str, request: Message, call: Call) -> Message:
 
 
 def request_name(rpc: str) -> str:
-    """The name of the message that an RPC takes."""
-    # gRPC's own health check is called Check alone.
-    name = "health_check" if rpc == "check" else rpc
-    return "".join(word.capitalize() for word in name.split("_")) + "Request"
+    """The name of the message that an RPC of the workflow service takes."""
+    return "".join(word.capitalize() for word in rpc.split("_")) + "Request"
 
 
 def _own(path: str) -> Check:
