@@ -106,6 +106,12 @@ async def change_the_scope_and_fail(note: Note) -> str:
     raise ApplicationError("failed in a scope of its own", non_retryable=True)
 
 
+@tenant_activity
+async def complete_later(note: Note) -> str:
+    marks.leave(activity.info().workflow_id or "", activity.info().task_token.hex())
+    activity.raise_complete_async()
+
+
 @activity.defn(name="third_party.activity")
 async def third_party_activity() -> str:
     return scope_here()
@@ -314,6 +320,17 @@ class Stray:
             nexus = workflow.create_nexus_client(service="service", endpoint="endpoint")
             await nexus.execute_operation("operation", job, output_type=str)
         raise ApplicationError(f"{job.how} was let through", non_retryable=True)
+
+
+@tenant_job("echo.later", queue="default")
+class Later:
+    """Waits for an activity that is completed from outside."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        return await workflow.execute_activity(
+            complete_later, Note(), start_to_close_timeout=SOON, retry_policy=ONCE
+        )
 
 
 async def reach(how: str, target: str) -> None:
@@ -680,6 +697,7 @@ WORKFLOWS: list[type] = [
     ChoosyJob,
     AboutOthers,
     Remember,
+    Later,
     Reach,
     PlatformReach,
     ThirdParty,
@@ -699,5 +717,6 @@ ACTIVITIES: list[Callable[..., Any]] = [
     change_the_scope_and_fail,
     fail_on_a_value,
     tell_anything,
+    complete_later,
     third_party_activity,
 ]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from temporalio.client import CountWorkflowsInput, OutboundInterceptor, WorkflowExecutionCount
 
 from temporal_tenancy.errors import TenantMismatch
+from temporal_tenancy.interceptors.client_outbound import TenancyClientOutbound
 from temporal_tenancy.list_filter import DEEPEST, narrowed
+from temporal_tenancy.scope import TenantScope, enter
 
 UNDERSTOOD = {
     None: "TenantId = 'acme'",
@@ -123,6 +126,17 @@ def test_a_refusal_repeats_nothing_of_what_was_asked() -> None:
         narrowed("a = 'x' \x1b[31m", "acme")
     assert caught.value.message.startswith("this list filter is not understood from character 9 on")
     assert "\x1b" not in caught.value.message
+
+
+async def test_a_count_is_narrowed_before_it_is_passed_on() -> None:
+    class Next(OutboundInterceptor):
+        async def count_workflows(self, input: CountWorkflowsInput) -> WorkflowExecutionCount:
+            raise LookupError(input.query)
+
+    outbound = TenancyClientOutbound(Next(None), None)  # type: ignore[arg-type]
+    asked = CountWorkflowsInput(query="a = 1", rpc_metadata={}, rpc_timeout=None)
+    with enter(TenantScope("acme")), pytest.raises(LookupError, match="TenantId = 'acme' AND"):
+        await outbound.count_workflows(asked)
 
 
 @given(st.text("aN=<>!'\"`\\-#/*(),; \n09.ORandinby", max_size=40))
