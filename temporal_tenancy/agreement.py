@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,6 +16,7 @@ from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.inputs import JobInput, TenantInput, TenantJobInput
 from temporal_tenancy.jobs import Job
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope
+from temporal_tenancy.task_tokens import workflow_of
 
 TENANT_ID: Final = SearchAttributeKey.for_keyword("TenantId")
 JOB: Final = SearchAttributeKey.for_keyword("Job")
@@ -92,3 +94,32 @@ def check_same_owner(scope: Scope | None, workflow_id: str, *, what: str) -> Non
         raise TenantMismatch(
             f'{scope.tenant_id} cannot {what} "{workflow_id}": it is not {scope.tenant_id}\'s.'
         )
+
+
+def check_task_token(scope: Scope | None, token: bytes, *, what: str) -> None:
+    """As `check_same_owner`, by a task token, which says whose workflow it is of."""
+    if not isinstance(scope, TenantScope):
+        return
+    workflow_id = workflow_of(token)
+    if workflow_id is None:
+        raise TenantMismatch(
+            f"{scope.tenant_id} gives a task token that cannot be read. "
+            "Give the one that activity.info() has."
+        )
+    check_same_owner(scope, workflow_id, what=what)
+
+
+def check_indexed_fields(fields: Mapping[str, Payload], own: Mapping[str, str], who: str) -> None:
+    """Raises `TenantMismatch` when search attributes, as they are sent, say other than `own`."""
+    for name, value in own.items():
+        if name not in fields:
+            continue
+        try:
+            said = json.loads(fields[name].data or b"null")
+        except (ValueError, RecursionError):
+            said = None
+        if said != value:
+            raise TenantMismatch(
+                f"{who} sets the search attribute {name} to something else than {value}. "
+                "Leave it as it is: it is set from the input."
+            )

@@ -6,20 +6,21 @@ run before `execute_workflow` is intercepted. The guard stands in front of the s
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, Final
 
 import structlog
 from temporalio import workflow
 from temporalio.api.failure.v1 import Failure
 from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
+from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from temporal_tenancy import agreement
+from temporal_tenancy.commands import refusal_of
 from temporal_tenancy.converter import PayloadDoesNotFit
 from temporal_tenancy.errors import (
     ConfigurationError,
@@ -30,6 +31,8 @@ from temporal_tenancy.errors import (
 )
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, job_of
+
+PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -83,6 +86,7 @@ class _GuardedInstance(WorkflowInstance):
         self.details = det
         self.job = job
         self.refusal: TenancyError | None = None
+        self.has_refused = False  # a command, as the history says
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         for work in act.jobs:
@@ -91,35 +95,26 @@ class _GuardedInstance(WorkflowInstance):
                     self._check(work.initialize_workflow)
                 except TenancyError as error:
                     self.refusal = error
-                    log.warning(
-                        "workflow.refused",
-                        job=self.job.name,
-                        job_id=self.details.info.workflow_id,
-                        run_id=self.details.info.run_id,
-                        error_type=error.type,
-                        error=error.message,
-                    )
+                    self._log(error)
+            elif work.HasField("notify_has_patch"):
+                self.has_refused |= work.notify_has_patch.patch_id == PATCH_FOREIGN_COMMAND
         if self.refusal is not None:
             return self._refuse(act, self.refusal)
         completion = self.inner.activate(act)
-        foreign = self._foreign_upsert(completion)
-        return completion if foreign is None else self._fail(foreign)
-
-    def _foreign_upsert(self, completion: WorkflowActivationCompletion) -> TenancyError | None:
-        """Workflow code may set search attributes past every interceptor, but not another's."""
+        commands = completion.successful.commands
         own = WorkflowId.parse(self.details.info.workflow_id)
-        right = {agreement.TENANT_ID.name: own.owner, agreement.JOB.name: own.job}
-        for command in completion.successful.commands:
-            if not command.HasField("upsert_workflow_search_attributes"):
-                continue
-            upserted = command.upsert_workflow_search_attributes.search_attributes.indexed_fields
-            for name, value in right.items():
-                if name in upserted and json.loads(upserted[name].data or b"null") != value:
-                    return TenantMismatch(
-                        f'workflow "{own}" sets its search attribute {name} to something else '
-                        f"than {value}. Leave it as it is: it is set from the input."
-                    )
-        return None
+        foreign = _foreign_upsert(commands, own)
+        if foreign is not None:
+            return self._fail(foreign)
+        # What a history has already was taken once, and has to be taken again: else the run would
+        # be stuck. A history that ends with a refusal says so by its marker.
+        if self.has_refused or not act.is_replaying:
+            foreign = refusal_of(commands, own, self.details.info.namespace)
+            if foreign is not None:
+                if not act.is_replaying:
+                    self._log(foreign)
+                return self._fail(foreign, marker=PATCH_FOREIGN_COMMAND)
+        return completion
 
     def _check(self, start: InitializeWorkflow) -> None:
         job, info = self.job, self.details.info
@@ -195,9 +190,21 @@ class _GuardedInstance(WorkflowInstance):
                 self._say(refusal, answer.failed)
         return completion
 
-    def _fail(self, refusal: TenancyError) -> WorkflowActivationCompletion:
+    def _log(self, refusal: TenancyError) -> None:
+        log.warning(
+            "workflow.refused",
+            job=self.job.name,
+            job_id=self.details.info.workflow_id,
+            run_id=self.details.info.run_id,
+            error_type=refusal.type,
+            error=refusal.message,
+        )
+
+    def _fail(self, refusal: TenancyError, *, marker: str = "") -> WorkflowActivationCompletion:
         """Fails the workflow in the place of whatever its code has come to."""
         completion = WorkflowActivationCompletion()
+        if marker:
+            completion.successful.commands.add().set_patch_marker.patch_id = marker
         self._say(refusal, completion.successful.commands.add().fail_workflow_execution.failure)
         return completion
 
@@ -217,3 +224,15 @@ class _GuardedInstance(WorkflowInstance):
 
     def get_thread_id(self) -> int | None:
         return self.inner.get_thread_id()
+
+
+def _foreign_upsert(commands: Iterable[WorkflowCommand], own: WorkflowId) -> TenancyError | None:
+    """Workflow code may set search attributes past every interceptor, but not another's."""
+    right = {agreement.TENANT_ID.name: own.owner, agreement.JOB.name: own.job}
+    for command in commands:
+        fields = command.upsert_workflow_search_attributes.search_attributes.indexed_fields
+        try:
+            agreement.check_indexed_fields(fields, right, f'workflow "{own}"')
+        except TenancyError as error:
+            return error
+    return None

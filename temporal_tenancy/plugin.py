@@ -28,10 +28,12 @@ from temporal_tenancy.fan_out import FAN_OUT_ACTIVITIES, FAN_OUT_WORKFLOWS
 from temporal_tenancy.guard import guarded, is_guarded
 from temporal_tenancy.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.interceptors import TenancyInterceptor
+from temporal_tenancy.interceptors.service_client import checked
 from temporal_tenancy.jobs import job_of
 from temporal_tenancy.outbox.work_off import WorkOffMessages, work_off_messages
 from temporal_tenancy.reconcile import RECONCILE_ACTIVITIES, RECONCILE_WORKFLOWS
 from temporal_tenancy.relay.slots import free_slot
+from temporal_tenancy.scope import _outside
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
 OWN_WORKFLOWS: Final = (
@@ -104,7 +106,9 @@ class TenancyPlugin(SimplePlugin):
     def configure_client(self, config: ClientConfig) -> ClientConfig:
         """As the SDK asks; raises `ConfigurationError` when the plugin is there twice."""
         self._refuse_a_second(config.get("interceptors") or ())
-        return super().configure_client(config)
+        config = super().configure_client(config)
+        config["service_client"] = checked(config["service_client"], config["namespace"])
+        return config
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """As the SDK asks; raises `ConfigurationError` for what could lose a tenant."""
@@ -226,9 +230,10 @@ class TenancyPlugin(SimplePlugin):
 
     async def _require_search_attributes(self, client: Client) -> None:
         try:
-            known = await client.operator_service.list_search_attributes(
-                ListSearchAttributesRequest(namespace=client.namespace)
-            )
+            with _outside():  # a worker serves all tenants, wherever it is made
+                known = await client.operator_service.list_search_attributes(
+                    ListSearchAttributesRequest(namespace=client.namespace)
+                )
         except RPCError as error:
             # Where this worker may not look, as in a managed namespace, the operator has to.
             if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):

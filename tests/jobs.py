@@ -10,8 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel, model_validator
 from temporalio import activity, workflow
-from temporalio.common import RawValue, RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.common import (
+    RawValue,
+    RetryPolicy,
+    SearchAttributePair,
+    TypedSearchAttributes,
+)
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from temporal_tenancy import agreement
 from temporal_tenancy.activities import platform_activity, tenant_activity
@@ -99,6 +104,12 @@ async def change_the_scope_and_fail(note: Note) -> str:
     # Badly written code: it enters a scope and never leaves it.
     enter(TenantScope(current_tenant())).__enter__()
     raise ApplicationError("failed in a scope of its own", non_retryable=True)
+
+
+@tenant_activity
+async def complete_later(note: Note) -> str:
+    marks.leave(activity.info().workflow_id or "", activity.info().task_token.hex())
+    activity.raise_complete_async()
 
 
 @activity.defn(name="third_party.activity")
@@ -309,6 +320,103 @@ class Stray:
             nexus = workflow.create_nexus_client(service="service", endpoint="endpoint")
             await nexus.execute_operation("operation", job, output_type=str)
         raise ApplicationError(f"{job.how} was let through", non_retryable=True)
+
+
+@tenant_job("echo.later", queue="default")
+class Later:
+    """Waits for an activity that is completed from outside."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> str:
+        return await workflow.execute_activity(
+            complete_later, Note(), start_to_close_timeout=SOON, retry_policy=ONCE
+        )
+
+
+async def reach(how: str, target: str) -> None:
+    """Names another workflow in a command; what the server answers is not looked at."""
+    with contextlib.suppress(FailureError):
+        if how in ("child", "child with attributes"):
+            foreign = [SearchAttributePair(agreement.TENANT_ID, "globex")]
+            await workflow.start_child_workflow(
+                "some.unknown",
+                id=target,
+                task_queue="served-by-nobody",
+                search_attributes=TypedSearchAttributes(
+                    foreign if how == "child with attributes" else []
+                ),
+            )
+        elif how == "known child":
+            await workflow.start_child_workflow(
+                "echo.tell", EchoInput(tenant_id="acme"), id=target, task_queue="served-by-nobody"
+            )
+        elif how == "cancel":
+            await workflow.get_external_workflow_handle(target).cancel()
+        elif how == "signal":
+            await workflow.get_external_workflow_handle(target).signal("end")
+
+
+class ReachInput(TenantInput):
+    how: str
+    target: str
+
+
+@tenant_job("echo.reach", queue="default")
+class Reach:
+    """Names another workflow in a command, waits to be told to end, and may do so again."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.then: str | None = None
+
+    @workflow.run
+    async def run(self, job: ReachInput) -> str:
+        if job.how == "continue as new":
+            workflow.continue_as_new(
+                job.model_copy(update={"how": "nothing"}),
+                search_attributes=TypedSearchAttributes(
+                    [SearchAttributePair(agreement.TENANT_ID, job.target)]
+                ),
+            )
+        await reach(job.how, job.target)
+        await workflow.wait_condition(lambda: self.ended)
+        if self.then:
+            await reach(job.how, self.then)
+        return job.how
+
+    @workflow.signal
+    def end(self, then: str | None = None) -> None:
+        self.then = then
+        self.ended = True
+
+    @workflow.query
+    def is_ended(self) -> bool:
+        return self.ended
+
+
+class ReachOfThePlatform(PlatformInput):
+    how: str
+    target: str
+
+
+@platform_job("echo.reach_of_the_platform", reason="reaches into tenants", queue="default")
+class PlatformReach:
+    """Names a tenant's workflow in a command."""
+
+    @workflow.run
+    async def run(self, job: ReachOfThePlatform) -> str:
+        await reach(job.how, job.target)
+        return job.how
+
+
+@workflow.defn(name="third_party.reach")
+class ThirdPartyReach:
+    """Somebody else's workflow, exempted by name, that names a tenant's in a command."""
+
+    @workflow.run
+    async def run(self, target: str) -> str:
+        await reach("cancel", target)
+        return "cancel"
 
 
 class PlatformNote(PlatformInput):
@@ -565,6 +673,7 @@ class ThirdPartyInTenancy:
 
 EXEMPT = {
     "third_party.in_tenancy": "shows that an exempted workflow has no scope to give",
+    "third_party.reach": "shows that what an exempted workflow names is its own affair",
     "third_party.workflow": "a plugin's own, it touches no tenant's data",
     "third_party.activity": "a plugin's own, it touches no tenant's data",
 }
@@ -588,8 +697,12 @@ WORKFLOWS: list[type] = [
     ChoosyJob,
     AboutOthers,
     Remember,
+    Later,
+    Reach,
+    PlatformReach,
     ThirdParty,
     ThirdPartyInTenancy,
+    ThirdPartyReach,
 ]
 ACTIVITIES: list[Callable[..., Any]] = [
     tell_tenant,
@@ -604,5 +717,6 @@ ACTIVITIES: list[Callable[..., Any]] = [
     change_the_scope_and_fail,
     fail_on_a_value,
     tell_anything,
+    complete_later,
     third_party_activity,
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel
 from temporalio import client
@@ -22,6 +21,7 @@ from temporal_tenancy.errors import (
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.interceptors.schedules import restamping, stamp_schedule
 from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.list_filter import narrowed
 from temporal_tenancy.scope import Scope, TenantScope, current_scope
 from temporal_tenancy.stamps import details, prioritised, summary
 from temporal_tenancy.tenant_state import unknown
@@ -237,9 +237,11 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         agreement.check_same_owner(current_scope(), workflow_id, what=what)
 
     def _own_activity(self, reference: client.AsyncActivityIDReference | bytes) -> None:
-        # A token is made by the server and known only to whom the activity gave it.
+        what = "complete an activity of"
         if isinstance(reference, client.AsyncActivityIDReference):
-            self._own(reference.workflow_id or "", "complete an activity of")
+            self._own(reference.workflow_id or "", what)
+        else:
+            agreement.check_task_token(current_scope(), reference, what=what)
 
 
 def _job_input(job: Job, args: Any) -> BaseModel:
@@ -258,37 +260,7 @@ def _job_input(job: Job, args: Any) -> BaseModel:
 
 def _narrowed(query: str | None) -> str | None:
     scope = current_scope()
-    if not isinstance(scope, TenantScope):
-        return query
-    own = f"{agreement.TENANT_ID.name} = '{scope.tenant_id}'"
-    if not query:
-        return own
-    _refuse_unbalanced(query)
-    where, clause, rest = _TAIL.match(query).groups("")  # type: ignore[union-attr]
-    return f"{own} AND ({where}) {clause}{rest}" if where.strip() else f"{own} {clause}{rest}"
-
-
-# A list filter, and what may follow it. Quoted text is skipped, so that it cannot end the filter.
-_TAIL: Final = re.compile(
-    r"((?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?!\b(?:GROUP|ORDER)\s+BY\b).)*)"
-    r"(?:(GROUP\s+BY|ORDER\s+BY)(.*))?$",
-    re.IGNORECASE | re.DOTALL,
-)
-_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`")
-
-
-def _refuse_unbalanced(query: str) -> None:
-    """Raises `TenantMismatch` when a query could reach past the parentheses it is put into."""
-    depth = 0
-    bare = _QUOTED.sub("", query)
-    for character in bare:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth < 0:
-            break
-    if depth != 0 or any(quote in bare for quote in "'\"`"):
-        raise TenantMismatch(
-            "this query's parentheses or quotes are not closed, so it cannot be kept to one tenant."
-        )
+    return narrowed(query, scope.tenant_id) if isinstance(scope, TenantScope) else query
 
 
 def _refuse_in_tenant(what: str) -> None:

@@ -212,9 +212,18 @@ async def test_after_continue_as_new_a_foreign_signal_is_still_dropped(
     assert await end(mailbox) == ["signal own: acme acme"]
 
 
-@pytest.mark.parametrize(
-    "act", ["signal", "query", "update", "cancel", "terminate", "describe", "history"]
-)
+REACHES = {
+    "signal": "send signal end to",
+    "query": "send query peek of",
+    "update": "send update change of",
+    "cancel": "cancel",
+    "terminate": "terminate",
+    "describe": "describe",
+    "history": "read the history of",
+}
+
+
+@pytest.mark.parametrize("act", REACHES)
 async def test_a_tenants_code_cannot_reach_another_tenants_workflow(mailbox: Any, act: str) -> None:
     async def reach() -> None:
         if act == "signal":
@@ -228,7 +237,8 @@ async def test_a_tenants_code_cannot_reach_another_tenants_workflow(mailbox: Any
         else:
             await getattr(mailbox, act)()
 
-    with enter(TenantScope("globex")), pytest.raises(TenancyError, match="globex cannot"):
+    refused = pytest.raises(TenancyError, match=f'globex cannot {REACHES[act]} "acme/')
+    with enter(TenantScope("globex")), refused:
         await reach()
 
 
@@ -259,27 +269,6 @@ async def test_a_list_in_a_tenants_scope_shows_only_its_own(client: Client, queu
         grouped = await client.count_workflows(f"TaskQueue = '{queue}' GROUP BY ExecutionStatus")
     assert seen == {"globex"}
     assert (counted.count, grouped.count) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "Job = 'x') OR (TenantId = 'acme'",
-        "Job = 'x' OR TenantId = 'acme')",
-        "(Job = 'x'",
-        "Job = 'x",
-        'Job = "x',
-        "Job = '\\') OR (TenantId = 'acme'",
-    ],
-)
-async def test_a_query_cannot_reach_past_the_tenant_it_is_kept_to(
-    client: Client, query: str
-) -> None:
-    with enter(TenantScope("globex")):
-        with pytest.raises(TenancyError, match="not closed"):
-            client.list_workflows(query)
-        with pytest.raises(TenancyError, match="not closed"):
-            await client.count_workflows(query)
 
 
 async def test_an_upsert_of_another_tenant_fails_the_workflow(client: Client, queue: str) -> None:

@@ -18,6 +18,7 @@ from temporal_tenancy.fan_out import planning
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.interceptors import activity_inbound, workflow_outbound
 from temporal_tenancy.jobs import Job
+from tests.mutants.commands import COMMAND_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
@@ -245,6 +246,5 @@ FAULTS: Final = [
     ),
 ]
 
-MUTANTS: Final = {
-    mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *SCOPE_FAULTS, *hop_mutants()]
-}
+_ALL: Final = [*FAULTS, *MESSAGE_FAULTS, *SCOPE_FAULTS, *COMMAND_FAULTS, *hop_mutants()]
+MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

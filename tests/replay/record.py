@@ -80,6 +80,8 @@ async def record(address: str, database: Database, release: str) -> None:
         await run(client, "echo.tell", "acme/echo.tell/by-client", acme)
         await run(raw, "echo.tell", "acme/echo.tell/without-header", acme)
         await run(raw, "echo.marked", "acme/echo.marked/refused", {"tenant_id": "globex"})
+        reach = {**acme, "how": "cancel", "target": "globex/report.daily/1"}
+        await run(client, "echo.reach", "acme/echo.reach/refused", reach)
         await run(
             client, "billing.cycle", "acme/billing.cycle/2013-01", {**acme, "period": "2013-01"}
         )
@@ -139,7 +141,7 @@ async def record_without_plugin(address: str, release: str) -> None:
     async with Worker(
         bare,
         task_queue="bare",
-        workflows=[jobs.Waiter],
+        workflows=[jobs.Waiter, jobs.Reach],
         workflow_runner=UnsandboxedWorkflowRunner(),
         identity=RECORDER,
     ):
@@ -150,6 +152,17 @@ async def record_without_plugin(address: str, release: str) -> None:
         await handle.signal("end")
         await handle.result()
         await save(bare, id, release)
+        # Commands that the guard refuses today, in a history that has them.
+        for how, target in (
+            ("child", "globex/report.daily/taken"),
+            ("cancel", "globex/report.daily/taken"),
+        ):
+            id = f"acme/echo.reach/{how}-before-the-plugin"
+            reach = {"tenant_id": "acme", "how": how, "target": target}
+            handle = await bare.start_workflow("echo.reach", reach, id=id, task_queue="bare")
+            await handle.signal("end")
+            await handle.result()
+            await save(bare, id, release)
 
 
 async def save(client: Client, id: str, release: str, run_id: str | None = None) -> None:

@@ -482,5 +482,6 @@ def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_pass
         "temporal_tenancy/interceptors/activity_inbound.py",
         "temporal_tenancy/interceptors/workflow_inbound.py",
         "temporal_tenancy/directory.py",
+        "temporal_tenancy/plugin.py",
         "temporal_tenancy/control_plane/directory.py",
     }

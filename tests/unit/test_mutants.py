@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from temporal_tenancy import commands
+from tests.mutants import commands as mutants_of_commands
 from tests.mutants.faults import MUTANTS
 from tests.mutants.hops import KILLERS, handled
 from tests.mutants.report import Failure, Report, Verdict, verdict_of
@@ -16,6 +18,12 @@ def test_every_hook_that_is_handled_has_a_mutant_and_a_test_that_is_meant_to_kil
     assert set(KILLERS) == set(handled())
     assert set(handled()) <= set(MUTANTS)
     assert all(KILLERS.values())
+
+
+def test_every_command_that_is_looked_at_has_a_test_that_is_meant_to_kill_its_mutant() -> None:
+    looked_at = {kind for kind, check in commands.COMMANDS.items() if check is not None}
+    assert set(mutants_of_commands.KILLERS) == looked_at
+    assert {f"command.{kind}" for kind in looked_at} <= set(MUTANTS)
 
 
 @pytest.mark.parametrize("killer", sorted({k for m in MUTANTS.values() for k in m.killers}))
