@@ -1,7 +1,8 @@
 """The check before any workflow code: a wrong start fails at once, and nothing of it runs.
 
 An interceptor is too late for this: `__init__`, and signals and updates that come with the start,
-run before `execute_workflow` is intercepted. The guard stands in front of the sandbox instead.
+run before `execute_workflow` is intercepted. The guard stands in front of the sandbox instead. For
+the same reason it looks at what the code asks the server for, after every interceptor.
 """
 
 from __future__ import annotations

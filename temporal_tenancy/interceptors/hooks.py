@@ -39,6 +39,7 @@ class Hook:
 _STANDALONE = "acts on a standalone activity, and none is started: start_activity refuses"
 _NEXUS = "acts on a Nexus operation, and none is started: start_nexus_operation refuses"
 _VERSIONING = "is about workers, which serve all tenants"
+_ASYNC = "the workflow, by its id or by the task token, is the tenant's own"
 _INFO = "reads what the SDK knows of the running task itself"
 
 _CARRIES, _CHECKS = Handling.CARRIES, Handling.CHECKS
@@ -58,10 +59,10 @@ CLIENT: Final = {
     "fetch_workflow_history_events": Hook(_CHECKS, "the id is the tenant's own"),
     "list_workflows": Hook(_CHECKS, "narrowed to the tenant"),
     "count_workflows": Hook(_CHECKS, "narrowed to the tenant"),
-    "heartbeat_async_activity": Hook(_CHECKS, "the workflow's id is the tenant's own"),
-    "complete_async_activity": Hook(_CHECKS, "the workflow's id is the tenant's own"),
-    "fail_async_activity": Hook(_CHECKS, "the workflow's id is the tenant's own"),
-    "report_cancellation_async_activity": Hook(_CHECKS, "the workflow's id is the tenant's own"),
+    "heartbeat_async_activity": Hook(_CHECKS, _ASYNC),
+    "complete_async_activity": Hook(_CHECKS, _ASYNC),
+    "fail_async_activity": Hook(_CHECKS, _ASYNC),
+    "report_cancellation_async_activity": Hook(_CHECKS, _ASYNC),
     "backfill_schedule": Hook(_CHECKS, "the schedule is the tenant's own"),
     "delete_schedule": Hook(_CHECKS, "the schedule is the tenant's own"),
     "describe_schedule": Hook(_CHECKS, "the schedule is the tenant's own"),

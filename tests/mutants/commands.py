@@ -85,7 +85,8 @@ def _put_the_filter_in_parentheses() -> None:
         return f"{own} AND ({query})" if query else own
 
     replace(client_outbound, "narrowed", wrapped)
-    replace(rpcs, "narrowed", wrapped)
+    # Two pairs of parentheses are harder to close.
+    replace(rpcs, "narrowed", lambda query, tenant_id: query)
 
 
 def _believe_every_token() -> None:
