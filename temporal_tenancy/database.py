@@ -22,10 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from temporalio import workflow
 
 from temporal_tenancy.connection_guard import guard_platform_engine, guard_tenant_engine
-from temporal_tenancy.connection_shares import RESERVED, ConnectionShares, PoolShare
+from temporal_tenancy.connection_shares import ConnectionShares
 from temporal_tenancy.database_errors import withhold_values
 from temporal_tenancy.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.guarded_connection import GuardedConnection, TenantConnection
+from temporal_tenancy.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.scope import (
     PlatformScope,
     TenantScope,
@@ -47,9 +48,8 @@ from temporal_tenancy.transaction_clock import transaction_clock
 
 DRIVER: Final = "postgresql+psycopg"
 CONNECT_TIMEOUT: Final = 10  # seconds
-# Connections at most. The platform's statements are short, and one connection serves many tenants.
-TENANT_POOL: Final = PoolShare(10)
-PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)  # it is nobody's but its own
+# It is the platform's alone, whose statements wait for nobody.
+PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)
 # For the platform role's sessions. Its locks have limits of their own.
 PLATFORM_SETTINGS: Final[Mapping[str, str]] = {
     "statement_timeout": "60s",
@@ -68,7 +68,7 @@ class Database:
         *,
         tenant_url: str | None = None,
         platform_url: str | None = None,
-        tenant_pool_size: int = TENANT_POOL.size,
+        tenant_pool_size: int = SIZE,
         platform_pool_size: int = PLATFORM_POOL.size,
         application_name: str = "temporal-tenancy",
         platform_settings: Mapping[str, str] | None = None,

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
-from temporal_tenancy.connection_shares import ConnectionShares, Holder, PoolShare
+from temporal_tenancy.connection_shares import ConnectionShares, Holder
+from temporal_tenancy.pool_share import PoolShare
 
 
 class SharedPool(AsyncAdaptedQueuePool):
