@@ -132,6 +132,7 @@ def withhold_conversion(error: StatementError, cause: Exception) -> None:
     """Takes out of both, in place, the value that could not be made fit for the database."""
     said = "a value does not fit the type of its column"
     cause.args = (said,)
+    cause.__cause__ = cause.__context__ = None
     error.params = None
     error.args = (f"({type(cause).__name__}) {said}",)
 
