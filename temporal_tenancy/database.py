@@ -50,11 +50,6 @@ DRIVER: Final = "postgresql+psycopg"
 CONNECT_TIMEOUT: Final = 10  # seconds
 # It is the platform's alone, whose statements wait for nobody.
 PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)
-# For the platform role's sessions. Its locks have limits of their own.
-PLATFORM_SETTINGS: Final[Mapping[str, str]] = {
-    "statement_timeout": "60s",
-    "idle_in_transaction_session_timeout": "60s",
-}
 KEEPALIVE_IDLE: Final = 30  # seconds without traffic until the first TCP keepalive
 KEEPALIVE_INTERVAL: Final = 10  # seconds
 KEEPALIVE_COUNT: Final = 3  # unanswered ones until the connection is given up
@@ -101,7 +96,7 @@ class Database:
             platform_url,
             replace(PLATFORM_POOL, size=platform_pool_size),
             application_name,
-            {**PLATFORM_SETTINGS, **(platform_settings or {})},
+            platform_settings or {},
             GuardedConnection,
         )
         if self._tenant is not None:

@@ -82,7 +82,7 @@ def migrate(
         for role, password in passwords.items():
             ensure_role(owner, role, password)
         grant_database(owner, list(passwords))
-        limit_roles(owner, list(passwords))
+        limit_roles(owner)
         for environment in (*LIBRARY, *application):
             _upgrade(owner_url, environment)
             owner.execute(

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from devstack.postgres import DatabaseUrls
@@ -24,7 +24,7 @@ from temporal_tenancy.database_errors import (
     TransactionTimeout,
 )
 from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, ROLE_LIMITS, TENANT_ROLE
+from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, ROLE_LIMITS, TENANT_ROLE, limit_roles
 from temporal_tenancy.session_limits import SessionLimits
 from temporal_tenancy.tenant_owned import SESSION_CLOCK
 from tests.fixtures.postgres import within
@@ -140,7 +140,7 @@ async def end_of(session: AsyncSession) -> None:
     readable = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_reader(driver.fileno(), lambda: readable.cancel())
     try:
-        await asyncio.wait((readable,), timeout=30)
+        await asyncio.wait((readable,), timeout=10)
     finally:
         asyncio.get_running_loop().remove_reader(driver.fileno())
 
@@ -244,14 +244,33 @@ def test_each_role_has_limits_in_this_database(database_urls: DatabaseUrls, role
         RELAY_ROLE: database_urls.relay,
     }[role]
     with connect(url) as connection:
-        for name, value in ROLE_LIMITS.items():
+        for name, value in ROLE_LIMITS[role].items():
             assert connection.execute(f"show {name}".encode()).fetchone() == (value,)
 
 
-async def test_a_platform_session_has_limits_of_its_own(database: Database) -> None:
+async def test_a_platform_session_has_its_roles_limits(database: Database) -> None:
     with use_database(database):
         async with platform_session("look at limits") as session:
-            assert tuple((await session.execute(SHOWN)).one())[0::2] == ("1min", "1min")
+            shown = tuple((await session.execute(SHOWN)).one())
+    assert (shown[0], shown[2], shown[3]) == ("5min", "5min", "15min")
+
+
+def test_an_owner_who_may_not_alter_the_roles_leaves_them_as_they_are(
+    database_urls: DatabaseUrls,
+) -> None:
+    with connect(database_urls.superuser) as superuser:
+        name = superuser.info.dbname
+        superuser.execute(f"alter role tenancy_tenant in database {name} set lock_timeout = '7min'")
+        superuser.execute("create role other_owner login password 'x'")
+        superuser.execute(f"grant connect on database {name} to other_owner")
+    owner = make_url(database_urls.owner).set(username="other_owner", password="x")
+    with connect(owner.render_as_string(hide_password=False)) as connection:
+        limit_roles(connection)
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(f"revoke all on database {name} from other_owner")
+        superuser.execute("drop role other_owner")
+    with connect(database_urls.tenant) as tenant:
+        assert tenant.execute("show lock_timeout").fetchone() == ("7min",)
 
 
 async def test_a_platform_statement_that_takes_too_long_is_ended(
