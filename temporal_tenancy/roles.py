@@ -24,6 +24,12 @@ RUNTIME_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, RELAY_ROLE)
 # What a session has that sets no limits of its own: that of a forgotten script, of whatever comes
 # past the engines, and of the release before. So they are wide. The platform's work is short
 # statements by day and night, a tenant's is as large as the tenant.
+_PLATFORM_LIMITS: Final = {
+    "statement_timeout": "5min",
+    "lock_timeout": "1min",
+    "idle_in_transaction_session_timeout": "5min",
+    "transaction_timeout": "15min",
+}
 ROLE_LIMITS: Final[Mapping[str, Mapping[str, str]]] = {
     TENANT_ROLE: {
         "statement_timeout": "15min",
@@ -31,15 +37,8 @@ ROLE_LIMITS: Final[Mapping[str, Mapping[str, str]]] = {
         "idle_in_transaction_session_timeout": "15min",
         "transaction_timeout": "1h",
     },
-    **dict.fromkeys(
-        (PLATFORM_ROLE, RELAY_ROLE),
-        {
-            "statement_timeout": "5min",
-            "lock_timeout": "1min",
-            "idle_in_transaction_session_timeout": "5min",
-            "transaction_timeout": "15min",
-        },
-    ),
+    PLATFORM_ROLE: _PLATFORM_LIMITS,
+    RELAY_ROLE: _PLATFORM_LIMITS,
 }
 
 _EXCESS: Final = """
