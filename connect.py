@@ -20,6 +20,7 @@ from temporal_tenancy.database_errors import DatabaseUnreachable
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.errors import ConfigurationError
 from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.pool_share import PoolShare
 from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
 
 DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's own
@@ -49,8 +50,16 @@ class NotReachable(Exception):
         return f"{type(self).__name__}: {self.message}"
 
 
-def database(settings: Settings, *, application_name: str = "temporal-tenancy") -> Database:
+def database(
+    settings: Settings,
+    *,
+    application_name: str = "temporal-tenancy",
+    at_once: int | None = None,
+) -> Database:
     """The runtime roles' engines, as far as the environment has their URLs; nothing is sent yet.
+
+    `at_once` is how many activities of a queue the process runs at once: one tenant's share of the
+    connections is less, so that what waits in them for its locks leaves room for others.
 
     Raises:
         NotReachable: the environment names no control plane.
@@ -58,10 +67,15 @@ def database(settings: Settings, *, application_name: str = "temporal-tenancy") 
     """
     if settings.platform_database_url is None:
         raise NotReachable(f"PLATFORM_DATABASE_URL is not set. {HOW_TO_START}")
+    size, reserved = settings.tenant_pool_size, settings.tenant_pool_reserved
+    if at_once is not None:
+        reserved = max(reserved, size - (at_once - reserved))
     return Database(
         tenant_url=plain(settings.tenant_database_url),
         platform_url=plain(settings.platform_database_url),
         application_name=application_name,
+        tenant_pool=PoolShare(size, reserved),
+        tenant_limits=settings.tenant_limits(),
     )
 
 

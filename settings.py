@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.pool_share import RESERVED, SIZE
+from temporal_tenancy.session_limits import SessionLimits
 
 
 class Settings(BaseSettings):
@@ -23,6 +25,14 @@ class Settings(BaseSettings):
     tenant_database_url: SecretStr | None = None
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
+
+    # Of a process's connections for tenants' data, and of a transaction on one of them.
+    tenant_pool_size: Annotated[int, Field(ge=1)] = SIZE
+    tenant_pool_reserved: Annotated[int, Field(ge=RESERVED)] = RESERVED  # one leaves to others
+    tenant_statement_timeout: timedelta = SessionLimits.statement
+    tenant_lock_timeout: timedelta = SessionLimits.lock
+    tenant_idle_timeout: timedelta = SessionLimits.idle  # in a transaction
+    tenant_transaction_timeout: timedelta = SessionLimits.transaction
 
     temporal_ui_url: str | None = None  # None: runs are shown without a link
 
@@ -54,6 +64,15 @@ class Settings(BaseSettings):
     worker_health_host: str = "127.0.0.1"  # in a container 0.0.0.0, or nobody can ask
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free one
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at a shutdown
+
+    def tenant_limits(self) -> SessionLimits:
+        """What ends a tenant's transaction that has no limits of its own."""
+        return SessionLimits(
+            statement=self.tenant_statement_timeout,
+            lock=self.tenant_lock_timeout,
+            idle=self.tenant_idle_timeout,
+            transaction=self.tenant_transaction_timeout,
+        )
 
 
 def load_settings() -> Settings:

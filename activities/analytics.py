@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from activities.limits import LARGE
 from activities.months import Month, local_month
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
@@ -65,7 +66,7 @@ async def aggregate_usage(request: AggregateUsage) -> UsageSummary:
     first, after = month_bounds(request.period)
     month = {"tenant_id": tenant.id, "first": first, "after": after}
     usage = {"tenant_id": tenant.id, "time_zone": tenant.time_zone, "since": since, "until": until}
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         await session.execute(_CLEAR, month)
         events = (await session.scalars(_FILL, usage)).all()
     return UsageSummary(period=request.period, days=len(events), events=sum(events))

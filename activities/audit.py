@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from activities.days import Day, past_day
+from activities.limits import LARGE
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.heartbeats import heartbeating
@@ -56,7 +57,7 @@ async def aggregate_audit(request: AggregateAudit) -> AuditSummary:
     """
     since, until = past_day(request.period, "UTC")
     day = {"tenant_id": current_tenant(), "day": date.fromisoformat(request.period)}
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         await session.execute(_CLEAR, day)
         counts = (await session.scalars(_FILL, {**day, "since": since, "until": until})).all()
     return AuditSummary(period=request.period, counts=len(counts), entries=sum(counts))

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from activities.limits import LARGE
 from activities.months import Month, past_month
 from activities.refusals import Refused
 from database import audit
@@ -61,7 +62,7 @@ async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
     """
     tenant = current_tenant_record()
     since, until = past_month(request.period, tenant.time_zone)
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         given = {"tenant_id": tenant.id, "since": since, "until": until}
         usage = (await session.execute(_METER, given)).mappings().one()
         if usage["broken"]:

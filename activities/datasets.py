@@ -11,6 +11,7 @@ import pyarrow
 from sqlalchemy import ColumnElement, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
+from activities.limits import LARGE
 from database.contacts import Contact
 from database.exports import ExportDataset
 from database.models import Invoice, UsageEvent
@@ -44,7 +45,7 @@ class Dataset:
         """
         after: Row | None = None
         while True:
-            async with tenant_session() as session:
+            async with tenant_session(limits=LARGE) as session:
                 await session.execute(_IN_ORDER)
                 rows = (await session.execute(self._page(after))).all()
             if not rows:

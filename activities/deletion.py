@@ -11,6 +11,7 @@ from sqlalchemy import CTE, Delete, and_, delete, func, inspect, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 from temporalio import activity
 
+from activities.limits import LARGE
 from database import audit
 from database.models import AuditEntry
 from services.object_storage import current_storage
@@ -63,7 +64,7 @@ async def _delete_batch(
     rows: Aging, before: datetime, reached: datetime | None
 ) -> Sequence[datetime]:
     """Deletes one batch with its objects, and returns its rows' moments."""
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         statement = _batch(rows, before, reached).returning(rows.moment, *rows.paths)
         unsynchronized = {"synchronize_session": False}
         deleted = (await session.execute(statement, execution_options=unsynchronized)).all()

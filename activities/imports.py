@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import contact_batches
 from activities.contact_rows import CheckedRows, Columns
+from activities.limits import LARGE
 from activities.refusals import Refused
 from activities.rejected_rows import keep_rejected, write_error_file
 from database import audit
@@ -114,7 +115,7 @@ async def finish_import(request: FinishImport) -> ImportProgress:
             error_file = None
             if found.status == ImportStatus.PROCESSING and not request.may_resume:
                 error_file = await write_error_file(found)
-            async with tenant_session() as session:
+            async with tenant_session(limits=LARGE) as session:
                 imported = await find_import(session, request.import_id, lock=True)
                 if imported.status != ImportStatus.PROCESSING:
                     return progress_of(imported, at_end=True)
@@ -170,7 +171,7 @@ class _Step(NamedTuple):
 
 async def _open(import_id: UUID) -> Import:
     """The import to go on with: one whose job had failed, and was started again, too."""
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         imported = await find_import(session, import_id, lock=True)
         if imported.status == ImportStatus.FAILED:
             imported.status = ImportStatus.PROCESSING
@@ -209,7 +210,7 @@ async def _write(read: Import, step: _Step) -> Import:
     Nothing is written for an import that has ended meanwhile. Raises `_Overtaken` where another
     attempt has gone on with it.
     """
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         imported = await find_import(session, read.id, lock=True)
         if imported.status != ImportStatus.PROCESSING:
             return imported

@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from activities.days import Day, past_day
+from activities.limits import LARGE
 from database import audit
 from database.models import Document
 from temporal_tenancy.activities import tenant_activity
@@ -87,7 +88,7 @@ async def make_daily_report(request: MakeDailyReport) -> DailyReport:
     tenant = current_tenant_record()
     since, until = past_day(request.period, tenant.time_zone)
     usage = {"tenant_id": tenant.id, "since": since, "until": until, "routes": ROUTES}
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         content: dict[str, Any] = dict((await session.execute(_USAGE, usage)).mappings().one())
         made = await session.scalar(
             insert(Document)

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.days import Day, local_day
+from activities.limits import LARGE
 from activities.months import Month
 from activities.refusals import Refused
 from activities.search import ask_for_index
@@ -152,7 +153,7 @@ async def make_report(request: MakeReport) -> MadeReport:
     The document is kept for as long as the plan keeps usage. Raises `ReportNotFound` where the
     tenant has no such report, also where another has.
     """
-    async with tenant_session() as session:
+    async with tenant_session(limits=LARGE) as session:
         report = await _report(session, request.report_id)
         made = report.status != RequestStatus.COMPLETED
         if made:

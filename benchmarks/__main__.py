@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from benchmarks import (
     activity_overhead,
+    blocked_tenant,
     claim_cost,
     enqueue_and_claim,
     enqueue_commit,
@@ -63,6 +64,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     fan_out_throughput,
     fairness_wait,
     fairness_order,
+    blocked_tenant,
     worker_slots,
     worker_memory,
     import_throughput,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 
 from benchmarks.bursts import (
     BURST_QUEUE,
     PIECE_TIMEOUT,
     NamedPiece,
+    Nothing,
     Piece,
+    change_row,
     compute_piece,
     named_piece,
     wait_piece,
@@ -44,6 +48,25 @@ class Burst:
         )
 
 
+class ChangeInput(TenantInput):
+    """What a change takes."""
+
+
+@tenant_job("bench.change", queue=BURST_QUEUE)
+class Change:
+    """Has a row changed for one tenant."""
+
+    @workflow.run
+    async def run(self, job: ChangeInput) -> None:
+        """Runs the one activity, again for as long as it fails."""
+        await workflow.execute_activity(
+            change_row,
+            Nothing(),
+            start_to_close_timeout=PIECE_TIMEOUT,
+            retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=10), maximum_attempts=100),
+        )
+
+
 class RoundInput(PlatformInput):
     """What a round takes."""
 
@@ -69,5 +92,10 @@ class Round:
         )
 
 
-BURST_JOBS = [Burst, Round]
-BURST_ACTIVITIES: Sequence[Callable[..., Any]] = [wait_piece, compute_piece, named_piece]
+BURST_JOBS = [Burst, Change, Round]
+BURST_ACTIVITIES: Sequence[Callable[..., Any]] = [
+    change_row,
+    compute_piece,
+    named_piece,
+    wait_piece,
+]

@@ -10,15 +10,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import BaseModel
+from sqlalchemy import text
 from temporalio import activity
 
 from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.database import tenant_session
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.scope import current_tenant
 
 BURST_QUEUE: Final = "bench-bursts"
 # A task that is lost on its way to the worker comes again after this, and not only in minutes.
 PIECE_TIMEOUT: Final = timedelta(seconds=30)
+CHANGE: Final = text("update daily_usage set events = events + 1")
 MEGABYTE: Final = bytes(1_000_000)
 
 
@@ -28,6 +31,10 @@ class Piece(BaseModel):
     seconds: float = 0.0  # that it waits, as for an answer over the network
     megabytes: int = 0  # that it fills, and holds
     hashes: int = 0  # of a megabyte each, that it computes
+
+
+class Nothing(BaseModel):
+    """What an activity takes that always does the same."""
 
 
 class NamedPiece(TenantInput):
@@ -90,3 +97,10 @@ def compute_piece(piece: Piece) -> None:
 async def named_piece(piece: NamedPiece) -> None:
     """Is done at once."""
     log.note()
+
+
+@tenant_activity
+async def change_row(request: Nothing) -> None:
+    """Changes the tenant's one row, which it waits for while another has it locked."""
+    async with tenant_session() as session:
+        await session.execute(CHANGE)

@@ -180,8 +180,8 @@ class EmbeddedPostgres(Started):
 
         Args:
             name: the new database's.
-            template: the database to copy, with who may connect to it; nobody may be connected
-                to it meanwhile. An empty one if not given.
+            template: the database to copy, with who may connect to it and how; nobody may be
+                connected to it meanwhile. An empty one if not given.
         """
         with self._superuser() as connection:
             connection.execute(
@@ -194,6 +194,7 @@ class EmbeddedPostgres(Started):
             _close_to_public(connection, name)
             if template is not None:
                 _copy_grants(connection, template, name)
+                _copy_role_settings(connection, template, name)
         return self.urls(name)
 
     def drop_database(self, name: str) -> None:
@@ -417,5 +418,23 @@ def _copy_grants(connection: psycopg.Connection, source: str, target: str) -> No
         connection.execute(
             sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
                 sql.SQL(privilege), sql.Identifier(target), sql.Identifier(role)
+            )
+        )
+
+
+def _copy_role_settings(connection: psycopg.Connection, source: str, target: str) -> None:
+    settings = connection.execute(
+        """
+        SELECT setrole::regrole::text, unnest(setconfig)
+        FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+        WHERE datname = %s AND setrole <> 0
+        """,
+        [source],
+    ).fetchall()
+    for role, setting in settings:
+        name, _, value = setting.partition("=")
+        connection.execute(
+            sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {}").format(
+                sql.Identifier(role), sql.Identifier(target), sql.Identifier(name), value
             )
         )

@@ -9,6 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final, cast
 
 import psycopg
@@ -22,9 +23,14 @@ from temporal_tenancy.database import Database, tenant_session, use_database
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.identifiers import tenant_id
 from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.session_limits import SessionLimits
 
 PLAN: Final = "enterprise"  # every feature, and data kept without limit
 MADE_UP_PLANS: Final = ("free", "standard", "enterprise")
+# All of a tenant's events are one transaction, also on a slow machine.
+LOADING: Final = SessionLimits(
+    statement=timedelta(minutes=10), idle=timedelta(minutes=2), transaction=timedelta(minutes=15)
+)
 MADE_UP_HOURS: Final = "2013-01-{day:02}T15:00:00Z"
 
 # PostgreSQL refuses COPY into a table with row-level security: the rows go by way of a table that
@@ -99,7 +105,7 @@ async def make_up_tenants(database: Database, count: int, *, events: int = 0) ->
 async def load_events(database: Database, tenant: str, events: Iterable[Flight]) -> int:
     """Writes usage events of `tenant` in one transaction; returns how many were new."""
     with use_database(database), enter(TenantScope(tenant_id(tenant))):
-        async with tenant_session() as session:
+        async with tenant_session(limits=LOADING) as session:
             await session.execute(text(_STAGE))
             connection = await (await session.connection()).get_raw_connection()
             driver = cast(psycopg.AsyncConnection, connection.driver_connection)

@@ -29,6 +29,7 @@ from temporal_tenancy.errors import (
     HopRefused,
     InvalidPayload,
     ScopeMissing,
+    StatementRefused,
     TenancyError,
     TenantInvalid,
     TenantMismatch,
@@ -44,6 +45,7 @@ from temporal_tenancy.inputs import JobInput, PlatformInput, TenantInput, read_i
 from temporal_tenancy.jobs import Job, JobPriority, platform_job, registry, tenant_job
 from temporal_tenancy.periods import Period
 from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.pool_share import PoolShare
 from temporal_tenancy.schedules import ScheduledJob
 from temporal_tenancy.scope import (
     PlatformScope,
@@ -53,6 +55,7 @@ from temporal_tenancy.scope import (
     current_tenant,
     enter,
 )
+from temporal_tenancy.session_limits import SessionLimits
 from temporal_tenancy.tenant_owned import TenantOwned
 
 __all__ = [
@@ -72,9 +75,12 @@ __all__ = [
     "Plan",
     "PlatformInput",
     "PlatformScope",
+    "PoolShare",
     "ScheduledJob",
     "Scope",
     "ScopeMissing",
+    "SessionLimits",
+    "StatementRefused",
     "TenancyError",
     "TenancyPlugin",
     "Tenant",

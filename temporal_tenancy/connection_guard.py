@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -14,16 +13,19 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext, RootTransaction
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from temporal_tenancy.database_errors import (
     refused_by_policy,
+    timed_out,
     unreachable,
+    withhold_conversion,
     withhold_parameters,
     withhold_values,
 )
 from temporal_tenancy.errors import ScopeMissing, TenancyError, TenantMismatch
+from temporal_tenancy.guarded_connection import TenantConnection
 from temporal_tenancy.scope import (
     PlatformScope,
     TenantScope,
@@ -32,11 +34,6 @@ from temporal_tenancy.scope import (
     last_scope,
 )
 
-_TRANSACTION_CONTROL: Final = re.compile(
-    r"\s*(commit|end|abort|begin|start\s+transaction|prepare\s+transaction"
-    r"|rollback(?!\s+((work|transaction)\s+)?to\b))\b",
-    re.IGNORECASE,
-)
 _STAMP: Final = "temporal_tenancy.stamp"  # the key in Connection.info
 
 # Sent as one message when a connection goes back to the pool: the first statement finds a setting
@@ -73,7 +70,8 @@ def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
     transaction = connection.get_transaction()
     connection.info[_STAMP] = _Stamp(transaction, tenant_id, being_set=True)
     try:
-        yield
+        with _own_statements(connection.connection.dbapi_connection):
+            yield
     except BaseException:
         # Whoever goes on in this session in spite of it is refused, and does not see no rows.
         # A connection that was lost refuses by itself; asking it would hide why.
@@ -108,11 +106,6 @@ def _require_stamp(
     executemany: bool,
 ) -> None:
     tenant = current_tenant()
-    if _TRANSACTION_CONTROL.match(statement):
-        raise ScopeMissing(
-            "the setting that names the tenant ends with its transaction, so a transaction is not "
-            "begun or ended in SQL. Use the session's commit() and rollback()."
-        )
     driver = _driver(connection.connection.dbapi_connection)
     if driver.autocommit:
         raise ScopeMissing(
@@ -190,9 +183,11 @@ def _rolled_back_if_refused(connection: Connection) -> Iterator[None]:
 
 
 def _retell(context: ExceptionContext) -> BaseException | None:
-    """Leaves no row's values in a driver error, and gives two kinds of it a type of their own."""
+    """Leaves no row's values in an error, and gives some kinds of it a type of their own."""
     original, wrapped = context.original_exception, context.sqlalchemy_exception
     if not isinstance(original, psycopg.Error):
+        if isinstance(original, Exception) and isinstance(wrapped, StatementError):
+            withhold_conversion(wrapped, original)
         return None
     foreign = refused_by_policy(original)
     table = original.diag.message_primary
@@ -206,6 +201,9 @@ def _retell(context: ExceptionContext) -> BaseException | None:
         )
     if context.is_pre_ping:
         return None  # the pool replaces the connection
+    limit = timed_out(original)
+    if limit is not None:
+        return limit
     if context.engine is not None and (context.connection is None or context.is_disconnect):
         return unreachable(context.engine.url, original)
     return None
@@ -225,10 +223,11 @@ def _leave_nothing_behind(
         # Through the adapter, which knows how to wait inside SQLAlchemy's greenlet. Outside a
         # transaction: three round trips would otherwise be needed.
         connection.set_autocommit(True)
-        cursor = connection.cursor()
-        cursor.execute(_FIND_AND_FORGET)
-        (tenant, role), *_ = cursor.fetchall()
-        cursor.close()
+        with _own_statements(connection):
+            cursor = connection.cursor()
+            cursor.execute(_FIND_AND_FORGET)
+            (tenant, role), *_ = cursor.fetchall()
+            cursor.close()
         connection.set_autocommit(False)
         left += ["tenant"] if tenant else []
         left += ["role"] if role else []
@@ -239,3 +238,8 @@ def _leave_nothing_behind(
 
 def _driver(connection: DBAPIConnection | None) -> psycopg.AsyncConnection:
     return cast(psycopg.AsyncConnection, getattr(connection, "driver_connection", connection))
+
+
+def _own_statements(connection: DBAPIConnection | None) -> AbstractContextManager[None]:
+    driver = _driver(connection)
+    return driver.own_statements() if isinstance(driver, TenantConnection) else nullcontext()

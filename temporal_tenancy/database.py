@@ -6,9 +6,11 @@ sent.
 
 from __future__ import annotations
 
+import math
 import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
@@ -19,9 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from temporalio import workflow
 
 from temporal_tenancy.connection_guard import guard_platform_engine, guard_tenant_engine
+from temporal_tenancy.connection_shares import ConnectionShares
 from temporal_tenancy.database_errors import withhold_values
 from temporal_tenancy.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.guarded_connection import GuardedConnection, TenantConnection
 from temporal_tenancy.held import Held
+from temporal_tenancy.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.scope import (
     PlatformScope,
     TenantScope,
@@ -29,11 +34,21 @@ from temporal_tenancy.scope import (
     current_tenant,
     enter,
 )
-from temporal_tenancy.tenant_owned import SESSION_TENANT, TenantSession
+from temporal_tenancy.session_limits import SessionLimits
+from temporal_tenancy.shared_pool import SharedPool
+from temporal_tenancy.tenant_owned import (
+    SESSION_CLOCK,
+    SESSION_HOLDER,
+    SESSION_LIMITS,
+    SESSION_TENANT,
+    TenantSession,
+)
+from temporal_tenancy.transaction_clock import transaction_clock
 
 DRIVER: Final = "postgresql+psycopg"
 CONNECT_TIMEOUT: Final = 10  # seconds
-POOL_TIMEOUT: Final = 30.0  # seconds to wait for a connection of the pool
+# It is the platform's alone, whose statements wait for nobody.
+PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)
 KEEPALIVE_IDLE: Final = 30  # seconds without traffic until the first TCP keepalive
 KEEPALIVE_INTERVAL: Final = 10  # seconds
 KEEPALIVE_COUNT: Final = 3  # unanswered ones until the connection is given up
@@ -47,10 +62,12 @@ class Database:
         *,
         tenant_url: str | None = None,
         platform_url: str | None = None,
-        tenant_pool_size: int = 10,
-        platform_pool_size: int = 5,
+        tenant_pool_size: int = SIZE,
+        platform_pool_size: int = PLATFORM_POOL.size,
         application_name: str = "temporal-tenancy",
         platform_settings: Mapping[str, str] | None = None,
+        tenant_pool: PoolShare | None = None,
+        tenant_limits: SessionLimits | None = None,
     ) -> None:
         """
         Args:
@@ -60,13 +77,26 @@ class Database:
             platform_pool_size: connections at most, of the platform role.
             application_name: what the server's list of connections shows.
             platform_settings: of the server, for the platform role's connections.
+            tenant_pool: how tenants share the tenant role's connections, in the place of
+                `tenant_pool_size`.
+            tenant_limits: of a tenant's session that is given none of its own.
 
         Raises:
-            ConfigurationError: a URL is not one of PostgreSQL.
+            ConfigurationError: a URL is not one of PostgreSQL, or the pool has no room for others.
         """
-        self._tenant = _engine(tenant_url, tenant_pool_size, application_name, {})
+        self._tenant_limits = tenant_limits or SessionLimits()
+        share = tenant_pool or PoolShare(tenant_pool_size)
+        if share.reserved < RESERVED:
+            raise ConfigurationError(
+                f"a tenant leaves {RESERVED} connections of a pool to others at least."
+            )
+        self._tenant = _engine(tenant_url, share, application_name, {}, TenantConnection)
         self._platform = _engine(
-            platform_url, platform_pool_size, application_name, platform_settings or {}
+            platform_url,
+            replace(PLATFORM_POOL, size=platform_pool_size),
+            application_name,
+            platform_settings or {},
+            GuardedConnection,
         )
         if self._tenant is not None:
             guard_tenant_engine(self._tenant.sync_engine)
@@ -92,21 +122,33 @@ class Database:
         return self._platform
 
     @asynccontextmanager
-    async def tenant_session(self) -> AsyncIterator[AsyncSession]:
+    async def tenant_session(
+        self, *, limits: SessionLimits | None = None
+    ) -> AsyncIterator[AsyncSession]:
         """As the function `tenant_session`, on this database."""
         _refuse_workflow_code()
         tenant = current_tenant()
-        async with _transaction(
-            AsyncSession(
-                self.tenant_engine,
-                sync_session_class=TenantSession,
-                expire_on_commit=False,
-                close_resets_only=False,  # nobody begins anything in it behind its block
-                info={SESSION_TENANT: tenant},
-            )
-        ) as session:
-            with _session.during(session):
-                yield session
+        engine = self.tenant_engine
+        with _shares(engine).holder(f"tenant {tenant}") as holder:
+            async with (
+                transaction_clock(engine.dialect) as clock,
+                _transaction(
+                    AsyncSession(
+                        engine,
+                        sync_session_class=TenantSession,
+                        expire_on_commit=False,
+                        close_resets_only=False,  # nobody begins anything in it behind its block
+                        info={
+                            SESSION_TENANT: tenant,
+                            SESSION_LIMITS: limits or self._tenant_limits,
+                            SESSION_HOLDER: holder,
+                            SESSION_CLOCK: clock,
+                        },
+                    )
+                ) as session,
+            ):
+                with _session.during(session):
+                    yield session
 
     @asynccontextmanager
     async def platform_session(self, reason: str) -> AsyncIterator[AsyncSession]:
@@ -118,7 +160,7 @@ class Database:
                 f"this code works for {scope} and may not use the control plane. "
                 "Do it in a platform activity."
             )
-        with enter(PlatformScope(reason)):
+        with enter(PlatformScope(reason)), _shares(self.platform_engine).holder(PLATFORM):
             async with _transaction(
                 AsyncSession(self.platform_engine, expire_on_commit=False, close_resets_only=False)
             ) as session:
@@ -130,6 +172,8 @@ class Database:
             if engine is not None:
                 await engine.dispose()
 
+
+PLATFORM: Final = "the platform"
 
 _session: Final[Held[AsyncSession]] = Held(
     "temporal_tenancy_session", "the current tenant_session()", in_generators=True
@@ -153,20 +197,26 @@ def current_database() -> Database:
 
 
 @asynccontextmanager
-async def tenant_session() -> AsyncIterator[AsyncSession]:
+async def tenant_session(*, limits: SessionLimits | None = None) -> AsyncIterator[AsyncSession]:
     """Opens a session on the current tenant's rows, and no others.
 
     It commits at the end of the block and rolls back on an error. A block may also commit on the
-    way: what follows is a new transaction of the same tenant.
+    way: what follows is a new transaction of the same tenant. What takes long by design, as a
+    batch of an import does, gives `limits` of its own; None: the database's.
 
     Raises:
         ScopeMissing: there is no tenant, or this is workflow code; nothing has been sent.
         TenantMismatch: a row of another tenant was to be written, or the scope changed in the
             block.
+        StatementRefused: SQL that would take its tenant or its limits from the session.
+        LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
+        PoolShareExceeded: a session inside another one would wait for a connection.
+        PoolShareInUse: the tenant's own work holds the connections that it may have.
+        PoolExhausted: the work of others holds all connections.
         DatabaseUnreachable: no connection could be made, or it was lost.
         sqlalchemy.exc.DBAPIError: anything else the database refuses; without values of rows.
     """
-    async with current_database().tenant_session() as session:
+    async with current_database().tenant_session(limits=limits) as session:
         yield session
 
 
@@ -223,8 +273,18 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=DRIVER)
 
 
+def _shares(engine: AsyncEngine) -> ConnectionShares:
+    pool = engine.pool
+    assert isinstance(pool, SharedPool)
+    return pool.shares
+
+
 def _engine(
-    url: str | None, pool_size: int, application_name: str, settings: Mapping[str, str]
+    url: str | None,
+    share: PoolShare,
+    application_name: str,
+    settings: Mapping[str, str],
+    kind: type[GuardedConnection],
 ) -> AsyncEngine | None:
     if url is None:
         return None
@@ -241,9 +301,9 @@ def _engine(
         options["options"] = " ".join(f"-c {name}={value}" for name, value in settings.items())
     engine = create_async_engine(
         parsed,
-        pool_size=pool_size,
+        poolclass=SharedPool,
+        pool_size=share.size,
         max_overflow=0,
-        pool_timeout=POOL_TIMEOUT,
         pool_pre_ping=True,
         # The guard's own check-in does it, and more.
         pool_reset_on_return=None,
@@ -251,8 +311,11 @@ def _engine(
         connect_args={name: value for name, value in options.items() if name not in parsed.query}
         # A statement prepared on one server connection does not exist on the next one that a
         # transaction pooler gives.
-        | {"prepare_threshold": None},
+        | {"prepare_threshold": None, "async_creator_fn": kind.connect},
     )
+    pool = engine.pool
+    assert isinstance(pool, SharedPool)
+    pool.shares = ConnectionShares(share)
     _ping_what_has_news(engine.sync_engine.dialect)
     return engine
 

@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 from psycopg.pq import DiagnosticField
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 ROW_POLICY_CHECK: Final = "ExecWithCheckOptions"  # the server function that refuses a foreign row
 
@@ -25,6 +25,10 @@ _VALUE_FREE_FIELDS: Final = (
     DiagnosticField.DATATYPE_NAME,
     DiagnosticField.CONSTRAINT_NAME,
     DiagnosticField.SOURCE_FUNCTION,
+)
+
+_CLIENTS_VALUE_FREE: Final = frozenset(
+    {"PostgreSQL text fields cannot contain NUL (0x00) bytes", "cannot dump a recursive list"}
 )
 
 
@@ -46,6 +50,34 @@ class DatabaseUnreachable(DatabaseProblem):
     """The database does not answer, or not to this role. A later attempt may find it."""
 
 
+class LockHeld(DatabaseProblem):
+    """Another transaction has locked what this needs, and kept it. A later attempt may find it."""
+
+
+class StatementTimeout(DatabaseProblem):
+    """A statement took longer than its session's limit. A later attempt may find less to do."""
+
+
+class IdleTransaction(DatabaseProblem):
+    """A transaction was left idle for longer than its session's limit, and its connection ended."""
+
+
+class TransactionTimeout(DatabaseProblem):
+    """A transaction took longer than its session's limit, and was ended with its connection."""
+
+
+class PoolShareExceeded(DatabaseProblem):
+    """A session inside another one asks for more connections than the tenant may hold."""
+
+
+class PoolShareInUse(DatabaseProblem):
+    """A tenant's own work holds all connections that it may have, and does not get on."""
+
+
+class PoolExhausted(DatabaseProblem):
+    """The work of others holds all connections of this process."""
+
+
 class MigrationsBehind(DatabaseProblem):
     """The database lacks migrations that the code needs."""
 
@@ -63,7 +95,9 @@ def withhold_values(error: psycopg.Error) -> None:
     """
     diag = error.diag
     if diag.sqlstate is None:
-        return  # the client's own words: no row is in them
+        if isinstance(error, psycopg.DataError):
+            _withhold_clients_words(error)
+        return  # the client's other words: no row is in them
     kept: dict[int, bytes | None] = {
         field: value.encode()
         for field in _VALUE_FREE_FIELDS
@@ -85,12 +119,60 @@ def withhold_values(error: psycopg.Error) -> None:
     psycopg.Error.__init__(error, f"{says} ({', '.join(about)})", info=kept)
 
 
+def _withhold_clients_words(error: psycopg.DataError) -> None:
+    """The driver quotes what it cannot read or write, and so do the causes of that."""
+    said = str(error)
+    if said not in _CLIENTS_VALUE_FREE:
+        said = "the driver cannot read or write a value of this type"
+    psycopg.Error.__init__(error, said)
+    error.__cause__ = error.__context__ = None
+
+
+def withhold_conversion(error: StatementError, cause: Exception) -> None:
+    """Takes out of both, in place, the value that could not be made fit for the database."""
+    said = "a value does not fit the type of its column"
+    cause.args = (said,)
+    cause.__cause__ = cause.__context__ = None
+    error.params = None
+    error.args = (f"({type(cause).__name__}) {said}",)
+
+
 def withhold_parameters(error: DBAPIError) -> None:
     """Takes statement parameters out of `error`, in place, and retells its cleaned cause."""
     error.params = None
     cause = error.orig
     if isinstance(cause, psycopg.Error):
         error.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {cause}",)
+
+
+def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
+    """What `error` says of a limit of its session's; None where it says nothing of one."""
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return LockHeld(
+            "a row or a table that is needed here was locked by another transaction for too long. "
+            "Try again; pg_locks says who holds it."
+        )
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return StatementTimeout(
+            "the server ended a statement that took longer than its session may. Try again; give "
+            "what takes long by design a limit of its own: tenant_session(limits=...)."
+        )
+    if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+        return IdleTransaction(
+            "the server ended a connection whose transaction had been idle for longer than its "
+            "session may. Do what is slow and no SQL outside the session, and try again."
+        )
+    if isinstance(error, psycopg.errors.TransactionTimeout):
+        return transaction_timeout()
+    return None
+
+
+def transaction_timeout() -> TransactionTimeout:
+    """Says that a transaction took too long, whoever ended it."""
+    return TransactionTimeout(
+        "a transaction took longer than its session may, and was ended. Do less in one, or give "
+        "what takes long by design a limit of its own: tenant_session(limits=...)."
+    )
 
 
 def refused_by_policy(error: psycopg.Error) -> bool:

@@ -57,6 +57,10 @@ class ScopeMissing(TenancyError):
     """Code ran without the scope it needs."""
 
 
+class StatementRefused(TenancyError):
+    """SQL was to be sent that could take its tenant or its limits from a session."""
+
+
 class UnknownJob(TenancyError):
     """No job of this name is known here."""
 

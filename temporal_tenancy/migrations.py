@@ -26,6 +26,7 @@ from temporal_tenancy.roles import (
     TENANT_ROLE,
     ensure_role,
     grant_database,
+    limit_roles,
     password_of,
 )
 
@@ -81,6 +82,7 @@ def migrate(
         for role, password in passwords.items():
             ensure_role(owner, role, password)
         grant_database(owner, list(passwords))
+        limit_roles(owner)
         for environment in (*LIBRARY, *application):
             _upgrade(owner_url, environment)
             owner.execute(

@@ -5,6 +5,8 @@ What a role may do with a table is granted where the table is made.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
@@ -18,6 +20,26 @@ TENANT_ROLE: Final = "tenancy_tenant"  # reads and writes one tenant's rows at a
 PLATFORM_ROLE: Final = "tenancy_platform"  # reads and writes the control plane
 RELAY_ROLE: Final = "tenancy_relay"  # turns outbox messages into workflows
 RUNTIME_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, RELAY_ROLE)
+
+# What a session has that sets no limits of its own: that of a forgotten script, of whatever comes
+# past the engines, and of the release before. So they are wide. The platform's work is short
+# statements by day and night, a tenant's is as large as the tenant.
+_PLATFORM_LIMITS: Final = {
+    "statement_timeout": "5min",
+    "lock_timeout": "1min",
+    "idle_in_transaction_session_timeout": "5min",
+    "transaction_timeout": "15min",
+}
+ROLE_LIMITS: Final[Mapping[str, Mapping[str, str]]] = {
+    TENANT_ROLE: {
+        "statement_timeout": "15min",
+        "lock_timeout": "5min",
+        "idle_in_transaction_session_timeout": "15min",
+        "transaction_timeout": "1h",
+    },
+    PLATFORM_ROLE: _PLATFORM_LIMITS,
+    RELAY_ROLE: _PLATFORM_LIMITS,
+}
 
 _EXCESS: Final = """
     select rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication
@@ -104,3 +126,26 @@ def grant_database(connection: psycopg.Connection[Any], roles: list[str]) -> Non
                 database=database, roles=names, tenant=sql.Identifier(TENANT_ROLE)
             )
         )
+
+
+def limit_roles(connection: psycopg.Connection[Any]) -> None:
+    """Gives the runtime roles their limits in this database, as far as the server knows them.
+
+    A role that the connection may not alter keeps what whoever made it has given it. Needed again
+    after CREATE DATABASE ... TEMPLATE, which copies no settings of roles.
+    """
+    database = sql.Identifier(connection.info.dbname)
+    for role, limits in ROLE_LIMITS.items():
+        known = connection.execute(
+            "select name from pg_settings where name = any(%s)", [list(limits)]
+        ).fetchall()
+        for (name,) in known:
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                connection.execute(
+                    sql.SQL("alter role {role} in database {database} set {name} = {value}").format(
+                        role=sql.Identifier(role),
+                        database=database,
+                        name=sql.Identifier(name),
+                        value=sql.Literal(limits[name]),
+                    )
+                )

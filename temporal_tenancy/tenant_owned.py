@@ -22,13 +22,35 @@ from sqlalchemy.orm import (
 )
 
 from temporal_tenancy.connection_guard import stamp
+from temporal_tenancy.connection_shares import Holder
 from temporal_tenancy.errors import TenantMismatch
 from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.session_limits import SessionLimits
+from temporal_tenancy.transaction_clock import TransactionClock, counts_transactions
 
-SESSION_TENANT: Final = "tenant_id"  # the key in Session.info
+SESSION_TENANT: Final = "tenant_id"  # the keys in Session.info
+SESSION_LIMITS: Final = "limits"
+SESSION_HOLDER: Final = "holder"
+SESSION_CLOCK: Final = "clock"
 
-# Until the end of the transaction: no connection takes it back to the pool.
-_SET_TENANT: Final = text("select set_config('app.tenant_id', :tenant, true)")
+# Until the end of the transaction: no connection takes them back to the pool. The statement guard
+# reads strings by the standard's rules, and so must the server.
+_SET_TENANT: Final = """
+    select
+        set_config('app.tenant_id', :tenant, true),
+        set_config('statement_timeout', :statement, true),
+        set_config('lock_timeout', :lock, true),
+        set_config('idle_in_transaction_session_timeout', :idle, true),
+        set_config('standard_conforming_strings', 'on', true)
+"""
+# A role's default is running already, and would not be set anew: 0 stops it.
+_SET_WITH_TRANSACTION: Final = f"""
+    {_SET_TENANT},
+        set_config('transaction_timeout', '0', true),
+        set_config('transaction_timeout', :transaction, true)
+"""
+_SET_BY_CLIENT: Final = text(_SET_TENANT)
+_SET_BY_SERVER: Final = text(_SET_WITH_TRANSACTION)
 
 
 class TenantOwned:
@@ -61,8 +83,27 @@ def _stamp_transaction(
     if transaction.nested:
         return
     tenant = _tenant_of(session)
+    limits: SessionLimits = session.info[SESSION_LIMITS]
+    values = {"tenant": tenant, **limits.milliseconds()}
+    counted = counts_transactions(connection.dialect)
     with stamp(connection, tenant):
-        connection.execute(_SET_TENANT, {"tenant": tenant})
+        connection.execute(_SET_BY_SERVER if counted else _SET_BY_CLIENT, values)
+    clock: TransactionClock | None = session.info[SESSION_CLOCK]
+    if clock is not None and not counted:
+        clock.begin(limits.transaction)
+
+
+@event.listens_for(TenantSession, "after_commit")
+def _tell_of_progress(session: TenantSession) -> None:
+    holder: Holder = session.info[SESSION_HOLDER]
+    holder.progressed()
+
+
+@event.listens_for(TenantSession, "after_transaction_end")
+def _stop_the_clock(session: TenantSession, transaction: SessionTransaction) -> None:
+    clock: TransactionClock | None = session.info[SESSION_CLOCK]
+    if clock is not None and transaction.parent is None:
+        clock.end()
 
 
 @event.listens_for(TenantSession, "do_orm_execute")

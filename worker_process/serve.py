@@ -84,7 +84,7 @@ async def _serve(options: Options, settings: Settings) -> None:
         log.info("worker.starting", queues=list(options.queues), health=address)
         try:
             with refusing():
-                client, engines = await stop.unless_requested(_connect(settings, stack))
+                client, engines = await stop.unless_requested(_connect(options, settings, stack))
                 workers = _workers(client, options, settings)
         except StopRequested:
             log.info("worker.stopped", signal=stop.signal)
@@ -94,9 +94,15 @@ async def _serve(options: Options, settings: Settings) -> None:
         await _work(workers, health, stop, options, settings, address, beside=beside)
 
 
-async def _connect(settings: Settings, stack: AsyncExitStack) -> tuple[Client, Database]:
+async def _connect(
+    options: Options, settings: Settings, stack: AsyncExitStack
+) -> tuple[Client, Database]:
     await check_databases(settings)
-    engines = database(settings, application_name="temporal-tenancy worker")
+    engines = database(
+        settings,
+        application_name="temporal-tenancy worker",
+        at_once=options.slots.max_activities,
+    )
     stack.push_async_callback(engines.dispose)
     client = await connect_client(engines, alerts=configured_sinks(settings))
     await check_search_attributes(client)

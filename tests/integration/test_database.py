@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from datetime import date
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 import structlog
-from sqlalchemy import Executable, func, insert, select, text, update
+from psycopg import sql
+from sqlalchemy import Enum, Executable, func, insert, literal, select, text, update
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import workflow
 
 from database.models import DailyUsage, Invoice, InvoiceLine
@@ -29,9 +31,14 @@ from temporal_tenancy.database import (
     use_database,
 )
 from temporal_tenancy.database_errors import DatabaseUnreachable
-from temporal_tenancy.errors import ConfigurationError, ScopeMissing, TenantMismatch
+from temporal_tenancy.errors import (
+    ConfigurationError,
+    ScopeMissing,
+    StatementRefused,
+    TenantMismatch,
+)
 from temporal_tenancy.scope import PlatformScope, TenantScope, current_scope, enter
-from tests.fixtures.postgres import within
+from tests.fixtures.postgres import driver_of, send_unchecked, within
 
 DAY = date(2013, 4, 1)
 
@@ -143,8 +150,32 @@ async def test_a_transaction_is_not_begun_or_ended_in_sql(
 ) -> None:
     with within(database, "ua"):
         async with tenant_session() as session:
-            with pytest.raises(ScopeMissing, match=r"commit\(\) and rollback\(\)"):
+            with pytest.raises(StatementRefused, match=r"commit\(\) and rollback\(\)"):
                 await session.execute(text(statement))
+
+
+async def test_the_drivers_own_cursors_refuse_it_too(database: Database) -> None:
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            driver = await driver_of(session)
+            cursor = driver.cursor()
+            with pytest.raises(StatementRefused):
+                await driver.execute("/**/ commit and chain")
+            with pytest.raises(StatementRefused):
+                await cursor.execute(b"commit")
+            with pytest.raises(StatementRefused):
+                await cursor.execute(sql.SQL("{}").format(sql.SQL("commit")))
+            with pytest.raises(StatementRefused):
+                await cursor.executemany("lock contacts", [(), ()])
+            with pytest.raises(StatementRefused):
+                await anext(cursor.stream("select set_config('app.tenant_id', 'dl', true)"))
+            async with driver.cursor("named") as named:
+                with pytest.raises(StatementRefused):
+                    await named.execute("select 1; commit")
+            with pytest.raises(StatementRefused):
+                await cursor.copy("copy contacts to program 'cat'").__aenter__()
+            who = text("select current_setting('app.tenant_id')")
+            assert await session.scalar(who) == "ua"
 
 
 async def test_a_transaction_ended_behind_sql_takes_its_session_with_it(
@@ -152,7 +183,7 @@ async def test_a_transaction_ended_behind_sql_takes_its_session_with_it(
 ) -> None:
     with within(database, "ua"):
         async with tenant_session() as session:
-            await session.execute(text("select 1; commit"))
+            await (await driver_of(session)).commit()
             with pytest.raises(ScopeMissing, match="rather than SQL"):
                 await session.execute(text("select 1"))
 
@@ -350,7 +381,7 @@ async def test_a_connection_that_keeps_a_tenant_is_thrown_away(
     with within(database, "ua"), structlog.testing.capture_logs() as logs:
         async with tenant_session() as session:
             first = await session.scalar(text("select pg_backend_pid()"))
-            await session.execute(text(statement))
+            await send_unchecked(session, statement)
         async with tenant_session() as session:
             assert await session.scalar(text("select pg_backend_pid()")) != first
     assert [(log["event"], log["left_behind"]) for log in logs] == [
@@ -363,7 +394,7 @@ async def test_a_role_that_is_kept_is_thrown_away(database_urls: DatabaseUrls) -
     database = Database(tenant_url=database_urls.superuser)
     with within(database, "ua"), structlog.testing.capture_logs() as logs:
         async with tenant_session() as session:
-            await session.execute(text("set role tenancy_platform"))
+            await send_unchecked(session, "set role tenancy_platform")
         async with tenant_session() as session:
             assert await session.scalar(text("select current_user")) == "postgres"
     await database.dispose()
@@ -393,7 +424,7 @@ async def test_nothing_else_outlives_a_session_on_its_connection(
             await session.execute(text("prepare named as select 'secret'"))
             await session.execute(text("select pg_advisory_lock(1)"))
             await session.execute(text("set search_path = pg_temp"))
-            await session.execute(text("listen channel"))
+            await send_unchecked(session, "listen channel")
     with within(database, "dl"):
         async with tenant_session() as session:
             left = await session.execute(
@@ -477,10 +508,17 @@ async def test_a_unique_violation_names_the_constraint_and_no_values(database: D
 async def test_values_in_an_error_of_the_server_are_withheld(
     database: Database, statement: str
 ) -> None:
-    values = {"value": "top-secret"} if ":value" in statement else {}
-    with within(database, "ua"), pytest.raises(DBAPIError) as caught:
+    values = {"value": "top-secret"}
+
+    async def send() -> None:
         async with tenant_session() as session:
-            await session.execute(text(statement), values)
+            if ":value" in statement:
+                await session.execute(text(statement), values)
+            else:
+                await send_unchecked(session, statement)
+
+    with within(database, "ua"), pytest.raises(DBAPIError) as caught:
+        await send()
     server_said = str(caught.value.orig)
     assert "top-secret" not in server_said
     assert "top-secret" not in told(caught.value).replace(statement, "")
@@ -499,6 +537,105 @@ async def test_values_in_an_error_of_copy_are_withheld(database: Database) -> No
     with within(database, "ua"), pytest.raises(psycopg.Error, match="SQLSTATE 22P02") as caught:
         await copy_in()
     assert "top-secret" not in told(caught.value)
+
+
+# The driver's own words quote what it cannot read: PostgreSQL has dates that Python has not.
+UNREADABLE = "select timestamp '294276-12-31 23:59:42'"
+
+
+async def by_session(session: AsyncSession) -> None:
+    await session.execute(text(UNREADABLE))
+
+
+async def by_stream(session: AsyncSession) -> None:
+    async for _ in await session.stream(text(UNREADABLE)):
+        pass
+
+
+async def by_cursor(session: AsyncSession) -> None:
+    async with (await driver_of(session)).cursor() as cursor:
+        await cursor.execute(UNREADABLE)
+        with pytest.raises(psycopg.DataError, match="cannot read or write") as caught:
+            await cursor.fetchone()
+        assert "294276" not in told(caught.value)
+        await cursor.execute(UNREADABLE)
+        with pytest.raises(psycopg.DataError, match="cannot read or write") as caught:
+            await cursor.fetchmany(1)
+        assert "294276" not in told(caught.value)
+        await cursor.execute(UNREADABLE)
+        with pytest.raises(psycopg.DataError, match="cannot read or write") as caught:
+            async for _ in cursor:
+                pass
+        assert "294276" not in told(caught.value)
+        await cursor.execute(UNREADABLE)
+        await cursor.fetchall()
+
+
+async def by_streaming_cursor(session: AsyncSession) -> None:
+    async with (await driver_of(session)).cursor() as cursor:
+        async for _ in cursor.stream(UNREADABLE):
+            pass
+
+
+async def by_server_cursor(session: AsyncSession) -> None:
+    async with (await driver_of(session)).cursor("named") as cursor:
+        await cursor.execute(UNREADABLE)
+        await cursor.fetchone()
+
+
+async def by_copy(session: AsyncSession) -> None:
+    driver = await driver_of(session)
+    async with driver.cursor() as cursor, cursor.copy(f"copy ({UNREADABLE}) to stdout") as copy:
+        copy.set_types(["timestamp"])
+        async for _ in copy.rows():
+            pass
+
+
+@pytest.mark.parametrize(
+    "read", [by_session, by_stream, by_cursor, by_streaming_cursor, by_server_cursor, by_copy]
+)
+async def test_values_in_an_error_of_the_driver_are_withheld(
+    database: Database, read: Callable[[AsyncSession], Awaitable[None]]
+) -> None:
+    async def fail() -> None:
+        async with tenant_session() as session:
+            try:
+                await read(session)
+            except (DBAPIError, psycopg.Error) as error:
+                inside.append(told(error))  # where code may log it
+                raise
+
+    inside: list[str] = []
+    with within(database, "ua"), pytest.raises((DBAPIError, psycopg.Error)) as caught:
+        await fail()
+    assert "cannot read or write a value of this type" in str(caught.value)
+    assert "294276" not in "".join([*inside, told(caught.value)]).replace(UNREADABLE, "")
+
+
+async def test_values_that_cannot_be_sent_are_withheld(database: Database) -> None:
+    kind = Enum("small", "large", name="kind", validate_strings=True)
+    asked = select(literal("top-secret", kind))
+
+    async def send() -> None:
+        async with tenant_session() as session:
+            await session.execute(asked)
+
+    with within(database, "ua"), pytest.raises(StatementError, match="does not fit") as caught:
+        await send()
+    assert "top-secret" not in told(caught.value)
+    assert caught.value.params is None
+
+
+async def test_a_nul_in_a_text_is_told_as_what_it_is(database: Database) -> None:
+    asked = select(literal("top\0secret"))
+
+    async def send() -> None:
+        async with tenant_session() as session:
+            await session.execute(asked)
+
+    with within(database, "ua"), pytest.raises(DBAPIError, match="cannot contain NUL") as caught:
+        await send()
+    assert "secret" not in told(caught.value)
 
 
 async def test_what_names_no_values_is_still_said(database: Database) -> None:

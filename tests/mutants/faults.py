@@ -22,6 +22,7 @@ from tests.mutants.commands import COMMAND_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
+from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
@@ -48,7 +49,7 @@ def _pass(*_: object, **__: object) -> None:
 
 def _outlive_the_transaction() -> None:
     statement = text("select set_config('app.tenant_id', :tenant, false)")
-    replace(tenant_owned, "_SET_TENANT", statement)
+    replace(tenant_owned, "_SET_BY_SERVER", statement)
 
 
 def _skip_the_guard() -> None:
@@ -246,5 +247,12 @@ FAULTS: Final = [
     ),
 ]
 
-_ALL: Final = [*FAULTS, *MESSAGE_FAULTS, *SCOPE_FAULTS, *COMMAND_FAULTS, *hop_mutants()]
+_ALL: Final = [
+    *FAULTS,
+    *MESSAGE_FAULTS,
+    *SCOPE_FAULTS,
+    *COMMAND_FAULTS,
+    *POOL_FAULTS,
+    *hop_mutants(),
+]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

@@ -1,0 +1,36 @@
+"""How long a tenant's transaction may take, wait and do nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Final
+
+from temporal_tenancy.errors import ConfigurationError
+
+_LEAST: Final = timedelta(milliseconds=1)  # the server's unit; 0 would be no limit
+_MOST: Final = timedelta(days=24)  # what the server can count
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What ends a transaction of a tenant's: every one has all four."""
+
+    statement: timedelta = timedelta(seconds=30)  # a statement's time, its waiting too
+    lock: timedelta = timedelta(seconds=5)  # waiting for one lock
+    idle: timedelta = timedelta(seconds=30)  # between two statements; ends the connection
+    transaction: timedelta = timedelta(minutes=1)  # in all; ends the connection
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not _LEAST <= getattr(self, each.name) <= _MOST:
+                raise ConfigurationError(
+                    f"the limit of a session's {each.name} is to be of 1 ms to {_MOST.days} days."
+                )
+
+    def milliseconds(self) -> dict[str, str]:
+        """Each limit as the server takes it, by its field's name."""
+        return {
+            each.name: str(getattr(self, each.name) // timedelta(milliseconds=1))
+            for each in fields(self)
+        }

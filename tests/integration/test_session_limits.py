@@ -1,0 +1,289 @@
+"""How long a tenant's transaction may take, and what it says when it takes longer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import psycopg
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from devstack.postgres import DatabaseUrls
+from temporal_tenancy.connections import connect
+from temporal_tenancy.database import Database, platform_session, tenant_session, use_database
+from temporal_tenancy.database_errors import (
+    DatabaseProblem,
+    IdleTransaction,
+    LockHeld,
+    StatementTimeout,
+    TransactionTimeout,
+)
+from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, ROLE_LIMITS, TENANT_ROLE, limit_roles
+from temporal_tenancy.session_limits import SessionLimits
+from temporal_tenancy.tenant_owned import SESSION_CLOCK
+from tests.fixtures.postgres import within
+
+SOON = timedelta(milliseconds=150)
+LIMITS = SessionLimits()
+NAMES = (
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "transaction_timeout",
+)
+SHOWN = text("select " + ", ".join(f"current_setting('{name}')" for name in NAMES))
+A_ROW = "insert into daily_usage values ('ua', '2013-04-01', 1, 0, 0, 0)"
+CHANGE = text("update daily_usage set events = events + 1")
+
+
+@pytest.fixture
+async def one(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
+    """A database of one connection."""
+    database = Database(tenant_url=database_urls.tenant, tenant_pool_size=1)
+    yield database
+    await database.dispose()
+
+
+@contextmanager
+def held_row(urls: DatabaseUrls) -> Iterator[None]:
+    """A row of ua's that another transaction has locked."""
+    with connect(urls.superuser) as superuser:
+        superuser.execute(A_ROW)
+        with superuser.transaction():
+            superuser.execute("update daily_usage set events = 2")
+            yield
+
+
+async def serves(database: Database) -> bool:
+    """Whether the next session finds a connection that has no limit but its own."""
+    async with database.tenant_session() as session:
+        return tuple((await session.execute(SHOWN)).one()) == ("30s", "5s", "30s", "1min")
+
+
+async def test_every_transaction_has_its_limits(one: Database) -> None:
+    with within(one, "ua"):
+        async with tenant_session() as session:
+            assert tuple((await session.execute(SHOWN)).one()) == ("30s", "5s", "30s", "1min")
+            await session.commit()
+            assert tuple((await session.execute(SHOWN)).one()) == ("30s", "5s", "30s", "1min")
+            async with session.begin_nested():
+                await session.execute(text("select 1"))
+            assert tuple((await session.execute(SHOWN)).one()) == ("30s", "5s", "30s", "1min")
+
+
+async def test_a_session_may_have_limits_of_its_own(one: Database) -> None:
+    limits = SessionLimits(*(timedelta(seconds=90 + number) for number in range(4)))
+    with within(one, "ua"):
+        async with tenant_session(limits=limits) as session:
+            assert tuple((await session.execute(SHOWN)).one()) == ("90s", "91s", "92s", "93s")
+        assert await serves(one)
+
+
+async def test_they_are_set_in_the_round_trip_that_names_the_tenant(
+    one: Database, database_urls: DatabaseUrls
+) -> None:
+    with within(one, "ua"):
+        async with tenant_session() as session:
+            await session.execute(text("select 1"))
+            with connect(database_urls.superuser) as superuser:
+                (last,) = superuser.execute(
+                    "select query from pg_stat_activity where usename = 'tenancy_tenant'"
+                ).fetchone() or [""]
+            assert last == "select 1"
+            await session.rollback()
+            await session.connection()
+            with connect(database_urls.superuser) as superuser:
+                (last,) = superuser.execute(
+                    "select query from pg_stat_activity where usename = 'tenancy_tenant'"
+                ).fetchone() or [""]
+            assert "app.tenant_id" in last
+            assert all(name in last for name in NAMES)
+
+
+async def test_a_statement_that_takes_too_long_is_ended(one: Database) -> None:
+    async def sleep() -> None:
+        async with tenant_session(limits=replace(LIMITS, statement=SOON)) as session:
+            await session.execute(text("select pg_sleep(60)"))
+
+    with within(one, "ua"):
+        with pytest.raises(StatementTimeout, match=r"limits=") as caught:
+            await sleep()
+        assert caught.value.sentence.startswith("StatementTimeout: the server ended a statement")
+        assert await serves(one)
+
+
+async def test_a_lock_that_is_held_too_long_is_given_up(
+    one: Database, database_urls: DatabaseUrls
+) -> None:
+    async def change() -> None:
+        async with tenant_session(limits=replace(LIMITS, lock=SOON)) as session:
+            await session.execute(CHANGE)
+
+    with within(one, "ua"):
+        with held_row(database_urls), pytest.raises(LockHeld, match="locked by another"):
+            await change()
+        assert await serves(one)
+        await change()
+
+
+async def end_of(session: AsyncSession) -> None:
+    """Waits until the server has ended the session's connection."""
+    raw = await (await session.connection()).get_raw_connection()
+    driver = raw.driver_connection
+    assert isinstance(driver, psycopg.AsyncConnection)
+    readable = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_reader(driver.fileno(), lambda: readable.cancel())
+    try:
+        await asyncio.wait((readable,), timeout=10)
+    finally:
+        asyncio.get_running_loop().remove_reader(driver.fileno())
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"),
+    [
+        (replace(LIMITS, idle=SOON), IdleTransaction),
+        (replace(LIMITS, transaction=SOON), TransactionTimeout),
+    ],
+)
+@pytest.mark.parametrize("goes_on", ["with a statement", "to the commit"])
+async def test_a_transaction_left_alone_is_ended_and_says_so(
+    one: Database, limits: SessionLimits, error: type[DatabaseProblem], goes_on: str
+) -> None:
+    async def dawdle() -> None:
+        async with tenant_session(limits=limits) as session:
+            await session.execute(text("select 1"))
+            await end_of(session)
+            if goes_on == "with a statement":
+                await session.execute(text("select 1"))
+
+    with within(one, "ua"):
+        with pytest.raises(error):
+            await dawdle()
+        assert await serves(one)
+
+
+async def test_a_transaction_of_many_statements_is_ended_too(one: Database) -> None:
+    async def work() -> None:
+        async with tenant_session(limits=replace(LIMITS, transaction=SOON)) as session:
+            while True:
+                await session.execute(text("select pg_sleep(0.02)"))
+
+    with within(one, "ua"):
+        with pytest.raises(TransactionTimeout, match="Do less in one"):
+            await work()
+        assert await serves(one)
+
+
+async def test_where_the_server_does_not_count_the_client_does(
+    one: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(LIMITS, transaction=SOON)
+
+    async def sleep() -> None:
+        async with tenant_session(limits=limits) as session:
+            await session.execute(text("select pg_sleep(60)"))
+
+    async def dawdle() -> None:
+        async with tenant_session(limits=limits) as session:
+            await session.execute(text("select 1"))
+            await asyncio.sleep(60)
+
+    with within(one, "ua"):
+        assert await serves(one)
+        # As PostgreSQL 16 has it; the server here is one that could.
+        monkeypatch.setattr(one.tenant_engine.dialect, "server_version_info", (16, 4))
+        with pytest.raises(TransactionTimeout):
+            await sleep()
+        with pytest.raises(TransactionTimeout):
+            await dawdle()
+        async with tenant_session(limits=limits) as session:
+            await session.execute(text("select 1"))
+            clock = session.info[SESSION_CLOCK]
+            assert clock.timeout.when() is not None
+            await session.commit()
+            assert clock.timeout.when() is None
+            shown = (await session.execute(SHOWN)).one()
+            assert shown[3] == "1h"  # the role's
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+
+async def test_another_timeout_around_a_session_stays_one(
+    one: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with within(one, "ua"):
+        await serves(one)
+        monkeypatch.setattr(one.tenant_engine.dialect, "server_version_info", (16, 4))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), tenant_session() as session:
+                await session.execute(text("select pg_sleep(60)"))
+
+
+@pytest.mark.parametrize("limit", [timedelta(0), timedelta(seconds=-1), timedelta(days=60)])
+def test_a_limit_that_is_none_is_refused(limit: timedelta) -> None:
+    with pytest.raises(ConfigurationError, match="lock"):
+        SessionLimits(lock=limit)
+
+
+# The roles' own limits, the second wall
+
+
+@pytest.mark.parametrize("role", [TENANT_ROLE, PLATFORM_ROLE, RELAY_ROLE])
+def test_each_role_has_limits_in_this_database(database_urls: DatabaseUrls, role: str) -> None:
+    url = {
+        TENANT_ROLE: database_urls.tenant,
+        PLATFORM_ROLE: database_urls.platform,
+        RELAY_ROLE: database_urls.relay,
+    }[role]
+    with connect(url) as connection:
+        for name, value in ROLE_LIMITS[role].items():
+            assert connection.execute(f"show {name}".encode()).fetchone() == (value,)
+
+
+async def test_a_platform_session_has_its_roles_limits(database: Database) -> None:
+    with use_database(database):
+        async with platform_session("look at limits") as session:
+            shown = tuple((await session.execute(SHOWN)).one())
+    assert (shown[0], shown[2], shown[3]) == ("5min", "5min", "15min")
+
+
+def test_an_owner_who_may_not_alter_the_roles_leaves_them_as_they_are(
+    database_urls: DatabaseUrls,
+) -> None:
+    with connect(database_urls.superuser) as superuser:
+        name = superuser.info.dbname
+        superuser.execute(f"alter role tenancy_tenant in database {name} set lock_timeout = '7min'")
+        superuser.execute("create role other_owner login password 'x'")
+        superuser.execute(f"grant connect on database {name} to other_owner")
+    owner = make_url(database_urls.owner).set(username="other_owner", password="x")
+    with connect(owner.render_as_string(hide_password=False)) as connection:
+        limit_roles(connection)
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(f"revoke all on database {name} from other_owner")
+        superuser.execute("drop role other_owner")
+    with connect(database_urls.tenant) as tenant:
+        assert tenant.execute("show lock_timeout").fetchone() == ("7min",)
+
+
+async def test_a_platform_statement_that_takes_too_long_is_ended(
+    database_urls: DatabaseUrls,
+) -> None:
+    database = Database(
+        platform_url=database_urls.platform, platform_settings={"statement_timeout": "100ms"}
+    )
+
+    async def sleep() -> None:
+        async with database.platform_session("sleep") as session:
+            await session.execute(text("select pg_sleep(60)"))
+
+    with pytest.raises(StatementTimeout):
+        await sleep()
+    await database.dispose()

@@ -1,0 +1,222 @@
+"""The mutants of sessions: faults in their limits, their shares and what they refuse to send."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from temporal_tenancy import (
+    connection_shares,
+    database_errors,
+    guarded_connection,
+    statement_guard,
+    tenant_owned,
+)
+from temporal_tenancy.connection_shares import ConnectionShares, Holder
+from temporal_tenancy.pool_share import PoolShare
+from temporal_tenancy.shared_pool import SharedPool
+from temporal_tenancy.transaction_clock import TransactionClock
+from tests.mutants.mutant import Mutant, replace
+
+LIMITS: Final = "tests/integration/test_session_limits.py"
+SHARES: Final = "tests/unit/test_connection_shares.py"
+POOL: Final = "tests/isolation/test_pool_shares.py"
+GUARD: Final = "tests/unit/test_statement_guard.py"
+SESSIONS: Final = "tests/integration/test_database.py"
+TEMPLATE: Final = "template_migrated"
+
+_TENANT_ALONE: Final = "select set_config('app.tenant_id', :tenant, true)"
+
+
+def _set_no_limits() -> None:
+    replace(tenant_owned, "_SET_BY_SERVER", text(_TENANT_ALONE))
+
+
+def _leave_the_roles_clock_running() -> None:
+    statement = str(tenant_owned._SET_BY_SERVER)
+    stop = "set_config('transaction_timeout', '0', true),"
+    assert stop in statement
+    replace(tenant_owned, "_SET_BY_SERVER", text(statement.replace(stop, "")))
+
+
+def _count_nowhere() -> None:
+    replace(TransactionClock, "begin", lambda self, limit: None)
+
+
+def _share_everything() -> None:
+    replace(PoolShare, "most", property(lambda share: share.size))
+
+
+def _return_nothing() -> None:
+    def put_back(self: SharedPool, record: Any) -> None:
+        self._holders.pop(record, None)
+        super(SharedPool, self)._do_return_conn(record)
+
+    replace(SharedPool, "_do_return_conn", put_back)
+
+
+def _keep_what_was_granted_to_the_cancelled() -> None:
+    replace(ConnectionShares, "wait", _waiting_without_return)
+
+
+async def _waiting_without_return(self: ConnectionShares, holder: Holder) -> None:
+    """As the real one, but for what is done when it is cancelled."""
+    owner = self._owners.setdefault(holder.owner, connection_shares._Owner())
+    waiter = connection_shares._Waiter(asyncio.get_running_loop().create_future())
+    if not owner.waiting:
+        self._turns.append(holder.owner)
+    owner.waiting.append(waiter)
+    await self._until_granted(holder.owner, owner, waiter)
+    holder.connections += 1
+
+
+def _wait_inside_a_session() -> None:
+    replace(ConnectionShares, "_holds", lambda self, holder: False)
+
+
+def _wait_for_what_is_blocked() -> None:
+    replace(ConnectionShares, "_is_blocked", lambda self, owner: False)
+
+
+class _Stack(deque[str]):
+    """Turns in which whoever has just been served is next."""
+
+    def append(self, name: str, /) -> None:
+        if name in _SERVED:
+            self.appendleft(name)
+        else:
+            _SERVED.add(name)
+            super().append(name)
+
+
+_SERVED: Final[set[str]] = set()
+
+
+def _serve_one_tenant_to_the_end() -> None:
+    def begin(self: ConnectionShares, *args: Any) -> None:
+        real(self, *args)
+        self._turns = _Stack()
+
+    real = ConnectionShares.__init__
+    replace(ConnectionShares, "__init__", begin)
+
+
+def _send_everything() -> None:
+    replace(guarded_connection, "refusal", lambda statement, *, placeholders: None)
+
+
+def _end_comments_early() -> None:
+    replace(statement_guard, "_comment_end", lambda text, at: text.index("*/", at) + 2)
+    statement_guard._read_once.cache_clear()
+
+
+def _end_strings_early() -> None:
+    replace(statement_guard, "_CONTINUED", re.compile(r"(?!)"))
+    statement_guard._read_once.cache_clear()
+
+
+def _read_backslashes_as_text() -> None:
+    replace(statement_guard, "_ESCAPED_BODY", re.compile(r"(?:[^']|'')*'", re.DOTALL))
+    statement_guard._read_once.cache_clear()
+
+
+def _quote_values() -> None:
+    replace(database_errors, "_withhold_clients_words", lambda error: None)
+
+
+POOL_FAULTS: Final = [
+    Mutant(
+        "limits-not-set",
+        "a tenant's transaction has the role's limits alone",
+        (f"{LIMITS}::test_every_transaction_has_its_limits",),
+        seed=_set_no_limits,
+    ),
+    Mutant(
+        "transaction-limit-not-its-own",
+        "a transaction's time is the role's, which runs already",
+        (f"{LIMITS}::test_a_transaction_left_alone_is_ended_and_says_so",),
+        seed=_leave_the_roles_clock_running,
+    ),
+    Mutant(
+        "transaction-limit-nobody-counts",
+        "where the server does not count a transaction's time, nobody does",
+        (f"{LIMITS}::test_where_the_server_does_not_count_the_client_does",),
+        seed=_count_nowhere,
+    ),
+    Mutant(
+        "role-without-limits",
+        "a role has no limits of its own",
+        (f"{LIMITS}::test_each_role_has_limits_in_this_database",),
+        schema=f"alter role tenancy_relay in database {TEMPLATE} reset statement_timeout",
+    ),
+    Mutant(
+        "share-not-enforced",
+        "a tenant may hold every connection",
+        (f"{POOL}::test_jobs_of_one_tenant_end_while_those_of_another_are_blocked",),
+        seed=_share_everything,
+    ),
+    Mutant(
+        "share-not-returned",
+        "a connection that comes back is not given to others",
+        (f"{POOL}::test_a_lost_connection_comes_back_to_the_share",),
+        seed=_return_nothing,
+    ),
+    Mutant(
+        "share-kept-by-the-cancelled",
+        "who is cancelled keeps the connection that was granted just then",
+        (f"{SHARES}::test_who_is_cancelled_keeps_nothing",),
+        seed=_keep_what_was_granted_to_the_cancelled,
+    ),
+    Mutant(
+        "share-waited-for-inside",
+        "a session inside another one waits for a connection",
+        (f"{SHARES}::test_a_second_connection_inside_a_session_is_never_waited_for",),
+        seed=_wait_inside_a_session,
+    ),
+    Mutant(
+        "blocked-work-waited-for",
+        "whoever waits for a tenant's blocked work keeps its slot",
+        (f"{SHARES}::test_blocked_work_is_given_up_and_then_refused_at_once",),
+        seed=_wait_for_what_is_blocked,
+    ),
+    Mutant(
+        "waiters-not-in-turns",
+        "one tenant's sessions are served before the next tenant's",
+        (f"{SHARES}::test_those_who_wait_are_served_tenant_by_tenant",),
+        seed=_serve_one_tenant_to_the_end,
+    ),
+    Mutant(
+        "statements-unread",
+        "every statement is sent",
+        (f"{SESSIONS}::test_the_drivers_own_cursors_refuse_it_too",),
+        seed=_send_everything,
+    ),
+    Mutant(
+        "comments-not-nested",
+        "a comment ends with the first that ends inside it",
+        (GUARD,),
+        seed=_end_comments_early,
+    ),
+    Mutant(
+        "strings-not-continued",
+        "a string that goes on in the next line is read as another",
+        (GUARD,),
+        seed=_end_strings_early,
+    ),
+    Mutant(
+        "escapes-unread",
+        "a quote behind a backslash ends a string",
+        (GUARD,),
+        seed=_read_backslashes_as_text,
+    ),
+    Mutant(
+        "drivers-values-quoted",
+        "an error of the driver's quotes the value that it cannot read",
+        (f"{SESSIONS}::test_values_in_an_error_of_the_driver_are_withheld",),
+        seed=_quote_values,
+    ),
+]
