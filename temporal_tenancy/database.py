@@ -22,6 +22,7 @@ from temporalio import workflow
 from temporal_tenancy.connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.database_errors import withhold_values
 from temporal_tenancy.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.every_time import read_every_time
 from temporal_tenancy.scope import (
     PlatformScope,
     TenantScope,
@@ -256,6 +257,7 @@ def _engine(
         | {"prepare_threshold": None},
     )
     _ping_what_has_news(engine.sync_engine.dialect)
+    read_every_time(engine.sync_engine)
     return engine
 
 

@@ -27,6 +27,11 @@ _VALUE_FREE_FIELDS: Final = (
     DiagnosticField.SOURCE_FUNCTION,
 )
 
+# What one row can bring about in a statement that is right for others: it is not data that the
+# statement can work on (22, 23), it is more than the server can hold (53200, 54), takes too long
+# (57014), or is more than the server's own code expects (XX).
+_OF_A_ROW: Final = ("22", "23", "53200", "54", "57014", "XX")
+
 
 class DatabaseProblem(Exception):
     """The database cannot be used as it is."""
@@ -91,6 +96,12 @@ def withhold_parameters(error: DBAPIError) -> None:
     cause = error.orig
     if isinstance(cause, psycopg.Error):
         error.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {cause}",)
+
+
+def is_of_a_row(error: DBAPIError) -> bool:
+    """Whether what a row holds may be the reason, so that the statement may succeed for others."""
+    cause = error.orig
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_A_ROW)
 
 
 def refused_by_policy(error: psycopg.Error) -> bool:
