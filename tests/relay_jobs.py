@@ -28,6 +28,7 @@ class Noted(TenantInput):
     """What is to be noted."""
 
     text: str = ""
+    data: Any = None  # whatever there is
 
 
 @tenant_activity

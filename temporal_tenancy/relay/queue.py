@@ -35,7 +35,7 @@ TOGETHER_ROWS: Final = 1_000  # looked after at once
 
 # A tenant's role may have written whatever the columns take: no text of any length is read, no time
 # that may be none of Python's, and no JSON but as text.
-TEXT_MAX: Final = 1_000  # characters, which no name, key or workflow id that is one has
+TEXT_MAX: Final = 300  # characters, which no name, key or workflow id that is one has
 _OTHERS: Final = f"""
     m.tenant_id, m.id, left(m.job, {TEXT_MAX}) as job, left(m.key, {TEXT_MAX}) as key, m.priority,
     m.attempts, left(m.correlation_id, {CORRELATION_MAX_CHARACTERS}) as correlation_id,
