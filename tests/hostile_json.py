@@ -100,7 +100,8 @@ ROWS: Final = st.fixed_dictionaries(
 """Columns of a message that is due."""
 
 
-def _in_lists(value: Any, depth: int) -> Any:
+def in_lists(value: Any, depth: int) -> Any:
+    """The value in so many lists."""
     for _ in range(depth):
         value = [value]
     return value
@@ -120,7 +121,7 @@ VALUES: Final[st.SearchStrategy[Any]] = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.dictionaries(st.text(max_size=4), inner, max_size=4),
-        st.builds(_in_lists, inner, _DEPTHS),
+        st.builds(in_lists, inner, _DEPTHS),
         st.builds(lambda value, times: [value] * times, inner, st.sampled_from([100, 900])),
     ),
     max_leaves=6,
