@@ -28,7 +28,7 @@ _LOAD: Final = text(f"""
 """)
 _BEGIN_AGAIN: Final = text(f"""
     update outbox_messages
-    set attempts = least(attempts, 1000000) + 1, last_attempt_at = now()
+    set attempts = least(attempts, 999999) + 1, last_attempt_at = now()
     where id = :id and {_OURS}
     returning attempts
 """)

@@ -44,7 +44,7 @@ _OTHERS: Final = f"""
 _RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
 _BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"
 ATTEMPTS_MAX: Final = 1_000_000
-_ONE_MORE: Final = f"least(greatest(m.attempts, 0), {ATTEMPTS_MAX}) + 1"
+_ONE_MORE: Final = f"least(greatest(m.attempts, 0), {ATTEMPTS_MAX - 1}) + 1"
 _TAKE: Final = f"""
     update outbox_messages as m
     set status = 'processing', dequeued_at = now(), last_attempt_at = now(),

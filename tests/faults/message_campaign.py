@@ -43,6 +43,7 @@ TRIES: Final = 20  # to catch a relay between a claim and a start, or a start an
 CAUGHT_WITHIN: Final = 1.0  # seconds, each time
 COPIES: Final = 3  # of what is delivered again
 SWEEP_SECONDS: Final = 10.0
+UNREADABLE: Final = ("digits", "decimals", "nested", "nested-objects", "long")  # of HOSTILE
 
 # Environment of workers and relays. A worker without a database fails a message a few times.
 VARIABLES: Final = {"RELAY_ATTEMPTS": "8", "RELAY_BACKOFF": "PT0.1S"}
@@ -88,7 +89,7 @@ _FORGET: Final = """
            scheduled_at = now() - random() * interval '1 minute'
      where key like %(keys)s and status in ('processing', 'completed') and random() < 0.6
 """
-_UNREADABLE: Final = """
+_UNREADABLE_LETTERS: Final = """
     select count(*) as letters from dead_letters
      where split_part(workflow_id, '/', 3) like %(keys)s and error_type = 'PayloadUnreadable'
 """
@@ -321,16 +322,16 @@ async def _send_unreadable(stage: _Stage) -> bool:
     """Lets a tenant write what cannot be read, and waits until each is a dead letter."""
     hit = not await stage.is_done()
     tenant, seed = stage.tenants[0], stage.scenario.seed
-    wanted = [each for each in HOSTILE.values() if each.comes_to == "PayloadUnreadable"]
-    for number, each in enumerate(wanted):
+    for number, name in enumerate(UNREADABLE):
         job = (ALONE, TOGETHER)[number % 2]
         key = f"'unreadable-{seed}-{number}'"
-        await insert(stage.servers.database, tenant, **each.columns, job=f"'{job}'", key=key)
+        columns = HOSTILE[name].columns
+        await insert(stage.servers.database, tenant, **columns, job=f"'{job}'", key=key)
     async with stage.servers.everything() as rows:
         keys = {"keys": f"unreadable-{seed}-%"}
         while (  # noqa: ASYNC110  # other processes are at work
-            await stage.first(rows, _UNREADABLE, **keys)
-        )["letters"] < len(wanted):
+            await stage.first(rows, _UNREADABLE_LETTERS, **keys)
+        )["letters"] < len(UNREADABLE):
             await asyncio.sleep(LOOK)
     return hit
 

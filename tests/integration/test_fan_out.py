@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import UTC, datetime
 
@@ -115,12 +116,13 @@ async def test_what_one_tenants_run_ends_with_stops_no_other(
     """A result and a failure's details that were encoded, and that nobody can decode."""
     for tenant in ("raises", "returns", "sound"):
         await tenants.add(tenant, tenant, plan="enterprise")
-    result = await saas.execute_workflow(
-        FanOut.run,
-        FanOutInput(job="test.monstrous", tick="a"),
-        id="platform/test.monstrous/tick-a-1",
-        task_queue=Queue.BULK,
-    )
+    async with asyncio.timeout(30):
+        result = await saas.execute_workflow(
+            FanOut.run,
+            FanOutInput(job="test.monstrous", tick="a"),
+            id="platform/test.monstrous/tick-a-1",
+            task_queue=Queue.BULK,
+        )
     assert (result.succeeded, result.failed) == (2, 1)
     assert [f.model_dump() for f in result.failures] == [
         {"tenant_id": "raises", "reason": "Monstrous: no"}

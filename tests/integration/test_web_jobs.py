@@ -14,13 +14,14 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client
 
+from devstack.postgres import DatabaseUrls
 from tests import web_jobs
 from tests.fixtures.relay import effects_of, messages_of, running
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import Starter
 from tests.fixtures.web import Web, answering, problem_of
 from tests.hostile_messages import HOSTILE as HOSTILE_ROWS
-from tests.hostile_messages import insert_hostile
+from tests.hostile_messages import insert_hostile, take_walls_away
 
 STARTER = ("-m", "tests.acceptance.web_jobs_too")
 FINE = {"input": {"kind": "contact", "ref": "r"}}
@@ -151,7 +152,10 @@ async def test_json_that_no_relay_could_read_is_refused(web: Web) -> None:
     assert len(await messages_of(web.door.database, "acme")) == 1
 
 
-async def test_a_run_can_be_looked_up_whatever_its_row_holds(web: Web) -> None:
+async def test_a_run_can_be_looked_up_whatever_its_row_holds(
+    web: Web, database_urls: DatabaseUrls
+) -> None:
+    take_walls_away(database_urls)
     names = [name for name, each in HOSTILE_ROWS.items() if "key" not in each.columns]
     await insert_hostile(web.door.database, "acme", names)
     async with (

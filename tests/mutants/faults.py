@@ -22,6 +22,7 @@ from temporal_tenancy.jobs import Job
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
+from tests.mutants.payloads import PAYLOAD_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
 LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
@@ -250,4 +251,6 @@ FAULTS: Final = [
     ),
 ]
 
-MUTANTS: Final = {mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *hop_mutants()]}
+MUTANTS: Final = {
+    mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *PAYLOAD_FAULTS, *hop_mutants()]
+}
