@@ -33,10 +33,6 @@ def _read_without_limits() -> None:
     replace(starting, "read_message", read_message)
 
 
-def _count_attempts_without_end() -> None:
-    replace(queue, "CLAIM", text(str(queue.CLAIM).replace(queue._ONE_MORE, "m.attempts + 1")))
-
-
 def _read_whole_columns() -> None:
     replace(
         queue,
@@ -77,12 +73,6 @@ PAYLOAD_FAULTS: Final = [
         "the relay reads whatever Python does",
         (_HOSTILE,),
         seed=_read_without_limits,
-    ),
-    Mutant(
-        "attempts-without-end",
-        "one more attempt than the column holds",
-        (_HOSTILE,),
-        seed=_count_attempts_without_end,
     ),
     Mutant(
         "columns-of-any-length",
