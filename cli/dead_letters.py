@@ -21,9 +21,11 @@ from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import kept_input
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.identifiers import tenant_id
+from temporal_tenancy.payloads import NotReadable, read
 
 PAGE_SIZE: Final = 500  # letters
 SHOWN: Final = 20  # letters in a person's answer
+TEXT_SHOWN: Final = 1_000  # characters of an input that cannot be read
 
 
 def filter_of(
@@ -76,7 +78,7 @@ async def show(given: str) -> Answer:
     async with servers() as there:
         with as_platform(there.database):
             [letter] = await find([given])
-            kept = await kept_input(letter)
+            kept = _shown(await kept_input(letter))
         url = there.link(letter.workflow_id, letter.run_id)
     document = {**document_of(letter), "input": kept, "url": url}
     text = facts(
@@ -213,6 +215,17 @@ def _refuse_unknown(ids: Collection[UUID]) -> None:
         raise DeadLetterUnknown(
             f'there is no dead letter {min(ids)}. "starter.py dead-letters list" shows all.'
         )
+
+
+def _shown(kept: str | None) -> Any:  # JSON
+    """An input for people: its value, or as much of its text as tells why it cannot be read."""
+    if kept is None:
+        return None
+    try:
+        return read(kept)
+    except NotReadable as error:
+        start = kept if len(kept) <= TEXT_SHOWN else f"{kept[:TEXT_SHOWN]}…"
+        return f"{start} (it cannot be read: it {error})".lstrip()
 
 
 def _handled(letter: DeadLetterRow) -> str | None:

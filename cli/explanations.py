@@ -129,6 +129,8 @@ async def _look(there: Temporal, workflow_id: str) -> _Findings:
         found.result = await handle.result()
     except WorkflowFailureError as error:
         found.failure = problem_of(error)
+    except (ValidationError, RuntimeError, ValueError):  # a result that cannot be decoded
+        pass
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import uuid
@@ -18,6 +17,7 @@ from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.errors import InvalidPayload, TenantMismatch, TenantMissing
 from temporal_tenancy.identifiers import tenant_id
 from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.payloads import NotReadable, read
 
 
 def tenant_job(name: str) -> Job:
@@ -47,11 +47,9 @@ def fields(given: str | None, *, what: str) -> dict[str, Any]:
     if given is None:
         return {}
     try:
-        value = json.loads(given)
-    except json.JSONDecodeError as error:
-        raise InvalidPayload(
-            f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        ) from None
+        value = read(given)
+    except NotReadable as error:
+        raise InvalidPayload(f"{what} {error}.") from None
     if not isinstance(value, dict):
         raise InvalidPayload(f'{what} is not a JSON object, as in {{"period": "2013-04"}}.')
     return value

@@ -167,10 +167,11 @@ def _moment(given: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(given)
-    except ValueError:
-        moment = None
-    if moment is None or moment.utcoffset() is None:
+        in_utc = None if moment.utcoffset() is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last day are not whole in UTC
+        in_utc = None
+    if in_utc is None:
         raise typer.BadParameter(
             'it is a time with its offset, as "2026-12-24T18:00:00Z".', param_hint="--at"
         )
-    return moment.astimezone(UTC)
+    return in_utc

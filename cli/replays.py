@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from rich.console import RenderableType
 from temporalio.client import WorkflowFailureError
+from temporalio.common import RawValue
 
 from cli.answers import Answer, Problem, address, lines, number
 from cli.dead_letters import SHOWN, chosen, operator
@@ -112,7 +113,10 @@ class Replays:
     async def _watched(self, started: Handled) -> Handled:
         letter = started.letter
         await warn_without_worker(self._there.client, registry.get_or_raise(letter.job).queue)
-        handle = self._there.client.get_workflow_handle(letter.workflow_id, run_id=started.run_id)
+        # Its result is not read: it may be none that can be.
+        handle = self._there.client.get_workflow_handle(
+            letter.workflow_id, run_id=started.run_id, result_type=RawValue
+        )
         try:
             await handle.result()
         except WorkflowFailureError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from temporalio.api.common.v1 import Payload
@@ -61,7 +61,8 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
         """Puts our failure in the place of the SDK's "Failed decoding arguments".
 
         The SDK's wrapper is retryable: an activity whose input does not fit would be tried again
-        for ever.
+        for ever. And leaves out of a failure the details that cannot be decoded: whoever waits for
+        several children, of several tenants, would wait for ever.
         """
 
         def to_failure(
@@ -77,6 +78,16 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
                 found = refusal(exception, "a value")
                 exception = ApplicationError(found.message, type="ValidationError")
             super().to_failure(exception, payload_converter, failure)
+
+        def from_failure(
+            self, failure: Failure, payload_converter: PayloadConverter
+        ) -> BaseException:
+            found: BaseException
+            try:
+                found = super().from_failure(failure, payload_converter)
+            except Exception:  # whatever a converter raises at details of others' making
+                found = super().from_failure(_without_details(failure), payload_converter)
+            return found
 
     return RefusingFailureConverter
 
@@ -99,6 +110,23 @@ def compose(existing: DataConverter | None) -> DataConverter:
         payload_converter_class=_payload_converter(inner),
         failure_converter_class=_failure_converter(base.failure_converter_class),
     )
+
+
+_DETAILS: Final = {
+    "application_failure_info": "details",
+    "canceled_failure_info": "details",
+    "timeout_failure_info": "last_heartbeat_details",
+    "reset_workflow_failure_info": "last_heartbeat_details",
+}
+
+
+def _without_details(failure: Failure) -> Failure:
+    bare = Failure()
+    bare.CopyFrom(failure)
+    kind = bare.WhichOneof("failure_info")
+    if kind in _DETAILS:
+        getattr(bare, kind).ClearField(_DETAILS[kind])
+    return bare
 
 
 class _Probe(TenantInput):

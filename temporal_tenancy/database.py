@@ -24,6 +24,7 @@ from temporal_tenancy.connection_guard import guard_platform_engine, guard_tenan
 from temporal_tenancy.connection_shares import ConnectionShares
 from temporal_tenancy.database_errors import withhold_values
 from temporal_tenancy.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.every_time import read_every_time
 from temporal_tenancy.guarded_connection import GuardedConnection, TenantConnection
 from temporal_tenancy.held import Held
 from temporal_tenancy.pool_share import RESERVED, SIZE, PoolShare
@@ -317,6 +318,7 @@ def _engine(
     assert isinstance(pool, SharedPool)
     pool.shares = ConnectionShares(share)
     _ping_what_has_news(engine.sync_engine.dialect)
+    read_every_time(engine.sync_engine)
     return engine
 
 

@@ -30,6 +30,10 @@ _VALUE_FREE_FIELDS: Final = (
 _CLIENTS_VALUE_FREE: Final = frozenset(
     {"PostgreSQL text fields cannot contain NUL (0x00) bytes", "cannot dump a recursive list"}
 )
+# What one row can bring about in a statement that is right for others: it is not data that the
+# statement can work on (22, 23), it is more than the server can hold (53200, 54), takes too long
+# (57014), or is more than the server's own code expects (XX).
+_OF_A_ROW: Final = ("22", "23", "53200", "54", "57014", "XX")
 
 
 class DatabaseProblem(Exception):
@@ -173,6 +177,23 @@ def transaction_timeout() -> TransactionTimeout:
         "a transaction took longer than its session may, and was ended. Do less in one, or give "
         "what takes long by design a limit of its own: tenant_session(limits=...)."
     )
+
+
+ROW_ERRORS: Final = (DBAPIError, StatementTimeout)
+"""How a statement fails that one row may be too much for."""
+
+
+def is_of_a_row(error: DBAPIError | StatementTimeout) -> bool:
+    """Whether what a row holds may be the reason, so that the statement may succeed for others."""
+    if isinstance(error, StatementTimeout):
+        return True
+    cause = error.orig
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_A_ROW)
+
+
+def kind_of(error: DBAPIError | StatementTimeout) -> str:
+    """What a log line calls `error`."""
+    return type(error.orig if isinstance(error, DBAPIError) else error).__name__
 
 
 def refused_by_policy(error: psycopg.Error) -> bool:

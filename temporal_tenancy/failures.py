@@ -36,8 +36,13 @@ def type_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What a failure says, without its type."""
-    return error.message if isinstance(error, FailureError) else str(error)
+    """What a failure says, without its type; nothing where its own code fails to say it."""
+    if isinstance(error, FailureError):
+        return error.message
+    try:
+        return str(error)
+    except Exception:  # a class of anyone's, and numbers that are too long to be written
+        return ""
 
 
 def sentence_of(error: BaseException) -> str:

@@ -16,7 +16,7 @@ WORKFLOW_ID_MAX_CHARACTERS: Final = 255  # what every Temporal persistence store
 
 _TENANT_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _JOB_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
-_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # halves of pairs too
 
 
 def tenant_id(value: object) -> str:
@@ -68,7 +68,7 @@ class WorkflowId:
             tenant_id(self.owner)
         if not self.job or "/" in self.job:
             raise TenantMismatch(f"{self.job!r} cannot be the job of a workflow id.")
-        if not self.key or _CONTROL_CHARACTER.search(self.key):
+        if not self.key or _UNPRINTABLE.search(self.key):
             raise TenantMismatch("the key of a workflow id is printable text, and not empty.")
         if len(str(self)) > WORKFLOW_ID_MAX_CHARACTERS:
             raise TenantMismatch(

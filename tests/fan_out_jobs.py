@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
 
 from queues import Queue
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.jobs import tenant_job
 from temporal_tenancy.periods import Period
 from tests.fan_out_control import Work, controlled_work
+
+MONSTROUS = {"digits": 10**4500}  # can be encoded, and not decoded
 
 
 class ControlledInput(TenantInput):
@@ -50,4 +54,17 @@ class ControlledDaily:
         )
 
 
-WORKFLOWS: list[type] = [Controlled, ControlledDaily]
+@tenant_job("test.monstrous", queue=Queue.BULK)
+class Monstrous:
+    """Ends with what can be encoded and not decoded, if its tenant's name begins so."""
+
+    @workflow.run
+    async def run(self, job: ControlledInput) -> Any:
+        if job.tenant_id.startswith("returns"):
+            return MONSTROUS
+        if job.tenant_id.startswith("raises"):
+            raise ApplicationError("no", MONSTROUS, type="Monstrous", non_retryable=True)
+        return None
+
+
+WORKFLOWS: list[type] = [Controlled, ControlledDaily, Monstrous]

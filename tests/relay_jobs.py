@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from pydantic import field_validator
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
@@ -28,6 +29,14 @@ class Noted(TenantInput):
     """What is to be noted."""
 
     text: str = ""
+    data: Any = None  # whatever there is
+
+    @field_validator("text")
+    @classmethod
+    def _odd(cls, text: str) -> str:
+        if text == "odd":
+            raise LookupError("a model's own code may raise anything")
+        return text
 
 
 @tenant_activity

@@ -13,26 +13,36 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.database import tenant_session
+from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.outbox.reading import payload_texts
 from temporal_tenancy.scope import TenantScope, enter
 
-_READ: Final = text("select payload from outbox_messages where id = :id")
 _DELETE: Final = text("""
     delete from outbox_messages where id = any(cast(:ids as uuid[])) and status = 'dead_letter'
 """)
 
 
-async def kept_input(letter: DeadLetterRow) -> Any:  # JSON: whatever a producer wrote
-    """The input that was kept of a letter's job, without the tenant; None: none was."""
+async def kept_input(letter: DeadLetterRow) -> str | None:
+    """The input that was kept of a letter's job, without the tenant, as its JSON text.
+
+    It is what a producer wrote, and may be none that can be read (`payloads.read`). None: none was
+    kept.
+    """
     if letter.message_id is None:
         return None
+    key = letter.tenant_id, letter.message_id
     with enter(TenantScope(letter.tenant_id)):
         async with tenant_session() as session:
-            return await session.scalar(_READ, {"id": letter.message_id})
+            return (await payload_texts(session, [key])).get(key)
 
 
 async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> None:
     """Deletes inputs of a tenant's letters that nobody will replay."""
-    with enter(TenantScope(tenant_id)):
+    try:
+        scope = TenantScope(tenant_id)
+    except TenancyError:
+        return  # what a row names as its tenant is none, and has no data
+    with enter(scope):
         async with tenant_session() as session:
             await session.execute(_DELETE, {"ids": list(message_ids)})
 

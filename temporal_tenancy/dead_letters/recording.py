@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 from temporal_tenancy.failures import SENTENCE_MAX_CHARACTERS
 from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.outbox.enqueueing import NUL, PAYLOAD_MAX_BYTES
+from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES
+from temporal_tenancy.payloads import require_storable
 
 Payload = Mapping[str, Any]  # a job's input as JSON, without the tenant
 
@@ -155,12 +156,15 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
 
 
 def fits_a_message(payload: Payload) -> bool:
-    """Whether an outbox message may hold `payload`: 64 KiB, and no character that JSONB refuses."""
+    """Whether an outbox message may hold `payload`: 64 KiB of what can be read back."""
     try:
         text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return len(text.encode()) <= PAYLOAD_MAX_BYTES and NUL.search(text) is None
-    except (UnicodeEncodeError, ValueError):  # half a surrogate pair, or a number that JSON has not
+        if len(text.encode()) > PAYLOAD_MAX_BYTES:
+            return False
+        require_storable(text)
+    except (ValueError, RecursionError):  # half a surrogate pair too, and numbers that JSON has not
         return False
+    return True
 
 
 def plain(sentence: str) -> str:

@@ -21,6 +21,7 @@ from temporal_tenancy.directory import current_directory
 from temporal_tenancy.errors import InvalidPayload, ScopeMissing, TenancyError, UnknownJob
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.payloads import read_message
 from temporal_tenancy.scope import TenantScope, current_scope, enter
 from temporal_tenancy.tenant_state import require_runnable
 
@@ -53,7 +54,8 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
 
     Raises:
         TenancyError: the tenant may not run the job now, the job is not known here, or its input
-            does not fit it or is no longer known, or a tenant's code asks; nothing is started.
+            does not fit it, cannot be read or is no longer known, or a tenant's code asks; nothing
+            is started.
     """
     scope = current_scope()
     if isinstance(scope, TenantScope):
@@ -108,7 +110,9 @@ async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> None:
 
 async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of the job's model
     """What the job was given: as it was kept, or else as the server still has it."""
-    values = await kept_input(letter)
+    what = f"the input of {job.name}"
+    kept = await kept_input(letter)
+    values = None if kept is None else read_message(kept, what=what)
     if values is None and letter.run_id is not None:
         try:
             values, _ = await input_of_run(client, letter.workflow_id, letter.run_id)
@@ -120,7 +124,6 @@ async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of 
             f"the input of {letter.workflow_id} was not kept, and the server has forgotten it. "
             f'Start it anew: "starter.py run {letter.job} --tenant {letter.tenant_id}".'
         )
-    what = f"the input of {job.name}"
     if not isinstance(values, dict):
         raise InvalidPayload(f"{what} is not a JSON object.")
     # The letter's tenant and no other; the start checks it against an input that names one.

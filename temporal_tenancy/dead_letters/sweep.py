@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.database import platform_session, tenant_session
+from temporal_tenancy.database_errors import ROW_ERRORS, is_of_a_row, kind_of
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
@@ -57,6 +58,10 @@ _ENDED_BADLY: Final = (
 _WRONG_START: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
 
 log: Final = structlog.get_logger(__name__)
+
+
+class FailureUnreadable(TenancyError):
+    """Why the run failed cannot be read. Temporal's Web UI shows what it has of it."""
 
 
 @dataclass(frozen=True)
@@ -148,15 +153,25 @@ class Sweep:
                 if run.status not in _ENDED_BADLY:
                     return None  # it was started again
                 given, attempt = await input_of_run(self._client, run.id, run.run_id)
-                handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
-                await handle.result(follow_runs=False)
-            except WorkflowFailureError as error:
-                return _lost(run, given, attempt, error.cause)
+                failure = await self._failure_of(run)
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     return None  # the server has forgotten it
                 raise
-            return None
+            return None if failure is None else _lost(run, given, attempt, failure)
+
+    async def _failure_of(self, run: WorkflowExecution) -> BaseException | None:
+        handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
+        try:
+            await handle.result(follow_runs=False)
+        except WorkflowFailureError as error:
+            return error.cause
+        except RPCError:
+            raise
+        except Exception:  # of whatever decodes it
+            log.exception("dead_letter.unreadable", workflow_id=run.id)
+            return FailureUnreadable()
+        return None
 
     async def _record(self, lost: Sequence[Lost]) -> int:
         by_tenant = defaultdict(list)
@@ -165,21 +180,21 @@ class Sweep:
         new = 0
         for tenant, its_own in by_tenant.items():
             with enter(TenantScope(tenant)):
-                async with tenant_session() as session:
-                    for each in its_own:
-                        new += await record(session, each.letter, each.payload)
+                for each in its_own:
+                    new += await _recorded(each)
         return new
 
     async def _succeeded(self, page: Sequence[DeadLetterRow]) -> Sequence[DeadLetterRow]:
         """Those of the letters whose workflow has completed after it failed."""
-        quoted = [f"'{each.workflow_id}'" for each in page if _is_plain(each.workflow_id)]
+        plain = [each.workflow_id for each in page if _is_plain(each.workflow_id)]
         completed: dict[str, datetime] = {}
-        if quoted:
-            query = f"ExecutionStatus = 'Completed' AND WorkflowId IN ({', '.join(quoted)})"
+        if plain:
+            quoted = ", ".join(f"'{workflow_id}'" for workflow_id in plain)
+            query = f"ExecutionStatus = 'Completed' AND WorkflowId IN ({quoted})"
             async for run in self._client.list_workflows(query):
                 completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
         for each in page:
-            if not _is_plain(each.workflow_id):
+            if each.workflow_id not in plain:
                 completed |= await self._completed(each.workflow_id)
         return [
             each
@@ -191,11 +206,29 @@ class Sweep:
         try:
             run = await self._client.get_workflow_handle(workflow_id).describe()
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
+            # What a tenant's role has written as an id may be none.
+            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
                 return {}
             raise
         done = run.status is WorkflowExecutionStatus.COMPLETED
         return {workflow_id: _ended(run)} if done else {}
+
+
+async def _recorded(lost: Lost) -> bool:
+    """Writes one letter; whatever the database has against it or its input is its own trouble."""
+    for payload in (lost.payload, None):
+        try:
+            async with tenant_session() as session:
+                return await record(session, lost.letter, payload)
+        except ROW_ERRORS as error:
+            if not is_of_a_row(error):
+                raise
+            log.error(
+                "dead_letter.refused",
+                workflow_id=lost.letter.workflow_id,
+                error_type=kind_of(error),
+            )
+    return False
 
 
 async def settle(done: Sequence[DeadLetterRow], by: str) -> None:
@@ -261,5 +294,9 @@ def _ended(run: WorkflowExecution) -> datetime:
 
 
 def _is_plain(workflow_id: str) -> bool:
-    """Whether an id can be quoted in a query."""
+    """Whether an id is one, and can be quoted in a query."""
+    try:
+        WorkflowId.parse(workflow_id)
+    except TenancyError:
+        return False
     return "'" not in workflow_id and "\\" not in workflow_id

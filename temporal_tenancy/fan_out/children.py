@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import LedgerState
@@ -26,7 +27,10 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Ou
         state = LedgerState.SUCCEEDED
     else:
         try:
-            await client.get_workflow_handle(workflow_id, run_id=run_id).result()
+            # Undecoded: it may be none that can be read.
+            await client.get_workflow_handle(
+                workflow_id, run_id=run_id, result_type=RawValue
+            ).result()
         except WorkflowFailureError as error:
             return outcome_of_failure(
                 tenant_id, error.cause, workflow_id=workflow_id, run_id=run_id

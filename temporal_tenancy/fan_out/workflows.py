@@ -16,7 +16,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy, SearchAttributeKey, WorkflowIDReusePolicy
+from temporalio.common import (
+    Priority,
+    RawValue,
+    RetryPolicy,
+    SearchAttributeKey,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import (
     FailureError,
     WorkflowAlreadyStartedError,
@@ -373,6 +379,8 @@ class Shard:
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 cancellation_type=ChildWorkflowCancellationType.ABANDON,
                 priority=Priority(fairness_weight=candidate.weight),
+                # Nobody reads it: one that cannot be decoded is that child's trouble.
+                result_type=RawValue,
             )
         finally:
             self._starting -= 1

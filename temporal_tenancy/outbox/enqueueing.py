@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,10 +18,13 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, JobPriority, job_of, registry
 from temporal_tenancy.outbox.models import CHANNEL
+from temporal_tenancy.payloads import NotReadable, require_finite, require_storable
 from temporal_tenancy.scope import current_tenant
 
 PAYLOAD_MAX_BYTES: Final = 64 * 1024
-NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
+CORRELATION_MAX_CHARACTERS: Final = 200
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # beyond that a time zone may leave the calendar
 
 # The notification is sent with the commit. It names no tenant: every role may listen.
 _INSERT: Final = text(f"""
@@ -81,7 +84,8 @@ async def enqueue(
             is the same message. The message's id if not given.
         at: not before this time (aware); at once if not given.
         priority: the job's own if not given.
-        correlation_id: what the message belongs to, for logs; the runs have it in their memo.
+        correlation_id: what the message belongs to, for logs; the runs have it in their memo. One
+            line of 200 characters at most.
 
     Returns:
         The message's id, or that of the message which has this key already.
@@ -89,7 +93,10 @@ async def enqueue(
     Raises:
         ScopeMissing: no `tenant_session()` is open.
         UnknownJob: there is no such job of tenants'.
-        InvalidPayload: the input does not fit the job, or `at` has no offset.
+        InvalidPayload: the input does not fit the job, or cannot be read back: it nests deeper than
+            100 levels, has a number that is not finite or of more than 1,000 digits, a NUL, or half
+            a surrogate pair. Or `at` has no offset, or is no time from 1970 on; or `correlation_id`
+            is not one printable line.
         TenantMismatch: the input names another tenant, or the key cannot be part of an id.
         PayloadTooLarge: the input is over 64 KiB as JSON.
     """
@@ -117,6 +124,13 @@ async def enqueue_many(
     wanted = _tenant_job(job)
     if at is not None and at.utcoffset() is None:
         raise InvalidPayload(f"the time of {wanted.name} has no offset. Give an aware datetime.")
+    if at is not None and not EARLIEST <= at <= LATEST:
+        raise InvalidPayload(
+            f"the time of {wanted.name} is not between the years {EARLIEST.year} and "
+            f"{LATEST.year - 1}. Leave it out for at once."
+        )
+    if correlation_id is not None:
+        _require_line(wanted, correlation_id)
     named = [None] * len(inputs) if keys is None else list(keys)
     for key in named:
         if key is not None:
@@ -159,6 +173,34 @@ def _tenant_job(job: str | type) -> Job:
 
 def _payload(job: Job, tenant: str, input: BaseModel | Mapping[str, Any]) -> str:
     """The input as it is kept: checked, as JSON, without the tenant, which the row has."""
+    what = f"the input of {job.name}"
+    try:
+        model = _model(job, tenant, input, what)
+        payload = model.model_dump_json(exclude={"tenant_id"})
+        size = len(payload.encode())
+        if size > PAYLOAD_MAX_BYTES:
+            raise PayloadTooLarge(
+                f"{what} is {size:,} bytes, and a message holds {PAYLOAD_MAX_BYTES:,}. Store the "
+                "data, and put a reference to it into the input."
+            )
+        require_finite(model.model_dump(exclude={"tenant_id"}))
+        require_storable(payload)
+    except NotReadable as error:
+        raise InvalidPayload(
+            f"{what} could not be read back: it {error}. Store the data, and put a reference to it "
+            "into the input."
+        ) from None
+    except (PydanticSerializationError, UnicodeEncodeError, RecursionError):
+        # Its own words may repeat a value.
+        raise InvalidPayload(
+            f"{what} cannot be written as JSON: it nests too deep, or has half a surrogate pair or "
+            "a value that JSON has not. Store the data, and put a reference to it into the input."
+        ) from None
+    return payload
+
+
+def _model(job: Job, tenant: str, input: BaseModel | Mapping[str, Any], what: str) -> BaseModel:
+    """The input as the job's own model; raises where it names another tenant, or does not fit."""
     values = input.model_dump() if isinstance(input, BaseModel) else dict(input)
     named = values.setdefault("tenant_id", tenant)
     if named != tenant:
@@ -166,15 +208,14 @@ def _payload(job: Job, tenant: str, input: BaseModel | Mapping[str, Any]) -> str
             f'a message of tenant "{named}" cannot be written in a session of "{tenant}". '
             "Leave tenant_id out: the session sets it."
         )
-    model = input if isinstance(input, job.input_model) else None
-    if model is None:
-        model = read_input(job.input_model, values, what=f"the input of {job.name}")
-    payload = model.model_dump_json(exclude={"tenant_id"})
-    if len(payload.encode()) > PAYLOAD_MAX_BYTES:
-        raise PayloadTooLarge(
-            f"the input of {job.name} is {len(payload.encode()):,} bytes, and a message holds "
-            f"{PAYLOAD_MAX_BYTES:,}. Store the data, and put a reference to it into the input."
+    if isinstance(input, job.input_model):
+        return input
+    return read_input(job.input_model, values, what=what)
+
+
+def _require_line(job: Job, correlation_id: str) -> None:
+    if len(correlation_id) > CORRELATION_MAX_CHARACTERS or not correlation_id.isprintable():
+        raise InvalidPayload(
+            f"the correlation_id of {job.name} is one printable line of "
+            f"{CORRELATION_MAX_CHARACTERS} characters at most. Shorten it."
         )
-    if NUL.search(payload) is not None:
-        raise InvalidPayload(f"the input of {job.name} has a NUL character, which JSONB refuses.")
-    return payload

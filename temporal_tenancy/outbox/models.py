@@ -9,18 +9,25 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
+    ColumnElement,
     DateTime,
+    Dialect,
     Index,
     MetaData,
     SmallInteger,
     Text,
+    TypeDecorator,
+    cast,
     func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.types import TypeEngine
 
 from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of
+from temporal_tenancy.payloads import READABLE, NotReadable, read
 from temporal_tenancy.tenant_owned import TenantOwned
 
 CHANNEL: Final = "tenancy_outbox"  # of NOTIFY; what it says is empty
@@ -42,6 +49,28 @@ WAITING: Final = (MessageStatus.PENDING, MessageStatus.FAILED)
 _WAITING: Final = "status in ('pending', 'failed')"
 
 
+class Payload(TypeDecorator[Any]):
+    """JSON that is read from its text, row by row: one that cannot be read is that text itself."""
+
+    impl = JSONB
+    cache_ok = True
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """What is sent in the place of the column."""
+        return func.left(cast(column, Text), READABLE + 1, type_=self)
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
+        """As JSONB has it, so that `payload["name"]` is a field of it."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # JSON
+        """The value, or the text."""
+        try:
+            return None if value is None else read(value)
+        except NotReadable:
+            return value
+
+
 class OutboxData(DeclarativeBase):
     """The tables' common base."""
 
@@ -49,7 +78,6 @@ class OutboxData(DeclarativeBase):
     type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
         str: Text(),
         datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB(),
     }
 
 
@@ -61,7 +89,8 @@ class OutboxMessage(TenantOwned, OutboxData):
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
     job: Mapped[str]  # the message's type
     key: Mapped[str]  # of the workflow id, and of the effect
-    payload: Mapped[dict[str, Any]]  # the job's input without the tenant: references, not data
+    # The job's input without the tenant: references, not data.
+    payload: Mapped[Any] = mapped_column(Payload())  # JSON
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("3"))
     status: Mapped[str] = mapped_column(server_default=text("'pending'"))
     scheduled_at: Mapped[datetime] = mapped_column(server_default=func.now())  # not before

@@ -21,6 +21,7 @@ from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.errors import InvalidPayload, TenancyError
+from temporal_tenancy.failures import message_of
 from temporal_tenancy.heartbeats import heartbeating
 from temporal_tenancy.inputs import TenantJobInput, read_input
 from temporal_tenancy.jobs import Job, job_of, registry, tenant_job
@@ -28,6 +29,7 @@ from temporal_tenancy.outbox import working
 from temporal_tenancy.outbox.events import use_event_id
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.working import Outcome, Working
+from temporal_tenancy.payloads import read_message
 from temporal_tenancy.scope import current_tenant
 
 MARK_AT_ONCE: Final = 100  # outcomes that are written in one transaction
@@ -94,9 +96,13 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
 async def _outcome(job: Job, message: Working) -> Exception | None:
     """Does one message's work; returns why it failed, or None."""
     assert job.coalesce is not None
-    values = {**message.payload, "tenant_id": current_tenant()}
+    what = f"the payload of {job.name}"
     try:
-        job_input = read_input(job.input_model, values, what=f"the payload of {job.name}")
+        values = read_message(message.payload, what=what)
+        if not isinstance(values, dict):
+            raise InvalidPayload(f"{what} is an object of its fields.")
+        values["tenant_id"] = current_tenant()
+        job_input = read_input(job.input_model, values, what=what)
         with use_event_id(message.key):
             await job.coalesce.handler(job_input)
     except Exception as error:  # one message's trouble is its own
@@ -150,7 +156,7 @@ class _Marks:
         elif wait is not None and known is not None and known.next_retry_delay is not None:
             wait = known.next_retry_delay
         kind = (known.type if known else None) or type(error).__name__
-        said = known.message if known else str(error)
+        said = message_of(error)
         return Outcome(message, plain(kind), plain(said), wait)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -13,20 +13,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.outbox.reading import payload_texts
+from temporal_tenancy.payloads import UNKNOWN
 from temporal_tenancy.scope import current_tenant
 
 # A message that another has got hold of is no longer this workflow's.
 _OURS: Final = "status = 'processing' and workflow_id = :workflow_id"
 
 _LOAD: Final = text(f"""
-    select id, job, key, payload, attempts
+    select id, job, key, attempts
     from outbox_messages
     where id = any(cast(:ids as uuid[])) and {_OURS}
     order by id
 """)
 _BEGIN_AGAIN: Final = text(f"""
     update outbox_messages
-    set attempts = attempts + 1, last_attempt_at = now()
+    set attempts = least(attempts, 999999) + 1, last_attempt_at = now()
     where id = :id and {_OURS}
     returning attempts
 """)
@@ -60,7 +62,7 @@ class Working:
     id: UUID
     job: str
     key: str
-    payload: dict[str, Any]  # JSON
+    payload: str  # JSON, as the database writes it; it may be none that can be read
     attempts: int  # this one too
 
 
@@ -81,8 +83,11 @@ class Outcome:
 
 async def load(session: AsyncSession, ids: Sequence[UUID], workflow_id: str) -> list[Working]:
     """Those of the messages that are still this workflow's to work off, the oldest first."""
-    rows = await session.execute(_LOAD, {"ids": list(ids), "workflow_id": workflow_id})
-    return [Working(**row._mapping) for row in rows]
+    values = {"ids": list(ids), "workflow_id": workflow_id}
+    rows = (await session.execute(_LOAD, values)).all()
+    tenant = current_tenant()
+    texts = await payload_texts(session, [(tenant, row.id) for row in rows])
+    return [Working(**row._mapping, payload=texts.get((tenant, row.id), UNKNOWN)) for row in rows]
 
 
 async def begin_again(session: AsyncSession, message: Working, workflow_id: str) -> Working:

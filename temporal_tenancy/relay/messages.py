@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +19,10 @@ class Message:
     id: UUID
     job: str
     key: str
-    payload: dict[str, Any]  # JSON
+    payload: str  # JSON, as the database writes it; it may be none that can be read
     priority: int
     attempts: int  # this one too
     correlation_id: str | None
-    created_at: datetime
     workflow_id: str | None = None  # the one that works it off with others
 
     @property

@@ -7,33 +7,48 @@ the next in the index, and a tenant's next messages by one descent for each prio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
+from temporal_tenancy.outbox.reading import PAYLOAD_TEXT, payload_texts
+from temporal_tenancy.payloads import UNKNOWN
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 
 # The planner is to take the index however the table looked when it was last analysed: it is empty
 # one moment and has a million rows the next. What it picked it looks up row by row: how many rows a
-# claim will pick it overestimates, and would read the whole table for a join.
+# claim will pick it overestimates, and would read the whole table for a join. What one tenant has
+# written may take the server long to read, and others wait for it.
 SERVER_SETTINGS: Final = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "statement_timeout": "15s",
 }
 PRUNE_ROWS: Final = 5_000  # deleted at once
+TOGETHER_ROWS: Final = 1_000  # looked after at once
 
-_RETURNED: Final = """
-    m.tenant_id, m.id, m.job, m.key, m.payload, m.priority, m.attempts, m.correlation_id,
-    m.created_at, m.workflow_id
+# A tenant's role may have written whatever the columns take: no text of any length is read, no time
+# that may be none of Python's, and no JSON but as text.
+TEXT_MAX: Final = 300  # characters, which no name, key or workflow id that is one has
+_OTHERS: Final = f"""
+    m.tenant_id, m.id, left(m.job, {TEXT_MAX}) as job, left(m.key, {TEXT_MAX}) as key, m.priority,
+    m.attempts, left(m.correlation_id, {CORRELATION_MAX_CHARACTERS}) as correlation_id,
+    left(m.workflow_id, {TEXT_MAX}) as workflow_id
 """
-_TAKE: Final = """
+_RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
+_BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"
+ATTEMPTS_MAX: Final = 1_000_000
+_ONE_MORE: Final = f"least(greatest(m.attempts, 0), {ATTEMPTS_MAX - 1}) + 1"
+_TAKE: Final = f"""
     update outbox_messages as m
     set status = 'processing', dequeued_at = now(), last_attempt_at = now(),
-        attempts = attempts + 1, lease_until = now() + :lease, workflow_id = null
+        attempts = {_ONE_MORE}, lease_until = now() + :lease, workflow_id = null
 """
 
 _TENANTS: Final = text("""
@@ -55,7 +70,7 @@ _TENANTS: Final = text("""
     select tenant_id from waiting where tenant_id is not null limit :limit
 """)
 
-CLAIM: Final = text(f"""
+_CLAIM: Final = f"""
     with picked as materialized (
         select message.tenant_id, message.id
         from unnest(cast(:tenants as text[]), cast(:quotas as int[])) as share (tenant_id, quota)
@@ -76,10 +91,12 @@ CLAIM: Final = text(f"""
     {_TAKE}
     from picked
     where m.tenant_id = picked.tenant_id and m.id = picked.id
-    returning {_RETURNED}
-""")
+    returning
+"""
+CLAIM: Final = text(f"{_CLAIM} {_RETURNED}")
+_CLAIM_BLIND: Final = text(f"{_CLAIM} {_BLIND}")
 
-_MORE: Final = text(f"""
+_MORE: Final = f"""
     with picked as materialized (
         select message.tenant_id, message.id
         from unnest(cast(:tenants as text[]), cast(:jobs as text[]), cast(:counts as int[]))
@@ -95,8 +112,10 @@ _MORE: Final = text(f"""
     {_TAKE}
     from picked
     where m.tenant_id = picked.tenant_id and m.id = picked.id
-    returning {_RETURNED}
-""")
+    returning
+"""
+_CLAIM_MORE: Final = text(f"{_MORE} {_RETURNED}")
+_CLAIM_MORE_BLIND: Final = text(f"{_MORE} {_BLIND}")
 
 # One at a time: should it be what kills the relay, then no other message is lost with it.
 _TAKE_LOST: Final = text(f"""
@@ -109,11 +128,13 @@ _TAKE_LOST: Final = text(f"""
     )
     update outbox_messages as m
     set lease_until = now() + :lease,
-        attempts = m.attempts + case when m.workflow_id is null then 1 else 0 end
+        attempts = case when m.workflow_id is null then {_ONE_MORE} else m.attempts end
     from picked
     where m.tenant_id = picked.tenant_id and m.id = picked.id
-    returning {_RETURNED}
+    returning {_BLIND}
 """)
+
+_READ_BRIEFLY: Final = text("set local statement_timeout = '1s'")
 
 _MARKED: Final = """
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
@@ -128,7 +149,7 @@ _COMPLETE: Final = text(f"""
 _RELEASE: Final = text(f"""
     update outbox_messages as m
     set status = case when error_type is null then 'pending' else 'failed' end,
-        lease_until = null, attempts = attempts - 1, workflow_id = null
+        lease_until = null, attempts = greatest(attempts, 1) - 1, workflow_id = null
     {_MARKED}
 """)
 _HAND_OVER: Final = text(f"""
@@ -154,9 +175,10 @@ _FAIL: Final = text("""
     returning m.tenant_id, m.id
 """)
 _TOGETHER: Final = text(f"""
-    select {_RETURNED}
+    select {_BLIND}
     from outbox_messages as m
     where m.tenant_id = :tenant and m.workflow_id = :workflow_id and m.status = 'processing'
+    limit {TOGETHER_ROWS}
     for update skip locked
 """)
 _GIVE_BACK: Final = text(f"""
@@ -211,23 +233,30 @@ async def waiting_tenants(session: AsyncSession, *, after: str, limit: int) -> l
 
 
 async def claim(
-    session: AsyncSession, quotas: Mapping[str, int], *, lease: timedelta
+    session: AsyncSession, quotas: Mapping[str, int], *, lease: timedelta, one_by_one: bool = False
 ) -> list[Message]:
     """Takes up to so many due messages of each tenant, the most urgent and the oldest first.
 
     What another relay has in hand is passed over. Taking it counts as an attempt, so that a message
-    which ends the process is not taken for ever.
+    which ends the process is not taken for ever. With `one_by_one` each payload is read by itself
+    where all together cannot be.
     """
     if not quotas:
         return []
     values = {"tenants": list(quotas), "quotas": list(quotas.values()), "lease": lease}
+    if one_by_one:
+        return await _with_payloads(session, _in_order(await session.execute(_CLAIM_BLIND, values)))
     return _in_order(await session.execute(CLAIM, values))
 
 
 async def claim_more(
-    session: AsyncSession, wanted: Mapping[tuple[str, str], int], *, lease: timedelta
+    session: AsyncSession,
+    wanted: Mapping[tuple[str, str], int],
+    *,
+    lease: timedelta,
+    one_by_one: bool = False,
 ) -> list[Message]:
-    """Takes up to so many further due messages of each tenant and job."""
+    """Takes up to so many further due messages of each tenant and job; `one_by_one` as `claim`."""
     if not wanted:
         return []
     values = {
@@ -236,7 +265,10 @@ async def claim_more(
         "counts": list(wanted.values()),
         "lease": lease,
     }
-    return _in_order(await session.execute(_MORE, values))
+    if one_by_one:
+        blind = _in_order(await session.execute(_CLAIM_MORE_BLIND, values))
+        return await _with_payloads(session, blind)
+    return _in_order(await session.execute(_CLAIM_MORE, values))
 
 
 async def take_lost(session: AsyncSession, *, lease: timedelta) -> Message | None:
@@ -245,7 +277,10 @@ async def take_lost(session: AsyncSession, *, lease: timedelta) -> Message | Non
     Where a workflow works it off with others, it is for asking after that workflow, and no attempt.
     """
     row = (await session.execute(_TAKE_LOST, {"lease": lease})).one_or_none()
-    return None if row is None else _message(row)
+    if row is None:
+        return None
+    [message] = await _with_payloads(session, [_message(row)])
+    return message
 
 
 async def hand_over(session: AsyncSession, units: Iterable[Unit], *, lease: timedelta) -> None:
@@ -262,7 +297,10 @@ async def extend(session: AsyncSession, message: Message, *, lease: timedelta) -
 
 
 async def together_with(session: AsyncSession, message: Message) -> list[Message]:
-    """The messages that the same workflow works off and has not dealt with, this one too."""
+    """The messages that the same workflow works off and has not dealt with, this one too.
+
+    Without their payloads, which nobody needs.
+    """
     values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id}
     return _in_order(await session.execute(_TOGETHER, values))
 
@@ -332,6 +370,16 @@ async def slots_to_check(
     """Workflows, by tenant and id, that nobody has looked at for `age`; now somebody does."""
     found = await session.execute(_SLOTS_TO_CHECK, {"age": age, "limit": limit})
     return [(row.tenant_id, row.workflow_id) for row in found]
+
+
+async def _with_payloads(session: AsyncSession, messages: Sequence[Message]) -> list[Message]:
+    keys = [(message.tenant_id, message.id) for message in messages]
+    await session.execute(_READ_BRIEFLY)
+    texts = await payload_texts(session, keys)
+    return [
+        replace(message, payload=texts.get(key, UNKNOWN))
+        for key, message in zip(keys, messages, strict=True)
+    ]
 
 
 async def _mark(session: AsyncSession, statement: TextClause, messages: Sequence[Message]) -> None:

@@ -17,13 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
 from temporal_tenancy.database import Database
-from temporal_tenancy.database_errors import DatabaseProblem
+from temporal_tenancy.database_errors import ROW_ERRORS, DatabaseProblem, is_of_a_row, kind_of
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.directory import CachedDirectory, Tenant
-from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.outbox.retries import LADDER, RetryLadder
+from temporal_tenancy.payloads import UNKNOWN
 from temporal_tenancy.relay import admission, queue
 from temporal_tenancy.relay.age import tell_of_old_messages
 from temporal_tenancy.relay.listening import listen
@@ -33,6 +33,7 @@ from temporal_tenancy.relay.starting import ServerAway, failures, job_of_message
 from temporal_tenancy.relay.upkeep import Upkeep
 
 TENANTS_AT_ONCE: Final = 64  # looked at in one claim
+ONE_BY_ONE: Final = 4  # messages in a claim of a tenant whose rows have failed one before
 AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0)  # between attempts while a server is away
 
 log: Final = structlog.get_logger(__name__)
@@ -95,6 +96,7 @@ class Relay:
         self._after = ""  # the tenant that was looked at last
         # Units and refusals in this lap, from the last tenant that there is to the last one again.
         self._lap_claimed: int | None = None
+        self._apart: set[str] = set()  # tenants whose rows have failed a claim
         self._away = 0  # times in a row that Temporal did not answer
         self._marks = Marks(database, self._options.ladder)
         self._upkeep = Upkeep(client, database, self._options.ladder, self._options.lease)
@@ -206,10 +208,57 @@ class Relay:
                 await self._idle()
 
     async def _claim_of(self, tenants: Sequence[str]) -> tuple[list[Unit], list[Failed]]:
-        """Claims for these tenants; returns what is to be started, and what never can be."""
-        records = {tenant.id: tenant for tenant in await self._records(tenants)}
+        """Claims for these tenants; returns what is to be started, and what never can be.
+
+        A tenant whose rows fail the claim is claimed for by itself from then on, some messages at a
+        time and each by itself, until all that it has can be read again.
+        """
+        together = [tenant for tenant in tenants if tenant not in self._apart]
         room = len(tenants) if self._away else self._options.batch
         some = len(tenants) == TENANTS_AT_ONCE
+        units: list[Unit] = []
+        refused: list[Failed] = []
+        try:
+            if together:
+                units, refused = await self._claim_together(together, room=room, some=some)
+        except ROW_ERRORS as error:
+            if not is_of_a_row(error):
+                raise
+            log.warning("relay.claim_failed", error_type=kind_of(error))
+            for tenant in together:
+                share = max(1, room // len(tenants))
+                found = await self._claim_apart(tenant, room=share)
+                units += found[0]
+                refused += found[1]
+        for tenant in tenants:
+            if tenant in self._apart:
+                found = await self._claim_apart(tenant, room=ONE_BY_ONE, one_by_one=True)
+                units += found[0]
+                refused += found[1]
+        return units, refused
+
+    async def _claim_apart(
+        self, tenant: str, *, room: int, one_by_one: bool = False
+    ) -> tuple[list[Unit], list[Failed]]:
+        try:
+            found = await self._claim_together(
+                [tenant], room=room, some=False, one_by_one=one_by_one
+            )
+        except ROW_ERRORS as error:
+            if not is_of_a_row(error):
+                raise
+            self._apart.add(tenant)
+            kind = kind_of(error)
+            log.error("relay.tenant_failed_a_claim", tenant_id=tenant, error_type=kind)
+            return [], []
+        if not any(message.payload == UNKNOWN for message in _messages_of(found)):
+            self._apart.discard(tenant)
+        return found
+
+    async def _claim_together(
+        self, tenants: Sequence[str], *, room: int, some: bool, one_by_one: bool = False
+    ) -> tuple[list[Unit], list[Failed]]:
+        records = {tenant.id: tenant for tenant in await self._records(tenants)}
         async with self._database.platform_session("relay messages") as session:
             allowed = await admission.allowances(session, tenants, records, room=room, some=some)
             quotas = {tenant: each.quota for tenant, each in allowed.items() if each.only is None}
@@ -218,10 +267,13 @@ class Relay:
                 for tenant, each in allowed.items()
                 for job in each.only or ()
             }
-            claimed = await queue.claim(session, quotas, lease=self._options.lease)
-            claimed += await queue.claim_more(session, of_jobs, lease=self._options.lease)
+            lease = self._options.lease
+            claimed = await queue.claim(session, quotas, lease=lease, one_by_one=one_by_one)
+            claimed += await queue.claim_more(session, of_jobs, lease=lease, one_by_one=one_by_one)
             units, refused = self._sort(claimed, records)
-            units, more_refused = await self._fill(session, units, records)
+            more_refused: list[Failed] = []
+            if not one_by_one:
+                units, more_refused = await self._fill(session, units, records)
             units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
             await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
             together = [unit for unit in units if unit.coalesced]
@@ -243,7 +295,7 @@ class Relay:
             try:
                 job, input = job_of_message(message, records.get(message.tenant_id))
                 alone = Unit(str(message.own_id), [message], input=input)
-            except TenancyError as error:
+            except Exception as error:  # whatever it is, it is this message's own
                 refused += failures([message], error)
                 continue
             if job.coalesce is None:
@@ -319,6 +371,8 @@ class Relay:
                 await self._upkeep.prune(self._options.keep_completed)
             except (DatabaseProblem, DBAPIError) as error:
                 log.warning("relay.upkeep_failed", error_type=type(error).__name__)
+            except Exception:  # what it stumbles over is no reason to release nothing
+                log.exception("relay.upkeep_failed")
             await asyncio.sleep(self._options.upkeep.total_seconds())
 
     async def _minding_the_age(self) -> None:
@@ -328,6 +382,8 @@ class Relay:
                 await tell_of_old_messages(self._database, self._directory, self._alerts)
             except (DatabaseProblem, DBAPIError) as error:
                 log.warning("relay.upkeep_failed", error_type=type(error).__name__)
+            except Exception:
+                log.exception("relay.upkeep_failed")
 
     async def _start_alone(self, message: Message) -> None:
         """Starts a message that somebody lost, and marks it before the next is taken."""
@@ -353,6 +409,11 @@ class Relay:
             self._in_hand += 1
             await self._start(unit, time.monotonic())
         await self._marks.written()
+
+
+def _messages_of(found: tuple[Sequence[Unit], Sequence[Failed]]) -> list[Message]:
+    units, refused = found
+    return [each for unit in units for each in unit.messages] + [one.message for one in refused]
 
 
 def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:

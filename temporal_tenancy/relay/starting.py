@@ -14,10 +14,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.directory import Tenant, TenantStatus
 from temporal_tenancy.errors import InvalidPayload, TenancyError, UnknownJob
+from temporal_tenancy.failures import message_of
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import WorkOff, work_off_job
+from temporal_tenancy.payloads import read_message
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 from temporal_tenancy.relay.slots import SLOT
 from temporal_tenancy.scope import TenantScope, enter
@@ -62,13 +64,16 @@ def job_of_message(message: Message, tenant: Tenant | None) -> tuple[Job, Any]:
 
 
 def read_payload(job: Job, message: Message) -> Any:  # of the job's own model
-    """The job's input; raises `InvalidPayload` or `TenantMismatch` where it does not fit."""
-    if not isinstance(message.payload, dict) or "tenant_id" in message.payload:
-        raise InvalidPayload(
-            f"the payload of {job.name} is an object of its fields, without the tenant."
-        )
-    values = message.payload | {"tenant_id": message.tenant_id}
-    return read_input(job.input_model, values, what=f"the payload of {job.name}")
+    """The job's input.
+
+    Raises `PayloadUnreadable`, `InvalidPayload` or `TenantMismatch`, or whatever the job's model
+    does where it does not fit.
+    """
+    what = f"the payload of {job.name}"
+    values = read_message(message.payload, what=what)
+    if not isinstance(values, dict) or "tenant_id" in values:
+        raise InvalidPayload(f"{what} is an object of its fields, without the tenant.")
+    return read_input(job.input_model, values | {"tenant_id": message.tenant_id}, what=what)
 
 
 async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
@@ -109,7 +114,7 @@ async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
     except WorkflowAlreadyStartedError:
         return False
     except RPCError as error:
-        if error.status in _AWAY:
+        if error.status in _AWAY and not _is_too_large(error):
             raise ServerAway(f"{error.status.name}: {error.message}") from error
         raise
     return True
@@ -119,9 +124,14 @@ def failures(messages: Sequence[Message], error: Exception) -> list[Failed]:
     """What an attempt's `error` means for its messages."""
     for_good = isinstance(error, TenancyError)
     kind = error.type if isinstance(error, TenancyError) else type(error).__name__
-    said = error.message if isinstance(error, TenancyError | RPCError) else str(error)
+    said = error.message if isinstance(error, RPCError) else message_of(error)
     # As the database takes it, whatever an exception says: marks of others are written with it.
     return [Failed(each, plain(kind or "Error"), plain(said), for_good) for each in messages]
+
+
+def _is_too_large(error: RPCError) -> bool:
+    """Whether it is what was sent that the server's resources are too small for, and not others."""
+    return "larger than max" in error.message
 
 
 def _batch(unit: Unit, ladder: RetryLadder) -> WorkOff:

@@ -15,6 +15,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.database import Database
 from temporal_tenancy.dead_letters.recording import Source, put_letters
+from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.marks import letters_of
@@ -98,6 +100,14 @@ class Upkeep:
         return await self._state_of(workflow_id) in (_State.ENDED, _State.UNKNOWN)
 
     async def _ask_after(self, message: Message, workflow_id: str) -> None:
+        if not _is_of_its_tenant(workflow_id, message):
+            # No relay has written that: nobody works it off.
+            async with self._database.platform_session("give a message back") as session:
+                said = "what it names as its workflow is none of its tenant's."
+                await queue.give_back(
+                    session, [message], error_type="RelayLost", error_message=said
+                )
+            return
         state = await self._state_of(workflow_id)
         async with self._database.platform_session("look after a workflow's messages") as session:
             if state in (_State.RUNNING, None):
@@ -133,3 +143,10 @@ class Upkeep:
             return _State.UNKNOWN if error.status is RPCStatusCode.NOT_FOUND else None
         running = found.status is WorkflowExecutionStatus.RUNNING
         return _State.RUNNING if running else _State.ENDED
+
+
+def _is_of_its_tenant(workflow_id: str, message: Message) -> bool:
+    try:
+        return WorkflowId.parse(workflow_id).owner == message.tenant_id
+    except TenancyError:
+        return False

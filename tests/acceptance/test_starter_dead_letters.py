@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from devstack.postgres import DatabaseUrls
+from temporal_tenancy.connections import connect
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session
@@ -17,6 +18,7 @@ from tests.acceptance.test_starter import airlines, mend  # noqa: F401  # a fixt
 from tests.fixtures.postgres import within
 from tests.fixtures.starter import Batch, Command, Starter
 from tests.fixtures.worker_process import StartWorker
+from tests.hostile_messages import insert, take_walls_away
 
 JOB = "billing.cycle"
 BY_HAND = ("run", JOB, "--tenant", "broken", "--key", "2013-04", "--wait")
@@ -189,6 +191,48 @@ async def test_what_is_discarded_is_put_away_and_not_replayed_with_the_rest(
     assert (rest.code, rest.document["replayed"]) == (0, 1)
     assert "by ada" in words.out
     assert "'period': '2013-0" in words.out
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_a_letter_that_cannot_be_read_is_listed_shown_refused_and_discarded(
+    database: Database, database_urls: DatabaseUrls, batch: Batch
+) -> None:
+    """Beside one that can."""
+    take_walls_away(database_urls)
+    await put_letters(database, "acme", ["2013-01", "2013-02"], "1 usage event is wrong.")
+    hostile = """('{"period": ' || repeat('9', 4500) || '}')::jsonb"""
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(
+            f"update outbox_messages set payload = {hostile} where key = '2013-01';"
+            "update dead_letters set failed_at = 'infinity' where workflow_id like '%/2013-01'"
+        )
+    await insert(database, "sleepy", key="'old'", scheduled_at="'4713-01-01 BC'")
+    relay: dict[str, str | None] = {"RELAY_DATABASE_URL": database_urls.relay}
+    listed, backlog, explained = await batch(
+        [
+            Command(["dead-letters", "list", "--json"]),
+            Command(["outbox", "list", "--json"], relay),
+            Command(["explain", f"acme/{JOB}/2013-01", "--json"]),
+        ]
+    )
+    ids = {each["workflow_id"].rpartition("/")[2]: each["id"] for each in listed.document}
+    assert set(ids) == {"2013-01", "2013-02"}
+    assert [each["tenant_id"] for each in backlog.document] == ["sleepy"]
+    assert explained.document["message"]["status"] == "dead_letter"
+    shown, words, one, some, gone = await batch(
+        [
+            Command(["dead-letters", "show", ids["2013-01"], "--json"]),
+            Command(["dead-letters", "show", ids["2013-01"]]),
+            Command(["dead-letters", "replay", ids["2013-01"], "--json"]),
+            Command(["dead-letters", "replay", "--tenant", "acme", "--json"]),
+            Command(["dead-letters", "discard", ids["2013-01"], "--json"]),
+        ]
+    )
+    assert shown.document["input"].startswith('{"period": 9999')
+    assert "cannot be read: it has a number of more than 1,000 digits" in words.out
+    assert (one.code, one.document["error"]["type"]) == (2, "PayloadUnreadable")
+    assert (some.document["replayed"], some.document["refused"]) == (1, 1)
+    assert (gone.code, gone.document["discarded"]) == (0, 1)
 
 
 NOBODY = "0198a1b2-0000-7000-8000-00000000000a"

@@ -18,6 +18,8 @@ CANARY = "canary-3f1c"
 SCHEDULED_TOO = "tests.acceptance.scheduled_too"
 AWAY = f"postgresql+psycopg://tenancy_platform:{CANARY}@127.0.0.1:1/saas"
 RUN = ("run", "billing.cycle", "--tenant")
+ENQUEUE = ("enqueue", "billing.cycle", "--tenant")
+PERIOD = '{"period": "2013-04"}'
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,41 @@ CASES = {
         2,
         "InvalidPayload: the input of billing.cycle is not JSON: ",
         (*RUN, "acme", "--input", f"{{{CANARY}"),
+    ),
+    "JSON that nests deep": Case(
+        2,
+        "InvalidPayload: the input of billing.cycle nests deeper than 100 levels.",
+        (*RUN, "acme", "--input", f'{{"period": {"[" * 3_000}{"]" * 3_000}}}'),
+    ),
+    "a number of many digits": Case(
+        2,
+        "InvalidPayload: the input of billing.cycle has a number of more than 1,000 digits.",
+        (*RUN, "acme", "--input", f'{{"period": {"9" * 4_500}}}'),
+    ),
+    "a number that is none": Case(
+        2,
+        "InvalidPayload: the input of billing.cycle has a number that is not finite.",
+        (*RUN, "acme", "--input", '{"period": NaN}'),
+    ),
+    "half a surrogate pair": Case(
+        2,
+        "InvalidPayload: the input of billing.cycle has half a surrogate pair",
+        (*RUN, "acme", "--input", r'{"period": "\ud800"}'),
+    ),
+    "half a pair as the key": Case(
+        2,
+        "TenantMismatch: the key of a workflow id is printable text",
+        (*RUN, "acme", "--input", PERIOD, "--key", "\udc80"),
+    ),
+    "a time before the first": Case(
+        2,
+        "UsageError: Invalid value for --at: it is a time with its offset",
+        (*ENQUEUE, "acme", "--input", PERIOD, "--at", "0001-01-01T00:00:00+14:00"),
+    ),
+    "a time that is too early": Case(
+        2,
+        "InvalidPayload: the time of billing.cycle is not between the years 1970 and 9998",
+        (*ENQUEUE, "acme", "--input", PERIOD, "--at", "0044-03-15T00:00:00Z"),
     ),
     "no object": Case(
         2,

@@ -29,11 +29,12 @@ from tests.faults.campaign import STORM_INTERVAL, Outcome, ended_by_themselves, 
 from tests.faults.checker import Rows
 from tests.faults.message_asks import Plan, ask, plan
 from tests.faults.message_checker import Asked, problems
-from tests.faults.message_jobs import ALONE, EFFECT
+from tests.faults.message_jobs import ALONE, EFFECT, TOGETHER
 from tests.faults.message_process import LEASE
 from tests.faults.message_scenarios import RELAYS, TENANTS, Kind, Scenario
 from tests.faults.proxy import CommitProxy
 from tests.faults.servers import Servers
+from tests.hostile_messages import HOSTILE, insert
 
 PATIENCE: Final = 120.0  # seconds for a scenario
 LOOK: Final = 0.05  # seconds
@@ -42,6 +43,7 @@ TRIES: Final = 20  # to catch a relay between a claim and a start, or a start an
 CAUGHT_WITHIN: Final = 1.0  # seconds, each time
 COPIES: Final = 3  # of what is delivered again
 SWEEP_SECONDS: Final = 10.0
+UNREADABLE: Final = ("digits", "decimals", "nested", "nested-objects", "long")  # of HOSTILE
 
 # Environment of workers and relays. A worker without a database fails a message a few times.
 VARIABLES: Final = {"RELAY_ATTEMPTS": "8", "RELAY_BACKOFF": "PT0.1S"}
@@ -87,8 +89,12 @@ _FORGET: Final = """
            scheduled_at = now() - random() * interval '1 minute'
      where key like %(keys)s and status in ('processing', 'completed') and random() < 0.6
 """
+_UNREADABLE_LETTERS: Final = """
+    select count(*) as letters from dead_letters
+     where split_part(workflow_id, '/', 3) like %(keys)s and error_type = 'PayloadUnreadable'
+"""
 _STARTED: Final = """
-    select tenant_id, id, job, key, payload, priority, attempts, correlation_id, created_at
+    select tenant_id, id, job, key, payload::text as payload, priority, attempts, correlation_id
       from outbox_messages
      where key like %(keys)s and status = 'completed' and job = %(job)s
 """
@@ -227,6 +233,8 @@ async def _strike(stage: _Stage) -> bool:
             return await _cut_commit(stage, servers.proxy, TENANT)
         case Kind.DELIVER_AGAIN:
             return await _deliver_again(stage)
+        case Kind.SEND_UNREADABLE:
+            return await _send_unreadable(stage)
         case Kind.HOLD_BACK:
             return await _hold_back(stage)
 
@@ -308,6 +316,24 @@ async def _deliver_again(stage: _Stage) -> bool:
     chance.shuffle(copies)
     await asyncio.gather(*(start(stage.servers.client, unit, LADDER) for unit in copies))
     return forgotten.rowcount > 0
+
+
+async def _send_unreadable(stage: _Stage) -> bool:
+    """Lets a tenant write what cannot be read, and waits until each is a dead letter."""
+    hit = not await stage.is_done()
+    tenant, seed = stage.tenants[0], stage.scenario.seed
+    for number, name in enumerate(UNREADABLE):
+        job = (ALONE, TOGETHER)[number % 2]
+        key = f"'unreadable-{seed}-{number}'"
+        columns = HOSTILE[name].columns
+        await insert(stage.servers.database, tenant, **columns, job=f"'{job}'", key=key)
+    async with stage.servers.everything() as rows:
+        keys = {"keys": f"unreadable-{seed}-%"}
+        while (  # noqa: ASYNC110  # other processes are at work
+            await stage.first(rows, _UNREADABLE_LETTERS, **keys)
+        )["letters"] < len(UNREADABLE):
+            await asyncio.sleep(LOOK)
+    return hit
 
 
 async def _hold_back(stage: _Stage) -> bool:

@@ -19,6 +19,7 @@ from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, put
 from temporal_tenancy.errors import TenantMismatch
 from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES
 from tests.fixtures.postgres import within
+from tests.hostile_json import in_lists
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)
@@ -123,8 +124,16 @@ async def test_what_a_person_has_discarded_stays_so_when_it_is_seen_again(
 
 @pytest.mark.parametrize(
     "payload",
-    [{"to": "x" * PAYLOAD_MAX_BYTES}, {"to": "a\x00b"}, {"to": "\ud800"}, {"rate": float("nan")}],
-    ids=["too large", "NUL", "half a pair", "not a number"],
+    [
+        {"to": "x" * PAYLOAD_MAX_BYTES},
+        {"to": "a\x00b"},
+        {"to": "\ud800"},
+        {"rate": float("nan")},
+        {"rate": 10**4500},
+        {"to": in_lists(0, 200)},
+        {"to": in_lists(0, 5_000)},
+    ],
+    ids=["too large", "NUL", "half a pair", "not a number", "digits", "deep", "very deep"],
 )
 async def test_an_input_that_no_message_may_hold_is_not_kept(
     database: Database, payload: Payload

@@ -51,6 +51,28 @@ async def until_listed(saas: Client, number: int, query: str = UNSUCCESSFUL) -> 
         """Visibility comes a moment later."""
 
 
+async def test_a_failure_that_cannot_be_read_keeps_the_sweep_from_no_other(
+    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("unreadable", "plain"):
+        await (await start(saas, key)).terminate()
+    await until_listed(saas, 2)
+    result = WorkflowHandle.result
+
+    async def unreadable(handle: WorkflowHandle[Any, Any], **options: Any) -> Any:
+        if handle.id.endswith("/unreadable"):
+            raise RuntimeError("of a codec that has lost its key")
+        return await result(handle, **options)
+
+    monkeypatch.setattr(WorkflowHandle, "result", unreadable)
+    assert await find(saas) == 2
+    found = {each.workflow_id: each.error_type for each in await letters(database)}
+    assert found == {
+        f"acme/{JOB}/unreadable": "FailureUnreadable",
+        f"acme/{JOB}/plain": "Terminated",
+    }
+
+
 async def test_what_was_terminated_or_timed_out_is_found_once(
     saas: Client, database: Database
 ) -> None:

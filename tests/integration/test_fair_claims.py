@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from temporalio.client import Client
@@ -20,12 +22,15 @@ from temporal_tenancy.jobs import JobPriority
 from temporal_tenancy.outbox import enqueue, enqueue_many, once
 from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES, PayloadTooLarge
 from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.payloads import DEPTH, DIGITS
 from temporal_tenancy.relay.messages import Unit
 from temporal_tenancy.relay.relay import Relay
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running
+from tests.hostile_json import in_lists
 
 MakeRelay = Callable[..., Relay]
+FAR_EAST = timezone(timedelta(hours=14))
 
 
 class Sink:
@@ -133,7 +138,7 @@ async def test_a_key_that_waits_is_one_message_and_two_tenants_keys_are_two(
     assert await ask(database, "acme", key="k", input={"text": "second"}) == first
     assert await ask(database, "globex", key="k") != first
     [message] = await messages_of(database, "acme")
-    assert message.payload == {"text": "first"}
+    assert message.payload["text"] == "first"
 
 
 async def test_a_batch_of_messages_keeps_its_order_and_its_keys(database: Database) -> None:
@@ -158,6 +163,24 @@ async def test_a_batch_of_messages_keeps_its_order_and_its_keys(database: Databa
         ("test.note", {"tenant_id": "globex"}, {}, TenantMismatch),
         ("test.note", {"text": "x" * PAYLOAD_MAX_BYTES}, {}, PayloadTooLarge),
         ("test.note", {"text": "a\x00b"}, {}, InvalidPayload),
+        ("test.note", {"data": 10**4500}, {}, InvalidPayload),
+        ("test.note", {"data": 10**DIGITS}, {}, InvalidPayload),
+        ("test.note", {"data": in_lists(0, 3_000)}, {}, InvalidPayload),
+        ("test.note", {"data": in_lists(0, DEPTH)}, {}, InvalidPayload),
+        ("test.note", {"data": [math.inf]}, {}, InvalidPayload),
+        ("test.note", {"data": {"rate": math.nan}}, {}, InvalidPayload),
+        ("test.note", {"data": "\ud800"}, {}, InvalidPayload),
+        ("test.note", {"data": {"\ud800": 1}}, {}, InvalidPayload),
+        ("test.note", {"data": object()}, {}, InvalidPayload),
+        ("test.note", {"data": [1e300] * 1_000}, {}, InvalidPayload),
+        ("test.note", {}, {"key": "\ud800"}, TenantMismatch),
+        ("test.note", {}, {"key": "a\x00b"}, TenantMismatch),
+        ("test.note", {}, {"correlation_id": "c" * 201}, InvalidPayload),
+        ("test.note", {}, {"correlation_id": "\ud800"}, InvalidPayload),
+        ("test.note", {}, {"correlation_id": "a\x00b"}, InvalidPayload),
+        ("test.note", {}, {"correlation_id": "two\nlines"}, InvalidPayload),
+        ("test.note", {}, {"at": datetime(1, 1, 1, tzinfo=FAR_EAST)}, InvalidPayload),
+        ("test.note", {}, {"at": datetime(9999, 12, 31, 23, tzinfo=UTC)}, InvalidPayload),
         ("test.note", {}, {"key": "a\nb"}, TenantMismatch),
         ("test.note", {}, {"key": ""}, TenantMismatch),
         ("test.note", {}, {"key": "k" * 300}, TenantMismatch),
@@ -176,6 +199,26 @@ async def test_what_cannot_be_asked_for_leaves_no_message(
             with pytest.raises(error):
                 await enqueue(job, given, **options)  # type: ignore[arg-type]
     assert await messages_of(database, "acme") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"data": 10 ** (DIGITS - 1)}, {}),
+        ({"data": in_lists(0, DEPTH - 1)}, {}),
+        ({"data": [1e308, -5e-324, "\\ud800", "a\\u0000b"]}, {}),
+        ({"text": "x" * (PAYLOAD_MAX_BYTES - 30)}, {}),
+        ({}, {"correlation_id": "ü" * 200}),
+        ({}, {"at": datetime(1970, 1, 1, tzinfo=UTC)}),
+        ({}, {"at": datetime(9998, 12, 31, tzinfo=UTC)}),
+    ],
+)
+async def test_what_can_be_read_back_can_be_asked_for(
+    database: Database, given: dict[str, object], options: dict[str, Any]
+) -> None:
+    await ask(database, "acme", input=given, **options)
+    [message] = await messages_of(database, "acme")
+    assert set(given) <= set(message.payload)
 
 
 async def test_outside_a_tenants_transaction_nothing_can_be_asked_for(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import UTC, datetime
 
@@ -26,6 +27,7 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, activities
+from temporal_tenancy.fan_out.children import state_of_child
 from temporal_tenancy.fan_out.planning import tick_of
 from temporal_tenancy.jobs import registry
 from temporal_tenancy.schedules import Applied, ScheduledJob, apply
@@ -106,6 +108,28 @@ async def test_a_failed_tenant_stops_no_other_and_a_second_run_does_only_that_on
     assert (second.planned, second.succeeded, second.already) == (6, 1, 5)
     assert control.runs["t002"] == 2
     assert sum(control.runs.values()) == 7
+
+
+async def test_what_one_tenants_run_ends_with_stops_no_other(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker
+) -> None:
+    """A result and a failure's details that were encoded, and that nobody can decode."""
+    for tenant in ("raises", "returns", "sound"):
+        await tenants.add(tenant, tenant, plan="enterprise")
+    async with asyncio.timeout(30):
+        result = await saas.execute_workflow(
+            FanOut.run,
+            FanOutInput(job="test.monstrous", tick="a"),
+            id="platform/test.monstrous/tick-a-1",
+            task_queue=Queue.BULK,
+        )
+    assert (result.succeeded, result.failed) == (2, 1)
+    assert [f.model_dump() for f in result.failures] == [
+        {"tenant_id": "raises", "reason": "Monstrous: no"}
+    ]
+    found = await state_of_child(saas, "raises", "raises/test.monstrous/a")
+    assert found is not None
+    assert (found.state, found.reason) == ("failed", "Monstrous: no")
 
 
 async def test_who_has_left_since_an_earlier_run_of_the_same_id_is_not_counted(

@@ -14,11 +14,14 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client
 
+from devstack.postgres import DatabaseUrls
 from tests import web_jobs
 from tests.fixtures.relay import effects_of, messages_of, running
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import Starter
 from tests.fixtures.web import Web, answering, problem_of
+from tests.hostile_messages import HOSTILE as HOSTILE_ROWS
+from tests.hostile_messages import insert_hostile, take_walls_away
 
 STARTER = ("-m", "tests.acceptance.web_jobs_too")
 FINE = {"input": {"kind": "contact", "ref": "r"}}
@@ -112,6 +115,58 @@ async def test_what_cannot_be_asked_for_is_refused_in_a_sentence(
         answer = await client.post(f"/jobs/{job}", **sent)
     assert (answer.status_code, problem_of(answer)) == (status, problem), answer.text
     assert await messages_of(web.door.database, "acme") == []
+
+
+HOSTILE = {
+    "deep": {"data": "[" * 150 + "]" * 150},
+    "very deep": {"data": "[" * 3_000 + "]" * 3_000},
+    "digits": {"data": "9" * 4_000},
+    "many digits": {"data": "9" * 4_500},
+    "an exponent": {"data": "1e5000"},
+    "no number": {"data": "NaN"},
+    "half a pair": {"data": r'"\ud800"'},
+    "NUL": {"data": r'"\u0000"'},
+    "a key of half a pair": {"key": r'"\ud800"'},
+    "a time before the first": {"at": '"0001-01-01T00:00:00+14:00"'},
+    "a time of many digits": {"at": "1" * 400},
+}
+
+
+async def test_json_that_no_relay_could_read_is_refused(web: Web) -> None:
+    async with answering(replace(web.door, open_jobs={"test.note"})) as url:
+        answers = {}
+        async with replace(web, url=url).client("acme") as client:
+            for name, given in HOSTILE.items():
+                parts = {"key": '"k"', "at": "null", **given}
+                data = parts.pop("data", "0")
+                others = ", ".join(f'"{part}": {value}' for part, value in parts.items())
+                answers[name] = await client.post(
+                    "/jobs/test.note",
+                    content=f'{{"input": {{"data": {data}}}, {others}}}',
+                    headers={"Content-Type": "application/json"},
+                )
+            sound = await client.post("/jobs/test.note", json={"input": {"data": [[1e300]]}})
+    assert sound.status_code == 202, sound.text
+    said = {name: (answer.status_code, problem_of(answer)) for name, answer in answers.items()}
+    assert said == dict.fromkeys(HOSTILE, (422, "InvalidPayload"))
+    assert len(await messages_of(web.door.database, "acme")) == 1
+
+
+async def test_a_run_can_be_looked_up_whatever_its_row_holds(
+    web: Web, database_urls: DatabaseUrls
+) -> None:
+    take_walls_away(database_urls)
+    names = [name for name, each in HOSTILE_ROWS.items() if "key" not in each.columns]
+    await insert_hostile(web.door.database, "acme", names)
+    async with (
+        answering(replace(web.door, open_jobs={"test.note"})) as url,
+        replace(web, url=url).client("acme") as client,
+    ):
+        found = {name: await client.get(f"/jobs/test.note/{name}") for name in names}
+    # What names another job, or a workflow, is for Temporal to say, which is away.
+    assert {answer.status_code for answer in found.values()} <= {200, 503}
+    waiting = [name for name, answer in found.items() if answer.status_code == 200]
+    assert len(waiting) >= len(names) - 1
 
 
 async def test_another_tenants_run_is_as_unknown_as_one_that_never_was(

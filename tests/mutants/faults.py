@@ -22,6 +22,7 @@ from tests.mutants.commands import COMMAND_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
+from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 
@@ -253,6 +254,7 @@ _ALL: Final = [
     *SCOPE_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,
+    *PAYLOAD_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

@@ -1,0 +1,50 @@
+"""Times that the database has and Python has not: infinite ones, and those beyond its calendar."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+from psycopg import postgres
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
+from sqlalchemy import Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+LATEST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+def read_every_time(engine: Engine) -> None:
+    """Lets connections of `engine` read such a time as the nearest that Python has.
+
+    The driver refuses them, and with them every other row of the same answer.
+    """
+    event.listen(engine, "connect", _register)
+
+
+def _register(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    driver = getattr(connection, "driver_connection", connection)
+    assert isinstance(driver, psycopg.AsyncConnection | psycopg.Connection)
+    driver.adapters.register_loader("timestamptz", _EveryTime)
+
+
+class _EveryTime(Loader):
+    """Reads what the driver's own loader does not."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        own = postgres.adapters.get_loader(oid, Format.TEXT)
+        assert own is not None
+        self._own = own(oid, context)
+
+    def load(self, data: Buffer) -> datetime:
+        try:
+            moment: datetime = self._own.load(data)
+        except psycopg.DataError:
+            text = bytes(data)
+            return EARLIEST if text.startswith(b"-") or text.endswith(b"BC") else LATEST
+        return moment

@@ -1,0 +1,113 @@
+"""The mutants of what tenants write: faults in how it is read, and in what is taken in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from temporal_tenancy import converter, every_time
+from temporal_tenancy.outbox import enqueueing
+from temporal_tenancy.outbox.reading import PAYLOAD_TEXT
+from temporal_tenancy.relay import queue, relay, starting
+from tests.mutants.mutant import Mutant, replace
+
+UNREADABLE: Final = "tests/integration/test_unreadable_messages.py"
+
+_HOSTILE: Final = f"{UNREADABLE}::test_what_a_row_holds_stops_neither_the_relay_nor_others"
+
+
+def _pass(*_: object, **__: object) -> None:
+    """A check that finds nothing."""
+
+
+def _have_the_driver_read() -> None:
+    replace(queue, "CLAIM", text(str(queue.CLAIM).replace(PAYLOAD_TEXT, "m.payload")))
+
+
+def _read_without_limits() -> None:
+    def read_message(given: str, *, what: str) -> Any:
+        return json.loads(given)
+
+    replace(starting, "read_message", read_message)
+
+
+def _read_whole_columns() -> None:
+    replace(
+        queue,
+        "CLAIM",
+        text(str(queue.CLAIM).replace("left(m.correlation_id, 200)", "m.correlation_id")),
+    )
+
+
+def _claim_for_all_or_none() -> None:
+    replace(relay, "is_of_a_row", lambda error: False)
+
+
+def _read_times_as_the_driver_does() -> None:
+    replace(every_time, "_register", _pass)
+
+
+def _take_in_what_cannot_be_read() -> None:
+    replace(enqueueing, "require_storable", _pass)
+
+
+def _take_in_what_is_not_finite() -> None:
+    replace(enqueueing, "require_finite", _pass)
+
+
+def _decode_every_detail() -> None:
+    replace(converter, "_without_details", lambda failure: failure)
+
+
+PAYLOAD_FAULTS: Final = [
+    Mutant(
+        "payloads-read-by-the-driver",
+        "the payloads of a claim are decoded while its rows are fetched",
+        (_HOSTILE,),
+        seed=_have_the_driver_read,
+    ),
+    Mutant(
+        "payloads-without-limits",
+        "the relay reads whatever Python does",
+        (_HOSTILE,),
+        seed=_read_without_limits,
+    ),
+    Mutant(
+        "columns-of-any-length",
+        "the relay sends on a correlation_id of any length",
+        (_HOSTILE,),
+        seed=_read_whole_columns,
+    ),
+    Mutant(
+        "claims-for-all-or-none",
+        "a row that fails a claim fails everybody's",
+        (f"{UNREADABLE}::test_a_row_that_no_statement_may_touch_holds_up_nobody_else",),
+        seed=_claim_for_all_or_none,
+    ),
+    Mutant(
+        "times-read-by-the-driver",
+        "an infinite time fails a list of others",
+        (f"{UNREADABLE}::test_times_that_python_has_not_break_no_list_of_others",),
+        seed=_read_times_as_the_driver_does,
+    ),
+    Mutant(
+        "enqueue-without-limits",
+        "enqueue() takes what no relay can read",
+        (f"{UNREADABLE}::test_what_enqueue_takes_the_relay_reads",),
+        seed=_take_in_what_cannot_be_read,
+    ),
+    Mutant(
+        "enqueue-of-infinity",
+        "enqueue() turns Infinity into null",
+        (f"{UNREADABLE}::test_what_enqueue_takes_the_relay_reads",),
+        seed=_take_in_what_is_not_finite,
+    ),
+    Mutant(
+        "details-decoded-or-nothing",
+        "a failure whose details cannot be decoded cannot be read at all",
+        ("tests/integration/test_fan_out.py::test_what_one_tenants_run_ends_with_stops_no_other",),
+        seed=_decode_every_detail,
+    ),
+]
