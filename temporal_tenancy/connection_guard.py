@@ -18,6 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from temporal_tenancy.database_errors import (
+    LockHeld,
+    is_lock_held,
     refused_by_policy,
     unreachable,
     withhold_parameters,
@@ -148,7 +150,7 @@ def _require_platform_scope(
 
 
 def _retell(context: ExceptionContext) -> BaseException | None:
-    """Leaves no row's values in a driver error, and gives two kinds of it a type of their own."""
+    """Leaves no row's values in a driver error, and gives some kinds of it a type of their own."""
     original, wrapped = context.original_exception, context.sqlalchemy_exception
     if not isinstance(original, psycopg.Error):
         return None
@@ -162,6 +164,11 @@ def _retell(context: ExceptionContext) -> BaseException | None:
         return TenantMismatch(
             f"the database refused a row that would not belong to {scope}: {table}. "
             "Leave tenant_id out: the session sets it."
+        )
+    if is_lock_held(original):
+        return LockHeld(
+            "a row or a table that is needed here was locked by another transaction for too long. "
+            "Try again; pg_locks says who holds it."
         )
     if context.is_pre_ping:
         return None  # the pool replaces the connection

@@ -10,6 +10,7 @@ import select
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
@@ -22,6 +23,7 @@ from temporalio import workflow
 from temporal_tenancy.connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.database_errors import withhold_values
 from temporal_tenancy.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.lock_timeouts import LOCK_TIMEOUT, SESSION_LOCK_TIMEOUT, PlatformSession
 from temporal_tenancy.scope import (
     PlatformScope,
     TenantScope,
@@ -52,6 +54,7 @@ class Database:
         platform_pool_size: int = 5,
         application_name: str = "temporal-tenancy",
         platform_settings: Mapping[str, str] | None = None,
+        platform_lock_timeout: timedelta = LOCK_TIMEOUT,
     ) -> None:
         """
         Args:
@@ -61,10 +64,12 @@ class Database:
             platform_pool_size: connections at most, of the platform role.
             application_name: what the server's list of connections shows.
             platform_settings: of the server, for the platform role's connections.
+            platform_lock_timeout: after which a statement of the platform role gives up a lock.
 
         Raises:
             ConfigurationError: a URL is not one of PostgreSQL.
         """
+        self._platform_lock_timeout = platform_lock_timeout
         self._tenant = _engine(tenant_url, tenant_pool_size, application_name, {})
         self._platform = _engine(
             platform_url, platform_pool_size, application_name, platform_settings or {}
@@ -93,23 +98,28 @@ class Database:
         return self._platform
 
     @asynccontextmanager
-    async def tenant_session(self) -> AsyncIterator[AsyncSession]:
+    async def tenant_session(
+        self, *, lock_timeout: timedelta | None = None
+    ) -> AsyncIterator[AsyncSession]:
         """As the function `tenant_session`, on this database."""
         _refuse_workflow_code()
         tenant = current_tenant()
+        waits = {} if lock_timeout is None else {SESSION_LOCK_TIMEOUT: lock_timeout}
         async with _transaction(
             AsyncSession(
                 self.tenant_engine,
                 sync_session_class=TenantSession,
                 expire_on_commit=False,
-                info={SESSION_TENANT: tenant},
+                info={SESSION_TENANT: tenant} | waits,
             )
         ) as session:
             with held(_session, session):
                 yield session
 
     @asynccontextmanager
-    async def platform_session(self, reason: str) -> AsyncIterator[AsyncSession]:
+    async def platform_session(
+        self, reason: str, *, lock_timeout: timedelta | None = None
+    ) -> AsyncIterator[AsyncSession]:
         """As the function `platform_session`, on this database."""
         _refuse_workflow_code()
         scope = current_scope()
@@ -120,7 +130,12 @@ class Database:
             )
         with enter(PlatformScope(reason)):
             async with _transaction(
-                AsyncSession(self.platform_engine, expire_on_commit=False)
+                AsyncSession(
+                    self.platform_engine,
+                    sync_session_class=PlatformSession,
+                    expire_on_commit=False,
+                    info={SESSION_LOCK_TIMEOUT: lock_timeout or self._platform_lock_timeout},
+                )
             ) as session:
                 yield session
 
@@ -155,20 +170,22 @@ def current_database() -> Database:
 
 
 @asynccontextmanager
-async def tenant_session() -> AsyncIterator[AsyncSession]:
+async def tenant_session(*, lock_timeout: timedelta | None = None) -> AsyncIterator[AsyncSession]:
     """Opens a session on the current tenant's rows, and no others.
 
     It commits at the end of the block and rolls back on an error. A block may also commit on the
-    way: what follows is a new transaction of the same tenant.
+    way: what follows is a new transaction of the same tenant. The platform, which goes from one
+    tenant to the next, says by `lock_timeout` how long it waits for a lock of this one's.
 
     Raises:
         ScopeMissing: there is no tenant, or this is workflow code; nothing has been sent.
         TenantMismatch: a row of another tenant was to be written, or the scope changed in the
             block.
+        LockHeld: a lock was waited for in vain.
         DatabaseUnreachable: no connection could be made, or it was lost.
         sqlalchemy.exc.DBAPIError: anything else the database refuses; without values of rows.
     """
-    async with current_database().tenant_session() as session:
+    async with current_database().tenant_session(lock_timeout=lock_timeout) as session:
         yield session
 
 
@@ -176,10 +193,12 @@ async def tenant_session() -> AsyncIterator[AsyncSession]:
 async def platform_session(reason: str) -> AsyncIterator[AsyncSession]:
     """Opens a session on the control plane, and runs the block as the platform for `reason`.
 
-    It commits at the end of the block and rolls back on an error.
+    It commits at the end of the block and rolls back on an error. It waits for no lock for longer
+    than the database's `platform_lock_timeout`: some of its rows are the tenants' as well.
 
     Raises:
         ScopeMissing: a tenant's code called it, or workflow code; nothing has been sent.
+        LockHeld: a lock was waited for in vain.
         DatabaseUnreachable: no connection could be made, or it was lost.
     """
     async with current_database().platform_session(reason) as session:

@@ -46,8 +46,16 @@ class DatabaseUnreachable(DatabaseProblem):
     """The database does not answer, or not to this role. A later attempt may find it."""
 
 
+class LockHeld(DatabaseProblem):
+    """Another transaction has locked what this needs, and kept it. A later attempt may find it."""
+
+
 class MigrationsBehind(DatabaseProblem):
     """The database lacks migrations that the code needs."""
+
+
+class MigrationBlocked(DatabaseProblem):
+    """A migration has waited in vain for what others have locked."""
 
 
 class ExcessRights(DatabaseProblem):
@@ -96,6 +104,12 @@ def withhold_parameters(error: DBAPIError) -> None:
 def refused_by_policy(error: psycopg.Error) -> bool:
     """Whether row-level security refused a row that would have become another tenant's."""
     return error.diag.source_function == ROW_POLICY_CHECK and error.sqlstate == "42501"
+
+
+def is_lock_held(error: BaseException) -> bool:
+    """Whether `error` says that a lock was waited for in vain."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, LockHeld | psycopg.errors.LockNotAvailable)
 
 
 def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:

@@ -23,6 +23,7 @@ from sqlalchemy.orm import (
 
 from temporal_tenancy.connection_guard import stamp
 from temporal_tenancy.errors import TenantMismatch
+from temporal_tenancy.lock_timeouts import SESSION_LOCK_TIMEOUT, set_lock_timeout
 from temporal_tenancy.scope import current_tenant
 
 SESSION_TENANT: Final = "tenant_id"  # the key in Session.info
@@ -63,6 +64,8 @@ def _stamp_transaction(
     tenant = _tenant_of(session)
     with stamp(connection, tenant):
         connection.execute(_SET_TENANT, {"tenant": tenant})
+        if SESSION_LOCK_TIMEOUT in session.info:
+            set_lock_timeout(connection, session.info[SESSION_LOCK_TIMEOUT])
 
 
 @event.listens_for(TenantSession, "do_orm_execute")

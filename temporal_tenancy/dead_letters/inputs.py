@@ -13,6 +13,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.database import tenant_session
+from temporal_tenancy.database_errors import LockHeld
+from temporal_tenancy.lock_timeouts import LOCK_TIMEOUT
 from temporal_tenancy.scope import TenantScope, enter
 
 _READ: Final = text("select payload from outbox_messages where id = :id")
@@ -26,15 +28,19 @@ async def kept_input(letter: DeadLetterRow) -> Any:  # JSON: whatever a producer
     if letter.message_id is None:
         return None
     with enter(TenantScope(letter.tenant_id)):
-        async with tenant_session() as session:
+        async with tenant_session(lock_timeout=LOCK_TIMEOUT) as session:
             return await session.scalar(_READ, {"id": letter.message_id})
 
 
-async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> None:
-    """Deletes inputs of a tenant's letters that nobody will replay."""
-    with enter(TenantScope(tenant_id)):
-        async with tenant_session() as session:
-            await session.execute(_DELETE, {"ids": list(message_ids)})
+async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> bool:
+    """Deletes inputs of a tenant's letters that nobody will replay; False where some are locked."""
+    try:
+        with enter(TenantScope(tenant_id)):
+            async with tenant_session(lock_timeout=LOCK_TIMEOUT) as session:
+                await session.execute(_DELETE, {"ids": list(message_ids)})
+    except LockHeld:
+        return False
+    return True
 
 
 async def input_of_run(client: Client, workflow_id: str, run_id: str) -> tuple[Any, int]:

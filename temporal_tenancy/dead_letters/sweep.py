@@ -24,8 +24,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.database import platform_session, tenant_session
+from temporal_tenancy.database_errors import LockHeld
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
+from temporal_tenancy.dead_letters.letters import Settled
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
 from temporal_tenancy.errors import (
     TenancyError,
@@ -36,6 +38,7 @@ from temporal_tenancy.errors import (
 )
 from temporal_tenancy.failures import message_of, root_cause, type_of
 from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.lock_timeouts import LOCK_TIMEOUT
 from temporal_tenancy.scope import TenantScope, enter
 
 NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
@@ -83,12 +86,15 @@ class Sweep:
         """
         async with platform_session("read how far dead letters were swept") as session:
             since = await letters.position(session, NAME) or now - FIRST_LOOK
-        found = 0
+        found, all_written = 0, True
         while since < now and asyncio.get_running_loop().time() < until:
             end = await self._end_of_window(since, now)
-            found += await self._record(await self._lost(since, end))
-            async with platform_session("note how far dead letters were swept") as session:
-                await letters.move(session, NAME, min(end, now - OVERLAP))
+            written, in_full = await self._record(await self._lost(since, end))
+            found += written
+            all_written &= in_full
+            if all_written:  # else the next time begins at this window, and knows what is written
+                async with platform_session("note how far dead letters were swept") as session:
+                    await letters.move(session, NAME, min(end, now - OVERLAP))
             since = end
         return found
 
@@ -103,23 +109,25 @@ class Sweep:
             after = (page[-1].tenant_id, page[-1].id)
             done = await self._succeeded(page)
             if done:
-                await settle(done, NAME)
-                resolved += len(done)
+                resolved += await settle(done, NAME)
 
     async def forget(self, now: datetime) -> int:
         """Deletes letters that were settled long ago, with their inputs; returns how many."""
         before = now - SETTLED_KEPT
-        async with platform_session("read settled dead letters") as session:
-            old = await letters.settled_before(session, before, limit=FORGOTTEN_AT_ONCE)
-        inputs = defaultdict(list)
-        for each in old:
-            if each.message_id is not None:
-                inputs[each.tenant_id].append(each.message_id)
-        for tenant, message_ids in inputs.items():
-            await forget_inputs(tenant, message_ids)
+        locked: set[str] = set()
+        while True:
+            async with platform_session("read settled dead letters") as session:
+                old = await letters.settled_before(
+                    session, before, but=locked, limit=FORGOTTEN_AT_ONCE
+                )
+            found = await _forget_inputs(old)
+            free = [each for each in old if each.tenant_id not in found]
+            if free or not found:
+                break
+            locked |= found  # theirs wait, and there may be others' behind them
         async with platform_session("forget settled dead letters") as session:
-            await letters.forget(session, old)
-        return len(old)
+            await letters.forget(session, free)
+        return len(free)
 
     async def _end_of_window(self, since: datetime, until: datetime) -> datetime:
         """The end of a window in which no more have ended than are looked at together."""
@@ -158,17 +166,24 @@ class Sweep:
                 raise
             return None
 
-    async def _record(self, lost: Sequence[Lost]) -> int:
+    async def _record(self, lost: Sequence[Lost]) -> tuple[int, bool]:
+        """Writes letters tenant by tenant; returns how many are new, and whether all are there."""
         by_tenant = defaultdict(list)
         for each in lost:
             by_tenant[WorkflowId.parse(each.letter.workflow_id).owner].append(each)
-        new = 0
+        new, in_full = 0, True
         for tenant, its_own in by_tenant.items():
-            with enter(TenantScope(tenant)):
-                async with tenant_session() as session:
-                    for each in its_own:
-                        new += await record(session, each.letter, each.payload)
-        return new
+            try:
+                new += await self._record_of(tenant, its_own)
+            except LockHeld:
+                log.warning("dead_letters.locked", tenant_id=tenant)
+                in_full = False
+        return new, in_full
+
+    async def _record_of(self, tenant: str, lost: Sequence[Lost]) -> int:
+        with enter(TenantScope(tenant)):
+            async with tenant_session(lock_timeout=LOCK_TIMEOUT) as session:
+                return sum([await record(session, each.letter, each.payload) for each in lost])
 
     async def _succeeded(self, page: Sequence[DeadLetterRow]) -> Sequence[DeadLetterRow]:
         """Those of the letters whose workflow has completed after it failed."""
@@ -198,16 +213,25 @@ class Sweep:
         return {workflow_id: _ended(run)} if done else {}
 
 
-async def settle(done: Sequence[DeadLetterRow], by: str) -> None:
-    """Resolves letters whose jobs have succeeded, and forgets their inputs."""
+async def settle(done: Sequence[DeadLetterRow], by: str) -> int:
+    """Resolves letters whose jobs have succeeded, and forgets their inputs; returns how many."""
     async with platform_session("resolve dead letters") as session:
-        await letters.resolve(session, done, by)
+        resolved = await letters.resolve(session, done, by)
+    await _forget_inputs(done)  # an input that is locked goes with its letter
+    return resolved
+
+
+async def _forget_inputs(settled: Sequence[DeadLetterRow | Settled]) -> set[str]:
+    """Deletes the inputs of letters; returns the tenants whose are locked."""
     inputs = defaultdict(list)
-    for each in done:
+    for each in settled:
         if each.message_id is not None:
             inputs[each.tenant_id].append(each.message_id)
-    for tenant, message_ids in inputs.items():
-        await forget_inputs(tenant, message_ids)
+    return {
+        tenant
+        for tenant, message_ids in inputs.items()
+        if not await forget_inputs(tenant, message_ids)
+    }
 
 
 def _closed(since: datetime, until: datetime) -> str:

@@ -14,10 +14,11 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.database import Database
+from temporal_tenancy.database_errors import LockHeld
 from temporal_tenancy.dead_letters.recording import Source, put_letters
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.marks import letters_of
+from temporal_tenancy.relay.marks import LOCK_WAIT, letters_of
 from temporal_tenancy.relay.messages import Failed, Message
 
 WORKED_OFF_FOR: Final = timedelta(minutes=5)  # before a workflow of several messages is asked after
@@ -58,16 +59,14 @@ class Upkeep:
                 message = await queue.take_lost(session, lease=self._lease)
             if message is None:
                 return
-            if message.workflow_id is not None:
-                await self._ask_after(message, message.workflow_id)
-            elif message.attempts > self._ladder.attempts:
-                times = message.attempts - 1
-                said = f"the relay died {times} times at it."
-                async with self._database.platform_session("mark a lost message") as session:
-                    await self._fail(session, [message], "RelayLost", said)
-            else:
+            if message.workflow_id is None and message.attempts <= self._ladder.attempts:
                 log.info("message.lost", tenant_id=message.tenant_id, message_id=str(message.id))
                 yield message
+                continue
+            try:
+                await self._deal_with(message)
+            except LockHeld:  # it has a lease again, and is found after that
+                log.warning("message.locked", tenant_id=message.tenant_id)
 
     async def free_ended_slots(self) -> int:
         """Frees slots whose workflow has ended without saying so; returns how many."""
@@ -92,9 +91,22 @@ class Upkeep:
         """Whether a workflow has ended, so that its slot is free."""
         return await self._state_of(workflow_id) in (_State.ENDED, _State.UNKNOWN)
 
+    async def _deal_with(self, message: Message) -> None:
+        """Asks after the workflow that has a lost message, or gives up the message."""
+        if message.workflow_id is not None:
+            await self._ask_after(message, message.workflow_id)
+            return
+        said = f"the relay died {message.attempts - 1} times at it."
+        async with self._database.platform_session(
+            "mark a lost message", lock_timeout=LOCK_WAIT
+        ) as session:
+            await self._fail(session, [message], "RelayLost", said)
+
     async def _ask_after(self, message: Message, workflow_id: str) -> None:
         state = await self._state_of(workflow_id)
-        async with self._database.platform_session("look after a workflow's messages") as session:
+        async with self._database.platform_session(
+            "look after a workflow's messages", lock_timeout=LOCK_WAIT
+        ) as session:
             if state in (_State.RUNNING, None):
                 await queue.extend(session, message, lease=WORKED_OFF_FOR)
                 return
