@@ -22,15 +22,16 @@ _TAKE: Final = text("""
 # A name that is new is this transaction's own, and no other statement sees it yet.
 _TAKE_FREE: Final = text("""
     with wanted as (select name from unnest(cast(:names as text[])) as given (name) order by name),
-    made as (insert into locks (name) select name from wanted on conflict do nothing returning name)
-    select name from made
-    union all
-    (
+    made as (
+        insert into locks (name) select name from wanted on conflict do nothing returning name
+    ),
+    free as (
         select name from locks
         where name = any(cast(:names as text[]))
         order by name
         for update skip locked
     )
+    select name from made union all select name from free
 """)
 
 

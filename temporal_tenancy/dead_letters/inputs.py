@@ -8,14 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import text
 from temporalio.client import Client
-from temporalio.converter import WorkflowSerializationContext
-from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.database_errors import LockHeld
 from temporal_tenancy.lock_timeouts import LOCK_TIMEOUT
 from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.taken_ids import input_of, started_event
 
 _READ: Final = text("select payload from outbox_messages where id = :id")
 _DELETE: Final = text("""
@@ -48,15 +47,5 @@ async def input_of_run(client: Client, workflow_id: str, run_id: str) -> tuple[A
 
     Raises `RPCError` (NOT_FOUND) where the server no longer has the run.
     """
-    handle = client.get_workflow_handle(workflow_id, run_id=run_id)
-    async for event in handle.fetch_history_events(page_size=1):
-        started = event.workflow_execution_started_event_attributes
-        converter = client.data_converter.with_context(
-            WorkflowSerializationContext(client.namespace, workflow_id)
-        )
-        try:
-            values = await converter.decode(started.input.payloads)
-        except Exception:  # whatever a converter or a codec raises: of others' making
-            values = []
-        return values[0] if len(values) == 1 else None, started.attempt
-    raise RPCError("the run has no history", RPCStatusCode.NOT_FOUND, b"")
+    started = await started_event(client, workflow_id, run_id)
+    return await input_of(client, workflow_id, started), started.attempt

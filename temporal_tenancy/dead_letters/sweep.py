@@ -29,17 +29,12 @@ from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
 from temporal_tenancy.dead_letters.letters import Settled
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
-from temporal_tenancy.errors import (
-    TenancyError,
-    TenantInvalid,
-    TenantMismatch,
-    TenantMissing,
-    TenantUnknown,
-)
+from temporal_tenancy.errors import TenancyError, TenantUnknown
 from temporal_tenancy.failures import message_of, root_cause, type_of
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.lock_timeouts import LOCK_TIMEOUT
 from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.taken_ids import WRONG_STARTS, disagreement
 
 NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
 OVERLAP: Final = timedelta(minutes=2)  # visibility may lag behind by so much
@@ -56,8 +51,6 @@ _ENDED_BADLY: Final = (
     WorkflowExecutionStatus.TIMED_OUT,
     WorkflowExecutionStatus.TERMINATED,
 )
-# A start that was refused because it names no tenant for sure was nobody's job.
-_WRONG_START: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
 
 log: Final = structlog.get_logger(__name__)
 
@@ -145,14 +138,17 @@ class Sweep:
         async with platform_session("read known dead letters") as session:
             known = await letters.known(session, list(listed))
         new = [run for run in listed.values() if not _is_known(run, known.get(run.id))]
-        found = await asyncio.gather(*(self._examine(run.id) for run in new))
+        found = await asyncio.gather(*map(self._examine, new))
         return [each for each in found if each is not None]
 
-    async def _examine(self, workflow_id: str) -> Lost | None:
+    async def _examine(self, listed: WorkflowExecution) -> Lost | None:
         """What has become of a workflow's latest run; None: nothing that a letter is for."""
         async with self._slots:
             try:
-                run = await self._client.get_workflow_handle(workflow_id).describe()
+                run = await self._client.get_workflow_handle(listed.id).describe()
+                if not _is_own(run):  # something else has taken the id since
+                    handle = self._client.get_workflow_handle(listed.id, run_id=listed.run_id)
+                    run = await handle.describe()
                 if run.status not in _ENDED_BADLY:
                     return None  # it was started again
                 given, attempt = await input_of_run(self._client, run.id, run.run_id)
@@ -192,7 +188,8 @@ class Sweep:
         if quoted:
             query = f"ExecutionStatus = 'Completed' AND WorkflowId IN ({', '.join(quoted)})"
             async for run in self._client.list_workflows(query):
-                completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
+                if _is_own(run):
+                    completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
         for each in page:
             if not _is_plain(each.workflow_id):
                 completed |= await self._completed(each.workflow_id)
@@ -209,7 +206,7 @@ class Sweep:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return {}
             raise
-        done = run.status is WorkflowExecutionStatus.COMPLETED
+        done = run.status is WorkflowExecutionStatus.COMPLETED and _is_own(run)
         return {workflow_id: _ended(run)} if done else {}
 
 
@@ -255,6 +252,11 @@ def _is_a_tenants(run: WorkflowExecution) -> bool:
     return parts.tenant is not None and run.workflow_type == parts.job
 
 
+def _is_own(run: WorkflowExecution) -> bool:
+    """Whether a run is of the job that its id names, and not of whoever has taken the id."""
+    return disagreement(run, WorkflowId.parse(run.id).job) is None
+
+
 def _is_known(run: WorkflowExecution, letter: tuple[str | None, datetime] | None) -> bool:
     return letter is not None and (letter[0] == run.run_id or letter[1] >= _ended(run))
 
@@ -265,7 +267,8 @@ def _lost(run: WorkflowExecution, given: Any, attempt: int, error: BaseException
         return None  # nobody's, for sure
     cause = root_cause(error)
     kind = type_of(cause)
-    refused = isinstance(error, ApplicationError) and kind in _WRONG_START
+    # A start that was refused because it names no tenant for sure was nobody's job.
+    refused = isinstance(error, ApplicationError) and kind in WRONG_STARTS
     if refused or kind == TenantUnknown.__name__:
         return None
     letter = Letter(

@@ -16,10 +16,14 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.database import Database
 from temporal_tenancy.database_errors import LockHeld
 from temporal_tenancy.dead_letters.recording import Source, put_letters
+from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.marks import LOCK_WAIT, letters_of
 from temporal_tenancy.relay.messages import Failed, Message
+from temporal_tenancy.taken_ids import disagreement
 
 WORKED_OFF_FOR: Final = timedelta(minutes=5)  # before a workflow of several messages is asked after
 SLOT_UNSEEN_FOR: Final = timedelta(minutes=1)  # before it is asked whether its workflow runs
@@ -34,7 +38,7 @@ class _State(Enum):
 
     RUNNING = auto()
     ENDED = auto()
-    UNKNOWN = auto()  # it was never started, or the server has forgotten it
+    UNKNOWN = auto()  # it was never started, or forgotten, or something else has its id
 
 
 class Upkeep:
@@ -134,9 +138,14 @@ class Upkeep:
     async def _state_of(self, workflow_id: str) -> _State | None:
         """What has become of a workflow; None where the server does not say."""
         try:
+            own_types = WorkflowId.parse(workflow_id).job, work_off_job().name
             handle = self._client.get_workflow_handle(workflow_id)
             found = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        except TenancyError:  # a tenant's own words, which can be no workflow's id
+            return _State.UNKNOWN
         except RPCError as error:
             return _State.UNKNOWN if error.status is RPCStatusCode.NOT_FOUND else None
+        if disagreement(found, *own_types) is not None:
+            return _State.UNKNOWN
         running = found.status is WorkflowExecutionStatus.RUNNING
         return _State.RUNNING if running else _State.ENDED
