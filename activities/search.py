@@ -16,10 +16,8 @@ from database.models import Document
 from database.search import SearchDocument
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
-from temporal_tenancy.identifiers import scoped_key
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.outbox import current_event_id, enqueue, once
-from temporal_tenancy.scope import current_tenant
 
 JOB: Final = "search.index"
 BODY_MAX_CHARACTERS: Final = 100_000  # the server takes a megabyte of words
@@ -60,8 +58,7 @@ async def index_document(request: IndexDocument) -> None:
     async with tenant_session() as session:
         if not await once(session, JOB, current_event_id()):
             return
-        thing = scoped_key(current_tenant(), f"search.{request.kind}", request.ref)
-        await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thing, 0))))
+        await _take_turn(session, request)
         found = await _SOURCES[request.kind](session, request.ref)
         if found is None:
             await session.execute(
@@ -79,6 +76,16 @@ async def index_document(request: IndexDocument) -> None:
                 set_={**entry, "indexed_at": func.now()},
             )
         )
+
+
+async def _take_turn(session: AsyncSession, request: IndexDocument) -> None:
+    """Locks the thing's entry, an empty one where there is none, until the transaction ends."""
+    entry = insert(SearchDocument).values(kind=request.kind, ref=request.ref, title="", body="")
+    await session.execute(
+        entry.on_conflict_do_update(
+            index_elements=["tenant_id", "kind", "ref"], set_={"kind": entry.excluded.kind}
+        )
+    )
 
 
 async def _contact(session: AsyncSession, ref: str) -> Text | None:

@@ -38,7 +38,9 @@ from temporal_tenancy.fan_out import FanOut, tick_of
 from temporal_tenancy.fan_out.workflows import SCHEDULED_TIME, Shard
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, job_of, registry
+from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.suspension import is_waiting
+from temporal_tenancy.taken_ids import disagreement
 from temporal_tenancy.tenant_state import require_runnable
 
 # Started as it should not have been: the sentence says how, and the same again would fail too.
@@ -79,8 +81,18 @@ class _Findings:
         )
 
     @property
+    def taken_by(self) -> str | None:
+        """What has the id of a job's workflow in its place; None: nothing has."""
+        if self.run is None or self.parts is None or self.job is None:
+            return None
+        own = (_name(FanOut), _name(Shard)) if self.parts.tenant is None else (work_off_job().name,)
+        return disagreement(self.run, self.parts.job, *own)
+
+    @property
     def kind(self) -> str:
         """Tenant job, tick, shard, or unknown."""
+        if self.taken_by is not None:
+            return "unknown"
         if self.run is not None and self.run.workflow_type in (_name(FanOut), _name(Shard)):
             return "tick" if self.run.workflow_type == _name(FanOut) else "shard"
         if self.parts is not None and self.parts.tenant and self.job is not None:
@@ -242,6 +254,8 @@ def _answer(there: Temporal, found: _Findings) -> Answer:
 
 def _what(found: _Findings) -> str:
     job, parts, kind = found.job, found.parts, found.kind
+    if found.taken_by is not None:
+        return f"{found.taken_by}, which is not what the id is for"
     if kind == "tenant job" and job is not None and parts is not None:
         return f"{job.name} of {parts.owner}, {parts.key}: {job.summary}"
     if kind in ("tick", "shard") and parts is not None:

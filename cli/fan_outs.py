@@ -17,9 +17,11 @@ from cli.servers import Servers, servers
 from cli.waiting import problem_of, warn_without_worker
 from schedules import SCHEDULES
 from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
+from temporal_tenancy.fan_out.children import FAN_OUT
 from temporal_tenancy.fan_out.workflows import child_input
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.jobs import Job
+from temporal_tenancy.taken_ids import own_run
 
 COUNTS = ("planned", "succeeded", "failed", "skipped", "already")
 
@@ -38,7 +40,8 @@ async def fan_out(
     """Starts a tick, or joins the run of it that is under way.
 
     Raises:
-        TenancyError: the tick or the input does not fit the job; nothing has been started.
+        TenancyError: the tick or the input does not fit the job, or something else has the
+            fan-out's id; nothing has been started.
     """
     job = reading.tenant_job(job_name)
     tick = tick or tick_of(job, datetime.now(UTC))
@@ -110,8 +113,8 @@ async def start(there: Servers, job: Job, request: FanOutInput) -> tuple[Handle,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
         run_id, started = begun.first_execution_run_id, True
-    except WorkflowAlreadyStartedError as error:
-        run_id, started = error.run_id, False
+    except WorkflowAlreadyStartedError:
+        run_id, started = (await own_run(there.client, workflow_id, FAN_OUT)).run_id, False
     handle: Handle = there.client.get_workflow_handle(
         workflow_id, run_id=run_id, result_type=FanOutResult
     )

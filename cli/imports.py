@@ -27,6 +27,7 @@ from temporal_tenancy.database import tenant_session, use_database
 from temporal_tenancy.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.taken_ids import WorkflowIdTaken, own_run
 from temporal_tenancy.tenant_state import require_startable
 
 PIECE_BYTES: Final = 256 * 1024
@@ -166,7 +167,9 @@ async def _trouble(there: Servers, tenant: str, import_id: UUID) -> Problem | No
     workflow_id = WorkflowId(tenant, JOB, str(import_id))
     hint = f'"starter.py explain {workflow_id}" says more.'
     try:
-        run = await there.client.get_workflow_handle(str(workflow_id)).describe()
+        run = await own_run(there.client, str(workflow_id), JOB)
+    except WorkflowIdTaken as error:
+        return Problem(FAILED, error.sentence)
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise

@@ -24,6 +24,7 @@ from temporal_tenancy.control_plane.models import LedgerState
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import TenantInput, read_input
 from temporal_tenancy.jobs import Job
+from temporal_tenancy.taken_ids import own_run
 from temporal_tenancy.tenant_state import refusal, require_startable
 
 Handle = WorkflowHandle[Any, Any]  # of a workflow that is known by its name only
@@ -41,7 +42,8 @@ async def run(
     """Starts a job of `tenant`, unless its id has succeeded or is running.
 
     Raises:
-        TenancyError: the input does not fit, or the tenant may not run the job; nothing started.
+        TenancyError: the input does not fit, the tenant may not run the job, or something else
+            has its workflow's id; nothing started.
     """
     job = reading.tenant_job(job_name)
     job_input, parts = _prepared(job, tenant=tenant, given=given, key=key)
@@ -116,7 +118,7 @@ async def _start(
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
     except WorkflowAlreadyStartedError:
-        described = await there.client.get_workflow_handle(workflow_id).describe()
+        described = await own_run(there.client, workflow_id, job.name)
         existing = there.client.get_workflow_handle(workflow_id, run_id=described.run_id)
         done = described.status is WorkflowExecutionStatus.COMPLETED
         return existing, "succeeded" if done else "running"

@@ -11,6 +11,7 @@ import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
@@ -27,6 +28,7 @@ from temporal_tenancy.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.every_time import read_every_time
 from temporal_tenancy.guarded_connection import GuardedConnection, TenantConnection
 from temporal_tenancy.held import Held
+from temporal_tenancy.lock_timeouts import LOCK_TIMEOUT, SESSION_LOCK_TIMEOUT, PlatformSession
 from temporal_tenancy.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.scope import (
     PlatformScope,
@@ -69,6 +71,7 @@ class Database:
         platform_settings: Mapping[str, str] | None = None,
         tenant_pool: PoolShare | None = None,
         tenant_limits: SessionLimits | None = None,
+        platform_lock_timeout: timedelta = LOCK_TIMEOUT,
     ) -> None:
         """
         Args:
@@ -81,10 +84,12 @@ class Database:
             tenant_pool: how tenants share the tenant role's connections, in the place of
                 `tenant_pool_size`.
             tenant_limits: of a tenant's session that is given none of its own.
+            platform_lock_timeout: after which a statement of the platform role gives up a lock.
 
         Raises:
             ConfigurationError: a URL is not one of PostgreSQL, or the pool has no room for others.
         """
+        self._platform_lock_timeout = platform_lock_timeout
         self._tenant_limits = tenant_limits or SessionLimits()
         share = tenant_pool or PoolShare(tenant_pool_size)
         if share.reserved < RESERVED:
@@ -152,7 +157,9 @@ class Database:
                     yield session
 
     @asynccontextmanager
-    async def platform_session(self, reason: str) -> AsyncIterator[AsyncSession]:
+    async def platform_session(
+        self, reason: str, *, lock_timeout: timedelta | None = None
+    ) -> AsyncIterator[AsyncSession]:
         """As the function `platform_session`, on this database."""
         _refuse_workflow_code()
         scope = current_scope()
@@ -163,7 +170,13 @@ class Database:
             )
         with enter(PlatformScope(reason)), _shares(self.platform_engine).holder(PLATFORM):
             async with _transaction(
-                AsyncSession(self.platform_engine, expire_on_commit=False, close_resets_only=False)
+                AsyncSession(
+                    self.platform_engine,
+                    sync_session_class=PlatformSession,
+                    expire_on_commit=False,
+                    close_resets_only=False,
+                    info={SESSION_LOCK_TIMEOUT: lock_timeout or self._platform_lock_timeout},
+                )
             ) as session:
                 yield session
 
@@ -225,10 +238,12 @@ async def tenant_session(*, limits: SessionLimits | None = None) -> AsyncIterato
 async def platform_session(reason: str) -> AsyncIterator[AsyncSession]:
     """Opens a session on the control plane, and runs the block as the platform for `reason`.
 
-    It commits at the end of the block and rolls back on an error.
+    It commits at the end of the block and rolls back on an error. It waits for no lock for longer
+    than the database's `platform_lock_timeout`: some of its rows are the tenants' as well.
 
     Raises:
         ScopeMissing: a tenant's code called it, or workflow code; nothing has been sent.
+        LockHeld: a lock was waited for in vain.
         DatabaseUnreachable: no connection could be made, or it was lost.
     """
     async with current_database().platform_session(reason) as session:

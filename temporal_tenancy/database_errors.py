@@ -86,6 +86,10 @@ class MigrationsBehind(DatabaseProblem):
     """The database lacks migrations that the code needs."""
 
 
+class MigrationBlocked(DatabaseProblem):
+    """A migration has waited in vain for what others have locked."""
+
+
 class ExcessRights(DatabaseProblem):
     """A role of the running system may do more than its part."""
 
@@ -199,6 +203,12 @@ def kind_of(error: DBAPIError | StatementTimeout) -> str:
 def refused_by_policy(error: psycopg.Error) -> bool:
     """Whether row-level security refused a row that would have become another tenant's."""
     return error.diag.source_function == ROW_POLICY_CHECK and error.sqlstate == "42501"
+
+
+def is_lock_held(error: BaseException) -> bool:
+    """Whether `error` says that a lock was waited for in vain."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, LockHeld | psycopg.errors.LockNotAvailable)
 
 
 def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
+import structlog
 from alembic import command, context
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from psycopg import sql
-from sqlalchemy import Connection, MetaData, create_engine
+from sqlalchemy import Connection, MetaData, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.connections import connect
+from temporal_tenancy.control_plane.locks import MAKE_TABLE
 from temporal_tenancy.database import database_url
-from temporal_tenancy.database_errors import MigrationsBehind
+from temporal_tenancy.database_errors import MigrationBlocked, MigrationsBehind, is_lock_held
 from temporal_tenancy.errors import ConfigurationError
 from temporal_tenancy.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.roles import (
@@ -30,8 +36,36 @@ from temporal_tenancy.roles import (
     password_of,
 )
 
-# Any number will do, as long as nothing else in the database locks it: "tenancy" in ASCII.
-_LOCK: Final = 0x74656E616E6379
+_SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
+_TURN: Final = """
+    insert into locks (name) values ('migrations')
+    on conflict (name) do update set name = excluded.name
+"""
+# What a migration may have waited for.
+_HOLDERS: Final = """
+    select distinct activity.pid, activity.usename
+    from pg_locks as held
+    join pg_class on pg_class.oid = held.relation
+    join pg_stat_activity as activity on activity.pid = held.pid
+    where held.granted
+        and held.database = (select oid from pg_database where datname = current_database())
+        and pg_class.relnamespace = current_schema()::regnamespace
+        and pg_class.relkind in ('r', 'p') and pg_class.relname <> 'locks'
+    order by activity.pid
+    limit 5
+"""
+
+log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long migrations wait for what others have locked."""
+
+    lock_timeout: timedelta = timedelta(seconds=1)  # whoever comes behind them waits as well
+    tries: int = 30
+    pause: timedelta = timedelta(seconds=2)  # between tries, in which others get on
+    turn: timedelta = timedelta(minutes=10)  # for another's migrations to end
 
 
 @dataclass(frozen=True)
@@ -54,10 +88,12 @@ def migrate(
     platform_url: str,
     relay_url: str | None = None,
     application: Sequence[MigrationEnvironment] = (),
+    patience: Patience | None = None,
 ) -> None:
     """Makes the runtime roles and runs all migrations: the control plane's, then `application`'s.
 
-    What is there already is left as it is. Two calls at once take turns.
+    What is there already is left as it is. Two calls at once take turns. A migration that waits for
+    a table holds up all who come behind it, so it does not wait for long, and tries again.
 
     Args:
         owner_url: of the role that owns the database; it may make roles.
@@ -66,25 +102,27 @@ def migrate(
         relay_url: of `tenancy_relay`; gives that role its password. Without one it is made so
             that policies can name it, and cannot log in.
         application: the environments of the application's tenant-owned tables.
+        patience: with what others have locked.
 
     Raises:
         ConfigurationError: a URL is of another role than it should be, or has no password.
         DatabaseUnreachable: the server does not answer the owner.
         ExcessRights: a runtime role is there and may do more than its part.
+        MigrationBlocked: others had what was needed locked, each time.
     """
+    patience = patience or Patience()
     passwords = {
         TENANT_ROLE: password_of(tenant_url, TENANT_ROLE),
         PLATFORM_ROLE: password_of(platform_url, PLATFORM_ROLE),
         RELAY_ROLE: None if relay_url is None else password_of(relay_url, RELAY_ROLE),
     }
-    with connect(owner_url) as owner:
-        owner.execute("select pg_advisory_lock(%s)", [_LOCK])  # until the connection closes
+    with _turn(owner_url, patience), connect(owner_url) as owner:
         for role, password in passwords.items():
             ensure_role(owner, role, password)
         grant_database(owner, list(passwords))
         limit_roles(owner)
         for environment in (*LIBRARY, *application):
-            _upgrade(owner_url, environment)
+            _upgrade_patiently(owner_url, environment, patience)
             owner.execute(
                 sql.SQL("grant select on {} to {}").format(
                     sql.Identifier(environment.version_table),
@@ -140,10 +178,68 @@ def alembic_config(environment: MigrationEnvironment, connection: Connection | N
     return config
 
 
-def _upgrade(owner_url: str, environment: MigrationEnvironment) -> None:
+@contextmanager
+def _turn(owner_url: str, patience: Patience) -> Iterator[None]:
+    """Runs the block while nobody else migrates: by a row that no runtime role can lock for long.
+
+    Where there is no table yet it is made. It is not for its rows, so the turn is rolled back.
+    """
+    with connect(owner_url) as connection:
+        with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+            connection.execute(MAKE_TABLE)  # unless another was faster
+        with connection.transaction(force_rollback=True):
+            connection.execute("set local idle_in_transaction_session_timeout = 0")
+            connection.execute(_SET_LOCK_TIMEOUT, [_milliseconds(patience.turn)])
+            try:
+                connection.execute(_TURN)
+            except psycopg.errors.LockNotAvailable:
+                raise MigrationBlocked(
+                    f"another call has been migrating this database for {patience.turn} (hours, "
+                    "minutes, seconds). Wait for its end, or end it, and try again."
+                ) from None
+            yield
+
+
+def _upgrade_patiently(
+    owner_url: str, environment: MigrationEnvironment, patience: Patience
+) -> None:
+    for left in reversed(range(patience.tries)):
+        try:
+            _upgrade(owner_url, environment, patience)
+        except OperationalError as error:
+            if not is_lock_held(error):
+                raise
+            log.warning("migrations.blocked", environment=environment.name, tries_left=left)
+        else:
+            return
+        if left:
+            time.sleep(patience.pause.total_seconds())
+    raise MigrationBlocked(
+        f"the {environment.name} could not be migrated: others had its tables locked, "
+        f"{patience.tries} times in a row.{_holders(owner_url)} Nothing of it was changed. Try "
+        "again when they have ended."
+    )
+
+
+def _upgrade(owner_url: str, environment: MigrationEnvironment, patience: Patience) -> None:
     engine = create_engine(database_url(owner_url), poolclass=NullPool, hide_parameters=True)
     with engine.connect() as connection:
+        waits = {"milliseconds": _milliseconds(patience.lock_timeout)}
+        connection.execute(text("select set_config('lock_timeout', :milliseconds, false)"), waits)
+        connection.commit()
         command.upgrade(alembic_config(environment, connection), "head")
+
+
+def _holders(owner_url: str) -> str:
+    """Who has tables locked now, as a sentence; nothing where nobody has."""
+    with connect(owner_url) as owner:
+        found = owner.execute(_HOLDERS).fetchall()
+    named = ", ".join(f"process {pid} of {role}" for pid, role in found)
+    return f" There are locks of {named}." if named else ""
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(max(1, round(duration.total_seconds() * 1000)))
 
 
 def _pending(

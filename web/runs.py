@@ -13,6 +13,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from connect import connect_client, reaching
 from temporal_tenancy.database import Database
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.taken_ids import disagreement
 
 
 class Runs:
@@ -25,11 +27,13 @@ class Runs:
         self._connecting: asyncio.Task[Client] | None = None
 
     async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
-        """How its latest run stands; None where there is none, or it was forgotten."""
+        """How its latest run stands; None where there is none of the job's, or it was forgotten."""
         try:
             with reaching():
                 handle = (await self._connected()).get_workflow_handle(workflow_id)
-                return (await handle.describe()).status
+                run = await handle.describe()
+            is_own = disagreement(run, WorkflowId.parse(workflow_id).job) is None
+            return run.status if is_own else None
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None

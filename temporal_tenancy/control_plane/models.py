@@ -261,6 +261,14 @@ class PositionRow(ControlPlane):
     upto: Mapped[datetime]
 
 
+class LockRow(ControlPlane):
+    """Something that one process does at a time: whoever has the row locked."""
+
+    __tablename__ = "locks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+
+
 class AlertRow(ControlPlane):
     """When people were last told of something, so that they are not told all the time."""
 

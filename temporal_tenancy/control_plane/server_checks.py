@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
 from temporal_tenancy import fairness
+from temporal_tenancy.control_plane import locks
 from temporal_tenancy.control_plane.models import ServerCheckRow
 from temporal_tenancy.database import Database
 from temporal_tenancy.fairness import HOW_TO_TURN_ON, Fairness
+from temporal_tenancy.lock_timeouts import wait_for_locks
 
 HOLDS_FOR: Final = timedelta(days=1)
+TRYING: Final = timedelta(minutes=5)  # that one waits for another who tries the same
 LOOK_UP: Final = "look up what was found of the server"
 KEEP: Final = "keep what was found of the server"
 
@@ -54,6 +57,7 @@ async def renew_fairness(client: Client, database: Database) -> ServerCheck:
 
     Raises:
         ProbeFailed: the try came to no end.
+        LockHeld: another's did not.
         RPCError: Temporal does not answer, or does not allow it.
         DatabaseUnreachable: the control plane does not answer.
     """
@@ -63,7 +67,8 @@ async def renew_fairness(client: Client, database: Database) -> ServerCheck:
         return last
     async with database.platform_session(KEEP) as session:
         # Released with the transaction, also where this process is killed in the midst of it.
-        await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+        await wait_for_locks(session, TRYING)
+        await locks.take(session, name)
         last = await _find(session, name)
         if last is not None and last.age < HOLDS_FOR:
             return last

@@ -12,8 +12,11 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.lock_timeouts import wait_for_locks
+
 PAUSE: Final = timedelta(hours=1)  # between two alerts of one name
 SINK_TIMEOUT: Final = 10.0  # seconds
+TELLING: Final = timedelta(seconds=30)  # that one waits for another who tells of the same
 
 log: Final = structlog.get_logger(__name__)
 
@@ -36,6 +39,7 @@ class AlertSink(Protocol):
 
 
 # The row is locked until the alert has been sent: who comes at the same time waits, and is late.
+# No tenant's role reaches this table.
 _CLAIM: Final = text("""
     insert into alerts as told (name, sent_at) values (:name, now())
     on conflict (name) do update set sent_at = now(), suppressed = 0
@@ -53,6 +57,7 @@ async def tell(
     What is held back is counted, `count` a time, and the next alert of the name says how much it
     was. `session` is the platform's or the relay's; an alert counts as sent when it commits.
     """
+    await wait_for_locks(session, TELLING)
     before = await session.scalar(_CLAIM, {"name": alert.name, "pause": PAUSE})
     if before is None:
         await session.execute(_SUPPRESS, {"name": alert.name, "count": count})

@@ -8,14 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import text
 from temporalio.client import Client
-from temporalio.converter import WorkflowSerializationContext
-from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.database import tenant_session
+from temporal_tenancy.database_errors import LockHeld
 from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.lock_timeouts import BRIEF
 from temporal_tenancy.outbox.reading import payload_texts
 from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.taken_ids import input_of, started_event
 
 _DELETE: Final = text("""
     delete from outbox_messages where id = any(cast(:ids as uuid[])) and status = 'dead_letter'
@@ -32,19 +33,23 @@ async def kept_input(letter: DeadLetterRow) -> str | None:
         return None
     key = letter.tenant_id, letter.message_id
     with enter(TenantScope(letter.tenant_id)):
-        async with tenant_session() as session:
+        async with tenant_session(limits=BRIEF) as session:
             return (await payload_texts(session, [key])).get(key)
 
 
-async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> None:
-    """Deletes inputs of a tenant's letters that nobody will replay."""
+async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> bool:
+    """Deletes inputs of a tenant's letters that nobody will replay; False where some are locked."""
     try:
         scope = TenantScope(tenant_id)
     except TenancyError:
-        return  # what a row names as its tenant is none, and has no data
-    with enter(scope):
-        async with tenant_session() as session:
-            await session.execute(_DELETE, {"ids": list(message_ids)})
+        return True  # what a row names as its tenant is none, and has no data
+    try:
+        with enter(scope):
+            async with tenant_session(limits=BRIEF) as session:
+                await session.execute(_DELETE, {"ids": list(message_ids)})
+    except LockHeld:
+        return False
+    return True
 
 
 async def input_of_run(client: Client, workflow_id: str, run_id: str) -> tuple[Any, int]:
@@ -52,15 +57,5 @@ async def input_of_run(client: Client, workflow_id: str, run_id: str) -> tuple[A
 
     Raises `RPCError` (NOT_FOUND) where the server no longer has the run.
     """
-    handle = client.get_workflow_handle(workflow_id, run_id=run_id)
-    async for event in handle.fetch_history_events(page_size=1):
-        started = event.workflow_execution_started_event_attributes
-        converter = client.data_converter.with_context(
-            WorkflowSerializationContext(client.namespace, workflow_id)
-        )
-        try:
-            values = await converter.decode(started.input.payloads)
-        except Exception:  # whatever a converter or a codec raises: of others' making
-            values = []
-        return values[0] if len(values) == 1 else None, started.attempt
-    raise RPCError("the run has no history", RPCStatusCode.NOT_FOUND, b"")
+    started = await started_event(client, workflow_id, run_id)
+    return await input_of(client, workflow_id, started), started.attempt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -136,35 +136,55 @@ async def mark_replayed(session: AsyncSession, letter: DeadLetterRow, run_id: st
     return (await session.scalar(_REPLAYED, values)) is not None
 
 
+# Of several tenants at once: what one of them has locked is left, and waited for by nobody.
 _RESOLVE: Final = text("""
-    update dead_letters
+    with free as materialized (
+        select tenant_id, id
+          from dead_letters
+         where (tenant_id, id) in (
+                 select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
+               )
+           for update skip locked
+    )
+    update dead_letters as letter
        set status = 'resolved', handled_at = now(), handled_by = :by
-     where (tenant_id, id) in (
-             select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
-           )
-       and status in ('open', 'replayed', 'discarded')
-    returning id
+      from free
+     where letter.tenant_id = free.tenant_id
+       and letter.id = free.id
+       and letter.status in ('open', 'replayed', 'discarded')
+    returning letter.id
 """)
 _DISCARD: Final = text("""
-    update dead_letters
+    with free as materialized (
+        select tenant_id, id
+          from dead_letters
+         where (tenant_id, id) in (
+                 select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
+               )
+           for update skip locked
+    )
+    update dead_letters as letter
        set status = 'discarded', handled_at = now(), handled_by = :by
-     where (tenant_id, id) in (
-             select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
-           )
-       and status = 'open'
-    returning id
+      from free
+     where letter.tenant_id = free.tenant_id
+       and letter.id = free.id
+       and letter.status = 'open'
+    returning letter.id
 """)
 
 
 async def resolve(session: AsyncSession, letters: Sequence[DeadLetterRow], by: str) -> int:
-    """Writes that the jobs of letters have succeeded, as `by` has seen; returns how many."""
+    """Writes that the jobs of letters have succeeded, as `by` has seen; returns how many.
+
+    A letter that is locked is left as it is.
+    """
     return len((await session.execute(_RESOLVE, _these(letters, by))).all())
 
 
 async def discard(
     session: AsyncSession, letters: Sequence[DeadLetterRow], by: str
 ) -> Sequence[UUID]:
-    """Writes that `by` wants letters run no more; returns those that were open."""
+    """Writes that `by` wants letters run no more; returns those that were open, and not locked."""
     return (await session.scalars(_DISCARD, _these(letters, by))).all()
 
 
@@ -189,15 +209,24 @@ _SETTLED_BEFORE: Final = text("""
     select tenant_id, id, message_id
     from dead_letters
     where status in ('resolved', 'discarded') and handled_at < :before
+        and tenant_id <> all(cast(:but as text[]))
     order by tenant_id
     limit :limit
 """)
 _FORGET: Final = text("""
-    delete from dead_letters
-     where (tenant_id, id) in (
-             select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
-           )
-       and status in ('resolved', 'discarded')
+    with free as materialized (
+        select tenant_id, id
+          from dead_letters
+         where (tenant_id, id) in (
+                 select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
+               )
+           for update skip locked
+    )
+    delete from dead_letters as letter
+     using free
+     where letter.tenant_id = free.tenant_id
+       and letter.id = free.id
+       and letter.status in ('resolved', 'discarded')
 """)
 
 
@@ -211,15 +240,19 @@ class Settled:
 
 
 async def settled_before(
-    session: AsyncSession, before: datetime, *, limit: int
+    session: AsyncSession, before: datetime, *, but: Collection[str] = (), limit: int
 ) -> Sequence[Settled]:
-    """Letters that were resolved or discarded before a time (aware), by tenant."""
-    found = await session.execute(_SETTLED_BEFORE, {"before": before, "limit": limit})
+    """Letters that were resolved or discarded before a time (aware), by tenant.
+
+    Those of the tenants `but` are left out.
+    """
+    values = {"before": before, "but": list(but), "limit": limit}
+    found = await session.execute(_SETTLED_BEFORE, values)
     return [Settled(**row._mapping) for row in found]
 
 
 async def forget(session: AsyncSession, letters: Sequence[Settled]) -> None:
-    """Deletes letters that are settled."""
+    """Deletes letters that are settled, and not locked."""
     values = {
         "tenants": [each.tenant_id for each in letters],
         "ids": [each.id for each in letters],

@@ -26,6 +26,7 @@ class Source(StrEnum):
     """Where a job has failed."""
 
     RELAY = "relay"  # its workflow was never started
+    FAN_OUT = "fan_out"  # the same, by a fan-out
     MESSAGE = "message"  # it was one of several messages in a workflow
     WORKFLOW = "workflow"  # its own workflow failed, timed out or was terminated
 

@@ -23,6 +23,7 @@ from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.payloads import read_message
 from temporal_tenancy.scope import TenantScope, current_scope, enter
+from temporal_tenancy.taken_ids import own_run
 from temporal_tenancy.tenant_state import require_runnable
 
 
@@ -53,6 +54,7 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
     that was cut off between the two finds the run that it has started.
 
     Raises:
+        WorkflowIdTaken: something else has its id, and would keep it from being started.
         TenancyError: the tenant may not run the job now, the job is not known here, or its input
             does not fit it, cannot be read or is no longer known, or a tenant's code asks; nothing
             is started.
@@ -95,7 +97,7 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
 
 
 async def _started_before(client: Client, letter: DeadLetterRow, by: str) -> Replay:
-    described = await client.get_workflow_handle(letter.workflow_id).describe()
+    described = await own_run(client, letter.workflow_id, letter.job)
     if described.status is WorkflowExecutionStatus.COMPLETED:
         await settle([letter], by)
         return Replay(Outcome.RESOLVED, described.run_id)

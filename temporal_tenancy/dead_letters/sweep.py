@@ -24,20 +24,17 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.database import platform_session, tenant_session
-from temporal_tenancy.database_errors import ROW_ERRORS, is_of_a_row, kind_of
+from temporal_tenancy.database_errors import ROW_ERRORS, LockHeld, is_of_a_row, kind_of
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
+from temporal_tenancy.dead_letters.letters import Settled
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
-from temporal_tenancy.errors import (
-    TenancyError,
-    TenantInvalid,
-    TenantMismatch,
-    TenantMissing,
-    TenantUnknown,
-)
+from temporal_tenancy.errors import TenancyError, TenantUnknown
 from temporal_tenancy.failures import message_of, root_cause, type_of
 from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.lock_timeouts import BRIEF
 from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.taken_ids import WRONG_STARTS, disagreement
 
 NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
 OVERLAP: Final = timedelta(minutes=2)  # visibility may lag behind by so much
@@ -54,8 +51,6 @@ _ENDED_BADLY: Final = (
     WorkflowExecutionStatus.TIMED_OUT,
     WorkflowExecutionStatus.TERMINATED,
 )
-# A start that was refused because it names no tenant for sure was nobody's job.
-_WRONG_START: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
 
 log: Final = structlog.get_logger(__name__)
 
@@ -88,12 +83,15 @@ class Sweep:
         """
         async with platform_session("read how far dead letters were swept") as session:
             since = await letters.position(session, NAME) or now - FIRST_LOOK
-        found = 0
+        found, all_written = 0, True
         while since < now and asyncio.get_running_loop().time() < until:
             end = await self._end_of_window(since, now)
-            found += await self._record(await self._lost(since, end))
-            async with platform_session("note how far dead letters were swept") as session:
-                await letters.move(session, NAME, min(end, now - OVERLAP))
+            written, in_full = await self._record(await self._lost(since, end))
+            found += written
+            all_written &= in_full
+            if all_written:  # else the next time begins at this window, and knows what is written
+                async with platform_session("note how far dead letters were swept") as session:
+                    await letters.move(session, NAME, min(end, now - OVERLAP))
             since = end
         return found
 
@@ -108,23 +106,25 @@ class Sweep:
             after = (page[-1].tenant_id, page[-1].id)
             done = await self._succeeded(page)
             if done:
-                await settle(done, NAME)
-                resolved += len(done)
+                resolved += await settle(done, NAME)
 
     async def forget(self, now: datetime) -> int:
         """Deletes letters that were settled long ago, with their inputs; returns how many."""
         before = now - SETTLED_KEPT
-        async with platform_session("read settled dead letters") as session:
-            old = await letters.settled_before(session, before, limit=FORGOTTEN_AT_ONCE)
-        inputs = defaultdict(list)
-        for each in old:
-            if each.message_id is not None:
-                inputs[each.tenant_id].append(each.message_id)
-        for tenant, message_ids in inputs.items():
-            await forget_inputs(tenant, message_ids)
+        locked: set[str] = set()
+        while True:
+            async with platform_session("read settled dead letters") as session:
+                old = await letters.settled_before(
+                    session, before, but=locked, limit=FORGOTTEN_AT_ONCE
+                )
+            found = await _forget_inputs(old)
+            free = [each for each in old if each.tenant_id not in found]
+            if free or not found:
+                break
+            locked |= found  # theirs wait, and there may be others' behind them
         async with platform_session("forget settled dead letters") as session:
-            await letters.forget(session, old)
-        return len(old)
+            await letters.forget(session, free)
+        return len(free)
 
     async def _end_of_window(self, since: datetime, until: datetime) -> datetime:
         """The end of a window in which no more have ended than are looked at together."""
@@ -142,14 +142,17 @@ class Sweep:
         async with platform_session("read known dead letters") as session:
             known = await letters.known(session, list(listed))
         new = [run for run in listed.values() if not _is_known(run, known.get(run.id))]
-        found = await asyncio.gather(*(self._examine(run.id) for run in new))
+        found = await asyncio.gather(*map(self._examine, new))
         return [each for each in found if each is not None]
 
-    async def _examine(self, workflow_id: str) -> Lost | None:
+    async def _examine(self, listed: WorkflowExecution) -> Lost | None:
         """What has become of a workflow's latest run; None: nothing that a letter is for."""
         async with self._slots:
             try:
-                run = await self._client.get_workflow_handle(workflow_id).describe()
+                run = await self._client.get_workflow_handle(listed.id).describe()
+                if not _is_own(run):  # something else has taken the id since
+                    handle = self._client.get_workflow_handle(listed.id, run_id=listed.run_id)
+                    run = await handle.describe()
                 if run.status not in _ENDED_BADLY:
                     return None  # it was started again
                 given, attempt = await input_of_run(self._client, run.id, run.run_id)
@@ -173,16 +176,21 @@ class Sweep:
             return FailureUnreadable()
         return None
 
-    async def _record(self, lost: Sequence[Lost]) -> int:
+    async def _record(self, lost: Sequence[Lost]) -> tuple[int, bool]:
+        """Writes letters tenant by tenant; returns how many are new, and whether all are there."""
         by_tenant = defaultdict(list)
         for each in lost:
             by_tenant[WorkflowId.parse(each.letter.workflow_id).owner].append(each)
-        new = 0
+        new, in_full = 0, True
         for tenant, its_own in by_tenant.items():
-            with enter(TenantScope(tenant)):
-                for each in its_own:
-                    new += await _recorded(each)
-        return new
+            try:
+                with enter(TenantScope(tenant)):
+                    for each in its_own:
+                        new += await _recorded(each)
+            except LockHeld:
+                log.warning("dead_letters.locked", tenant_id=tenant)
+                in_full = False
+        return new, in_full
 
     async def _succeeded(self, page: Sequence[DeadLetterRow]) -> Sequence[DeadLetterRow]:
         """Those of the letters whose workflow has completed after it failed."""
@@ -192,7 +200,8 @@ class Sweep:
             quoted = ", ".join(f"'{workflow_id}'" for workflow_id in plain)
             query = f"ExecutionStatus = 'Completed' AND WorkflowId IN ({quoted})"
             async for run in self._client.list_workflows(query):
-                completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
+                if _is_own(run):
+                    completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
         for each in page:
             if each.workflow_id not in plain:
                 completed |= await self._completed(each.workflow_id)
@@ -210,7 +219,7 @@ class Sweep:
             if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
                 return {}
             raise
-        done = run.status is WorkflowExecutionStatus.COMPLETED
+        done = run.status is WorkflowExecutionStatus.COMPLETED and _is_own(run)
         return {workflow_id: _ended(run)} if done else {}
 
 
@@ -218,7 +227,7 @@ async def _recorded(lost: Lost) -> bool:
     """Writes one letter; whatever the database has against it or its input is its own trouble."""
     for payload in (lost.payload, None):
         try:
-            async with tenant_session() as session:
+            async with tenant_session(limits=BRIEF) as session:
                 return await record(session, lost.letter, payload)
         except ROW_ERRORS as error:
             if not is_of_a_row(error):
@@ -231,16 +240,25 @@ async def _recorded(lost: Lost) -> bool:
     return False
 
 
-async def settle(done: Sequence[DeadLetterRow], by: str) -> None:
-    """Resolves letters whose jobs have succeeded, and forgets their inputs."""
+async def settle(done: Sequence[DeadLetterRow], by: str) -> int:
+    """Resolves letters whose jobs have succeeded, and forgets their inputs; returns how many."""
     async with platform_session("resolve dead letters") as session:
-        await letters.resolve(session, done, by)
+        resolved = await letters.resolve(session, done, by)
+    await _forget_inputs(done)  # an input that is locked goes with its letter
+    return resolved
+
+
+async def _forget_inputs(settled: Sequence[DeadLetterRow | Settled]) -> set[str]:
+    """Deletes the inputs of letters; returns the tenants whose are locked."""
     inputs = defaultdict(list)
-    for each in done:
+    for each in settled:
         if each.message_id is not None:
             inputs[each.tenant_id].append(each.message_id)
-    for tenant, message_ids in inputs.items():
-        await forget_inputs(tenant, message_ids)
+    return {
+        tenant
+        for tenant, message_ids in inputs.items()
+        if not await forget_inputs(tenant, message_ids)
+    }
 
 
 def _closed(since: datetime, until: datetime) -> str:
@@ -264,6 +282,11 @@ def _is_a_tenants(run: WorkflowExecution) -> bool:
     return parts.tenant is not None and run.workflow_type == parts.job
 
 
+def _is_own(run: WorkflowExecution) -> bool:
+    """Whether a run is of the job that its id names, and not of whoever has taken the id."""
+    return disagreement(run, WorkflowId.parse(run.id).job) is None
+
+
 def _is_known(run: WorkflowExecution, letter: tuple[str | None, datetime] | None) -> bool:
     return letter is not None and (letter[0] == run.run_id or letter[1] >= _ended(run))
 
@@ -274,7 +297,8 @@ def _lost(run: WorkflowExecution, given: Any, attempt: int, error: BaseException
         return None  # nobody's, for sure
     cause = root_cause(error)
     kind = type_of(cause)
-    refused = isinstance(error, ApplicationError) and kind in _WRONG_START
+    # A start that was refused because it names no tenant for sure was nobody's job.
+    refused = isinstance(error, ApplicationError) and kind in WRONG_STARTS
     if refused or kind == TenantUnknown.__name__:
         return None
     letter = Letter(

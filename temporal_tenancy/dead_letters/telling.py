@@ -15,14 +15,29 @@ from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
 DEPTH: Final = 1_000  # open letters above which people are told
 AGE: Final = timedelta(days=1)  # of an open letter, likewise
 KINDS_AT_ONCE: Final = 100  # of new letters that people are told of in one sweep
+LETTERS_AT_ONCE: Final = 10_000  # that are looked at for them
 
+# What a tenant has locked waits until it is free, and nobody's alert waits with it.
 _KINDS: Final = text("""
-    select distinct fingerprint from dead_letters where told_at is null limit :limit
+    select distinct fingerprint
+    from (
+        select fingerprint from dead_letters
+        where told_at is null
+        limit :letters
+        for update skip locked
+    ) as free
+    limit :limit
 """)
 _TOLD: Final = text("""
-    update dead_letters set told_at = now()
-    where fingerprint = :fingerprint and told_at is null
-    returning tenant_id, job, error_type, workflow_id
+    with free as materialized (
+        select tenant_id, id from dead_letters
+        where fingerprint = :fingerprint and told_at is null
+        for update skip locked
+    )
+    update dead_letters as letter set told_at = now()
+    from free
+    where letter.tenant_id = free.tenant_id and letter.id = free.id
+    returning letter.tenant_id, letter.job, letter.error_type, letter.workflow_id
 """)
 
 
@@ -32,7 +47,8 @@ async def tell_of_dead_letters(sinks: Sequence[AlertSink]) -> int:
     A letter counts as told when its alert has been sent or held back.
     """
     async with platform_session("read what people were not told of") as session:
-        kinds = (await session.scalars(_KINDS, {"limit": KINDS_AT_ONCE})).all()
+        limits = {"limit": KINDS_AT_ONCE, "letters": LETTERS_AT_ONCE}
+        kinds = (await session.scalars(_KINDS, limits)).all()
     sent = 0
     for kind in kinds:
         async with platform_session("tell of new dead letters") as session:

@@ -12,6 +12,7 @@ from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry, Turn
 from temporal_tenancy.control_plane.models import LedgerState, TickState
 from temporal_tenancy.database import platform_session
+from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.directory import current_directory
 from temporal_tenancy.errors import TenantUnknown
 from temporal_tenancy.fan_out import planning
@@ -30,6 +31,7 @@ from temporal_tenancy.fan_out.models import (
 )
 from temporal_tenancy.fan_out.planning import TickTurns
 from temporal_tenancy.jobs import Job, registry
+from temporal_tenancy.taken_ids import WorkflowIdTaken
 
 # Tenants. So few that most of a page run while the directory's cache still has them; each of a
 # larger page's later ones would be looked up again.
@@ -188,10 +190,23 @@ async def close_ticks(request: CloseTicks) -> None:
 
 @platform_activity("asks the server what became of a tenant's job that another run started")
 async def look_at_child(child: ChildRef) -> Outcome | None:
-    """What became of a child; None while it is running."""
+    """What became of a child; None while it is running.
+
+    Where something else has its id, nobody else writes its dead letter.
+    """
     found = await state_of_child(activity.client(), child.tenant_id, child.workflow_id)
     if found is None:  # it was there a moment ago
         raise ApplicationError(f"{child.workflow_id} is not known to the server.")
+    if found.error_type == WorkflowIdTaken.__name__:
+        letter = Letter(
+            child.workflow_id,
+            Source.FAN_OUT,
+            found.error_type,
+            (found.reason or "").removeprefix(f"{found.error_type}: "),
+            attempts=1,
+        )
+        async with platform_session("write that an id was taken") as session:
+            await put_letters(session, [letter])
     return None if found.state is LedgerState.RUNNING else found
 
 

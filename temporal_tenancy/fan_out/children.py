@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
@@ -9,10 +11,17 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.control_plane.models import LedgerState
 from temporal_tenancy.fan_out.models import Outcome
 from temporal_tenancy.fan_out.outcomes import outcome_of_failure
+from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.taken_ids import disagreement, taken
+
+FAN_OUT: Final = "fan_out.tick"  # the workflow type
 
 
 async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Outcome | None:
-    """What has become of the child's latest run; None: the server knows none, perhaps no longer."""
+    """What has become of the child's latest run; None: the server knows none, perhaps no longer.
+
+    Where something else has its id, it has failed.
+    """
     handle = client.get_workflow_handle(workflow_id)
     try:
         described = await handle.describe()
@@ -20,6 +29,11 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Ou
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
         raise
+    why = disagreement(described, WorkflowId.parse(workflow_id).job)
+    if why is not None:
+        return outcome_of_failure(
+            tenant_id, taken(workflow_id, why), workflow_id=workflow_id, run_id=None
+        )
     status, run_id = described.status, described.run_id
     if status is WorkflowExecutionStatus.RUNNING:
         state = LedgerState.RUNNING
@@ -40,14 +54,15 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Ou
 
 
 async def is_running(client: Client, workflow_id: str) -> bool:
-    """Whether a workflow's latest run is open."""
+    """Whether a fan-out's latest run is open."""
     return await status_of_run(client, workflow_id) is WorkflowExecutionStatus.RUNNING
 
 
 async def status_of_run(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
-    """The status of a workflow's latest run; None: the server knows none."""
+    """The status of a fan-out's latest run; None: the server knows none."""
     try:
-        return (await client.get_workflow_handle(workflow_id).describe()).status
+        run = await client.get_workflow_handle(workflow_id).describe()
+        return run.status if disagreement(run, FAN_OUT) is None else None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None

@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.control_plane import locks
 from temporal_tenancy.directory import Tenant, TenantStatus
 from temporal_tenancy.identifiers import scoped_key
 from temporal_tenancy.jobs import Job, registry
@@ -22,13 +23,6 @@ _DECISIONS: Final = text("""
     select tenant_id, paused_since, paused_reason, concurrency_cap
     from admission
     where tenant_id = any(cast(:tenants as text[]))
-""")
-# Two relays must not both give out a tenant's last slot. Who does not get the lock leaves the
-# tenant to the other, and comes back.
-_LOCK: Final = text("""
-    select tenant_id
-    from unnest(cast(:tenants as text[]), cast(:keys as text[])) as capped (tenant_id, key)
-    where pg_try_advisory_xact_lock(hashtextextended(capped.key, 0))
 """)
 _IN_FLIGHT: Final = text("""
     select tenant_id, count(*) as how_many
@@ -152,9 +146,11 @@ def _jobs_in_a_suspension(cap: int | None) -> Sequence[str]:
 async def _slots_left(session: AsyncSession, caps: Mapping[str, int]) -> Mapping[str, int]:
     if not caps:
         return {}
-    keys = [scoped_key(tenant, "admission", "slots") for tenant in caps]
-    locked = await session.execute(_LOCK, {"tenants": list(caps), "keys": keys})
-    ours = [row.tenant_id for row in locked]
+    # Two relays must not both give out a tenant's last slot. Who does not get the lock leaves the
+    # tenant to the other, and comes back.
+    names = {tenant: scoped_key(tenant, "admission", "slots") for tenant in caps}
+    free = await locks.take_free(session, names.values())
+    ours = [tenant for tenant, name in names.items() if name in free]
     # A statement of its own: it sees what whoever had the lock before has written.
     taken = await in_flight(session, ours)
     return {tenant: caps[tenant] - taken.get(tenant, 0) for tenant in ours}

@@ -187,10 +187,21 @@ _GIVE_BACK: Final = text(f"""
         error_type = :error_type, error_message = :error_message
     {_MARKED}
 """)
+# What is locked is not extended, and is looked at by itself.
 _EXTEND: Final = text("""
-    update outbox_messages set lease_until = now() + :lease
-    where tenant_id = :tenant and workflow_id = :workflow_id and status = 'processing'
+    with free as materialized (
+        select tenant_id, id from outbox_messages
+        where tenant_id = :tenant and workflow_id = :workflow_id and status = 'processing'
+        for update skip locked
+    )
+    update outbox_messages as m set lease_until = now() + :lease
+    from free
+    where m.tenant_id = free.tenant_id and m.id = free.id
 """)
+# What tenants can lock, as far as marks need it.
+_REQUIRE_TABLES: Final = text(
+    "lock table outbox_messages, dead_letters in row exclusive mode nowait"
+)
 _PRUNE: Final = text("""
     delete from outbox_messages as m
     using (
@@ -311,6 +322,11 @@ async def give_back(
     """Gives messages back whose attempt came to nothing; the next is at once."""
     values = {"error_type": error_type, "error_message": error_message}
     await session.execute(_GIVE_BACK, _named(messages) | values)
+
+
+async def require_tables(session: AsyncSession) -> None:
+    """Raises `LockHeld` where somebody has locked a whole table that marks are written to."""
+    await session.execute(_REQUIRE_TABLES)
 
 
 async def complete(session: AsyncSession, messages: Sequence[Message]) -> None:

@@ -17,7 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
 from temporal_tenancy.database import Database
-from temporal_tenancy.database_errors import ROW_ERRORS, DatabaseProblem, is_of_a_row, kind_of
+from temporal_tenancy.database_errors import (
+    ROW_ERRORS,
+    DatabaseProblem,
+    LockHeld,
+    is_of_a_row,
+    kind_of,
+)
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.directory import CachedDirectory, Tenant
 from temporal_tenancy.identifiers import WorkflowId
@@ -27,7 +33,7 @@ from temporal_tenancy.payloads import UNKNOWN
 from temporal_tenancy.relay import admission, queue
 from temporal_tenancy.relay.age import tell_of_old_messages
 from temporal_tenancy.relay.listening import listen
-from temporal_tenancy.relay.marks import Marks
+from temporal_tenancy.relay.marks import LOCK_WAIT, Marks
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 from temporal_tenancy.relay.starting import ServerAway, failures, job_of_message, start
 from temporal_tenancy.relay.upkeep import Upkeep
@@ -363,17 +369,29 @@ class Relay:
 
     async def _looking_after(self) -> None:
         while True:
-            try:
-                async for message in self._upkeep.lost():
-                    await self._start_alone(message)
-                if await self._upkeep.free_ended_slots():
-                    self._wake.set()
-                await self._upkeep.prune(self._options.keep_completed)
-            except (DatabaseProblem, DBAPIError) as error:
-                log.warning("relay.upkeep_failed", error_type=type(error).__name__)
-            except Exception:  # what it stumbles over is no reason to release nothing
-                log.exception("relay.upkeep_failed")
+            # Each by itself: what one of them finds locked keeps none of the others.
+            for duty in (self._start_lost, self._free_ended_slots, self._prune):
+                try:
+                    await duty()
+                except (DatabaseProblem, DBAPIError) as error:
+                    log.warning("relay.upkeep_failed", error_type=type(error).__name__)
+                except Exception:  # what it stumbles over is no reason to release nothing
+                    log.exception("relay.upkeep_failed")
             await asyncio.sleep(self._options.upkeep.total_seconds())
+
+    async def _start_lost(self) -> None:
+        async for message in self._upkeep.lost():
+            try:
+                await self._start_alone(message)
+            except LockHeld:  # it has a lease again, and is found after that
+                log.warning("message.locked", tenant_id=message.tenant_id)
+
+    async def _free_ended_slots(self) -> None:
+        if await self._upkeep.free_ended_slots():
+            self._wake.set()
+
+    async def _prune(self) -> None:
+        await self._upkeep.prune(self._options.keep_completed)
 
     async def _minding_the_age(self) -> None:
         while True:
@@ -399,7 +417,9 @@ class Relay:
         units, refused = self._sort([message], {} if tenant is None else {tenant.id: tenant})
         self._marks.failed(refused)
         for lost in units:
-            async with self._database.platform_session("relay messages") as session:
+            async with self._database.platform_session(
+                "relay messages", lock_timeout=LOCK_WAIT
+            ) as session:
                 cap = admission.cap_of(tenant, decision)
                 unit = replace(lost, holds_slot=cap is not None)
                 if unit.holds_slot:  # it was admitted before it was lost

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from temporal_tenancy.payloads import read_message
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 from temporal_tenancy.relay.slots import SLOT
 from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.taken_ids import own_run
 from temporal_tenancy.tenant_state import require_runnable
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
@@ -83,6 +85,7 @@ async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
 
     Raises:
         ServerAway: the server does not answer; nothing is wrong with the messages.
+        WorkflowIdTaken: what has the workflow's id is not what was to be started.
         Exception: anything else, which is an attempt that has failed.
     """
     first = unit.messages[0]
@@ -98,7 +101,7 @@ async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
         if first.correlation_id is not None:
             memo[CORRELATION] = first.correlation_id
     try:
-        with enter(TenantScope(unit.tenant_id)):
+        with _telling_whether_it_is_away(), enter(TenantScope(unit.tenant_id)):
             await client.start_workflow(
                 name,
                 input,
@@ -112,12 +115,20 @@ async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
                 rpc_timeout=RPC_TIMEOUT,
             )
     except WorkflowAlreadyStartedError:
+        with _telling_whether_it_is_away():
+            await own_run(client, unit.workflow_id, name)
         return False
+    return True
+
+
+@contextmanager
+def _telling_whether_it_is_away() -> Iterator[None]:
+    try:
+        yield
     except RPCError as error:
         if error.status in _AWAY and not _is_too_large(error):
             raise ServerAway(f"{error.status.name}: {error.message}") from error
         raise
-    return True
 
 
 def failures(messages: Sequence[Message], error: Exception) -> list[Failed]:

@@ -14,13 +14,16 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.database import Database
+from temporal_tenancy.database_errors import LockHeld
 from temporal_tenancy.dead_letters.recording import Source, put_letters
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.marks import letters_of
+from temporal_tenancy.relay.marks import LOCK_WAIT, letters_of
 from temporal_tenancy.relay.messages import Failed, Message
+from temporal_tenancy.taken_ids import disagreement
 
 WORKED_OFF_FOR: Final = timedelta(minutes=5)  # before a workflow of several messages is asked after
 SLOT_UNSEEN_FOR: Final = timedelta(minutes=1)  # before it is asked whether its workflow runs
@@ -35,7 +38,7 @@ class _State(Enum):
 
     RUNNING = auto()
     ENDED = auto()
-    UNKNOWN = auto()  # it was never started, or the server has forgotten it
+    UNKNOWN = auto()  # it was never started, or forgotten, or something else has its id
 
 
 class Upkeep:
@@ -59,22 +62,18 @@ class Upkeep:
             message = await self._take_lost()
             if message is None:
                 return
-            if message.workflow_id is not None:
-                await self._ask_after(message, message.workflow_id)
-            elif message.attempts > self._ladder.attempts:
-                await self._give_up(message)
-            else:
+            if message.workflow_id is None and message.attempts <= self._ladder.attempts:
                 log.info("message.lost", tenant_id=message.tenant_id, message_id=str(message.id))
                 yield message
+                continue
+            try:
+                await self._deal_with(message)
+            except LockHeld:  # it has a lease again, and is found after that
+                log.warning("message.locked", tenant_id=message.tenant_id)
 
     async def _take_lost(self) -> Message | None:
         async with self._database.platform_session("look for lost messages") as session:
             return await queue.take_lost(session, lease=self._lease)
-
-    async def _give_up(self, message: Message) -> None:
-        said = f"the relay died {message.attempts - 1} times at it."
-        async with self._database.platform_session("mark a lost message") as session:
-            await self._fail(session, [message], "RelayLost", said)
 
     async def free_ended_slots(self) -> int:
         """Frees slots whose workflow has ended without saying so; returns how many."""
@@ -99,17 +98,32 @@ class Upkeep:
         """Whether a workflow has ended, so that its slot is free."""
         return await self._state_of(workflow_id) in (_State.ENDED, _State.UNKNOWN)
 
+    async def _deal_with(self, message: Message) -> None:
+        """Asks after the workflow that has a lost message, or gives up the message."""
+        if message.workflow_id is not None:
+            await self._ask_after(message, message.workflow_id)
+            return
+        said = f"the relay died {message.attempts - 1} times at it."
+        async with self._database.platform_session(
+            "mark a lost message", lock_timeout=LOCK_WAIT
+        ) as session:
+            await self._fail(session, [message], "RelayLost", said)
+
     async def _ask_after(self, message: Message, workflow_id: str) -> None:
         if not _is_of_its_tenant(workflow_id, message):
             # No relay has written that: nobody works it off.
-            async with self._database.platform_session("give a message back") as session:
+            async with self._database.platform_session(
+                "give a message back", lock_timeout=LOCK_WAIT
+            ) as session:
                 said = "what it names as its workflow is none of its tenant's."
                 await queue.give_back(
                     session, [message], error_type="RelayLost", error_message=said
                 )
             return
         state = await self._state_of(workflow_id)
-        async with self._database.platform_session("look after a workflow's messages") as session:
+        async with self._database.platform_session(
+            "look after a workflow's messages", lock_timeout=LOCK_WAIT
+        ) as session:
             if state in (_State.RUNNING, None):
                 await queue.extend(session, message, lease=WORKED_OFF_FOR)
                 return
@@ -137,10 +151,15 @@ class Upkeep:
     async def _state_of(self, workflow_id: str) -> _State | None:
         """What has become of a workflow; None where the server does not say."""
         try:
+            own_types = WorkflowId.parse(workflow_id).job, work_off_job().name
             handle = self._client.get_workflow_handle(workflow_id)
             found = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        except TenancyError:  # a tenant's own words, which can be no workflow's id
+            return _State.UNKNOWN
         except RPCError as error:
             return _State.UNKNOWN if error.status is RPCStatusCode.NOT_FOUND else None
+        if disagreement(found, *own_types) is not None:
+            return _State.UNKNOWN
         running = found.status is WorkflowExecutionStatus.RUNNING
         return _State.RUNNING if running else _State.ENDED
 
