@@ -37,6 +37,8 @@ _CHECKS: Final = {
     "owner": "starts_with(workflow_id, tenant_id || '/')",
     "id": _ID,
 }
+# A row that is there already is stored compressed: only what comes out of it says how large it is.
+_UNPACKED: Final = "pg_column_size(payload #> '{}') <= 1048576"
 _ATTEMPTS: Final = "attempts between 0 and 1000000"  # the relay counts on from there
 # What is too large for a payload becomes text that says so, which no job takes for its input: the
 # relay makes it a dead letter. A foreign workflow is nobody's to be asked after. A letter goes on
@@ -48,7 +50,7 @@ _REPAIR: Final = f"""
                job = case when char_length(job) <= 1000 then job else 'unknown.job' end,
                key = case when char_length(key) <= 1000 then key else id::text end,
                payload = case
-                   when pg_column_size(payload) <= 1048576 then payload
+                   when {_UNPACKED} then payload
                    else '"more than a message may hold, taken out by the upgrade"'
                end,
                workflow_id = case
@@ -64,7 +66,7 @@ _REPAIR: Final = f"""
                  select tenant_id as the_tenant, id as the_id
                    from outbox_messages
                   where not ({" and ".join(f"({check})" for check in _CHECKS.values())})
-                     or not ({_ATTEMPTS})
+                     or not ({_ATTEMPTS} and {_UNPACKED})
                ) as broken
          where tenant_id = the_tenant and id = the_id
         returning tenant_id, id, the_id
