@@ -21,9 +21,10 @@ from temporal_tenancy.database import Database, tenant_session
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
-from temporal_tenancy.outbox import OutboxMessage, ProcessedEvent, enqueue, enqueue_many
+from temporal_tenancy.outbox import OutboxMessage, ProcessedEvent, enqueue, enqueue_many, working
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.relay import queue
+from temporal_tenancy.relay.messages import Unit
 from tests.fixtures.postgres import within
 
 Connection = psycopg.Connection[Any]
@@ -259,6 +260,35 @@ async def test_an_input_is_kept_under_an_id_that_the_table_makes(database: Datab
             )
             assert kept == named
             assert kept.version == 7
+
+
+async def test_a_delay_without_end_is_a_year_and_one_before_now_is_none(
+    database: Database, relay_database: Database
+) -> None:
+    with within(database, "ua"):
+        async with tenant_session():
+            ids = await enqueue_many("billing.cycle", [{"period": "2013-01"}] * 3)
+    workflow_id = "ua/billing.cycle/messages-1"
+    async with relay_database.platform_session("test") as session:
+        claimed = await queue.claim(session, {"ua": 3}, lease=timedelta(minutes=1))
+        unit = Unit(workflow_id, claimed, coalesced=True)
+        await queue.hand_over(session, [unit], lease=timedelta(minutes=1))
+    delays = [timedelta.max, timedelta.min, timedelta(hours=1)]
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            messages = await working.load(session, ids, workflow_id)
+            outcomes = [
+                working.Outcome(message, "Broken", "so", delay)
+                for message, delay in zip(messages, delays, strict=True)
+            ]
+            await working.mark(session, outcomes, workflow_id)
+        async with tenant_session() as session:
+            found = await session.scalars(text(
+                "select extract(epoch from scheduled_at - last_attempt_at) from outbox_messages "
+                "order by id"
+            ))  # fmt: skip
+            hours = [round(seconds / 3600) for seconds in found]
+    assert hours == [365 * 24, 0, 1] or hours == [366 * 24, 0, 1]
 
 
 # Whatever PostgreSQL itself takes for a column.

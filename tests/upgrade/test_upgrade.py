@@ -31,22 +31,29 @@ from tests.fixtures.postgres import within
 from tests.upgrade.releases import ENVIRONMENTS, Release, build, releases
 
 _numbers: Final = itertools.count(1)
-Make = Callable[[Release], DatabaseUrls]
+Make = Callable[..., DatabaseUrls]
+Step = Callable[[DatabaseUrls], None]
 
 
 @pytest.fixture(scope="module")
 def make(postgres: EmbeddedPostgres) -> Iterator[Make]:
-    """Makes copies of a release's database."""
+    """Makes copies of a release's database, after some steps; each step is taken once."""
     made: list[str] = []
 
-    def make(release: Release) -> DatabaseUrls:
-        template = f"release_{release.name}"
-        if template not in made:
-            build(postgres.create_database(template), release)
-            made.append(template)
-        name = f"upgrade_{next(_numbers)}"
+    def copy(template: str, name: str) -> DatabaseUrls:
         made.append(name)
         return postgres.create_database(name, template=template)
+
+    def make(release: Release, *steps: Step) -> DatabaseUrls:
+        template = f"release_{release.name}"
+        if template not in made:
+            made.append(template)
+            build(postgres.create_database(template), release)
+        for step in steps:
+            before, template = template, f"{template}_{step.__name__}"
+            if template not in made:
+                step(copy(before, template))
+        return copy(template, f"upgrade_{next(_numbers)}")
 
     yield make
     for name in made:
@@ -94,8 +101,7 @@ def test_what_a_release_sends_does_what_it_did_also_once_the_database_is_upgrade
 
 @pytest.mark.parametrize("release", releases(), ids=lambda release: release.name)
 def test_an_upgraded_database_is_as_a_new_one(make: Make, release: Release) -> None:
-    urls = make(release)
-    upgrade(urls)
+    urls = make(release, upgrade)
     with connect(urls.superuser) as superuser:
         assert catalogue.lint(superuser, environments=ENVIRONMENTS) == []
 
@@ -156,10 +162,8 @@ def write(tenant: psycopg.Connection[Any], table: str, values: dict[str, object]
     tenant.execute(f"insert into {table} ({names}) values ({places})".encode(), values)
 
 
-@pytest.fixture
-def attacked(make: Make) -> DatabaseUrls:
-    """A database of the first release into which eve has written what it lets her."""
-    urls = make(Release("first"))
+def attack(urls: DatabaseUrls) -> None:
+    """Eve writes what the first release lets her."""
     with psycopg.connect(connect_url(urls.tenant)) as tenant:
         tenant.execute("select set_config('app.tenant_id', 'eve', true)")
         for number, (hostile, _) in enumerate(MESSAGES):
@@ -180,7 +184,6 @@ def attacked(make: Make) -> DatabaseUrls:
         write(tenant, "processed_events", {
             "tenant_id": "eve", "consumer": "c", "event_id": "e", "processed_at": "infinity",
         })  # fmt: skip
-    return urls
 
 
 def found(
@@ -198,9 +201,9 @@ def as_stated(is_: object, wanted: object) -> bool:
     return is_ == wanted
 
 
-def test_an_upgrade_repairs_what_a_tenants_role_has_written(attacked: DatabaseUrls) -> None:
-    upgrade(attacked)
-    with connect(attacked.superuser) as superuser:
+def test_an_upgrade_repairs_what_a_tenants_role_has_written(make: Make) -> None:
+    urls = make(Release("first"), attack, upgrade)
+    with connect(urls.superuser) as superuser:
         for number, (hostile, repaired) in enumerate(MESSAGES):
             like = "correlation_id like 'cccc%%'" if "correlation_id" in hostile else "false"
             [row] = found(superuser, "outbox_messages", "correlation_id", number, like)
@@ -238,12 +241,10 @@ def test_an_upgrade_leaves_other_rows_as_they_are(make: Make) -> None:
         assert [superuser.execute(each.encode()).fetchall() for each in contents] == before
 
 
-async def test_after_an_upgrade_every_row_is_read_whatever_was_in_it(
-    attacked: DatabaseUrls,
-) -> None:
-    upgrade(attacked)
-    workers = Database(tenant_url=attacked.tenant, platform_url=attacked.platform)
-    relay = Database(platform_url=attacked.relay)
+async def test_after_an_upgrade_every_row_is_read_whatever_was_in_it(make: Make) -> None:
+    urls = make(Release("first"), attack, upgrade)
+    workers = Database(tenant_url=urls.tenant, platform_url=urls.platform)
+    relay = Database(platform_url=urls.relay)
     try:
         async with workers.platform_session("test") as session:
             listed = await letters.latest(session, Filter(), limit=100)
@@ -292,15 +293,16 @@ async def test_a_letter_goes_on_having_its_input_where_that_ones_id_was_none(
         await workers.dispose()
 
 
-def test_an_upgrade_that_breaks_off_is_finished_by_the_next(attacked: DatabaseUrls) -> None:
-    with connect(attacked.superuser) as superuser:
+def test_an_upgrade_that_breaks_off_is_finished_by_the_next(make: Make) -> None:
+    urls = make(Release("first"), attack)
+    with connect(urls.superuser) as superuser:
         # A wall that the repair of the messages runs into.
         wall = "no check (job <> 'unknown.job') not valid"
         superuser.execute(f"alter table outbox_messages add constraint {wall}".encode())
         with pytest.raises(Exception, match="violates check constraint"):
-            upgrade(attacked)
+            upgrade(urls)
         superuser.execute("alter table outbox_messages drop constraint no")
-        upgrade(attacked)
+        upgrade(urls)
         assert catalogue.lint(superuser, environments=ENVIRONMENTS) == []
 
 
