@@ -451,12 +451,14 @@ def dead_letters_list(
 
 @dead_letters_app.command("show")
 def dead_letters_show(
-    letter: Annotated[str, typer.Argument(metavar="ID")], json: Json = False
+    letter: Annotated[str, typer.Argument(metavar="ID")],
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Whose it is.")] = None,
+    json: Json = False,
 ) -> None:
     """What is known of one, with the input that its job was given."""
     from cli import dead_letters
 
-    perform(dead_letters.show(letter), json=json)
+    perform(dead_letters.show(letter, tenant), json=json)
 
 
 @dead_letters_app.command("replay")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +14,7 @@ import typer
 
 from cli import given as reading
 from cli.answers import Answer, address, facts, lines, number, table, when
-from cli.failures import DeadLetterUnknown, FilterMissing
+from cli.failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
 from cli.servers import as_platform, control_plane, servers
 from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState
 from temporal_tenancy.database import platform_session
@@ -73,11 +74,17 @@ async def show_all(where: Filter, limit: int) -> Answer:
     return Answer([document_of(each) for each in found], table(titles, rows))
 
 
-async def show(given: str) -> Answer:
-    """One letter with the input that was kept; raises `DeadLetterUnknown` where there is none."""
+async def show(given: str, tenant: str | None) -> Answer:
+    """One letter with the input that was kept; `tenant` says whose, where several have that id.
+
+    Raises:
+        DeadLetterUnknown: there is none.
+        DeadLetterAmbiguous: several tenants have one.
+    """
+    owner = None if tenant is None else tenant_id(tenant)
     async with servers() as there:
         with as_platform(there.database):
-            [letter] = await find([given])
+            [letter] = await find([given], owner)
             kept = _shown(await kept_input(letter))
         url = there.link(letter.workflow_id, letter.run_id)
     document = {**document_of(letter), "input": kept, "url": url}
@@ -97,7 +104,7 @@ async def show(given: str) -> Answer:
             ("input", kept),
         ]
     )
-    replay = f'"starter.py dead-letters replay {letter.id}" starts it again.'
+    replay = f'"starter.py dead-letters replay {_words(letter, tenant)}" starts it again.'
     return Answer(document, lines(text, address(url), None if _is_done(letter) else replay))
 
 
@@ -106,7 +113,7 @@ async def discard(given: Sequence[str], where: Filter, by: str | None) -> Answer
 
     Raises:
         FilterMissing: neither ids nor a filter narrow them down.
-        DeadLetterUnknown: one of the ids is none.
+        DeadLetterUnknown, DeadLetterAmbiguous: one of the ids is none, or several tenants'.
     """
     _check(given, where)
     who = by or operator()
@@ -115,13 +122,13 @@ async def discard(given: Sequence[str], where: Filter, by: str | None) -> Answer
             found = await chosen(given, where)
             async with platform_session("discard dead letters") as session:
                 done = set(await letters.discard(session, found, who))
-    left = [each for each in found if each.id not in done]
+    left = [each for each in found if (each.tenant_id, each.id) not in done]
     document = {
         "matched": len(found),
         "discarded": len(done),
         "letters": [
             {"id": str(each.id), "tenant_id": each.tenant_id,
-             "status": "discarded" if each.id in done else each.status}
+             "status": "discarded" if (each.tenant_id, each.id) in done else each.status}
             for each in found
         ],
     }  # fmt: skip
@@ -140,7 +147,7 @@ async def chosen(given: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]
     """The letters of these ids, or those that a filter lets through: open, unless it says."""
     _check(given, where)
     if given:
-        return await find(given)
+        return await find(given, where.tenant_id)
     if where.status is None:
         where = Filter(**{**vars(where), "status": DeadLetterState.OPEN})
     found: list[DeadLetterRow] = []
@@ -154,12 +161,18 @@ async def chosen(given: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]
         found += page
 
 
-async def find(given: Sequence[str]) -> Sequence[DeadLetterRow]:
-    """The letters of these ids; raises `DeadLetterUnknown` where one of them is none."""
+async def find(given: Sequence[str], tenant: str | None) -> Sequence[DeadLetterRow]:
+    """The letters of these ids, of `tenant` or of whoever has them.
+
+    Raises:
+        DeadLetterUnknown: one of the ids is none.
+        DeadLetterAmbiguous: one of the ids is several tenants'.
+    """
     ids = {_uuid(each) for each in given}
     async with platform_session("read dead letters") as session:
-        found = await letters.find(session, sorted(ids))
-    _refuse_unknown(ids - {each.id for each in found})
+        found = await letters.find(session, sorted(ids), tenant_id=tenant)
+    _refuse_unknown(ids - {each.id for each in found}, tenant)
+    _refuse_ambiguous(found)
     return found
 
 
@@ -199,8 +212,11 @@ def _check(given: Sequence[str], where: Filter) -> None:
             "that would be every dead letter there is. Name ids, or narrow them down by --tenant, "
             "--job, --fingerprint, --older-than or --newer-than."
         )
-    if given and (where.status is not None or not where.is_empty):
-        raise typer.BadParameter("name ids, or a filter, and not both.", param_hint="ID")
+    if given and where != Filter(tenant_id=where.tenant_id):
+        raise typer.BadParameter(
+            "name ids (and whose they are, by --tenant), or a filter, and not both.",
+            param_hint="ID",
+        )
 
 
 def _uuid(given: str) -> UUID:
@@ -210,10 +226,12 @@ def _uuid(given: str) -> UUID:
         raise typer.BadParameter(f"{given!r} is not a dead letter's id.", param_hint="ID") from None
 
 
-def _refuse_unknown(ids: Collection[UUID]) -> None:
+def _refuse_unknown(ids: Collection[UUID], tenant: str | None) -> None:
     if ids:
+        of_tenant = "" if tenant is None else f" of {tenant}"
         raise DeadLetterUnknown(
-            f'there is no dead letter {min(ids)}. "starter.py dead-letters list" shows all.'
+            f"there is no dead letter {min(ids)}{of_tenant}. "
+            '"starter.py dead-letters list" shows all.'
         )
 
 
@@ -226,6 +244,19 @@ def _shown(kept: str | None) -> Any:  # JSON
     except NotReadable as error:
         start = kept if len(kept) <= TEXT_SHOWN else f"{kept[:TEXT_SHOWN]}…"
         return f"{start} (it cannot be read: it {error})".lstrip()
+
+
+def _refuse_ambiguous(found: Sequence[DeadLetterRow]) -> None:
+    for id, tenants in Counter(each.id for each in found).items():
+        if tenants > 1:
+            raise DeadLetterAmbiguous(
+                f"{tenants} tenants have a dead letter {id}. Say whose is meant by --tenant."
+            )
+
+
+def _words(letter: DeadLetterRow, tenant: str | None) -> str:
+    """How a command names a letter."""
+    return str(letter.id) if tenant is None else f"{letter.id} --tenant {tenant}"
 
 
 def _handled(letter: DeadLetterRow) -> str | None:

@@ -32,6 +32,10 @@ class DeadLetterUnknown(Refusal):
     """There is no such dead letter."""
 
 
+class DeadLetterAmbiguous(Refusal):
+    """Several tenants have a dead letter of that id."""
+
+
 class FilterMissing(Refusal):
     """It is not said which ones are meant."""
 

@@ -54,7 +54,7 @@ async def start_again(
 
     Raises:
         FilterMissing: neither ids nor a filter narrow them down.
-        DeadLetterUnknown: one of the ids is none.
+        DeadLetterUnknown, DeadLetterAmbiguous: one of the ids is none, or several tenants'.
         TenancyError: the only letter that was named cannot be replayed now.
     """
     async with servers() as there:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
+from sqlalchemy import CheckConstraint
 
 from temporal_tenancy.catalogue_checks import (
     COMMON,
@@ -27,7 +28,7 @@ from temporal_tenancy.catalogue_checks import (
 from temporal_tenancy.control_plane.models import ControlPlane, DeadLetterRow
 from temporal_tenancy.database_errors import ExcessRights
 from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
-from temporal_tenancy.outbox.models import RELAY_INDEXES
+from temporal_tenancy.outbox.models import RELAY_INDEXES, OutboxData
 from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, RUNTIME_ROLES, TENANT_ROLE
 from temporal_tenancy.row_security import ACCESS_POLICY, ISOLATION_POLICY
 
@@ -52,6 +53,61 @@ _LETTERS_INDEXES: Final = (
     "ix_dead_letters_fingerprint_status",
     "ix_dead_letters_untold",
 )
+
+# What the tenant role may do with the library's tables: what the code of tenants sends, and nothing
+# that the platform's code relies on. The right to name the id of a message is for the workers of
+# the release before; DELETE is for events and inputs that are forgotten.
+_GRANTS: Final = {
+    "outbox_messages": {
+        "SELECT": (),
+        "DELETE": (),
+        "INSERT": (
+            *("tenant_id", "id", "job", "key", "payload", "priority", "status", "scheduled_at"),
+            *("dequeued_at", "attempts", "last_attempt_at", "lease_until", "completed_at"),
+            *("workflow_id", "error_type", "error_message", "correlation_id"),
+        ),
+        "UPDATE": (
+            *("payload", "status", "scheduled_at", "attempts", "last_attempt_at", "lease_until"),
+            *("completed_at", "workflow_id", "error_type", "error_message"),
+        ),
+    },
+    "processed_events": {
+        "SELECT": (),
+        "DELETE": (),
+        "INSERT": ("tenant_id", "consumer", "event_id"),
+        "UPDATE": ("processed_at",),
+    },
+    "dead_letters": {
+        "SELECT": (),
+        "INSERT": (
+            *("tenant_id", "job", "source", "workflow_id", "run_id", "message_id"),
+            *("error_type", "message", "fingerprint", "attempts", "failed_at"),
+        ),
+        "UPDATE": (
+            *("source", "run_id", "message_id", "error_type", "message", "fingerprint"),
+            *("attempts", "failed_at", "recorded_at", "status", "told_at"),
+        ),
+    },
+}
+_GRANTED: Final = [
+    f"{table} {privilege} {column}".rstrip()
+    for table, privileges in _GRANTS.items()
+    for privilege, columns in privileges.items()
+    for column in columns or ("",)
+]
+_TRIGGERS: Final = (
+    "outbox_messages key_from_id",
+    "outbox_messages tenants_insert",
+    "outbox_messages tenants_update",
+    "dead_letters tenants_update",
+)
+_CHECKS: Final = [
+    f"{table.name} {constraint.name}"
+    for metadata in (ControlPlane.metadata, OutboxData.metadata)
+    for table in metadata.tables.values()
+    for constraint in table.constraints
+    if isinstance(constraint, CheckConstraint)
+]
 
 
 @dataclass(frozen=True)
@@ -161,6 +217,9 @@ def _run(
         "opened": list(_OPENED),
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
         "rule": list(_RULES),
+        "granted": _GRANTED,
+        "checks": _CHECKS,
+        "triggers": list(_TRIGGERS),
     }
     found = []
     for check in checks:

@@ -3,7 +3,9 @@
 A query returns rows of (object, detail). It is preceded by `COMMON`, whose tables are what is ours
 in the catalogue, and may use these parameters: `tenant`, `platform` and `runtime` (role names),
 `control_plane` and `versions` (table names), `allowed` (names that are exempt), `opened` (policies
-beside those of protect(), as "table policy role"), `rule` (what a policy says).
+beside those of protect(), as "table policy role"), `rule` (what a policy says), `granted` (what the
+tenant role may do with the library's tables, as "table PRIVILEGE column"), `checks` and `triggers`
+(of the library's tables, as "table name").
 """
 
 from __future__ import annotations
@@ -265,6 +267,37 @@ TABLE_CHECKS: Final = (
             and tgtype & 2 = 2  -- before
             and tgtype & (4 | 16) <> 0  -- insert or update
             and tgname <> all(%(allowed)s)
+            and relname || ' ' || tgname <> all(%(triggers)s)
+        """,
+    ),
+    Check(
+        "check-missing",
+        "the table {object} lacks the check {detail}, or holds rows that it was never asked of: "
+        "code that works for all tenants may fail at what one has written. Run the migrations.",
+        """
+        select name, split_part(wanted, ' ', 2)
+        from relations
+        join unnest(%(checks)s::text[]) as wanted on split_part(wanted, ' ', 1) = relname
+        where not exists (
+            select from pg_constraint
+            where conrelid = relations.oid and conname = split_part(wanted, ' ', 2)
+                and contype = 'c' and convalidated
+        )
+        """,
+    ),
+    Check(
+        "trigger-missing",
+        "the table {object} lacks the trigger {detail}, or it does not fire: the tenant role may "
+        "write there what is the platform's. Run the migrations.",
+        """
+        select name, split_part(wanted, ' ', 2)
+        from relations
+        join unnest(%(triggers)s::text[]) as wanted on split_part(wanted, ' ', 1) = relname
+        where not exists (
+            select from pg_trigger
+            where tgrelid = relations.oid and tgname = split_part(wanted, ' ', 2)
+                and tgenabled in ('O', 'A')
+        )
         """,
     ),
     Check(
@@ -313,6 +346,27 @@ GRANT_CHECKS: Final = (
         where relations.relkind in ('r', 'p', 'f')
             and relations.oid not in (select oid from tenant_owned)
             and not (relations.relname = any(%(versions)s) and privilege_type = 'SELECT')
+        """,
+    ),
+    Check(
+        "tenant-role-writes-the-platforms",
+        "the tenant role has {detail} on {object}, whose rows the platform's code reads. Revoke "
+        "it, and grant the columns that the migrations grant.",
+        """
+        select distinct held.name, held.privilege
+        from (
+            select oid, relname, name, grantee, privilege_type as privilege
+            from relations, aclexplode(relacl)
+            union all
+            select relations.oid, relname, name, grantee, privilege_type || ' ' || attname
+            from relations
+            join pg_attribute on attrelid = relations.oid, aclexplode(attacl)
+        ) as held
+        join runtime on held.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
+        where held.relname in (
+                select split_part(one, ' ', 1) from unnest(%(granted)s::text[]) as one
+            )
+            and held.relname || ' ' || held.privilege <> all(%(granted)s)
         """,
     ),
     Check(

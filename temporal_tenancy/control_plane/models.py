@@ -33,6 +33,10 @@ NAMING_CONVENTION: Final = {
 """A name for every constraint, so that a migration can name the one it changes."""
 
 
+TEXT_MAX_CHARACTERS: Final = 1_000
+"""Of any text that a tenant's role may write into a table of the library's."""
+
+
 class LedgerState(StrEnum):
     """How far a tenant's part of a tick has come."""
 
@@ -66,6 +70,17 @@ class DeadLetterState(StrEnum):
 def one_of(column: str, values: type[StrEnum]) -> str:
     """The check that `column` has one of `values`."""
     return f"{column} in ({', '.join(repr(value.value) for value in values)})"
+
+
+def readable(*columns: str) -> str:
+    """The check that times are finite, and ones that Python holds in every time zone."""
+    span = "between '0002-01-01 00:00:00+00' and '9999-01-01 00:00:00+00'"
+    return " and ".join(f"{column} {span}" for column in columns)
+
+
+def short(*columns: str) -> str:
+    """The check that texts are no longer than any that the library writes."""
+    return " and ".join(f"char_length({column}) <= {TEXT_MAX_CHARACTERS}" for column in columns)
 
 
 class ControlPlane(DeclarativeBase):
@@ -245,6 +260,15 @@ class DeadLetterRow(ControlPlane):
 
     __table_args__ = (
         CheckConstraint(one_of("status", DeadLetterState), name="status"),
+        # Tenants' workers write letters, and the platform's code reads them, many at a time.
+        CheckConstraint(
+            readable("failed_at", "recorded_at", "handled_at", "told_at"), name="times"
+        ),
+        CheckConstraint(
+            short("job", "source", "workflow_id", "run_id", "error_type", "message"), name="sizes"
+        ),
+        CheckConstraint("starts_with(workflow_id, tenant_id || '/' || job || '/')", name="owner"),
+        CheckConstraint("fingerprint ~ '^[0-9a-f]{16}$'", name="fingerprint"),
         Index("uq_dead_letters_tenant_id_workflow_id", "tenant_id", "workflow_id", unique=True),
         Index(None, "status", "failed_at"),
         Index(None, "fingerprint", "status"),

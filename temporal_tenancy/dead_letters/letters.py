@@ -84,13 +84,20 @@ async def page(
     return (await session.scalars(query)).all()
 
 
-async def find(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[DeadLetterRow]:
-    """The letters of these ids, as far as there are any, by tenant."""
+async def find(
+    session: AsyncSession, ids: Sequence[UUID], *, tenant_id: str | None = None
+) -> Sequence[DeadLetterRow]:
+    """The letters of these ids, as far as there are any, by tenant; of one tenant, or of any.
+
+    Two tenants may have letters of one id: an earlier release let them write it.
+    """
     query = (
         select(DeadLetterRow)
         .where(DeadLetterRow.id.in_(ids))
         .order_by(DeadLetterRow.tenant_id, DeadLetterRow.id)
     )
+    if tenant_id is not None:
+        query = query.where(DeadLetterRow.tenant_id == tenant_id)
     return (await session.scalars(query)).all()
 
 
@@ -169,7 +176,7 @@ _DISCARD: Final = text("""
      where letter.tenant_id = free.tenant_id
        and letter.id = free.id
        and letter.status = 'open'
-    returning letter.id
+    returning letter.tenant_id, letter.id
 """)
 
 
@@ -183,9 +190,13 @@ async def resolve(session: AsyncSession, letters: Sequence[DeadLetterRow], by: s
 
 async def discard(
     session: AsyncSession, letters: Sequence[DeadLetterRow], by: str
-) -> Sequence[UUID]:
-    """Writes that `by` wants letters run no more; returns those that were open, and not locked."""
-    return (await session.scalars(_DISCARD, _these(letters, by))).all()
+) -> Sequence[tuple[str, UUID]]:
+    """Writes that `by` wants letters run no more.
+
+    Returns tenant and id of those that were open, and not locked.
+    """
+    found = await session.execute(_DISCARD, _these(letters, by))
+    return [(row.tenant_id, row.id) for row in found]
 
 
 def _these(letters: Sequence[DeadLetterRow], by: str) -> dict[str, Any]:

@@ -91,26 +91,39 @@ _PUT: Final = text("""
     returning letter.tenant_id, letter.id, letter.workflow_id, letter.message_id
 """)
 
-# The letter's own message, or the one that it had before.
+# In the message that the letter has already, or else in a new one. Either is told by its own id,
+# which is the table's to make.
 _KEEP: Final = text("""
-    insert into outbox_messages as message (
-        tenant_id, id, job, key, payload, status, attempts, error_type, error_message
+    with given as (
+        select * from jsonb_to_record(cast(:input as jsonb)) as given (
+            tenant_id text, id uuid, job text, key text, payload jsonb, attempts int,
+            error_type text, error_message text
+        )
+    ),
+    kept as (
+        update outbox_messages as message
+           set payload = given.payload,
+               attempts = given.attempts,
+               error_type = given.error_type,
+               error_message = given.error_message
+          from given
+         where message.tenant_id = given.tenant_id and message.id = given.id
+           and message.status = 'dead_letter'
+        returning message.id
+    ),
+    added as (
+        insert into outbox_messages (
+            tenant_id, job, key, payload, status, attempts, error_type, error_message
+        )
+        select tenant_id, job, key, payload, 'dead_letter', attempts, error_type, error_message
+          from given
+         where not exists (select from kept)
+        returning id
     )
-    select tenant_id, id, job, key, payload, 'dead_letter', attempts, error_type, error_message
-    from jsonb_to_recordset(cast(:inputs as jsonb)) as given (
-        tenant_id text, id uuid, job text, key text, payload jsonb, attempts int,
-        error_type text, error_message text
-    )
-    on conflict (tenant_id, id) do update
-       set payload = excluded.payload,
-           attempts = excluded.attempts,
-           error_type = excluded.error_type,
-           error_message = excluded.error_message
-     where message.status = 'dead_letter'
-    returning id
+    select id from kept union all select id from added
 """)
 _REFER: Final = text("""
-    update dead_letters set message_id = coalesce(message_id, id) where id = any(:ids)
+    update dead_letters set message_id = :message_id where tenant_id = :tenant and id = :id
 """)
 
 
@@ -143,7 +156,7 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
         parts = WorkflowId.parse(letter.workflow_id)
         kept = {
             "tenant_id": new.tenant_id,
-            "id": str(new.message_id or new.id),
+            "id": None if new.message_id is None else str(new.message_id),
             "job": parts.job,
             "key": parts.key,
             "payload": payload,
@@ -151,8 +164,10 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
             "error_type": plain(letter.error_type),
             "error_message": plain(letter.message),
         }
-        await session.execute(_KEEP, {"inputs": json.dumps([kept])})
-        await session.execute(_REFER, {"ids": [new.id]})
+        message_id = await session.scalar(_KEEP, {"input": json.dumps(kept)})
+        if message_id != new.message_id:
+            values = {"message_id": message_id, "tenant": new.tenant_id, "id": new.id}
+            await session.execute(_REFER, values)
     return True
 
 

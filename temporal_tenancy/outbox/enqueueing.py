@@ -30,26 +30,31 @@ LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # beyond that a time zone may 
 _INSERT: Final = text(f"""
     with wanted as (
         select
-            payload::jsonb as payload,
-            -- Unnamed, the key is the message's id.
-            uuidv7() as id, key, ordinality
+            payload::jsonb as payload, key, ordinality,
+            row_number() over (partition by key is null order by ordinality) as turn
         from unnest(cast(:payloads as text[]), cast(:keys as text[]))
             with ordinality as given (payload, key, ordinality)
     ),
     added as (
+        -- The id is the table's to make; unnamed, the key is made from it.
         insert into outbox_messages
-            (tenant_id, id, job, key, payload, priority, scheduled_at, correlation_id)
+            (tenant_id, job, key, payload, priority, scheduled_at, correlation_id)
         select
-            :tenant, id, :job, coalesce(key, id::text), payload, :priority,
-            coalesce(:at, now()), :correlation_id
+            :tenant, :job, key, payload, :priority, coalesce(:at, now()), :correlation_id
         from wanted
         order by ordinality
         on conflict (tenant_id, job, key) where status <> 'dead_letter' do nothing
         returning id, key
     ),
+    -- All of them are added, and their ids are in the order in which they were.
+    unnamed as (
+        select id, row_number() over (order by id) as turn from added where key = id::text
+    ),
     told as (select pg_notify('{CHANNEL}', '') from added limit 1)
-    select wanted.ordinality, added.id, (select count(*) from told)
-    from wanted left join added on added.key = coalesce(wanted.key, wanted.id::text)
+    select wanted.ordinality, coalesce(named.id, unnamed.id) as id, (select count(*) from told)
+    from wanted
+    left join added as named on named.key = wanted.key
+    left join unnamed on wanted.key is null and unnamed.turn = wanted.turn
     order by wanted.ordinality
 """)
 _EXISTING: Final = text("""

@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
-from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of
+from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of, readable, short
 from temporal_tenancy.payloads import READABLE, NotReadable, read
 from temporal_tenancy.tenant_owned import TenantOwned
 
@@ -88,7 +88,7 @@ class OutboxMessage(TenantOwned, OutboxData):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
     job: Mapped[str]  # the message's type
-    key: Mapped[str]  # of the workflow id, and of the effect
+    key: Mapped[str]  # of the workflow id, and of the effect; its id where none is given
     # The job's input without the tenant: references, not data.
     payload: Mapped[Any] = mapped_column(Payload())  # JSON
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("3"))
@@ -108,6 +108,30 @@ class OutboxMessage(TenantOwned, OutboxData):
     __table_args__ = (
         CheckConstraint(one_of("status", MessageStatus), name="status"),
         CheckConstraint("priority between 1 and 5", name="priority"),
+        # Tenants' own code writes messages, and the relay reads those of many tenants at a time.
+        CheckConstraint(
+            readable(
+                "scheduled_at",
+                "dequeued_at",
+                "last_attempt_at",
+                "lease_until",
+                "completed_at",
+                "created_at",
+            ),
+            name="times",
+        ),
+        CheckConstraint(
+            short("job", "key", "workflow_id", "error_type", "error_message", "correlation_id"),
+            name="sizes",
+        ),
+        # As it is stored, which costs nothing to know; enqueue() lets no more than 64 KiB pass.
+        CheckConstraint("pg_column_size(payload) <= 1048576", name="payload"),
+        CheckConstraint("starts_with(workflow_id, tenant_id || '/')", name="owner"),
+        # Of version 7, and of a time that is a date: messages are in the order of their ids.
+        CheckConstraint(
+            "substr(id::text, 15, 1) = '7' and id < 'e677d21f-dc00-7000-8000-000000000000'",
+            name="id",
+        ),
         # Serves the dequeue: a tenant's next message of each priority is one descent.
         Index(
             "ix_outbox_messages_waiting",
@@ -148,4 +172,7 @@ class ProcessedEvent(TenantOwned, OutboxData):
     event_id: Mapped[str] = mapped_column(primary_key=True)
     processed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (Index(None, "tenant_id", "processed_at"),)
+    __table_args__ = (
+        CheckConstraint(readable("processed_at"), name="times"),
+        Index(None, "tenant_id", "processed_at"),
+    )

@@ -42,7 +42,9 @@ _FAIL: Final = text(f"""
     update outbox_messages as m
     set status = case when failed.wait is null then 'dead_letter' else 'failed' end,
         scheduled_at = case
-            when failed.wait is null then m.scheduled_at else now() + failed.wait
+            when failed.wait is null then m.scheduled_at
+            -- A handler may ask for any delay, and the time is to be one.
+            else now() + greatest(least(failed.wait, interval '1 year'), interval '0')
         end,
         lease_until = null, workflow_id = null,
         error_type = failed.error_type, error_message = failed.error_message

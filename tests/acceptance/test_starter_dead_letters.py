@@ -251,9 +251,37 @@ async def test_what_is_not_meant_for_sure_is_refused(batch: Batch) -> None:
         "replay --older-than soon": "UsageError",
         "replay --tenant UA": "TenantInvalid",
         "list --status lost": "UsageError",
-        f"replay {NOBODY} --tenant acme": "UsageError",
+        f"replay {NOBODY} --tenant acme": "DeadLetterUnknown",
+        f"show {NOBODY} --tenant UA": "TenantInvalid",
+        f"replay {NOBODY} --job {JOB}": "UsageError",
+        f"replay {NOBODY} --status open": "UsageError",
     }
     said = await batch([Command(["dead-letters", *line.split(), "--json"]) for line in refused])
     assert {each.code for each in said} == {2}
     found = [each.document["error"]["type"] for each in said]
     assert dict(zip(refused, found, strict=True)) == refused
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_an_id_that_two_tenants_have_is_refused_until_it_is_said_whose(
+    database: Database, database_urls: DatabaseUrls, batch: Batch
+) -> None:
+    for tenant in ("acme", "sleepy"):
+        await put_letters(database, tenant, ["2013-01"], "1 usage event is wrong.")
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("update dead_letters set id = %s", [NOBODY])
+    commands = [("show",), ("replay",), ("discard", "--by", "ada")]
+    named = [["dead-letters", *words, NOBODY] for words in commands]
+    refused = await batch([Command([*words, "--json"]) for words in named])
+    assert {(each.code, each.document["error"]["type"]) for each in refused} == {
+        (2, "DeadLetterAmbiguous")
+    }
+    assert all("--tenant" in each.document["error"]["message"] for each in refused)
+    ours = [Command([*words, "--tenant", "acme", "--json"]) for words in named]
+    shown, replayed, discarded = await batch(ours)
+    assert (shown.document["tenant_id"], shown.document["status"]) == ("acme", "open")
+    assert [each["tenant_id"] for each in replayed.document["letters"]] == ["acme"]
+    assert (discarded.code, discarded.document["matched"]) == (0, 1)
+    async with database.platform_session("test") as session:
+        found = await letters.latest(session, Filter(tenant_id="sleepy"), limit=2)
+    assert [(each.status, each.replays) for each in found] == [("open", 0)]

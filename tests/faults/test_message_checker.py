@@ -124,6 +124,7 @@ WRONG = {
     ),
     "a message in another tenant's workflow": (
         f"""
+        alter table outbox_messages drop constraint ck_outbox_messages_owner;
         update outbox_messages set workflow_id = 't00003/test.counted_together/messages-1'
          where tenant_id = 't00002' and {TOGETHER_0}
         """,
@@ -148,13 +149,14 @@ WRONG = {
         )
         values (
             't00002', 'test.counted', 'relay', 't00002/test.counted/s1-0-0', 'WorkflowLost', 'so',
-            'f', 1, now()
+            '0123456789abcdef', 1, now()
         )
         """,
         "t00002/test.counted/s1-0-0 is a dead letter: ('relay', 'WorkflowLost', 'open').",
     ),
     "another tenant's letter": (
         """
+        alter table dead_letters drop constraint ck_dead_letters_owner;
         update dead_letters set tenant_id = 't00003', message_id = null
          where tenant_id = 't00002' and workflow_id like '%/s1-0-%'
         """,

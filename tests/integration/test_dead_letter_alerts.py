@@ -28,7 +28,8 @@ from tests.integration.test_dead_letter_recording import failed, record_as, rows
 MANY = """
     insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message, fingerprint,
                               attempts, told_at)
-    select 'acme', 'mail.send', 'workflow', 'acme/mail.send/' || n, 'Broken', 'x', 'f', 1, now()
+    select 'acme', 'mail.send', 'workflow', 'acme/mail.send/' || n, 'Broken', 'x',
+           '0123456789abcdef', 1, now()
     from generate_series(1, :count) as n
     returning 1
 """

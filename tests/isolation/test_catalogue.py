@@ -202,6 +202,41 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         "untold",
     ),
     (
+        "tenant-role-writes-the-platforms",
+        "grant insert on outbox_messages to tenancy_tenant",
+        "outbox_messages",
+    ),
+    (
+        "tenant-role-writes-the-platforms",
+        "grant update (handled_by) on dead_letters to tenancy_tenant",
+        "dead_letters",
+    ),
+    (
+        "tenant-role-writes-the-platforms",
+        "grant update on processed_events to tenancy_tenant",
+        "processed_events",
+    ),
+    (
+        "check-missing",
+        "alter table dead_letters drop constraint ck_dead_letters_owner",
+        "dead_letters",
+    ),
+    (
+        "check-missing",
+        """
+        alter table outbox_messages drop constraint ck_outbox_messages_times;
+        alter table outbox_messages add constraint ck_outbox_messages_times
+            check (created_at < 'infinity') not valid
+        """,
+        "outbox_messages",
+    ),
+    ("trigger-missing", "drop trigger tenants_update on dead_letters", "dead_letters"),
+    (
+        "trigger-missing",
+        "alter table outbox_messages disable trigger tenants_insert",
+        "outbox_messages",
+    ),
+    (
         "platform-role-on-tenants-rows",
         "grant select on invoices to tenancy_platform",
         "invoices",

@@ -18,6 +18,7 @@ from temporal_tenancy.fan_out import planning
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.interceptors import activity_inbound, workflow_outbound
 from temporal_tenancy.jobs import Job
+from tests.mutants.columns import COLUMN_FAULTS
 from tests.mutants.commands import COMMAND_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
@@ -255,6 +256,7 @@ _ALL: Final = [
     *COMMAND_FAULTS,
     *POOL_FAULTS,
     *PAYLOAD_FAULTS,
+    *COLUMN_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

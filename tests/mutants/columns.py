@@ -1,0 +1,71 @@
+"""The mutants of columns: walls around what the tenant's role writes of the platform's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+COLUMNS: Final = "tests/isolation/test_columns.py"
+
+_PLATFORMS: Final = f"{COLUMNS}::test_the_tenants_role_writes_nothing_that_is_the_platforms"
+_BEYOND: Final = f"{COLUMNS}::test_what_it_writes_is_within_what_the_platform_reads"
+_OTHERS: Final = f"{COLUMNS}::test_whatever_a_tenants_role_writes_others_are_listed_and_claimed"
+_LOCKS: Final = f"{COLUMNS}::test_the_tenants_role_locks_no_table_of_letters"
+
+COLUMN_FAULTS: Final = [
+    Mutant(
+        "letters-written-whole",
+        "the tenant's role may write every column of a dead letter",
+        (_PLATFORMS, _LOCKS),
+        schema="grant insert, update on dead_letters to tenancy_tenant",
+    ),
+    Mutant(
+        "messages-written-whole",
+        "the tenant's role may write every column of a message",
+        (_PLATFORMS,),
+        schema="grant insert, update on outbox_messages to tenancy_tenant",
+    ),
+    Mutant(
+        "leases-of-anyones",
+        "the tenant's role says who has a message",
+        (_PLATFORMS, _OTHERS),
+        schema="drop trigger tenants_update on outbox_messages",
+    ),
+    Mutant(
+        "attempts-of-anyones",
+        "the tenant's role adds a message in any state",
+        (_PLATFORMS,),
+        schema="drop trigger tenants_insert on outbox_messages",
+    ),
+    Mutant(
+        "letters-settled-by-anyone",
+        "the tenant's role settles its dead letters",
+        (_PLATFORMS,),
+        schema="drop trigger tenants_update on dead_letters",
+    ),
+    Mutant(
+        "times-without-end",
+        "the times of a message may be ones that nobody can read",
+        (_BEYOND, _OTHERS),
+        schema="alter table outbox_messages drop constraint ck_outbox_messages_times",
+    ),
+    Mutant(
+        "letters-times-without-end",
+        "the times of a dead letter may be ones that nobody can read",
+        (_BEYOND, _OTHERS),
+        schema="alter table dead_letters drop constraint ck_dead_letters_times",
+    ),
+    Mutant(
+        "letters-of-anothers-run",
+        "a dead letter may name another tenant's workflow",
+        (_BEYOND, _OTHERS),
+        schema="alter table dead_letters drop constraint ck_dead_letters_owner",
+    ),
+    Mutant(
+        "texts-of-any-length",
+        "what a message is for may be of any length",
+        (_BEYOND,),
+        schema="alter table outbox_messages drop constraint ck_outbox_messages_sizes",
+    ),
+]
