@@ -56,7 +56,7 @@ class Answers:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if status >= 400:
+                if status >= 400 and headers.get("connection") != "close":
                     await body.drain()
             await send(message)
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
-import uvicorn
 
 from connect import database
 from settings import Settings
 from web.app import create_app
 from web.door import Door, make_door
+from web.server import DoorServer
 from worker_process.core_logs import forward_core_logs
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.listening import listen
 from worker_process.preflight import check_databases, refusing, runtime_urls
 from worker_process.ready_file import write_ready_file
 from worker_process.stop_request import StopRequest, StopRequested
-
-GRACE_SECONDS: Final = 15  # for what is being answered at the end
-CONNECTIONS_MAX: Final = 1_000  # open at once; more are answered with 503
 
 log: Final = structlog.get_logger(__name__)
 
@@ -68,14 +63,14 @@ async def _serve(listening: Listening, settings: Settings) -> None:
             return
         try:
             door = make_door(settings, engines)
-            server = _Server(_config(door, urls))
+            server = DoorServer(create_app(door, urls), door.admission)
             await _answer(server, door, socket_, stop, listening)
         finally:
             await engines.dispose()
 
 
 async def _answer(
-    server: _Server, door: Door, listener: socket.socket, stop: StopRequest, listening: Listening
+    server: DoorServer, door: Door, listener: socket.socket, stop: StopRequest, listening: Listening
 ) -> None:
     address = f"http://{listening.host}:{listener.getsockname()[1]}"
     answering = asyncio.create_task(server.serve(sockets=[listener]))
@@ -94,38 +89,7 @@ async def _answer(
     log.info("web.stopped", signal=stop.signal)
 
 
-async def _until_answering(server: _Server, answering: asyncio.Task[None]) -> None:
+async def _until_answering(server: DoorServer, answering: asyncio.Task[None]) -> None:
     started = asyncio.create_task(server.answering.wait())
     await asyncio.wait((started, answering), return_when=asyncio.FIRST_COMPLETED)
     started.cancel()
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.answering = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.answering.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # They end streams too, which uvicorn would wait for.
-        yield
-
-
-def _config(door: Door, urls: list[str]) -> uvicorn.Config:
-    return uvicorn.Config(
-        create_app(door, urls),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
