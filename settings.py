@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     web_write_seconds: Annotated[float, Field(gt=0)] = 30.0
     web_body_seconds: Annotated[float, Field(gt=0)] = 30.0
     web_upload_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    web_drain_seconds: Annotated[float, Field(gt=0)] = 1.0
     web_body_rate: Annotated[int, Field(ge=1)] = 1024
     web_body_window_seconds: Annotated[float, Field(gt=0)] = 20.0
     web_connections: Annotated[int, Field(ge=2)] = 1_000

@@ -35,5 +35,5 @@ def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
         app.include_router(router.router)
     add_error_handlers(app)
     app.add_middleware(Admitted, admission=door.admission)
-    app.add_middleware(Answers)
+    app.add_middleware(Answers, drain_seconds=door.admission.limits.drain_seconds)
     return app

@@ -27,6 +27,7 @@ class Limits:
 
     body_seconds: float = 30.0  # for the whole body that is not an upload
     upload_seconds: float = 3600.0
+    drain_seconds: float = 1.0  # for the rest of a body whose request is refused
     body_rate: int = 1 * KIB  # bytes a second that a body comes with, at least
     body_window_seconds: float = 20.0  # that it may stand still
 
@@ -63,6 +64,7 @@ class Limits:
             write_seconds=settings.web_write_seconds,
             body_seconds=settings.web_body_seconds,
             upload_seconds=settings.web_upload_seconds,
+            drain_seconds=settings.web_drain_seconds,
             body_rate=settings.web_body_rate,
             body_window_seconds=settings.web_body_window_seconds,
             connections=settings.web_connections,

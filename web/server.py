@@ -21,8 +21,8 @@ class DoorServer(uvicorn.Server):
     """Answers until `should_exit` is set."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
-        connections = Connections(admission.limits, admission.addresses)
-        super().__init__(DoorConfig(app, connections, grace_seconds=GRACE_SECONDS))
+        self.connections = Connections(admission.limits, admission.addresses)
+        super().__init__(DoorConfig(app, self.connections, grace_seconds=GRACE_SECONDS))
         self.answering = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
