@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import structlog
 from connect import database
 from settings import Settings
 from web.app import create_app
+from web.connections import BACKLOG
 from web.door import Door, make_door
 from web.server import DoorServer
 from worker_process.core_logs import forward_core_logs
@@ -21,6 +23,8 @@ from worker_process.listening import listen
 from worker_process.preflight import check_databases, refusing, runtime_urls
 from worker_process.ready_file import write_ready_file
 from worker_process.stop_request import StopRequest, StopRequested
+
+OTHER_FILES: Final = 256  # of the databases, of Temporal, of what is being written
 
 log: Final = structlog.get_logger(__name__)
 
@@ -41,14 +45,44 @@ def serve(listening: Listening, settings: Settings) -> None:
         WorkerExit: something needed is missing or wrong.
         ConfigurationError: a setting is not right.
     """
-    if settings.database_url is not None:
-        raise WorkerExit(
-            ExitCode.FAILED,
-            "ExcessRights: DATABASE_URL is set, and the HTTP door has no use for the owner's "
-            'credentials. Unset it: "env -u DATABASE_URL python -m web".',
-        )
+    _refuse_credentials(settings)
+    _make_room_for_connections(settings.web_connections)
     forward_core_logs()
     asyncio.run(_serve(listening, settings))
+
+
+def _refuse_credentials(settings: Settings) -> None:
+    """Raises `WorkerExit` for those of which the door has no use: it is what everybody reaches."""
+    excess = [
+        name.upper()
+        for name in ("database_url", "relay_database_url")
+        if getattr(settings, name) is not None
+    ]
+    if excess:
+        without = " ".join(f"-u {name}" for name in excess)
+        raise WorkerExit(
+            ExitCode.FAILED,
+            f"ExcessRights: {' and '.join(excess)} {'is' if len(excess) == 1 else 'are'} set, and "
+            "the HTTP door has no use for the credentials of the database's owner or of the relay. "
+            f'Start it without: "env {without} python -m web".',
+        )
+
+
+def _make_room_for_connections(connections: int) -> None:
+    """Raises the number of files that may be open; `WorkerExit` where the system does not let it.
+
+    Without it the door would take no connection at all, for a second, each time they are used up.
+    """
+    needed = connections + BACKLOG + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise WorkerExit(
+            ExitCode.BAD_USAGE,
+            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which takes {needed} open "
+            f"files, and this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 async def _serve(listening: Listening, settings: Settings) -> None:

@@ -66,7 +66,10 @@ async def test_it_answers_ends_streams_and_stops_in_order(
 @pytest.mark.parametrize(
     ("variables", "code", "sentence"),
     [
-        ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "ExcessRights: "),
+        ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "ExcessRights: DATABASE_URL is"),
+        ({"RELAY_DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "env -u RELAY_DATABASE_URL "),
+        ({"TRUSTED_PROXIES": "everybody"}, 2, "ConfigurationError: TRUSTED_PROXIES"),
+        ({"WEB_CONNECTIONS": "99999999"}, 2, "ConfigurationError: WEB_CONNECTIONS"),
         ({"PLATFORM_DATABASE_URL": None}, 3, "NotReachable: PLATFORM_DATABASE_URL"),
         ({"WEB_JWT_PUBLIC_KEY": "x"}, 2, "ConfigurationError: WEB_JWT_PUBLIC_KEY"),
         ({"WEB_UPLOAD_MAX_BYTES": "0"}, 2, "WEB_UPLOAD_MAX_BYTES"),
