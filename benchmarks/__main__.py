@@ -18,6 +18,7 @@ from benchmarks import (
     fan_out_starts,
     fan_out_stuck,
     fan_out_throughput,
+    idle_connections,
     import_memory,
     import_throughput,
     payments_under_flood,
@@ -76,6 +77,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     relay_recovery,
     poison,
     payments_under_flood,
+    idle_connections,
 )
 
 
