@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from tests.fixtures.raw_http import PATIENCE, connected
+from tests.fixtures.raw_http import connected, patience
 from tests.fixtures.web import running_server
 from web.admission import Admission, Admitted
 from web.answers import Answers
@@ -139,7 +139,7 @@ async def test_an_answer_that_takes_long_is_not_idle() -> None:
 async def test_who_does_not_read_is_not_written_to_for_long() -> None:
     async with small(replace(PATIENT, write_seconds=SOON)) as door, connected(door.url) as raw:
         await raw.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(PATIENCE):
+        async with patience("the end of what is sent"):
             await door.gone.wait()
         await raw.rest()
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fixtures.raw_http import PATIENCE, connected
+from tests.fixtures.raw_http import connected, patience
 from tests.fixtures.web import Web, answering
 from web.admission import Admission
 from web.door import Door
@@ -93,7 +93,7 @@ async def test_uploads_at_once_are_counted_by_tenant_and_by_address(door: Door, 
         connected(url, "127.0.0.3") as neither,
     ):
         await slow.send(upload(web.keys["acme"], 8))
-        async with asyncio.timeout(PATIENCE):
+        async with patience("the upload"):
             while not admission.uploads.of("127.0.0.1"):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         for raw, tenant, status in (
