@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,15 +14,18 @@ from temporal_tenancy.errors import ConfigurationError
 from web.bodies import Pace
 from web.limits import Limits
 
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference" / "door.md").read_text()
+
 
 def test_without_a_setting_they_are_what_they_are_without_settings() -> None:
     assert Limits.of(Settings(_env_file=None)) == Limits()
 
 
 @pytest.mark.parametrize("name", [each.name for each in fields(Limits)])
-def test_each_has_a_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_has_a_setting_that_is_told_of(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variable = "TRUSTED_PROXIES" if name == "trusted_proxies" else f"WEB_{name.upper()}"
     other = "10.0.0.0/8, ::1" if name == "trusted_proxies" else str(getattr(Limits(), name) + 1)
+    assert f"`{variable}`" in REFERENCE
     monkeypatch.setenv(variable, other)
     changed = Limits.of(Settings())
     assert [
