@@ -54,9 +54,9 @@ class Settings(BaseSettings):
     web_requests: Annotated[int, Field(ge=1)] = 500
     web_requests_per_address: Annotated[int, Field(ge=1)] = 100
     web_requests_per_tenant: Annotated[int, Field(ge=1)] = 50
-    web_uploads: Annotated[int, Field(ge=1)] = 100
+    web_uploads: Annotated[int, Field(ge=1)] = 40
     web_uploads_per_address: Annotated[int, Field(ge=1)] = 10
-    web_uploads_per_tenant: Annotated[int, Field(ge=1)] = 10
+    web_uploads_per_tenant: Annotated[int, Field(ge=1)] = 5
     web_streams_per_tenant: Annotated[int, Field(ge=1)] = 20
     web_webhooks: Annotated[int, Field(ge=1)] = 50
     web_webhooks_per_address: Annotated[int, Field(ge=1)] = 10

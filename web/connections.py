@@ -8,6 +8,7 @@ is waited for is closed in time, and no address can take so many that there are 
 from __future__ import annotations
 
 import asyncio
+import time
 from enum import Enum
 from http import HTTPStatus
 from math import ceil
@@ -27,6 +28,7 @@ from web.limits import Limits
 from web.strict_http import StrictConnection
 
 BACKLOG: Final = 256  # connections that wait to be taken; as many are taken without a pause
+TELL_SECONDS: Final = 10.0  # between two lines about the same
 
 log: Final = structlog.get_logger(__name__)
 
@@ -50,6 +52,7 @@ class Connections:
         self._open: dict[str | None, set[DoorProtocol]] = {}
         self._waiting: dict[str | None, dict[DoorProtocol, None]] = {}  # the longest first
         self._count = 0
+        self._told_at = float("-inf")
 
     def __len__(self) -> int:
         return self._count
@@ -64,10 +67,13 @@ class Connections:
         held = len(self._open.get(address, ()))
         # None: a trusted proxy's, whose callers are counted one by one.
         if address is not None and held >= self.limits.connections_per_address:
+            self._tell(address)
             if not self._close_one_of(address):
                 return HTTPStatus.TOO_MANY_REQUESTS
-        elif self._count >= self.limits.connections and not self._close_one():
-            return HTTPStatus.SERVICE_UNAVAILABLE
+        elif self._count >= self.limits.connections:
+            self._tell(None)
+            if not self._close_one():
+                return HTTPStatus.SERVICE_UNAVAILABLE
         self._open.setdefault(address, set()).add(connection)
         self._count += 1
         connection.address = address
@@ -95,6 +101,18 @@ class Connections:
         waiting.pop(connection, None)
         if not waiting:
             self._waiting.pop(connection.address, None)
+
+    def _tell(self, address: str | None) -> None:
+        """Logs that somebody has to make room: of many times, one now and then."""
+        now = time.monotonic()
+        if now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            log.warning(
+                "web.connections_full",
+                address=address,
+                connections=self._count,
+                addresses=len(self._open),
+            )
 
     def _close_one(self) -> bool:
         # A proxy's only where there are no others: its connections are many callers'.

@@ -36,9 +36,9 @@ class Limits:
     requests: int = 500
     requests_per_address: int = 100
     requests_per_tenant: int = 50
-    uploads: int = 100
+    uploads: int = 40  # of each, up to 15 MiB are held until they are stored
     uploads_per_address: int = 10
-    uploads_per_tenant: int = 10
+    uploads_per_tenant: int = 5
     streams_per_tenant: int = 20
     webhooks: int = 50  # whose sender is not known yet
     webhooks_per_address: int = 10

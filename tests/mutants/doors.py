@@ -42,6 +42,7 @@ def _wait_for_heads() -> None:
 
 def _keep_idle_ones() -> None:
     _never_in(Phase.IDLE)
+    replace(DoorProtocol, "timeout_keep_alive_handler", lambda self: None)  # uvicorn's own
 
 
 def _each_byte_begins_anew() -> None:
