@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     web_write_seconds: Annotated[float, Field(gt=0)] = 30.0
     web_body_seconds: Annotated[float, Field(gt=0)] = 30.0
     web_upload_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    web_webhook_seconds: Annotated[float, Field(gt=0)] = 10.0
     web_drain_seconds: Annotated[float, Field(gt=0)] = 1.0
     web_body_rate: Annotated[int, Field(ge=1)] = 1024
     web_body_window_seconds: Annotated[float, Field(gt=0)] = 20.0
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
     web_uploads_per_address: Annotated[int, Field(ge=1)] = 10
     web_uploads_per_tenant: Annotated[int, Field(ge=1)] = 5
     web_streams_per_tenant: Annotated[int, Field(ge=1)] = 20
-    web_webhooks: Annotated[int, Field(ge=1)] = 50
+    web_webhooks: Annotated[int, Field(ge=1)] = 200
     web_webhooks_per_address: Annotated[int, Field(ge=1)] = 10
     web_key_failures_per_minute: Annotated[int, Field(ge=1)] = 20
 

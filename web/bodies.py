@@ -93,9 +93,11 @@ def _too_large(max_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"the request's body is larger than {max_bytes:,} bytes.")
 
 
-async def read_body(request: Request, max_bytes: int = JSON_MAX_BYTES) -> bytes:
+async def read_body(
+    request: Request, max_bytes: int = JSON_MAX_BYTES, seconds: float | None = None
+) -> bytes:
     """The whole body, byte for byte; raises as `pieces_of`."""
-    return b"".join([piece async for piece in pieces_of(request, max_bytes)])
+    return b"".join([piece async for piece in pieces_of(request, max_bytes, seconds)])
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:

@@ -25,8 +25,9 @@ class Limits:
     idle_seconds: float = 5.0  # between two requests of a connection
     write_seconds: float = 30.0  # for what we have sent to be taken, some 48 KiB at a time
 
-    body_seconds: float = 30.0  # for the whole body that is not an upload
+    body_seconds: float = 30.0  # for a whole body that is neither of the next two
     upload_seconds: float = 3600.0
+    webhook_seconds: float = 10.0
     drain_seconds: float = 1.0  # for the rest of a body whose request is refused
     body_rate: int = 1 * KIB  # bytes a second that a body comes with, at least
     body_window_seconds: float = 20.0  # that it may stand still
@@ -40,7 +41,7 @@ class Limits:
     uploads_per_address: int = 10
     uploads_per_tenant: int = 5
     streams_per_tenant: int = 20
-    webhooks: int = 50  # whose sender is not known yet
+    webhooks: int = 200  # whose sender is not known yet
     webhooks_per_address: int = 10
     key_failures_per_minute: int = 20  # of an address
 
@@ -64,6 +65,7 @@ class Limits:
             write_seconds=settings.web_write_seconds,
             body_seconds=settings.web_body_seconds,
             upload_seconds=settings.web_upload_seconds,
+            webhook_seconds=settings.web_webhook_seconds,
             drain_seconds=settings.web_drain_seconds,
             body_rate=settings.web_body_rate,
             body_window_seconds=settings.web_body_window_seconds,

@@ -76,7 +76,7 @@ async def _receive(request: Request, door: Door, named: str | None) -> Received:
     refuse_announced(request, JSON_MAX_BYTES)
     claimed(request.headers, datetime.now(UTC))  # else its body is not waited for
     with door.admission.webhooks.taken(request.state.address):
-        body = await read_body(request)
+        body = await read_body(request, seconds=door.admission.limits.webhook_seconds)
         return await _verified(request, door, named, body)
 
 
