@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,17 @@ HERE: Final = Path(__file__).parent
 WORKER_START_SECONDS: Final = 60.0
 WORKER_STOP_SECONDS: Final = 40.0  # longer than what running activities are given to finish
 POLL_SECONDS: Final = 0.05
+
+# What the stack has and a process has no use for: what it does not hold, nobody gets from it.
+WORKER: Final = ("RELAY_DATABASE_URL", "LINK_SECRET")
+RELAY: Final = (
+    "TENANT_DATABASE_URL",
+    "PLATFORM_DATABASE_URL",
+    "STORAGE_URL",
+    "SECRETS_URL",
+    "LINK_SECRET",
+)
+WEB: Final = ("RELAY_DATABASE_URL", "SMTP_URL")
 
 
 class CommandFailed(Exception):
@@ -95,14 +106,14 @@ class WorkerProcess:
 @contextmanager
 def worker(stack: Stack, *arguments: str) -> Iterator[WorkerProcess]:
     """Runs `worker.py` for all queues while the block does, without the owner's credentials."""
-    with _running(stack, "worker", str(HERE / "worker.py"), *arguments) as process:
+    with _running(stack, "worker", WORKER, str(HERE / "worker.py"), *arguments) as process:
         yield process
 
 
 @contextmanager
 def relay(stack: Stack) -> Iterator[WorkerProcess]:
     """Runs `worker.py --relay` while the block does."""
-    with _running(stack, "relay", str(HERE / "worker.py"), "--relay") as process:
+    with _running(stack, "relay", RELAY, str(HERE / "worker.py"), "--relay") as process:
         yield process
 
 
@@ -110,19 +121,22 @@ def relay(stack: Stack) -> Iterator[WorkerProcess]:
 def web(stack: Stack) -> Iterator[WorkerProcess]:
     """Runs the HTTP door while the block does, where WEB_URL says."""
     port = urlsplit(stack.environment()["WEB_URL"]).port
-    with _running(stack, "web", "-m", "web", "--port", str(port)) as process:
+    with _running(stack, "web", WEB, "-m", "web", "--port", str(port)) as process:
         yield process
 
 
 @contextmanager
-def _running(stack: Stack, name: str, program: str, *arguments: str) -> Iterator[WorkerProcess]:
+def _running(
+    stack: Stack, name: str, lacks: Collection[str], program: str, *arguments: str
+) -> Iterator[WorkerProcess]:
     """Runs a program that writes a ready file, under a health port of its own."""
+    environ = stack.process_environment(without=lacks)
     ready = stack.directory / f"{name}.ready"
     ready.unlink(missing_ok=True)
     process = OwnedProcess(
         [sys.executable, program, *arguments, "--ready-file", str(ready)],
         log=stack.directory / f"{name}.log",
-        environ=stack.process_environment() | {"PYTHONPATH": str(HERE), "WORKER_HEALTH_PORT": "0"},
+        environ=environ | {"PYTHONPATH": str(HERE), "WORKER_HEALTH_PORT": "0"},
     )
     try:
         deadline = time.monotonic() + WORKER_START_SECONDS

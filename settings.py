@@ -47,6 +47,32 @@ class Settings(BaseSettings):
     link_secret: SecretStr | None = None  # signs links that expire
     web_domain: str | None = None  # {tenant}.{web_domain} is a tenant's own host name
     web_upload_max_bytes: Annotated[int, Field(gt=0)] = 1024**3
+    # What the door lets be taken of it: web/limits.py says what each is. Seconds, bytes, numbers.
+    trusted_proxies: str = ""  # networks, with commas: their X-Forwarded-For is believed
+    web_head_seconds: Annotated[float, Field(gt=0)] = 10.0
+    web_head_max_bytes: Annotated[int, Field(ge=1024, le=1024**2)] = 16 * 1024
+    web_headers_max: Annotated[int, Field(ge=10)] = 100
+    web_idle_seconds: Annotated[float, Field(gt=0)] = 5.0
+    web_write_seconds: Annotated[float, Field(gt=0)] = 30.0
+    web_body_seconds: Annotated[float, Field(gt=0)] = 30.0
+    web_upload_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    web_webhook_seconds: Annotated[float, Field(gt=0)] = 10.0
+    web_drain_seconds: Annotated[float, Field(gt=0)] = 1.0
+    web_body_rate: Annotated[int, Field(ge=1)] = 1024
+    web_body_window_seconds: Annotated[float, Field(gt=0)] = 20.0
+    web_connections: Annotated[int, Field(ge=2)] = 1_000
+    web_connections_per_address: Annotated[int, Field(ge=1)] = 200
+    web_requests: Annotated[int, Field(ge=1)] = 500
+    web_requests_per_address: Annotated[int, Field(ge=1)] = 100
+    web_requests_per_tenant: Annotated[int, Field(ge=1)] = 50
+    web_uploads: Annotated[int, Field(ge=1)] = 40
+    web_uploads_per_address: Annotated[int, Field(ge=1)] = 10
+    web_uploads_per_tenant: Annotated[int, Field(ge=1)] = 5
+    web_streams_per_tenant: Annotated[int, Field(ge=1)] = 20
+    web_webhooks: Annotated[int, Field(ge=1)] = 200
+    web_webhooks_per_address: Annotated[int, Field(ge=1)] = 10
+    web_key_failures_per_minute: Annotated[int, Field(ge=1)] = 20
+
     web_jwt_public_key: str | None = None  # PEM, or the path of a file: PEM, or JWKS
     web_jwt_audience: str | None = None
     web_jwt_issuer: str | None = None

@@ -19,6 +19,7 @@ from benchmarks import (
     fan_out_starts,
     fan_out_stuck,
     fan_out_throughput,
+    idle_connections,
     import_memory,
     import_throughput,
     payments_under_flood,
@@ -78,6 +79,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     relay_recovery,
     poison,
     payments_under_flood,
+    idle_connections,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -103,13 +103,16 @@ class Stack(Started):
         """Returns the addresses for a worker, which has no business with the database's owner."""
         return {name: value for name, value in self._variables.items() if name != OWNER_VARIABLE}
 
-    def process_environment(self, *, owner: bool = False) -> dict[str, str]:
+    def process_environment(
+        self, *, owner: bool = False, without: Collection[str] = ()
+    ) -> dict[str, str]:
         """Returns the whole environment for a child process.
 
         It is the stack's own, with the addresses of its parts in place of any others.
 
         Args:
             owner: whether the process, such as a migration, gets the database owner's URL.
+            without: variables that the process has no use for, and does not get.
         """
         own_temporal = self.temporal is not None
         kept = {
@@ -119,7 +122,8 @@ class Stack(Started):
             # Keys and certificates for another server would keep the client from this one.
             and not (own_temporal and name.startswith("TEMPORAL_"))
         }
-        return kept | (self.environment() if owner else self.runtime_environment())
+        given = kept | (self.environment() if owner else self.runtime_environment())
+        return {name: value for name, value in given.items() if name not in without}
 
     def write_env_file(self, path: Path) -> None:
         """Writes the addresses as `export` lines that a shell can source; mode 0600."""

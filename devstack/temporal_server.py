@@ -204,4 +204,8 @@ def _repeated(option: str, values: Mapping[str, str]) -> list[str]:
 
 def _server_environ() -> dict[str, str]:
     """This process's environment without what the program would take for its options."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
+    }

@@ -68,6 +68,21 @@ def verify(
     keys = [signing_key(secret) for secret in secrets]
     if not keys:
         raise ConfigurationError("a webhook's endpoint has no secret. Give it one: whsec_...")
+    event_id, timestamp, offered = claimed(headers, now)
+    expected = [_signature(key, event_id, timestamp, body).encode() for key in keys]
+    # All pairs, whichever matches: the time taken says nothing of it.
+    matches = [hmac.compare_digest(ours, theirs) for ours in expected for theirs in offered]
+    if not any(matches):
+        raise _rejected("signature", event_id=event_id)
+    return VerifiedEvent(event_id, datetime.fromtimestamp(int(timestamp), UTC), body)
+
+
+def claimed(headers: Mapping[str, str], now: datetime) -> tuple[str, str, Sequence[bytes]]:
+    """Returns the id, the timestamp and the signatures that a webhook's headers claim.
+
+    Nothing of it is proven: it is for refusing what nobody could have signed before its body is
+    read. Raises `WebhookRejected`, as `verify` does, where one is missing or the time is not now.
+    """
     given = {name.lower(): value for name, value in headers.items()}
     event_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
     if not _ID.fullmatch(event_id):
@@ -77,13 +92,11 @@ def verify(
     # Compared as numbers: what is far off need not be a date.
     if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():
         raise _rejected("time", event_id=event_id)
-    offered = given.get("webhook-signature", "").encode().split(b" ")[:SIGNATURES_MAX]
-    expected = [_signature(key, event_id, timestamp, body).encode() for key in keys]
-    # All pairs, whichever matches: the time taken says nothing of it.
-    matches = [hmac.compare_digest(ours, theirs) for ours in expected for theirs in offered]
-    if not any(matches):
+    signatures = given.get("webhook-signature", "").encode().split(b" ")[:SIGNATURES_MAX]
+    offered = [each for each in signatures if each.startswith(f"{_VERSION},".encode())]
+    if not offered:
         raise _rejected("signature", event_id=event_id)
-    return VerifiedEvent(event_id, datetime.fromtimestamp(int(timestamp), UTC), body)
+    return event_id, timestamp, offered
 
 
 def sign(secret: str, event_id: str, body: bytes, now: datetime) -> dict[str, str]:

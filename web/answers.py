@@ -14,7 +14,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAIN_BYTES: Final = 4 * 1024 * 1024
-DRAIN_SECONDS: Final = 1.0
 QUIET: Final = ("/healthz", "/readyz")  # asked for all the time
 
 HEADERS: Final = {
@@ -37,8 +36,10 @@ class Answers:
     credential, but the route's.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, drain_seconds: float) -> None:
+        """`drain_seconds` are for the rest of a refused request's body."""
         self._app = app
+        self._drain_seconds = drain_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers as the application does."""
@@ -56,8 +57,8 @@ class Answers:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if status >= 400:
-                    await body.drain()
+                if status >= 400 and headers.get("connection") != "close":
+                    await body.drain(self._drain_seconds)
             await send(message)
 
         try:
@@ -99,10 +100,10 @@ class _Body:
         self._ended = self._ended or not message.get("more_body", False)
         return message
 
-    async def drain(self) -> None:
-        """Reads what is left, of some megabytes and for a second at most."""
+    async def drain(self, seconds: float) -> None:
+        """Reads what is left, of some megabytes and for so many seconds at most."""
         size = 0
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(seconds):
                 while not self._ended and size < DRAIN_BYTES:
                     size += len((await self.receive()).get("body", b""))

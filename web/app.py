@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 
 from web import downloads, health, imports, jobs, pages, webhooks
+from web.admission import Admitted
 from web.answers import Answers
 from web.door import Door
 from web.errors import add_error_handlers
@@ -33,5 +34,6 @@ def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
     for router in (imports, jobs, webhooks, downloads, health, pages):
         app.include_router(router.router)
     add_error_handlers(app)
-    app.add_middleware(Answers)
+    app.add_middleware(Admitted, admission=door.admission)
+    app.add_middleware(Answers, drain_seconds=door.admission.limits.drain_seconds)
     return app

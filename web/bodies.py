@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Final, TypeVar
 
@@ -10,46 +11,93 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from temporal_tenancy.inputs import read_input
+from web.door import door_of
 from web.refusals import BodyTimeout, BodyTooLarge, InvalidRequest, MediaTypeRefused
 
 JSON_MAX_BYTES: Final = 256 * 1024
-IDLE_SECONDS: Final = 60.0  # between two pieces of a body
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def pieces_of(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+class Pace:
+    """How long the next piece of a body is waited for: our own work does not count."""
+
+    def __init__(self, rate: int, window: float, seconds: float) -> None:
+        """
+        Args:
+            rate: bytes a second that have to come, at least.
+            window: seconds that it may stand still, or be late by.
+            seconds: in all.
+        """
+        self._rate = rate
+        self._window = self._credit = window
+        self._left = seconds
+
+    @property
+    def patience(self) -> float:
+        """Seconds for the next piece."""
+        return max(0.0, min(self._credit, self._left))
+
+    def came(self, size: int, waited: float) -> None:
+        """Counts a piece of `size` bytes that came after `waited` seconds."""
+        self._left -= waited
+        self._credit = min(self._window, self._credit - waited + size / self._rate)
+
+
+def refuse_announced(request: Request, max_bytes: int) -> None:
+    """Raises `BodyTooLarge` where the request says itself that its body is going to be."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+async def pieces_of(
+    request: Request, max_bytes: int, seconds: float | None = None
+) -> AsyncGenerator[bytes]:
     """Yields the request's body as it comes, of `max_bytes` at most.
+
+    It may take `seconds` (what the door's limits say if not given), and has to keep their rate.
 
     Raises:
         BodyTooLarge: it is larger, or is going to be by what it says itself.
-        BodyTimeout: nothing came for a minute.
+        BodyTimeout: it came too slowly.
         starlette.requests.ClientDisconnect: the caller has gone.
     """
-    too_large = BodyTooLarge(f"the request's body is larger than {max_bytes:,} bytes.")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise too_large
+    refuse_announced(request, max_bytes)
+    limits = door_of(request).admission.limits
+    pace = Pace(
+        limits.body_rate,
+        limits.body_window_seconds,
+        limits.body_seconds if seconds is None else seconds,
+    )
     size = 0
     pieces = request.stream()
     while True:
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
+            async with asyncio.timeout(pace.patience):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise BodyTimeout from None
+        pace.came(len(piece), time.monotonic() - began)
         size += len(piece)
         if size > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
         if piece:
             yield piece
 
 
-async def read_body(request: Request, max_bytes: int = JSON_MAX_BYTES) -> bytes:
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request's body is larger than {max_bytes:,} bytes.")
+
+
+async def read_body(
+    request: Request, max_bytes: int = JSON_MAX_BYTES, seconds: float | None = None
+) -> bytes:
     """The whole body, byte for byte; raises as `pieces_of`."""
-    return b"".join([piece async for piece in pieces_of(request, max_bytes)])
+    return b"".join([piece async for piece in pieces_of(request, max_bytes, seconds)])
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:

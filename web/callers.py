@@ -49,20 +49,23 @@ async def authenticated(request: Request, credentials: Credentials) -> AsyncIter
     Raises:
         Unauthenticated: the credential is none, or its tenant is gone.
         WrongHost: the host name is another tenant's.
-        RateExceeded: the tenant calls too often.
+        RateExceeded: the tenant calls too often, or too much at once, or the caller's address has
+            tried too many keys that are none.
         InvalidRequest: the address has a parameter that nothing heeds.
     """
     door = door_of(request)
     if credentials is None or len(request.headers.getlist("authorization")) != 1:
         raise Unauthenticated
-    caller = await _identify(door, credentials.credentials)
+    address: str = request.state.address
+    async with door.admission.key_tries.trying(address, credentials.credentials):
+        caller = await _identify(door, credentials.credentials)
     request.state.tenant_id = caller.tenant.id
     named = host_tenant(request, door.domain)
     if named is not None and named != caller.tenant.id:
         raise WrongHost
     await door.rates.admit(caller.tenant)
     _refuse_unknown_parameters(request)
-    with acting_for(door, caller.tenant):
+    with door.admission.tenant_requests.taken(caller.tenant.id), acting_for(door, caller.tenant):
         yield caller
 
 

@@ -14,6 +14,8 @@ from temporal_tenancy.control_plane.api_keys import ApiKeys
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import Database
 from temporal_tenancy.directory import CachedDirectory
+from web.admission import Admission
+from web.limits import Limits
 from web.rates import Rates
 from web.runs import Runs
 from web.tokens import Tokens
@@ -45,6 +47,7 @@ class Door:
     domain: str | None = None  # of which tenants' host names are part
     open_jobs: Collection[str] = OPEN_JOBS
     rates: Rates = field(default_factory=Rates)
+    admission: Admission = field(default_factory=Admission)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # ends what would go on
 
 
@@ -53,7 +56,8 @@ def make_door(
 ) -> Door:
     """The door that the settings describe, on `database`.
 
-    Raises `ConfigurationError` where they give no sound key for JWTs.
+    Raises `ConfigurationError` where they give no sound key for JWTs, or limits that do not go
+    together.
     """
     return Door(
         database=database,
@@ -64,6 +68,7 @@ def make_door(
         upload_max_bytes=settings.web_upload_max_bytes,
         domain=settings.web_domain,
         open_jobs=open_jobs,
+        admission=Admission(Limits.of(settings)),
     )
 
 

@@ -34,7 +34,7 @@ async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
         raise FileUnknown
     request.state.tenant_id = tenant.id
     await door.rates.admit(tenant, "downloads")
-    with acting_for(door, tenant):
+    with door.admission.tenant_requests.taken(tenant.id), acting_for(door, tenant):
         yield target
 
 

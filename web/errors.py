@@ -104,6 +104,11 @@ def problem(
     return JSONResponse(body.model_dump(), status, headers=headers)
 
 
+def problem_of(refusal: WebRefusal) -> Response:
+    """The answer that a refusal is."""
+    return problem(refusal.status, type(refusal).__name__, refusal.message, refusal.headers)
+
+
 async def _told(request: Request, error: Exception) -> Response:
     message = getattr(error, "message", None) or str(error)
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
@@ -112,7 +117,7 @@ async def _told(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, WebRefusal)
-    return problem(error.status, type(error).__name__, error.message, error.headers)
+    return problem_of(error)
 
 
 async def _away(request: Request, error: Exception) -> Response:

@@ -104,11 +104,27 @@ class ImportState(BaseModel):
 
 async def stream_slot(request: Request, caller: Authenticated) -> AsyncIterator[None]:
     """Counts the stream until it has ended."""
-    with door_of(request).rates.stream(caller.tenant):
+    with door_of(request).admission.streams.taken(caller.tenant.id):
         yield
 
 
-@router.post("", status_code=202, openapi_extra=FILE, responses=documented(401, 403, 413, 415, 422))
+async def upload_slot(request: Request, caller: Authenticated) -> AsyncIterator[None]:
+    """Counts the upload until it has been answered, for the tenant and for the address."""
+    admission = door_of(request).admission
+    with (
+        admission.tenant_uploads.taken(caller.tenant.id),
+        admission.uploads.taken(request.state.address),
+    ):
+        yield
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=FILE,
+    responses=documented(401, 403, 408, 413, 415, 422, 429, 503),
+    dependencies=[Depends(upload_slot)],
+)
 async def start_import(
     request: Request,
     caller: Authenticated,
@@ -123,7 +139,8 @@ async def start_import(
     """
     door = door_of(request)
     require_runnable(caller.tenant.id, caller.tenant, registry[JOB])
-    async with receiving(request, door.upload_max_bytes, file_name=file_name) as upload:
+    seconds = door.admission.limits.upload_seconds
+    async with receiving(request, door.upload_max_bytes, seconds, file_name=file_name) as upload:
         import_id = await begin_import(
             upload.pieces, file_name=upload.file_name, started_by=caller.name, dry_run=dry_run
         )

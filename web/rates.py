@@ -1,12 +1,9 @@
-"""How often a tenant may call, and how many streams it may hold open: in this process."""
+"""How often a tenant may call, in this process."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from limits import RateLimitItemPerSecond
@@ -18,7 +15,6 @@ from temporal_tenancy.identifiers import scoped_key
 from web.refusals import RateExceeded
 
 DEFAULT_RATE: Final = 50.0  # calls a second, where the plan says nothing
-STREAMS_MAX: Final = 20  # of a tenant at once
 
 
 class Rates:
@@ -29,7 +25,6 @@ class Rates:
 
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._streams: Counter[str] = Counter()
 
     async def admit(self, tenant: Tenant, kind: str = "http") -> None:
         """Counts a call; raises `RateExceeded` where it is one too many.
@@ -44,20 +39,3 @@ class Rates:
         if not await self._limiter.hit(item, key):
             resets_at = (await self._limiter.get_window_stats(item, key)).reset_time
             raise RateExceeded(max(1, math.ceil(resets_at - time.time())))
-
-    def streams_of(self, tenant_id: str) -> int:
-        """How many streams a tenant holds open."""
-        return self._streams[tenant_id]
-
-    @contextmanager
-    def stream(self, tenant: Tenant) -> Iterator[None]:
-        """Counts an open stream inside the block; raises `RateExceeded` where it is too many."""
-        if self._streams[tenant.id] >= STREAMS_MAX:
-            raise RateExceeded(retry_after=10)
-        self._streams[tenant.id] += 1
-        try:
-            yield
-        finally:
-            self._streams[tenant.id] -= 1
-            if not self._streams[tenant.id]:
-                del self._streams[tenant.id]

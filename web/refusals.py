@@ -100,3 +100,14 @@ class RateExceeded(WebRefusal):
     def __init__(self, retry_after: int) -> None:
         """`retry_after` is in seconds."""
         super().__init__(headers={"Retry-After": str(retry_after)})
+
+
+class Overloaded(WebRefusal):
+    """The door has as much to do as it can. Try again in a moment."""
+
+    status = 503
+
+    def __init__(self, retry_after: int) -> None:
+        """`retry_after` is in seconds."""
+        # What is under way of the request is not waited for.
+        super().__init__(headers={"Retry-After": str(retry_after), "Connection": "close"})

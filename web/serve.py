@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
-import uvicorn
 
 from connect import database
 from settings import Settings
 from web.app import create_app
+from web.connections import BACKLOG
 from web.door import Door, make_door
+from web.server import DoorServer
 from worker_process.core_logs import forward_core_logs
 from worker_process.exits import ExitCode, WorkerExit
 from worker_process.listening import listen
@@ -24,8 +24,7 @@ from worker_process.preflight import check_databases, refusing, runtime_urls
 from worker_process.ready_file import write_ready_file
 from worker_process.stop_request import StopRequest, StopRequested
 
-GRACE_SECONDS: Final = 15  # for what is being answered at the end
-CONNECTIONS_MAX: Final = 1_000  # open at once; more are answered with 503
+OTHER_FILES: Final = 256  # of the databases, of Temporal, of what is being written
 
 log: Final = structlog.get_logger(__name__)
 
@@ -46,14 +45,44 @@ def serve(listening: Listening, settings: Settings) -> None:
         WorkerExit: something needed is missing or wrong.
         ConfigurationError: a setting is not right.
     """
-    if settings.database_url is not None:
-        raise WorkerExit(
-            ExitCode.FAILED,
-            "ExcessRights: DATABASE_URL is set, and the HTTP door has no use for the owner's "
-            'credentials. Unset it: "env -u DATABASE_URL python -m web".',
-        )
+    _refuse_credentials(settings)
+    _make_room_for_connections(settings.web_connections)
     forward_core_logs()
     asyncio.run(_serve(listening, settings))
+
+
+def _refuse_credentials(settings: Settings) -> None:
+    """Raises `WorkerExit` for those of which the door has no use: it is what everybody reaches."""
+    excess = [
+        name.upper()
+        for name in ("database_url", "relay_database_url")
+        if getattr(settings, name) is not None
+    ]
+    if excess:
+        without = " ".join(f"-u {name}" for name in excess)
+        raise WorkerExit(
+            ExitCode.FAILED,
+            f"ExcessRights: {' and '.join(excess)} {'is' if len(excess) == 1 else 'are'} set, and "
+            "the HTTP door has no use for the credentials of the database's owner or of the relay. "
+            f'Start it without: "env {without} python -m web".',
+        )
+
+
+def _make_room_for_connections(connections: int) -> None:
+    """Raises the number of files that may be open; `WorkerExit` where the system does not let it.
+
+    Without it the door would take no connection at all, for a second, each time they are used up.
+    """
+    needed = connections + BACKLOG + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise WorkerExit(
+            ExitCode.BAD_USAGE,
+            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which takes {needed} open "
+            f"files, and this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 async def _serve(listening: Listening, settings: Settings) -> None:
@@ -68,14 +97,14 @@ async def _serve(listening: Listening, settings: Settings) -> None:
             return
         try:
             door = make_door(settings, engines)
-            server = _Server(_config(door, urls))
+            server = DoorServer(create_app(door, urls), door.admission)
             await _answer(server, door, socket_, stop, listening)
         finally:
             await engines.dispose()
 
 
 async def _answer(
-    server: _Server, door: Door, listener: socket.socket, stop: StopRequest, listening: Listening
+    server: DoorServer, door: Door, listener: socket.socket, stop: StopRequest, listening: Listening
 ) -> None:
     address = f"http://{listening.host}:{listener.getsockname()[1]}"
     answering = asyncio.create_task(server.serve(sockets=[listener]))
@@ -94,38 +123,7 @@ async def _answer(
     log.info("web.stopped", signal=stop.signal)
 
 
-async def _until_answering(server: _Server, answering: asyncio.Task[None]) -> None:
+async def _until_answering(server: DoorServer, answering: asyncio.Task[None]) -> None:
     started = asyncio.create_task(server.answering.wait())
     await asyncio.wait((started, answering), return_when=asyncio.FIRST_COMPLETED)
     started.cancel()
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.answering = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.answering.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # They end streams too, which uvicorn would wait for.
-        yield
-
-
-def _config(door: Door, urls: list[str]) -> uvicorn.Config:
-    return uvicorn.Config(
-        create_app(door, urls),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )

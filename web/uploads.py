@@ -34,13 +34,14 @@ class Upload:
 
 @asynccontextmanager
 async def receiving(
-    request: Request, max_bytes: int, *, file_name: str | None
+    request: Request, max_bytes: int, seconds: float, *, file_name: str | None
 ) -> AsyncIterator[Upload]:
     """Yields the file in the request's body: the body itself, or the field `file` of a form.
 
     Args:
         request: whose body has not been read.
         max_bytes: of the file.
+        seconds: in which all of it has to come.
         file_name: of a body that is the file itself.
 
     Raises, here or as the pieces are read:
@@ -53,13 +54,13 @@ async def receiving(
         boundary = options.get(b"boundary", b"")
         if not boundary:
             raise InvalidRequest("the form names no boundary.")
-        async with aclosing(pieces_of(request, max_bytes + FRAME_BYTES)) as body:
+        async with aclosing(pieces_of(request, max_bytes + FRAME_BYTES, seconds)) as body:
             events = _events(body, boundary)
             name = await _file_begins(events)
             async with aclosing(_file(events, max_bytes)) as pieces:
                 yield Upload(name, pieces)
     elif kind.decode("latin-1") in RAW:
-        async with aclosing(pieces_of(request, max_bytes)) as body:
+        async with aclosing(pieces_of(request, max_bytes, seconds)) as body:
             yield Upload(file_name or NAME_MISSING, body)
     else:
         raise MediaTypeRefused(

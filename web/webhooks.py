@@ -17,12 +17,12 @@ from pydantic import BaseModel
 
 from activities.payments import receive_payment_event
 from services.secrets import SecretMissing, current_secrets
-from services.webhooks import SECRET_MIN_BYTES, WebhookRejected, verify
+from services.webhooks import SECRET_MIN_BYTES, WebhookRejected, claimed, verify
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.directory import Tenant, TenantStatus
 from temporal_tenancy.errors import ConfigurationError, TenancyError
 from temporal_tenancy.identifiers import tenant_id
-from web.bodies import read_body
+from web.bodies import JSON_MAX_BYTES, read_body, refuse_announced
 from web.callers import acting_for
 from web.door import Door, door_of
 from web.errors import documented
@@ -52,7 +52,9 @@ class Received(BaseModel):
     received: bool = True
 
 
-@router.post("/payments/{tenant}", openapi_extra=SIGNED, responses=documented(401, 408, 413, 429))
+@router.post(
+    "/payments/{tenant}", openapi_extra=SIGNED, responses=documented(401, 408, 413, 429, 503)
+)
 async def payments(request: Request, tenant: str) -> Received:
     """Take in what the payment provider tells of a tenant, signed by Standard Webhooks.
 
@@ -63,7 +65,7 @@ async def payments(request: Request, tenant: str) -> Received:
     return await _receive(request, door, tenant if named in (None, tenant) else None)
 
 
-@router.post("/payments", openapi_extra=SIGNED, responses=documented(401, 408, 413, 429))
+@router.post("/payments", openapi_extra=SIGNED, responses=documented(401, 408, 413, 429, 503))
 async def payments_by_host(request: Request) -> Received:
     """As `/webhooks/payments/{tenant}`, at a tenant's own host name."""
     door = door_of(request)
@@ -71,7 +73,14 @@ async def payments_by_host(request: Request) -> Received:
 
 
 async def _receive(request: Request, door: Door, named: str | None) -> Received:
-    body = await read_body(request)
+    refuse_announced(request, JSON_MAX_BYTES)
+    claimed(request.headers, datetime.now(UTC))  # else its body is not waited for
+    with door.admission.webhooks.taken(request.state.address):
+        body = await read_body(request, seconds=door.admission.limits.webhook_seconds)
+        return await _verified(request, door, named, body)
+
+
+async def _verified(request: Request, door: Door, named: str | None, body: bytes) -> Received:
     now = datetime.now(UTC)
     tenant = await _tenant(door, named)
     if tenant is None:

@@ -57,6 +57,18 @@ def left_of(family: set[psutil.Process]) -> list[psutil.Process]:
     return list(alive)
 
 
+def databases_of(directory: Path) -> dict[str, set[str]]:
+    """The roles whose database URL each process really has in its environment."""
+    return {
+        path.stem: {
+            name.removesuffix("_DATABASE_URL")
+            for name in psutil.Process(json.loads(path.read_text())["pid"]).environ()
+            if name.endswith("DATABASE_URL")
+        }
+        for path in directory.glob("*.ready")
+    }
+
+
 @pytest.mark.timeout(420)
 def test_the_demo_holds_and_leaves_nothing_behind() -> None:
     with door("demo.py") as (process, family):
@@ -108,6 +120,11 @@ def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
         statuses = [tenant["status"] for tenant in json.loads(listed.stdout)]
         assert statuses == ["active"] * 16
         family.update(psutil.Process(process.pid).children(recursive=True))
+        assert databases_of(directory) == {
+            "worker": {"TENANT", "PLATFORM"},
+            "relay": {"RELAY"},
+            "web": {"TENANT", "PLATFORM"},
+        }
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode == 130

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -17,6 +20,7 @@ from devstack.postgres import DatabaseUrls
 from docs.screenshots import CHROMIUM_FLAGS, find_chromium
 from temporal_tenancy.database import Database, tenant_session
 from tests.fixtures.postgres import within
+from tests.fixtures.raw_http import connected
 from tests.fixtures.web import CONTACTS
 from tests.fixtures.worker_process import StartWorker, WorkerProcess
 
@@ -63,10 +67,36 @@ async def test_it_answers_ends_streams_and_stops_in_order(
     assert web_tenants["acme"] not in door_process.text
 
 
+async def test_a_thousand_idle_connections_keep_nobody_out(
+    door_process: WorkerProcess, web_tenants: dict[str, str]
+) -> None:
+    """From 20 addresses, so that none has more than its share; half have sent a part of a head."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    key = f"Authorization: Bearer {web_tenants['acme']}"
+    async with AsyncExitStack() as stack:
+        for number in range(1_000):
+            raw = await stack.enter_async_context(
+                connected(door_process.health, f"127.0.1.{number % 20 + 1}")
+            )
+            if number % 2:
+                await raw.send(b"GET / HTTP/1.1\r\nHost: ")
+        for source in ("127.0.0.1", "127.0.1.1"):
+            async with connected(door_process.health, source) as raw:
+                assert await raw.get("/healthz") == 200
+                assert await raw.get("/readyz") == 200
+                assert await raw.get(f"/imports/{UUID(int=0)}", key) == 404
+        door_process.send(signal.SIGTERM)
+        assert await door_process.exit_code() == 0
+
+
 @pytest.mark.parametrize(
     ("variables", "code", "sentence"),
     [
-        ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "ExcessRights: "),
+        ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "ExcessRights: DATABASE_URL is"),
+        ({"RELAY_DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "env -u RELAY_DATABASE_URL "),
+        ({"TRUSTED_PROXIES": "everybody"}, 2, "ConfigurationError: TRUSTED_PROXIES"),
+        ({"WEB_CONNECTIONS": "99999999"}, 2, "ConfigurationError: WEB_CONNECTIONS"),
         ({"PLATFORM_DATABASE_URL": None}, 3, "NotReachable: PLATFORM_DATABASE_URL"),
         ({"WEB_JWT_PUBLIC_KEY": "x"}, 2, "ConfigurationError: WEB_JWT_PUBLIC_KEY"),
         ({"WEB_UPLOAD_MAX_BYTES": "0"}, 2, "WEB_UPLOAD_MAX_BYTES"),

@@ -24,7 +24,9 @@ from tests.fixtures.relay import running
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.web import CONTACTS, Web, answering, problem_of
 from web import imports
+from web.admission import Admission
 from web.door import Door
+from web.limits import Limits
 from workflows.imports import ImportContactsInput
 
 CSV = {"Content-Type": "text/csv"}
@@ -227,8 +229,8 @@ async def test_a_stream_ends_with_the_process_and_with_who_watches(
         async with client.stream("GET", f"/imports/{import_id}/events") as answer:
             events = events_of(answer)
             await anext(events)
-            assert web.door.rates.streams_of("acme") == 1
-        while web.door.rates.streams_of("acme"):  # noqa: ASYNC110
+            assert web.door.admission.streams.of("acme") == 1
+        while web.door.admission.streams.of("acme"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         async with client.stream("GET", f"/imports/{import_id}/events") as answer:
             events = events_of(answer)
@@ -237,9 +239,13 @@ async def test_a_stream_ends_with_the_process_and_with_who_watches(
             assert [event async for event in events] == []
 
 
-async def test_streams_are_counted_by_tenant(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.rates.STREAMS_MAX", 1)
-    async with web.client("acme") as client, web.client("globex") as other:
+async def test_streams_are_counted_by_tenant(door: Door, web: Web) -> None:
+    one = replace(door, admission=Admission(Limits(streams_per_tenant=1)))
+    async with (
+        answering(one) as url,
+        replace(web, url=url).client("acme") as client,
+        replace(web, url=url).client("globex") as other,
+    ):
         address = f"/imports/{await started(client)}/events"
         theirs = f"/imports/{await started(other)}/events"
         async with client.stream("GET", address) as answer:
@@ -292,23 +298,6 @@ async def test_an_import_that_runs_is_asked_to_end(web_and_temporal: Web, saas: 
         for event in history.events
     )
     await handle.terminate()
-
-
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("web.bodies.IDLE_SECONDS", 0.05)
-    monkeypatch.setattr("web.answers.DRAIN_SECONDS", 0.05)
-    parts = urlsplit(web.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    writer.write(
-        f"POST /imports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {web.keys['acme']}\r\n"
-        "Content-Type: text/csv\r\nContent-Length: 1000\r\n\r\nemail\n".encode()
-    )
-    assert b" 408 " in await reader.readline()
-    writer.close()
-    await writer.wait_closed()
-    assert stored_files(web) == []
 
 
 async def test_a_stream_does_not_outlast_its_key_for_long(

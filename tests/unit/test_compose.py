@@ -109,6 +109,22 @@ def test_only_the_relay_and_the_migrations_have_the_relays_credentials(
     assert having == {"migrate", "relay"}
 
 
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        *((name, {"TENANT", "PLATFORM", "SMTP"}) for name in WORKERS),
+        ("relay", {"RELAY", "SMTP"}),
+        ("web", {"TENANT", "PLATFORM", "LINK"}),
+        ("migrate", {"OWNER", "TENANT", "PLATFORM", "RELAY"}),
+    ],
+)
+def test_a_process_has_the_credentials_that_it_uses(
+    services: dict[str, Any], name: str, held: set[str]
+) -> None:
+    used = re.findall(r"\$\{(\w+)_(?:PASSWORD|SECRET|URL)", yaml.safe_dump(services[name]))
+    assert set(used) == held
+
+
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_worker_waits_for_the_migrations_and_may_finish_its_work(
     services: dict[str, Any], name: str

@@ -1,0 +1,221 @@
+"""The mutants of the HTTP door, and of the files that people open in a spreadsheet."""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext
+from typing import Any, Final
+
+import h11
+from starlette.types import Scope
+
+from services import csv_safety
+from tests.mutants.mutant import Mutant, replace
+from web import bodies, key_tries, strict_http
+from web.addresses import Addresses
+from web.connections import Connections, DoorProtocol, Phase
+from web.shares import Share
+
+CONNECTIONS: Final = "tests/integration/test_web_connections.py"
+SHARES: Final = "tests/integration/test_web_shares.py"
+ADDRESSES: Final = "tests/unit/test_web_addresses.py"
+CELLS: Final = "tests/unit/test_csv_safety.py"
+AMBIGUOUS: Final = (
+    f"{CONNECTIONS}::test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_done"
+)
+
+
+def _never_in(*phases: Phase) -> None:
+    enter = DoorProtocol._enter
+
+    def without_a_deadline(self: DoorProtocol, phase: Phase, seconds: float | None = None) -> None:
+        enter(self, phase, seconds)
+        if phase in phases and self._waiting is not None:
+            self._waiting.cancel()
+
+    replace(DoorProtocol, "_enter", without_a_deadline)
+
+
+def _wait_for_heads() -> None:
+    _never_in(Phase.HEAD)
+
+
+def _keep_idle_ones() -> None:
+    _never_in(Phase.IDLE)
+    replace(DoorProtocol, "timeout_keep_alive_handler", lambda self: None)  # uvicorn's own
+
+
+def _each_byte_begins_anew() -> None:
+    received = DoorProtocol.data_received
+
+    def data_received(self: DoorProtocol, data: bytes) -> None:
+        self._phase = None if self._phase is Phase.HEAD else self._phase
+        received(self, data)
+
+    replace(DoorProtocol, "data_received", data_received)
+
+
+def _wait_for_readers() -> None:
+    replace(DoorProtocol, "_expect_reader", lambda self: None)
+
+
+def _keep_no_rate() -> None:
+    replace(bodies.Pace, "patience", 3_600.0)
+
+
+def _count_no_addresses() -> None:
+    replace(Connections, "_close_one_of", lambda self, address: True)
+
+
+def _close_the_newest() -> None:
+    def most(self: Connections) -> bool:
+        return self._close_one_of(next(iter(reversed(self._waiting)), None))
+
+    replace(Connections, "_close_one", most)
+
+
+def _share_without_end() -> None:
+    replace(Share, "taken", lambda self, who: nullcontext())
+
+
+def _believe_everybody() -> None:
+    replace(Addresses, "_is_trusted", lambda self, address: True)
+
+
+def _believe_the_leftmost() -> None:
+    def of_call(self: Addresses, scope: Scope) -> str:
+        said = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        peer: str = scope["client"][0]
+        return said[0].split(b",")[0].decode() if said else peer
+
+    replace(Addresses, "of_call", of_call)
+
+
+def _hear_every_try() -> None:
+    async def refuse(self: key_tries.KeyTries, address: str) -> None:
+        """Lets all through."""
+
+    replace(key_tries.KeyTries, "_refuse", refuse)
+
+
+def _read_generously() -> None:
+    def lenient(*, head_max_bytes: int, headers_max: int) -> Any:
+        return h11._receivebuffer.ReceiveBuffer()
+
+    replace(strict_http, "_StrictBuffer", lenient)
+
+
+def _take_two_lengths() -> None:
+    replace(strict_http, "_check_lines", lambda lines, headers_max: None)
+
+
+def _compute() -> None:
+    replace(csv_safety, "_UNMARKED", re.compile(r"(?!)"))
+
+
+def _look_at_the_first_character_only() -> None:
+    replace(csv_safety, "_UNMARKED", re.compile(r"\A(?=[=+\-@＝＋－＠\t\r\n])"))
+
+
+def _double_no_mark() -> None:
+    replace(csv_safety, "_UNMARKED", re.compile(csv_safety._UNMARKED.pattern.replace("\"'", '"')))
+
+
+DOOR_FAULTS: Final = [
+    Mutant(
+        "heads-waited-for",
+        "a connection without a whole head stays open",
+        (f"{CONNECTIONS}::test_who_sends_nothing_is_not_waited_for",),
+        seed=_wait_for_heads,
+    ),
+    Mutant(
+        "bytes-prolong-heads",
+        "each byte of a head begins its time anew",
+        (f"{CONNECTIONS}::test_a_head_that_comes_byte_by_byte_is_cut_off",),
+        seed=_each_byte_begins_anew,
+    ),
+    Mutant(
+        "idle-connections-kept",
+        "a connection that is not used stays open",
+        (f"{CONNECTIONS}::test_a_connection_that_is_kept_and_not_used_is_closed",),
+        seed=_keep_idle_ones,
+    ),
+    Mutant(
+        "readers-waited-for",
+        "who does not read is written to for ever",
+        (f"{CONNECTIONS}::test_who_does_not_read_is_not_written_to_for_long",),
+        seed=_wait_for_readers,
+    ),
+    Mutant(
+        "bodies-keep-no-rate",
+        "a body may come as slowly as it likes",
+        (f"{SHARES}::test_a_body_that_keeps_no_rate_is_refused",),
+        seed=_keep_no_rate,
+    ),
+    Mutant(
+        "addresses-without-share",
+        "an address may have all connections",
+        (f"{CONNECTIONS}::test_no_address_has_more_connections_than_its_share",),
+        seed=_count_no_addresses,
+    ),
+    Mutant(
+        "newest-makes-room",
+        "who came last makes room, and not the address with the most",
+        (f"{CONNECTIONS}::test_who_comes_new_is_answered_however_many_connections_wait",),
+        seed=_close_the_newest,
+    ),
+    Mutant(
+        "requests-not-counted",
+        "an address may have any number of requests under way",
+        (f"{CONNECTIONS}::test_no_address_has_more_requests_at_once_than_its_share",),
+        seed=_share_without_end,
+    ),
+    Mutant(
+        "everybody-a-proxy",
+        "what anybody says of who called is believed",
+        (f"{ADDRESSES}::test_what_an_untrusted_peer_says_changes_nothing",),
+        seed=_believe_everybody,
+    ),
+    Mutant(
+        "leftmost-hop-believed",
+        "a caller may write in front of what the proxy says",
+        (f"{ADDRESSES}::test_a_call_counts_for_who_made_it",),
+        seed=_believe_the_leftmost,
+    ),
+    Mutant(
+        "key-tries-not-counted",
+        "keys may be tried without end",
+        (f"{SHARES}::test_an_address_that_tries_keys_is_not_heard_for_a_while",),
+        seed=_hear_every_try,
+    ),
+    Mutant(
+        "heads-read-generously",
+        "what two programs read differently is read",
+        (AMBIGUOUS,),
+        seed=_read_generously,
+    ),
+    Mutant(
+        "two-lengths-taken",
+        "a length and a transfer coding are taken together",
+        (f"{AMBIGUOUS}[length and coding]",),
+        seed=_take_two_lengths,
+    ),
+    Mutant(
+        "formulas-left",
+        "a spreadsheet computes what is in a cell",
+        (CELLS,),
+        seed=_compute,
+    ),
+    Mutant(
+        "formulas-left-behind-separators",
+        "who splits at another character computes what is behind it",
+        (f"{CELLS}::test_no_cell_is_a_formula_wherever_a_reader_splits",),
+        seed=_look_at_the_first_character_only,
+    ),
+    Mutant(
+        "marks-not-doubled",
+        "a cell that begins with the mark is read back without it",
+        (f"{CELLS}::test_what_was_made_safe_is_read_back_exactly",),
+        seed=_double_no_mark,
+    ),
+]
