@@ -216,8 +216,8 @@ def _upgrade_patiently(
             time.sleep(patience.pause.total_seconds())
     raise MigrationBlocked(
         f"the {environment.name} could not be migrated: others had its tables locked, "
-        f"{patience.tries} times in a row.{_holders(owner_url)} Nothing of it was changed. Try "
-        "again when they have ended."
+        f"{patience.tries} times in a row.{_holders(owner_url)} What is done of it stays, "
+        "and the next try goes on. Try again when they have ended."
     )
 
 

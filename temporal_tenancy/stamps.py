@@ -10,22 +10,43 @@ from temporalio.common import Priority
 
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.scope import Scope
+from temporal_tenancy.scope import Scope, TenantScope
 
 
 def prioritised(
-    priority: Priority, scope: Scope, job: Job, *, weight: float | None = None
+    priority: Priority,
+    scope: Scope,
+    job: Job,
+    *,
+    caller: Scope | None = None,
+    weight: float | None = None,
 ) -> Priority:
-    """Fills in what `priority` leaves open: the job's priority, the owner's key, its weight.
+    """Gives a start the job's priority where it has none, and always its owner's fairness key.
 
-    The fairness key of a child must be said, or it would have its parent's. `weight` is the
-    share of the tenant's plan, 0.001 to 1000; None leaves the server's (1).
+    `weight` is the share of the tenant's plan, 0.001 to 1000; None leaves what it has from its
+    parent or the server (1). A tenant's code (`caller`) names neither: it would work under another
+    tenant's share, or take a larger one.
     """
+    return fair(
+        dataclasses.replace(
+            priority,
+            priority_key=priority.priority_key or int(job.priority),
+            fairness_weight=priority.fairness_weight or weight,
+        ),
+        scope,
+        caller=caller,
+        weight=weight,
+    )
+
+
+def fair(
+    priority: Priority, scope: Scope, *, caller: Scope | None, weight: float | None = None
+) -> Priority:
+    """`priority` under the owner's fairness key, and with `weight` for a tenant's code."""
     return dataclasses.replace(
         priority,
-        priority_key=priority.priority_key or int(job.priority),
-        fairness_key=priority.fairness_key or scope.owner,
-        fairness_weight=priority.fairness_weight or weight,
+        fairness_key=scope.owner,
+        fairness_weight=weight if isinstance(caller, TenantScope) else priority.fairness_weight,
     )
 
 

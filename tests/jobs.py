@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, model_validator
 from temporalio import activity, workflow
 from temporalio.common import (
+    Priority,
     RawValue,
     RetryPolicy,
     SearchAttributePair,
@@ -470,6 +471,22 @@ class Fairness:
         return [[own.fairness_key, own.fairness_weight, own.priority_key], of_activity]
 
 
+@tenant_job("echo.greedy", queue="default")
+class Greedy:
+    """Asks for another tenant's fairness key and a large share, for an activity and a child."""
+
+    @workflow.run
+    async def run(self, job: EchoInput) -> list[Any]:
+        greedy = Priority(fairness_key="globex", fairness_weight=1000.0)
+        of_activity = await workflow.execute_activity(
+            fairness_of_this, Note(), start_to_close_timeout=SOON, priority=greedy
+        )
+        child = await workflow.execute_child_workflow(
+            Fairness.run, EchoInput(tenant_id=job.tenant_id), id="greedy", priority=greedy
+        )
+        return [of_activity, *child]
+
+
 @workflow.defn(name="third_party.workflow")
 class ThirdParty:
     """Somebody else's workflow, exempted by name."""
@@ -678,6 +695,7 @@ EXEMPT = {
     "third_party.activity": "a plugin's own, it touches no tenant's data",
 }
 WORKFLOWS: list[type] = [
+    Greedy,
     Echo,
     Report,
     Farewell,

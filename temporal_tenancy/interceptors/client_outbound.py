@@ -23,7 +23,7 @@ from temporal_tenancy.interceptors.schedules import restamping, stamp_schedule
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.list_filter import narrowed
 from temporal_tenancy.scope import Scope, TenantScope, current_scope
-from temporal_tenancy.stamps import details, prioritised, summary
+from temporal_tenancy.stamps import details, fair, prioritised, summary
 from temporal_tenancy.tenant_state import unknown
 
 AnyStart = client.StartWorkflowInput | client.UpdateWithStartStartWorkflowInput
@@ -195,6 +195,9 @@ class TenancyClientOutbound(client.OutboundInterceptor):
             # Of another release or another application: left to its worker, but a tenant's code
             # starts nothing outside its tenant.
             agreement.check_same_owner(current, input.id, what="start")
+            if isinstance(current, TenantScope):
+                weight = await self._weight(current)
+                input.priority = fair(input.priority, current, caller=current, weight=weight)
             return None
         job_input = _job_input(job, input.args)
         scope = agreement.scope_of(job, job_input)
@@ -210,7 +213,9 @@ class TenancyClientOutbound(client.OutboundInterceptor):
             )
             input.search_attributes = agreement.search_attributes(attributes, scope, parts.job)
         input.headers = header.write(input.headers, scope)
-        input.priority = prioritised(input.priority, scope, job, weight=await self._weight(scope))
+        input.priority = prioritised(
+            input.priority, scope, job, caller=current, weight=await self._weight(scope)
+        )
         input.static_summary = input.static_summary or summary(parts)
         input.static_details = input.static_details or details(job)
         input.execution_timeout = input.execution_timeout or job.execution_timeout

@@ -46,7 +46,7 @@ def stamp_schedule(schedule_id: str, schedule: Schedule) -> None:
             f'Call it "{scope.owner}/{parts.job}".'
         )
     action.headers = header.write(action.headers, scope)
-    action.priority = prioritised(action.priority, scope, job)
+    action.priority = prioritised(action.priority, scope, job, caller=current_scope())
     action.typed_search_attributes = agreement.search_attributes(
         action.typed_search_attributes, scope, parts.job
     )

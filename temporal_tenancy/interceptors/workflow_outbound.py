@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.common import RetryPolicy, TypedSearchAttributes
+from temporalio.common import Priority, RetryPolicy, TypedSearchAttributes
 from temporalio.worker import (
     ContinueAsNewInput,
     SignalChildWorkflowInput,
@@ -27,7 +27,7 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import JobInput, read_input, tenants_named
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.scope import Scope, TenantScope
-from temporal_tenancy.stamps import details, prioritised, summary
+from temporal_tenancy.stamps import details, fair, prioritised, summary
 
 MAXIMUM_ATTEMPTS: Final = 10  # of an activity whose retry policy names no end
 
@@ -47,10 +47,10 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         input.headers = header.write(input.headers, scope)
         # The server hands the workflow's fairness key down, but a workflow that was started past
         # our client has none, and a platform's workflow may be entering a tenant.
-        if input.priority.fairness_key is None and (
+        if input.priority != Priority.default or (
             workflow.info().priority.fairness_key != scope.owner
         ):
-            input.priority = dataclasses.replace(input.priority, fairness_key=scope.owner)
+            input.priority = fair(input.priority, scope, caller=self.scope)
         input.retry_policy = _with_an_end(input)
         return self.next.start_activity(input)
 
@@ -71,9 +71,11 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
             scope: Scope = self.scope if named is None else TenantScope(named)
             if "/" not in input.id:
                 input.id = str(WorkflowId(scope.owner, input.workflow, input.id))
+            if input.priority != Priority.default:
+                input.priority = fair(input.priority, scope, caller=self.scope)
         else:
             scope = self._scope_of_child(job, input)
-            input.priority = prioritised(input.priority, scope, job)
+            input.priority = prioritised(input.priority, scope, job, caller=self.scope)
             # Children inherit neither search attributes nor summary.
             attributes = input.search_attributes
             if attributes is None or isinstance(attributes, TypedSearchAttributes):

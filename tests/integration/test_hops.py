@@ -16,14 +16,14 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
 )
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
 from temporal_tenancy import header
 from temporal_tenancy.errors import HopRefused
 from temporal_tenancy.interceptors.hooks import HOOKS, Handling
-from temporal_tenancy.scope import TenantScope
+from temporal_tenancy.scope import TenantScope, enter
 from tests import jobs, marks
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -321,6 +321,24 @@ async def test_fairness_key_weight_and_priority_are_the_tenants_the_plans_and_th
         task_queue=queue,
     )
     assert own == of_activity == ["acme", 5.0, 2]
+
+
+async def test_a_tenants_code_takes_no_other_tenants_share_and_no_larger_one(
+    client: Client, queue: str
+) -> None:
+    greedy = Priority(fairness_key="globex", fairness_weight=1000.0, priority_key=4)
+    with enter(TenantScope("acme")):
+        handle = await client.start_workflow(
+            jobs.Greedy.run,
+            jobs.EchoInput(tenant_id="acme"),
+            id="acme/echo.greedy/1",
+            task_queue=queue,
+            priority=greedy,
+        )
+    kept = (await handle.describe()).raw_description.workflow_execution_info.priority
+    assert (kept.priority_key, kept.fairness_key, kept.fairness_weight) == (4, "acme", 5.0)
+    for named in await handle.result():
+        assert named[:2] == ["acme", 5.0]
 
 
 async def test_an_activity_has_its_fairness_key_after_a_start_without_one(

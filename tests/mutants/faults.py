@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.common import Priority
 
 from activities import billing
-from temporal_tenancy import agreement, guard, header, held, scope, tenant_owned
+from temporal_tenancy import agreement, guard, header, held, scope, stamps, tenant_owned
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.fan_out import planning
 from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.interceptors import activity_inbound, workflow_outbound
+from temporal_tenancy.interceptors import activity_inbound, client_outbound, workflow_outbound
 from temporal_tenancy.jobs import Job
 from tests.mutants.columns import COLUMN_FAULTS
 from tests.mutants.commands import COMMAND_FAULTS
@@ -88,10 +88,20 @@ def _never_leave_a_scope() -> None:
 
 
 def _keep_the_parents_key() -> None:
-    def inherited(priority: Priority, scope: scope.Scope, job: Job) -> Priority:
+    def inherited(
+        priority: Priority, scope: scope.Scope, job: Job, *, caller: scope.Scope
+    ) -> Priority:
         return priority
 
     replace(workflow_outbound, "prioritised", inherited)
+
+
+def _let_code_ask_for_shares() -> None:
+    def asked_for(priority: Priority, scope: scope.Scope, **options: object) -> Priority:
+        return priority
+
+    for module in (stamps, workflow_outbound, client_outbound):
+        replace(module, "fair", asked_for)
 
 
 def _read_the_clock() -> None:
@@ -232,6 +242,12 @@ FAULTS: Final = [
             f"{FAN_OUT}::test_children_carry_their_own_tenant_weight_and_words",
         ),
         seed=_keep_the_parents_key,
+    ),
+    Mutant(
+        "shares-are-asked-for",
+        "a tenant's code names its own fairness key and weight",
+        (f"{HOPS}::test_a_tenants_code_takes_no_other_tenants_share_and_no_larger_one",),
+        seed=_let_code_ask_for_shares,
     ),
     Mutant(
         "tick-from-the-clock",
