@@ -26,36 +26,22 @@ CORRELATION_MAX_CHARACTERS: Final = 200
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # beyond that a time zone may leave the calendar
 
-# The notification is sent with the commit. It names no tenant: every role may listen.
+# The notification is sent with the commit. It names no tenant: every role may listen. The id is the
+# table's to make, and where no key is given the key is made from it.
 _INSERT: Final = text(f"""
-    with wanted as (
-        select
-            payload::jsonb as payload, key, ordinality,
-            row_number() over (partition by key is null order by ordinality) as turn
-        from unnest(cast(:payloads as text[]), cast(:keys as text[]))
-            with ordinality as given (payload, key, ordinality)
-    ),
-    added as (
-        -- The id is the table's to make; unnamed, the key is made from it.
+    with added as (
         insert into outbox_messages
             (tenant_id, job, key, payload, priority, scheduled_at, correlation_id)
         select
-            :tenant, :job, key, payload, :priority, coalesce(:at, now()), :correlation_id
-        from wanted
+            :tenant, :job, key, payload::jsonb, :priority, coalesce(:at, now()), :correlation_id
+        from unnest(cast(:payloads as text[]), cast(:keys as text[]))
+            with ordinality as given (payload, key, ordinality)
         order by ordinality
         on conflict (tenant_id, job, key) where status <> 'dead_letter' do nothing
         returning id, key
     ),
-    -- All of them are added, and their ids are in the order in which they were.
-    unnamed as (
-        select id, row_number() over (order by id) as turn from added where key = id::text
-    ),
     told as (select pg_notify('{CHANNEL}', '') from added limit 1)
-    select wanted.ordinality, coalesce(named.id, unnamed.id) as id, (select count(*) from told)
-    from wanted
-    left join added as named on named.key = wanted.key
-    left join unnamed on wanted.key is null and unnamed.turn = wanted.turn
-    order by wanted.ordinality
+    select id, key, (select count(*) from told) from added order by id
 """)
 _EXISTING: Final = text("""
     select key, id from outbox_messages
@@ -158,14 +144,13 @@ async def enqueue_many(
 
 async def _insert(session: AsyncSession, values: Mapping[str, Any]) -> list[UUID | None]:
     """The messages' ids; None where a message has the key already and is not there any more."""
-    added = [row.id for row in await session.execute(_INSERT, values)]
-    if None not in added:
-        return added
-    there = {row.key: row.id for row in await session.execute(_EXISTING, values)}
-    return [
-        there.get(key) if found is None else found
-        for found, key in zip(added, values["keys"], strict=True)
-    ]
+    added = {row.key: row.id for row in await session.execute(_INSERT, values)}
+    keys: Sequence[str | None] = values["keys"]
+    # Each of those without a key is added, in their order, and so are their ids.
+    unnamed = iter([id for key, id in added.items() if key == str(id)])
+    if any(key is not None and key not in added for key in keys):
+        added |= {row.key: row.id for row in await session.execute(_EXISTING, values)}
+    return [next(unnamed) if key is None else added.get(key) for key in keys]
 
 
 def _tenant_job(job: str | type) -> Job:
