@@ -41,18 +41,17 @@ def read(text: str) -> Any:  # JSON
     if len(text) > READABLE:
         raise _too_long()
     try:
-        value = json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_constant)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise NotReadable(
             f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
     except RecursionError:
         raise _too_deep() from None
-    # Whatever nests so deep has as many brackets; the other way round it is to be looked at.
-    if text.count("[") + text.count("{") > DEPTH and _depth_exceeds(value, DEPTH):
+    if _depth_exceeds(value, DEPTH):
         raise _too_deep()
     _require_characters(text)
-    if "\\ud" in text.lower():
+    if "\\" in text and "\\u" in text:
         _require_characters(json.dumps(value, ensure_ascii=False))
     return value
 
@@ -119,18 +118,21 @@ def _constant(name: str) -> float:
     raise NotReadable("has a number that is not finite")
 
 
+_DECODER: Final = json.JSONDecoder(parse_int=_int, parse_float=_float, parse_constant=_constant)
+
+
 def _depth_exceeds(value: Any, limit: int) -> bool:
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
+        if not level:
+            return False
         level = [
             inner
             for each in level
-            if isinstance(each, dict | list)
             for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
         ]
-        if not level:
-            return False
-    return any(isinstance(each, dict | list) for each in level)
+    return bool(level)
 
 
 def _require_characters(text: str) -> None:

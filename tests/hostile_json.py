@@ -114,7 +114,17 @@ VALUES: Final[st.SearchStrategy[Any]] = st.recursive(
         st.integers(),
         st.builds(lambda digits, sign: sign * (10**digits - 1), _SIZES, st.sampled_from([1, -1])),
         st.floats(),
-        st.sampled_from([1e308, -1e308, 5e-324, 1.7976931348623157e308, 2.2250738585072014e-308]),
+        st.sampled_from(
+            [
+                float("inf"),
+                float("nan"),
+                1e308,
+                -1e308,
+                5e-324,
+                1.7976931348623157e308,
+                2.2250738585072014e-308,
+            ]
+        ),
         st.text(max_size=8),
         st.sampled_from(["\x00", "\ud800", "a\\u0000b", "\\ud800", "x" * 70_000]),
     ),

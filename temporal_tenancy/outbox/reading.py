@@ -12,8 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.database_errors import ROW_ERRORS, is_of_a_row
 from temporal_tenancy.payloads import READABLE, UNKNOWN
 
-# One character more than is read, so that a longer one is told from one that is as long.
-PAYLOAD_TEXT: Final = f"left(m.payload::text, {READABLE + 1})"
+# One character more than is read, so that a longer one is told from one that is as long. Characters
+# are counted of those alone that may have too many: it takes longer than all the rest.
+PAYLOAD_TEXT: Final = f"""(
+    select case when octet_length(json) <= {READABLE} then json else left(json, {READABLE + 1}) end
+    from (select m.payload::text as json offset 0) as written
+)"""
 
 Key = tuple[str, UUID]  # a message's tenant and id
 

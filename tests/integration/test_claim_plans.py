@@ -130,7 +130,7 @@ async def _plans(statement: Statement, filled: Filled) -> list[dict[str, Any]]:
         await session.rollback()
         found = []
         for sql, parameters in sent:
-            if "SAVEPOINT" in sql:
+            if "outbox_messages" not in sql:
                 continue
             connection = await session.connection()
             explained = await connection.exec_driver_sql(

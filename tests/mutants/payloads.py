@@ -101,7 +101,7 @@ PAYLOAD_FAULTS: Final = [
     Mutant(
         "enqueue-of-infinity",
         "enqueue() turns Infinity into null",
-        (f"{UNREADABLE}::test_what_enqueue_takes_the_relay_reads",),
+        ("tests/integration/test_fair_claims.py::test_what_cannot_be_asked_for_leaves_no_message",),
         seed=_take_in_what_is_not_finite,
     ),
     Mutant(
