@@ -10,27 +10,17 @@ from datetime import timedelta
 from typing import Any, Final
 
 from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
-from temporalio.client import (
-    Client,
-    WorkflowExecution,
-    WorkflowExecutionDescription,
-    WorkflowExecutionStatus,
-    WorkflowFailureError,
-)
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.converter import WorkflowSerializationContext
-from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy import agreement
-from temporal_tenancy.errors import TenancyError, TenantInvalid, TenantMismatch, TenantMissing
+from temporal_tenancy.errors import TenancyError, TenantMismatch
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.scope import PlatformScope, Scope, TenantScope
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
 SHOWN_CHARACTERS: Final = 100  # of what others have named
-
-WRONG_STARTS: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
-"""Types of failure of a start that was refused because it names no tenant for sure."""
 
 
 class WorkflowIdTaken(TenancyError):
@@ -53,7 +43,7 @@ async def own_run(
     However it was started: a run by hand or from the Web UI is its owner's as well.
 
     Raises:
-        WorkflowIdTaken: it is something else, or a start that was refused.
+        WorkflowIdTaken: it is something else, or a start that is refused.
         RPCError: NOT_FOUND where there is none.
     """
     run = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
@@ -66,7 +56,7 @@ async def own_run(
 def disagreement(run: WorkflowExecution, *workflow_types: str) -> str | None:
     """What has a run's id in the place of a run of one of these types; None: it is such a run.
 
-    As far as its description says; whether it was refused at its start, it does not.
+    As far as its description says, which has neither input nor header.
     """
     parts = WorkflowId.parse(run.id)
     if run.workflow_type not in workflow_types:
@@ -107,7 +97,7 @@ async def input_of(
 
 
 async def _wrong_start(client: Client, run: WorkflowExecutionDescription) -> str | None:
-    """Says of a run of the right type what its worker has refused it for, or is going to."""
+    """Says of a run of the right type what the guard has refused it for, or is going to."""
     parts = WorkflowId.parse(run.id)
     started = await started_event(client, run.id, run.run_id)
     try:
@@ -117,14 +107,6 @@ async def _wrong_start(client: Client, run: WorkflowExecutionDescription) -> str
     given = await input_of(client, run.id, started)
     if parts.tenant is not None and _tenant_in(given) != parts.tenant:
         return "a run whose input names another tenant, or none"
-    if run.status is WorkflowExecutionStatus.FAILED:
-        handle = client.get_workflow_handle(run.id, run_id=run.run_id)
-        try:
-            await handle.result(follow_runs=False, rpc_timeout=RPC_TIMEOUT)
-        except WorkflowFailureError as error:
-            refused = error.cause
-            if isinstance(refused, ApplicationError) and refused.type in WRONG_STARTS:
-                return f"a start that was refused ({refused.type})"
     return None
 
 

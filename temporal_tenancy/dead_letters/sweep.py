@@ -29,12 +29,18 @@ from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
 from temporal_tenancy.dead_letters.letters import Settled
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
-from temporal_tenancy.errors import TenancyError, TenantUnknown
+from temporal_tenancy.errors import (
+    TenancyError,
+    TenantInvalid,
+    TenantMismatch,
+    TenantMissing,
+    TenantUnknown,
+)
 from temporal_tenancy.failures import message_of, root_cause, type_of
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.lock_timeouts import BRIEF
 from temporal_tenancy.scope import TenantScope, enter
-from temporal_tenancy.taken_ids import WRONG_STARTS, disagreement
+from temporal_tenancy.taken_ids import disagreement
 
 NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
 OVERLAP: Final = timedelta(minutes=2)  # visibility may lag behind by so much
@@ -51,6 +57,8 @@ _ENDED_BADLY: Final = (
     WorkflowExecutionStatus.TIMED_OUT,
     WorkflowExecutionStatus.TERMINATED,
 )
+# A start that was refused because it names no tenant for sure was nobody's job.
+_WRONG_START: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
 
 log: Final = structlog.get_logger(__name__)
 
@@ -297,8 +305,7 @@ def _lost(run: WorkflowExecution, given: Any, attempt: int, error: BaseException
         return None  # nobody's, for sure
     cause = root_cause(error)
     kind = type_of(cause)
-    # A start that was refused because it names no tenant for sure was nobody's job.
-    refused = isinstance(error, ApplicationError) and kind in WRONG_STARTS
+    refused = isinstance(error, ApplicationError) and kind in _WRONG_START
     if refused or kind == TenantUnknown.__name__:
         return None
     letter = Letter(

@@ -1,0 +1,154 @@
+"""A relay goes on with everyone else's messages while a tenant holds rows locked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from datetime import timedelta
+
+import psycopg
+import pytest
+from temporalio.client import Client
+
+from devstack.postgres import DatabaseUrls
+from temporal_tenancy.connections import connect
+from temporal_tenancy.database import Database
+from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.relay import queue
+from temporal_tenancy.relay.messages import Unit
+from temporal_tenancy.relay.relay import Relay
+from tests.fixtures.held_locks import holding
+from tests.fixtures.relay import ask, messages_of, running, until_messages
+
+MakeRelay = Callable[..., Relay]
+IN_TIME = 15.0  # seconds: a lock that is waited for is held for longer
+ALL = "select 1 from outbox_messages for update"
+
+pytestmark = pytest.mark.usefixtures("two_tenants")
+
+
+class Locker:
+    """Holds all that acme has, from when its first message is to be started."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stack = ExitStack()
+        self.holds = asyncio.Event()
+
+    async def deliver(self, client: Client, unit: Unit, ladder: RetryLadder) -> None:
+        if unit.tenant_id == "acme" and not self.holds.is_set():
+            self._stack.enter_context(holding(self._url, "acme", ALL))
+            self.holds.set()
+        await self.holds.wait()
+
+    def release(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+async def locker(database_urls: DatabaseUrls) -> AsyncIterator[Locker]:
+    locker = Locker(database_urls.tenant)
+    yield locker
+    locker.release()
+
+
+async def until_completed(database: Database, tenant: str) -> None:
+    async with asyncio.timeout(IN_TIME):
+        await until_messages(
+            database, tenant, lambda found: all(m.status == "completed" for m in found)
+        )
+
+
+async def statuses(database: Database, tenant: str) -> set[str]:
+    return {message.status for message in await messages_of(database, tenant)}
+
+
+async def test_the_others_marks_are_written_and_a_locked_tenants_come_later(
+    database: Database, make_relay: MakeRelay, locker: Locker
+) -> None:
+    for tenant in ("acme", "globex"):
+        await ask(database, tenant, key="first")
+    async with running(make_relay(deliver=locker.deliver)):
+        await until_completed(database, "globex")
+        for number in range(3):  # acme is known to be locked now
+            await ask(database, "globex", key=f"later{number}")
+            await until_completed(database, "globex")
+        assert await statuses(database, "acme") == {"processing"}
+        locker.release()
+        await until_completed(database, "acme")
+
+
+async def test_a_relay_ends_while_a_tenant_holds_its_rows(
+    database: Database, make_relay: MakeRelay, locker: Locker
+) -> None:
+    await ask(database, "acme", key="first")
+    relay = make_relay(deliver=locker.deliver)
+    working = asyncio.create_task(relay.run())
+    await locker.holds.wait()
+    relay.stop()
+    async with asyncio.timeout(IN_TIME):
+        await working
+    assert await statuses(database, "acme") == {"processing"}
+
+
+async def test_what_was_lost_is_looked_after_beside_a_mark_that_is_locked(
+    database: Database, make_relay: MakeRelay, relay_database: Database, locker: Locker
+) -> None:
+    for tenant in ("acme", "globex"):
+        await ask(database, tenant, key="lost")
+        async with relay_database.platform_session("a relay that dies") as session:
+            await queue.claim(session, {tenant: 1}, lease=timedelta(0))
+    async with running(make_relay(deliver=locker.deliver)):
+        await locker.holds.wait()
+        await until_completed(database, "globex")
+        locker.release()
+        await until_completed(database, "acme")
+
+
+async def test_a_letter_that_its_tenant_has_locked_delays_no_other(
+    database: Database, make_relay: MakeRelay, database_urls: DatabaseUrls
+) -> None:
+    async def refuse(client: Client, unit: Unit, ladder: RetryLadder) -> None:
+        raise RuntimeError("no")
+
+    unwritten = """
+        insert into dead_letters
+            (tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts)
+        values ('acme', 'test.note', 'relay', 'acme/test.note/k', 'X', 'x', 'x', 1)
+    """
+    for tenant in ("acme", "globex"):
+        await ask(database, tenant, key="k")
+    with holding(database_urls.tenant, "acme", unwritten):
+        async with (
+            running(make_relay(deliver=refuse, ladder=RetryLadder(attempts=1))),
+            asyncio.timeout(IN_TIME),
+        ):
+            await until_messages(database, "globex", lambda ms: ms[0].status == "dead_letter")
+            assert await statuses(database, "acme") == {"processing"}
+    with connect(database_urls.superuser) as superuser:
+        letters = superuser.execute("select workflow_id from dead_letters").fetchall()
+    assert letters == [("globex/test.note/k",)]
+
+
+async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_apart(
+    database: Database, make_relay: MakeRelay, database_urls: DatabaseUrls
+) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def deliver(client: Client, unit: Unit, ladder: RetryLadder) -> None:
+        started.set()
+        await go_on.wait()
+
+    await ask(database, "globex", key="first")
+    relay = make_relay(deliver=deliver)
+    async with running(relay):
+        await started.wait()
+        with psycopg.connect(database_urls.superuser.replace("+psycopg", "")) as superuser:
+            superuser.execute("lock table outbox_messages in share row exclusive mode")
+            go_on.set()
+            async with asyncio.timeout(IN_TIME):
+                await relay._marks.written()
+            assert await statuses(database, "globex") == {"processing"}
+        await until_completed(database, "globex")
+        assert relay._marks._apart == {}
