@@ -198,7 +198,9 @@ class ConnectionShares:
         return False
 
     def _is_blocked(self, owner: _Owner) -> bool:
-        return owner.blocked is not None and self._clock() - owner.blocked < FORGIVEN
+        if owner.blocked is not None and self._clock() - owner.blocked >= FORGIVEN:
+            owner.blocked = None
+        return owner.blocked is not None
 
     def _grant(self, owner: _Owner) -> None:
         self._free -= 1

@@ -62,32 +62,48 @@ class _Guarded(psycopg.AsyncCursor[Row]):
 
     def _checked(self, query: Query, params: Params | None) -> QueryNoTemplate:
         """The query as it may be sent; raises `StatementRefused`."""
-        if isinstance(query, sql.Composable):
-            query = query.as_bytes(self)
-        if not isinstance(query, str | bytes):
-            raise StatementRefused(UNREADABLE)
-        connection = self.connection
-        if isinstance(connection, GuardedConnection):
+        sent = query
+        if isinstance(sent, str):
+            statement: str = sent
+        else:
+            if isinstance(sent, sql.Composable):
+                sent = sent.as_bytes(self)
+            if not isinstance(sent, bytes):
+                raise StatementRefused(UNREADABLE)
             # A byte of a longer character is a letter to the server's lexer, as in Latin-1.
-            statement = query if isinstance(query, str) else query.decode("latin-1")
+            statement = sent.decode("latin-1")
+        connection = self._conn
+        if isinstance(connection, GuardedConnection):
             connection.check(statement, placeholders=params is not None)
-        return query
+        return sent
 
     async def fetchone(self) -> Row | None:
-        with _withheld():
+        try:
             return await super().fetchone()
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
 
     async def fetchmany(self, size: int = 0) -> list[Row]:
-        with _withheld():
+        try:
             return await super().fetchmany(size)
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
 
     async def fetchall(self) -> list[Row]:
-        with _withheld():
+        try:
             return await super().fetchall()
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
 
     async def __anext__(self) -> Row:
-        with _withheld():
+        try:
             return await super().__anext__()
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
 
 
 class GuardedCursor(_Guarded[Row]):
@@ -102,8 +118,11 @@ class GuardedCursor(_Guarded[Row]):
         binary: bool | None = None,
     ) -> GuardedCursor[Row]:
         sent = self._checked(query, params)
-        with _withheld():
+        try:
             return await super().execute(sent, params, prepare=prepare, binary=binary)
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
 
     async def executemany(
         self, query: Query, params_seq: Iterable[Params], *, returning: bool = False
@@ -151,8 +170,11 @@ class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
         **options: Any,
     ) -> GuardedServerCursor[Row]:
         sent = self._checked(query, params)
-        with _withheld():
+        try:
             return await super().execute(sent, params, binary=binary, **options)
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
 
 
 @contextmanager

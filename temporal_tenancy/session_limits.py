@@ -28,9 +28,7 @@ class SessionLimits:
                     f"the limit of a session's {each.name} is to be of 1 ms to {_MOST.days} days."
                 )
 
-    def milliseconds(self) -> dict[str, str]:
-        """Each limit as the server takes it, by its field's name."""
-        return {
-            each.name: str(getattr(self, each.name) // timedelta(milliseconds=1))
-            for each in fields(self)
-        }
+    def milliseconds(self, limit: str) -> int:
+        """The limit of that field, as the server takes it."""
+        value: timedelta = getattr(self, limit)
+        return value // timedelta(milliseconds=1)

@@ -8,9 +8,10 @@ stack.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import Connection, Text, event, inspect, text
+from sqlalchemy import Connection, Text, TextClause, event, inspect, text
 from sqlalchemy.orm import (
     Mapped,
     ORMExecuteState,
@@ -38,19 +39,24 @@ SESSION_CLOCK: Final = "clock"
 _SET_TENANT: Final = """
     select
         set_config('app.tenant_id', :tenant, true),
-        set_config('statement_timeout', :statement, true),
-        set_config('lock_timeout', :lock, true),
-        set_config('idle_in_transaction_session_timeout', :idle, true),
-        set_config('standard_conforming_strings', 'on', true)
+        set_config('standard_conforming_strings', 'on', true),
+        set_config('statement_timeout', '{statement}', true),
+        set_config('lock_timeout', '{lock}', true),
+        set_config('idle_in_transaction_session_timeout', '{idle}', true)
 """
 # A role's default is running already, and would not be set anew: 0 stops it.
-_SET_WITH_TRANSACTION: Final = f"""
-    {_SET_TENANT},
+_SET_TRANSACTION: Final = """,
         set_config('transaction_timeout', '0', true),
-        set_config('transaction_timeout', :transaction, true)
+        set_config('transaction_timeout', '{transaction}', true)
 """
-_SET_BY_CLIENT: Final = text(_SET_TENANT)
-_SET_BY_SERVER: Final = text(_SET_WITH_TRANSACTION)
+
+
+@lru_cache
+def _set_tenant(limits: SessionLimits, by_server: bool) -> TextClause:
+    """What begins a transaction: with the limits in it, it is put together and read once."""
+    statement = _SET_TENANT + (_SET_TRANSACTION if by_server else "")
+    names = ("statement", "lock", "idle", "transaction")
+    return text(statement.format(**{name: limits.milliseconds(name) for name in names}))
 
 
 class TenantOwned:
@@ -84,10 +90,9 @@ def _stamp_transaction(
         return
     tenant = _tenant_of(session)
     limits: SessionLimits = session.info[SESSION_LIMITS]
-    values = {"tenant": tenant, **limits.milliseconds()}
     counted = counts_transactions(connection.dialect)
     with stamp(connection, tenant):
-        connection.execute(_SET_BY_SERVER if counted else _SET_BY_CLIENT, values)
+        connection.execute(_set_tenant(limits, counted), {"tenant": tenant})
     clock: TransactionClock | None = session.info[SESSION_CLOCK]
     if clock is not None and not counted:
         clock.begin(limits.transaction)

@@ -184,7 +184,7 @@ async def test_a_transaction_of_many_statements_is_ended_too(one: Database) -> N
 async def test_where_the_server_does_not_count_the_client_does(
     one: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = replace(LIMITS, transaction=SOON)
+    limits = replace(LIMITS, transaction=SOON, statement=timedelta(seconds=3))
 
     async def sleep() -> None:
         async with tenant_session(limits=limits) as session:

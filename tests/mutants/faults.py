@@ -52,7 +52,7 @@ def _pass(*_: object, **__: object) -> None:
 
 def _outlive_the_transaction() -> None:
     statement = text("select set_config('app.tenant_id', :tenant, false)")
-    replace(tenant_owned, "_SET_BY_SERVER", statement)
+    replace(tenant_owned, "_set_tenant", lambda limits, by_server: statement)
 
 
 def _skip_the_guard() -> None:

@@ -33,14 +33,14 @@ _TENANT_ALONE: Final = "select set_config('app.tenant_id', :tenant, true)"
 
 
 def _set_no_limits() -> None:
-    replace(tenant_owned, "_SET_BY_SERVER", text(_TENANT_ALONE))
+    replace(tenant_owned, "_set_tenant", lambda limits, by_server: text(_TENANT_ALONE))
 
 
 def _leave_the_roles_clock_running() -> None:
-    statement = str(tenant_owned._SET_BY_SERVER)
+    statement = tenant_owned._SET_TRANSACTION
     stop = "set_config('transaction_timeout', '0', true),"
     assert stop in statement
-    replace(tenant_owned, "_SET_BY_SERVER", text(statement.replace(stop, "")))
+    replace(tenant_owned, "_SET_TRANSACTION", statement.replace(stop, ""))
 
 
 def _count_nowhere() -> None:
