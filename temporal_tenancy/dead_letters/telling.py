@@ -18,14 +18,20 @@ KINDS_AT_ONCE: Final = 100  # of new letters that people are told of in one swee
 LETTERS_AT_ONCE: Final = 10_000  # that are looked at for them
 
 # What a tenant has locked waits until it is free, and nobody's alert waits with it.
+# Tenants take turns: one that fails in very many ways is one kind in each turn.
 _KINDS: Final = text("""
-    select distinct fingerprint
-    from (
-        select fingerprint from dead_letters
+    with free as materialized (
+        select tenant_id, fingerprint from dead_letters
         where told_at is null
         limit :letters
         for update skip locked
-    ) as free
+    ), kinds as (
+        select fingerprint, row_number() over (partition by tenant_id order by fingerprint) as turn
+        from (select distinct tenant_id, fingerprint from free) as its_own
+    )
+    select fingerprint from kinds
+    group by fingerprint
+    order by min(turn), fingerprint
     limit :limit
 """)
 _TOLD: Final = text("""

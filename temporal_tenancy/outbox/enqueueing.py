@@ -126,7 +126,7 @@ async def enqueue_many(
     for key in named:
         if key is not None:
             WorkflowId(tenant, wanted.name, key)  # raises where it cannot be one
-    values = {
+    values: dict[str, Any] = {
         "tenant": tenant,
         "job": wanted.name,
         "payloads": [_payload(wanted, tenant, input) for input in inputs],
@@ -135,11 +135,14 @@ async def enqueue_many(
         "at": at,
         "correlation_id": correlation_id,
     }
-    while True:
-        ids = await _insert(session, values)
-        if None not in ids:
-            return [message_id for message_id in ids if message_id is not None]
+    found = await _insert(session, values)
+    while None in found:
         # A message that had a key already was done with, and deleted, in between.
+        missing = [index for index, message_id in enumerate(found) if message_id is None]
+        again = {name: [values[name][index] for index in missing] for name in ("payloads", "keys")}
+        for index, message_id in zip(missing, await _insert(session, values | again), strict=True):
+            found[index] = message_id
+    return [message_id for message_id in found if message_id is not None]
 
 
 async def _insert(session: AsyncSession, values: Mapping[str, Any]) -> list[UUID | None]:

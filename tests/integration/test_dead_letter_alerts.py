@@ -19,7 +19,7 @@ from temporal_tenancy.database import Database, database_url, use_database
 from temporal_tenancy.dead_letters import alerts
 from temporal_tenancy.dead_letters.alerts import Alert, tell
 from temporal_tenancy.dead_letters.recording import Letter, Source
-from temporal_tenancy.dead_letters.telling import DEPTH, tell_of_dead_letters
+from temporal_tenancy.dead_letters.telling import DEPTH, KINDS_AT_ONCE, tell_of_dead_letters
 from temporal_tenancy.plugin import TenancyPlugin
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.saas import saas_worker
@@ -112,6 +112,18 @@ async def test_two_kinds_are_two_alerts(database: Database, inbox: Inbox) -> Non
     await record_as(database, Letter("acme/mail.send/2", Source.RELAY, "UnknownJob", "which?", 1))
     assert await tell_of_dead_letters([inbox]) == 2
     assert {a.details["error_type"] for a in inbox.alerts} == {"MailboxFull", "UnknownJob"}
+
+
+async def test_a_tenant_that_fails_in_very_many_ways_delays_no_other_tenants_alert(
+    database: Database, inbox: Inbox
+) -> None:
+    for number in range(KINDS_AT_ONCE + 20):
+        kind = "Odd" + "".join(chr(97 + int(digit)) for digit in str(number))
+        await record_as(database, Letter(f"acme/mail.send/{number}", Source.RELAY, kind, "no", 1))
+    await record_as(database, failed(tenant="globex", at=None), {}, "globex")
+    await tell_of_dead_letters([inbox])
+    assert "MailboxFull" in {alert.details.get("error_type") for alert in inbox.alerts}
+    assert await tell_of_dead_letters([inbox]) == 21
 
 
 async def test_too_many_open_letters_are_an_alert(database: Database, inbox: Inbox) -> None:

@@ -32,6 +32,7 @@ from temporal_tenancy.relay import admission, queue
 from temporal_tenancy.relay.marks import Marks
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 from temporal_tenancy.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.session_limits import SessionLimits
 from tests.fixtures.held_locks import holding, take
 from tests.fixtures.postgres import within
 from tests.relay_jobs import Note
@@ -279,10 +280,10 @@ async def _letters_of(ground: Ground, kind: str) -> Sequence[DeadLetterRow]:
 
 
 async def _discard(ground: Ground) -> Served:
-    found = {each.id: each.tenant_id for each in await _letters_of(ground, "open")}
+    found = [each.id for each in await _letters_of(ground, "open")]
     async with ground.everyone.platform_session("test") as session:
-        its = await letters.find(session, list(found))
-        return {found[each] for each in await letters.discard(session, its, "x")}
+        its = await letters.find(session, found)
+        return {tenant for tenant, _ in await letters.discard(session, its, "x")}
 
 
 async def _resolve(ground: Ground) -> Served:
@@ -312,7 +313,7 @@ async def _forget(ground: Ground) -> Served:
 
 async def _enqueue(ground: Ground) -> Served:
     with within(ground.everyone, "globex"):
-        async with tenant_session(lock_timeout=LOCK_TIMEOUT):
+        async with tenant_session(limits=SessionLimits(lock=LOCK_TIMEOUT)):
             await enqueue(Note, {}, key="new")
     return {"globex"}
 
