@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -173,4 +173,4 @@ def _moment(given: str | None) -> datetime | None:
         raise typer.BadParameter(
             'it is a time with its offset, as "2026-12-24T18:00:00Z".', param_hint="--at"
         )
-    return moment.astimezone(UTC)
+    return reading.moment(moment, option="--at")

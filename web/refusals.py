@@ -100,3 +100,12 @@ class RateExceeded(WebRefusal):
     def __init__(self, retry_after: int) -> None:
         """`retry_after` is in seconds."""
         super().__init__(headers={"Retry-After": str(retry_after)})
+
+
+class WebhookSecretUnfit(WebRefusal):
+    """Webhooks cannot be verified here at the moment. Send this one again later."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "300"})
