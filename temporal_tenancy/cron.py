@@ -18,6 +18,7 @@ from temporalio.client import ScheduleCalendarSpec, ScheduleRange
 
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.periods import Period
+from temporal_tenancy.printable import quoted
 
 _MONTHS: Final = [
     "jan",
@@ -166,7 +167,7 @@ def read_cron(text: str) -> CronLine:
     fields = text.split()
     if len(fields) != len(_FIELDS):
         raise CronInvalid(
-            f"the cron line {_quoted(text)} does not have five fields, as in "
+            f"the cron line {quoted(text)} does not have five fields, as in "
             '"0 6 1 * *": minute, hour, day of the month, month, day of the week.'
         )
     minutes, hours, days, months, weekdays = (
@@ -175,13 +176,13 @@ def read_cron(text: str) -> CronLine:
     weekdays = frozenset(day % 7 for day in weekdays)
     if days != _FIELDS[2].all and len(weekdays) < 7:
         raise CronInvalid(
-            f"the cron line {_quoted(text)} restricts the day of the month and the day of the "
+            f"the cron line {quoted(text)} restricts the day of the month and the day of the "
             "week: some readers want either of them, others both. Restrict one, and check the "
             "other in the job."
         )
     line = CronLine(" ".join(fields), minutes, hours, days, months, weekdays)
     if next(line._days(*_SOME_YEARS), None) is None:
-        raise CronInvalid(f"the cron line {_quoted(text)} is never due: no month has such a day.")
+        raise CronInvalid(f"the cron line {quoted(text)} is never due: no month has such a day.")
     return line
 
 
@@ -191,7 +192,7 @@ def _read(field: _Field, text: str, line: str) -> frozenset[int]:
         match = _PART.fullmatch(part.lower())
         if match is None:
             raise CronInvalid(
-                f"the cron line {_quoted(line)} has {_quoted(part)} for the {field.name}. Use *, "
+                f"the cron line {quoted(line)} has {quoted(part)} for the {field.name}. Use *, "
                 "a number, a range a-b, a step /n, or a list of these with commas."
             )
         if match["all"]:
@@ -205,7 +206,7 @@ def _read(field: _Field, text: str, line: str) -> frozenset[int]:
         step = int(match["step"] or 1)
         if step == 0 or last < first:
             raise CronInvalid(
-                f"the cron line {_quoted(line)} has {_quoted(part)} for the {field.name}, which "
+                f"the cron line {quoted(line)} has {quoted(part)} for the {field.name}, which "
                 "is empty. A range goes from the lower to the higher value, and a step is 1 or "
                 "more."
             )
@@ -219,13 +220,9 @@ def _value(field: _Field, text: str, line: str) -> int:
     if text.isdigit() and (int(text) in field.all or int(text) == field.also):
         return int(text)
     raise CronInvalid(
-        f"the cron line {_quoted(line)} has {_quoted(text)} for the {field.name}, which goes from "
+        f"the cron line {quoted(line)} has {quoted(text)} for the {field.name}, which goes from "
         f"{field.lowest} to {field.highest}."
     )
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if text.isprintable() else ascii(text)
 
 
 def _ranges(values: frozenset[int]) -> Sequence[ScheduleRange]:

@@ -14,6 +14,7 @@ from temporal_tenancy.cron import read_cron
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.instants import FURTHEST
 from temporal_tenancy.periods import Period
+from temporal_tenancy.printable import quoted
 
 SPREAD_STEPS: Final = 360  # so many times at most in a window: each costs a shard one timer
 
@@ -37,7 +38,7 @@ def zone_of(name: str) -> ZoneInfo:
     """
     if name not in zone_names():
         raise TimeZoneUnknown(
-            f"there is no time zone {_quoted(name)}. Use an IANA name, such as America/New_York."
+            f"there is no time zone {quoted(name)}. Use an IANA name, such as America/New_York."
         )
     return ZoneInfo(name)
 
@@ -113,7 +114,3 @@ def spread_offset(tenant_id: str, job: str, window: timedelta) -> timedelta:
 @cache
 def _zones() -> Sequence[str]:
     return sorted(zone_names())
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if text.isprintable() else ascii(text)
