@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.refusals import Refused
 from database import audit
-from database.models import SubscriptionStatus
+from database.models import Subscription, SubscriptionStatus
 from database.payments import PaymentEvent, PaymentOutcome
 from services.webhooks import TOLERANCE, VerifiedEvent
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.heartbeats import heartbeating
 from temporal_tenancy.inputs import refusal
+from temporal_tenancy.instants import Instant
 from temporal_tenancy.outbox import enqueue, once
 from temporal_tenancy.scope import current_tenant
 
@@ -28,27 +29,38 @@ JOB: Final = "payments.webhook"
 STATUS_AFTER: Final = {
     "subscription.activated": SubscriptionStatus.ACTIVE,
     "subscription.updated": SubscriptionStatus.ACTIVE,
-    "subscription.cancelled": SubscriptionStatus.CANCELLED,
     "payment.succeeded": SubscriptionStatus.ACTIVE,
     "payment.failed": SubscriptionStatus.PAST_DUE,
+    "subscription.cancelled": SubscriptionStatus.CANCELLED,
 }
-"""The types of event that say something of the subscription, and its status after each."""
+"""The types of event that say something of the subscription, and its status after each where the
+event names none. In the order of a subscription's life: of two events of one moment the later in
+this order stands."""
 
-# Whoever comes later by the event's own time stays, whichever arrives first. Two of one moment are
-# told apart by their ids, so that any order ends in the same row.
-_CHANGE: Final = text("""
-    insert into subscriptions as kept
+STATUS_NAMED: Final = {
+    "active": SubscriptionStatus.ACTIVE,
+    "trialing": SubscriptionStatus.ACTIVE,
+    "past_due": SubscriptionStatus.PAST_DUE,
+    "unpaid": SubscriptionStatus.PAST_DUE,
+    "incomplete": SubscriptionStatus.PAST_DUE,
+    "canceled": SubscriptionStatus.CANCELLED,
+    "cancelled": SubscriptionStatus.CANCELLED,
+    "incomplete_expired": SubscriptionStatus.CANCELLED,
+}
+"""What providers call the status of a subscription, which its own events may name."""
+
+_CREATE: Final = text("""
+    insert into subscriptions
         (tenant_id, plan, status, current_period_end, started_at, changed_at, changed_by)
     values (:tenant, :plan, :status, :period_end, :at, :at, :event_id)
-    on conflict (tenant_id) do update set
-        plan = excluded.plan,
-        status = excluded.status,
-        current_period_end = excluded.current_period_end,
-        changed_at = excluded.changed_at,
-        changed_by = excluded.changed_by
-    where (kept.changed_at, coalesce(kept.changed_by, ''))
-        < (excluded.changed_at, excluded.changed_by)
-    returning old.status as before
+    on conflict (tenant_id) do nothing
+    returning tenant_id
+""")
+_CHANGE: Final = text("""
+    update subscriptions
+    set plan = :plan, status = :status, current_period_end = :period_end,
+        changed_at = :at, changed_by = :event_id
+    where tenant_id = :tenant
 """)
 # The first that was ever told of it.
 _START: Final = text("""
@@ -84,7 +96,7 @@ class PaymentEventBody(BaseModel):
     """What a payment event says, in the shape that Standard Webhooks gives all events."""
 
     type: str
-    timestamp: AwareDatetime  # when it happened
+    timestamp: Instant  # when it happened
     data: dict[str, Any]  # JSON
 
 
@@ -92,7 +104,8 @@ class SubscriptionData(BaseModel):
     """The subscription, as it was when the event happened: each event has all of it."""
 
     plan: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-    current_period_end: AwareDatetime | None = None
+    current_period_end: Instant | None = None
+    status: str | None = None  # in the provider's words
 
 
 async def receive_payment_event(session: AsyncSession, event: VerifiedEvent) -> bool:
@@ -142,10 +155,10 @@ async def _apply(session: AsyncSession, event: PaymentEvent) -> PaymentOutcome:
             f"payment event {event.event_id} says that it happened after it was sent. "
             "The provider's clock is wrong: have it sent again with another id."
         )
-    status = STATUS_AFTER.get(told.type)
-    if status is None:
+    if told.type not in STATUS_AFTER:
         return PaymentOutcome.IGNORED
     data = _read(SubscriptionData, told.data, event.event_id)
+    status = _status(told.type, data, event.event_id)
     values = {
         "tenant": current_tenant(),
         "plan": data.plan,
@@ -154,11 +167,16 @@ async def _apply(session: AsyncSession, event: PaymentEvent) -> PaymentOutcome:
         "at": told.timestamp,
         "event_id": event.event_id,
     }
-    changed = (await session.execute(_CHANGE, values)).one_or_none()
-    await session.execute(_START, values)
-    if changed is None:
-        return PaymentOutcome.SUPERSEDED
-    action = "renewed" if changed.before == status else status.value
+    before = None
+    if (await session.scalar(_CREATE, values)) is None:
+        kept = await session.scalar(select(Subscription).with_for_update())
+        assert kept is not None
+        await session.execute(_START, values)
+        if not await _is_later(session, kept, event, told):
+            return PaymentOutcome.SUPERSEDED
+        before = kept.status
+        await session.execute(_CHANGE, values)
+    action = "renewed" if before == status else status.value
     await audit.record(
         session,
         f"subscription.{action}",
@@ -167,6 +185,42 @@ async def _apply(session: AsyncSession, event: PaymentEvent) -> PaymentOutcome:
         happened_at=told.timestamp.astimezone(UTC).isoformat(),
     )
     return PaymentOutcome.APPLIED
+
+
+def _status(type_: str, data: SubscriptionData, event_id: str) -> SubscriptionStatus:
+    """What the subscription's own events name as its status, or else what the type means."""
+    if data.status is None or not type_.startswith("subscription."):
+        return STATUS_AFTER[type_]
+    named = STATUS_NAMED.get(data.status)
+    if named is None:
+        raise PaymentEventInvalid(
+            f"payment event {event_id} names a status that is unknown here. Known are "
+            f"{', '.join(STATUS_NAMED)}."
+        )
+    return named
+
+
+async def _is_later(
+    session: AsyncSession, kept: Subscription, event: PaymentEvent, told: PaymentEventBody
+) -> bool:
+    """Whether an event stands against the one that the subscription was last changed by.
+
+    The events' own time decides, whichever arrives first. Providers write whole seconds, and one
+    change sends several events: of two of one moment the later in a subscription's life stands,
+    then the one that was sent later. Ids come last, so that any order ends in the same row.
+    """
+    if told.timestamp != kept.changed_at:
+        return told.timestamp > kept.changed_at
+    last = await session.scalar(
+        select(PaymentEvent).where(PaymentEvent.event_id == kept.changed_by)
+    )
+    if last is None:
+        return True
+    return _place(event, told) > _place(last, _read(PaymentEventBody, last.body, last.event_id))
+
+
+def _place(event: PaymentEvent, told: PaymentEventBody) -> tuple[int, datetime, str]:
+    return list(STATUS_AFTER).index(told.type), event.sent_at, event.event_id
 
 
 def _read(model: type[Model], value: bytes | dict[str, Any], event_id: str) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.directory import current_tenant_record
 from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.instants import days_from
 
 KIND: Final = "report.daily"
 ROUTES: Final = 5  # in a report
@@ -110,4 +111,4 @@ async def make_daily_report(request: MakeDailyReport) -> DailyReport:
 
 
 def _expiry(retention_days: int | None) -> datetime | None:
-    return None if retention_days is None else datetime.now(UTC) + timedelta(days=retention_days)
+    return None if retention_days is None else days_from(datetime.now(UTC), retention_days)

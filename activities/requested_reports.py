@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from temporal_tenancy.directory import current_tenant_record
 from temporal_tenancy.errors import InvalidPayload
 from temporal_tenancy.heartbeats import heartbeating
 from temporal_tenancy.inputs import read_input
+from temporal_tenancy.instants import days_from
 from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.scope import current_tenant
 
@@ -190,7 +191,7 @@ async def _keep(session: AsyncSession, report: RequestedReport, content: dict[st
             kind=REQUESTED_REPORT,
             key=str(report.id),
             content={"kind": report.kind, "parameters": report.parameters, **content},
-            expires_at=None if days is None else now + timedelta(days=days),
+            expires_at=None if days is None else days_from(now, days),
         )
         .on_conflict_do_nothing()
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from database.models import UsageEvent
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.directory import current_tenant_record
 from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.instants import days_from
 
 USAGE: Final = Aging(UsageEvent, UsageEvent.time_hour, "usage.deleted")
 
@@ -48,7 +49,7 @@ async def find_cutoff(request: FindCutoff) -> Cutoff:
     if days is None:
         return Cutoff(before=None)
     zone = ZoneInfo(tenant.time_zone)
-    first = request.at.astimezone(zone).date() - timedelta(days=days)
+    first = days_from(request.at.astimezone(zone), -days).date()
     return Cutoff(before=datetime.combine(first, time(), zone))
 
 

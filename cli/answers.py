@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from temporal_tenancy.printable import printable, printable_json
 
 WIDE: Final = 10_000  # columns, where no terminal says how many: nothing is cut off
 
@@ -60,7 +63,7 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
         print_json(document)
     else:
         with out.capture() as shown:
-            out.print(answer.text, crop=False)
+            out.print(_Printable(answer.text), crop=False)
         # Columns are filled up with blanks, which only disturb whoever copies or compares.
         print("\n".join(line.rstrip() for line in shown.get().splitlines()))
     sys.stdout.flush()
@@ -70,13 +73,31 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Prints a JSON document (whatever json.dumps takes) on standard output."""
-    print(json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json))
+    """Prints a JSON document (whatever json.dumps takes) on standard output.
+
+    What a terminal would obey is escaped as JSON has it, and so is read back as it was.
+    """
+    text = json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json)
+    print(printable_json(text))
 
 
 def say(sentence: str) -> None:
     """Tells a person something on standard error."""
-    print(sentence, file=sys.stderr)
+    print(printable(sentence, lines=True), file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class _Printable:
+    """What is shown, with the control characters of its texts spelled out."""
+
+    shown: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.shown, options):
+            if segment.control is None:
+                yield segment._replace(text=printable(segment.text, lines=True))
+            else:
+                yield segment
 
 
 def lines(*parts: RenderableType | None) -> RenderableType:

@@ -17,15 +17,17 @@ from settings import Settings
 from temporal_tenancy.catalogue import Finding, lint, refuse_excess_rights
 from temporal_tenancy.connections import connect
 from temporal_tenancy.database_errors import DatabaseProblem, DatabaseUnreachable
+from temporal_tenancy.due_times import zone_names
 from temporal_tenancy.errors import ConfigurationError
 from temporal_tenancy.migrations import refuse_pending
+from temporal_tenancy.printable import printable
 from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
 
 CLOCK_SKEW: Final = 2.0  # seconds; times of both clocks meet in the ledger
 FINDINGS_SHOWN: Final = 5
 
 _PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
-_ONCE: Final = ("migrations", "row-level security", "logins", "clock")
+_ONCE: Final = ("migrations", "row-level security", "logins", "clock", "time zones")
 
 
 def database_checks(settings: Settings) -> Sequence[Check]:
@@ -78,6 +80,7 @@ def _whole(url: str, connection: psycopg.Connection[Any]) -> Iterator[Check]:
     yield _lint("row-level security", [f for f in found if f.check != _PASSWORDLESS])
     yield _logins([f for f in found if f.check == _PASSWORDLESS])
     yield _clock(connection)
+    yield _time_zones(connection)
 
 
 def _lint(name: str, found: Sequence[Finding]) -> Check:
@@ -92,6 +95,30 @@ def _logins(found: Sequence[Finding]) -> Check:
     if found:
         return failed("logins", " ".join(finding.message for finding in found))
     return ok("logins", "no role gets in without a password.")
+
+
+def _time_zones(connection: psycopg.Connection[Any]) -> Check:
+    """Names tenants in zones that no fan-out plans, and zones that PostgreSQL reads otherwise."""
+    try:
+        rows = connection.execute(
+            "select id, time_zone from tenants where status <> 'deleted' order by id"
+        ).fetchall()
+        known_to_server = {
+            name for (name,) in connection.execute("select name from pg_timezone_names")
+        }
+    except psycopg.Error:
+        return skipped(["time zones"], "the tenants cannot be read.")[0]
+    known = zone_names() & known_to_server
+    wrong = [f"{tenant} ({printable(zone)})" for tenant, zone in rows if zone not in known]
+    if wrong:
+        shown = ", ".join(wrong[:FINDINGS_SHOWN])
+        more = f" and {len(wrong) - FINDINGS_SHOWN} more" if len(wrong) > FINDINGS_SHOWN else ""
+        return failed(
+            "time zones",
+            f"{number(len(wrong), 'tenant')} in a time zone that not every part knows: {shown}"
+            f"{more}. Their jobs are skipped. Give each an IANA name, such as Asia/Bangkok.",
+        )
+    return ok("time zones", "every tenant's is known to Python and to PostgreSQL.")
 
 
 def _clock(connection: psycopg.Connection[Any]) -> Check:

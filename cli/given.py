@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from secrets import randbits
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import connect  # noqa: F401  # the jobs are known with it
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.errors import InvalidPayload, TenantMismatch, TenantMissing
 from temporal_tenancy.identifiers import tenant_id
+from temporal_tenancy.instants import in_utc
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.payloads import NotReadable, read
 
@@ -92,6 +93,8 @@ def where(given: str | None) -> Sequence[TenantStatus] | None:
     return statuses(value)
 
 
+LONGEST: Final = timedelta(days=36_500)
+
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -106,7 +109,21 @@ def age(given: str | None, *, option: str) -> timedelta | None:
             "it is a number with s, m, h, d or w behind it, as 90m or 3d.", param_hint=option
         )
     count, unit = match.groups()
-    return timedelta(**{_UNITS[unit]: int(count)})
+    wanted = timedelta(**{_UNITS[unit]: int(count)})
+    if wanted > LONGEST:
+        raise typer.BadParameter(f"it is {LONGEST.days}d at most.", param_hint=option)
+    return wanted
+
+
+def moment(given: datetime, *, option: str) -> datetime:
+    """A time in UTC, of one with an offset or of one that is in UTC as it stands.
+
+    Raises `typer.BadParameter` for one that no calendar here holds.
+    """
+    try:
+        return in_utc(given if given.tzinfo is not None else given.replace(tzinfo=UTC))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint=option) from None
 
 
 def uuid7() -> str:

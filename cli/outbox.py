@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -167,11 +167,10 @@ def _moment(given: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(given)
-        in_utc = None if moment.utcoffset() is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # the first and the last day are not whole in UTC
-        in_utc = None
-    if in_utc is None:
+    except ValueError:
+        moment = None
+    if moment is None or moment.utcoffset() is None:
         raise typer.BadParameter(
             'it is a time with its offset, as "2026-12-24T18:00:00Z".', param_hint="--at"
         )
-    return in_utc
+    return reading.moment(moment, option="--at")

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from cli.answers import Answer, lines, number, table, when
+from cli.given import moment
 from cli.servers import control_plane
 from schedules import SCHEDULES
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -31,7 +32,7 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
         typer.BadParameter: `png` cannot be written.
     """
     check_all(SCHEDULES)
-    begin = (since.replace(tzinfo=UTC) if since else datetime.now(UTC)).replace(
+    begin = (moment(since, option="--from") if since else datetime.now(UTC)).replace(
         minute=0, second=0, microsecond=0
     )
     length = timedelta(hours=hours)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, Final
 
 import typer
@@ -23,6 +23,7 @@ import search_attributes
 from cli.answers import Answer, address, lines, number, table, when
 from cli.failures import ScheduleUnknown
 from cli.fairness import warn_where_known_off
+from cli.given import moment
 from cli.servers import Temporal, temporal
 from schedules import SCHEDULES
 from temporal_tenancy import schedules as declared_schedules
@@ -53,6 +54,7 @@ async def apply() -> Answer:
                 "job": s.job,
                 "cron": s.cron,
                 "done": done[s.id],
+                "warning": s.warning,
                 "url": there.schedule_link(s.id),
             }
             for s in SCHEDULES
@@ -63,6 +65,7 @@ async def apply() -> Answer:
         lines(
             table(("job", "cron (UTC)", ""), rows),
             f"Registered the search attributes {', '.join(registered)}." if registered else None,
+            *_warnings(),
         ),
     )
 
@@ -87,7 +90,11 @@ async def show_all() -> Answer:
         for d in documents
     ]
     titles = ("job", "cron (UTC)", "state", "next", "last", "overlap", "catch-up window")
-    return Answer(documents, table(titles, rows))
+    return Answer(documents, lines(table(titles, rows), *_warnings()))
+
+
+def _warnings() -> Sequence[str]:
+    return [f"Note: {scheduled.warning}" for scheduled in SCHEDULES if scheduled.warning]
 
 
 async def compare(there: Temporal) -> list[dict[str, Any]]:
@@ -152,7 +159,7 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
     """
     declared = _declared(job)
     known = declared.check()
-    first, last = since.replace(tzinfo=UTC), until.replace(tzinfo=UTC)
+    first, last = moment(since, option="--from"), moment(until, option="--to")
     if last.time() == time():
         last += timedelta(days=1, seconds=-1)
     due = list(times(declared.server_cron, first, last + timedelta(seconds=1)))
@@ -240,8 +247,8 @@ async def _state(
         if error.status is RPCStatusCode.NOT_FOUND:
             return None, []
         raise
-    wanted, cron = declared.schedule(), declared.server_cron
-    return description, list(await differences(client, wanted, cron, description))
+    wanted, line = declared.schedule(), declared.server_line
+    return description, list(await differences(client, wanted, line, description))
 
 
 async def _triggered(
@@ -288,6 +295,7 @@ def _document(
         "cron": declared.cron if declared else None,
         "state": state,
         "differs": differs,
+        "warning": declared.warning if declared else None,
         "paused": None,
         "note": None,
         "next_run": None,

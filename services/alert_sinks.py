@@ -16,6 +16,7 @@ from services.mail import SUBJECT_MAX, Mail, MailInvalid, current_mail_server, d
 from settings import Settings
 from temporal_tenancy.dead_letters.alerts import PAUSE, Alert, AlertSink
 from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.printable import printable
 
 TIMEOUT: Final = 8.0  # seconds; less than what the sender of alerts waits for a sink
 TYPE: Final = "alert.raised"  # of the webhook's event
@@ -50,7 +51,7 @@ class WebhookAlerts:
         data = {
             "name": alert.name,
             "severity": alert.severity,
-            "summary": alert.summary,
+            "summary": printable(alert.summary),
             "details": dict(alert.details),
         }
         event = {"type": TYPE, "timestamp": now.isoformat(), "data": data}
@@ -89,14 +90,15 @@ class MailAlerts:
     async def send(self, alert: Alert) -> None:
         """Sends the alert. Raises as `MailServer.send`, and `ConfigurationError` without one."""
         now = datetime.now(UTC)
-        details = [f"{name}: {value}" for name, value in alert.details.items()]
-        subject = " ".join(f"[{alert.severity}] {alert.summary}".split())
+        details = [f"{name}: {printable(str(value))}" for name, value in alert.details.items()]
+        summary = printable(alert.summary)
+        subject = " ".join(f"[{alert.severity}] {summary}".split())
         await current_mail_server().send(
             Mail(
                 id=_id(alert, now),
                 to=self._to,
                 subject=subject[:SUBJECT_MAX],
-                body="\n".join([alert.summary, "", f"alert: {alert.name}", *details]),
+                body="\n".join([summary, "", f"alert: {alert.name}", *details]),
                 at=now,
             )
         )

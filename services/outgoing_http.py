@@ -223,7 +223,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(value[:12]), 10**9))
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that is a thousand digits long, too
         return None
     if moment.utcoffset() is None:  # "-0000"
         moment = moment.replace(tzinfo=UTC)

@@ -25,7 +25,9 @@ SECRET_MIN_BYTES: Final = 24
 SIGNATURES_MAX: Final = 16  # looked at in one header
 
 _PREFIX: Final = "whsec_"
+_VERSIONED: Final = "v1,"  # as a provider's page shows a secret, and who copies takes it along
 _VERSION: Final = "v1"
+_URL_SAFE: Final = str.maketrans("-_", "+/")
 # It becomes the key of a workflow id, which is 255 characters with the tenant and the job.
 _ID: Final = re.compile(r"[\x21-\x7e]{1,150}")
 _TIMESTAMP: Final = re.compile(r"[1-9][0-9]{0,11}")  # seconds since 1970, as they were signed
@@ -57,7 +59,7 @@ def verify(
 
     Args:
         secrets: of the endpoint, each `whsec_` and base64; two while one takes over from another.
-        headers: of the request, whatever the case of their names.
+        headers: of the request, whatever the case of their names; one that comes twice too.
         body: of the request, byte for byte.
         now: the time (aware).
 
@@ -83,8 +85,7 @@ def claimed(headers: Mapping[str, str], now: datetime) -> tuple[str, str, Sequen
     Nothing of it is proven: it is for refusing what nobody could have signed before its body is
     read. Raises `WebhookRejected`, as `verify` does, where one is missing or the time is not now.
     """
-    given = {name.lower(): value for name, value in headers.items()}
-    event_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    event_id, timestamp = _only(headers, "webhook-id"), _only(headers, "webhook-timestamp")
     if not _ID.fullmatch(event_id):
         raise _rejected("id")
     if not _TIMESTAMP.fullmatch(timestamp):
@@ -92,7 +93,8 @@ def claimed(headers: Mapping[str, str], now: datetime) -> tuple[str, str, Sequen
     # Compared as numbers: what is far off need not be a date.
     if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():
         raise _rejected("time", event_id=event_id)
-    signatures = given.get("webhook-signature", "").encode().split(b" ")[:SIGNATURES_MAX]
+    # A proxy may send a list in several lines (RFC 9110, 5.3).
+    signatures = " ".join(_all(headers, "webhook-signature")).encode().split()[:SIGNATURES_MAX]
     offered = [each for each in signatures if each.startswith(f"{_VERSION},".encode())]
     if not offered:
         raise _rejected("signature", event_id=event_id)
@@ -114,16 +116,31 @@ def sign(secret: str, event_id: str, body: bytes, now: datetime) -> dict[str, st
 
 
 def signing_key(secret: str) -> bytes:
-    """The key that a secret spells; raises `ConfigurationError`, not repeating it, where none."""
+    """The key that a secret spells; raises `ConfigurationError`, not repeating it, where none.
+
+    Either alphabet of base64 (RFC 4648, 4 and 5) is taken, with its padding or without.
+    """
+    spelled = secret.strip().removeprefix(_VERSIONED)
+    text = spelled.removeprefix(_PREFIX).rstrip("=").translate(_URL_SAFE)
     try:
-        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    if not secret.startswith(_PREFIX) or len(key) < SECRET_MIN_BYTES:
+    if not spelled.startswith(_PREFIX) or len(key) < SECRET_MIN_BYTES:
         raise ConfigurationError(
             f"a webhook's secret reads whsec_ and {SECRET_MIN_BYTES} or more bytes in base64."
         )
     return key
+
+
+def _all(headers: Mapping[str, str], name: str) -> Sequence[str]:
+    return [value for given, value in headers.items() if given.lower() == name]
+
+
+def _only(headers: Mapping[str, str], name: str) -> str:
+    """The one value of a header; nothing where it has several."""
+    found = set(_all(headers, name))
+    return found.pop() if len(found) == 1 else ""
 
 
 def _signature(key: bytes, event_id: str, timestamp: str, body: bytes) -> str:

@@ -4,48 +4,61 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from croniter import croniter
-
+from temporal_tenancy.cron import read_cron
 from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.instants import FURTHEST
 from temporal_tenancy.periods import Period
+from temporal_tenancy.printable import quoted
 
 SPREAD_STEPS: Final = 360  # so many times at most in a window: each costs a shard one timer
 
 EARLIEST: Final = timedelta(hours=14)
 """By how much a date begins sooner than in UTC where it begins first on earth."""
 
-FURTHEST: Final = timedelta(hours=40)
-"""Further than any zone has ever been from UTC, with the day that Samoa left out."""
+
+_NO_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
+_NO_FOLDERS: Final = ("posix/", "right/", "SystemV/")
 
 
 class TimeZoneUnknown(TenancyError):
-    """There is no such time zone."""
+    """There is no such time zone, or not every part of the system knows it by this name."""
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The time zone of an IANA name; raises `TimeZoneUnknown`."""
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # a path, a folder, not there
+    """The time zone of an IANA name; raises `TimeZoneUnknown`.
+
+    A name that only a file of this machine has (`posix/Asia/Bangkok`, `localtime`) is none: a
+    fan-out plans the zones that it enumerates, and PostgreSQL reads the name too.
+    """
+    if name not in zone_names():
         raise TimeZoneUnknown(
-            f'there is no time zone "{name}". Use an IANA name, such as America/New_York.'
-        ) from None
+            f"there is no time zone {quoted(name)}. Use an IANA name, such as America/New_York."
+        )
+    return ZoneInfo(name)
+
+
+@cache
+def zone_names() -> Set[str]:
+    """The names of the time zones that a tenant may be in."""
+    return frozenset(
+        name
+        for name in available_timezones()
+        if name not in _NO_ZONES and not name.startswith(_NO_FOLDERS)
+    )
 
 
 def times(cron: str, since: datetime, until: datetime) -> Iterator[datetime]:
     """The times of a five-field cron line from `since` to before `until`, both aware or both naive.
 
-    They are in the clock of the two: UTC's, or a tenant's wall clock.
+    They are in the clock of the two: UTC's, or a tenant's wall clock. Raises `CronInvalid`.
     """
-    clock = croniter(cron, since - timedelta(seconds=1))
-    while (moment := clock.get_next(datetime)) < until:
-        yield moment
+    return read_cron(cron).times(since, until)
 
 
 def instant(local: datetime, zone: ZoneInfo) -> datetime:
@@ -100,4 +113,4 @@ def spread_offset(tenant_id: str, job: str, window: timedelta) -> timedelta:
 
 @cache
 def _zones() -> Sequence[str]:
-    return sorted(available_timezones())
+    return sorted(zone_names())

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from temporalio.exceptions import ApplicationError
 
+from temporal_tenancy.printable import printable
+
 
 class TenancyError(ApplicationError):
     """Tenancy was violated."""
@@ -16,7 +18,9 @@ class TenancyError(ApplicationError):
     def __init__(self, message: str | None = None) -> None:
         """`message` is one sentence (or two) that says what is wrong and what to do about it."""
         super().__init__(
-            message or type(self).__doc__ or "", type=type(self).__name__, non_retryable=True
+            printable(message or type(self).__doc__ or ""),
+            type=type(self).__name__,
+            non_retryable=True,
         )
 
     @property

@@ -10,9 +10,10 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from temporal_tenancy.directory import Tenant, TenantStatus
-from temporal_tenancy.due_times import FURTHEST, instant, spread_offset, times, zone_of
+from temporal_tenancy.due_times import instant, spread_offset, times, zone_of
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.fan_out.planning import period_end, tick_of
+from temporal_tenancy.instants import FURTHEST
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.schedules import ScheduledJob
 from temporal_tenancy.tenant_state import refusal

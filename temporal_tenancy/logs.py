@@ -6,6 +6,7 @@ among them, go through one handler and come out alike.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from temporalio import activity, workflow
 
 from temporal_tenancy.identifiers import PLATFORM
+from temporal_tenancy.printable import printable, printable_json
 from temporal_tenancy.redaction import format_exception, redact
 from temporal_tenancy.scope import PlatformScope, TenantScope, last_scope
 
@@ -140,9 +142,21 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
     """Marks the handler as ours."""
 
 
+def _as_json(event: Any, **options: Any) -> str:  # as structlog calls it
+    return printable_json(json.dumps(event, ensure_ascii=False, **options))
+
+
+def _printable(logger: object, method: str, event: EventDict) -> EventDict:
+    """Leaves nothing in a line's own texts that a terminal obeys; a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, lines=name == "exception")
+    return event
+
+
 def _formatter(format: Format, worker: str | None, *, colors: bool) -> _Formatter:
     renderer: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(_as_json)
         if format == "json"
         else structlog.dev.ConsoleRenderer(
             colors=colors, exception_formatter=structlog.dev.plain_traceback
@@ -159,6 +173,7 @@ def _formatter(format: Format, worker: str | None, *, colors: bool) -> _Formatte
             redact,
             _Formatter.remove_processors_meta,
             _in_order,
+            *([] if format == "json" else [_printable]),
             renderer,
         ],
     )

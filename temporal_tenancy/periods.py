@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
+from temporal_tenancy.instants import FIRST, LAST
+
 
 class Period(StrEnum):
     """How long a stretch of time one run of a job is about."""
@@ -20,8 +22,8 @@ class Period(StrEnum):
         A monthly job that is due on 2013-05-01 works on 2013-04.
         """
         if self is Period.MONTH:
-            return (nominal.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
-        return (nominal - timedelta(days=1)).strftime("%Y-%m-%d")
+            return (nominal.replace(day=1) - timedelta(days=1)).date().isoformat()[:7]
+        return (nominal - timedelta(days=1)).date().isoformat()
 
     def due_between(self, key: str) -> tuple[datetime, datetime]:
         """From when to when a run about the period `key` may be due: the whole period behind it.
@@ -37,14 +39,16 @@ class Period(StrEnum):
         return datetime.combine(first, time()), datetime.combine(last, time())
 
     def is_key(self, key: str) -> bool:
-        """Whether `key` names a period of this kind that exists."""
+        """Whether `key` names a period of this kind that Python's calendar has everywhere."""
         if not _PATTERNS[self].fullmatch(key):
             return False
         try:
-            date.fromisoformat(key if self is Period.DAY else f"{key}-01")
-        except ValueError:
+            start = datetime.fromisoformat(key if self is Period.DAY else f"{key}-01")
+            _, end = self.due_between(key)
+        except (ValueError, OverflowError):
             return False
-        return True
+        # Both ends are instants, and a date, in every time zone.
+        return start.replace(tzinfo=UTC) > FIRST and end.replace(tzinfo=UTC) < LAST
 
     def key_now(self) -> str:
         """The key of the last whole period before this moment, in UTC."""
@@ -52,8 +56,8 @@ class Period(StrEnum):
 
 
 _PATTERNS: Final = {
-    Period.MONTH: re.compile(r"\d{4}-\d{2}"),
-    Period.DAY: re.compile(r"\d{4}-\d{2}-\d{2}"),
+    Period.MONTH: re.compile(r"[0-9]{4}-[0-9]{2}"),
+    Period.DAY: re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
 }
 
 

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
-from croniter import croniter
-from temporalio.client import Client, Schedule, ScheduleActionStartWorkflow, ScheduleDescription
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleDescription,
+    ScheduleSpec,
+)
 
 from temporal_tenancy import header
+from temporal_tenancy.cron import CronLine
 
 
 async def differences(
-    client: Client, wanted: Schedule, cron: str, description: ScheduleDescription
+    client: Client, wanted: Schedule, line: CronLine, description: ScheduleDescription
 ) -> Sequence[str]:
     """What differs, in words; nothing if the schedule is as wanted. A pause is no difference.
 
-    `cron` is the line (in UTC) that `wanted` has.
+    `line` is the one (in UTC) that `wanted` has.
     """
     found = description.schedule
     differs = []
-    if not (_same_line(cron, found) and _same_times(cron, description.info.next_action_times)):
+    if not _same_times(line, found.spec):
         differs.append("times")
     if found.policy.overlap != wanted.policy.overlap:
         differs.append("overlap")
@@ -44,25 +49,12 @@ async def differences(
     return differs
 
 
-def with_comment(cron: str) -> str:
-    """The line with itself as its comment.
-
-    The server keeps a line as calendars of its own, and its comment as it is.
-    """
-    return f"{cron} # {cron}"
-
-
-def _same_line(cron: str, found: Schedule) -> bool:
-    return [calendar.comment for calendar in found.spec.calendars] == [cron]
-
-
-def _same_times(cron: str, announced: Sequence[datetime]) -> bool:
-    # Calendars may have been changed and the comment left: the next times are compared as well.
-    if not announced:
+def _same_times(line: CronLine, found: ScheduleSpec) -> bool:
+    if len(found.calendars) != 1 or found.intervals or found.skip or found.cron_expressions:
         return False
-    first = announced[0]
-    clock = croniter(cron, first - timedelta(seconds=1))
-    return [clock.get_next(datetime) for _ in announced] == list(announced)
+    narrowed = found.start_at or found.end_at or found.jitter
+    in_utc = found.time_zone_name in (None, "", "UTC")
+    return not narrowed and in_utc and line.is_calendar(found.calendars[0])
 
 
 def _content(payload: Any) -> Any:  # as the server keeps it: a Payload of whatever was encoded

@@ -8,7 +8,6 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from croniter import croniter
 from pydantic import ValidationError
 from temporalio.client import (
     Client,
@@ -23,6 +22,7 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 
+from temporal_tenancy.cron import CronLine, read_cron
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.errors import ConfigurationError, TenancyError
 from temporal_tenancy.fan_out.models import FanOutInput
@@ -31,7 +31,7 @@ from temporal_tenancy.fan_out.workflows import FanOut, child_input
 from temporal_tenancy.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.schedule_drift import differences, with_comment
+from temporal_tenancy.schedule_drift import differences
 
 CATCHUP_WINDOW: Final = timedelta(days=7)
 """Ticks that fell due while the server was away are run if they are no older than this."""
@@ -78,6 +78,22 @@ class ScheduledJob:
         return LOCAL_CRON if self.local_time else self.cron
 
     @property
+    def server_line(self) -> CronLine:
+        """`server_cron` as it is read; raises `CronInvalid`."""
+        return read_cron(self.server_cron)
+
+    @property
+    def warning(self) -> str | None:
+        """What its author should know of its times, though it can work; None: nothing."""
+        job = registry.get(self.job)
+        if job is None or job.period is None or not read_cron(self.cron).fires_again_in(job.period):
+            return None
+        return (
+            f"{self.job} is about one {job.period} and due more than once in it: after the first "
+            "run has succeeded, the others do nothing."
+        )
+
+    @property
     def fan_out(self) -> FanOutInput:
         """What its runs take, if the job is a tenant's."""
         return FanOutInput(
@@ -92,12 +108,8 @@ class ScheduledJob:
 
     def check(self) -> Job:
         """Returns the job; raises `ConfigurationError` when the declaration cannot work."""
-        if not croniter.is_valid(self.cron) or len(self.cron.split()) != 5:
-            raise ConfigurationError(
-                f'the schedule of {self.job} has the cron line "{self.cron}", which is not one: '
-                'five fields, as in "0 6 1 * *".'
-            )
         try:
+            read_cron(self.cron)
             job = registry.get_or_raise(self.job)
             if job.kind == "tenant":
                 tick = job.period.key_now() if job.period else "tick"
@@ -115,7 +127,7 @@ class ScheduledJob:
         overlap = LOCAL_OVERLAP if self.local_time else OVERLAP
         return Schedule(
             action=self._action(job),
-            spec=ScheduleSpec(cron_expressions=[with_comment(self.server_cron)]),
+            spec=ScheduleSpec(calendars=[self.server_line.calendar()]),
             policy=SchedulePolicy(
                 overlap=overlap if job.kind == "tenant" else PLATFORM_OVERLAP,
                 catchup_window=self.catchup_window,
@@ -192,7 +204,7 @@ async def _update(client: Client, scheduled: ScheduledJob) -> Applied:
     handle = client.get_schedule_handle(scheduled.id)
     # What is as it should be stays untouched: since when a schedule is in force tells which of
     # its ticks were missed.
-    if not await differences(client, wanted, scheduled.server_cron, await handle.describe()):
+    if not await differences(client, wanted, scheduled.server_line, await handle.describe()):
         return Applied.UNCHANGED
 
     def updater(current: ScheduleUpdateInput) -> ScheduleUpdate:

@@ -32,6 +32,7 @@ from temporal_tenancy.errors import (
     TenantSuspended,
 )
 from temporal_tenancy.outbox.enqueueing import PayloadTooLarge
+from temporal_tenancy.printable import printable
 from web.refusals import InvalidRequest, WebRefusal
 
 # Whose message says to the caller what to do; all others are logged, and say nothing.
@@ -100,7 +101,7 @@ def problem(
     status: int, kind: str, message: str, headers: dict[str, str] | None = None
 ) -> Response:
     """An answer that says why something was not done."""
-    body = ProblemAnswer(error=Problem(type=kind, message=message))
+    body = ProblemAnswer(error=Problem(type=kind, message=printable(message)))
     return JSONResponse(body.model_dump(), status, headers=headers)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 from temporalio.client import WorkflowExecutionStatus
 
@@ -18,6 +18,7 @@ from temporal_tenancy.database import tenant_session
 from temporal_tenancy.errors import InvalidPayload, TenantMismatch
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import read_input
+from temporal_tenancy.instants import Instant
 from temporal_tenancy.jobs import Job, registry
 from temporal_tenancy.outbox import MessageStatus, OutboxMessage, enqueue
 from temporal_tenancy.outbox.inspection import find_message
@@ -39,7 +40,7 @@ class JobRequest(BaseModel):
 
     input: dict[str, Any] = {}  # JSON: the job's own fields
     key: str | None = None  # makes it one, however often it is asked for
-    at: AwareDatetime | None = None  # not before
+    at: Instant | None = None  # not before
 
 
 class JobLinks(BaseModel):

@@ -111,3 +111,12 @@ class Overloaded(WebRefusal):
         """`retry_after` is in seconds."""
         # What is under way of the request is not waited for.
         super().__init__(headers={"Retry-After": str(retry_after), "Connection": "close"})
+
+
+class WebhookSecretUnfit(WebRefusal):
+    """Webhooks cannot be verified here at the moment. Send this one again later."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "300"})

@@ -17,16 +17,24 @@ from pydantic import BaseModel
 
 from activities.payments import receive_payment_event
 from services.secrets import SecretMissing, current_secrets
-from services.webhooks import SECRET_MIN_BYTES, WebhookRejected, claimed, verify
+from services.webhooks import (
+    SECRET_MIN_BYTES,
+    WebhookRejected,
+    claimed,
+    signing_key,
+    verify,
+)
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.directory import Tenant, TenantStatus
 from temporal_tenancy.errors import ConfigurationError, TenancyError
 from temporal_tenancy.identifiers import tenant_id
+from temporal_tenancy.scope import current_tenant
 from web.bodies import JSON_MAX_BYTES, read_body, refuse_announced
 from web.callers import acting_for
 from web.door import Door, door_of
 from web.errors import documented
 from web.hosts import host_tenant
+from web.refusals import WebhookSecretUnfit
 
 SECRET: Final = "payments.webhook"  # noqa: S105  # the name of one
 PREVIOUS_SECRET: Final = "payments.webhook.previous"  # noqa: S105  # while it is rotated
@@ -87,12 +95,13 @@ async def _verified(request: Request, door: Door, named: str | None, body: bytes
         verify([NOBODYS_SECRET], request.headers, body, now)
         raise WebhookRejected  # nobody could have signed it
     with acting_for(door, tenant):
-        keys = await asyncio.to_thread(_secrets)
+        keys, unfit = await asyncio.to_thread(_secrets)
         try:
             event = verify(keys or [NOBODYS_SECRET], request.headers, body, now)
-        except ConfigurationError as error:
-            _log.error("webhook_secret_unfit", extra={"reason": str(error)})
-            raise WebhookRejected from None
+        except WebhookRejected:
+            if unfit:
+                raise WebhookSecretUnfit from None
+            raise
         request.state.tenant_id = tenant.id
         await door.rates.admit(tenant, "webhooks")
         async with tenant_session() as session:
@@ -108,12 +117,22 @@ async def _tenant(door: Door, named: str | None) -> Tenant | None:
     return None if tenant is None or tenant.status is TenantStatus.DELETED else tenant
 
 
-def _secrets() -> Sequence[str]:
-    """The secrets of the current tenant's endpoint; none where it has none that can be read."""
-    try:
-        store = current_secrets()
-        found = [store.find(name) for name in (SECRET, PREVIOUS_SECRET)]
-    except (SecretMissing, ConfigurationError) as error:
-        _log.error("webhook_secret_unfit", extra={"reason": str(error)})
-        return []
-    return [secret for secret in found if secret is not None]
+def _secrets() -> tuple[Sequence[str], bool]:
+    """The secrets of the current tenant's endpoint, and whether it has one that is of no use.
+
+    Such a one is our own mistake: the provider is asked to come again, and does not give up.
+    """
+    found, unfit = [], False
+    for name in (SECRET, PREVIOUS_SECRET):
+        try:
+            secret = current_secrets().find(name)
+            if secret is not None:
+                signing_key(secret)
+                found.append(secret)
+        except (SecretMissing, ConfigurationError) as error:
+            _log.error(
+                "webhook_secret_unfit",
+                extra={"tenant_id": current_tenant(), "setting": name, "reason": str(error)},
+            )
+            unfit = True
+    return found, unfit

@@ -18,6 +18,7 @@ from temporal_tenancy.database import Database
 from temporal_tenancy.directory import Tenant, TenantStatus, pages
 from temporal_tenancy.due_times import zone_of
 from temporal_tenancy.errors import TenancyError, TenantUnknown
+from temporal_tenancy.instants import FIRST, LAST, in_utc
 
 
 class TenantExists(TenancyError):
@@ -210,11 +211,17 @@ def _trial_end(
             f"{tenant_id} is to be {status}, and only a trial ends. "
             "Make it a trial, or leave the end out."
         )
-    if not isinstance(given, datetime):
-        return datetime.combine(given + timedelta(days=1), time(), zone)
-    if given.utcoffset() is None:
+    if isinstance(given, datetime) and given.utcoffset() is None:
         raise TrialEndRefused(
             f"the end of {tenant_id}'s trial has no offset. Give a day in {zone.key}, "
             "or a time with its offset."
         )
-    return given
+    try:
+        if not isinstance(given, datetime):
+            given = datetime.combine(given + timedelta(days=1), time(), zone)
+        return in_utc(given)
+    except (ValueError, OverflowError):
+        raise TrialEndRefused(
+            f"{tenant_id}'s trial ends between {FIRST.date()} and {LAST.date()}. Give a day there, "
+            "or make the tenant active."
+        ) from None

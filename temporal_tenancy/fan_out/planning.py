@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from croniter import croniter
-
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.cron import read_cron
 from temporal_tenancy.database import platform_session
 from temporal_tenancy.directory import Tenant, TenantStatus, current_directory, pages
 from temporal_tenancy.due_times import due_between, due_of_key, instant, spread_offset, zone_of
@@ -72,12 +71,17 @@ def turns(
     later in the west: where the tenant is, it has to be over before its turn comes. Started by
     hand, also through its schedule, it spreads nothing, and is for everyone who is due by now.
 
-    Raises `InvalidPayload` where no run about `request.tick` is ever due.
+    Raises `InvalidPayload` where `request.tick` is no period of the job's, or no run about it is
+    ever due.
     """
     due_at = nominal or now
+    if job.period is not None and request.tick is not None and not job.period.is_key(request.tick):
+        raise InvalidPayload(
+            f"{job.name} works on a {job.period}, and {request.tick!r} names none."
+        )
     if not request.local_time:
         tick = request.tick or tick_of(job, due_at)
-        meant = nominal is not None and request.cron and croniter.match(request.cron, nominal)
+        meant = nominal is not None and request.cron and read_cron(request.cron).matches(nominal)
         over = period_end(job, tick) if nominal is not None and request.tick is None else None
         return [TickTurns(tick, due_at, request.spread if meant else timedelta(), over=over)]
     cron, period = _local(job, request)

@@ -172,9 +172,9 @@ STORY = [
     event("subscription.activated", id="evt_a", minute=0),
     event("payment.succeeded", id="evt_b", minute=1, current_period_end=NEXT_MONTH.isoformat()),
     event("payment.failed", id="evt_c", minute=2, plan="enterprise"),
-    # Two of one moment: the ids decide.
-    event("subscription.cancelled", id="evt_e", minute=3, plan="enterprise"),
-    event("subscription.updated", id="evt_d", minute=3, plan="free"),
+    # Two of one moment: what comes later in a subscription's life, whatever their ids.
+    event("subscription.cancelled", id="evt_d", minute=3, plan="enterprise"),
+    event("subscription.updated", id="evt_e", minute=3, plan="free"),
 ]
 
 
@@ -195,7 +195,7 @@ async def test_every_order_of_delivery_ends_in_the_same_subscription(database: D
             subscription.started_at,
             subscription.changed_at,
             subscription.changed_by,
-        ) == ("enterprise", "cancelled", None, NOON, NOON + timedelta(minutes=3), "evt_e"), order
+        ) == ("enterprise", "cancelled", None, NOON, NOON + timedelta(minutes=3), "evt_d"), order
 
 
 async def test_what_comes_too_late_changes_nothing_and_says_so(database: Database) -> None:
@@ -231,6 +231,43 @@ async def test_an_event_that_is_about_something_else_is_passed_over(database: Da
     assert await rows(database, Subscription) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "named", "status"),
+    [
+        ("subscription.updated", "past_due", "past_due"),
+        ("subscription.updated", "unpaid", "past_due"),
+        ("subscription.updated", "canceled", "cancelled"),
+        ("subscription.updated", "trialing", "active"),
+        ("subscription.updated", "active", "active"),
+        ("subscription.activated", "incomplete", "past_due"),
+        ("payment.failed", "succeeded", "past_due"),  # the payment's, not the subscription's
+    ],
+)
+async def test_a_subscriptions_own_events_say_its_status(
+    database: Database, kind: str, named: str, status: str
+) -> None:
+    await receive(database, event(kind, status=named))
+    assert await apply(database, "evt_1") is Outcome.APPLIED
+    [subscription] = await rows(database, Subscription)
+    assert subscription.status == status
+
+
+async def test_of_two_alike_in_one_moment_the_one_that_was_sent_later_stands(
+    database: Database,
+) -> None:
+    first = event("subscription.updated", id="evt_z", plan="free")
+    later = dataclasses.replace(
+        event("subscription.updated", id="evt_a", plan="standard"),
+        sent_at=first.sent_at + timedelta(seconds=1),
+    )
+    for tenant, order in (("acme", (first, later)), ("globex", (later, first))):
+        for each in order:
+            await receive(database, each, tenant)
+            await apply(database, each.id, tenant)
+        [subscription] = await rows(database, Subscription, tenant)
+        assert subscription.plan == "standard"
+
+
 INVALID: dict[str, tuple[bytes, str]] = {
     "no JSON": (b"hello", "Invalid JSON"),
     "no text": (b"\xff\xfe", "Invalid JSON"),
@@ -245,6 +282,18 @@ INVALID: dict[str, tuple[bytes, str]] = {
         "timestamp: Input should have timezone info",
     ),
     "a plan that is none": (event(plan="a\x00b").body, "plan: String should match"),
+    "a status that is none": (
+        event("subscription.updated", status="zombie").body,
+        "names a status that is unknown here",
+    ),
+    "an end beyond the calendar": (
+        event(current_period_end="9999-12-31T23:59:59-05:00").body,
+        "current_period_end: Value error, a time lies between",
+    ),
+    "a time before the calendar": (
+        b'{"type": "payment.failed", "timestamp": "0001-01-01T00:00:00+14:00", "data": {}}',
+        "timestamp: Value error, a time lies between",
+    ),
     "a time to come": (event(minute=6 * 60 + 6).body, "happened after it was sent"),
 }
 

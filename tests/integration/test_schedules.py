@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
+from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -24,10 +28,12 @@ from temporalio.common import Priority
 
 from queues import Queue
 from temporal_tenancy import header
+from temporal_tenancy.cron import read_cron
 from temporal_tenancy.errors import ConfigurationError, TenancyError
 from temporal_tenancy.schedules import OVERLAP, Applied, ScheduledJob, apply, check_all
 from temporal_tenancy.scope import TenantScope, enter
 from tests import fan_out_jobs, jobs
+from tests.cron_lines import cron_lines
 
 pytestmark = pytest.mark.usefixtures("worker")
 assert fan_out_jobs.WORKFLOWS
@@ -171,7 +177,7 @@ async def test_a_tenants_code_neither_makes_nor_lists_others_schedules(
     ("scheduled", "sentence"),
     [
         (ScheduledJob("test.controlled", "every day"), "five fields"),
-        (ScheduledJob("test.controlled", "61 * * * *"), "which is not one"),
+        (ScheduledJob("test.controlled", "61 * * * *"), "goes from 0 to 59"),
         (ScheduledJob("test.controlled", "* * * * * *"), "five fields"),
         (ScheduledJob("nope.job", "0 6 1 * *"), "UnknownJob: 'nope.job' is not a job"),
         (ScheduledJob("echo.platform", "0 6 1 * *", local_time=True), "is the platform's"),
@@ -254,3 +260,84 @@ async def test_an_applied_schedule_keeps_its_pause_and_takes_the_new_line(client
     assert action.task_queue == Queue.BULK
     assert action.priority == Priority(priority_key=2, fairness_key="platform")
     await handle.delete()
+
+
+async def test_a_schedule_of_the_release_before_is_left_untouched(client: Client) -> None:
+    """That release sent the line itself; since when it is in force says which ticks were missed."""
+    scheduled = ScheduledJob("test.controlled", "*/20 6-8,20 1 jan-mar *")
+    sent = dataclasses.replace(
+        scheduled.schedule(),
+        spec=ScheduleSpec(cron_expressions=[f"{scheduled.cron} # {scheduled.cron}"]),
+    )
+    handle = await client.create_schedule(scheduled.id, sent)
+    try:
+        assert await apply(client, [scheduled]) == {scheduled.id: Applied.UNCHANGED}
+    finally:
+        await handle.delete()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"jitter": timedelta(minutes=5)},
+        {"time_zone_name": "Asia/Tokyo"},
+        {"end_at": datetime(2099, 1, 1, tzinfo=UTC)},
+    ],
+)
+async def test_times_that_were_narrowed_on_the_server_are_put_right(
+    client: Client, raw_client: Client, changed: dict[str, Any]
+) -> None:
+    scheduled = ScheduledJob("test.controlled", "0 6 1 * *")
+    await apply(client, [scheduled])
+    handle = raw_client.get_schedule_handle(scheduled.id)
+
+    def narrow(input: ScheduleUpdateInput) -> ScheduleUpdate:
+        found = input.description.schedule
+        spec = dataclasses.replace(found.spec, **changed)
+        return ScheduleUpdate(dataclasses.replace(found, spec=spec))
+
+    try:
+        await handle.update(narrow)
+        assert await apply(client, [scheduled]) == {scheduled.id: Applied.UPDATED}
+        assert await apply(client, [scheduled]) == {scheduled.id: Applied.UNCHANGED}
+    finally:
+        await handle.delete()
+
+
+DAYS = (datetime.fromisoformat("2013-01-01"), datetime.fromisoformat("2032-01-01"))
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    lines=st.lists(cron_lines(), min_size=12, max_size=12, unique=True),
+    since=st.datetimes(*DAYS, timezones=st.just(UTC)),
+)
+async def test_the_server_reads_every_line_as_it_is_read_here(
+    raw_client: Client, lines: list[str], since: datetime
+) -> None:
+    until = since + timedelta(days=40)
+    action = ScheduleActionStartWorkflow("none", id="none", task_queue="none")
+    for text in (*lines, "0 0 29 2 *", "59 23 31 12 *", "0 0 * * 7"):
+        line = read_cron(text)
+        schedule = Schedule(action=action, spec=ScheduleSpec(calendars=[line.calendar()]))
+        handle = await raw_client.create_schedule(f"cron-{uuid.uuid4()}", schedule)
+        try:
+            spec = (await handle.describe()).schedule.spec
+            assert line.is_calendar(spec.calendars[0])
+            found = await matching_times(raw_client, handle.id, since, until)
+        finally:
+            await handle.delete()
+        assert (
+            found == list(line.times(since, until))[: len(found) if len(found) >= 1_000 else None]
+        )
+
+
+async def matching_times(
+    client: Client, schedule_id: str, since: datetime, until: datetime
+) -> list[datetime]:
+    """What the server says, which names a thousand times at the most."""
+    request = ListScheduleMatchingTimesRequest(namespace="default", schedule_id=schedule_id)
+    request.start_time.FromDatetime(since - timedelta(seconds=1))
+    request.end_time.FromDatetime(until - timedelta(seconds=1))
+    answer = await client.workflow_service.list_schedule_matching_times(request)
+    return [time.ToDatetime(tzinfo=UTC) for time in answer.start_time]

@@ -16,6 +16,7 @@ from services.webhooks import sign
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.directory import TenantStatus
+from tests.fixtures.log_lines import LogLines
 from tests.fixtures.web import Web, problem_of
 
 BODY = json.dumps({"type": "payment.succeeded", "timestamp": "2026-11-22T00:00:00Z"}).encode()
@@ -70,7 +71,6 @@ async def test_both_secrets_hold_during_a_rotation(web: Web) -> None:
 async def test_every_refusal_is_the_same(web: Web) -> None:
     """Who asks learns neither who is a tenant, nor who takes payments, nor what was wrong."""
     secret = web.give_secret("acme")
-    (web.folder / "secrets" / "broken").mkdir()
     good = signed(secret)
     with_another = {**good, "webhook-signature": good["webhook-signature"][:-4] + "AAA="}
     answers = [
@@ -86,12 +86,51 @@ async def test_every_refusal_is_the_same(web: Web) -> None:
         await post(web, "/acme", {**good, "host": "globex.door.example"}),
         await post(web, "", good),
     ]
-    (web.folder / "secrets" / "acme" / "payments.webhook").write_text("whsec_short")
-    answers.append(await post(web, "/acme", good))
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.text for answer in answers}) == 1
     assert problem_of(answers[0]) == "WebhookRejected"
     assert await received(web, "acme") == await received(web, "globex") == []
+
+
+async def test_our_own_unfit_secret_is_told_to_us_and_the_provider_comes_again(
+    web: Web, log_lines: LogLines
+) -> None:
+    good = signed(web.give_secret("acme"))
+    place = web.folder / "secrets" / "acme" / "payments.webhook"
+    right = place.read_text()
+    place.write_text("whsec_short")
+    answer = await post(web, "/acme", good)
+    assert (answer.status_code, problem_of(answer)) == (503, "WebhookSecretUnfit")
+    assert answer.headers["retry-after"] == "300"
+    told = log_lines.one("webhook_secret_unfit")
+    assert (told["setting"], told["tenant_id"]) == ("payments.webhook", "acme")
+    assert "short" not in log_lines.text
+    place.write_text(right)
+    assert (await post(web, "/acme", good)).status_code == 200
+
+
+async def test_an_unfit_secret_beside_the_right_one_does_no_harm(web: Web) -> None:
+    web.give_secret("acme", "payments.webhook.previous")
+    good = signed(web.give_secret("acme"))
+    (web.folder / "secrets" / "acme" / "payments.webhook.previous").write_text("whsec_%")
+    assert (await post(web, "/acme", good)).status_code == 200
+
+
+async def test_a_second_signature_line_hides_no_signature(web: Web) -> None:
+    good = signed(web.give_secret("acme"))
+    for number, order in enumerate((1, -1)):
+        headers = signed(web.give_secret("acme"), f"evt_{number}")
+        right = headers.pop("webhook-signature")
+        twice = [("webhook-signature", value) for value in ("v1,AAAA", right)[::order]]
+        async with web.client() as client:
+            answer = await client.post(
+                "/webhooks/payments/acme", content=BODY, headers=[*headers.items(), *twice]
+            )
+        assert answer.status_code == 200
+    async with web.client() as client:
+        two_ids = [*good.items(), ("webhook-id", "evt_other")]
+        answer = await client.post("/webhooks/payments/acme", content=BODY, headers=two_ids)
+    assert answer.status_code == 401
 
 
 async def test_a_tenants_own_host_name_says_whose_endpoint_it_is(web: Web) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from services.webhooks import SIGNATURES_MAX, WebhookRejected, sign, verify
+from services.webhooks import SIGNATURES_MAX, WebhookRejected, sign, signing_key, verify
 from temporal_tenancy.errors import ConfigurationError
 from tests.fixtures.log_lines import LogLines
 
@@ -133,6 +133,20 @@ def test_what_does_not_hold_is_rejected_without_a_reason(
         verify([SECRET], headers, body, NOW)
     assert str(caught.value) == "The webhook's signature does not hold."
     assert log_lines.one("webhook.rejected")["reason"] in ("id", "timestamp", "time", "signature")
+
+
+@given(
+    st.binary(min_size=24, max_size=64),
+    st.sampled_from(["whsec_", "v1,whsec_", " v1,whsec_"]),
+    st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]),
+    st.booleans(),
+    st.sampled_from(["", "\n", " "]),
+)
+def test_every_spelling_of_a_secret_is_the_same_key(
+    key: bytes, prefix: str, encode: Callable[[bytes], bytes], padded: bool, end: str
+) -> None:
+    text = encode(key).decode()
+    assert signing_key(f"{prefix}{text if padded else text.rstrip('=')}{end}") == key
 
 
 def test_a_secret_that_was_cut_off_signs_nothing_any_more() -> None:

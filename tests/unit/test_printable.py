@@ -1,0 +1,101 @@
+"""No control or format character of somebody's text reaches a terminal, a mail or a page."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.progress import Progress
+
+from cli.answers import Answer, err, facts, lines, perform, print_json, say, table
+from temporal_tenancy import logs
+from temporal_tenancy.errors import InvalidPayload
+from temporal_tenancy.printable import is_hidden, printable, printable_json, quoted
+from web.errors import problem
+
+OWNED = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\u200b\u2028\U000e0041\x7f"
+
+
+def bare(text: str) -> str:
+    """Text without the line ends that are our own."""
+    return text.replace("\n", "")
+
+
+@given(st.text())
+@example(OWNED)
+def test_nothing_hidden_is_left_in_a_sentence(text: str) -> None:
+    for shown in (printable(text), quoted(text), InvalidPayload(text).sentence):
+        assert not any(map(is_hidden, shown))
+
+
+@given(st.text().filter(lambda text: not any(map(is_hidden, text))))
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+@example(OWNED)
+def test_json_says_the_same_and_hides_nothing(document: Any) -> None:
+    text = printable_json(json.dumps(document, ensure_ascii=False, indent=2))
+    assert json.loads(text) == document
+    assert not any(map(is_hidden, bare(text)))
+
+
+async def _answer() -> Answer:
+    shown = lines(
+        OWNED, table(("name", OWNED), [(OWNED, OWNED)]), facts([(OWNED, OWNED), ("none", None)])
+    )
+    return Answer({"name": OWNED, OWNED: [OWNED]}, shown)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_command_prints_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    perform(_answer(), json=as_json)
+    say(OWNED)
+    print_json({"error": OWNED})
+    said = capsys.readouterr()
+    assert not any(map(is_hidden, bare(said.out + said.err)))
+    assert "owned" in said.out
+    assert r"a\x1b[2J" in said.err
+
+
+def test_a_progress_bar_shows_nothing_that_a_terminal_obeys() -> None:
+    with err.capture() as shown, Progress(console=err) as progress:
+        progress.add_task(printable(OWNED), total=1)
+    assert "\x1b]" not in shown.get()
+    assert "\x9b" not in shown.get()
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_log_line_holds_nothing_that_a_terminal_obeys(
+    format: logs.Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    formatter = logs._formatter(format, None, colors=False)
+    try:
+        raise ValueError(OWNED)
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "it.failed", None, sys.exc_info())
+    record.said = OWNED
+    line = formatter.format(record)
+    assert "owned" in line
+    assert not any(map(is_hidden, line.replace("\n", "").replace("\t", "")))
+
+
+def test_the_http_door_answers_with_nothing_that_a_page_obeys() -> None:
+    said = json.loads(bytes(problem(422, "InvalidRequest", OWNED).body))
+    assert not any(map(is_hidden, said["error"]["message"]))
