@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from sqlalchemy import select, text
@@ -13,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.contact_rows import Rejection
 from database.contacts import Import, RejectedRow
-from services.csv_safety import safe_cell
+from services.csv_safety import quoted_rows, safe_cell
 from services.object_storage import current_storage, object_path
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.scope import current_tenant
@@ -54,7 +52,8 @@ async def write_error_file(imported: Import) -> str | None:
     """Writes the rejected rows so far as CSV, and returns the file's path; None without any.
 
     Each has its number (the first below the header is 1), the line of the file where it begins,
-    the reason, and its own cells, none of which a spreadsheet takes for a formula.
+    the reason, and its own cells, none of which a spreadsheet takes for a formula: what `safe_cell`
+    made of them, `original_cell` takes back.
     """
     if not imported.rejected:
         return None
@@ -64,13 +63,14 @@ async def write_error_file(imported: Import) -> str | None:
 
 
 async def _pages(imported: Import) -> AsyncIterator[bytes]:
-    yield _csv([[*HEADER, *map(safe_cell, imported.columns or ())]], before=BYTE_ORDER_MARK)
+    header = [*HEADER, *map(safe_cell, imported.columns or ())]
+    yield (BYTE_ORDER_MARK + quoted_rows([header])).encode()
     after = 0
     while rows := await _page(imported, after):
         after = rows[-1].row
-        yield _csv(
-            [str(row.row), str(row.line), row.reason, *map(safe_cell, row.cells)] for row in rows
-        )
+        yield quoted_rows(
+            [row.row, row.line, *map(safe_cell, (row.reason, *row.cells))] for row in rows
+        ).encode()
 
 
 async def _page(imported: Import, after: int) -> Sequence[RejectedRow]:
@@ -78,10 +78,3 @@ async def _page(imported: Import, after: int) -> Sequence[RejectedRow]:
     async with tenant_session() as session:
         found = await session.scalars(query.order_by(RejectedRow.row).limit(PAGE))
         return found.all()
-
-
-def _csv(rows: Iterable[Sequence[str]], *, before: str = "") -> bytes:
-    buffer = io.StringIO(before, newline="")
-    buffer.seek(0, io.SEEK_END)
-    csv.writer(buffer).writerows(rows)
-    return buffer.getvalue().encode()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow
 from pyarrow import parquet
 
-from services.csv_safety import safe_cell
+from services.csv_safety import quoted_rows, safe_cell
 
 Row = Sequence[Any]  # a value a column, of whatever type the column has
 Pages = AsyncIterator[Sequence[Row]]
@@ -24,12 +23,12 @@ TIME: Final = pyarrow.timestamp("us", tz="UTC")
 
 
 async def as_csv(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
-    """Yields a header line and a line a row: UTF-8, RFC 4180, a piece a page.
+    """Yields a header line and a line a row: UTF-8, RFC 4180, every cell quoted, a piece a page.
 
-    Text that a spreadsheet would take for a formula is made harmless; numbers stay numbers, times
-    are ISO 8601 in UTC, and what is not known is empty.
+    Text that a spreadsheet would take for a formula is made harmless by `safe_cell`; numbers stay
+    numbers, times are ISO 8601 in UTC, and what is not known is empty.
     """
-    yield _lines([schema.names])
+    yield quoted_rows([schema.names]).encode()
     async for page in pages:
         columns = [
             [None if value is None else shown(value) for value in column]
@@ -37,7 +36,7 @@ async def as_csv(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
             else column
             for column, field in zip(zip(*page, strict=True), schema, strict=True)
         ]
-        yield _lines(zip(*columns, strict=True))
+        yield quoted_rows(zip(*columns, strict=True)).encode()
 
 
 async def as_parquet(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
@@ -52,12 +51,6 @@ async def as_parquet(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[byte
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
             yield sink.taken()
     yield sink.taken()
-
-
-def _lines(rows: Iterable[Row]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
 
 
 def _shown_boolean(value: bool) -> str:

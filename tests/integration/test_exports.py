@@ -192,7 +192,7 @@ async def test_every_dataset_is_written_in_every_format(
 async def test_an_export_without_rows_is_a_header(saas: Client, database: Database) -> None:
     export_id = await ask(database, "acme")
     assert (await generate(saas, "acme", export_id)).rows == 0
-    assert (await file_of(database, "acme", f"{export_id}.csv")).startswith(b"email,name,")
+    assert (await file_of(database, "acme", f"{export_id}.csv")).startswith(b'"email","name",')
 
 
 @pytest.mark.usefixtures("worker")

@@ -26,6 +26,7 @@ from activities.uploads import FileTooLarge, begin_import
 from database.contacts import Contact, Import, ImportStatus, RejectedRow, SeenEmail
 from database.models import AuditEntry
 from queues import Queue
+from services.csv_safety import original_cell
 from services.object_storage import current_storage
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session
@@ -113,12 +114,16 @@ async def count(database: Database, model: type[Any]) -> int:
             return await session.scalar(select(func.count()).select_from(model)) or 0
 
 
-async def error_rows(database: Database, ended: Import) -> list[list[str]]:
-    """The error file's rows, with its header."""
+async def error_file(database: Database, ended: Import) -> str:
     assert ended.error_file is not None
     with within(database, "acme"):
         content = b"".join([piece async for piece in current_storage().open(ended.error_file)])
-    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    return content.decode("utf-8-sig")
+
+
+async def error_rows(database: Database, ended: Import) -> list[list[str]]:
+    """The error file's rows, with its header."""
+    return list(csv.reader(io.StringIO(await error_file(database, ended), newline="")))
 
 
 def counts(ended: Import) -> tuple[str, int, int, int, int]:
@@ -230,6 +235,21 @@ async def test_rejected_rows_are_in_a_file_with_their_numbers_and_reasons(
         "last@acme.example",
         "ok@acme.example",
     ]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_rejected_row_is_no_formula_for_who_splits_elsewhere_and_is_read_back_exactly(
+    saas: Client, database: Database
+) -> None:
+    ended = await run(saas, database, "email,name\nbad;=1+2;,'=x\n")
+    text = await error_file(database, ended)
+    assert all(cell.startswith('"') for cell in text.split("\r\n")[1].split(","))
+    for separator in ";", "\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            assert not any(cell.lstrip("\"' ").startswith("=") and cell[0] != "'" for cell in row)
+    [_, row] = await error_rows(database, ended)
+    assert row[3:] == ["bad;'=1+2;", "''=x"]
+    assert list(map(original_cell, row[3:])) == ["bad;=1+2;", "'=x"]
 
 
 UNREADABLE = [

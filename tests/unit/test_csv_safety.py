@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+import csv
+import io
+import re
 
-from services.csv_safety import safe_cell
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.csv_safety import original_cell, quoted_rows, safe_cell
+
+FORMULA = tuple("=+-@＝＋－＠")
+SEPARATORS = (",", ";", "\t", "|")
+
+# Mostly what matters here: cells of any other characters hold none of it.
+cells = st.one_of(
+    st.text(st.sampled_from([*FORMULA, *SEPARATORS, *"'\" \r\n1a\u00a0\ufeff\x0b"]), max_size=12),
+    st.text(max_size=30),
+)
 
 
 @pytest.mark.parametrize(
@@ -15,21 +30,91 @@ from services.csv_safety import safe_cell
         "+1",
         "-1+cmd|' /C calc'!A0",
         "@SUM(A1)",
-        "\t=1",
-        "\r=1",
-        "\n=1",
+        "\tx",
+        "\rx",
+        "\nx",
         "  =1",
         "\u00a0=1",
+        "\ufeff=1",
+        "\x0b=1",
         "＝1",
         "＋1",
         "－1",
         "＠SUM(A1)",
+        "'=1",
+        '"=1',
     ],
 )
 def test_what_a_spreadsheet_would_compute_is_shown_as_text(dangerous: str) -> None:
     assert safe_cell(dangerous) == f"'{dangerous}"
 
 
-@pytest.mark.parametrize("plain", ["", "ann@acme.example", "a=b", "1-2", "O'Neill", "Ærø", " x"])
+@pytest.mark.parametrize(
+    ("dangerous", "safe"),
+    [
+        ("bad;=1+2", "bad;'=1+2"),
+        ("bad; =1+2;x", "bad;' =1+2;x"),
+        ("bad\t@x", "bad\t'@x"),
+        ("bad|-1", "bad|'-1"),
+        ("bad\r\n=1", "bad\r\n'=1"),
+        ("\t=1", "'\t'=1"),
+        (";;=1", ";;'=1"),
+        ("a;'=1", "a;''=1"),
+    ],
+)
+def test_a_formula_behind_what_another_reader_splits_at_is_text_too(
+    dangerous: str, safe: str
+) -> None:
+    assert safe_cell(dangerous) == safe
+
+
+@pytest.mark.parametrize(
+    "plain",
+    ["", "ann@acme.example", "a=b", "1-2", "O'Neill", "Ærø", " x", "'x'", "a, -b", "a;b", "a\r\nb"],
+)
 def test_what_is_plain_text_stays_as_it_is(plain: str) -> None:
     assert safe_cell(plain) == plain
+    assert original_cell(plain) == plain
+
+
+@given(cells)
+@example("'=1")
+@example("''\t'=1;'''@")
+def test_what_was_made_safe_is_read_back_exactly(value: str) -> None:
+    assert original_cell(safe_cell(value)) == value
+
+
+@given(st.lists(st.lists(cells, min_size=1, max_size=4), min_size=1, max_size=4))
+@example([["1", "bad;=1+2;x"]])
+def test_our_file_holds_its_cells_for_who_splits_at_commas(rows: list[list[str]]) -> None:
+    written = quoted_rows([[safe_cell(cell) for cell in row] for row in rows])
+    read = csv.reader(io.StringIO(written, newline=""))
+    assert [[original_cell(cell) for cell in row] for row in read] == rows
+
+
+@given(
+    st.lists(st.lists(cells, min_size=1, max_size=4), min_size=1, max_size=4),
+    st.sampled_from(SEPARATORS),
+)
+@example([["1", "bad;=1+2;x"]], ";")
+@example([["1", "bad\n=1+2"]], ";")
+@example([["1", "a", 'b\t "=1']], "\t")
+def test_no_cell_is_a_formula_wherever_a_reader_splits(
+    rows: list[list[str]], separator: str
+) -> None:
+    """Also for one that knows no quotes, and reads line by line."""
+    written = quoted_rows([[safe_cell(cell) for cell in row] for row in rows])
+    seen = [
+        cell
+        for row in csv.reader(io.StringIO(written, newline=""), delimiter=separator)
+        for cell in row
+    ]
+    if separator != ",":  # the quotes hold where the separator is ours
+        seen += re.split(rf"[\r\n{re.escape(separator)}]", written)
+    for cell in seen:
+        assert not cell.lstrip().startswith(FORMULA), cell
+        assert not cell.strip().lstrip('"').lstrip().startswith(FORMULA), cell
+
+
+def test_every_cell_is_quoted() -> None:
+    assert quoted_rows([["a", 'b"c', None, -5]]) == '"a","b""c","","-5"\r\n'

@@ -33,7 +33,9 @@ async def whole(pieces: AsyncIterator[bytes]) -> bytes:
 
 async def test_a_csv_is_harmless_text_and_plain_numbers() -> None:
     text = (await whole(as_csv(SCHEMA, pages(ROWS[:2], ROWS[2:])))).decode()
-    assert text.startswith("name,number,flag,at\r\n'=1+1,-5,true,2013-04-01T07:00:00+00:00\r\n")
+    assert text.startswith(
+        '"name","number","flag","at"\r\n"\'=1+1","-5","true","2013-04-01T07:00:00+00:00"\r\n'
+    )
     read = list(csv.reader(io.StringIO(text, newline="")))
     assert read[2][0] == ROWS[1][0]
     assert read[3] == ["", "", "", ""]
@@ -53,7 +55,7 @@ async def test_a_parquet_file_has_the_types_and_a_row_group_a_page() -> None:
 
 
 async def test_a_file_without_rows_has_its_columns() -> None:
-    assert await whole(as_csv(SCHEMA, pages())) == b"name,number,flag,at\r\n"
+    assert await whole(as_csv(SCHEMA, pages())) == b'"name","number","flag","at"\r\n'
     empty = parquet.read_table(io.BytesIO(await whole(as_parquet(SCHEMA, pages()))))
     assert (empty.num_rows, empty.column_names) == (0, SCHEMA.names)
 
