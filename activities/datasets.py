@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from database.contacts import Contact
 from database.exports import ExportDataset
 from database.models import Invoice, UsageEvent
+from services.contact_columns import EXPORT_MARK
 from services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
 from temporal_tenancy.database import tenant_session
 
@@ -30,6 +31,7 @@ class Dataset:
 
     columns: dict[InstrumentedAttribute[Any], pyarrow.DataType]
     key: Sequence[InstrumentedAttribute[Any]]  # what is unique in a tenant's rows; some of columns
+    mark: str | None = None  # a column of its CSV by which an import knows that it is one of ours
 
     @property
     def schema(self) -> pyarrow.Schema:
@@ -84,6 +86,7 @@ DATASETS: Final = {
             Contact.updated_at: TIME,
         },
         key=[Contact.email],
+        mark=EXPORT_MARK,
     ),
     ExportDataset.INVOICES: Dataset(
         {

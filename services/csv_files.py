@@ -30,6 +30,10 @@ class FileRefused(Exception):
     """A file cannot be read as CSV. The message is a sentence for whoever sent it."""
 
 
+class EncodingUnsure(FileRefused):
+    """More than one encoding makes sense of a file, and which it is changes what it says."""
+
+
 Record = tuple[int, list[str], str | None]
 """A row: the line where it begins (from 1), its cells, and why it could not be read.
 
@@ -136,7 +140,7 @@ class RecordParser:
         self._advance(min(1, len(self._lines)))
 
     def take(self, limit: int) -> Rows:
-        """Returns up to `limit` rows of what it was given; fewer where the next is not whole yet."""
+        """Returns up to `limit` rows of what it has; fewer where the next is not whole yet."""
         if self._is_plain():
             lines = self._lines[:limit]
             if _NOTHING.isdisjoint(lines):

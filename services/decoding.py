@@ -18,7 +18,17 @@ _WINDOWS_TABLE: Final = "".join(
     bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256)
 )
 _WIDE_BYTES: Final = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
-_EAST_ASIAN: Final = ("big5", "cp932", "cp949", "cp950", "euc", "gb18030", "iso2022", "johab", "shift")
+_EAST_ASIAN: Final = (
+    "big5",
+    "cp932",
+    "cp949",
+    "cp950",
+    "euc",
+    "gb18030",
+    "iso2022",
+    "johab",
+    "shift",
+)
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _HALF: Final = "\udfff"  # which a byte never becomes by "surrogateescape"
 _BROKEN: Final = "contact-files.broken"

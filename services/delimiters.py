@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final, NamedTuple, TypedDict
 
@@ -72,14 +73,13 @@ def _judged(lines: Sequence[str], dialect: Dialect, judge: Judge, order: int) ->
     agreement = widths[len(header)] / len(rows) if rows else 1.0
     if len(header) < 2 and fit is None:
         agreement = 0.0
-    return _Verdict(fit is not None, fit or 0.0, agreement, len(header) if fit is None else 0, order)
+    return _Verdict(
+        fit is not None, fit or 0.0, agreement, len(header) if fit is None else 0, order
+    )
 
 
 def _rows(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
     found: list[list[str]] = []
-    reader = csv.reader(lines, **dialect.options)
-    try:
-        found.extend(islice(reader, _ROWS))
-    except csv.Error:
-        pass  # a cell is too long to be one
+    with suppress(csv.Error):  # a cell is too long to be one
+        found.extend(islice(csv.reader(lines, **dialect.options), _ROWS))
     return found

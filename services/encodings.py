@@ -43,8 +43,8 @@ _BETTER_KNOWN_AS: Final = {
     "utf_8_sig": UTF8,
     **{f"cp125{digit}": f"windows-125{digit}" for digit in range(9)},
 }
-# Not of text, or of text in which a comma or the end of a line is no byte of its own (EBCDIC, UTF-7)
-# or means something else further on (HZ, ISO-2022-KR).
+# Not of text, or of text in which a comma or a line's end is no byte of its own (EBCDIC, UTF-7) or
+# means something else further on (HZ, ISO-2022-KR).
 _NO_FILE: Final = frozenset(
     {
         *("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec"),
@@ -88,6 +88,7 @@ _LINE_MAX_BYTES: Final = 64 * 1024  # of a line that is looked at
 _COUNTED_LINES: Final = 100_000  # with bytes that are not ASCII; how it goes on is clear by then
 _SAMPLE_CELLS: Final = 2_000
 _SAMPLE_LINES: Final = 3
+_KEPT_LINES: Final = 100
 _CANDIDATES_MAX: Final = 5
 _ENOUGH_WORDS: Final = 10
 _MUCH_BETTER: Final = 1.6
@@ -163,9 +164,7 @@ class Sniffer:
     others are rows that cannot be read. What is left is one of the many encodings with a table.
     """
 
-    def __init__(self, named: str | None = None) -> None:
-        """`named` is the encoding that the sender has named, as `named_encoding` returns it."""
-        self._named = named
+    def __init__(self) -> None:
         self._head = b""
         self._rest = b""  # of a line that has no end yet
         self._utf8 = codecs.getincrementaldecoder(UTF8)("strict")
@@ -183,7 +182,7 @@ class Sniffer:
                 self._utf8.decode(piece, final)
             except UnicodeDecodeError:
                 self._is_utf8 = False
-        if self._named is None and self._good.count + self._bad.count < _COUNTED_LINES:
+        if self._good.count + self._bad.count < _COUNTED_LINES:
             self._look(piece, final=final)
 
     def _look(self, piece: bytes, *, final: bool) -> None:
@@ -210,13 +209,16 @@ class Sniffer:
             else:
                 self._good.add(line)
 
-    def reading(self) -> Reading:
-        """How it is to be read, once the whole file has passed."""
+    def reading(self, named: str | None = None) -> Reading:
+        """How it is to be read, once the whole file has passed.
+
+        `named` is the encoding that the sender has named, as `named_encoding` returns it.
+        """
         encoding, mark = _by_mark(self._head)
         if mark:
             return Reading(encoding, mark, Because.MARK)
-        if self._named is not None:
-            return Reading(self._by_name(self._named), 0, Because.NAMED)
+        if named is not None:
+            return Reading(self._by_name(named), 0, Because.NAMED)
         if is_binary(self._head):
             return Reading(UTF8, 0, Because.BYTES)  # what it is is said when it is to be read
         if wide := _by_zeros(self._head):
@@ -247,7 +249,7 @@ class Sniffer:
 
     def _by_words(self) -> Reading:
         cells = [*self._bad.cells, *self._good.cells][:_SAMPLE_CELLS]
-        lines = [*self._bad.lines, *self._good.lines][:_SAMPLE_LINES]
+        lines = [*self._bad.lines, *self._good.lines]
         found = _readings(cells)
         may_be_utf8 = self._good.count > 0 or (self._cut_short and self._bad.count == 1)
         if not may_be_utf8 and found and _is_sure(found, _words(cells)):
@@ -255,7 +257,11 @@ class Sniffer:
         likely = [each.encoding for each in found[:_CANDIDATES_MAX]]
         if may_be_utf8:
             likely.insert(0, UTF8)
-        candidates = tuple(Candidate(each, _sample(lines, each)) for each in likely or [WINDOWS])
+        # Those first that say which it is.
+        lines.sort(key=lambda line: -len({line.decode(each, "replace") for each in likely}))
+        candidates = tuple(
+            Candidate(each, _sample(lines[:_SAMPLE_LINES], each)) for each in likely or [WINDOWS]
+        )
         return Reading(candidates[0].encoding, 0, Because.UNSURE, candidates)
 
 
@@ -270,7 +276,7 @@ class _Lines:
 
     def add(self, line: bytes) -> None:
         self.count += 1
-        if len(self.lines) < _SAMPLE_LINES:
+        if len(self.lines) < _KEPT_LINES:
             self.lines.append(line[: 4 * _SHOWN_CHARACTERS])
         # A byte that is new may be what two readings differ in.
         if len(self.cells) < _SAMPLE_CELLS or not self._seen.issuperset(line):
@@ -328,7 +334,9 @@ def _readings(cells: Sequence[bytes]) -> list[_Ranked]:
         ignore_threshold=True,
         max_bytes=max(len(content), 1),
     )
-    scores = {codecs.lookup(it["encoding"]).name: it["confidence"] for it in ranked if it["encoding"]}
+    scores = {
+        codecs.lookup(it["encoding"]).name: it["confidence"] for it in ranked if it["encoding"]
+    }
     by_text: dict[str, _Ranked] = {}
     for encoding in (*_CANDIDATES, *_RARE):
         text = _joined(cells, encoding)
@@ -371,7 +379,7 @@ def _sample(lines: Iterable[bytes], encoding: str) -> tuple[str, ...]:
 
 
 def senselessness(text: str) -> float:
-    """How many of the characters that are not ASCII stand where none would, 0 to 1 or a little more.
+    """How many of the characters that are not ASCII stand where none would, 0 to 1.
 
     Where a word is read in the wrong encoding there are signs inside it ("£ukasz"), capitals behind
     small letters ("ZoÃ«"), letters of two scripts ("Joи") and characters that nobody writes.
@@ -412,6 +420,6 @@ def _is_misplaced(before: str, character: str, behind: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _script(character: str) -> str:
-    """The script of a letter or mark, as its name begins; Japanese mixes three, which are one here."""
+    """The script of a letter or mark, as its name begins; the three of Japanese are one here."""
     script = unicodedata.name(character, "?").split()[0].split("-")[0]
     return "CJK" if script in ("HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "FULLWIDTH") else script

@@ -39,7 +39,10 @@ _SIGNATURES: Final = (
 )
 _ZIPS: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _INSIDE_ZIP: Final = (  # names of members, as they stand in its first bytes
-    (rb"mimetypeapplication/vnd\.oasis\.opendocument\.spreadsheet", _WORKBOOK.format("OpenDocument")),
+    (
+        rb"mimetypeapplication/vnd\.oasis\.opendocument\.spreadsheet",
+        _WORKBOOK.format("OpenDocument"),
+    ),
     (rb"Index/(Document|Tables/)", _WORKBOOK.format("Numbers")),
     (rb"\bword/", _OTHER.format("a document (Word)")),
     (rb"\bppt/", _OTHER.format("a presentation (PowerPoint)")),

@@ -9,7 +9,7 @@ _ELLIPSIS: Final = "…"
 
 
 def shown(text: str, characters: int = 80) -> str:
-    """`text` as it may stand in a sentence: what is not printable is escaped, as in a Python string.
+    """`text` as it may stand in a sentence: what is not printable is escaped, as Python does.
 
     So control and format characters, line ends and blanks other than the space are seen and do
     nothing. What is longer than `characters` is cut, and ends with an ellipsis.
