@@ -13,7 +13,7 @@ from typing import Final
 
 import idna
 
-DOMAIN_MAX: Final = 1_000  # characters that are looked at; a domain has 253 at most
+DOMAIN_MAX: Final = 253  # characters, in ASCII; RFC 1035, 2.3.4, without what is around them
 
 # What has no width, and which nobody sees: blanks, marks of direction and of order, tags.
 _UNSEEN: Final = re.compile(
@@ -31,6 +31,9 @@ _EDGES: Final = re.compile(
     "\\A[\\s\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff]+"
     "|[\\s\\u00ad\\u061c\\u180e\\u200b\\u200c\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff]+\\Z"
 )
+
+
+_is_domain: Final = re.compile(r"(?:[^.]{1,63}\.)*[^.]{1,63}\.?").fullmatch
 
 
 class DomainInvalid(ValueError):
@@ -60,8 +63,10 @@ def ascii_domain(domain: str) -> str:
     whether there is such a domain is for name servers to say.
     """
     if domain.isascii() and "xn--" not in domain.lower():
+        if len(domain) > DOMAIN_MAX or not _is_domain(domain):
+            raise DomainInvalid("its domain is none")
         return domain.lower()
-    return _ascii_domain(domain[: DOMAIN_MAX + 1])
+    return _ascii_domain(domain[: 4 * DOMAIN_MAX])
 
 
 def normal_domain(domain: str) -> str:
@@ -70,8 +75,8 @@ def normal_domain(domain: str) -> str:
     Raises `DomainInvalid` as `ascii_domain`.
     """
     if domain.isascii() and "xn--" not in domain.lower():
-        return domain.lower()
-    return _normal_domain(domain[: DOMAIN_MAX + 1])
+        return ascii_domain(domain)
+    return _normal_domain(domain[: 4 * DOMAIN_MAX])
 
 
 def normal_address(address: str) -> str:
@@ -127,7 +132,7 @@ def _ascii_domain(domain: str) -> str:
         encoded = idna.encode(domain, uts46=True, std3_rules=True, transitional=False)
     except (idna.IDNAError, UnicodeError):
         # Such as those with an emoji, which browsers open: in ASCII it is what name servers know.
-        if domain.isascii():
+        if domain.isascii() and len(domain) <= DOMAIN_MAX and _is_domain(domain):
             return domain.lower()
         raise DomainInvalid("its domain is none by IDNA 2008") from None
     return encoded.decode("ascii").lower()

@@ -89,7 +89,7 @@ _COUNTED_LINES: Final = 100_000  # with bytes that are not ASCII; how it goes on
 _SAMPLE_CELLS: Final = 2_000
 _SAMPLE_LINES: Final = 3
 _KEPT_LINES: Final = 100
-_CANDIDATES_MAX: Final = 5
+_CANDIDATES_MAX: Final = 8
 _ENOUGH_WORDS: Final = 10
 _MUCH_BETTER: Final = 1.6
 _SENSELESS: Final = 0.05  # of the characters that are not ASCII
@@ -140,7 +140,7 @@ def named_encoding(name: str) -> str:
     Raises `EncodingUnknown`, also for what Python calls an encoding and no file is in.
     """
     plain = name.strip().lower()
-    codec = _codec(plain) if plain.isascii() else None
+    codec = _codec(plain) if plain.isascii() and plain.isprintable() else None
     if codec is not None:
         return _BETTER_KNOWN_AS.get(codec) or codec.replace("iso8859", "iso-8859").replace("_", "-")
     near = difflib.get_close_matches(plain, _SUGGESTED, n=3) or (UTF8, WINDOWS, "iso-8859-2")
@@ -312,7 +312,7 @@ def _by_zeros(head: bytes) -> str | None:
 
 def _by_escapes(head: bytes) -> str:
     found = chardet.detect(head)["encoding"] or ""
-    return "iso2022_jp" if found.upper().startswith("ISO-2022-JP") else UTF8
+    return "iso2022-jp" if found.upper().startswith("ISO-2022-JP") else UTF8
 
 
 class _Ranked(NamedTuple):
