@@ -73,13 +73,18 @@ class RecordParser:
     """Makes rows of a file's bytes.
 
     Rows are separated by CRLF, LF or CR, and a quoted cell may hold any of them; lines with nothing
-    in them are no rows. What is within quotes is never a row: one that is longer than
-    `RECORD_MAX_CHARACTERS` is a row that cannot be read, up to where its quotes end, and no more of
-    it is held than that.
+    in them are no rows. What is within quotes is never a row: one that is too long is a row that
+    cannot be read, up to where its quotes end, and no more of it is held than that.
     """
 
     def __init__(
-        self, encoding: str, *, dialect: Dialect | None = None, offset: int = 0, line: int = 0
+        self,
+        encoding: str,
+        *,
+        dialect: Dialect | None = None,
+        offset: int = 0,
+        line: int = 0,
+        longest: int = RECORD_MAX_CHARACTERS,
     ) -> None:
         """
         Args:
@@ -87,11 +92,13 @@ class RecordParser:
             dialect: how cells are separated; None: `read_header` finds it out.
             offset: bytes before the first one that it is given.
             line: lines before it.
+            longest: characters of a row that is read.
         """
         self.encoding = encoding
         self.dialect = dialect or Dialect()
         self.offset = offset  # where the next row begins
         self.line = line
+        self._longest = longest
         self._decoder = decoder_of(encoding)
         self._fed = offset  # where the next piece begins
         self._lines: list[str] = []  # whole, and not parsed yet
@@ -120,7 +127,7 @@ class RecordParser:
         # A CR at the end may be half of what ends the line.
         self._rest = lines.pop() if lines and not final and not lines[-1].endswith("\n") else ""
         longest = max(map(len, lines), default=0)
-        self._long = longest > RECORD_MAX_CHARACTERS or (self._long and some)
+        self._long = longest > self._longest or (self._long and some)
         self._lines += lines
 
     def sample(self) -> Sequence[str] | None:
@@ -164,7 +171,7 @@ class RecordParser:
             return self._pass(self._passing, found)
         if self._lines:
             return self._parse(found, limit) or self._scan(found)
-        if len(self._rest) > RECORD_MAX_CHARACTERS:
+        if len(self._rest) > self._longest:
             self._passing = _Passing(self._scanner(), self.line + 1, self._rest)
             return True
         return False
@@ -207,7 +214,7 @@ class RecordParser:
                 else:
                     found.append((line, cells, None))
                 return True
-        if not self._final and self.held <= RECORD_MAX_CHARACTERS:
+        if not self._final and self.held <= self._longest:
             return False
         self._passing = passing = _Passing(scanner, line, first)
         self._advance(len(self._lines))
@@ -243,13 +250,13 @@ class RecordParser:
         return True
 
     def _scanner(self) -> RecordScanner:
-        return RecordScanner(self.dialect, RECORD_MAX_CHARACTERS)
+        return RecordScanner(self.dialect, self._longest)
 
     def _is_too_long(self, start: int, end: int) -> bool:
         """Whether so many lines are; the csv module counts no more than each cell's characters."""
         if end - start == 1 and not self._long:
             return False
-        return sum(map(len, self._lines[start:end])) > RECORD_MAX_CHARACTERS
+        return sum(map(len, self._lines[start:end])) > self._longest
 
     def _advance(self, lines: int) -> None:
         size = self._decoder.size(self._lines[:lines])

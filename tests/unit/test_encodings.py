@@ -7,7 +7,7 @@ import random
 from encodings.aliases import aliases
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.decoding import decoder_of
@@ -122,6 +122,7 @@ NAMES = {
 }
 
 
+@settings(deadline=None)  # the first one reads the models of languages
 @given(
     encoding=st.sampled_from(sorted(NAMES)),
     seed=st.integers(0, 1_000),
@@ -164,6 +165,7 @@ def test_utf8_that_makes_no_sense_is_asked_about() -> None:
     assert {"utf-8", "windows-1250"} <= {each.encoding for each in found.candidates}
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=300), cut=st.integers(1, 50))
 def test_any_bytes_are_read_as_something_or_asked_about(content: bytes, cut: int) -> None:
     found = sniffed(content, cut=cut)
