@@ -48,13 +48,13 @@ async def count(content: bytes, cut: int) -> Counted | None:
             assert parser.held <= LONGEST + 65_536 + cut
 
     coming = pieces()
-    accepted, lines = 0, []
+    accepted = 0
+    lines: list[int] = []
+    refused: FileRefused | None = None
     try:
         columns = Columns(await read_header(parser, coming, judge))
     except FileRefused as error:
         refused = error
-    else:
-        refused = None
     if refused is not None:
         assert str(refused).isprintable()
         return None
