@@ -19,6 +19,7 @@ from temporal_tenancy.fan_out import planning
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.interceptors import activity_inbound, workflow_outbound
 from temporal_tenancy.jobs import Job
+from tests.mutants.files import FILE_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
@@ -250,4 +251,6 @@ FAULTS: Final = [
     ),
 ]
 
-MUTANTS: Final = {mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *hop_mutants()]}
+MUTANTS: Final = {
+    mutant.name: mutant for mutant in [*FAULTS, *MESSAGE_FAULTS, *FILE_FAULTS, *hop_mutants()]
+}

@@ -18,6 +18,7 @@ from services.addresses import (
     other_spellings,
     trimmed,
 )
+from services.mail import MailServer, deliverable
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,15 @@ def test_what_is_no_domain_is_refused(domain: str) -> None:
     for convert in (ascii_domain, normal_domain):
         with pytest.raises(DomainInvalid):
             convert(domain)
+
+
+def test_mail_goes_to_the_domain_that_was_meant() -> None:
+    for spelled in ("info@straße.example", "info@Straße.example", "info@xn--strae-oqa.example"):
+        assert deliverable(spelled).addr_spec == "info@xn--strae-oqa.example"
+    assert deliverable("jose\u0301@b.example").username == "josé"
+    assert MailServer("smtp://straße.example", "A <a@straße.example>")._server.host == (
+        "xn--strae-oqa.example"
+    )
 
 
 LABELS = st.text(st.characters(categories=["Ll", "Lu", "Lo", "Nd"]), min_size=1, max_size=8)

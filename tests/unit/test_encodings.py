@@ -149,6 +149,13 @@ def test_candidates_show_lines_that_read_differently() -> None:
     assert all(line.isprintable() for lines in samples.values() for line in lines)
 
 
+def test_a_sample_shows_nothing_that_a_terminal_obeys() -> None:
+    content = file_of(["Muñoz\x1b[2J", "Zoë\x07"]).encode("windows-1252")
+    lines = [line for each in sniffed(content).candidates for line in each.sample]
+    assert any("\\x1b[2J" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
 def test_what_the_sender_names_is_used_but_a_mark_is_not_text() -> None:
     content = file_of(["Zoë"]).encode()
     assert sniffed(content, named="windows-1250") == Reading("windows-1250", 0, Because.NAMED)
