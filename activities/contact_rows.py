@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from services.addresses import (
     AddressInvalid,
     DomainInvalid,
+    ascii_domain,
     normal_address,
     trimmed,
     without_unseen,
@@ -34,8 +35,8 @@ FURTHER: Final = "further cells"  # the attribute with what a row has behind the
 # Dot-atoms before the @ (RFC 5322, 3.2.3), a host name of two labels or more behind it; letters of
 # any script in both (RFC 6531). No quoted local parts, comments or address literals.
 _ATOM: Final = r'[^\s\x00-\x20\x7f"(),.:;<>@\[\\\]]+'
-_LABEL: Final = r"[^\W_](?:[\w\u200c\u200d\u0300-\u036f\u0900-\u0dff·-]*[\w\u0900-\u0dff])?"
-_TOP_LABEL: Final = r"[^\W\d_](?:[\w\u200c\u200d\u0300-\u036f\u0900-\u0dff·-]*[\w\u0900-\u0dff])?"
+_LABEL: Final = r"[^\W_](?:[\w-]*[^\W_])?"
+_TOP_LABEL: Final = r"[^\W\d_](?:[\w-]*[^\W_])?"
 _is_email: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_TOP_LABEL}").fullmatch
 # Most of them are of these, which is seen in half the time; their normal form is in lower case.
 _is_plain_email: Final = re.compile(
@@ -199,12 +200,16 @@ def _read_email(cell: str) -> tuple[str, str | None]:
     if not text:
         return "", "it has no e-mail"
     try:
-        email = normal_address(text) if len(text) <= 4 * EMAIL_MAX_CHARACTERS else text
+        email = normal_address(text) if len(text) <= 4 * EMAIL_MAX_CHARACTERS else ""
+        name, _, domain = email.rpartition("@")
+        # Some scripts write marks that are no letters, which IDNA has looked at.
+        if is_email(f"{name}@{ascii_domain(domain)}"):
+            return email, None
     except AddressInvalid as error:
         return "", f"its e-mail is not an address: {error}"
     except DomainInvalid:
-        return "", "its e-mail is not an address"
-    return email, None if is_email(email) else "its e-mail is not an address"
+        pass
+    return "", "its e-mail is not an address"
 
 
 def _object(text: str) -> dict[str, Any]:

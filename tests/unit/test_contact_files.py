@@ -159,6 +159,7 @@ TOKENS = st.sampled_from(
             "sep=;\n",
             "a@b.co\n",
             "é",
+            "ä ö",
             "山",
             "\udce9",
             "\u200b",

@@ -177,6 +177,9 @@ def test_what_is_not_seen_is_no_part_of_an_address_or_a_column_and_stays_inside_
         ),
         ("a@\U0001f4a9.example", "its e-mail is not an address"),
         ("\x1b[2J@c.example", "its e-mail is not an address"),
+        ("Łukasz Żółć", "its e-mail is not an address"),
+        ("ä@@ä ö", "its e-mail is not an address"),
+        ("a@" + "ä" * 2_000, "its e-mail is not an address"),
         ("\u200b", "it has no e-mail"),
         ("ä" * 5_000 + "@c.example", "its e-mail is not an address"),
     ],
@@ -198,6 +201,13 @@ def test_the_reason_names_what_is_not_seen(email: str, reason: str) -> None:
 def test_an_address_is_one_however_its_domain_is_spelled(spelled: str) -> None:
     assert list(check("email", spelled).contacts) == ["info@straße.example"]
     assert list(check("email", "info@strasse.example").contacts) == ["info@strasse.example"]
+
+
+@pytest.mark.parametrize(
+    "domain", ["हिन्दी.भारत", "ทดสอบ.ไทย", "نامه\u200cای.com", "例子.公司", "xn--ls8h.la"]
+)
+def test_an_address_may_be_in_any_script(domain: str) -> None:
+    assert list(check("email", f"a@{domain}").contacts) == [f"a@{domain}"]
 
 
 EXPORT = "email,phone,attributes,created_at,updated_at,contacts_export_1"
