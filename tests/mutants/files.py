@@ -11,7 +11,7 @@ from services.csv_files import Record, RecordParser
 from tests.mutants.mutant import Mutant, replace
 
 READING: Final = "tests/unit/test_csv_files.py"
-ANY_BYTES: Final = "tests/unit/test_contact_files.py"
+ANY_BYTES: Final = "tests/unit/test_any_file.py"
 ENCODINGS: Final = "tests/unit/test_encodings.py"
 ROWS: Final = "tests/unit/test_contact_rows.py"
 ADDRESSES: Final = "tests/unit/test_addresses.py"
