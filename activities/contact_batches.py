@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -14,18 +14,20 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.contact_rows import CheckedRows
+from services.addresses import other_spellings
 from temporal_tenancy.scope import current_tenant
 
 UNNEST_MAX: Final = 1_000  # rows; more go faster by COPY
 
-# An empty cell takes nothing away. In one order, so that two imports take turns.
+# An empty cell takes nothing away, and a row that says nothing new changes nothing. In one order,
+# so that two imports take turns.
 _UPSERT: Final = """
     with written as (
         insert into contacts as there
-            (tenant_id, email, name, phone, company, country, attributes)
+            (tenant_id, email, name, phone, company, country, attributes{created_at})
         select
             :tenant, email, nullif(name, ''), nullif(phone, ''), nullif(company, ''),
-            nullif(country, ''), coalesce(attributes, '{{}}')
+            nullif(country, ''), coalesce(attributes, '{{}}'){created}
           from {source}
          order by email
         on conflict (tenant_id, email) do update set
@@ -35,6 +37,13 @@ _UPSERT: Final = """
             country = coalesce(excluded.country, there.country),
             attributes = there.attributes || excluded.attributes,
             updated_at = now()
+        where (there.name, there.phone, there.company, there.country, there.attributes)
+            is distinct from (
+                coalesce(excluded.name, there.name), coalesce(excluded.phone, there.phone),
+                coalesce(excluded.company, there.company),
+                coalesce(excluded.country, there.country),
+                there.attributes || excluded.attributes
+            )
         returning xmax = 0 as is_new
     )
     select count(*) filter (where is_new) from written
@@ -42,20 +51,50 @@ _UPSERT: Final = """
 _FROM_ARRAYS: Final = """
     unnest(
         cast(:emails as text[]), cast(:names as text[]), cast(:phones as text[]),
-        cast(:companies as text[]), cast(:countries as text[]), cast(:attributes as jsonb[])
-    ) as given (email, name, phone, company, country, attributes)
+        cast(:companies as text[]), cast(:countries as text[]), cast(:attributes as jsonb[]),
+        cast(:created as timestamptz[])
+    ) as given (email, name, phone, company, country, attributes, created_at)
 """
-_BY_ARRAYS: Final = text(_UPSERT.format(source=_FROM_ARRAYS))
+# An export says when its contacts were added.
+_CREATED: Final = {"created_at": ", created_at", "created": ", coalesce(created_at, now())"}
+_BY_ARRAYS: Final = text(_UPSERT.format(source=_FROM_ARRAYS, **_CREATED))
 # PostgreSQL refuses COPY into a table with row-level security: the rows go by way of a table that
 # lives as long as the transaction, and the policy is checked when they are moved.
 _STAGE: Final = text("""
     create temporary table staged_contacts (
-        email text, name text, phone text, company text, country text, attributes jsonb
+        email text, name text, phone text, company text, country text, attributes jsonb,
+        created_at timestamptz
     ) on commit drop
 """)
-_COPY: Final = "copy staged_contacts from stdin (format csv)"
-_BY_COPY: Final = text(_UPSERT.format(source="staged_contacts"))
+_COPY: Final = """
+    copy staged_contacts (email, name, phone, company, country, attributes{created_at})
+    from stdin (format csv)
+"""
+_COPY_NEW: Final = _COPY.format(created_at="")
+_COPY_EXPORTED: Final = _COPY.format(created_at=", created_at")
+_BY_COPY: Final = text(_UPSERT.format(source="staged_contacts", created_at="", created=""))
+_BY_COPY_EXPORTED: Final = text(_UPSERT.format(source="staged_contacts", **_CREATED))
 
+# A contact that was added before addresses had a normal form. Of two of them, and where there is
+# one in the normal form already, one is left as it is.
+_RESPELL: Final = text("""
+    update contacts as there
+       set email = found.normal
+      from (
+               select distinct on (given.normal) given.normal, contacts.id
+                 from unnest(cast(:others as text[]), cast(:normals as text[]))
+                          as given (other, normal)
+                 join contacts on contacts.tenant_id = :tenant and contacts.email = given.other
+                where not exists (
+                          select from contacts as same
+                           where same.tenant_id = :tenant
+                             and same.email = given.normal
+                      )
+                order by given.normal, contacts.created_at
+           ) as found
+     where there.tenant_id = :tenant
+       and there.id = found.id
+""")
 _SEE: Final = text("""
     with seen as (
         insert into import_seen_emails (tenant_id, import_id, email)
@@ -71,45 +110,78 @@ _SEE: Final = text("""
                 where contacts.tenant_id = :tenant
                   and contacts.email = seen.email
            )
+       and not exists (
+               select from unnest(cast(:others as text[]), cast(:normals as text[]))
+                               as given (other, normal)
+                 join contacts on contacts.tenant_id = :tenant and contacts.email = given.other
+                where given.normal = seen.email
+           )
 """)
 
 
 async def upsert(session: AsyncSession, checked: CheckedRows) -> int:
     """Writes the contacts of checked rows; returns how many of them are new."""
     contacts = checked.contacts
+    if others := _other_spellings(contacts):
+        await session.execute(_RESPELL, {"tenant": current_tenant(), **others})
     if len(contacts) > UNNEST_MAX:
         await session.execute(_STAGE)
         await _copy(session, checked)
-        return await _count(session, _BY_COPY, {})
+        return await _count(session, _BY_COPY_EXPORTED if checked.created else _BY_COPY, {})
     if not contacts:
         return 0
     columns: list[list[str]] = [list(column) for column in zip(*contacts.values(), strict=True)]
     given = dict(zip(("names", "phones", "companies", "countries"), columns, strict=True))
-    attributes = [_json(checked.attributes.get(email)) for email in contacts]
-    values = {"emails": list(contacts), **given, "attributes": attributes}
+    values = {
+        "emails": list(contacts),
+        **given,
+        "attributes": [_json(checked.attributes.get(email)) for email in contacts],
+        "created": [checked.created.get(email) for email in contacts],
+    }
     return await _count(session, _BY_ARRAYS, values)
 
 
-async def count_new(session: AsyncSession, import_id: UUID, emails: Collection[str]) -> int:
+async def count_new(session: AsyncSession, import_id: UUID, emails: Iterable[str]) -> int:
     """How many of `emails` would be new, if those of earlier calls for the import were written."""
-    values = {"import_id": import_id, "emails": list(emails)}
-    return await _count(session, _SEE, values) if emails else 0
+    given = list(emails)
+    others = _other_spellings(given) or {"others": [], "normals": []}
+    values = {"import_id": import_id, "emails": given, **others}
+    return await _count(session, _SEE, values) if given else 0
+
+
+def _other_spellings(emails: Iterable[str]) -> dict[str, list[str]] | None:
+    pairs = [
+        (other, email)
+        for email in emails
+        if not email.isascii()
+        for other in other_spellings(email)
+    ]
+    if not pairs:
+        return None
+    return {"others": [other for other, _ in pairs], "normals": [email for _, email in pairs]}
 
 
 async def _copy(session: AsyncSession, checked: CheckedRows) -> None:
     # The csv module writes rows faster than they could be put together here.
     buffer = io.StringIO(newline="")
-    said = checked.attributes.get
-    csv.writer(buffer).writerows(
-        (email, *known, _json(said(email))) for email, known in checked.contacts.items()
-    )
+    said, created = checked.attributes.get, checked.created.get
+    if checked.created:
+        csv.writer(buffer).writerows(
+            (email, *known, _json(said(email)), created(email))
+            for email, known in checked.contacts.items()
+        )
+    else:
+        csv.writer(buffer).writerows(
+            (email, *known, _json(said(email))) for email, known in checked.contacts.items()
+        )
     connection = await (await session.connection()).get_raw_connection()
     driver = cast(psycopg.AsyncConnection, connection.driver_connection)
-    async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+    copying = _COPY_EXPORTED if checked.created else _COPY_NEW
+    async with driver.cursor() as cursor, cursor.copy(copying) as copy:
         await copy.write(buffer.getvalue())
 
 
-def _json(attributes: Mapping[str, str] | None) -> str | None:
+def _json(attributes: Mapping[str, Any] | None) -> str | None:
     return json.dumps(attributes, ensure_ascii=False) if attributes else None
 
 

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from services.csv_files import FileRefused, Record
+from services.addresses import (
+    AddressInvalid,
+    DomainInvalid,
+    ascii_domain,
+    normal_address,
+    trimmed,
+    without_unseen,
+)
+from services.contact_columns import (
+    ERRORS_MARK,
+    EXPORT_MARK,
+    email_column,
+    layout_of,
+)
+from services.csv_files import Record
+from services.csv_safety import original_cell
 
-KNOWN: Final = ("name", "phone", "company", "country")  # columns with a meaning, besides email
-COLUMNS_MAX: Final = 500
 EMAIL_MAX_CHARACTERS: Final = 254  # RFC 5321, 4.5.3.1, less the angle brackets
 LOCAL_PART_MAX_CHARACTERS: Final = 64
+FURTHER: Final = "further cells"  # the attribute with what a row has behind the header's columns
 
 # Dot-atoms before the @ (RFC 5322, 3.2.3), a host name of two labels or more behind it; letters of
 # any script in both (RFC 6531). No quoted local parts, comments or address literals.
@@ -21,7 +38,7 @@ _ATOM: Final = r'[^\s\x00-\x20\x7f"(),.:;<>@\[\\\]]+'
 _LABEL: Final = r"[^\W_](?:[\w-]*[^\W_])?"
 _TOP_LABEL: Final = r"[^\W\d_](?:[\w-]*[^\W_])?"
 _is_email: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_TOP_LABEL}").fullmatch
-# Most of them are of these, which is seen in half the time.
+# Most of them are of these, which is seen in half the time; their normal form is in lower case.
 _is_plain_email: Final = re.compile(
     r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@[a-z0-9]+(?:[.-][a-z0-9]+)*\.[a-z]+"
 ).fullmatch
@@ -45,86 +62,180 @@ class CheckedRows:
     """Rows that follow each other, each of which is a contact's or rejected."""
 
     contacts: dict[str, Known] = field(default_factory=dict)  # by e-mail
-    attributes: dict[str, dict[str, str]] = field(default_factory=dict)  # by e-mail, if any
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)  # by e-mail, if any
+    created: dict[str, datetime] = field(default_factory=dict)  # by e-mail, in an export
     rejected: list[Rejection] = field(default_factory=list)
     accepted: int = 0  # rows; more than contacts where an e-mail comes twice
 
 
+class _Unreadable(ValueError):
+    """A cell cannot be read. The message says why."""
+
+
 class Columns:
-    """A file's header: which column is what."""
+    """A file's header: which column is what, and whether the file is one of ours."""
 
     def __init__(self, header: Sequence[str]) -> None:
         """`header` are its cells.
 
         Raises `FileRefused` where no contact could be read by it.
         """
-        self.names = [cell.strip() for cell in header]
-        known = [name.lower() for name in self.names]
-        self._refuse(known)
-        width = self.width = len(known)
-        self._email = known.index("email")
+        own = 0
+        while tuple(map(trimmed, header[own : own + len(ERRORS_MARK)])) == ERRORS_MARK:
+            own += len(ERRORS_MARK)
+        self._own_columns = own
+        self._is_ours = own > 0 or EXPORT_MARK in map(trimmed, header)
+        self.header = [original_cell(cell) for cell in header[own:]] if self._is_ours else [*header]
+        layout = layout_of(self.header, is_export=EXPORT_MARK in map(trimmed, self.header))
+        self.width = len(self.header)
+        self._layout = layout
         # One more cell, which is empty, stands for columns that the file does not have.
-        places = [known.index(name) if name in known else width for name in KNOWN]
-        self._known = itemgetter(*places)
+        self._known = itemgetter(*(self.width if at is None else at for at in layout.known))
         self._others = [
-            (place, self.names[place])
-            for place, name in enumerate(known)
-            if name and name not in ("email", *KNOWN)
+            (place, name)
+            for place, name in enumerate(layout.names)
+            if name and place not in layout.passed_over
         ]
-
-    def _refuse(self, known: Sequence[str]) -> None:
-        named = [name for name in known if name]
-        twice = sorted({name for name in named if named.count(name) > 1})
-        if len(known) > COLUMNS_MAX:
-            raise FileRefused(f"the header has {len(known):,} columns; {COLUMNS_MAX} are allowed.")
-        if twice:
-            raise FileRefused(
-                f"the header names a column twice: {', '.join(twice)[:200]}. Rename one of them."
-            )
-        if "email" not in known:
-            raise FileRefused(
-                'the header has no column "email". The first line names the columns, such as '
-                '"email,name,phone,company,country".'
-            )
 
     def check(self, records: Iterable[Record]) -> CheckedRows:
         """Sorts out rows that follow each other. Only the e-mail decides, once a row is whole.
 
-        Of rows with one e-mail the later one wins, as far as it says something.
+        Rows with nothing in them are none. Cells that are missing at the end of a row are empty. Of
+        rows with one e-mail the later one wins, as far as it says something.
         """
         checked = CheckedRows()
         contacts, rejected = checked.contacts, checked.rejected
-        place = -1
-        for place, (line, cells, problem) in enumerate(records):
-            if problem is not None or len(cells) != self.width:
-                rejected.append(Rejection(place, line, cells, problem or self._ragged(cells)))
+        layout, strip = self._layout, str.strip
+        rows = 0
+        for line, cells, problem in records:
+            if problem is not None:
+                rejected.append(Rejection(rows, line, cells, problem))
+                rows += 1
                 continue
-            texts = list(map(str.strip, cells))
-            email = texts[self._email].lower()
-            if not is_email(email):
-                reason = "its e-mail is not an address" if email else "it has no e-mail"
-                rejected.append(Rejection(place, line, cells, reason))
-                continue
+            if self._is_ours:
+                cells = [original_cell(cell) for cell in cells[self._own_columns :]]
+            row, further = (cells, "") if len(cells) == self.width else self._fitted(cells)
+            texts = list(map(strip, row))
+            email = texts[layout.email].lower()
+            if not _is_plain_email(email) or len(email) > LOCAL_PART_MAX_CHARACTERS:
+                if not further and not any(map(without_unseen, row)):
+                    continue
+                email, reason = _read_email(row[layout.email])
+                if reason:
+                    rejected.append(Rejection(rows, line, cells, reason))
+                    rows += 1
+                    continue
+            if self._is_ours:
+                texts = list(row)
+            elif not all(map(str.isascii, texts)):
+                texts = list(map(trimmed, row))
+            if layout.attributes is not None or layout.created_at is not None:
+                try:
+                    self._read_own(checked, email, texts)
+                except _Unreadable as problem_of_cell:
+                    rejected.append(Rejection(rows, line, cells, str(problem_of_cell)))
+                    rows += 1
+                    continue
+            rows += 1
             texts.append("")
             known = self._known(texts)
+            if layout.parts_of_name:
+                known = (
+                    " ".join(filter(None, map(texts.__getitem__, layout.parts_of_name))),
+                    *known[1:],
+                )
             if email in contacts:
                 earlier = contacts[email]
                 known = tuple(new or old for old, new in zip(earlier, known, strict=True))
             contacts[email] = known
-            if self._others:
+            if self._others or further:
                 said = {name: texts[at] for at, name in self._others if texts[at]}
+                if further:
+                    said[FURTHER] = further
                 checked.attributes[email] = checked.attributes.get(email, {}) | said
-        checked.accepted = place + 1 - len(rejected)
+        checked.accepted = rows - len(rejected)
         return checked
 
-    def _ragged(self, cells: Sequence[str]) -> str:
-        return f"its number of cells is {len(cells):,}, and the header has {self.width:,}"
+    def _fitted(self, cells: list[str]) -> tuple[list[str], str]:
+        """As many cells as the header has, and what there is behind them."""
+        missing = self.width - len(cells)
+        if missing > 0:
+            return cells + [""] * missing, ""
+        further = ", ".join(filter(None, map(trimmed, cells[self.width :])))
+        return cells[: self.width], further
+
+    def _read_own(self, checked: CheckedRows, email: str, texts: Sequence[str]) -> None:
+        """Takes what an export has beside the columns of every file."""
+        layout = self._layout
+        if layout.attributes is not None and texts[layout.attributes]:
+            said = _object(texts[layout.attributes])
+            checked.attributes[email] = checked.attributes.get(email, {}) | said
+        if layout.created_at is not None and (created := _time(texts[layout.created_at])):
+            checked.created.setdefault(email, created)
+
+
+def judge(header: Sequence[str], rows: Sequence[Sequence[str]]) -> float | None:
+    """How many of `rows` have an address where the header says; None where it does not say it."""
+    place = email_column(header)
+    if place is None:
+        return None
+    filled = [row[place] for row in rows if len(row) > place and row[place].strip()]
+    if not filled:
+        return 1.0 if not rows else 0.0
+    return sum(is_email(trimmed(each).lower()) for each in filled) / len(rows)
 
 
 def is_email(email: str) -> bool:
-    """Whether `email`, in lower case, is an address that mail can be sent to."""
+    """Whether `email`, in its normal form, is an address that mail can be sent to."""
     if len(email) > LOCAL_PART_MAX_CHARACTERS and (
         len(email) > EMAIL_MAX_CHARACTERS or email.find("@") > LOCAL_PART_MAX_CHARACTERS
     ):
         return False
     return bool(_is_plain_email(email) or _is_email(email))
+
+
+def _read_email(cell: str) -> tuple[str, str | None]:
+    """An address in its normal form, and why it is none."""
+    text = without_unseen(cell)
+    if not text:
+        return "", "it has no e-mail"
+    try:
+        email = normal_address(text) if len(text) <= 4 * EMAIL_MAX_CHARACTERS else ""
+        name, _, domain = email.rpartition("@")
+        # Some scripts write marks that are no letters, which IDNA has looked at.
+        if is_email(f"{name}@{ascii_domain(domain)}"):
+            return email, None
+    except AddressInvalid as error:
+        return "", f"its e-mail is not an address: {error}"
+    except DomainInvalid:
+        pass
+    return "", "its e-mail is not an address"
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text, parse_constant=_no_number, parse_float=_number)
+        json.dumps(found, ensure_ascii=False).encode()  # halves of surrogate pairs are no text
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or "\\u0000" in text:
+        raise _Unreadable("its attributes are not a JSON object, as the export has them")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def _time(text: str) -> datetime | None:
+    """When a contact was added; None where the cell does not say so, or says what cannot be."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None

@@ -15,6 +15,7 @@ from activities.limits import LARGE
 from database.contacts import Contact
 from database.exports import ExportDataset
 from database.models import Invoice, UsageEvent
+from services.contact_columns import EXPORT_MARK
 from services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
 from temporal_tenancy.database import tenant_session
 
@@ -31,6 +32,7 @@ class Dataset:
 
     columns: dict[InstrumentedAttribute[Any], pyarrow.DataType]
     key: Sequence[InstrumentedAttribute[Any]]  # what is unique in a tenant's rows; some of columns
+    mark: str | None = None  # a column of its CSV by which an import knows that it is one of ours
 
     @property
     def schema(self) -> pyarrow.Schema:
@@ -85,6 +87,7 @@ DATASETS: Final = {
             Contact.updated_at: TIME,
         },
         key=[Contact.email],
+        mark=EXPORT_MARK,
     ),
     ExportDataset.INVOICES: Dataset(
         {

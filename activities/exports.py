@@ -29,8 +29,6 @@ AREA: Final = "exports"  # of the object storage
 KEPT: Final = timedelta(days=7)
 LINK_OPENS: Final = timedelta(hours=1)
 
-_WRITERS: Final = {ExportFormat.CSV: as_csv, ExportFormat.PARQUET: as_parquet}
-
 
 class ExportNotFound(Refused):
     """The tenant has no such export."""
@@ -99,7 +97,10 @@ async def write_export(request: WriteExport) -> WrittenExport:
             )
         dataset = DATASETS[ExportDataset(export.dataset)]
         counted = _Counted(dataset.pages(), heart)
-        file = _WRITERS[ExportFormat(export.format)](dataset.schema, counted.pages())
+        if export.format == ExportFormat.CSV:
+            file = as_csv(dataset.schema, counted.pages(), mark=dataset.mark)
+        else:
+            file = as_parquet(dataset.schema, counted.pages())
         written = await current_storage().put(export.path, file)
         report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)
         await _complete(export, report)

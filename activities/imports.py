@@ -14,14 +14,23 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import contact_batches
-from activities.contact_rows import CheckedRows, Columns
+from activities.contact_rows import CheckedRows, Columns, judge
 from activities.limits import LARGE
 from activities.refusals import Refused
 from activities.rejected_rows import keep_rejected, write_error_file
+from activities.uploads import UNSURE
 from database import audit
 from database.contacts import Import, RejectedRow, SeenEmail
 from database.contacts import ImportStatus as ImportStatus  # the workflow's too
-from services.csv_files import FileRefused, RecordParser, batches, read_ahead, read_header
+from services.csv_files import (
+    EncodingUnsure,
+    FileRefused,
+    RecordParser,
+    batches,
+    read_ahead,
+    read_header,
+)
+from services.delimiters import Dialect
 from services.object_storage import current_storage
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
@@ -56,6 +65,7 @@ class FinishImport(BaseModel):
     import_id: UUID
     status: ImportStatus
     error: str | None = None  # why it has failed, in a sentence
+    error_type: str | None = None
     may_resume: bool = False  # its job may be started again, and then goes on where it was
 
 
@@ -71,6 +81,7 @@ class ImportProgress(BaseModel):
     size: int = 0  # bytes
     at_end: bool = False  # nothing is left to be read, or could be
     error: str | None = None
+    error_type: str | None = None
     error_file: str | None = None
 
 
@@ -98,7 +109,7 @@ async def import_slice(request: ImportSlice) -> ImportProgress:
                     if time.monotonic() >= until:
                         return progress_of(imported)
         except FileRefused as refused:
-            return progress_of(imported, at_end=True, error=str(refused))
+            return progress_of(imported, at_end=True, refused=refused)
         return progress_of(imported, at_end=True)
 
 
@@ -122,7 +133,7 @@ async def finish_import(request: FinishImport) -> ImportProgress:
                 # An attempt that was given up may have written one more batch.
                 if imported.rejected == found.rejected:
                     imported.status = request.status
-                    imported.error = request.error
+                    imported.error, imported.error_type = request.error, request.error_type
                     imported.error_file = error_file
                     imported.ended_at = datetime.now(UTC)
                     if not request.may_resume:
@@ -143,7 +154,7 @@ async def find_import(session: AsyncSession, import_id: UUID, *, lock: bool = Fa
 
 
 def progress_of(
-    imported: Import, *, at_end: bool = False, error: str | None = None
+    imported: Import, *, at_end: bool = False, refused: FileRefused | None = None
 ) -> ImportProgress:
     """How far an import has come."""
     return ImportProgress(
@@ -155,7 +166,8 @@ def progress_of(
         read=imported.position,
         size=imported.size,
         at_end=at_end,
-        error=error or imported.error,
+        error=str(refused) if refused else imported.error,
+        error_type=type(refused).__name__ if refused else imported.error_type,
         error_file=imported.error_file,
     )
 
@@ -166,7 +178,7 @@ class _Step(NamedTuple):
     checked: CheckedRows
     offset: int  # where the next step begins, in bytes
     line: int  # and how many lines are before it
-    header: tuple[str, Sequence[str]] | None = None  # the delimiter and the columns, when it is new
+    header: tuple[Dialect, Sequence[str]] | None = None  # and the columns, when they are new
 
 
 async def _open(import_id: UUID) -> Import:
@@ -175,7 +187,7 @@ async def _open(import_id: UUID) -> Import:
         imported = await find_import(session, import_id, lock=True)
         if imported.status == ImportStatus.FAILED:
             imported.status = ImportStatus.PROCESSING
-            imported.error = imported.ended_at = None
+            imported.error = imported.error_type = imported.ended_at = None
         return imported
 
 
@@ -187,21 +199,38 @@ def _read(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
 async def _steps(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
     if imported.status != ImportStatus.PROCESSING:
         return
+    if imported.encoding == UNSURE:
+        raise EncodingUnsure(_question(imported))
     parser = RecordParser(
         imported.encoding,
-        delimiter=imported.delimiter,
+        dialect=Dialect.of(imported.delimiter) if imported.delimiter else None,
         offset=imported.position,
         line=imported.line,
     )
     pieces = current_storage().open(imported.path, start=imported.position)
     if imported.columns is None:
-        header = await read_header(parser, pieces)
+        header = await read_header(parser, pieces, judge)
         columns = Columns(header)
-        yield _Step(CheckedRows(), parser.offset, parser.line, (parser.delimiter or ",", header))
+        yield _Step(CheckedRows(), parser.offset, parser.line, (parser.dialect, header))
     else:
         columns = Columns(imported.columns)
     async for batch in batches(parser, pieces, rows=batch_size, size=BATCH_BYTES):
         yield _Step(columns.check(batch.records), batch.offset, batch.line)
+
+
+def _question(imported: Import) -> str:
+    """Which of the encodings it is, with a line that reads differently in each."""
+    candidates = imported.candidates
+    readings = "; ".join(f"as {each['encoding']}: {_told(each['sample'])}" for each in candidates)
+    return (
+        f"the file is not UTF-8, and more than one encoding makes sense of it ({readings}). Import "
+        f'it again and name the right one: "--encoding {candidates[0]["encoding"]}" on the command '
+        'line, the field "encoding" of the form, or "charset" of the content type.'
+    )
+
+
+def _told(sample: Sequence[str]) -> str:
+    return f'"{sample[0]}"' if sample else "nothing"
 
 
 async def _write(read: Import, step: _Step) -> Import:
@@ -227,7 +256,7 @@ async def _write(read: Import, step: _Step) -> Import:
         imported.rejected += len(checked.rejected)
         imported.position, imported.line = step.offset, step.line
         if step.header is not None:
-            imported.delimiter, imported.columns = step.header[0], list(step.header[1])
+            imported.delimiter, imported.columns = str(step.header[0]), list(step.header[1])
         return imported
 
 
@@ -258,6 +287,7 @@ def _notice(imported: Import) -> dict[str, str]:
         imported.error,
         counts,
         "A dry run writes no contacts." if imported.dry_run else None,
+        f"The file was read as {imported.encoding}." if imported.columns else None,
         "The error file has the rejected rows with their reasons." if imported.error_file else None,
     ]
     return {

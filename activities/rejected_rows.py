@@ -9,8 +9,9 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.contact_rows import Rejection
+from activities.contact_rows import Columns, Rejection
 from database.contacts import Import, RejectedRow
+from services.contact_columns import ERRORS_MARK
 from services.csv_safety import quoted_rows, safe_cell
 from services.object_storage import current_storage, object_path
 from temporal_tenancy.database import tenant_session
@@ -18,7 +19,6 @@ from temporal_tenancy.scope import current_tenant
 
 AREA: Final = "imports"  # of the object storage
 PAGE: Final = 500  # rows held at once, when the file is written
-HEADER: Final = ("row", "line", "reason")  # and then the file's own
 BYTE_ORDER_MARK: Final = "\ufeff"  # without it Excel takes UTF-8 for something else
 
 _KEEP: Final = text("""
@@ -63,7 +63,8 @@ async def write_error_file(imported: Import) -> str | None:
 
 
 async def _pages(imported: Import) -> AsyncIterator[bytes]:
-    header = [*HEADER, *map(safe_cell, imported.columns or ())]
+    own = Columns(imported.columns).header if imported.columns else []
+    header = [*ERRORS_MARK, *map(safe_cell, own)]
     yield (BYTE_ORDER_MARK + quoted_rows([header])).encode()
     after = 0
     while rows := await _page(imported, after):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from activities.refusals import Refused
 from database.contacts import Import
-from services.csv_files import Sniffer
+from services import encodings
+from services.encodings import Because, Reading, Sniffer
 from services.object_storage import current_storage, object_path
 from temporal_tenancy.database import tenant_session
 from temporal_tenancy.outbox import enqueue
@@ -19,8 +20,27 @@ FILE_MAX_BYTES: Final = 2 * 1024**3
 FILE_NAME_MAX_CHARACTERS: Final = 100
 
 
+UNSURE: Final = "unsure"  # in place of an encoding
+
+
 class FileTooLarge(Refused):
     """The file is larger than imports may be."""
+
+
+class EncodingUnknown(Refused):
+    """No encoding is called as the sender calls the file's."""
+
+
+Naming = Callable[[], str | None]
+"""Says which encoding the sender has named; asked for once all of the file is there."""
+
+
+def named_encoding(name: str) -> str:
+    """The encoding of that name, as this project calls it; raises `EncodingUnknown`."""
+    try:
+        return encodings.named_encoding(name)
+    except encodings.EncodingUnknown as error:
+        raise EncodingUnknown(str(error)) from None
 
 
 async def begin_import(
@@ -28,6 +48,7 @@ async def begin_import(
     *,
     file_name: str,
     started_by: str,
+    encoding: str | Naming | None = None,
     dry_run: bool = False,
     batch_size: int | None = None,
 ) -> UUID:
@@ -41,6 +62,7 @@ async def begin_import(
         pieces: the file's bytes; no more than one piece is held.
         file_name: as who sent it calls it. It is shown, and cut where it is long.
         started_by: who sent it.
+        encoding: the file's, as its sender calls it; found out where nobody does.
         dry_run: whether to count what it would do, and write no contact.
         batch_size: rows a transaction; the job's own if not given.
 
@@ -49,22 +71,27 @@ async def begin_import(
 
     Raises:
         FileTooLarge: it is larger than 2 GiB; nothing is kept.
+        EncodingUnknown: there is no such encoding; nothing is kept.
         StorageFailed: the object storage does not take it.
         ScopeMissing: there is no tenant.
     """
+    named = named_encoding(encoding) if isinstance(encoding, str) else None
     storage = current_storage()
     path = object_path(AREA, f"{uuid4()}.csv")
     sniffer = Sniffer()
     size = await storage.put(path, _watched(pieces, sniffer))
-    encoding = sniffer.encoding()
     try:
+        if callable(encoding) and (name := encoding()):
+            named = named_encoding(name)
+        reading = sniffer.reading(named)
         async with tenant_session() as session:
             started = Import(
                 file_name=_shown(file_name),
                 path=path,
                 size=size,
-                encoding=encoding.name,
-                position=encoding.mark,
+                encoding=UNSURE if reading.because is Because.UNSURE else reading.encoding,
+                reading=_kept(reading),
+                position=reading.mark,
                 dry_run=dry_run,
                 started_by=started_by,
             )
@@ -78,6 +105,11 @@ async def begin_import(
     except Exception:
         await storage.delete(path)
         raise
+
+
+def _kept(reading: Reading) -> dict[str, Any]:
+    candidates = [each._asdict() for each in reading.candidates]
+    return {"because": reading.because, **({"candidates": candidates} if candidates else {})}
 
 
 async def _watched(pieces: AsyncIterator[bytes], sniffer: Sniffer) -> AsyncIterator[bytes]:

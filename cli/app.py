@@ -524,6 +524,10 @@ def imports_start(
         ),
     ],
     tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose contacts they are.")],
+    encoding: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the file's text. [default: as its bytes say]"),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what it would do, and write no contact.")
     ] = False,
@@ -538,7 +542,13 @@ def imports_start(
 
     perform(
         imports.start(
-            file, tenant=tenant, dry_run=dry_run, batch_size=batch_size, wait=wait, quiet=json
+            file,
+            tenant=tenant,
+            encoding=encoding,
+            dry_run=dry_run,
+            batch_size=batch_size,
+            wait=wait,
+            quiet=json,
         ),
         json=json,
     )

@@ -14,7 +14,7 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.imports import find_import
-from activities.uploads import JOB, begin_import
+from activities.uploads import JOB, UNSURE, begin_import, named_encoding
 from cli import given as reading
 from cli.answers import Answer, Problem, address, err, facts, lines, when
 from cli.dead_letters import operator
@@ -22,6 +22,9 @@ from cli.messages import explain_message
 from cli.servers import Servers, servers
 from cli.waiting import warn_without_worker
 from database.contacts import Import, ImportStatus
+from services.csv_files import EncodingUnsure
+from services.encodings import Because
+from services.shown import shown
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import tenant_session, use_database
 from temporal_tenancy.identifiers import WorkflowId, tenant_id
@@ -39,15 +42,25 @@ _OPEN: Final = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINU
 
 
 async def start(
-    file: Path, *, tenant: str, dry_run: bool, batch_size: int | None, wait: bool, quiet: bool
+    file: Path,
+    *,
+    tenant: str,
+    encoding: str | None,
+    dry_run: bool,
+    batch_size: int | None,
+    wait: bool,
+    quiet: bool,
 ) -> Answer:
     """Stores a file of `tenant`'s and asks for its import; with `wait`, until that has ended.
 
     Raises:
         TenancyError: the tenant may not import, or an option does not fit; nothing is kept.
+        EncodingUnknown: `encoding` is none; nothing is kept.
         FileTooLarge, StorageFailed: the file cannot be taken.
     """
     job = reading.tenant_job(JOB)
+    if encoding is not None:
+        named_encoding(encoding)
     async with servers() as there:
         owner = tenant_id(tenant)
         found = await ControlPlaneDirectory(there.database).find(owner)
@@ -57,6 +70,7 @@ async def start(
                 _pieces(file),
                 file_name=file.name,
                 started_by=operator(),
+                encoding=encoding,
                 dry_run=dry_run,
                 batch_size=batch_size,
             )
@@ -116,7 +130,8 @@ async def _answer(there: Servers, tenant: str, import_id: UUID) -> Answer:
         imported = await _kept(there, tenant, import_id)
     if imported.status != ImportStatus.PROCESSING:
         problem = _problem(imported)
-    status = ImportStatus.FAILED if problem and problem.type == FAILED else imported.status
+    gave_up = problem is not None and problem.type == FAILED
+    status = ImportStatus.FAILED if gave_up else imported.status
     workflow_id = str(WorkflowId(tenant, JOB, str(import_id)))
     url = there.link(workflow_id)
     document: dict[str, Any] = {
@@ -130,6 +145,11 @@ async def _answer(there: Servers, tenant: str, import_id: UUID) -> Answer:
         "error_file": imported.error_file,
         "file_name": imported.file_name,
         "dry_run": imported.dry_run,
+        "encoding": None if imported.encoding == UNSURE else imported.encoding,
+        "encoding_by": imported.encoding_by,
+        "candidates": imported.candidates,
+        "delimiter": imported.delimiter and imported.delimiter[0],
+        "error_type": imported.error_type,
         "progress": _part(imported),
         "started_by": imported.started_by,
         "created_at": imported.created_at,
@@ -142,6 +162,7 @@ async def _answer(there: Servers, tenant: str, import_id: UUID) -> Answer:
             ("import", f"{import_id}{' (dry run)' if imported.dry_run else ''}"),
             ("file", f"{imported.file_name} of {tenant}"),
             ("status", f"{status}, {_part(imported):.0%} of the file has been read"),
+            ("read as", _read_as(imported)),
             ("rows", f"{imported.rows:,}"),
             ("imported", f"{imported.imported:,}"),
             ("updated", f"{imported.updated:,}"),
@@ -154,9 +175,29 @@ async def _answer(there: Servers, tenant: str, import_id: UUID) -> Answer:
     return Answer(document, lines(text, address(url)), problem)
 
 
+def _read_as(imported: Import) -> str | None:
+    if imported.encoding == UNSURE:
+        return None
+    by = _BY.get(imported.encoding_by or "")
+    cells = f', cells separated by "{shown(imported.delimiter[0])}"' if imported.delimiter else ""
+    return f"{imported.encoding}{f' ({by})' if by else ''}{cells}"
+
+
+_BY: Final[dict[str, str]] = {
+    Because.NAMED: "as its sender says",
+    Because.MARK: "by its byte order mark",
+    Because.BYTES: "by its bytes",
+    Because.DETECTED: "detected: nothing else makes as much sense of it",
+}
+
+
 def _problem(imported: Import) -> Problem | None:
     if imported.status == ImportStatus.FAILED:
-        return Problem(FAILED, imported.error or "it does not say why.")
+        kind = EncodingUnsure.__name__
+        return Problem(
+            kind if imported.error_type == kind else FAILED,
+            imported.error or "it does not say why.",
+        )
     if imported.status == ImportStatus.CANCELLED:
         return Problem(CANCELLED, "it was cancelled; what was imported until then stays.")
     return None

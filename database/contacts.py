@@ -60,20 +60,24 @@ class Import(TenantOwned, TenantData):
     file_name: Mapped[str]  # as who sent it calls it
     path: Mapped[str]  # in the object storage
     size: Mapped[int] = mapped_column(BigInteger)  # bytes
-    encoding: Mapped[str]
+    encoding: Mapped[str]  # "unsure": it is not read
     dry_run: Mapped[bool]  # only counts what it would do
     started_by: Mapped[str]
     status: Mapped[str] = mapped_column(server_default=text("'processing'"))
     # Until then the file has been read: in bytes, and in lines.
     position: Mapped[int] = mapped_column(BigInteger)
     line: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    delimiter: Mapped[str | None]  # None, as the columns: the header has not been read yet
+    # With a blank behind it where those before a quote are skipped. None, as the columns: the
+    # header has not been read yet.
+    delimiter: Mapped[str | None]
     columns: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
     # Their sum is the number of rows that have been read.
     imported: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     updated: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     rejected: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     error: Mapped[str | None]  # why it has failed, in a sentence
+    error_type: Mapped[str | None]
+    reading: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     error_file: Mapped[str | None]  # of rejected rows, in the object storage
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[dt.datetime | None]
@@ -82,6 +86,17 @@ class Import(TenantOwned, TenantData):
         CheckConstraint(one_of("status", ImportStatus), name="status"),
         Index(None, "tenant_id", "created_at"),
     )
+
+    @property
+    def encoding_by(self) -> str | None:
+        """Why it is read in its encoding, as `services.encodings.Because` has it."""
+        return (self.reading or {}).get("because")
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """The encodings that it may be in, where that is unsure, each with a few of its lines."""
+        found: list[dict[str, Any]] = (self.reading or {}).get("candidates", [])
+        return found
 
     @property
     def rows(self) -> int:

@@ -7,7 +7,6 @@ bytes, so that a reader which was interrupted goes on where its last row ended.
 from __future__ import annotations
 
 import asyncio
-import codecs
 import csv
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -15,69 +14,24 @@ from dataclasses import dataclass
 from itertools import chain, count, repeat
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from services.decoding import decoder_of, readable, unreadable
+from services.delimiters import HINT, Dialect, Judge, choose_dialect
+from services.file_kinds import HEAD_BYTES, binary_kind, text_kind
+from services.quoting import RecordScanner
+
 Item = TypeVar("Item")
 
 RECORD_MAX_CHARACTERS: Final = 131_072  # of a row; also the csv module's limit for a cell
-DELIMITERS: Final = (",", ";", "\t")
-
-_MARKS: Final = (  # the longer before what it begins with
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-WINDOWS: Final = "windows-1252"
-# What the code page leaves undefined is taken as browsers take it: every byte is a character.
-_WINDOWS_TABLE: Final = "".join(
-    bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256)
-)
+SAMPLE_LINES: Final = 200  # by which it is found out how cells are separated
+SAMPLE_CHARACTERS: Final = 65_536
 
 
 class FileRefused(Exception):
     """A file cannot be read as CSV. The message is a sentence for whoever sent it."""
 
 
-class Encoding(NamedTuple):
-    """How a file's bytes are read."""
-
-    name: str
-    mark: int  # bytes of a byte order mark at its beginning
-
-
-class Sniffer:
-    """Finds out the encoding of a file while it passes by.
-
-    A byte order mark decides. Without one it is UTF-16 where every other of the first four bytes is
-    zero, UTF-8 where the whole file is, and else Windows-1252.
-    """
-
-    def __init__(self) -> None:
-        self._first = b""
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("strict")
-        self._is_utf8 = True
-
-    def feed(self, piece: bytes, *, final: bool = False) -> None:
-        """Looks at the next piece."""
-        if len(self._first) < 4:
-            self._first = (self._first + piece)[:4]
-        if self._is_utf8:
-            try:
-                self._utf8.decode(piece, final)
-            except UnicodeDecodeError:
-                self._is_utf8 = False
-
-    def encoding(self) -> Encoding:
-        """What it is, once the whole file has passed."""
-        for mark, name in _MARKS:
-            if self._first.startswith(mark):
-                is_it = name != "utf-8" or self._is_utf8
-                return Encoding(name if is_it else WINDOWS, len(mark))
-        if len(self._first) == 4 and self._first[1] == self._first[3] == 0 != self._first[0]:
-            return Encoding("utf-16-le", 0)
-        if len(self._first) == 4 and self._first[0] == self._first[2] == 0 != self._first[1]:
-            return Encoding("utf-16-be", 0)
-        return Encoding("utf-8" if self._is_utf8 else WINDOWS, 0)
+class EncodingUnsure(FileRefused):
+    """More than one encoding makes sense of a file, and which it is changes what it says."""
 
 
 Record = tuple[int, list[str], str | None]
@@ -119,147 +73,285 @@ class RecordParser:
     """Makes rows of a file's bytes.
 
     Rows are separated by CRLF, LF or CR, and a quoted cell may hold any of them; lines with nothing
-    in them are no rows. A quote that is not closed within `RECORD_MAX_CHARACTERS` spoils its own
-    line only: what follows is read as if that were not there.
+    in them are no rows. What is within quotes is never a row: one that is too long is a row that
+    cannot be read, up to where its quotes end, and no more of it is held than that.
     """
 
     def __init__(
-        self, encoding: str, *, delimiter: str | None = None, offset: int = 0, line: int = 0
+        self,
+        encoding: str,
+        *,
+        dialect: Dialect | None = None,
+        offset: int = 0,
+        line: int = 0,
+        longest: int = RECORD_MAX_CHARACTERS,
     ) -> None:
         """
         Args:
             encoding: as the `Sniffer` names it.
-            delimiter: None: the first line says; a comma, or what of `DELIMITERS` it has.
+            dialect: how cells are separated; None: `read_header` finds it out.
             offset: bytes before the first one that it is given.
             line: lines before it.
+            longest: characters of a row that is read.
         """
         self.encoding = encoding
-        self.delimiter = delimiter
+        self.dialect = dialect or Dialect()
         self.offset = offset  # where the next row begins
         self.line = line
-        self._decoder = _decoder(encoding)
+        self._longest = longest
+        self._decoder = decoder_of(encoding)
+        self._fed = offset  # where the next piece begins
         self._lines: list[str] = []  # whole, and not parsed yet
         self._rest = ""  # of a line that has no end yet
         self._final = False
-        self._too_long = False  # the line behind `_lines` is
         self._quoted = False  # whether `_lines` may have a quote
-        self._zeros = False  # whether there has been a NUL
+        self._broken = False  # whether they may have what is no text
+        self._long = False  # whether one of them is too long to be a row
+        self._passing: _Passing | None = None
+
+    @property
+    def held(self) -> int:
+        """How many characters are held."""
+        return sum(map(len, self._lines)) + len(self._rest)
 
     def feed(self, piece: bytes, *, final: bool = False) -> None:
         """Takes the next bytes; `final` says that there are no more."""
         self._final = final
-        if self._too_long:
-            return
+        self._fed += len(piece)
         text = self._rest + self._decoder.decode(piece, final)
-        self._quoted = '"' in text or (self._quoted and bool(self._lines))
-        self._zeros = self._zeros or "\0" in text
+        some = bool(self._lines)
+        self._quoted = '"' in text or (self._quoted and some)
+        is_still_broken = self._broken and (some or readable(text) != text)
+        self._broken = self._decoder.found_broken or "\0" in text or is_still_broken
         lines = io.StringIO(text, newline="").readlines()
         # A CR at the end may be half of what ends the line.
         self._rest = lines.pop() if lines and not final and not lines[-1].endswith("\n") else ""
         longest = max(map(len, lines), default=0)
-        if longest > RECORD_MAX_CHARACTERS:
-            lines = lines[: [len(line) > RECORD_MAX_CHARACTERS for line in lines].index(True)]
-        self._too_long = max(longest, len(self._rest)) > RECORD_MAX_CHARACTERS
+        self._long = longest > self._longest or (self._long and some)
         self._lines += lines
 
-    def take(self, limit: int) -> Rows:
-        """Returns up to `limit` rows of what it was given; fewer where the next is not whole yet.
+    def sample(self) -> Sequence[str] | None:
+        """The first lines of what it was given; None where more are to be waited for."""
+        known = sum(map(len, self._lines[:SAMPLE_LINES])) + len(self._rest)
+        if self._final or len(self._lines) >= SAMPLE_LINES or known >= SAMPLE_CHARACTERS:
+            return self._lines[:SAMPLE_LINES] or [self._rest[:SAMPLE_CHARACTERS]]
+        return None
 
-        Raises `FileRefused` at a line that is too long to be one.
-        """
-        if self.delimiter is None:
-            self.delimiter = self._delimiter()
-        if self._lines and not self._quoted and not self._zeros:
+    @property
+    def is_passing(self) -> bool:
+        """Whether the next row is too long, and its end has not been found yet."""
+        return self._passing is not None
+
+    def skip_line(self) -> None:
+        """Passes over the next line, which is no row."""
+        self._advance(min(1, len(self._lines)))
+
+    def take(self, limit: int) -> Rows:
+        """Returns up to `limit` rows of what it has; fewer where the next is not whole yet."""
+        if self._is_plain():
             lines = self._lines[:limit]
             if _NOTHING.isdisjoint(lines):
-                rows = _PlainRows(self.line + 1, lines, self.delimiter or DELIMITERS[0])
+                rows = _PlainRows(self.line + 1, lines, self.dialect.delimiter)
                 self._advance(len(lines))
                 return rows
         found: list[Record] = []
-        while self._lines and self._parse(found, limit):
+        while len(found) < limit and self._find(found, limit):
             pass
-        if self._zeros:
-            found = [_without_zeros(record) for record in found]
-        if not found and not self._lines and self._too_long:
-            raise FileRefused(
-                f"line {self.line + 1:,} is longer than {RECORD_MAX_CHARACTERS:,} characters. "
-                "Is it a CSV file?"
-            )
+        if self._broken:
+            found = [_as_text(record, self.encoding) for record in found]
         return found
 
-    def _delimiter(self) -> str | None:
-        first = next((line for line in self._lines if line.strip()), None)
-        if first is None:
-            return None
-        return next((each for each in DELIMITERS if each in first), DELIMITERS[0])
+    def _is_plain(self) -> bool:
+        odd = self._quoted or self._broken or self._long or self._passing is not None
+        return bool(self._lines) and not odd
+
+    def _find(self, found: list[Record], limit: int) -> bool:
+        """Adds whole rows to `found`; False where it takes more bytes to go on, or all is done."""
+        if self._passing is not None:
+            return self._pass(self._passing, found)
+        if self._lines:
+            return self._parse(found, limit) or self._scan(found)
+        if len(self._rest) > self._longest:
+            self._passing = _Passing(self._scanner(), self.line + 1, self._rest)
+            return True
+        return False
 
     def _parse(self, found: list[Record], limit: int) -> bool:
-        """Adds whole rows to `found`; False where it takes more bytes, or no more rows, to go on.
-
-        It stops behind a row that is broken, since the rest must be read anew.
-        """
-        reader = csv.reader(self._lines, delimiter=self.delimiter or DELIMITERS[0], strict=True)
+        """Adds the rows that the csv module reads; False where there is one that it does not."""
+        reader = csv.reader(self._lines, strict=True, **self.dialect.options)
         done = 0  # lines
-        broken: str | None = None
         try:
             for cells in reader:
-                if reader.line_num - done > 1 and self._is_too_long(done, reader.line_num):
-                    broken = _UNCLOSED
-                    break
-                if cells:
+                if self._is_too_long(done, reader.line_num):
+                    found.append((self.line + done + 1, [self._lines[done][:_SHOWN]], _TOO_LONG))
+                elif cells:
                     found.append((self.line + done + 1, cells, None))
                 done = reader.line_num
                 if len(found) >= limit:
                     break
         except csv.Error:
-            if self._may_go_on(done, reader.line_num):
-                self._advance(done)
-                return False
-            broken = _UNCLOSED if reader.line_num - done > 1 else _MISQUOTED
-        if broken is not None:
-            found.append((self.line + done + 1, [self._lines[done].rstrip("\r\n")], broken))
-            done += 1
+            pass
+        else:
+            self._advance(done)
+            return True
         self._advance(done)
-        return broken is not None and len(found) < limit
+        return False
 
-    def _may_go_on(self, start: int, end: int) -> bool:
-        """Whether the row that begins with line `start` may only lack what has not come yet."""
-        ended = end < len(self._lines) or self._final or self._too_long
-        return not ended and not self._is_too_long(start, end)
+    def _scan(self, found: list[Record]) -> bool:
+        """Adds the next row, which the csv module does not read; False where its end is to come."""
+        scanner = self._scanner()
+        line, first = self.line + 1, self._lines[0].rstrip("\r\n")[:_SHOWN]
+        for number, text in enumerate(self._lines, start=1):
+            ended = scanner.feed(text) or (
+                self._final and number == len(self._lines) and scanner.may_end
+            )
+            if ended:
+                long = self._is_too_long(0, number)
+                self._advance(number)
+                cells = None if long or scanner.is_misquoted else scanner.cells()
+                if cells is None:
+                    found.append((line, [first], _TOO_LONG if long else _MISQUOTED))
+                else:
+                    found.append((line, cells, None))
+                return True
+        if not self._final and self.held <= self._longest:
+            return False
+        self._passing = passing = _Passing(scanner, line, first)
+        self._advance(len(self._lines))
+        return self._pass(passing, found) or not self._final
+
+    def _pass(self, passing: _Passing, found: list[Record]) -> bool:
+        """Passes over what is left of a row that is too long; False where its end is to come."""
+        for number, text in enumerate(self._lines, start=1):
+            if passing.scanner.feed(text):
+                self._advance(number)
+                return self._end(passing, found, _TOO_LONG)
+        self._advance(len(self._lines))
+        # All but a CR at its end, which may be half of what ends the line.
+        whole = self._rest[:-1] if self._rest.endswith("\r") else self._rest
+        passing.scanner.feed(whole)
+        passing.bytes += self._decoder.size([whole])
+        self._rest = self._rest[len(whole) :]
+        if not self._final:
+            return False
+        lines = passing.lines - 1
+        return self._end(
+            passing,
+            found,
+            _TOO_LONG if passing.scanner.may_end else _UNCLOSED.format(lines=lines),
+        )
+
+    def _end(self, passing: _Passing, found: list[Record], problem: str) -> bool:
+        self._passing = None
+        self.offset += passing.bytes
+        self.line += passing.lines
+        self._at_end()
+        found.append((passing.line, [passing.first], problem))
+        return True
+
+    def _scanner(self) -> RecordScanner:
+        return RecordScanner(self.dialect, self._longest)
 
     def _is_too_long(self, start: int, end: int) -> bool:
-        return sum(map(len, self._lines[start:end])) > RECORD_MAX_CHARACTERS
+        """Whether so many lines are; the csv module counts no more than each cell's characters."""
+        if end - start == 1 and not self._long:
+            return False
+        return sum(map(len, self._lines[start:end])) > self._longest
 
     def _advance(self, lines: int) -> None:
-        self.offset += _size("".join(self._lines[:lines]), self.encoding)
-        self.line += lines
+        size = self._decoder.size(self._lines[:lines])
         del self._lines[:lines]
+        if self._passing is None:
+            self.offset += size
+            self.line += lines
+            self._at_end()
+        else:  # a reader that is interrupted here begins with this row again
+            self._passing.bytes += size
+            self._passing.lines += lines
+
+    def _at_end(self) -> None:
+        if self._final and not self._lines:
+            self.offset = self._fed  # half a character at the end is nothing that has a size
 
 
-_UNCLOSED: Final = "a quote that this row opens is not closed"
-_MISQUOTED: Final = "its quotes are not right: a quoted cell ends with its quote"
+@dataclass
+class _Passing:
+    """A row that is too long, and is passed over."""
+
+    scanner: RecordScanner
+    line: int  # where it begins
+    first: str  # of its lines
+    bytes: int = 0  # passed so far
+    lines: int = 0
+
+    def __post_init__(self) -> None:
+        self.first = readable(self.first[:_SHOWN])
+
+
+_SHOWN: Final = 1_000  # characters of a row that cannot be read
+_TOO_LONG: Final = f"it is longer than {RECORD_MAX_CHARACTERS:,} characters"
+_UNCLOSED: Final = (
+    "a quote that it opens is not closed, so the {lines:,} lines behind it, which are the rest of "
+    "the file, are in that cell"
+)
+_MISQUOTED: Final = (
+    'its quotes are not right: a quoted cell ends with its quote, and one inside is written ""'
+)
 _NOTHING: Final = frozenset({"\n", "\r\n", "\r"})  # lines that are no rows
-_ZERO: Final = "it has a NUL byte"
 
 
-def _without_zeros(record: Record) -> Record:
+def _as_text(record: Record, encoding: str) -> Record:
     line, cells, problem = record
-    if not any("\0" in cell for cell in cells):
-        return record
-    return line, [cell.replace("\0", "\ufffd") for cell in cells], problem or _ZERO
+    why = next((found for cell in cells if (found := unreadable(cell, encoding))), None)
+    return record if why is None else (line, [readable(cell) for cell in cells], problem or why)
 
 
-async def read_header(parser: RecordParser, pieces: AsyncIterator[bytes]) -> list[str]:
-    """Returns a file's first row; raises `FileRefused` where there is none."""
-    while True:
+async def read_header(
+    parser: RecordParser, pieces: AsyncIterator[bytes], judge: Judge
+) -> list[str]:
+    """Returns a file's first row, and finds out how its cells are separated.
+
+    Args:
+        parser: of the file's beginning.
+        pieces: of the file.
+        judge: says whether a row can be the header, and how well others fit it.
+
+    Raises `FileRefused` where there is none.
+    """
+    head = b""
+    while (sample := parser.sample()) is None:
+        piece = await anext(pieces, None)
+        head += (piece or b"")[: HEAD_BYTES - len(head)]
+        parser.feed(piece or b"", final=piece is None)
+    if kind := binary_kind(head):
+        raise FileRefused(f"the file is {kind}")
+    lines = list(sample)
+    while lines and not lines[0].strip().strip("\ufeff"):
+        parser.skip_line()
+        lines.pop(0)
+    hint = HINT.fullmatch(lines[0]) if lines else None
+    if hint is not None:
+        parser.skip_line()
+        parser.dialect = choose_dialect(lines[1:], judge, delimiters=hint["delimiter"])
+    else:
+        parser.dialect = choose_dialect(lines, judge)
+    for _, cells, problem in await _first(parser, pieces):
+        if judge(cells, []) is None and (kind := text_kind("".join(lines[:20]))):
+            raise FileRefused(f"the file is {kind}")
+        if problem is not None:
+            raise FileRefused(f"the header cannot be read: {problem}.")
+        return cells
+    raise FileRefused("the file is empty. Its first line names the columns.")
+
+
+async def _first(parser: RecordParser, pieces: AsyncIterator[bytes]) -> Rows:
+    while not (rows := parser.take(1)):
         piece = await anext(pieces, None)
         parser.feed(piece or b"", final=piece is None)
-        for _, cells, problem in parser.take(1):
-            if problem is not None:
-                raise FileRefused(f"the header cannot be read: {problem}.")
-            return cells
-        if piece is None:
-            raise FileRefused("the file is empty. Its first line names the columns.")
+        if piece is None or parser.is_passing:
+            rows = parser.take(1)
+            return rows or [(parser.line + 1, [""], _TOO_LONG)] if parser.is_passing else rows
+    return rows
 
 
 class Batch(NamedTuple):
@@ -313,21 +405,3 @@ async def read_ahead(source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
 
 async def _next(source: AsyncGenerator[Item]) -> Item | None:
     return await anext(source, None)
-
-
-class _Windows(codecs.IncrementalDecoder):
-    def decode(self, input: bytes, final: bool = False) -> str:  # type: ignore[override]
-        return codecs.charmap_decode(input, self.errors, _WINDOWS_TABLE)[0]
-
-
-def _decoder(encoding: str) -> codecs.IncrementalDecoder:
-    if encoding == WINDOWS:
-        return _Windows()
-    return codecs.getincrementaldecoder(encoding)("replace")
-
-
-def _size(text: str, encoding: str) -> int:
-    """How many bytes of the file `text` is."""
-    if encoding == WINDOWS or (encoding == "utf-8" and text.isascii()):
-        return len(text)
-    return len(text.encode(encoding))

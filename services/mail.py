@@ -11,11 +11,13 @@ from email.policy import SMTP
 from email.utils import parseaddr
 from functools import cache
 from typing import Final
+from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 from temporalio.exceptions import ApplicationError
 
+from services.addresses import DomainInvalid, ascii_domain
 from settings import load_settings
 from temporal_tenancy.errors import ConfigurationError
 
@@ -168,10 +170,10 @@ def deliverable(address: str, name: str = "") -> Address:
     if parts is None or _NO_HEADER.search(address) or len(address) > ADDRESS_MAX:
         raise MailInvalid("what it is addressed to is not one address. It reads: name@domain.")
     try:
-        domain = parts[2].encode("idna").decode()
-    except UnicodeError:
+        domain = ascii_domain(parts[2])
+    except DomainInvalid:
         raise MailInvalid("the domain of its address is none. It reads: name@domain.") from None
-    return Address(name, username=parts[1], domain=domain)
+    return Address(name, username=normalize("NFC", parts[1]), domain=domain)
 
 
 @cache
@@ -193,6 +195,8 @@ def _read_url(url: str) -> _Server:
     try:
         parsed = urlsplit(url)
         host, port = parsed.hostname, parsed.port
+        # An address of the network is none of IDNA's.
+        host = host if host is None or ":" in host else ascii_domain(host)
     except ValueError:
         host, port, parsed = None, None, urlsplit("")
     if not host or parsed.scheme not in ("smtp", "smtps") or parsed.path not in ("", "/"):

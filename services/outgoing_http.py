@@ -17,10 +17,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Final
+from unicodedata import normalize
 
 import httpx
 from temporalio.exceptions import ApplicationError
 
+from services.addresses import ascii_domain
 from services.outgoing_addresses import is_public
 from settings import load_settings
 
@@ -237,7 +239,7 @@ def _name(url: httpx.URL) -> str:
 
 def _url(value: str) -> httpx.URL:
     try:
-        url: httpx.URL | None = httpx.URL(value)
+        url: httpx.URL | None = httpx.URL(normalize("NFC", value))
     except (httpx.InvalidURL, ValueError):
         url = None
     if url is None or not _HOST.fullmatch(_name(url)) or (url.port or 0) > PORT_MAX:
@@ -292,7 +294,7 @@ async def _resolve(host: str, port: int) -> Sequence[str]:
 
 def _allowed() -> frozenset[str]:
     named = load_settings().outgoing_http_allow.split(",")
-    return frozenset(name.strip().lower() for name in named if name.strip())
+    return frozenset(ascii_domain(name.strip()) for name in named if name.strip())
 
 
 @cache

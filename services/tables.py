@@ -22,13 +22,17 @@ BOOLEAN: Final = pyarrow.bool_()
 TIME: Final = pyarrow.timestamp("us", tz="UTC")
 
 
-async def as_csv(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
+async def as_csv(
+    schema: pyarrow.Schema, pages: Pages, *, mark: str | None = None
+) -> AsyncIterator[bytes]:
     """Yields a header line and a line a row: UTF-8, RFC 4180, every cell quoted, a piece a page.
 
     Text that a spreadsheet would take for a formula is made harmless by `safe_cell`; numbers stay
-    numbers, times are ISO 8601 in UTC, and what is not known is empty.
+    numbers, times are ISO 8601 in UTC, and what is not known is empty. `mark` is the name of one
+    more column at the end, with nothing in it.
     """
-    yield quoted_rows([schema.names]).encode()
+    marks = [] if mark is None else [mark]
+    yield quoted_rows([[*schema.names, *marks]]).encode()
     async for page in pages:
         columns = [
             [None if value is None else shown(value) for value in column]
@@ -36,6 +40,7 @@ async def as_csv(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
             else column
             for column, field in zip(zip(*page, strict=True), schema, strict=True)
         ]
+        columns += [[None] * len(page) for _ in marks]
         yield quoted_rows(zip(*columns, strict=True)).encode()
 
 

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.worker_process",
     "tests.fixtures.starter",
     "tests.fixtures.web",
+    "tests.fixtures.contact_files",
 ]
 
 

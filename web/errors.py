@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from temporalio.service import RPCError
 
-from activities.uploads import FileTooLarge
+from activities.uploads import EncodingUnknown, FileTooLarge
 from connect import NotReachable
 from services.links import LinkExpired, LinkForged
 from services.object_storage import StorageFailed
@@ -43,6 +43,7 @@ STATUSES: Final[dict[type[Exception], int]] = {
     InvalidPayload: 422,
     PayloadTooLarge: 413,
     FileTooLarge: 413,
+    EncodingUnknown: 422,
     TenantSuspended: 403,
     TenantOffboarding: 403,
     FeatureNotEnabled: 403,

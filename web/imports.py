@@ -17,7 +17,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 
 from activities.imports import ImportNotFound, find_import
-from activities.uploads import JOB, begin_import
+from activities.uploads import JOB, UNSURE, begin_import, named_encoding
 from database.contacts import Import, ImportStatus
 from services.object_storage import current_storage
 from temporal_tenancy.database import tenant_session
@@ -45,7 +45,10 @@ FILE: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "properties": {
+                        "encoding": {"type": "string"},
+                        "file": {"type": "string", "format": "binary"},
+                    },
                 }
             },
             "text/csv": {"schema": {"type": "string", "format": "binary"}},
@@ -84,6 +87,13 @@ class StartedImport(BaseModel):
     links: ImportLinks
 
 
+class EncodingCandidate(BaseModel):
+    """An encoding that a file may be in, and how some of its lines read then."""
+
+    encoding: str
+    sample: list[str]
+
+
 class ImportState(BaseModel):
     """How far an import has come: rows = imported + updated + rejected, at any time."""
 
@@ -97,8 +107,13 @@ class ImportState(BaseModel):
     error_file: str | None  # in the object storage; links.errors has its content
     file_name: str
     dry_run: bool
+    encoding: str | None  # as which the file is read; None where that is unsure
+    encoding_by: str | None  # named | mark | bytes | detected | unsure
+    candidates: list[EncodingCandidate]  # where it is unsure
+    delimiter: str | None  # of cells; None: the header has not been read
     progress: float  # of the file, 0 to 1
     error: str | None  # why it has failed
+    error_type: str | None
     links: ImportLinks
 
 
@@ -131,18 +146,27 @@ async def start_import(
     *,
     dry_run: bool = False,
     file_name: str | None = None,
+    encoding: str | None = None,
 ) -> StartedImport:
     """Take in a CSV file of contacts, and import it.
 
     It is the field `file` of a form, or the body itself. The answer comes once the file is stored;
-    with `dry_run` it is only counted what an import would do.
+    with `dry_run` it is only counted what an import would do. Its encoding is what `encoding` says,
+    in the address or as a field of the form, else the `charset` of its content type, else what its
+    bytes say.
     """
     door = door_of(request)
     require_runnable(caller.tenant.id, caller.tenant, registry[JOB])
+    if encoding:
+        named_encoding(encoding)
     seconds = door.admission.limits.upload_seconds
     async with receiving(request, door.upload_max_bytes, seconds, file_name=file_name) as upload:
         import_id = await begin_import(
-            upload.pieces, file_name=upload.file_name, started_by=caller.name, dry_run=dry_run
+            upload.pieces,
+            file_name=upload.file_name,
+            started_by=caller.name,
+            encoding=encoding or upload.named_encoding,
+            dry_run=dry_run,
         )
     return StartedImport(id=import_id, links=_links(import_id))
 
@@ -257,8 +281,13 @@ def _state(found: Import) -> ImportState:
         error_file=found.error_file,
         file_name=found.file_name,
         dry_run=found.dry_run,
+        encoding=None if found.encoding == UNSURE else found.encoding,
+        encoding_by=found.encoding_by,
+        candidates=[EncodingCandidate(**each) for each in found.candidates],
+        delimiter=found.delimiter and found.delimiter[0],
         progress=1.0 if ended else round(found.position / max(found.size, 1), 4),
         error=found.error,
+        error_type=found.error_type,
         links=_links(found.id),
     )
 

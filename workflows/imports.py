@@ -21,7 +21,7 @@ from activities.imports import (
     import_slice,
 )
 from queues import Queue
-from temporal_tenancy.failures import root_cause, sentence_of
+from temporal_tenancy.failures import root_cause, sentence_of, type_of
 from temporal_tenancy.inputs import TenantInput
 from temporal_tenancy.jobs import tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
@@ -85,13 +85,16 @@ class ImportContacts:
     async def _finish(
         self, job: ImportContactsInput, status: ImportStatus, *, cause: BaseException | None = None
     ) -> None:
-        error = self._progress.error if cause is None else sentence_of(root_cause(cause))
+        error, error_type = self._progress.error, self._progress.error_type
+        if cause is not None:
+            error, error_type = sentence_of(root_cause(cause)), type_of(root_cause(cause))
         ended = await workflow.execute_activity(
             finish_import,
             FinishImport(
                 import_id=job.import_id,
                 status=status,
                 error=error,
+                error_type=error_type,
                 may_resume=cause is not None,
             ),
             start_to_close_timeout=FINISH_TIMEOUT,

@@ -97,6 +97,39 @@ async def test_a_dry_run_counts_the_same_and_a_bad_file_fails_the_command(
     assert said.err.splitlines()[-1].startswith('ImportFailed: the header has no column "email"')
 
 
+@pytest.mark.usefixtures("running_jobs")
+async def test_an_encoding_that_is_not_sure_is_asked_for_and_named_in_the_next_command(
+    starter: Starter, file: Path
+) -> None:
+    sent = file.with_name("names.csv")
+    sent.write_bytes("email,name\na@a.example,Muñoz\nb@a.example,Zoë\n".encode("cp1252"))
+    start = ("imports", "start", str(sent), "--tenant", "acme", "--wait", "--json")
+    asked = await starter(*start, "--dry-run")
+    assert asked.code == 1
+    assert (asked.document["status"], asked.document["encoding"]) == ("failed", None)
+    error = asked.document["error"]
+    assert (error["type"], asked.document["error_type"]) == ("EncodingUnsure", "EncodingUnsure")
+    assert "--encoding windows-125" in error["message"]
+    candidates = {each["encoding"]: each["sample"] for each in asked.document["candidates"]}
+    assert "a@a.example,Muñoz" in candidates["windows-1252"]
+    said = await starter(*start, "--encoding", "latin1")
+    assert counted(said) == {**DONE, "rows": 2, "updated": 0, "rejected": 0}
+    assert (said.document["encoding"], said.document["delimiter"]) == ("windows-1252", ",")
+    shown = await starter("imports", "show", said.document["id"], "--tenant", "acme")
+    assert 'windows-1252 (as its sender says), cells separated by ","' in shown.out
+
+
+@pytest.mark.usefixtures("running_jobs")
+async def test_what_a_file_says_does_nothing_to_the_terminal(starter: Starter, file: Path) -> None:
+    sent = file.with_name("escapes.csv")
+    sent.write_bytes(b"email,\x1b[2J\x1b]0;owned\x07col,\x1b[2J\x1b]0;owned\x07col\r\n")
+    start = ("imports", "start", str(sent), "--tenant", "acme", "--wait")
+    for said in (await starter(*start), await starter(*start, "--json")):
+        assert said.code == 1
+        assert not {"\x1b", "\x07"} & {*said.out, *said.err}
+        assert "names a column twice" in said.err
+
+
 @pytest.mark.usefixtures("airlines")
 async def test_it_answers_at_once_and_what_nobody_has_begun_is_processing(
     starter: Starter, file: Path
@@ -139,6 +172,12 @@ REFUSED: list[tuple[tuple[str, ...], dict[str, str | None], str]] = [
     (("start", "FILE", "--tenant", "nobody"), {}, "TenantUnknown: there is no tenant nobody"),
     (("start", "FILE", "--tenant", "acme", "--batch-size", "1"), {}, "InvalidPayload: "),
     (("start", "none.csv", "--tenant", "acme"), {}, "UsageError: "),
+    (
+        ("start", "FILE", "--tenant", "acme", "--encoding", "windows-1520"),
+        {},
+        "EncodingUnknown: there is no encoding 'windows-1520' of text. Did you mean windows-1252",
+    ),
+    (("start", "FILE", "--tenant", "acme", "--encoding", "zip"), {}, "EncodingUnknown: "),
     (("show", "x", "--tenant", "acme"), {}, "UsageError: "),
     (("show", str(uuid.uuid4()), "--tenant", "acme"), {}, "ImportNotFound: "),
     (

@@ -324,3 +324,116 @@ async def test_a_file_that_was_sent_is_imported(
         async with client.stream("GET", f"/imports/{import_id}/events") as answer:
             events = [event async for event in events_of(answer)]
     assert (events[-1]["status"], events[-1]["imported"]) == ("completed", 2)
+
+
+CP1250 = "email,name\r\npl1@acme.test,Łukasz Żółć\r\npl2@acme.test,Muńoz\r\n".encode("cp1250")
+
+
+@pytest.mark.parametrize(
+    ("address", "sent", "encoding"),
+    [
+        pytest.param(
+            "/imports",
+            {"content": CP1250, "headers": {"Content-Type": 'text/csv; charset="Windows-1250"'}},
+            "windows-1250",
+            id="charset of a body",
+        ),
+        pytest.param(
+            "/imports?encoding=cp852",
+            {"content": CP1250, "headers": {"Content-Type": "text/csv; charset=windows-1250"}},
+            "cp852",
+            id="address before charset",
+        ),
+        pytest.param(
+            "/imports",
+            {"files": {"file": ("c.csv", CP1250, "text/csv; charset=iso-8859-2")}},
+            "iso-8859-2",
+            id="charset of a part",
+        ),
+        pytest.param(
+            "/imports",
+            {
+                "files": {"file": ("c.csv", CP1250, "text/csv; charset=utf-8")},
+                "data": {"encoding": "cp1250"},
+            },
+            "windows-1250",
+            id="field before charset",
+        ),
+        pytest.param(
+            "/imports",
+            form(part("file", CP1250), part("encoding", b" cp1250 ", None)),
+            "windows-1250",
+            id="field behind the file",
+        ),
+        pytest.param(
+            "/imports",
+            form(part("encoding", b"", None), part("file", b"\xef\xbb\xbfemail\n")),
+            "utf-8",
+            id="nothing in the field",
+        ),
+        pytest.param(
+            "/imports",
+            {"content": CONTACTS, "headers": {"Content-Type": "application/vnd.ms-excel"}},
+            "utf-8",
+            id="as Windows calls CSV",
+        ),
+    ],
+)
+async def test_what_the_sender_names_is_used(
+    web: Web, address: str, sent: dict[str, Any], encoding: str
+) -> None:
+    async with web.client("acme") as client:
+        answer = await client.post(address, **sent)
+        assert answer.status_code == 202, answer.text
+        shown = (await client.get(answer.json()["links"]["self"])).json()
+    assert (shown["encoding"], shown["candidates"]) == (encoding, [])
+    assert shown["encoding_by"] in ("named", "mark", "bytes")
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("/imports?encoding=klingon", {"content": CONTACTS, "headers": CSV}),
+        ("/imports?encoding=zip", {"content": CONTACTS, "headers": CSV}),
+        ("/imports", {"content": CONTACTS, "headers": {"Content-Type": "text/csv; charset=hex"}}),
+        ("/imports", form(part("encoding", b"\x1b[2J", None), part("file"))),
+        ("/imports", form(part("file"), part("encoding", b"rot13", None))),
+    ],
+)
+async def test_an_encoding_that_there_is_not_is_refused_and_nothing_kept(
+    web: Web, address: str, sent: dict[str, Any]
+) -> None:
+    async with web.client("acme") as client:
+        answer = await client.post(address, **sent)
+    assert (answer.status_code, problem_of(answer)) == (422, "EncodingUnknown")
+    message = answer.json()["error"]["message"]
+    assert "Did you mean" in message
+    assert message.isprintable()
+    assert stored_files(web) == []
+    assert await imports_of(web, "acme") == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        form(part("encoding", b"utf-8", None), part("encoding", b"utf-8", None), part("file")),
+        form(part("encoding", b"x" * 1_000, None), part("file")),
+        form(part("encoding", b"utf-8", None)),
+        form(part("file"), part("encoding", b"utf-8", None), part("file")),
+    ],
+)
+async def test_other_forms_are_refused(web: Web, sent: dict[str, Any]) -> None:
+    async with web.client("acme") as client:
+        answer = await client.post("/imports", **sent)
+    assert (answer.status_code, problem_of(answer)) == (422, "InvalidRequest")
+    assert stored_files(web) == []
+
+
+async def test_an_encoding_that_is_not_sure_is_shown_with_its_candidates(web: Web) -> None:
+    content = "email,name\na@acme.test,Muñoz\nb@acme.test,Zoë\n".encode("windows-1252")
+    async with web.client("acme") as client:
+        answer = await client.post("/imports", content=content, headers=CSV)
+        shown = (await client.get(answer.json()["links"]["self"])).json()
+    assert (shown["encoding"], shown["encoding_by"]) == (None, "unsure")
+    samples = {each["encoding"]: each["sample"] for each in shown["candidates"]}
+    assert "a@acme.test,Muñoz" in samples["windows-1252"]

@@ -21,6 +21,7 @@ from temporal_tenancy.jobs import Job
 from tests.mutants.columns import COLUMN_FAULTS
 from tests.mutants.commands import COMMAND_FAULTS
 from tests.mutants.doors import DOOR_FAULTS
+from tests.mutants.files import FILE_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
@@ -275,6 +276,7 @@ _ALL: Final = [
     *PAYLOAD_FAULTS,
     *COLUMN_FAULTS,
     *DOOR_FAULTS,
+    *FILE_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

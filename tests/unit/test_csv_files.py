@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -13,23 +12,23 @@ from hypothesis import strategies as st
 
 from services.csv_files import (
     RECORD_MAX_CHARACTERS,
-    WINDOWS,
-    Encoding,
     FileRefused,
     Record,
     RecordParser,
-    Sniffer,
     batches,
     read_ahead,
     read_header,
 )
+from services.encodings import WINDOWS
 
 CELLS = st.text(
     st.one_of(st.sampled_from('",\r\n;\tä€𐍈x '), st.characters(exclude_categories=["Cs", "Cc"])),
     max_size=8,
 )
 ROWS = st.lists(st.lists(CELLS, min_size=2, max_size=4), max_size=12)
-ENCODINGS = st.sampled_from(["utf-8", "utf-16-le", "utf-16-be"])
+ENCODINGS = st.sampled_from(
+    ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "gb18030"]
+)
 
 
 def written(rows: Sequence[Sequence[str]], end: str) -> str:
@@ -53,20 +52,12 @@ def parsed(
     return found
 
 
-def sniffed(content: bytes, cut: int = 3) -> Encoding:
-    sniffer = Sniffer()
-    for start in range(0, len(content), cut):
-        sniffer.feed(content[start : start + cut])
-    sniffer.feed(b"", final=True)
-    return sniffer.encoding()
-
-
 @given(rows=ROWS, end=st.sampled_from(["\n", "\r\n"]), encoding=ENCODINGS, cut=st.integers(1, 40))
 def test_rows_are_what_was_written_wherever_the_file_is_cut(
     rows: list[list[str]], end: str, encoding: str, cut: int
 ) -> None:
     content = written(rows, end).encode(encoding)
-    parser = RecordParser(encoding, delimiter=",")
+    parser = RecordParser(encoding)
     assert [cells for _, cells, _ in parsed(parser, content, cut=cut)] == rows
     assert parser.offset == len(content)
 
@@ -76,105 +67,164 @@ def test_a_reader_that_was_interrupted_goes_on_with_the_next_row(
     rows: list[list[str]], encoding: str, taken: int
 ) -> None:
     content = written(rows, "\r\n").encode(encoding)
-    first = RecordParser(encoding, delimiter=",")
+    first = RecordParser(encoding)
     first.feed(content, final=True)
     before = list(first.take(taken))
-    second = RecordParser(encoding, delimiter=",", offset=first.offset, line=first.line)
+    second = RecordParser(encoding, offset=first.offset, line=first.line)
     after = parsed(second, content[first.offset :])
-    assert before + after == parsed(RecordParser(encoding, delimiter=","), content)
+    assert before + after == parsed(RecordParser(encoding), content)
 
 
 @given(content=st.text(st.sampled_from('",\n\rx\0'), max_size=40), cut=st.integers(1, 7))
 def test_whatever_comes_is_read_to_its_end_and_the_same_wherever_it_is_cut(
     content: str, cut: int
 ) -> None:
-    parser = RecordParser("utf-8", delimiter=",")
+    parser = RecordParser("utf-8")
     found = parsed(parser, content.encode(), cut=cut)
     assert parser.offset == len(content)
-    assert found == parsed(RecordParser("utf-8", delimiter=","), content.encode())
+    assert found == parsed(RecordParser("utf-8"), content.encode())
     assert all(problem or "\0" not in "".join(cells) for _, cells, problem in found)
 
 
 @given(content=st.binary(max_size=200))
 def test_windows_1252_takes_every_byte_for_a_character(content: bytes) -> None:
-    parser = RecordParser(WINDOWS, delimiter=",")
+    parser = RecordParser(WINDOWS)
     parsed(parser, content)
     assert parser.offset == len(content)
 
 
+def tall(rows: int) -> str:
+    """A quoted cell whose lines look like rows."""
+    return 'a,"' + "x,y\n" * rows + '"\n'
+
+
+@pytest.mark.parametrize("cut", [20_000, 65_536, 10_000_000])
 @pytest.mark.parametrize(
-    ("content", "encoding"),
+    "row",
     [
-        (b"", ("utf-8", 0)),
-        (b"email", ("utf-8", 0)),
-        ("ä€𐍈".encode(), ("utf-8", 0)),
-        (b"\xef\xbb\xbfemail", ("utf-8", 3)),
-        (b"\xef\xbb\xbf\xe4", (WINDOWS, 3)),
-        ("ä".encode("cp1252"), (WINDOWS, 0)),
-        ("ä".encode()[:1], (WINDOWS, 0)),
-        (b"\xff\xfee\0", ("utf-16-le", 2)),
-        (b"\xfe\xff\0e", ("utf-16-be", 2)),
-        (b"e\0m\0", ("utf-16-le", 0)),
-        (b"\0e\0m", ("utf-16-be", 0)),
-        (b"\xff\xfe\0\0e\0\0\0", ("utf-32-le", 4)),
+        pytest.param(tall(50_000), id="of lines that look like rows"),
+        pytest.param(
+            tall(50_000)[:-1] + ',"' + "z\n" * 99_999 + '",""""\n', id="of two such cells"
+        ),
+        pytest.param("a," + "x" * 140_000 + "\n", id="one line"),
+        pytest.param("a," * 100_000 + "\n", id="one line of many cells"),
+        pytest.param('a,"' + "x" * 140_000 + '"\n', id="one line with quotes"),
+        pytest.param('a,"' + '""' * 140_000 + '"\r\n', id="of quotes"),
     ],
 )
-def test_an_encoding_is_found_while_the_file_passes(
-    content: bytes, encoding: tuple[str, int]
-) -> None:
-    assert sniffed(content) == encoding
+def test_what_is_too_long_is_one_row_that_cannot_be_read(row: str, cut: int) -> None:
+    content = f"before,1\n{row}behind,2\n".encode()
+    parser = RecordParser("utf-8")
+    records = parsed(parser, content, cut=cut, limit=5_000)
+    assert [(line, problem) for line, _, problem in records] == [
+        (1, None),
+        (2, "it is longer than 131,072 characters"),
+        (2 + row.count("\n"), None),
+    ]
+    assert len(records[1][1]) == 1
+    assert len(records[1][1][0]) <= 1_000
+    assert parser.offset == len(content)
 
 
-@pytest.mark.parametrize(
-    ("content", "cells"),
-    [
-        ("a;b\n1;2\n", ["1", "2"]),
-        ("a\tb\n1\t2\n", ["1", "2"]),
-        ("a;b,c\n1,2;3\n", ["1", "2;3"]),
-        ("\n\na;b\n1;2\n", ["1", "2"]),
-        ("a\n1;2\n", ["1;2"]),
-    ],
-)
-def test_the_first_line_says_what_separates_cells(content: str, cells: list[str]) -> None:
-    records = parsed(RecordParser("utf-8"), content.encode())
-    assert records[1][1] == cells
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_quote_that_is_not_closed_takes_the_rest_of_the_file_and_says_so(lines: int) -> None:
+    content = 'a,b\nc,"d\n' + "x,y\n" * lines
+    parser = RecordParser("utf-8")
+    records = parsed(parser, content.encode(), limit=5_000)
+    assert records == [
+        (1, ["a", "b"], None),
+        (
+            2,
+            ['c,"d'],
+            f"a quote that it opens is not closed, so the {lines:,} lines behind it, which are the "
+            "rest of the file, are in that cell",
+        ),
+    ]
+    assert parser.offset == len(content)
 
 
-def test_a_quote_that_is_not_closed_spoils_its_own_line_only() -> None:
-    content = 'a,"b\n' + "x,y\n" * 100_000
-    records = parsed(RecordParser("utf-8", delimiter=","), content.encode(), limit=5_000)
-    assert records[0] == (1, ['a,"b'], "a quote that this row opens is not closed")
-    assert records[1] == (2, ["x", "y"], None)
-    assert len(records) == 100_001
+@pytest.mark.parametrize("cut", [20_000, 65_536])
+@pytest.mark.parametrize("line", ['x,"y\n', "x", "x,y\n", "\n", '"', '""', "\r"])
+def test_no_more_is_held_than_a_row_and_a_piece(line: str, cut: int) -> None:
+    parser = RecordParser("utf-8")
+    content = ('a,"' + line * 60_000).encode()
+    for start in range(0, len(content), cut):
+        parser.feed(content[start : start + cut])
+        while parser.take(1_000):
+            pass
+        assert parser.held <= RECORD_MAX_CHARACTERS + cut
+
+
+def test_a_reader_that_is_interrupted_in_a_long_row_begins_with_it_again() -> None:
+    content = ("a,b\n" + tall(100_000) + "c,d\n").encode()
+    parser = RecordParser("utf-8")
+    parser.feed(content[:300_000])
+    assert [cells for _, cells, _ in parser.take(10)] == [["a", "b"]]
+    assert (parser.offset, parser.line) == (4, 1)
+    again = RecordParser("utf-8", offset=parser.offset, line=parser.line)
+    assert [line for line, _, _ in parsed(again, content[parser.offset :])] == [2, 100_003]
 
 
 def test_a_cell_of_many_lines_is_one_and_the_next_rows_line_is_right() -> None:
     content = 'a,"' + "line\n" * 1_000 + '"\nb,c\n'
-    first, second = parsed(RecordParser("utf-8", delimiter=","), content.encode(), cut=100)
+    first, second = parsed(RecordParser("utf-8"), content.encode(), cut=100)
     assert first[:2] == (1, ["a", "line\n" * 1_000])
     assert second == (1_002, ["b", "c"], None)
 
 
-def test_what_is_behind_a_closing_quote_is_a_row_error() -> None:
-    records = parsed(RecordParser("utf-8", delimiter=","), b'a,"b"c\nd,e\n')
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ('a,"b"c\nd,e\n', [1, 2]),
+        ('a,"b\nb"c\nd,e\n', [1, 3]),
+        ('a,"b"c"d\nd,e\n', [1, 2]),
+        ('a,"b" "c"\nd,e\n', [1, 2]),
+    ],
+)
+def test_what_is_behind_a_closing_quote_is_a_row_error(content: str, lines: list[int]) -> None:
+    records = parsed(RecordParser("utf-8"), content.encode())
+    assert [line for line, _, _ in records] == lines
     assert [problem for _, _, problem in records] == [
-        "its quotes are not right: a quoted cell ends with its quote",
+        'its quotes are not right: a quoted cell ends with its quote, and one inside is written ""',
         None,
     ]
 
 
-@pytest.mark.parametrize("cut", [1_000, 65_536, 1_000_000])
-def test_a_line_that_never_ends_is_refused_and_not_held(cut: int) -> None:
-    parser = RecordParser("utf-8", delimiter=",")
-    found: list[Record] = []
-    content = b"a,b\n" + b"x" * (RECORD_MAX_CHARACTERS + 1) * 3
-    for start in range(0, len(content), cut):
-        parser.feed(content[start : start + cut])
-        with suppress(FileRefused):
-            found += parser.take(10)
-    with pytest.raises(FileRefused, match=r"line 2 is longer than 131,072 characters"):
-        parser.take(10)
-    assert [cells for _, cells, _ in found] == [["a", "b"]]
+def test_blanks_behind_a_closing_quote_are_nothing() -> None:
+    content = b'"a" ,"b,c"\t,d\r\n"e" \n"f"  '
+    records = parsed(RecordParser("utf-8"), content, cut=3)
+    assert [cells for _, cells, _ in records] == [["a", "b,c", "d"], ["e"], ["f"]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "shown", "problem"),
+    [
+        ("utf-8", b"Jos\xe9,x", "Jos\ufffd", "it has bytes that are not utf-8 (0xE9)"),
+        ("utf-8", b"Zo\xc3", "Zo\ufffd", "it has bytes that are not utf-8 (0xC3)"),
+        ("utf-8", b"\xed\xa0\x80", "\ufffd" * 3, "it has bytes that are not utf-8 (0xED)"),
+        ("windows-1250", b"x\x81", "x\ufffd", "it has bytes that are not windows-1250 (0x81)"),
+        ("gb18030", b"x\x81", "x\ufffd", "it has bytes that are not gb18030"),
+        ("utf-16-le", b"x\0\0\xd8", "x\ufffd", "it has bytes that are not utf-16-le"),
+        ("utf-16-le", b"x\0\0", "x\ufffd", "it has bytes that are not utf-16-le"),
+        ("utf-32-be", b"\0\0\0x\0\x11\0\0", "x\ufffd", "it has bytes that are not utf-32-be"),
+        ("ascii", b"x\xff", "x\ufffd", "it has bytes that are not ascii (0xFF)"),
+        ("utf-8", b"x\0", "x\ufffd", "it has a NUL byte"),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 2, 100])
+def test_bytes_that_cannot_be_read_spoil_their_own_row_only(
+    encoding: str, content: bytes, shown: str, problem: str, cut: int
+) -> None:
+    good = "ok\n".encode(encoding)
+    parser = RecordParser(encoding)
+    whole = good + content
+    first, bad = parsed(parser, whole, cut=cut)
+    assert first == (1, ["ok"], None)
+    assert (bad[1][0], bad[2]) == (shown, problem)
+    assert parser.offset == len(whole)
+    after = whole + "\n".encode(encoding) + good
+    if len(content) % len("x".encode(encoding)) == 0:
+        assert parsed(RecordParser(encoding), after, cut=cut)[-1] == (3, ["ok"], None)
 
 
 async def pieces(*given: bytes) -> AsyncIterator[bytes]:
@@ -182,17 +232,50 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
+def any_header(header: Sequence[str], rows: Sequence[Sequence[str]]) -> float | None:
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "the file is empty"),
+        (b"\r\n \r\n", "the file is empty"),
+        (b'a,"b\nc,d\n', "the header cannot be read: a quote that it opens is not closed"),
+        (b"x" * 200_000, "the header cannot be read: it is longer than 131,072 characters"),
+        (b"a,\xff\n", "the header cannot be read: it has bytes that are not utf-8"),
+    ],
+)
+async def test_a_file_without_a_header_is_refused(content: bytes, sentence: str) -> None:
+    with pytest.raises(FileRefused, match=sentence):
+        await read_header(RecordParser("utf-8"), pieces(content), any_header)
+
+
+async def test_a_header_that_never_ends_is_refused_before_all_of_it_has_come() -> None:
+    asked = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield b"x" * 100_000
+
+    with pytest.raises(FileRefused, match="longer than"):
+        await read_header(RecordParser("utf-8"), endless(), any_header)
+    assert asked < 5
+
+
 async def test_batches_are_of_so_many_rows_or_bytes_and_say_where_the_next_begins() -> None:
     parser = RecordParser("utf-8")
     source = pieces(b"a,b\n", b"1,2\n" * 5, b"\n\n")
-    assert await read_header(parser, source) == ["a", "b"]
+    assert await read_header(parser, source, any_header) == ["a", "b"]
     found = [batch async for batch in batches(parser, source, rows=2, size=1_000)]
     assert [(len(list(batch.records)), batch.offset, batch.line) for batch in found] == [
         (2, 12, 3),
         (2, 20, 5),
         (1, 26, 8),
     ]
-    short = RecordParser("utf-8", delimiter=",")
+    short = RecordParser("utf-8")
     found = [batch async for batch in batches(short, pieces(*[b"1,2\n"] * 3), rows=9, size=8)]
     assert [len(list(batch.records)) for batch in found] == [2, 1]
 
