@@ -224,8 +224,8 @@ def _upgrade_patiently(
 def _upgrade(owner_url: str, environment: MigrationEnvironment, patience: Patience) -> None:
     engine = create_engine(database_url(owner_url), poolclass=NullPool, hide_parameters=True)
     with engine.connect() as connection:
-        waits = {"milliseconds": _milliseconds(patience.lock_timeout)}
-        connection.execute(text("select set_config('lock_timeout', :milliseconds, false)"), waits)
+        waits = int(_milliseconds(patience.lock_timeout))
+        connection.execute(text(f"set lock_timeout = {waits}"))
         connection.commit()
         command.upgrade(alembic_config(environment, connection), "head")
 

@@ -33,11 +33,8 @@ def is_hidden(character: str) -> bool:
 
 
 def spelled_out(character: str) -> str:
-    """`\\x1b`, `\\u202e` or `\\U000e0001`."""
-    number = ord(character)
-    if number < 0x100:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    """A character as Python's own escapes have it: `\\n`, `\\x1b`, `\\u202e`."""
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def printable_json(text: str) -> str:

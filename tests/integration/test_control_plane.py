@@ -65,7 +65,8 @@ async def test_a_lookup_and_a_page_are_one_query_each(
     )
     await directory.find("a")
     await directory.page(limit=10)
-    assert len(statements) == 2
+    queries = [each for each in statements if "set_config" not in each]
+    assert len(queries) == 2
 
 
 async def test_pages_follow_one_another_in_the_order_of_ids(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
 from database.models import TENANT_DATA
@@ -311,10 +311,13 @@ def test_every_table_of_the_library_has_rows_in_a_release(make: Make) -> None:
     urls = make(Release("first"))
     engine = create_engine(urls.superuser, poolclass=NullPool)
     with engine.connect() as connection:
+        there = set(inspect(connection).get_table_names())  # later releases have more
         empty = [
             table.name
             for metadata in (ControlPlane.metadata, OutboxData.metadata)
             for table in metadata.sorted_tables
-            if connection.exec_driver_sql(f"select count(*) from {table.name}").scalar() == 0
+            if table.name in there
+            and connection.exec_driver_sql(f"select count(*) from {table.name}").scalar() == 0
         ]
+    assert there >= {"tenants", "ledger", "dead_letters", "outbox_messages"}
     assert empty == []
