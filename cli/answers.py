@@ -17,7 +17,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from temporal_tenancy.printable import printable, printable_json
+# `temporal_tenancy.printable` is imported where it is used: with it comes the whole library, which
+# --help does not need.
 
 WIDE: Final = 10_000  # columns, where no terminal says how many: nothing is cut off
 
@@ -78,11 +79,15 @@ def print_json(document: Any) -> None:
     What a terminal would obey is escaped as JSON has it, and so is read back as it was.
     """
     text = json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json)
+    from temporal_tenancy.printable import printable_json
+
     print(printable_json(text))
 
 
 def say(sentence: str) -> None:
     """Tells a person something on standard error."""
+    from temporal_tenancy.printable import printable
+
     print(printable(sentence, lines=True), file=sys.stderr)
 
 
@@ -93,6 +98,8 @@ class _Printable:
     shown: RenderableType
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from temporal_tenancy.printable import printable
+
         for segment in console.render(self.shown, options):
             if segment.control is None:
                 yield segment._replace(text=printable(segment.text, lines=True))

@@ -51,7 +51,7 @@ class WebhookAlerts:
         data = {
             "name": alert.name,
             "severity": alert.severity,
-            "summary": printable(alert.summary),
+            "summary": printable(alert.summary, lines=True),
             "details": dict(alert.details),
         }
         event = {"type": TYPE, "timestamp": now.isoformat(), "data": data}
@@ -91,7 +91,7 @@ class MailAlerts:
         """Sends the alert. Raises as `MailServer.send`, and `ConfigurationError` without one."""
         now = datetime.now(UTC)
         details = [f"{name}: {printable(str(value))}" for name, value in alert.details.items()]
-        summary = printable(alert.summary)
+        summary = printable(alert.summary, lines=True)
         subject = " ".join(f"[{alert.severity}] {summary}".split())
         await current_mail_server().send(
             Mail(

@@ -98,7 +98,7 @@ CASES = {
     ),
     "a time before the first": Case(
         2,
-        "UsageError: Invalid value for --at: it is a time with its offset",
+        "UsageError: Invalid value for --at: a time lies between 0001-01-02 and 9999-12-30",
         (*ENQUEUE, "acme", "--input", PERIOD, "--at", "0001-01-01T00:00:00+14:00"),
     ),
     "a time that is too early": Case(
@@ -281,7 +281,8 @@ async def test_a_database_is_migrated_once_and_until_then_commands_say_so(
 @pytest.mark.parametrize(
     ("job", "cron", "sentence"),
     [
-        ("billing.cycle", "often", 'has the cron line "often", which is not one: five fields'),
+        ("billing.cycle", "often", 'billing.cycle: CronInvalid: the cron line "often" does not'),
+        ("billing.cycle", "0 3 * * 5#1", 'has "5#1" for the day of the week'),
         ("nope.nope", "0 6 1 * *", "the schedule of nope.nope: UnknownJob: "),
     ],
 )

@@ -115,7 +115,7 @@ async def test_a_letter_that_its_tenant_has_locked_delays_no_other(
     unwritten = """
         insert into dead_letters
             (tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts)
-        values ('acme', 'test.note', 'relay', 'acme/test.note/k', 'X', 'x', 'x', 1)
+        values ('acme', 'test.note', 'relay', 'acme/test.note/k', 'X', 'x', '0123456789abcdef', 1)
     """
     for tenant in ("acme", "globex"):
         await ask(database, tenant, key="k")
