@@ -244,7 +244,8 @@ async def test_what_has_taken_an_id_and_succeeds_settles_no_letter(
     insert = text("""
         insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message,
                                   fingerprint, attempts, failed_at)
-        select 'acme', 'test.note', 'relay', 'acme/test.note/' || key, 'X', 'x', 'x', 1,
+        select 'acme', 'test.note', 'relay', 'acme/test.note/' || key, 'X', 'x',
+            '0123456789abcdef', 1,
             now() - interval '1 day'
         from unnest(array['k', 'it''s']) as key
     """)
