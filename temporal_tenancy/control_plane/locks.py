@@ -16,14 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 MAKE_TABLE: Final = """
     create table if not exists locks (name text not null, constraint pk_locks primary key (name))
 """
-_TAKE: Final = text("""
-    insert into locks (name) values (:name) on conflict (name) do update set name = excluded.name
-""")
+_MAKE: Final = text("insert into locks (name) values (:name) on conflict (name) do nothing")
+# Not by an update: whoever would insert the name meanwhile would wait for that.
+_TAKE: Final = text("select from locks where name = :name for update")
 # A name that is new is this transaction's own, and no other statement sees it yet.
 _TAKE_FREE: Final = text("""
     with wanted as (select name from unnest(cast(:names as text[])) as given (name) order by name),
     made as (
-        insert into locks (name) select name from wanted on conflict do nothing returning name
+        insert into locks (name)
+        select name from wanted
+        where not exists (select from locks as there where there.name = wanted.name)
+        on conflict do nothing
+        returning name
     ),
     free as (
         select name from locks
@@ -37,6 +41,7 @@ _TAKE_FREE: Final = text("""
 
 async def take(session: AsyncSession, name: str) -> None:
     """Waits until `name` is free, and has it until the transaction ends."""
+    await session.execute(_MAKE, {"name": name})
     await session.execute(_TAKE, {"name": name})
 
 

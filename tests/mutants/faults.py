@@ -23,6 +23,7 @@ from tests.mutants.commands import COMMAND_FAULTS
 from tests.mutants.doors import DOOR_FAULTS
 from tests.mutants.files import FILE_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
+from tests.mutants.locks import LOCK_FAULTS
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
@@ -277,6 +278,7 @@ _ALL: Final = [
     *COLUMN_FAULTS,
     *DOOR_FAULTS,
     *FILE_FAULTS,
+    *LOCK_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}
