@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription
 
-from temporal_tenancy.relay import marks, starting, upkeep
+from temporal_tenancy import taken_ids
+from temporal_tenancy.relay import marks, upkeep
 from temporal_tenancy.relay.marks import Marks
 from tests.mutants.mutant import Mutant, replace
 
@@ -28,10 +29,11 @@ def _set_nobody_apart() -> None:
 
 
 def _believe_that_it_is_done() -> None:
-    async def whatever_is_there(client: Client, workflow_id: str, workflow_type: str) -> None:
+    async def nothing_wrong(client: Client, run: WorkflowExecutionDescription) -> None:
         return None
 
-    replace(starting, "own_run", whatever_is_there)
+    replace(taken_ids, "disagreement", lambda run, *workflow_types: None)
+    replace(taken_ids, "_wrong_start", nothing_wrong)
 
 
 LOCK_FAULTS: Final = [
@@ -50,7 +52,7 @@ LOCK_FAULTS: Final = [
     Mutant(
         "taken-id-is-done",
         "a start that finds its id taken is done, whatever has it",
-        (f"{TAKEN}::test_a_message_whose_id_is_taken_is_a_dead_letter_that_people_are_told_of",),
+        (f"{TAKEN}::test_what_is_not_the_tenants_own_run_has_taken_the_id",),
         seed=_believe_that_it_is_done,
     ),
 ]
