@@ -146,11 +146,16 @@ _COMPLETE: Final = text(f"""
         error_type = null, error_message = null
     {_MARKED}
 """)
-_RELEASE: Final = text(f"""
+_RELEASE: Final = text("""
     update outbox_messages as m
     set status = case when error_type is null then 'pending' else 'failed' end,
-        lease_until = null, attempts = greatest(attempts, 1) - 1, workflow_id = null
-    {_MARKED}
+        lease_until = null, attempts = greatest(m.attempts, 1) - 1, workflow_id = null
+    from unnest(
+        cast(:tenants as text[]), cast(:ids as uuid[]), cast(:attempts as int[])
+    ) as released (tenant_id, id, attempts)
+    where m.tenant_id = released.tenant_id and m.id = released.id
+        -- Another may have it by now, whose attempt is a later one.
+        and m.status = 'processing' and m.attempts = released.attempts
 """)
 _HAND_OVER: Final = text(f"""
     update outbox_messages as m
@@ -336,7 +341,9 @@ async def complete(session: AsyncSession, messages: Sequence[Message]) -> None:
 
 async def release(session: AsyncSession, messages: Sequence[Message]) -> None:
     """Gives messages back as they were: nothing has been tried."""
-    await _mark(session, _RELEASE, messages)
+    if messages:
+        attempts = [message.attempts for message in messages]
+        await session.execute(_RELEASE, _named(messages) | {"attempts": attempts})
 
 
 async def fail(

@@ -152,3 +152,18 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_a
             assert await statuses(database, "globex") == {"processing"}
         await until_completed(database, "globex")
         assert relay._marks._apart == {}
+
+
+async def test_what_is_given_back_late_stays_with_who_has_it_since(
+    database: Database, relay_database: Database
+) -> None:
+    await ask(database, "acme", key="k")
+    async with relay_database.platform_session("a relay that is late") as session:
+        [first] = await queue.claim(session, {"acme": 1}, lease=timedelta(0))
+    async with relay_database.platform_session("another relay") as session:
+        since = await queue.take_lost(session, lease=timedelta(minutes=1))
+    async with relay_database.platform_session("a relay that is late") as session:
+        await queue.release(session, [first])
+    [message] = await messages_of(database, "acme")
+    assert since is not None
+    assert (message.status, message.attempts) == ("processing", since.attempts)
