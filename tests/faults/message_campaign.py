@@ -89,6 +89,11 @@ _FORGET: Final = """
            scheduled_at = now() - random() * interval '1 minute'
      where key like %(keys)s and status in ('processing', 'completed') and random() < 0.6
 """
+_LOCK_ROWS: Final = """
+    select from outbox_messages
+     where tenant_id = %(tenant)s and status in ('pending', 'failed', 'processing')
+       for update
+"""
 _UNREADABLE_LETTERS: Final = """
     select count(*) as letters from dead_letters
      where split_part(workflow_id, '/', 3) like %(keys)s and error_type = 'PayloadUnreadable'
@@ -235,6 +240,8 @@ async def _strike(stage: _Stage) -> bool:
             return await _deliver_again(stage)
         case Kind.SEND_UNREADABLE:
             return await _send_unreadable(stage)
+        case Kind.HOLD_LOCKS:
+            return await _hold_locks(stage)
         case Kind.HOLD_BACK:
             return await _hold_back(stage)
 
@@ -334,6 +341,15 @@ async def _send_unreadable(stage: _Stage) -> bool:
         )["letters"] < len(UNREADABLE):
             await asyncio.sleep(LOOK)
     return hit
+
+
+async def _hold_locks(stage: _Stage) -> bool:
+    """Locks all rows of a tenant while the others' messages are worked off, all of them."""
+    locker, *others = stage.tenants
+    async with stage.servers.everything() as rows, rows.transaction():
+        held = await rows.execute(_LOCK_ROWS, {"tenant": locker})
+        await stage.until_done(others)
+    return held.rowcount > 0
 
 
 async def _hold_back(stage: _Stage) -> bool:

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     CUT_WORKER = "cut a worker's COMMIT"
     DELIVER_AGAIN = "deliver again"  # what was delivered, and in another order
     SEND_UNREADABLE = "send unreadable rows"  # as a tenant's role can, past enqueue()
+    HOLD_LOCKS = "hold locks"  # of a tenant's rows, beside which its jobs hoard connections
     HOLD_BACK = "hold back"  # a tenant is suspended and another paused, and both are resumed
 
 
