@@ -48,6 +48,10 @@ class _Waiting:
     def __bool__(self) -> bool:
         return bool(self.completed or self.released or self.failed or self.free)
 
+    def __len__(self) -> int:
+        """How many messages there are marks of."""
+        return len(self.completed) + len(self.released) + len(self.failed)
+
     def add(self, later: _Waiting) -> None:
         """Puts what was marked later behind this."""
         self.completed += later.completed
@@ -61,6 +65,7 @@ class _Apart:
     """A tenant whose marks are written by themselves for a while."""
 
     waiting: _Waiting = field(default_factory=_Waiting)
+    tried: _Waiting = field(default_factory=_Waiting)  # just now, and not written yet
     failed: int = 0  # tries in a row
     due: float = 0.0  # when the next one is, on the monotonic clock
     until: float = 0.0
@@ -117,6 +122,11 @@ class Marks:
         """These cannot be started at all."""
         for one in failed:
             self._add(one.message.tenant_id, _Waiting(failed=[one]))
+
+    def unwritten(self, tenant: str) -> int:
+        """How many messages of a tenant that is set apart wait for their marks."""
+        apart = self._apart.get(tenant)
+        return 0 if apart is None else len(apart.waiting) + len(apart.tried)
 
     def finish(self) -> None:
         """Asks `run()` to write what is left and return; what is locked is left to its lease."""
@@ -230,7 +240,8 @@ class Marks:
             await asyncio.sleep(GATHER_SECONDS)
 
     async def _try(self, apart: _Apart) -> None:
-        waiting, apart.waiting = apart.waiting, _Waiting()
+        waiting = apart.tried = apart.waiting
+        apart.waiting = _Waiting()
         try:
             await self._write_all(waiting)
         except BaseException as error:
@@ -240,6 +251,8 @@ class Marks:
             apart.put_off()
         else:
             apart.failed = 0
+        finally:
+            apart.tried = _Waiting()
 
     async def _write_all(self, waiting: _Waiting) -> None:
         failed = [(one, self._wait(one)) for one in waiting.failed]

@@ -219,9 +219,10 @@ class Relay:
         A tenant whose rows fail the claim is claimed for by itself from then on, some messages at a
         time and each by itself, until all that it has can be read again.
         """
-        together = [tenant for tenant in tenants if tenant not in self._apart]
         room = len(tenants) if self._away else self._options.batch
         some = len(tenants) == TENANTS_AT_ONCE
+        tenants = [tenant for tenant in tenants if not self._is_behind(tenant)]
+        together = [tenant for tenant in tenants if tenant not in self._apart]
         units: list[Unit] = []
         refused: list[Failed] = []
         try:
@@ -242,6 +243,13 @@ class Relay:
                 units += found[0]
                 refused += found[1]
         return units, refused
+
+    def _is_behind(self, tenant: str) -> bool:
+        """Whether too many of a tenant's marks are unwritten: it would have a share of the memory.
+
+        Its own locks keep them so, and its messages wait until they are gone.
+        """
+        return self._marks.unwritten(tenant) >= self._options.batch
 
     async def _claim_apart(
         self, tenant: str, *, room: int, one_by_one: bool = False
