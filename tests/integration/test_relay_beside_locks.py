@@ -13,14 +13,12 @@ from temporalio.client import Client
 
 from devstack.postgres import DatabaseUrls
 from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.outbox import enqueue_many
+from temporal_tenancy.database import Database
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.messages import Unit
 from temporal_tenancy.relay.relay import Relay
-from tests.fixtures.held_locks import holding, take
-from tests.fixtures.postgres import within
+from tests.fixtures.held_locks import holding
 from tests.fixtures.relay import ask, messages_of, running, until_messages
 
 MakeRelay = Callable[..., Relay]
@@ -154,32 +152,6 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_a
             assert await statuses(database, "globex") == {"processing"}
         await until_completed(database, "globex")
         assert relay._marks._apart == {}
-
-
-async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
-    database: Database, make_relay: MakeRelay, database_urls: DatabaseUrls
-) -> None:
-    asked, batch = 300, 4
-    under_way = "select 1 from outbox_messages where status = 'processing' for update skip locked"
-    started: list[str] = []
-
-    with within(database, "acme"):
-        async with tenant_session():
-            await enqueue_many("test.note", [{}] * asked, keys=[f"k{n}" for n in range(asked)])
-    with holding(database_urls.tenant, "acme") as connection:
-
-        async def deliver(client: Client, unit: Unit, ladder: RetryLadder) -> None:
-            if unit.tenant_id == "acme":
-                take(connection, under_way)
-                started.append(unit.workflow_id)
-
-        async with running(make_relay(deliver=deliver, batch=batch)):
-            for number in range(12):
-                await ask(database, "globex", key=f"k{number}")
-                await until_completed(database, "globex")
-            assert batch <= len(started) < asked
-            connection.rollback()
-            connection.execute("select 1")  # what is started from now on is locked by nobody's role
 
 
 async def test_what_is_given_back_late_stays_with_who_has_it_since(
