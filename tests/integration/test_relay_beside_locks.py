@@ -18,7 +18,7 @@ from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.messages import Unit
 from temporal_tenancy.relay.relay import Relay
-from tests.fixtures.held_locks import holding
+from tests.fixtures.held_locks import holding, take
 from tests.fixtures.relay import ask, messages_of, running, until_messages
 
 MakeRelay = Callable[..., Relay]
@@ -152,6 +152,34 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_a
             assert await statuses(database, "globex") == {"processing"}
         await until_completed(database, "globex")
         assert relay._marks._apart == {}
+
+
+async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
+    database: Database, make_relay: MakeRelay, database_urls: DatabaseUrls
+) -> None:
+    asked, batch = 40, 4
+    under_way = "select 1 from outbox_messages where status = 'processing' for update skip locked"
+    started: list[str] = []
+
+    await ask(database, "acme", key="first")
+    with holding(database_urls.tenant, "acme") as connection:
+
+        async def deliver(client: Client, unit: Unit, ladder: RetryLadder) -> None:
+            if unit.tenant_id == "acme":
+                take(connection, under_way)
+                started.append(unit.workflow_id)
+
+        async with running(make_relay(deliver=deliver, batch=batch)):
+            for number in range(14):
+                await ask(database, "globex", key=f"k{number}")
+                await until_completed(database, "globex")
+                if number == 1:  # acme is known to be locked now
+                    for each in range(asked):
+                        await ask(database, "acme", key=f"k{each}")
+            assert batch <= len(started) <= 3 * batch
+            connection.rollback()
+            await until_completed(database, "acme")
+    assert len(set(started)) == 1 + asked
 
 
 async def test_what_is_given_back_late_stays_with_who_has_it_since(

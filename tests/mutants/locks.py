@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
+from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionDescription
 
 from temporal_tenancy import taken_ids
-from temporal_tenancy.relay import marks, upkeep
+from temporal_tenancy.relay import marks, queue, upkeep
 from temporal_tenancy.relay.marks import Marks
 from tests.mutants.mutant import Mutant, replace
 
@@ -26,6 +27,15 @@ def _set_nobody_apart() -> None:
         raise error
 
     replace(Marks, "_set_apart", give_up)
+
+
+def _gather_without_end() -> None:
+    replace(Marks, "unwritten", lambda self, tenant: 0)
+
+
+def _give_back_what_another_has() -> None:
+    later = "and m.attempts = released.attempts"
+    replace(queue, "_RELEASE", text(queue._RELEASE.text.replace(later, "")))
 
 
 def _believe_that_it_is_done() -> None:
@@ -48,6 +58,18 @@ LOCK_FAULTS: Final = [
         "a tenant whose rows are locked is not set apart",
         (f"{BESIDE}::test_the_others_marks_are_written_and_a_locked_tenants_come_later",),
         seed=_set_nobody_apart,
+    ),
+    Mutant(
+        "marks-without-end",
+        "a tenant is claimed for however many of its marks are unwritten",
+        (f"{BESIDE}::test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay",),
+        seed=_gather_without_end,
+    ),
+    Mutant(
+        "given-back-late",
+        "a relay gives back what another has by now",
+        (f"{BESIDE}::test_what_is_given_back_late_stays_with_who_has_it_since",),
+        seed=_give_back_what_another_has,
     ),
     Mutant(
         "taken-id-is-done",
