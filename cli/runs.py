@@ -92,8 +92,9 @@ def _prepared(
     model = job.input_model
     assert issubclass(model, TenantInput)
     job_input = read_input(model, values, what=what)
+    key = job.key_of(job_input, key)
     if key is None:
-        key = job.key_of(job_input) or reading.uuid7()
+        key = reading.uuid7()
     return job_input, WorkflowId(job_input.tenant_id, job.name, key)
 
 

@@ -105,15 +105,40 @@ class Job:
         return model
 
     def with_period(self, values: Mapping[str, Any], key: str | None) -> dict[str, Any]:
-        """`values` (JSON) with the period that they leave out: the key's, or the last whole one."""
-        if self.period is None or "period" in values:
-            return dict(values)
-        named = key is not None and self.period.is_key(key)
-        return {**values, "period": key if named else self.period.key_now()}
+        """`values` (JSON) with the period that they leave out: the key's, or the last whole one.
 
-    def key_of(self, job_input: BaseModel) -> str | None:
-        """The key of a run that was given none: its period; None: the job has no period."""
-        return None if self.period is None else str(getattr(job_input, "period"))  # noqa: B009
+        Raises `InvalidPayload` where the key names no period, and so could not be of this job.
+        """
+        if self.period is None:
+            return dict(values)
+        if key is not None and not self.period.is_key(key):
+            raise InvalidPayload(self._wants_a_period("the key"))
+        return {"period": self.period.key_now() if key is None else key, **values}
+
+    def key_of(self, job_input: BaseModel, key: str | None = None) -> str | None:
+        """The key of a run: its period, or else what it was given; None: nothing says.
+
+        Raises `InvalidPayload` where the job has a period, and the key is another one or none.
+        """
+        if self.period is None:
+            return key
+        period = str(getattr(job_input, "period"))  # noqa: B009
+        if not self.period.is_key(period):
+            raise InvalidPayload(self._wants_a_period("the period"))
+        if key is not None and key != period:
+            if not self.period.is_key(key):
+                raise InvalidPayload(self._wants_a_period("the key"))
+            raise InvalidPayload(
+                f"the key of {self.name} and the period in its input differ. Give one of them."
+            )
+        return period
+
+    def _wants_a_period(self, what: str) -> str:
+        assert self.period is not None
+        return (
+            f"{what} of {self.name} is not a {self.period}, which it works on: give one as "
+            f'"{self.period.key_now()}".'
+        )
 
     def check(self) -> None:
         """Raises `ConfigurationError` when the declaration could lose a tenant."""

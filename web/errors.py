@@ -31,7 +31,7 @@ from temporal_tenancy.errors import (
     TenantOffboarding,
     TenantSuspended,
 )
-from temporal_tenancy.outbox.enqueueing import PayloadTooLarge
+from temporal_tenancy.outbox.enqueueing import KeyTaken, PayloadTooLarge
 from temporal_tenancy.printable import printable
 from web.refusals import InvalidRequest, WebRefusal
 
@@ -42,6 +42,7 @@ STATUSES: Final[dict[type[Exception], int]] = {
     TenantMismatch: 422,
     InvalidPayload: 422,
     PayloadTooLarge: 413,
+    KeyTaken: 409,
     FileTooLarge: 413,
     EncodingUnknown: 422,
     TenantSuspended: 403,

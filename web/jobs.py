@@ -20,7 +20,7 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.inputs import read_input
 from temporal_tenancy.instants import Instant
 from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.outbox import MessageStatus, OutboxMessage, enqueue
+from temporal_tenancy.outbox import MessageStatus, OutboxMessage, enqueue_or_find
 from temporal_tenancy.outbox.inspection import find_message
 from temporal_tenancy.scope import current_tenant
 from temporal_tenancy.tenant_state import require_runnable
@@ -49,15 +49,6 @@ class JobLinks(BaseModel):
     self: str
 
 
-class AskedJob(BaseModel):
-    """A job that has been asked for."""
-
-    message_id: UUID
-    job: str
-    key: str
-    links: JobLinks
-
-
 class RunStatus(StrEnum):
     """What has become of a job that was asked for."""
 
@@ -65,6 +56,18 @@ class RunStatus(StrEnum):
     STARTED = "started"
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # for good; somebody may start it again
+
+
+class AskedJob(BaseModel):
+    """A job that has been asked for."""
+
+    message_id: UUID
+    job: str
+    key: str
+    added: bool  # by this request; false: it was asked for already, and is left as it was
+    status: RunStatus
+    scheduled_at: datetime  # not before
+    links: JobLinks
 
 
 class RunState(BaseModel):
@@ -98,13 +101,14 @@ router: Final = APIRouter(prefix="/jobs", tags=["jobs"])
     "/{job}",
     status_code=202,
     openapi_extra=REQUEST,
-    responses=documented(401, 403, 404, 413, 415, 422),
+    responses=documented(401, 403, 404, 409, 413, 415, 422),
 )
 async def ask_for_job(request: Request, job: str, caller: Authenticated) -> AskedJob:
     """Ask for a job, which is started soon after, or at the time that is given.
 
-    A key makes it one: asked for again with the same key, it is not done again. Without one it has
-    the job's period, or what nothing else has.
+    A key makes it one: asked for again with the same key, it is not done again, and the answer says
+    that it was there and when it will run; with another input it is refused. Without a key it has
+    the job's period, or what nothing else has; a job with a period takes no other key.
     """
     wanted = _job(door_of(request), job)
     asked = await read_json(request, JobRequest)
@@ -113,15 +117,18 @@ async def ask_for_job(request: Request, job: str, caller: Authenticated) -> Aske
         raise InvalidPayload(f"a job is asked for {AHEAD_MAX.days} days ahead at most.")
     values = wanted.with_period(_with_tenant(asked.input), asked.key)
     job_input = read_input(wanted.input_model, values, what=f"the input of {wanted.name}")
-    key = asked.key or wanted.key_of(job_input)
     async with tenant_session():
-        message_id = await enqueue(wanted.name, job_input, key=key, at=asked.at)
-    key = key or str(message_id)
+        there = await enqueue_or_find(wanted.name, job_input, key=asked.key, at=asked.at)
     return AskedJob(
-        message_id=message_id,
+        message_id=there.id,
         job=wanted.name,
-        key=key,
-        links=JobLinks(self=f"{router.prefix}/{wanted.name}/{quote(key, safe='')}"),
+        key=there.key,
+        added=there.added,
+        status=(
+            RunStatus.STARTED if there.status is MessageStatus.COMPLETED else RunStatus.WAITING
+        ),
+        scheduled_at=there.scheduled_at,
+        links=JobLinks(self=f"{router.prefix}/{wanted.name}/{quote(there.key, safe='')}"),
     )
 
 

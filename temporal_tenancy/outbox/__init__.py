@@ -5,16 +5,25 @@ A relay turns them into workflows; `processed_events` lets a consumer see that i
 
 from __future__ import annotations
 
-from temporal_tenancy.outbox.enqueueing import enqueue, enqueue_many
+from temporal_tenancy.outbox.enqueueing import (
+    Enqueued,
+    KeyTaken,
+    enqueue,
+    enqueue_many,
+    enqueue_or_find,
+)
 from temporal_tenancy.outbox.events import current_event_id, once
 from temporal_tenancy.outbox.models import MessageStatus, OutboxMessage, ProcessedEvent
 
 __all__ = [
+    "Enqueued",
+    "KeyTaken",
     "MessageStatus",
     "OutboxMessage",
     "ProcessedEvent",
     "current_event_id",
     "enqueue",
     "enqueue_many",
+    "enqueue_or_find",
     "once",
 ]

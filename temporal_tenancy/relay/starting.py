@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
+from pydantic import BaseModel
 from temporalio.client import Client
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -62,7 +63,22 @@ def job_of_message(message: Message, tenant: Tenant | None) -> tuple[Job, Any]:
         )
     if tenant is None or tenant.status is not TenantStatus.SUSPENDED:
         require_runnable(message.tenant_id, tenant, job)
-    return job, read_payload(job, message)
+    job_input = read_payload(job, message)
+    _require_key(job, job_input, message)
+    return job, job_input
+
+
+def _require_key(job: Job, job_input: BaseModel, message: Message) -> None:
+    """Refuses a key that no door takes, in a sentence for those who read dead letters."""
+    if message.key == str(message.id):
+        return  # it was given none, by a release that took no period for it
+    try:
+        job.key_of(job_input, message.key)
+    except InvalidPayload as error:
+        raise InvalidPayload(
+            f"{error.message} Ask for the job anew by its period and discard this one, or replay "
+            "it to have it done under the key that it has."
+        ) from None
 
 
 def read_payload(job: Job, message: Message) -> Any:  # of the job's own model
