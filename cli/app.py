@@ -53,6 +53,17 @@ Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended.")]
 Tick = Annotated[str | None, typer.Option(metavar="KEY", help='A period, such as "2013-04".')]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Kept beside it.")]
 
+Message = Annotated[
+    str | None, typer.Argument(metavar="[ID]", help="A message, or else --tenant, --job, --key.")
+]
+MessagesTenant = Annotated[
+    str | None, typer.Option("--tenant", metavar="TENANT", help="Whose message it is.")
+]
+MessagesJob = Annotated[
+    str | None, typer.Option("--job", metavar="JOB", help="What the message asks for.")
+]
+MessagesKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Of its job.")]
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code."""
@@ -193,6 +204,35 @@ def outbox_cap(
     from cli import outbox
 
     perform(outbox.cap(tenant, how_many), json=json)
+
+
+@outbox_app.command("cancel")
+def outbox_cancel(
+    message: Message = None,
+    tenant: MessagesTenant = None,
+    job: MessagesJob = None,
+    key: MessagesKey = None,
+    json: Json = False,
+) -> None:
+    """Take a waiting message back, as if it had not been asked for."""
+    from cli import outbox
+
+    perform(outbox.cancel(message, tenant=tenant, job=job, key=key), json=json)
+
+
+@outbox_app.command("reschedule")
+def outbox_reschedule(
+    at: Annotated[str, typer.Option(metavar="TIME", help='Not before, as "2026-12-24T18:00:00Z".')],
+    message: Message = None,
+    tenant: MessagesTenant = None,
+    job: MessagesJob = None,
+    key: MessagesKey = None,
+    json: Json = False,
+) -> None:
+    """Let a waiting message start at another time."""
+    from cli import outbox
+
+    perform(outbox.reschedule(message, tenant=tenant, job=job, key=key, at=at), json=json)
 
 
 @schedules_app.command("apply")

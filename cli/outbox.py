@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
 
 import typer
+from sqlalchemy import text as sql
 
 from cli import given as reading
 from cli.answers import Answer, lines, number, table, when
@@ -20,8 +23,10 @@ from temporal_tenancy.database import Database, tenant_session, use_database
 from temporal_tenancy.directory import Tenant
 from temporal_tenancy.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.inputs import read_input
-from temporal_tenancy.outbox import enqueue
+from temporal_tenancy.outbox import Enqueued, MessageStatus, enqueue_or_find, waiting
 from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.models import WAITING
+from temporal_tenancy.outbox.waiting import ByKey, Waiting
 from temporal_tenancy.relay import admission
 from temporal_tenancy.relay.admission import NOTHING
 from temporal_tenancy.scope import TenantScope, enter
@@ -42,37 +47,72 @@ async def ask(
     owner = values["tenant_id"] = reading.owner(tenant, values, what=what)
     values = job.with_period(values, key)
     job_input = read_input(job.input_model, values, what=what)
-    if key is None:
-        key = job.key_of(job_input) or reading.uuid7()
     moment = _moment(at)
-    async with control_plane() as database:
-        await _find(database, owner)
-        with use_database(database), enter(TenantScope(owner)):
-            async with tenant_session():
-                message_id = await enqueue(job.name, job_input, key=key, at=moment)
-    workflow_id = WorkflowId(owner, job.name, key)
-    document = {"message_id": str(message_id), "workflow_id": str(workflow_id)}
+    async with _tenants_session(owner):
+        asked = await enqueue_or_find(job.name, job_input, key=key, at=moment)
+    workflow_id = WorkflowId(owner, job.name, asked.key)
+    document = {
+        "message_id": str(asked.id),
+        "workflow_id": str(workflow_id),
+        "added": asked.added,
+        "status": asked.status,
+        "scheduled_at": asked.scheduled_at,
+    }
+    explain = f'"starter.py explain {shlex.quote(str(workflow_id))}" says where it stands.'
+    if asked.added:
+        return Answer(
+            document, lines(f"{workflow_id} is asked for, by the message {asked.id}.", explain)
+        )
     return Answer(
         document,
         lines(
-            f"{workflow_id} is asked for, by the message {message_id}.",
-            f'"starter.py explain {workflow_id}" says where it stands.',
+            f"{workflow_id} was asked for already, by the message {asked.id}, "
+            f"{_stands(asked)}. It is left as it is.",
+            explain,
+            _TAKE_BACK.format(id=asked.id, tenant=owner) if asked.status in WAITING else None,
         ),
     )
+
+
+async def cancel(
+    message: str | None, *, tenant: str | None, job: str | None, key: str | None
+) -> Answer:
+    """Takes a waiting message back; raises where there is none, or something came first."""
+    which = _which(message, job, key)
+    owner = await _owner(which, tenant)
+    async with _tenants_session(owner):
+        found = await waiting.cancel(which)
+    text = f"{WorkflowId(owner, found.job, found.key)} is not asked for any more."
+    return Answer(_document(owner, found) | {"cancelled": True}, text)
+
+
+async def reschedule(
+    message: str | None, *, tenant: str | None, job: str | None, key: str | None, at: str
+) -> Answer:
+    """Moves a waiting message to another time; raises as `cancel`."""
+    which = _which(message, job, key)
+    moment = _moment(at)
+    assert moment is not None
+    owner = await _owner(which, tenant)
+    async with _tenants_session(owner):
+        found = await waiting.reschedule(which, moment)
+    workflow_id = WorkflowId(owner, found.job, found.key)
+    text = f"{workflow_id} starts at {when(found.scheduled_at)}, or as soon after as it can."
+    return Answer(_document(owner, found), text)
 
 
 async def show() -> Answer:
     """What each tenant has waiting, and why it waits."""
     async with _relays_view() as (view, database):
         async with view.platform_session("look at the outbox") as session:
-            waiting = await backlogs(session)
-            tenants = [backlog.tenant_id for backlog in waiting]
+            backlog_of_all = await backlogs(session)
+            tenants = [backlog.tenant_id for backlog in backlog_of_all]
             decided = await admission.decisions(session, tenants)
             running = await admission.in_flight(session, tenants)
         found = await ControlPlaneDirectory(database).find_many(tenants)
     records = {tenant.id: tenant for tenant in found}
     documents: list[dict[str, Any]] = []  # JSON
-    for backlog in waiting:
+    for backlog in backlog_of_all:
         tenant = records.get(backlog.tenant_id)
         decision = decided.get(backlog.tenant_id, NOTHING)
         cap = admission.cap_of(tenant, decision)
@@ -136,6 +176,79 @@ async def cap(tenant: str, how_many: int | None) -> Answer:
         return Answer(document, f"{tenant} has no cap: its plan {record.plan.id} sets none.")
     now = f" {number(len(running), 'job')} of its own run now." if running else ""
     return Answer(document, f"At most {number(limit, 'job')} of {tenant} run at once.{now}")
+
+
+_TAKE_BACK: Final = (
+    '"starter.py outbox cancel {id} --tenant {tenant}" takes it back, and "outbox reschedule" '
+    "with a time moves it."
+)
+_OWNERS: Final = sql("select tenant_id from outbox_messages where id = :id order by tenant_id")
+
+
+def _stands(asked: Enqueued) -> str:
+    """When a message that was there will run, or that it does."""
+    if asked.status is MessageStatus.COMPLETED:
+        return "and has been started"
+    if asked.status is MessageStatus.PROCESSING:
+        return "and is being started"
+    if asked.scheduled_at <= datetime.now(UTC):
+        return f"and has been due since {when(asked.scheduled_at)}"
+    return f"which will run at {when(asked.scheduled_at)}"
+
+
+def _document(tenant: str, message: Waiting) -> dict[str, Any]:  # JSON
+    return {
+        "message_id": str(message.id),
+        "tenant_id": tenant,
+        "job": message.job,
+        "key": message.key,
+        "scheduled_at": message.scheduled_at,
+    }
+
+
+def _which(message: str | None, job: str | None, key: str | None) -> UUID | ByKey:
+    """The message that is meant; raises `typer.BadParameter` where that is not said in one way."""
+    if message is None and job is not None and key is not None:
+        return ByKey(job, key)
+    if message is None or job is not None or key is not None:
+        raise typer.BadParameter("name a message by its id, or by --tenant, --job and --key.")
+    try:
+        return UUID(message)
+    except ValueError:
+        raise typer.BadParameter(
+            'it is a message\'s id, as "starter.py explain" shows it.', param_hint="ID"
+        ) from None
+
+
+async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
+    """Whose message it is; only the relay's role can tell where nobody says."""
+    if tenant is not None:
+        return tenant_id(tenant)
+    if isinstance(which, ByKey):
+        raise typer.BadParameter("say whose message it is.", param_hint="--tenant")
+    async with (
+        _relays_view() as (view, _),
+        view.platform_session("look whose a message is") as session,
+    ):
+        owners = list(await session.scalars(_OWNERS, {"id": which}))
+    if not owners:
+        raise waiting.MessageUnknown(f"there is no message {which} any more, or there never was.")
+    if len(owners) > 1:
+        raise typer.BadParameter(
+            f"{' and '.join(owners[:5])} have a message of that id. Say whose is meant.",
+            param_hint="--tenant",
+        )
+    return str(owners[0])
+
+
+@asynccontextmanager
+async def _tenants_session(tenant: str) -> AsyncIterator[None]:
+    """A session of a tenant that there is; raises `TenantUnknown`."""
+    async with control_plane() as database:
+        await _find(database, tenant)
+        with use_database(database), enter(TenantScope(tenant)):
+            async with tenant_session():
+                yield
 
 
 @asynccontextmanager

@@ -72,6 +72,7 @@ class Enqueued:
     status: MessageStatus
     scheduled_at: datetime  # not before
 
+
 async def enqueue(
     job: str | type,
     input: BaseModel | Mapping[str, Any],

@@ -19,7 +19,7 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.database import Database, tenant_session
 from temporal_tenancy.errors import InvalidPayload, ScopeMissing, TenantMismatch, UnknownJob
 from temporal_tenancy.jobs import JobPriority
-from temporal_tenancy.outbox import enqueue, enqueue_many, once
+from temporal_tenancy.outbox import KeyTaken, enqueue, enqueue_many, once
 from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES, PayloadTooLarge
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.payloads import DEPTH, DIGITS
@@ -135,7 +135,9 @@ async def test_a_key_that_waits_is_one_message_and_two_tenants_keys_are_two(
     database: Database, tenants: Tenants
 ) -> None:
     first = await ask(database, "acme", key="k", input={"text": "first"})
-    assert await ask(database, "acme", key="k", input={"text": "second"}) == first
+    assert await ask(database, "acme", key="k", input={"text": "first"}) == first
+    with pytest.raises(KeyTaken):
+        await ask(database, "acme", key="k", input={"text": "second"})
     assert await ask(database, "globex", key="k") != first
     [message] = await messages_of(database, "acme")
     assert message.payload["text"] == "first"

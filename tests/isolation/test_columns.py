@@ -207,19 +207,19 @@ async def test_a_row_that_the_orm_adds_by_itself_is_taken(database: Database) ->
 
 
 async def test_each_of_many_messages_has_the_id_that_is_answered(database: Database) -> None:
-    periods = [f"{year}-{month:02}" for year in range(2000, 2020) for month in range(1, 13)]
-    keys = [period if number % 3 == 0 else None for number, period in enumerate(periods)]
+    texts = [f"text {number}" for number in range(240)]
+    keys = [each if number % 3 == 0 else None for number, each in enumerate(texts)]
     with within(database, "ua"):
         async with tenant_session() as session:
-            inputs = [{"period": period} for period in periods]
-            there = await enqueue("billing.cycle", inputs[0], key=periods[0])
-            ids = await enqueue_many("billing.cycle", inputs, keys=keys)
+            inputs = [{"subject": each, "body": each, "reference": each} for each in texts]
+            there = await enqueue("notifications.send", inputs[0], key=texts[0])
+            ids = await enqueue_many("notifications.send", inputs, keys=keys)
             assert ids[0] == there
             assert len(set(ids)) == len(ids)
             found = {row.id: row for row in await session.execute(
                 text("select id, key, payload from outbox_messages")
             )}  # fmt: skip
-    assert [found[id].payload["period"] for id in ids] == periods
+    assert [found[id].payload["subject"] for id in ids] == texts
     assert [found[id].key for id in ids] == [
         key or str(id) for key, id in zip(keys, ids, strict=True)
     ]
@@ -267,7 +267,9 @@ async def test_a_delay_without_end_is_a_year_and_one_before_now_is_none(
 ) -> None:
     with within(database, "ua"):
         async with tenant_session():
-            ids = await enqueue_many("billing.cycle", [{"period": "2013-01"}] * 3)
+            ids = await enqueue_many(
+                "billing.cycle", [{"period": f"2013-0{month}"} for month in (1, 2, 3)]
+            )
     workflow_id = "ua/billing.cycle/messages-1"
     async with relay_database.platform_session("test") as session:
         claimed = await queue.claim(session, {"ua": 3}, lease=timedelta(minutes=1))

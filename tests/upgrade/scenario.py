@@ -210,7 +210,7 @@ async def _as_tenant(workers: Database) -> None:
     await send(lambda _: enqueue(JOB, job_input, key="2026-01"))  # which is there
     await send(lambda _: enqueue(JOB, job_input, at=NOW))
     several = [job_input, {"period": "2026-02"}, {"period": "2026-03"}]
-    await send(lambda _: enqueue_many(JOB, several, keys=["a", None, "a"]))
+    await send(lambda _: enqueue_many(JOB, several, keys=["2026-01", None, "2026-03"]))
     await send(lambda session: once(session, "mail.send", "new"))
     await send(lambda session: once(session, "mail.send", "known"))
     await send(_work_off)
