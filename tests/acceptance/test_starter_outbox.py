@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from functools import partial
 
@@ -10,7 +11,7 @@ import pytest
 from devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.directory import TenantStatus
-from tests.fixtures.starter import Starter
+from tests.fixtures.starter import Batch, Command, Starter
 from tests.fixtures.worker_process import StartWorker
 
 PERIOD = '{"period": "2013-04"}'
@@ -84,6 +85,12 @@ async def test_what_is_held_back_says_why_and_what_lets_it_go_on(
         (["billing.cycle", "--input", PERIOD], "TenantMissing"),
         (["billing.cycle", "--tenant", "dl", "--input", '{"period": "spring"}'], "InvalidPayload"),
         (["billing.cycle", "--tenant", "dl", "--input", '{"perod": "2013-04"}'], "InvalidPayload"),
+        (["billing.cycle", "--tenant", "dl", "--key", "2013-4"], "InvalidPayload"),
+        (["billing.cycle", "--tenant", "dl", "--key", "by-client"], "InvalidPayload"),
+        (
+            ["billing.cycle", "--tenant", "dl", "--input", PERIOD, "--key", "2013-05"],
+            "InvalidPayload",
+        ),
         (["no.such_job", "--tenant", "dl"], "UnknownJob"),
         (["ticks.reconcile", "--tenant", "dl"], "UsageError"),
         (["billing.cycle", "--tenant", "dl", "--at", "2026-12-24T18:00"], "UsageError"),
@@ -95,6 +102,56 @@ async def test_what_cannot_be_asked_for_is_refused_before_it_is_written(
     said = await starter("enqueue", *arguments, "--json")
     assert (said.code, said.document["error"]["type"]) == (2, kind)
     assert (await starter("outbox", "list", "--json", **relay_variables)).document == []
+
+
+async def test_a_run_is_refused_a_key_that_is_no_period(dl: None, starter: Starter) -> None:
+    said = await starter("run", "billing.cycle", "--tenant", "dl", "--key", "2013-4", "--json")
+    assert (said.code, said.document["error"]["type"]) == (2, "InvalidPayload")
+
+
+async def test_what_was_asked_for_says_so_and_can_be_moved_and_taken_back(
+    dl: None, batch: Batch
+) -> None:
+    asking = ["enqueue", "notifications.send", "--tenant", "dl", "--key", "k"]
+    fields = {"subject": "s", "body": "b", "reference": "r"}
+    same = ["--input", json.dumps(fields)]
+    other = ["--input", json.dumps(fields | {"subject": "x"})]
+    mine = ["--tenant", "dl", "--job", "notifications.send", "--key", "k", "--json"]
+    first, again, taken, moved, said, cancelled, late, vague = await batch(
+        [
+            Command([*asking, *same, "--json", "--at", "9998-01-01T00:00:00Z"]),
+            Command([*asking, *same, "--json"]),
+            Command([*asking, *other, "--json"]),
+            Command(["outbox", "reschedule", *mine, "--at", "9997-01-01T00:00:00Z"]),
+            Command([*asking, *same]),
+            Command(["outbox", "cancel", *mine]),
+            Command(["outbox", "cancel", *mine]),
+            Command(["outbox", "cancel", "--tenant", "dl", "--job", "notifications.send"]),
+        ]
+    )
+    assert (first.document["added"], again.document["added"]) == (True, False)
+    assert again.document["message_id"] == first.document["message_id"]
+    assert again.document["scheduled_at"] == "9998-01-01T00:00:00Z"
+    assert again.document["status"] == "pending"
+    assert (taken.code, taken.document["error"]["type"]) == (2, "KeyTaken")
+    assert moved.document["scheduled_at"] == "9997-01-01T00:00:00Z"
+    assert "was asked for already" in said.out
+    assert "will run at 9997-01-01" in said.out
+    assert cancelled.document["cancelled"] is True
+    assert cancelled.document["message_id"] == first.document["message_id"]
+    assert (late.code, late.document["error"]["type"]) == (2, "MessageUnknown")
+    assert vague.code == 2
+
+
+async def test_a_message_is_cancelled_by_its_id(
+    dl: None, starter: Starter, relay_variables: dict[str, str]
+) -> None:
+    asked = await starter("enqueue", "billing.cycle", "--tenant", "dl", "--input", PERIOD, "--json")
+    message_id = asked.document["message_id"]
+    done = await starter("outbox", "cancel", message_id, "--json", **relay_variables)
+    assert (done.code, done.document["tenant_id"]) == (0, "dl")
+    again = await starter("outbox", "cancel", message_id, "--tenant", "dl", "--json")
+    assert (again.code, again.document["error"]["type"]) == (2, "MessageUnknown")
 
 
 async def test_a_relay_needs_its_own_role_and_no_queue(start_worker: StartWorker) -> None:

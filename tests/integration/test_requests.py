@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -27,11 +26,13 @@ from temporal_tenancy.outbox.waiting import (
     reschedule,
 )
 from temporal_tenancy.relay import queue
+from temporal_tenancy.relay.messages import Message
 from temporal_tenancy.relay.relay import Relay
 from temporal_tenancy.session_limits import SessionLimits
 from tests.fixtures.held_locks import holding
-from tests.fixtures.postgres import plain_url, within
+from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running, until_messages
+from tests.integration.test_relay import plain_url
 
 FAR = datetime(9998, 1, 1, tzinfo=UTC)
 LEASE = timedelta(minutes=1)
@@ -189,24 +190,32 @@ async def until_locked(database: Database) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_relay_passes_over_what_is_being_cancelled(
-    database: Database, relay_database: Database
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_relay_passes_over_what_is_being_cancelled_or_moved(
+    database: Database, relay_database: Database, moved: bool
 ) -> None:
+    done, go_on = asyncio.Event(), asyncio.Event()
+
+    async def act() -> None:
+        with within(database, "acme"):
+            async with tenant_session():
+                await (reschedule(NOTE, FAR) if moved else cancel(NOTE))
+                done.set()
+                await go_on.wait()
+
     await ask(database, "acme", key="k")
-    with within(database, "acme"):
-        async with tenant_session():
-            await cancel(NOTE)
-            async with asyncio.timeout(10):
-                claimed = asyncio.create_task(claim(relay_database))
-                assert await claimed == []
+    acting = asyncio.create_task(act())
+    await done.wait()
     assert await claim(relay_database) == []
+    go_on.set()
+    await acting
+    assert await claim(relay_database) == []
+    assert [each.scheduled_at for each in await messages_of(database, "acme")] == [FAR] * moved
 
 
-async def claim(relay_database: Database) -> list[object]:
-    with suppress(LookupError):
-        async with relay_database.platform_session("claim in a test") as session:
-            return list(await queue.claim(session, {"acme": 1}, lease=LEASE))
-    return []
+async def claim(relay_database: Database) -> list[Message]:
+    async with relay_database.platform_session("claim in a test") as session:
+        return await queue.claim(session, {"acme": 1}, lease=LEASE)
 
 
 async def test_a_message_that_somebody_holds_is_not_waited_for_without_end(
@@ -216,11 +225,10 @@ async def test_a_message_that_somebody_holds_is_not_waited_for_without_end(
     brief = SessionLimits(lock=timedelta(seconds=0.2))
     with (
         holding(database_urls.tenant, "acme", "select 1 from outbox_messages for update"),
-        within(database, "acme"),
+        within(database, "acme"),pytest.raises(LockHeld)
     ):
-        with pytest.raises(LockHeld):
-            async with tenant_session(limits=brief):
-                await cancel(NOTE)
+        async with tenant_session(limits=brief):
+            await cancel(NOTE)
     assert len(await messages_of(database, "acme")) == 1
 
 

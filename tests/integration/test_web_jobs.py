@@ -78,9 +78,32 @@ async def test_a_job_with_a_period_has_it_as_its_key(web: Web) -> None:
     assert message.payload == {"period": "2013-04"}
 
 
+async def test_a_second_request_is_told_of_the_first_and_another_input_is_refused(
+    web: Web,
+) -> None:
+    later = datetime.now(UTC) + timedelta(days=3)
+    other = {"input": {"kind": "contact", "ref": "other"}, "key": "k"}
+    async with web.client("acme") as client:
+        first = await client.post(
+            "/jobs/search.index", json={**FINE, "key": "k", "at": later.isoformat()}
+        )
+        again = await client.post("/jobs/search.index", json={**FINE, "key": "k"})
+        taken = await client.post("/jobs/search.index", json=other)
+    assert (first.json()["added"], again.json()["added"]) == (True, False)
+    assert again.status_code == 202
+    assert again.json()["status"] == "waiting"
+    assert datetime.fromisoformat(again.json()["scheduled_at"]) == later
+    assert (taken.status_code, problem_of(taken)) == (409, "KeyTaken")
+
+
 @pytest.mark.parametrize(
     ("job", "sent", "status", "problem"),
     [
+        ("analytics.aggregate", {"json": {"key": "2013-4"}}, 422, "InvalidPayload"),
+        ("analytics.aggregate", {"json": {"key": "by-client"}}, 422, "InvalidPayload"),
+        ("analytics.aggregate", {"json": {"key": "2013-04", "input": {"period": "2013-05"}}}, 422,
+         "InvalidPayload"),
+        ("search.index", {"json": {**FINE, "key": ""}}, 422, "TenantMismatch"),
         ("billing.cycle", {"json": {}}, 404, "JobUnknown"),
         ("contacts.import", {"json": FINE}, 404, "JobUnknown"),
         ("no.job", {"json": FINE}, 404, "JobUnknown"),

@@ -28,6 +28,7 @@ from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
+from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
@@ -278,6 +279,7 @@ _ALL: Final = [
     *COLUMN_FAULTS,
     *DOOR_FAULTS,
     *FILE_FAULTS,
+    *REQUEST_FAULTS,
     *LOCK_FAULTS,
     *hop_mutants(),
 ]
