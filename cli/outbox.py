@@ -45,6 +45,8 @@ async def ask(
     what = f"the input of {job.name}"
     values = reading.fields(given, what=what)
     owner = values["tenant_id"] = reading.owner(tenant, values, what=what)
+    if key is not None:
+        WorkflowId(owner, job.name, key)  # raises where it cannot be one
     values = job.with_period(values, key)
     job_input = read_input(job.input_model, values, what=what)
     moment = _moment(at)

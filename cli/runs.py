@@ -88,6 +88,8 @@ def _prepared(
     what = f"the input of {job.name}"
     values = reading.fields(given, what=what)
     values["tenant_id"] = reading.owner(tenant, values, what=what)
+    if key is not None:
+        WorkflowId(values["tenant_id"], job.name, key)  # raises where it cannot be one
     values = job.with_period(values, key)
     model = job.input_model
     assert issubclass(model, TenantInput)

@@ -115,6 +115,8 @@ async def ask_for_job(request: Request, job: str, caller: Authenticated) -> Aske
     require_runnable(caller.tenant.id, caller.tenant, wanted)
     if asked.at is not None and asked.at > datetime.now(UTC) + AHEAD_MAX:
         raise InvalidPayload(f"a job is asked for {AHEAD_MAX.days} days ahead at most.")
+    if asked.key is not None:
+        WorkflowId(caller.tenant.id, wanted.name, asked.key)  # raises where it cannot be one
     values = wanted.with_period(_with_tenant(asked.input), asked.key)
     job_input = read_input(wanted.input_model, values, what=f"the input of {wanted.name}")
     async with tenant_session():
