@@ -25,11 +25,19 @@ from temporal_tenancy.catalogue_checks import (
     TABLE_CHECKS,
     Check,
 )
+from temporal_tenancy.catalogue_code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
 from temporal_tenancy.control_plane.models import ControlPlane, DeadLetterRow
 from temporal_tenancy.database_errors import ExcessRights
 from temporal_tenancy.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.outbox.models import RELAY_INDEXES, OutboxData
-from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, RUNTIME_ROLES, TENANT_ROLE
+from temporal_tenancy.printable import printable
+from temporal_tenancy.roles import (
+    PLATFORM_ROLE,
+    RELAY_ROLE,
+    ROLE_LIMITS,
+    RUNTIME_ROLES,
+    TENANT_ROLE,
+)
 from temporal_tenancy.row_security import ACCESS_POLICY, ISOLATION_POLICY
 
 LOGIN_TIMEOUT: Final = 3  # seconds
@@ -101,13 +109,48 @@ _TRIGGERS: Final = (
     "outbox_messages tenants_update",
     "dead_letters tenants_update",
 )
-_CHECKS: Final = [
+# The functions of these triggers, with all blanks made one.
+_FUNCTIONS: Final = (
+    "refuse_write begin raise insufficient_privilege using message = format( '%s may not write "
+    "this to %s: %s', current_user, tg_table_name, tg_argv[0] ); end",
+    "key_from_id begin new.key := new.id::text; return new; end",
+)
+_TABLE_CHECKS: Final = [
     f"{table.name} {constraint.name}"
     for metadata in (ControlPlane.metadata, OutboxData.metadata)
     for table in metadata.tables.values()
     for constraint in table.constraints
     if isinstance(constraint, CheckConstraint)
 ]
+# What decides whose rows a session sees, which triggers fire and what it loads.
+_SETTINGS: Final = (
+    *("app.tenant_id", "role", "row_security", "session_replication_role", "search_path"),
+    *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path"),
+    *("lo_compat_privileges", "allow_system_table_mods", "standard_conforming_strings"),
+)
+
+# Extensions that compute, and neither run SQL that they are given nor read files.
+_EXTENSIONS: Final = (
+    *("plpgsql", "pg_stat_statements", "pg_trgm", "btree_gin", "btree_gist", "citext", "hstore"),
+    *("ltree", "unaccent", "fuzzystrmatch", "pgcrypto", "uuid-ossp", "intarray", "cube", "seg"),
+    *("earthdistance", "isn", "bloom", "vector"),
+)
+
+# Volatile functions that do no more than give another value each time.
+_HARMLESS: Final = (
+    *("gen_random_uuid", "uuidv4", "uuidv7", "random", "random_normal", "nextval"),
+    *("clock_timestamp", "timeofday"),
+)
+
+CHECKS: Final = (
+    *SERVER_CHECKS,
+    *ROLE_CHECKS,
+    *SETTING_CHECKS,
+    *TABLE_CHECKS,
+    *CODE_CHECKS,
+    *GRANT_CHECKS,
+    *FLOW_CHECKS,
+)
 
 
 @dataclass(frozen=True)
@@ -136,12 +179,12 @@ def lint(
     Args:
         connection: to the database; see `temporal_tenancy.connections.connect`.
         environments: whose version tables the runtime roles may read.
-        allowed: indexes that need not begin with tenant_id, triggers, functions that may be
-            SECURITY DEFINER if they set their search_path, by name.
+        allowed: by name, indexes that need not begin with tenant_id, triggers, event triggers,
+            extensions, publications, subscriptions, and functions, which may be SECURITY DEFINER
+            if they set their search_path.
     """
-    checks = (*SERVER_CHECKS, *ROLE_CHECKS, *TABLE_CHECKS, *GRANT_CHECKS)
     versions = [environment.version_table for environment in environments]
-    found = _run(connection, checks, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
+    found = _run(connection, CHECKS, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
     return [*found, *passwordless_logins(connection)]
 
 
@@ -218,14 +261,20 @@ def _run(
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
         "rule": list(_RULES),
         "granted": _GRANTED,
-        "checks": _CHECKS,
+        "checks": _TABLE_CHECKS,
         "triggers": list(_TRIGGERS),
+        "functions": list(_FUNCTIONS),
+        "settings": list(_SETTINGS),
+        "limits": sorted({name for limits in ROLE_LIMITS.values() for name in limits}),
+        "extensions": list(_EXTENSIONS),
+        "harmless": list(_HARMLESS),
     }
     found = []
     for check in checks:
-        query = sql.SQL(COMMON) + sql.SQL(check.query)
+        query = sql.SQL(COMMON) + sql.SQL(check.tables) + sql.SQL(check.query)
         with connection.cursor(row_factory=tuple_row) as cursor:
-            for name, detail in cursor.execute(query, parameters):
+            for row in cursor.execute(query, parameters):
+                name, detail = (printable(str(value)) for value in row)
                 message = check.message.format(object=name, detail=detail)
-                found.append(Finding(check.id, str(name), message))
+                found.append(Finding(check.id, name, message))
     return found

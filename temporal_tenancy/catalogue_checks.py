@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, LiteralString
 
 COMMON: Final = """
-    with runtime as (
+    with recursive runtime as (
         select oid, rolname, rolsuper, rolbypassrls, rolreplication, rolcreaterole, rolcreatedb
         from pg_roles
         where rolname = any(%(runtime)s)
@@ -77,6 +77,7 @@ class Check:
     id: str
     message: str  # a sentence, with {object} and {detail}
     query: LiteralString
+    tables: LiteralString = ""  # of its own, beside those of COMMON
 
 
 ROLE_CHECKS: Final = (
@@ -123,6 +124,19 @@ ROLE_CHECKS: Final = (
         from pg_proc as proc
         join schemas on schemas.oid = proc.pronamespace
         join runtime on runtime.oid = proc.proowner
+        union all
+        -- Whatever else can only be made by who may create in a schema or in the database.
+        select pg_describe_object(classid, objid, 0), rolname
+        from pg_shdepend
+        join runtime on refclassid = 'pg_authid'::regclass and refobjid = runtime.oid
+        where deptype = 'o'
+            and dbid = (select oid from pg_database where datname = current_database())
+            and classid not in (
+                'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
+                'pg_largeobject'::regclass, 'pg_default_acl'::regclass,
+                'pg_user_mapping'::regclass
+            )
+            and coalesce((pg_identify_object(classid, objid, 0)).schema, '') !~ '^pg_temp'
         """,
     ),
     Check(
@@ -203,6 +217,18 @@ TABLE_CHECKS: Final = (
         "select name, '' from tenant_owned where not attnotnull",
     ),
     Check(
+        "tenant-id-collation",
+        "tenant_id of {object} is compared by {detail}, to which different tenants may be equal. "
+        "Give it a deterministic collation.",
+        """
+        select name, collname
+        from tenant_owned
+        join pg_attribute on attrelid = tenant_owned.oid and attnum = tenant_column
+        join pg_collation on pg_collation.oid = attcollation
+        where not collisdeterministic
+        """,
+    ),
+    Check(
         "primary-key",
         "the primary key of {object} does not begin with tenant_id.",
         """
@@ -257,17 +283,27 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "trigger",
-        "the trigger {detail} of {object} runs before rows are written and could give them "
-        "another tenant_id.",
+        "the trigger {detail} of {object} is not the migrations': it runs when rows are written, "
+        "and could give them another tenant_id, or copy them. Drop it.",
         """
         select name, tgname
         from pg_trigger
         join tenant_owned on tenant_owned.oid = tgrelid
         where not tgisinternal
-            and tgtype & 2 = 2  -- before
-            and tgtype & (4 | 16) <> 0  -- insert or update
             and tgname <> all(%(allowed)s)
             and relname || ' ' || tgname <> all(%(triggers)s)
+        """,
+    ),
+    Check(
+        "foreign-key-off",
+        "the foreign key {detail} of {object} is not asked. ALTER TABLE {object} ENABLE TRIGGER "
+        "ALL.",
+        """
+        select distinct name, conname
+        from pg_trigger
+        join tenant_owned on tenant_owned.oid = tgrelid
+        join pg_constraint on pg_constraint.oid = tgconstraint and contype = 'f'
+        where tgisinternal and tgenabled not in ('O', 'A')
         """,
     ),
     Check(
@@ -302,11 +338,13 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "rule",
-        "the rule {detail} rewrites statements on {object}. Drop it.",
+        "the rule {detail} rewrites statements on {object}, and acts with its owner's rights. Drop "
+        "it.",
         """
         select name, rulename
         from pg_rewrite
-        join tenant_owned on tenant_owned.oid = ev_class
+        join relations on relations.oid = ev_class
+        where rulename <> '_RETURN' or relkind not in ('v', 'm')
         """,
     ),
 )
@@ -432,12 +470,18 @@ GRANT_CHECKS: Final = (
             proc.oid::regprocedure::text,
             case when proc.proname = any(%(allowed)s) then ' and sets no search_path' else '' end
         from pg_proc as proc
-        join schemas on schemas.oid = proc.pronamespace
+        -- An aggregate calls its functions with the rights of its own owner.
+        left join pg_aggregate on aggfnoid = proc.oid
+        join pg_proc as called
+            on called.prosecdef
+            and called.oid in (proc.oid, aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn,
+                aggminvtransfn, aggmfinalfn, aggserialfn, aggdeserialfn)
         join runtime on has_function_privilege(runtime.oid, proc.oid, 'EXECUTE')
-        where proc.prosecdef and not (
+        where not (
             proc.proname = any(%(allowed)s)
             and exists (
-                select from unnest(proc.proconfig) as setting where setting like 'search_path=%%'
+                select from unnest(called.proconfig) as setting
+                where setting like 'search_path=%%'
             )
         )
         """,
@@ -474,7 +518,7 @@ SERVER_CHECKS: Final = (
                 when version < 150000 then 'is too old for views that keep to row-level security'
                 else 'shows statistics of rows that a policy hides (CVE-2025-8713)'
             end
-        from (select current_setting('server_version_num')::int as version)
+        from (select current_setting('server_version_num')::int as version) as server
         where version < 150014
             or version between 160000 and 160009
             or version between 170000 and 170005

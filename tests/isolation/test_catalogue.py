@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from database.models import TENANT_DATA
 from devstack.postgres import DatabaseUrls, EmbeddedPostgres
@@ -293,7 +296,346 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("check", "fault", "name"), FAULTS, ids=lambda value: value[:60])
+EVIL: LiteralString = """
+    create function evil() returns text language plpgsql as 'begin return 1; end';
+"""
+EVIL_TRIGGER: LiteralString = """
+    create function copied() returns trigger language plpgsql security definer
+        as 'begin return null; end';
+"""
+FOREIGN: LiteralString = """
+    create foreign data wrapper w; create server elsewhere foreign data wrapper w;
+"""
+
+# Whatever opens or feeds a table past its policy, in what runs or is set by itself.
+OPENINGS: list[tuple[str, LiteralString, str]] = [
+    ("role-setting", "alter role tenancy_tenant set app.tenant_id = 'ua'", "tenancy_tenant"),
+    ("role-setting", "alter role tenancy_tenant set \"App.Tenant_ID\" = 'ua'", "tenancy_tenant"),
+    (
+        "role-setting",
+        "alter role tenancy_relay in database catalogue set app.tenant_id = 'ua'",
+        "tenancy_relay",
+    ),
+    ("role-setting", "alter database catalogue set app.tenant_id = 'ua'", "everybody"),
+    ("role-setting", "alter role all set app.tenant_id = 'ua'", "everybody"),
+    ("role-setting", "alter role tenancy_tenant set role = tenancy_platform", "tenancy_tenant"),
+    ("role-setting", "alter role tenancy_tenant set row_security = off", "tenancy_tenant"),
+    (
+        "role-setting",
+        "alter role tenancy_tenant set session_replication_role = replica",
+        "tenancy_tenant",
+    ),
+    ("role-setting", "alter database catalogue set search_path = other, public", "everybody"),
+    (
+        "role-setting",
+        "alter role tenancy_tenant set local_preload_libraries = 'hook'",
+        "tenancy_tenant",
+    ),
+    ("role-setting", "alter role tenancy_tenant set statement_timeout = 0", "tenancy_tenant"),
+    (
+        "parameter-granted",
+        "grant set on parameter session_replication_role to tenancy_tenant",
+        "session_replication_role",
+    ),
+    (
+        "function-setting",
+        """
+        create function peek() returns bigint language sql set app.tenant_id = 'ua'
+            as 'select count(*) from invoices';
+        grant execute on function peek() to tenancy_tenant
+        """,
+        "peek()",
+    ),
+    (
+        "function-setting",
+        """
+        create function switch() returns text language sql
+            begin atomic select set_config('app.tenant_id', 'ua', true); end;
+        grant execute on function switch() to tenancy_tenant
+        """,
+        "switch()",
+    ),
+    (
+        "role-owns",
+        "create domain d as text; alter domain d owner to tenancy_tenant",
+        "type d",
+    ),
+    (
+        "trigger",
+        EVIL_TRIGGER
+        + """
+        create trigger copied after insert on invoices for each row execute function copied()
+        """,
+        "invoices",
+    ),
+    (
+        "trigger",
+        EVIL_TRIGGER
+        + """
+        create constraint trigger copied after update on contacts deferrable initially deferred
+            for each row execute function copied()
+        """,
+        "contacts",
+    ),
+    (
+        "calls",
+        EVIL_TRIGGER
+        + "create trigger c after insert on ledger for each row execute function copied()",
+        "ledger",
+    ),
+    (
+        "calls",
+        EVIL_TRIGGER
+        + """
+        create view mine with (security_invoker = on) as table invoices;
+        create trigger c instead of insert on mine for each row execute function copied()
+        """,
+        "mine",
+    ),
+    (
+        "calls",
+        EVIL_TRIGGER
+        + """
+        create or replace trigger tenants_update before update on dead_letters
+            for each row execute function copied()
+        """,
+        "dead_letters",
+    ),
+    (
+        "calls",
+        """
+        create or replace function refuse_write() returns trigger language plpgsql
+            as 'begin return new; end'
+        """,
+        "dead_letters",
+    ),
+    ("calls", "alter function key_from_id() security definer", "outbox_messages"),
+    ("calls", EVIL + "alter table invoices alter period set default evil()", "invoices"),
+    (
+        "calls",
+        EVIL + "alter table invoices add constraint c check (evil() <> period) not valid",
+        "invoices",
+    ),
+    (
+        "calls",
+        EVIL
+        + """
+        create domain d as text check (evil() <> value);
+        alter table invoices add column d d[]
+        """,
+        "invoices",
+    ),
+    (
+        "calls",
+        EVIL
+        + """
+        alter function evil() immutable;
+        alter table invoices add column e text generated always as (evil()) stored
+        """,
+        "invoices",
+    ),
+    (
+        "calls",
+        EVIL + "alter function evil() immutable; create index i on invoices (tenant_id, evil())",
+        "invoices",
+    ),
+    (
+        "calls",
+        EVIL
+        + """
+        alter function evil() immutable;
+        create statistics odd on (period || evil()), tenant_id from invoices
+        """,
+        "invoices",
+    ),
+    ("calls", EVIL + "create policy p on invoices to public using (evil() = '')", "invoices"),
+    (
+        "calls",
+        """
+        create function same(text, text) returns boolean language plpgsql
+            as 'begin return true; end';
+        create operator === (function = same, leftarg = text, rightarg = text);
+        alter table invoices add constraint c check (period === 'x') not valid
+        """,
+        "invoices",
+    ),
+    (
+        "calls-volatile",
+        """
+        alter table invoices alter period set default set_config('app.tenant_id', 'ua', true)
+        """,
+        "invoices",
+    ),
+    (
+        "calls-volatile",
+        """
+        alter table invoices add constraint c
+            check (set_config('app.tenant_id', 'ua', true) <> '') not valid
+        """,
+        "invoices",
+    ),
+    (
+        "calls-volatile",
+        "create domain d as text check (set_config('app.tenant_id', value, true) <> '')",
+        "d",
+    ),
+    (
+        "calls-volatile",
+        """
+        create or replace trigger tenants_update before update on dead_letters for each row
+            when (set_config('app.tenant_id', 'ua', true) = '') execute function refuse_write('')
+        """,
+        "dead_letters",
+    ),
+    (
+        "leakproof",
+        """
+        create function told(text) returns boolean language plpgsql leakproof cost 0.0001
+            as 'begin raise notice ''%'', $1; return true; end';
+        grant execute on function told(text) to tenancy_tenant
+        """,
+        "told(text)",
+    ),
+    (
+        "function-untrusted",
+        """
+        create function reads(text) returns text language internal as 'pg_read_file_all';
+        grant execute on function reads(text) to tenancy_platform
+        """,
+        "reads(text)",
+    ),
+    (
+        "security-definer",
+        """
+        create schema s;
+        create procedure s.p() language sql security definer as 'select 1';
+        grant execute on procedure s.p() to tenancy_relay
+        """,
+        "s.p()",
+    ),
+    (
+        "security-definer",
+        """
+        create function pg_catalog.total() returns int language sql security definer
+            as 'select 1';
+        grant execute on function pg_catalog.total() to tenancy_tenant
+        """,
+        "total()",
+    ),
+    (
+        "security-definer",
+        """
+        create function step(bigint, text) returns bigint language sql security definer
+            as 'select 1::bigint';
+        create aggregate gathered(text) (sfunc = step, stype = bigint);
+        grant execute on function gathered(text) to tenancy_tenant
+        """,
+        "gathered(text)",
+    ),
+    (
+        "shadow",
+        """
+        create function lower(varchar) returns text language sql as 'select $1::text';
+        grant execute on function public.lower(varchar) to tenancy_tenant
+        """,
+        "function lower(character varying)",
+    ),
+    (
+        "shadow",
+        """
+        create function same(text, varchar) returns boolean language sql as 'select true';
+        create operator public.= (function = same, leftarg = text, rightarg = varchar);
+        grant execute on function same(text, varchar) to tenancy_tenant
+        """,
+        "operator =(text,character varying)",
+    ),
+    (
+        "shadow",
+        """
+        create function day(text) returns date language sql as 'select current_date';
+        grant execute on function day(text) to tenancy_tenant;
+        create cast (text as date) with function day(text) as implicit
+        """,
+        "cast from text to date",
+    ),
+    ("shadow", "create schema tenancy_tenant", "schema tenancy_tenant"),
+    ("rule", "create rule also as on insert to ledger do also delete from invoices", "ledger"),
+    (
+        "event-trigger",
+        """
+        create function seen() returns event_trigger language plpgsql as 'begin end';
+        create event trigger seen on ddl_command_end execute function seen()
+        """,
+        "seen",
+    ),
+    ("publication", "create publication everything for all tables", "invoices"),
+    ("publication", "create publication few for table contacts (tenant_id, id)", "contacts"),
+    ("publication", "create publication few for tables in schema public", "ledger"),
+    (
+        "subscription",
+        "create subscription fed connection 'dbname=x' publication p with (connect = false)",
+        "fed",
+    ),
+    (
+        "foreign",
+        FOREIGN + "create user mapping for tenancy_tenant server elsewhere",
+        "server elsewhere",
+    ),
+    ("foreign", FOREIGN + "grant usage on foreign server elsewhere to public", "server elsewhere"),
+    ("foreign", FOREIGN + "grant usage on foreign data wrapper w to tenancy_relay", "wrapper w"),
+    (
+        "foreign",
+        FOREIGN
+        + """
+        create foreign table far (id int) server elsewhere;
+        grant select on far to tenancy_platform
+        """,
+        "foreign table far",
+    ),
+    (
+        "child-of-anothers",
+        "create table more () inherits (invoices)",
+        "more",
+    ),
+    (
+        "child-of-anothers",
+        FOREIGN + "create foreign table far () inherits (invoices) server elsewhere",
+        "far",
+    ),
+    (
+        "large-object",
+        "select lo_create(7777); grant select on large object 7777 to tenancy_tenant",
+        "7777",
+    ),
+    ("large-object", "set local role tenancy_tenant; select lo_create(7777); reset role", "7777"),
+    (
+        "system-granted",
+        "grant execute on function pg_read_file(text) to tenancy_tenant",
+        "pg_read_file(text)",
+    ),
+    ("system-granted", "grant select on pg_statistic to tenancy_tenant", "pg_statistic"),
+    ("system-granted", "grant select (rolpassword) on pg_authid to public", "pg_authid"),
+    ("system-granted", "grant create on schema pg_catalog to tenancy_tenant", "pg_catalog"),
+    (
+        "foreign-key-off",
+        "alter table invoice_lines disable trigger all",
+        "invoice_lines",
+    ),
+    (
+        "tenant-id-collation",
+        """
+        create collation blind from "C";
+        update pg_collation set collisdeterministic = false where collname = 'blind';
+        create table notes (tenant_id text collate blind not null, primary key (tenant_id))
+        """,
+        "notes",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "fault", "name"), [*FAULTS, *OPENINGS], ids=lambda value: value[:60]
+)
 def test_a_fault_is_found(
     superuser: Superuser, check: str, fault: LiteralString, name: str
 ) -> None:
@@ -301,6 +643,83 @@ def test_a_fault_is_found(
     found = [finding for finding in lint(superuser) if finding.check == check]
     assert name in [finding.object for finding in found]
     assert all(finding.message.endswith(".") for finding in found)
+
+
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(seeded=st.lists(st.sampled_from(OPENINGS), min_size=2, max_size=8, unique=True))
+def test_faults_together_hide_none_of_each_other(
+    superuser: Superuser, seeded: list[tuple[str, LiteralString, str]]
+) -> None:
+    with superuser.transaction(force_rollback=True):
+        there = set()
+        for check, fault, name in seeded:
+            # Two that want the same name cannot be there together.
+            with suppress(psycopg.errors.DatabaseError), superuser.transaction():
+                superuser.execute(fault)
+                there.add((check, name))
+        assert there
+        found = {(finding.check, finding.object) for finding in lint(superuser)}
+        assert there <= found
+
+
+def test_names_are_shown_with_nothing_hidden_in_them(superuser: Superuser) -> None:
+    superuser.execute('create publication "\x1b[31m\u202e" for all tables')
+    messages = [finding.message for finding in lint(superuser)]
+    assert messages
+    assert all(message.isprintable() for message in messages)
+    assert "\\x1b[31m\\u202e" in messages[0]
+
+
+def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> None:
+    superuser.execute("""
+        alter role tenancy_tenant in database catalogue set app.tenant_id = 'ua';
+        alter table invoices alter period set default set_config('app.tenant_id', 'ua', true);
+        grant select (rolpassword) on pg_authid to tenancy_relay
+    """)
+    found = {finding.check: finding.message for finding in lint(superuser)}
+    cures: dict[str, LiteralString] = {
+        "role-setting": "ALTER ROLE tenancy_tenant IN DATABASE catalogue RESET app.tenant_id",
+        "calls-volatile": "ALTER TABLE invoices ALTER COLUMN period DROP DEFAULT",
+        "system-granted": "REVOKE SELECT (rolpassword) ON TABLE pg_authid FROM tenancy_relay",
+    }
+    assert found.keys() == cures.keys()
+    for check, cure in cures.items():
+        assert found[check].endswith(f"{cure}.")
+        superuser.execute(cure)
+    assert lint(superuser) == []
+
+
+def test_an_extension_that_is_not_known_is_found(superuser: Superuser) -> None:
+    """The test's server may have none to install, so one that is there gets another's name."""
+    superuser.execute("update pg_extension set extname = 'dblink' where extname = 'plpgsql'")
+    assert ("extension", "dblink") in [(one.check, one.object) for one in lint(superuser)]
+
+
+def test_a_tenant_that_the_server_gives_is_found(shared_urls: DatabaseUrls) -> None:
+    url = shared_urls.superuser.replace("+psycopg", "")
+    with psycopg.connect(url, options="-c app.tenant_id=ua") as superuser:
+        found = [(one.check, one.object) for one in lint(superuser)]
+    assert found == [("server-setting", "app.tenant_id")]
+
+
+def test_a_setting_in_the_servers_file_is_found(shared_urls: DatabaseUrls) -> None:
+    with connect(shared_urls.superuser) as superuser:
+        superuser.autocommit = True
+        try:
+            superuser.execute("alter system set lo_compat_privileges = on")
+            superuser.execute("select pg_reload_conf()")
+            while not (found := lint(superuser)):  # until the server has read the file
+                pass
+            assert [one.object for one in found] == ["lo_compat_privileges"]
+        finally:
+            superuser.execute("alter system reset lo_compat_privileges")
+            superuser.execute("select pg_reload_conf()")
+            while lint(superuser):
+                pass
 
 
 @pytest.mark.parametrize(
@@ -312,6 +731,22 @@ def test_a_fault_is_found(
         """
         create view my_invoices with (security_invoker = on) as table invoices;
         grant select on my_invoices to tenancy_tenant
+        """,
+        # Types and functions that compute, and settings that decide nothing.
+        """
+        create domain positive as int check (value > 0);
+        alter table invoices add column n positive default 1;
+        create type span as range (subtype = date);
+        create function doubled(int) returns int language sql return $1 * 2;
+        grant execute on function doubled(int) to tenancy_tenant;
+        alter role tenancy_tenant set work_mem = '8MB'
+        """,
+        # A publication of nothing, and an event trigger that is off.
+        """
+        create publication nothing_of_ours;
+        create function seen() returns event_trigger language plpgsql as 'begin end';
+        create event trigger seen on ddl_command_end execute function seen();
+        alter event trigger seen disable
         """,
         # A partition that only its parent gives access to.
         """
@@ -361,19 +796,19 @@ def test_a_role_with_too_many_rights_may_not_start(shared_urls: DatabaseUrls, ro
 def test_a_login_without_a_password_is_found(
     postgres: EmbeddedPostgres, shared_urls: DatabaseUrls
 ) -> None:
-    settings = postgres.data / "pg_hba.conf"
-    before = settings.read_text()
+    access = postgres.data / "pg_hba.conf"
+    before = access.read_text()
     trust = "host catalogue tenancy_tenant 127.0.0.1/32 trust\n"
     with connect(shared_urls.superuser) as superuser:
         try:
-            settings.write_text(trust + before)
+            access.write_text(trust + before)
             superuser.execute("select pg_reload_conf()")
             # The server reads the file when it gets round to it.
             while not (found := passwordless_logins(superuser)):
                 pass
             assert [finding.object for finding in found] == ["tenancy_tenant"]
         finally:
-            settings.write_text(before)
+            access.write_text(before)
             superuser.execute("select pg_reload_conf()")
             while passwordless_logins(superuser):
                 pass
