@@ -48,4 +48,4 @@ def masked(url: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == "" else str(value)

@@ -162,6 +162,11 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
     first, last = moment(since, option="--from"), moment(until, option="--to")
     if last.time() == time():
         last += timedelta(days=1, seconds=-1)
+    if last < first:
+        raise typer.BadParameter(
+            f"{when(first)} is behind {when(last)}. Name the earlier one with --from.",
+            param_hint="--from and --to",
+        )
     due = list(times(declared.server_cron, first, last + timedelta(seconds=1)))
     if not due:
         raise typer.BadParameter(

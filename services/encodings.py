@@ -145,7 +145,7 @@ def named_encoding(name: str) -> str:
         return _BETTER_KNOWN_AS.get(codec) or codec.replace("iso8859", "iso-8859").replace("_", "-")
     near = difflib.get_close_matches(plain, _SUGGESTED, n=3) or (UTF8, WINDOWS, "iso-8859-2")
     raise EncodingUnknown(
-        f"there is no encoding {shown(name, 40)!r} of text. Did you mean {' or '.join(near)}?"
+        f'there is no encoding "{shown(name, 40)}" of text. Did you mean {" or ".join(near)}?'
     )
 
 

@@ -157,6 +157,12 @@ CASES = {
         "UsageError: Invalid value for --from and --to: no tick of billing.cycle",
         ("schedules", "backfill", "billing.cycle", "--from", "2013-02-02", "--to", "2013-02-03"),
     ),
+    "a backfill of dates the wrong way round": Case(
+        2,
+        "UsageError: Invalid value for --from and --to: 2013-05-01 00:00:00Z is behind "
+        "2013-04-01 23:59:59Z. Name the earlier one with --from.",
+        ("schedules", "backfill", "billing.cycle", "--from", "2013-05-01", "--to", "2013-04-01"),
+    ),
     "a tenant that is there": Case(
         2, 'TenantExists: there is a tenant "acme" already.', ("tenants", "add", "acme")
     ),

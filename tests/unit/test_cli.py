@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pytest
 import typer
+from rich.console import Console
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli import given
-from cli.environment import masked
+from cli.environment import masked, show
 from cli.failures import report
 from cli.servers import Temporal
 from connect import NotReachable, reaching
@@ -66,6 +67,19 @@ def test_a_filter_is_a_list_of_statuses() -> None:
 )
 def test_passwords_of_urls_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+async def test_every_setting_has_its_line_and_what_is_empty_is_a_dash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "")
+    answer = await show()
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(answer.text)
+    lines = {line.split()[0]: line.split()[1:] for line in printed.get().splitlines()}
+    assert lines.keys() == answer.document.keys()
+    assert lines["TRUSTED_PROXIES"] == ["-"]
 
 
 def test_a_run_is_linked_with_its_id_in_one_piece() -> None:

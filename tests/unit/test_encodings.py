@@ -231,6 +231,11 @@ def test_what_is_no_encoding_of_a_file_is_refused_in_a_sentence(name: str) -> No
     assert len(str(refused.value)) < 200
 
 
+def test_what_is_not_printable_is_spelled_out_once() -> None:
+    with pytest.raises(EncodingUnknown, match=r'^there is no encoding "a\\x1bb" of text'):
+        named_encoding("a\x1bb")
+
+
 def test_the_nearest_names_are_said() -> None:
     with pytest.raises(EncodingUnknown, match="Did you mean windows-1252 or"):
         named_encoding("windows-1522")
