@@ -41,5 +41,10 @@ async def wait_for_locks(session: AsyncSession, at_most: timedelta) -> None:
     await session.execute(_SET, _as_parameters(at_most))
 
 
+def milliseconds(at_most: timedelta) -> str:
+    """As the server takes it: 1 at least, since 0 would be for ever."""
+    return str(max(1, round(at_most.total_seconds() * 1000)))
+
+
 def _as_parameters(at_most: timedelta) -> dict[str, str]:
-    return {"milliseconds": str(max(1, round(at_most.total_seconds() * 1000)))}  # 0: for ever
+    return {"milliseconds": milliseconds(at_most)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,7 @@ from temporal_tenancy.control_plane.locks import MAKE_TABLE
 from temporal_tenancy.database import database_url
 from temporal_tenancy.database_errors import MigrationBlocked, MigrationsBehind, is_lock_held
 from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.lock_timeouts import milliseconds
 from temporal_tenancy.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.roles import (
     PLATFORM_ROLE,
@@ -54,6 +56,19 @@ _HOLDERS: Final = """
     order by activity.pid
     limit 5
 """
+
+# How the server says that another made the same thing at the same time: each is one step of it.
+_MADE_MEANWHILE: Final = (
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+)
+
+ROLE_TRIES: Final = 40
+ROLE_PAUSE: Final = 0.05  # seconds between them
+
+# Alembic keeps what runs in globals of its own: one at a time in a process.
+_ALEMBIC: Final = threading.Lock()
 
 log: Final = structlog.get_logger(__name__)
 
@@ -117,8 +132,7 @@ def migrate(
         RELAY_ROLE: None if relay_url is None else password_of(relay_url, RELAY_ROLE),
     }
     with _turn(owner_url, patience), connect(owner_url) as owner:
-        for role, password in passwords.items():
-            ensure_role(owner, role, password)
+        _ensure_roles(owner, passwords)
         grant_database(owner, list(passwords))
         limit_roles(owner)
         for environment in (*LIBRARY, *application):
@@ -178,6 +192,20 @@ def alembic_config(environment: MigrationEnvironment, connection: Connection | N
     return config
 
 
+def _ensure_roles(owner: psycopg.Connection[Any], passwords: Mapping[str, str | None]) -> None:
+    """Roles are the whole server's: a migration of another database may make them right now."""
+    for left in reversed(range(ROLE_TRIES)):
+        try:
+            for role, password in passwords.items():
+                ensure_role(owner, role, password)
+        except (*_MADE_MEANWHILE, psycopg.errors.InternalError_):  # tuple concurrently updated
+            if not left:
+                raise
+            time.sleep(ROLE_PAUSE)
+        else:
+            return
+
+
 @contextmanager
 def _turn(owner_url: str, patience: Patience) -> Iterator[None]:
     """Runs the block while nobody else migrates: by a row that no runtime role can lock for long.
@@ -185,11 +213,11 @@ def _turn(owner_url: str, patience: Patience) -> Iterator[None]:
     Where there is no table yet it is made. It is not for its rows, so the turn is rolled back.
     """
     with connect(owner_url) as connection:
-        with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
-            connection.execute(MAKE_TABLE)  # unless another was faster
+        with suppress(*_MADE_MEANWHILE):
+            connection.execute(MAKE_TABLE)
         with connection.transaction(force_rollback=True):
             connection.execute("set local idle_in_transaction_session_timeout = 0")
-            connection.execute(_SET_LOCK_TIMEOUT, [_milliseconds(patience.turn)])
+            connection.execute(_SET_LOCK_TIMEOUT, [milliseconds(patience.turn)])
             try:
                 connection.execute(_TURN)
             except psycopg.errors.LockNotAvailable:
@@ -224,10 +252,11 @@ def _upgrade_patiently(
 def _upgrade(owner_url: str, environment: MigrationEnvironment, patience: Patience) -> None:
     engine = create_engine(database_url(owner_url), poolclass=NullPool, hide_parameters=True)
     with engine.connect() as connection:
-        waits = int(_milliseconds(patience.lock_timeout))
+        waits = milliseconds(patience.lock_timeout)
         connection.execute(text(f"set lock_timeout = {waits}"))
         connection.commit()
-        command.upgrade(alembic_config(environment, connection), "head")
+        with _ALEMBIC:
+            command.upgrade(alembic_config(environment, connection), "head")
 
 
 def _holders(owner_url: str) -> str:
@@ -236,10 +265,6 @@ def _holders(owner_url: str) -> str:
         found = owner.execute(_HOLDERS).fetchall()
     named = ", ".join(f"process {pid} of {role}" for pid, role in found)
     return f" There are locks of {named}." if named else ""
-
-
-def _milliseconds(duration: timedelta) -> str:
-    return str(max(1, round(duration.total_seconds() * 1000)))
 
 
 def _pending(

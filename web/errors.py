@@ -9,7 +9,6 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -55,7 +54,6 @@ STATUSES: Final[dict[type[Exception], int]] = {
 AWAY: Final = (
     NotReachable,
     DatabaseProblem,
-    PoolTimeout,
     StorageFailed,
     ConfigurationError,
     RPCError,

@@ -144,7 +144,7 @@ async def mark_replayed(session: AsyncSession, letter: DeadLetterRow, run_id: st
 
 
 # Of several tenants at once: what one of them has locked is left, and waited for by nobody.
-_RESOLVE: Final = text("""
+_FREE: Final = """
     with free as materialized (
         select tenant_id, id
           from dead_letters
@@ -153,6 +153,9 @@ _RESOLVE: Final = text("""
                )
            for update skip locked
     )
+"""
+_RESOLVE: Final = text(f"""
+    {_FREE}
     update dead_letters as letter
        set status = 'resolved', handled_at = now(), handled_by = :by
       from free
@@ -161,15 +164,8 @@ _RESOLVE: Final = text("""
        and letter.status in ('open', 'replayed', 'discarded')
     returning letter.id
 """)
-_DISCARD: Final = text("""
-    with free as materialized (
-        select tenant_id, id
-          from dead_letters
-         where (tenant_id, id) in (
-                 select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
-               )
-           for update skip locked
-    )
+_DISCARD: Final = text(f"""
+    {_FREE}
     update dead_letters as letter
        set status = 'discarded', handled_at = now(), handled_by = :by
       from free
@@ -224,15 +220,8 @@ _SETTLED_BEFORE: Final = text("""
     order by tenant_id
     limit :limit
 """)
-_FORGET: Final = text("""
-    with free as materialized (
-        select tenant_id, id
-          from dead_letters
-         where (tenant_id, id) in (
-                 select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
-               )
-           for update skip locked
-    )
+_FORGET: Final = text(f"""
+    {_FREE}
     delete from dead_letters as letter
      using free
      where letter.tenant_id = free.tenant_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
 
+from temporal_tenancy.cron import CronInvalid
 from temporal_tenancy.due_times import EARLIEST, times
 from temporal_tenancy.fan_out.models import FanOutInput
 from temporal_tenancy.fan_out.planning import tick_of
@@ -19,6 +21,8 @@ from temporal_tenancy.jobs import Job, registry
 
 TICKS_KEPT: Final = timedelta(days=90)
 GRACE: Final = timedelta(minutes=15)  # that a tick has to begin, after it was due
+
+log: Final = logging.getLogger(__name__)
 
 _LATEST: Final = timedelta(hours=12)  # behind UTC, where a date ends last
 
@@ -52,11 +56,15 @@ async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
         since, until = max(in_force, now - TICKS_KEPT), now - GRACE
         if since >= until:
             continue
-        found = (
-            list(_local_ticks(job, request, since, until))
-            if request.local_time
-            else await _ticks(client, description, job, since, until)
-        )
+        try:
+            found = (
+                list(_local_ticks(job, request, since, until))
+                if request.local_time
+                else await _ticks(client, description, job, since, until)
+            )
+        except CronInvalid as error:  # of a release before: it keeps no other schedule's ticks
+            log.error("schedule.unreadable", extra={"schedule": listed.id, "error": error.message})
+            continue
         state = description.schedule.state
         paused = (state.note or "") if state.paused else None
         for tick, nominal in found if job.period else found[-1:]:

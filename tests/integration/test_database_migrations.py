@@ -96,22 +96,33 @@ def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:
         assert owner.execute("select count(*) from plans").fetchone() == (2,)
 
 
-def test_migrating_at_once_takes_turns(empty_urls: DatabaseUrls) -> None:
+def test_migrating_at_once_takes_turns(
+    postgres: EmbeddedPostgres, empty_urls: DatabaseUrls
+) -> None:
+    """Two databases too: they have the server's roles in common."""
+    beside = postgres.create_database("empty_too")
+    targets = [empty_urls, beside] * 3
+    ready = threading.Barrier(len(targets))
     failures: list[Exception] = []
 
-    def attempt() -> None:
+    def attempt(urls: DatabaseUrls) -> None:
         try:
-            run(empty_urls)
+            ready.wait()
+            run(urls)
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    threads = [threading.Thread(target=attempt, args=[urls]) for urls in targets]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert failures == []
-    assert pending(empty_urls.tenant, ENVIRONMENTS) == []
+    try:
+        assert failures == []
+        assert pending(empty_urls.tenant, ENVIRONMENTS) == []
+        assert pending(beside.tenant, ENVIRONMENTS) == []
+    finally:
+        postgres.drop_database("empty_too")
 
 
 def test_the_runtime_roles_learn_that_migrations_are_pending(

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client, ScheduleUpdate, ScheduleUpdateInput
+from temporalio.client import (
+    Client,
+    ScheduleActionStartWorkflow,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
 from temporalio.worker import Worker
 
 from devstack.postgres import DatabaseUrls
@@ -31,6 +36,7 @@ from temporal_tenancy.reconcile.workflows import ReconcileTicks
 from temporal_tenancy.schedules import ScheduledJob, apply
 from tests import fan_out_control
 from tests.fan_out_control import Control
+from tests.fixtures.log_lines import LogLines
 from tests.fixtures.saas import rows_of, saas_worker, states_of
 from tests.integration.test_fan_out import JOB, add_tenants, start, until_states
 
@@ -306,6 +312,20 @@ class TestMissedTicks:
         assert found == sorted(set(found))
         latest = datetime.now(UTC) + timedelta(days=5) - timedelta(hours=20)
         assert found[-1] <= f"{latest - timedelta(days=1):%Y-%m-%d}"
+
+    async def test_a_line_of_a_release_before_that_cannot_be_read_hides_no_other_schedules_ticks(
+        self, saas: Client, log_lines: LogLines
+    ) -> None:
+        odd = ScheduledJob("report.daily", "0 8 * * *", local_time=True)
+        schedule = odd.schedule()
+        assert isinstance(schedule.action, ScheduleActionStartWorkflow)
+        schedule.action.args = [odd.fan_out.model_copy(update={"cron": "0 8 * * 1#1"})]
+        await saas.create_schedule(odd.id, schedule)
+        while odd.id not in [listed.id async for listed in await saas.list_schedules()]:
+            """A new schedule is listed a moment later."""
+        found = await self.due(saas, ScheduledJob("billing.cycle", "0 6 1 * *"), timedelta(days=40))
+        assert found != []
+        assert log_lines.one("schedule.unreadable")["schedule"] == odd.id
 
     async def test_a_fan_out_that_waits_for_a_worker_is_not_missed(
         self, saas: Client, tenants: Tenants
