@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final, Literal, Protocol
 
 import structlog
@@ -14,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.lock_timeouts import wait_for_locks
 
-PAUSE: Final = timedelta(hours=1)  # between two alerts of one name
+PAUSE: Final = timedelta(hours=1)  # between two alerts of one name, or of one tenant
+NAMED: Final = 5  # tenants in the sentence of one alert
 SINK_TIMEOUT: Final = 10.0  # seconds
 TELLING: Final = timedelta(seconds=30)  # that one waits for another who tells of the same
 
@@ -25,7 +27,7 @@ log: Final = structlog.get_logger(__name__)
 class Alert:
     """What people are told: facts to look it up by, and nothing of a job's input."""
 
-    name: str  # what of; of one name there is one an hour
+    name: str  # what of; of one name, or of its tenants, there is one an hour
     summary: str  # a sentence
     details: Mapping[str, str | int] = field(default_factory=dict)
     severity: Literal["critical"] = "critical"
@@ -46,6 +48,16 @@ _CLAIM: Final = text("""
      where told.sent_at <= now() - cast(:pause as interval)
     returning coalesce(old.suppressed, 0)
 """)
+# Of several tenants those that nobody was told of within the hour. In order, against deadlocks.
+_CLAIM_TENANTS: Final = text("""
+    insert into alerts as told (name, sent_at)
+    select :name || '/' || tenant, now()
+    from unnest(cast(:tenants as text[])) as late (tenant)
+    order by tenant
+    on conflict (name) do update set sent_at = now()
+     where told.sent_at <= now() - cast(:pause as interval)
+    returning told.name
+""")
 _SUPPRESS: Final = text("update alerts set suppressed = suppressed + :count where name = :name")
 
 
@@ -64,11 +76,51 @@ async def tell(
         return False
     if before:
         alert = replace(alert, details={**alert.details, "suppressed": before})
+    await _send_to_all(sinks, alert)
+    return True
+
+
+async def tell_by_tenant(
+    session: AsyncSession,
+    name: str,
+    since: Mapping[str, datetime],
+    alert: Callable[[Mapping[str, datetime]], Alert],
+    sinks: Sequence[AlertSink],
+) -> bool:
+    """Sends one alert of the tenants that none of this name has told of within the hour.
+
+    The hour is each tenant's own: one that gives cause all the time hides no other.
+
+    Args:
+        session: as for `tell`.
+        name: of the alert.
+        since: when it began for each tenant that gives cause now.
+        alert: makes the alert of those whom it is to tell of, who waits for longest first.
+        sinks: the ways to people.
+    """
+    if not since:
+        return False
+    await wait_for_locks(session, TELLING)
+    values = {"name": name, "tenants": list(since), "pause": PAUSE}
+    claimed = await session.scalars(_CLAIM_TENANTS, values)
+    new = [claim.removeprefix(f"{name}/") for claim in claimed]
+    if new:
+        oldest_first = sorted(new, key=lambda tenant: (since[tenant], tenant))
+        await _send_to_all(sinks, alert({tenant: since[tenant] for tenant in oldest_first}))
+    return bool(new)
+
+
+def named(tenants: Collection[str]) -> str:
+    """Some of these tenants by name, and how many more there are."""
+    more = len(tenants) - NAMED
+    return ", ".join(islice(tenants, NAMED)) + (f" and {more:,} more" if more > 0 else "")
+
+
+async def _send_to_all(sinks: Sequence[AlertSink], alert: Alert) -> None:
     log.critical(
         "alert.raised", alert=alert.name, summary=alert.summary, details=dict(alert.details)
     )
     await asyncio.gather(*(_send(sink, alert) for sink in sinks))
-    return True
 
 
 async def _send(sink: AlertSink, alert: Alert) -> None:

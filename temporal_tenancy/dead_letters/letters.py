@@ -203,13 +203,23 @@ def _these(letters: Sequence[DeadLetterRow], by: str) -> dict[str, Any]:
     }
 
 
-async def depth(session: AsyncSession) -> tuple[int, datetime | None]:
-    """How many letters are open, and when the oldest of them failed."""
-    query = select(func.count(), func.min(DeadLetterRow.failed_at)).where(
-        DeadLetterRow.status == DeadLetterState.OPEN
+@dataclass(frozen=True)
+class Depth:
+    """What a tenant has open."""
+
+    tenant_id: str
+    letters: int
+    oldest: datetime  # when it failed
+
+
+async def depths(session: AsyncSession) -> Sequence[Depth]:
+    """How many letters of each tenant are open, and when the oldest of them failed."""
+    query = (
+        select(DeadLetterRow.tenant_id, func.count(), func.min(DeadLetterRow.failed_at))
+        .where(DeadLetterRow.status == DeadLetterState.OPEN)
+        .group_by(DeadLetterRow.tenant_id)
     )
-    count, oldest = (await session.execute(query)).one()
-    return count, oldest
+    return [Depth(*row) for row in await session.execute(query)]
 
 
 _SETTLED_BEFORE: Final = text("""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from sqlalchemy import Row, text
 
 from temporal_tenancy.database import platform_session
 from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
+from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell, tell_by_tenant
 
 DEPTH: Final = 1_000  # open letters above which people are told
 AGE: Final = timedelta(days=1)  # of an open letter, likewise
@@ -62,10 +62,14 @@ async def tell_of_dead_letters(sinks: Sequence[AlertSink]) -> int:
             if new:
                 sent += await tell(session, _of_new(kind, new), sinks, count=len(new))
     async with platform_session("read how many dead letters there are") as session:
-        depth, oldest = await letters.depth(session)
-    for alert in _of_all(depth, oldest, datetime.now(UTC)):
-        async with platform_session("tell of dead letters") as session:
-            sent += await tell(session, alert, sinks)
+        depths = await letters.depths(session)
+    open_letters = sum(depth.letters for depth in depths)
+    async with platform_session("tell of dead letters") as session:
+        if open_letters > DEPTH:
+            sent += await tell(session, _of_too_many(depths, open_letters), sinks)
+        before = datetime.now(UTC) - AGE
+        since = {each.tenant_id: each.oldest for each in depths if each.oldest < before}
+        sent += await tell_by_tenant(session, "dead_letters.age", since, _of_old, sinks)
     return sent
 
 
@@ -89,23 +93,36 @@ def _of_new(fingerprint: str, new: Sequence[Row[Any]]) -> Alert:
     )
 
 
-def _of_all(depth: int, oldest: datetime | None, now: datetime) -> Sequence[Alert]:
-    alerts = []
-    if depth > DEPTH:
-        alerts.append(
-            Alert(
-                name="dead_letters.depth",
-                summary=f"{depth:,} dead letters are open, and more than {DEPTH:,} are too many.",
-                details={"open": depth, "limit": DEPTH},
-            )
-        )
-    if oldest is not None and now - oldest > AGE:
-        hours = int((now - oldest).total_seconds() // 3600)
-        alerts.append(
-            Alert(
-                name="dead_letters.age",
-                summary=f"the oldest open dead letter has waited for {hours} hours.",
-                details={"hours": hours, "limit_hours": int(AGE.total_seconds() // 3600)},
-            )
-        )
-    return alerts
+def _of_too_many(depths: Sequence[letters.Depth], open_letters: int) -> Alert:
+    most = max(depths, key=lambda depth: depth.letters)
+    return Alert(
+        name="dead_letters.depth",
+        summary=(
+            f"{open_letters:,} dead letters are open, and more than {DEPTH:,} are too many. "
+            f"{most.tenant_id} has the most, {most.letters:,}."
+        ),
+        details={
+            "open": open_letters,
+            "limit": DEPTH,
+            "tenant_id": most.tenant_id,
+            "tenants": len(depths),
+        },
+    )
+
+
+def _of_old(since: Mapping[str, datetime]) -> Alert:
+    oldest, failed_at = next(iter(since.items()))
+    hours = int((datetime.now(UTC) - failed_at).total_seconds() // 3600)
+    return Alert(
+        name="dead_letters.age",
+        summary=(
+            f"dead letters of {named(since)} have been open for up to {hours} hours. "
+            f'"starter.py dead-letters list" shows them.'
+        ),
+        details={
+            "tenant_id": oldest,
+            "hours": hours,
+            "limit_hours": int(AGE.total_seconds() // 3600),
+            "tenants": len(since),
+        },
+    )

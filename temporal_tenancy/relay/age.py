@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporal_tenancy.database import Database
-from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
+from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell_by_tenant
 from temporal_tenancy.directory import CachedDirectory
-from temporal_tenancy.outbox.inspection import Backlog, backlogs
+from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.relay import admission
 
 AGE: Final = timedelta(minutes=15)  # that a message may be due and not released
@@ -18,7 +18,7 @@ AGE: Final = timedelta(minutes=15)  # that a message may be due and not released
 async def tell_of_old_messages(
     database: Database, directory: CachedDirectory, sinks: Sequence[AlertSink]
 ) -> None:
-    """Tells of the tenant whose messages have been due for longest, if that is too long.
+    """Tells of the tenants whose messages have been due for too long.
 
     What is held back on purpose, by a pause or a suspension, is left out. It reads all that waits.
     """
@@ -39,25 +39,24 @@ async def tell_of_old_messages(
         )
         is None
     ]
-    if late:
-        async with database.platform_session("tell how long messages wait") as session:
-            await tell(session, _alert(late), sinks)
+    since = {each.tenant_id: each.due_since for each in late if each.due_since is not None}
+    async with database.platform_session("tell how long messages wait") as session:
+        await tell_by_tenant(session, "outbox.age", since, _alert, sinks)
 
 
-def _alert(late: Sequence[Backlog]) -> Alert:
-    oldest = min(late, key=lambda backlog: backlog.due_since or datetime.max.replace(tzinfo=UTC))
-    assert oldest.due_since is not None
-    minutes = int((datetime.now(UTC) - oldest.due_since).total_seconds() // 60)
+def _alert(since: Mapping[str, datetime]) -> Alert:
+    oldest, due = next(iter(since.items()))
+    minutes = int((datetime.now(UTC) - due).total_seconds() // 60)
     return Alert(
         name="outbox.age",
         summary=(
-            f"a message of {oldest.tenant_id} has been due for {minutes} minutes. "
+            f"messages of {named(since)} have been due for up to {minutes} minutes. "
             '"starter.py outbox list" shows what waits.'
         ),
         details={
-            "tenant_id": oldest.tenant_id,
+            "tenant_id": oldest,
             "minutes": minutes,
             "limit_minutes": int(AGE.total_seconds() // 60),
-            "tenants": len(late),
+            "tenants": len(since),
         },
     )

@@ -17,7 +17,7 @@ from devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.database import Database, database_url, use_database
 from temporal_tenancy.dead_letters import alerts
-from temporal_tenancy.dead_letters.alerts import Alert, tell
+from temporal_tenancy.dead_letters.alerts import Alert, named, tell
 from temporal_tenancy.dead_letters.recording import Letter, Source
 from temporal_tenancy.dead_letters.telling import DEPTH, KINDS_AT_ONCE, tell_of_dead_letters
 from temporal_tenancy.plugin import TenancyPlugin
@@ -142,6 +142,31 @@ async def test_a_letter_that_waits_for_a_day_is_an_alert(database: Database, inb
                    ":hours) returning 1", hours=hours)  # fmt: skip
         await tell_of_dead_letters([inbox])
         assert [alert.name for alert in inbox.alerts] == expected
+
+
+async def test_a_tenant_that_keeps_letters_old_hides_no_other_tenants(
+    database: Database, inbox: Inbox
+) -> None:
+    old = "update dead_letters set failed_at = now() - interval '30 hours' returning 1"
+    await rows(database, MANY, count=1)
+    await rows(database, old)
+    await tell_of_dead_letters([inbox])
+    await record_as(database, failed(tenant="globex"), {}, "globex")
+    await rows(database, old)
+    await tell_of_dead_letters([inbox])
+    of_age = [alert for alert in inbox.alerts if alert.name == "dead_letters.age"]
+    assert [alert.details["tenant_id"] for alert in of_age] == ["acme", "globex"]
+    await tell_of_dead_letters([inbox])  # both again in an hour
+    await an_hour_passes(database)
+    inbox.alerts.clear()
+    await tell_of_dead_letters([inbox])
+    [again] = inbox.alerts
+    assert (again.details["tenants"], "acme, globex" in again.summary) == (2, True)
+
+
+def test_an_alert_names_some_tenants_and_counts_the_others() -> None:
+    assert named(["a"]) == "a"
+    assert named([str(n) for n in range(1_007)]) == "0, 1, 2, 3, 4 and 1,002 more"
 
 
 async def test_a_sink_that_fails_or_hangs_keeps_no_other_from_telling(

@@ -280,7 +280,7 @@ def _kind_of(tenant: str, kind: str) -> str:
 async def _letters_of(ground: Ground, kind: str) -> Sequence[DeadLetterRow]:
     async with ground.everyone.platform_session("test") as session:
         found = await letters.latest(session, Filter(), limit=99)
-        await letters.depth(session)
+        await letters.depths(session)
         await letters.unsettled(session, after=None, limit=9)
         await letters.known(session, [each.workflow_id for each in found])
     return [each for each in found if each.workflow_id.endswith(kind)]

@@ -449,7 +449,7 @@ async def test_whatever_a_tenants_role_writes_others_are_listed_and_claimed(
         listed = await letters.latest(session, Filter(), limit=10)
         assert "dl" in {each.tenant_id for each in listed}
         await letters.unsettled(session, after=None, limit=10)
-        await letters.depth(session)
+        await letters.depths(session)
         assert "dl/a.b/1" not in await letters.known(session, ["dl/a.b/1", "ua/a.b/k"])
     async with relay_database.platform_session("test") as session:
         assert "dl" in {each.tenant_id for each in await backlogs(session)}

@@ -188,7 +188,7 @@ async def _letters(workers: Database) -> None:
         await letters.find(session, [row(51)])
         await letters.unsettled(session, after=None, limit=5)
         await letters.known(session, ["acme/mail.send/dead-1"])
-        await letters.depth(session)
+        await letters.depths(session)
         first = next(each for each in found if each.id == row(51))
         await letters.mark_replayed(session, first, "r7", "ada")
         await letters.discard(session, [each for each in found if each.id == row(53)], "ada")

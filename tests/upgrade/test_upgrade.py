@@ -250,7 +250,7 @@ async def test_after_an_upgrade_every_row_is_read_whatever_was_in_it(make: Make)
         async with workers.platform_session("test") as session:
             listed = await letters.latest(session, Filter(), limit=100)
             assert {each.tenant_id for each in listed} == {"acme", "globex", "eve"}
-            await letters.depth(session)
+            await letters.depths(session)
         async with relay.platform_session("test") as session:
             assert {each.tenant_id for each in await backlogs(session)} == {"acme", "globex", "eve"}
             lease = timedelta(minutes=1)
