@@ -19,7 +19,7 @@ from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.messages import Unit
 from temporal_tenancy.relay.relay import Relay
 from tests.fixtures.held_locks import holding, take
-from tests.fixtures.relay import ask, messages_of, running, until_messages
+from tests.fixtures.relay import ask, messages_of, running, take_lost, until_messages
 
 MakeRelay = Callable[..., Relay]
 IN_TIME = 15.0  # seconds: a lock that is waited for is held for longer
@@ -189,7 +189,7 @@ async def test_what_is_given_back_late_stays_with_who_has_it_since(
     async with relay_database.platform_session("a relay that is late") as session:
         [first] = await queue.claim(session, {"acme": 1}, lease=timedelta(0))
     async with relay_database.platform_session("another relay") as session:
-        since = await queue.take_lost(session, lease=timedelta(minutes=1))
+        since = await take_lost(session, lease=timedelta(minutes=1))
     async with relay_database.platform_session("a relay that is late") as session:
         await queue.release(session, [first])
     [message] = await messages_of(database, "acme")
