@@ -16,7 +16,8 @@ from temporal_tenancy.connections import connect
 from temporal_tenancy.database import Database
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.messages import Unit
+from temporal_tenancy.relay.marks import Marks
+from temporal_tenancy.relay.messages import Message, Unit
 from temporal_tenancy.relay.relay import Relay
 from tests.fixtures.held_locks import holding, take
 from tests.fixtures.relay import ask, messages_of, running, take_lost, until_messages
@@ -145,7 +146,9 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_a
     async with running(relay):
         await started.wait()
         with psycopg.connect(database_urls.superuser.replace("+psycopg", "")) as superuser:
-            superuser.execute("lock table outbox_messages in share row exclusive mode")
+            # The relay may be in the middle of a transaction.
+            lock = "lock table outbox_messages in share row exclusive mode"
+            await asyncio.to_thread(superuser.execute, lock)
             go_on.set()
             async with asyncio.timeout(IN_TIME):
                 await relay._marks.written()
@@ -180,6 +183,15 @@ async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
             connection.rollback()
             await until_completed(database, "acme")
     assert len(set(started)) == 1 + asked
+
+
+async def test_marks_are_counted_before_anybody_is_set_apart_too(database: Database) -> None:
+    await ask(database, "acme", key="k")
+    [asked] = await messages_of(database, "acme")
+    taken = Message("acme", asked.id, asked.job, asked.key, "{}", 3, 1, None)
+    marks = Marks(database, RetryLadder())
+    marks.started(Unit(str(taken.own_id), [taken]))
+    assert (marks.unwritten("acme"), marks.unwritten("globex")) == (1, 0)
 
 
 async def test_what_is_given_back_late_stays_with_who_has_it_since(
