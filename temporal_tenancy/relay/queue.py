@@ -119,8 +119,8 @@ _MORE: Final = f"""
 _CLAIM_MORE: Final = text(f"{_MORE} {_RETURNED}")
 _CLAIM_MORE_BLIND: Final = text(f"{_MORE} {_BLIND}")
 
-# Without locks, and in pages: what one tenant has lost is passed by. A page has all rows of its last
-# moment, so that the next one begins behind that.
+# Without locks, and in pages: what one tenant has lost is passed by. All rows of a page's last time
+# are in it, so that the next one begins behind that.
 _LOST: Final = f"""
     select tenant_id, id, until from (
         select tenant_id, id, attempts, lease_until, lease_until::text as until

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -162,8 +163,8 @@ async def test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_l
 
 
 def test_a_round_has_some_messages_of_each_tenant_in_turn() -> None:
-    many = [("acme", number) for number in range(30)]
-    few = [("globex", number) for number in range(2)]
-    found = upkeep._in_turn([*many, *few])  # type: ignore[list-item]  # numbers for ids
-    assert found[:4] == [("acme", 0), ("globex", 0), ("acme", 1), ("globex", 1)]
+    many = [("acme", uuid4()) for _ in range(30)]
+    few = [("globex", uuid4()) for _ in range(2)]
+    found = upkeep._in_turn([*many, *few])
+    assert found[:4] == [many[0], few[0], many[1], few[1]]
     assert len(found) == upkeep.LOST_AT_ONCE + 2
