@@ -93,6 +93,7 @@ class Marks:
         self._database = database
         self._ladder = ladder
         self._waiting: defaultdict[str, _Waiting] = defaultdict(_Waiting)  # by tenant
+        self._written: dict[str, _Waiting] = {}  # just now, by tenant
         self._apart: dict[str, _Apart] = {}
         self._changed = asyncio.Event()
         self._apart_changed = asyncio.Event()
@@ -124,9 +125,14 @@ class Marks:
             self._add(one.message.tenant_id, _Waiting(failed=[one]))
 
     def unwritten(self, tenant: str) -> int:
-        """How many messages of a tenant that is set apart wait for their marks."""
+        """How many of a tenant's messages wait for their marks, whether it is set apart or not."""
         apart = self._apart.get(tenant)
-        return 0 if apart is None else len(apart.waiting) + len(apart.tried)
+        of_apart = 0 if apart is None else len(apart.waiting) + len(apart.tried)
+        return self.gathered(tenant) + of_apart
+
+    def gathered(self, tenant: str) -> int:
+        """How many of them are to be written with those of others, or are being written."""
+        return sum(len(each[tenant]) for each in (self._waiting, self._written) if tenant in each)
 
     def finish(self) -> None:
         """Asks `run()` to write what is left and return; what is locked is left to its lease."""
@@ -174,7 +180,8 @@ class Marks:
             self._apart_changed.set()
 
     async def _write(self) -> None:
-        waiting, self._waiting = self._waiting, defaultdict(_Waiting)
+        waiting = self._written = self._waiting
+        self._waiting = defaultdict(_Waiting)
         self._writing = True
         try:
             await self._write_together(waiting)
@@ -182,6 +189,7 @@ class Marks:
             log.warning("relay.marks_unwritten", error_type=type(error).__name__)
             self._put_back(waiting)
         finally:
+            self._written = {}
             self._writing = False
             self._tries += 1
             async with self._tried:

@@ -14,8 +14,9 @@ from typing import Any, Final
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.lock_timeouts import milliseconds
 from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
-from temporal_tenancy.outbox.reading import PAYLOAD_TEXT, payload_texts
+from temporal_tenancy.outbox.reading import PAYLOAD_TEXT, Key, payload_texts
 from temporal_tenancy.payloads import UNKNOWN
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 
@@ -32,6 +33,7 @@ SERVER_SETTINGS: Final = {
 }
 PRUNE_ROWS: Final = 5_000  # deleted at once
 TOGETHER_ROWS: Final = 1_000  # looked after at once
+LOST_ROWS: Final = 5_000  # looked at for whose they are, at once
 
 # A tenant's role may have written whatever the columns take: no text of any length is read, no time
 # that may be none of Python's, and no JSON but as text.
@@ -117,13 +119,25 @@ _MORE: Final = f"""
 _CLAIM_MORE: Final = text(f"{_MORE} {_RETURNED}")
 _CLAIM_MORE_BLIND: Final = text(f"{_MORE} {_BLIND}")
 
+# Without locks, and in pages: what one tenant has lost is passed by. All rows of a page's last time
+# are in it, so that the next one begins behind that.
+_LOST: Final = f"""
+    select tenant_id, id, until from (
+        select tenant_id, id, attempts, lease_until, lease_until::text as until
+        from outbox_messages
+        where status = 'processing' and lease_until < now() {{behind}}
+        order by lease_until
+        fetch first {LOST_ROWS} rows with ties
+    ) as page
+    order by lease_until, attempts
+"""
+_LOST_FIRST: Final = text(_LOST.format(behind=""))
+_LOST_NEXT: Final = text(_LOST.format(behind="and lease_until > cast(:after as timestamptz)"))
 # One at a time: should it be what kills the relay, then no other message is lost with it.
 _TAKE_LOST: Final = text(f"""
     with picked as materialized (
-        select tenant_id, id, workflow_id from outbox_messages
-        where status = 'processing' and lease_until < now()
-        order by lease_until, attempts
-        limit 1
+        select tenant_id, id from outbox_messages
+        where tenant_id = :tenant and id = :id and status = 'processing' and lease_until < now()
         for update skip locked
     )
     update outbox_messages as m
@@ -135,6 +149,7 @@ _TAKE_LOST: Final = text(f"""
 """)
 
 _READ_BRIEFLY: Final = text("set local statement_timeout = '1s'")
+_LIMIT: Final = text("select set_config('statement_timeout', :milliseconds, true)")
 
 _MARKED: Final = """
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
@@ -287,12 +302,34 @@ async def claim_more(
     return _in_order(await session.execute(_CLAIM_MORE, values))
 
 
-async def take_lost(session: AsyncSession, *, lease: timedelta) -> Message | None:
-    """Takes one message that somebody had, and did not mark before its lease ended.
+async def limit_statements(session: AsyncSession, at_most: timedelta) -> None:
+    """Ends each statement that follows in the transaction after so long, with `StatementTimeout`.
+
+    A claim reads past all that its tenant has locked, and others wait for it.
+    """
+    await session.execute(_LIMIT, {"milliseconds": milliseconds(at_most)})
+
+
+async def lost(session: AsyncSession, *, after: str | None = None) -> tuple[list[Key], str | None]:
+    """A page of messages that somebody had, and did not mark before their leases ended.
+
+    Returns them by tenant and id, the oldest leases first, and behind what the next page is; None
+    where this is the last one. Nobody has them yet.
+    """
+    statement = _LOST_FIRST if after is None else _LOST_NEXT
+    rows = (await session.execute(statement, {} if after is None else {"after": after})).all()
+    more = rows[-1].until if len(rows) >= LOST_ROWS else None
+    return [(row.tenant_id, row.id) for row in rows], more
+
+
+async def take_lost(session: AsyncSession, key: Key, *, lease: timedelta) -> Message | None:
+    """Takes one lost message; None where another has it by now, or it is locked.
 
     Where a workflow works it off with others, it is for asking after that workflow, and no attempt.
     """
-    row = (await session.execute(_TAKE_LOST, {"lease": lease})).one_or_none()
+    tenant, id = key
+    values = {"tenant": tenant, "id": id, "lease": lease}
+    row = (await session.execute(_TAKE_LOST, values)).one_or_none()
     if row is None:
         return None
     [message] = await _with_payloads(session, [_message(row)])

@@ -32,6 +32,7 @@ from temporal_tenancy.outbox.retries import LADDER, RetryLadder
 from temporal_tenancy.payloads import UNKNOWN
 from temporal_tenancy.relay import admission, queue
 from temporal_tenancy.relay.age import tell_of_old_messages
+from temporal_tenancy.relay.apart import Apart
 from temporal_tenancy.relay.listening import listen
 from temporal_tenancy.relay.marks import LOCK_WAIT, Marks
 from temporal_tenancy.relay.messages import Failed, Message, Unit
@@ -40,6 +41,8 @@ from temporal_tenancy.relay.upkeep import Upkeep
 
 TENANTS_AT_ONCE: Final = 64  # looked at in one claim
 ONE_BY_ONE: Final = 4  # messages in a claim of a tenant whose rows have failed one before
+LONGEST_CLAIM: Final = 4  # times the limit, of a tenant that fails alone again and again
+SLOW_LOOK: Final = 10.0  # seconds between looks for whom slow claims are owed to
 AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0)  # between attempts while a server is away
 
 log: Final = structlog.get_logger(__name__)
@@ -53,10 +56,31 @@ class RelayOptions:
     starts: int = 48  # workflows that are being started at once
     lease: timedelta = timedelta(seconds=60)  # after which another may take what was claimed
     poll: timedelta = timedelta(seconds=1)  # between looks without being told
+    claim_limit: timedelta = timedelta(seconds=1)  # of a claim's statements, which others wait for
+    apart: timedelta = timedelta(minutes=5)  # after a tenant's last trouble with a claim
     keep_completed: timedelta = timedelta(minutes=1)
     upkeep: timedelta = timedelta(seconds=5)  # between looks for what was lost
     age_look: timedelta = timedelta(minutes=1)  # between looks at how long messages wait
     ladder: RetryLadder = LADDER
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """What a claim has come to."""
+
+    units: Sequence[Unit]  # to be started
+    refused: Sequence[Failed]  # never can be
+    seconds: float  # that its statements took
+
+    def __len__(self) -> int:
+        return len(self.units) + len(self.refused)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether there is a payload that the database could not read."""
+        messages = [each for unit in self.units for each in unit.messages]
+        messages += [one.message for one in self.refused]
+        return any(message.payload == UNKNOWN for message in messages)
 
 
 class Relay:
@@ -102,7 +126,8 @@ class Relay:
         self._after = ""  # the tenant that was looked at last
         # Units and refusals in this lap, from the last tenant that there is to the last one again.
         self._lap_claimed: int | None = None
-        self._apart: set[str] = set()  # tenants whose rows have failed a claim
+        self._apart = Apart(self._options.apart)
+        self._slow_look = 0.0  # when a slow claim makes its tenants suspect again, monotonic
         self._away = 0  # times in a row that Temporal did not answer
         self._marks = Marks(database, self._options.ladder)
         self._upkeep = Upkeep(client, database, self._options.ladder, self._options.lease)
@@ -116,6 +141,7 @@ class Relay:
         self._stopping.set()
         self._wake.set()
         self._room.set()
+        self._apart.wake()
 
     async def until_running(self) -> None:
         """Waits until the outbox has been looked at."""
@@ -126,24 +152,31 @@ class Relay:
 
         Whatever ends one of its parts ends it, and is raised.
         """
-        claiming = asyncio.create_task(self._claiming())
+        claiming = [
+            asyncio.create_task(self._claiming()),
+            asyncio.create_task(self._claiming_apart()),
+        ]
         marking = asyncio.create_task(self._marks.run())
         beside = [
             asyncio.create_task(listen(self._url, self._wake)),
-            asyncio.create_task(self._looking_after()),
+            *(
+                asyncio.create_task(self._looking_after(duty))
+                for duty in (self._start_lost, self._free_ended_slots, self._prune)
+            ),
             asyncio.create_task(self._minding_the_age()),
         ]
         try:
-            parts = (claiming, marking, *beside)
+            parts = (*claiming, marking, *beside)
             ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in ended:
                 part.result()
+            await asyncio.gather(*claiming)  # asked to stop: what they have in hand is taken
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            for task in (claiming, *beside):
+            for task in (*claiming, *beside):
                 task.cancel()
-            await asyncio.gather(claiming, *beside, return_exceptions=True)
+            await asyncio.gather(*claiming, *beside, return_exceptions=True)
             self._marks.finish()
             await asyncio.wait((marking,))
             self.is_running = False
@@ -203,77 +236,113 @@ class Relay:
                 first = await queue.waiting_tenants(session, after="", limit=more)
                 tenants += [tenant for tenant in first if tenant not in tenants]
         if tenants:
-            units, refused = await self._claim_of(tenants)
-            self._lap_claimed += len(units) + len(refused)
-            self._marks.failed(refused)
-            self._take(units)
+            self._lap_claimed += await self._claim_of(tenants)
             self._after = tenants[-1]
         if wraps:
             found, self._lap_claimed = self._lap_claimed, None
             if found == 0:
                 await self._idle()
 
-    async def _claim_of(self, tenants: Sequence[str]) -> tuple[list[Unit], list[Failed]]:
-        """Claims for these tenants; returns what is to be started, and what never can be.
+    async def _claim_of(self, tenants: Sequence[str]) -> int:
+        """Claims for these tenants, and starts what it finds; returns how much that is.
 
-        A tenant whose rows fail the claim is claimed for by itself from then on, some messages at a
-        time and each by itself, until all that it has can be read again.
+        A claim that fails for all together fails for nobody: its tenants are tried alone, and who
+        fails alone, or is slow, is claimed for beside the others from then on.
         """
         room = len(tenants) if self._away else self._options.batch
         some = len(tenants) == TENANTS_AT_ONCE
-        tenants = [tenant for tenant in tenants if not self._is_behind(tenant)]
-        together = [tenant for tenant in tenants if tenant not in self._apart]
-        units: list[Unit] = []
-        refused: list[Failed] = []
+        together = []
+        for tenant in await self._not_behind(tenants):
+            if tenant in self._apart:
+                self._apart.ask(tenant)
+            else:
+                together.append(tenant)
+        if not together:
+            return 0
+        limit = self._options.claim_limit
         try:
-            if together:
-                units, refused = await self._claim_together(together, room=room, some=some)
+            claimed = await self._claim_together(together, room=room, some=some, limit=limit)
         except ROW_ERRORS as error:
             if not is_of_a_row(error):
                 raise
             log.warning("relay.claim_failed", error_type=kind_of(error))
-            for tenant in together:
-                share = max(1, room // len(tenants))
-                found = await self._claim_apart(tenant, room=share)
-                units += found[0]
-                refused += found[1]
-        for tenant in tenants:
-            if tenant in self._apart:
-                found = await self._claim_apart(tenant, room=ONE_BY_ONE, one_by_one=True)
-                units += found[0]
-                refused += found[1]
-        return units, refused
+            self._apart.suspect(together)
+            return 0
+        if self._is_slow(claimed) and self._slow_look <= time.monotonic():
+            log.warning("relay.claim_slow", seconds=round(claimed.seconds, 3))
+            self._apart.suspect(together)
+            self._slow_look = time.monotonic() + SLOW_LOOK
+        self._take(claimed)
+        return len(claimed)
 
-    def _is_behind(self, tenant: str) -> bool:
-        """Whether too many of a tenant's marks are unwritten: it would have a share of the memory.
+    async def _not_behind(self, tenants: Sequence[str]) -> Sequence[str]:
+        """Leaves out tenants with so many unwritten marks that they would fill the memory.
 
-        Its own locks keep them so, and its messages wait until they are gone.
+        A tenant's own locks keep them so, and its messages wait until they are gone.
         """
-        return self._marks.unwritten(tenant) >= self._options.batch
+        at_most = self._options.batch
+        if any(self._marks.gathered(tenant) >= at_most for tenant in tenants):
+            await self._marks.written()  # with those of others, unless it is set apart now
+        return [tenant for tenant in tenants if self._marks.unwritten(tenant) < at_most]
 
-    async def _claim_apart(
-        self, tenant: str, *, room: int, one_by_one: bool = False
-    ) -> tuple[list[Unit], list[Failed]]:
+    def _is_slow(self, claimed: _Claimed) -> bool:
+        return claimed.seconds > self._options.claim_limit.total_seconds() / 2
+
+    async def _claiming_apart(self) -> None:
+        """Claims for those who are apart, one after the other, until `stop()`."""
+        while not self._stopping.is_set():
+            tenant = self._apart.next()
+            if tenant is None:
+                await self._apart.changed()
+                continue
+            await self._wait_for_room()
+            if self._stopping.is_set():
+                return
+            try:
+                await self._claim_apart(tenant)
+            except (DatabaseProblem, DBAPIError):  # whoever claims for the others tells of it
+                self._apart.rest(tenant)
+                await self._pause(AWAY_SECONDS[0])
+
+    async def _claim_apart(self, tenant: str) -> None:
+        if not await self._not_behind([tenant]):
+            self._apart.rest(tenant)
+            return
+        careful = self._apart.is_careful(tenant)
+        share = max(1, self._options.batch // len(self._apart))
+        room = 1 if self._away else ONE_BY_ONE if careful else share
+        # What is slow by itself, a table that is not vacuumed, is not to be too slow for ever.
+        limit = self._options.claim_limit * min(2 ** self._apart.failures(tenant), LONGEST_CLAIM)
         try:
-            found = await self._claim_together(
-                [tenant], room=room, some=False, one_by_one=one_by_one
+            claimed = await self._claim_together(
+                [tenant], room=room, some=False, limit=limit, one_by_one=careful
             )
         except ROW_ERRORS as error:
             if not is_of_a_row(error):
                 raise
-            self._apart.add(tenant)
+            self._apart.failed(tenant)
             kind = kind_of(error)
             log.error("relay.tenant_failed_a_claim", tenant_id=tenant, error_type=kind)
-            return [], []
-        if not any(message.payload == UNKNOWN for message in _messages_of(found)):
-            self._apart.discard(tenant)
-        return found
+            return
+        self._take(claimed)
+        troubled = claimed.is_unread or self._is_slow(claimed)
+        self._apart.passed(tenant, found=bool(claimed), troubled=troubled)
+        if tenant not in self._apart:
+            self._wake.set()  # what else it has is for the common lap
 
     async def _claim_together(
-        self, tenants: Sequence[str], *, room: int, some: bool, one_by_one: bool = False
-    ) -> tuple[list[Unit], list[Failed]]:
+        self,
+        tenants: Sequence[str],
+        *,
+        room: int,
+        some: bool,
+        limit: timedelta,
+        one_by_one: bool = False,
+    ) -> _Claimed:
         records = {tenant.id: tenant for tenant in await self._records(tenants)}
         async with self._database.platform_session("relay messages") as session:
+            await queue.limit_statements(session, limit)
+            began = time.monotonic()
             allowed = await admission.allowances(session, tenants, records, room=room, some=some)
             quotas = {tenant: each.quota for tenant, each in allowed.items() if each.only is None}
             of_jobs = {
@@ -292,7 +361,8 @@ class Relay:
             await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
             together = [unit for unit in units if unit.coalesced]
             await queue.hand_over(session, together, lease=self._options.lease)
-        return units, [*refused, *more_refused]
+            seconds = time.monotonic() - began
+        return _Claimed(units, [*refused, *more_refused], seconds)
 
     async def _records(self, tenants: Sequence[str]) -> list[Tenant]:
         found = await asyncio.gather(*map(self._directory.find, tenants))
@@ -339,10 +409,11 @@ class Relay:
             units[units.index(short[where])] = short[where] = full
         return units, refused
 
-    def _take(self, units: Iterable[Unit]) -> None:
+    def _take(self, claimed: _Claimed) -> None:
         """Starts units beside what goes on, in an order that takes tenants in turn."""
+        self._marks.failed(claimed.refused)
         taken_at = time.monotonic()
-        for unit in _in_turn(units):
+        for unit in _in_turn(claimed.units):
             self._in_hand += len(unit.messages)
             task = asyncio.create_task(self._start(unit, taken_at))
             self._tasks.add(task)
@@ -375,20 +446,20 @@ class Relay:
                 if self._in_hand < self._options.batch:
                     self._room.set()
 
-    async def _looking_after(self) -> None:
+    async def _looking_after(self, duty: Callable[[], Awaitable[None]]) -> None:
+        """Does one duty again and again, beside the others: none waits for another, or ends it."""
         while True:
-            # Each by itself: what one of them finds locked keeps none of the others.
-            for duty in (self._start_lost, self._free_ended_slots, self._prune):
-                try:
-                    await duty()
-                except (DatabaseProblem, DBAPIError) as error:
-                    log.warning("relay.upkeep_failed", error_type=type(error).__name__)
-                except Exception:  # what it stumbles over is no reason to release nothing
-                    log.exception("relay.upkeep_failed")
+            try:
+                await duty()
+            except (DatabaseProblem, DBAPIError) as error:
+                log.warning("relay.upkeep_failed", error_type=type(error).__name__)
+            except Exception:  # what it stumbles over is no reason to release nothing
+                log.exception("relay.upkeep_failed")
             await asyncio.sleep(self._options.upkeep.total_seconds())
 
     async def _start_lost(self) -> None:
-        async for message in self._upkeep.lost():
+        at_most = self._options.batch
+        async for message in self._upkeep.lost(lambda t: self._marks.unwritten(t) >= at_most):
             try:
                 await self._start_alone(message)
             except LockHeld:  # it has a lease again, and is found after that
@@ -437,11 +508,6 @@ class Relay:
             self._in_hand += 1
             await self._start(unit, time.monotonic())
         await self._marks.written()
-
-
-def _messages_of(found: tuple[Sequence[Unit], Sequence[Failed]]) -> list[Message]:
-    units, refused = found
-    return [each for unit in units for each in unit.messages] + [one.message for one in refused]
 
 
 def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Final
@@ -14,20 +15,23 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.database import Database
-from temporal_tenancy.database_errors import LockHeld
+from temporal_tenancy.database_errors import LockHeld, StatementTimeout
 from temporal_tenancy.dead_letters.recording import Source, put_letters
 from temporal_tenancy.errors import TenancyError
 from temporal_tenancy.identifiers import WorkflowId
+from temporal_tenancy.jobs import registry
+from temporal_tenancy.outbox.reading import Key
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.marks import LOCK_WAIT, letters_of
 from temporal_tenancy.relay.messages import Failed, Message
-from temporal_tenancy.taken_ids import disagreement
+from temporal_tenancy.taken_ids import disagreement, own_run
 
 WORKED_OFF_FOR: Final = timedelta(minutes=5)  # before a workflow of several messages is asked after
 SLOT_UNSEEN_FOR: Final = timedelta(minutes=1)  # before it is asked whether its workflow runs
 SLOTS_AT_ONCE: Final = 100
+LOST_AT_ONCE: Final = 10  # lost messages of a tenant in a round
 RPC_TIMEOUT: Final = timedelta(seconds=5)
 
 log: Final = structlog.get_logger(__name__)
@@ -52,28 +56,48 @@ class Upkeep:
         self._ladder = ladder
         self._lease = lease
 
-    async def lost(self) -> AsyncIterator[Message]:
+    async def lost(self, is_behind: Callable[[str], bool]) -> AsyncIterator[Message]:
         """Yields messages that somebody had and lost, one at a time, to be started.
 
-        Those that a workflow works off are asked after. Those that have run out of attempts are
-        dead letters: whoever had them died each time.
+        Tenants take turns, some messages of each in a round, until nothing is lost that can be
+        taken. Those of a tenant that `is_behind` wait. Those that a workflow works off are asked
+        after. Those that have run out of attempts are dead letters: whoever had them died each
+        time.
         """
+        after, took = None, False
         while True:
-            message = await self._take_lost()
-            if message is None:
-                return
-            if message.workflow_id is None and message.attempts <= self._ladder.attempts:
-                log.info("message.lost", tenant_id=message.tenant_id, message_id=str(message.id))
-                yield message
-                continue
-            try:
-                await self._deal_with(message)
-            except LockHeld:  # it has a lease again, and is found after that
-                log.warning("message.locked", tenant_id=message.tenant_id)
+            page, after = await self._look_for_lost(after)
+            for key in _in_turn(page):
+                if is_behind(key[0]):
+                    continue
+                message = await self._take_lost(key)
+                if message is None:
+                    continue
+                took = True
+                if message.workflow_id is None and message.attempts <= self._ladder.attempts:
+                    log.info(
+                        "message.lost", tenant_id=message.tenant_id, message_id=str(message.id)
+                    )
+                    yield message
+                    continue
+                try:
+                    await self._deal_with(message)
+                except (LockHeld, StatementTimeout):  # it has a lease again, and is found after it
+                    log.warning("message.locked", tenant_id=message.tenant_id)
+                except RPCError as error:  # so is what the server did not tell of
+                    log.warning("message.not_asked_after", error_type=error.status.name)
+            if after is None:
+                if not took:
+                    return
+                took = False  # once more from the beginning, where others may be by now
 
-    async def _take_lost(self) -> Message | None:
+    async def _look_for_lost(self, after: str | None) -> tuple[list[Key], str | None]:
         async with self._database.platform_session("look for lost messages") as session:
-            return await queue.take_lost(session, lease=self._lease)
+            return await queue.lost(session, after=after)
+
+    async def _take_lost(self, key: Key) -> Message | None:
+        async with self._database.platform_session("take a lost message") as session:
+            return await queue.take_lost(session, key, lease=self._lease)
 
     async def free_ended_slots(self) -> int:
         """Frees slots whose workflow has ended without saying so; returns how many."""
@@ -103,11 +127,36 @@ class Upkeep:
         if message.workflow_id is not None:
             await self._ask_after(message, message.workflow_id)
             return
+        if await self._was_started(message):
+            # Its marks alone were lost: what its tenant had locked again and again.
+            async with self._database.platform_session(
+                "mark a lost message", lock_timeout=LOCK_WAIT
+            ) as session:
+                await queue.complete(session, [message])
+            return
         said = f"the relay died {message.attempts - 1} times at it."
         async with self._database.platform_session(
             "mark a lost message", lock_timeout=LOCK_WAIT
         ) as session:
             await self._fail(session, [message], "RelayLost", said)
+
+    async def _was_started(self, message: Message) -> bool:
+        """Whether its own workflow is there, which a start would take for this message's.
+
+        Raises `RPCError` where the server does not say.
+        """
+        job = registry.get(message.job)
+        if job is None or job.coalesce is not None:
+            return False  # it has no workflow of its own
+        try:
+            await own_run(self._client, str(message.own_id), job.name)
+        except TenancyError:  # it can have no workflow, or something else has taken the id
+            return False
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
 
     async def _ask_after(self, message: Message, workflow_id: str) -> None:
         if not _is_of_its_tenant(workflow_id, message):
@@ -162,6 +211,17 @@ class Upkeep:
             return _State.UNKNOWN
         running = found.status is WorkflowExecutionStatus.RUNNING
         return _State.RUNNING if running else _State.ENDED
+
+
+def _in_turn(keys: Sequence[Key]) -> list[Key]:
+    """One message of each tenant after the other, some of each at most, in their order."""
+    turns: Counter[str] = Counter()
+    ranked: list[tuple[int, Key]] = []
+    for key in keys:
+        if turns[key[0]] < LOST_AT_ONCE:
+            ranked.append((turns[key[0]], key))
+            turns[key[0]] += 1
+    return [key for _, key in sorted(ranked, key=lambda item: item[0])]
 
 
 def _is_of_its_tenant(workflow_id: str, message: Message) -> bool:

@@ -50,7 +50,11 @@ STATEMENTS: Final[dict[str, Statement]] = {
     "claim_more": lambda session, _: queue.claim_more(
         session, {("large", "test.note"): BATCH}, lease=LEASE
     ),
-    "take_lost": lambda session, _: queue.take_lost(session, lease=LEASE),
+    "lost": lambda session, _: queue.lost(session),
+    "more_lost": lambda session, _: queue.lost(session, after="0044-03-15 BC"),
+    "take_lost": lambda session, taken: queue.take_lost(
+        session, (taken[0].tenant_id, taken[0].id), lease=LEASE
+    ),
     "hand_over": lambda session, taken: queue.hand_over(
         session, [Unit("large/test.note/messages-1", taken, coalesced=True)], lease=LEASE
     ),

@@ -31,6 +31,7 @@ from tests.fixtures.relay import (
     effects_of,
     messages_of,
     running,
+    take_lost,
     until_effects,
     until_messages,
 )
@@ -348,10 +349,10 @@ async def test_a_message_at_which_the_relay_always_dies_is_a_dead_letter(
     async with relay_database.platform_session("a relay that dies") as session:
         await queue.claim(session, {"acme": 1}, lease=timedelta(0))
         for _ in range(2):
-            assert await queue.take_lost(session, lease=timedelta(0)) is None  # now() stands still
+            assert await take_lost(session, lease=timedelta(0)) is None  # now() stands still
     for _ in range(2):
         async with relay_database.platform_session("another that dies") as session:
-            assert await queue.take_lost(session, lease=timedelta(0)) is not None
+            assert await take_lost(session, lease=timedelta(0)) is not None
     async with running(make_relay()):
         [message] = await until_messages(database, "acme", lambda ms: ms[0].status == "dead_letter")
     assert message.error_type == "RelayLost"

@@ -16,10 +16,11 @@ from temporal_tenancy.connections import connect
 from temporal_tenancy.database import Database
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.messages import Unit
+from temporal_tenancy.relay.marks import Marks
+from temporal_tenancy.relay.messages import Message, Unit
 from temporal_tenancy.relay.relay import Relay
 from tests.fixtures.held_locks import holding, take
-from tests.fixtures.relay import ask, messages_of, running, until_messages
+from tests.fixtures.relay import ask, messages_of, running, take_lost, until_messages
 
 MakeRelay = Callable[..., Relay]
 IN_TIME = 15.0  # seconds: a lock that is waited for is held for longer
@@ -145,7 +146,9 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_a
     async with running(relay):
         await started.wait()
         with psycopg.connect(database_urls.superuser.replace("+psycopg", "")) as superuser:
-            superuser.execute("lock table outbox_messages in share row exclusive mode")
+            # The relay may be in the middle of a transaction.
+            lock = "lock table outbox_messages in share row exclusive mode"
+            await asyncio.to_thread(superuser.execute, lock)
             go_on.set()
             async with asyncio.timeout(IN_TIME):
                 await relay._marks.written()
@@ -182,6 +185,15 @@ async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
     assert len(set(started)) == 1 + asked
 
 
+async def test_marks_are_counted_before_anybody_is_set_apart_too(database: Database) -> None:
+    await ask(database, "acme", key="k")
+    [asked] = await messages_of(database, "acme")
+    taken = Message("acme", asked.id, asked.job, asked.key, "{}", 3, 1, None)
+    marks = Marks(database, RetryLadder())
+    marks.started(Unit(str(taken.own_id), [taken]))
+    assert (marks.unwritten("acme"), marks.unwritten("globex")) == (1, 0)
+
+
 async def test_what_is_given_back_late_stays_with_who_has_it_since(
     database: Database, relay_database: Database
 ) -> None:
@@ -189,7 +201,7 @@ async def test_what_is_given_back_late_stays_with_who_has_it_since(
     async with relay_database.platform_session("a relay that is late") as session:
         [first] = await queue.claim(session, {"acme": 1}, lease=timedelta(0))
     async with relay_database.platform_session("another relay") as session:
-        since = await queue.take_lost(session, lease=timedelta(minutes=1))
+        since = await take_lost(session, lease=timedelta(minutes=1))
     async with relay_database.platform_session("a relay that is late") as session:
         await queue.release(session, [first])
     [message] = await messages_of(database, "acme")

@@ -36,6 +36,7 @@ from temporal_tenancy.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.session_limits import SessionLimits
 from tests.fixtures.held_locks import holding, take
 from tests.fixtures.postgres import within
+from tests.fixtures.relay import take_lost
 from tests.relay_jobs import Note
 
 LOCK_TIMEOUT = timedelta(milliseconds=30)
@@ -181,7 +182,7 @@ async def _take_lost(ground: Ground) -> Served:
     found: set[str] = set()
     while True:
         async with ground.relay.platform_session("test") as session:
-            lost = await queue.take_lost(session, lease=MINUTE)
+            lost = await take_lost(session, lease=MINUTE)
         if lost is None:
             return found
         found.add(lost.tenant_id)

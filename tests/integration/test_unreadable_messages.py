@@ -44,12 +44,11 @@ from temporal_tenancy.outbox.reading import payload_texts
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.payloads import PayloadUnreadable
 from temporal_tenancy.relay.messages import Message, Unit
-from temporal_tenancy.relay.queue import SERVER_SETTINGS, TEXT_MAX
+from temporal_tenancy.relay.queue import TEXT_MAX
 from temporal_tenancy.relay.relay import Relay
 from temporal_tenancy.relay.starting import read_payload, start
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
-    OPTIONS,
     ask,
     beside,
     effects_of,
@@ -165,28 +164,18 @@ async def test_a_payload_that_takes_the_server_long_to_write_holds_up_nobody_els
     database: Database,
     database_urls: DatabaseUrls,
     relay_worker: Worker,
-    relay_client: Client,
+    make_relay: MakeRelay,
 ) -> None:
     """Some KiB of JSONB whose text is 65 MB."""
     long = "select jsonb_build_object('data', jsonb_agg(1e131071)) from generate_series(1, 500)"
     await insert(database, "acme", key="'slow'", payload=f"({long})")
     await ask(database, "globex", key="sound")
-    settings = {**SERVER_SETTINGS, "statement_timeout": "200ms"}
-    impatient = Database(platform_url=database_urls.relay, platform_settings=settings)
-    relay = Relay(
-        relay_client,
-        impatient,
-        CachedDirectory(ControlPlaneDirectory(impatient), seconds=0),
-        url=database_urls.relay,
-        options=OPTIONS,
-    )
-    async with running(relay) as relay:
+    async with running(make_relay(claim_limit=timedelta(milliseconds=200))) as relay:
         assert await beside(relay, until_effects(database, "globex", 1)) == ["sound"]
         with connect(database_urls.superuser) as superuser:
             dead = "select error_type from outbox_messages where status = 'dead_letter'"
             while not (found := superuser.execute(dead).fetchall()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-    await impatient.dispose()
     assert found == [("PayloadUnreadable",)]
 
 

@@ -26,6 +26,7 @@ from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.relay import queue
 from temporal_tenancy.relay.messages import Unit
 from tests.fixtures.postgres import within
+from tests.fixtures.relay import take_lost
 
 Connection = psycopg.Connection[Any]
 
@@ -453,7 +454,7 @@ async def test_whatever_a_tenants_role_writes_others_are_listed_and_claimed(
         assert "dl/a.b/1" not in await letters.known(session, ["dl/a.b/1", "ua/a.b/k"])
     async with relay_database.platform_session("test") as session:
         assert "dl" in {each.tenant_id for each in await backlogs(session)}
-        assert await queue.take_lost(session, lease=lease) is None
+        assert await take_lost(session, lease=lease) is None
         claimed = await queue.claim(session, {"dl": 5, "ua": 5}, lease=lease)
         assert "dl" in {each.tenant_id for each in claimed}
         await queue.release(session, claimed)

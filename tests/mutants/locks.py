@@ -11,9 +11,11 @@ from temporalio.client import Client, WorkflowExecutionDescription
 from temporal_tenancy import taken_ids
 from temporal_tenancy.relay import marks, queue, upkeep
 from temporal_tenancy.relay.marks import Marks
+from temporal_tenancy.relay.upkeep import Upkeep
 from tests.mutants.mutant import Mutant, replace
 
 BESIDE: Final = "tests/integration/test_relay_beside_locks.py"
+APART: Final = "tests/integration/test_relay_apart.py"
 TAKEN: Final = "tests/integration/test_taken_ids.py"
 
 
@@ -46,7 +48,53 @@ def _believe_that_it_is_done() -> None:
     replace(taken_ids, "_wrong_start", nothing_wrong)
 
 
+def _count_no_gathered_marks() -> None:
+    replace(Marks, "gathered", lambda self, tenant: 0)
+
+
+def _claim_for_as_long_as_it_takes() -> None:
+    async def without_limit(session: object, at_most: timedelta) -> None:
+        return None
+
+    replace(queue, "limit_statements", without_limit)
+
+
+def _take_lost_in_order() -> None:
+    replace(upkeep, "_in_turn", list)
+
+
+def _give_up_unasked() -> None:
+    async def never(self: Upkeep, message: Any) -> bool:
+        return False
+
+    replace(Upkeep, "_was_started", never)
+
+
 LOCK_FAULTS: Final = [
+    Mutant(
+        "gathered-marks-uncounted",
+        "marks count against a tenant only once it is set apart",
+        (f"{BESIDE}::test_marks_are_counted_before_anybody_is_set_apart_too",),
+        seed=_count_no_gathered_marks,
+    ),
+    Mutant(
+        "claims-without-limit",
+        "a claim takes as long as one tenant's rows make it",
+        (f"{APART}::test_a_claim_that_takes_long_for_one_tenant_delays_no_other",),
+        seed=_claim_for_as_long_as_it_takes,
+    ),
+    Mutant(
+        "lost-in-order",
+        "all that one tenant has lost is dealt with before another's",
+        (f"{APART}::test_what_one_tenant_has_lost_delays_no_others",),
+        seed=_take_lost_in_order,
+    ),
+    Mutant(
+        "given-up-unasked",
+        "a lost message is a dead letter though its workflow was started",
+        (f"{APART}::test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_letter",),
+        seed=_give_up_unasked,
+    ),
     Mutant(
         "marks-wait-for-a-lock",
         "a relay waits for what one tenant has locked",

@@ -49,6 +49,7 @@ from temporal_tenancy.outbox.inspection import backlogs, find_message
 from temporal_tenancy.relay import admission, queue
 from temporal_tenancy.relay.messages import Failed, Message, Unit
 from tests.fixtures.postgres import within
+from tests.fixtures.relay import take_lost
 from tests.upgrade.recording import Recording
 
 LEASE: Final = timedelta(minutes=1)
@@ -99,10 +100,10 @@ async def _as_relay(relay: Database) -> None:
     await send(lambda session: queue.hand_over(session, [together], lease=LEASE))
     await send(lambda session: queue.complete(session, [first]))
     await send(lambda session: queue.release(session, [second]))
-    lost = await send(lambda session: queue.take_lost(session, lease=LEASE))
+    lost = await send(lambda session: take_lost(session, lease=LEASE))
     assert lost.key == "lost-1"
     await send(lambda session: _fail(session, lost, None))
-    asked = await send(lambda session: queue.take_lost(session, lease=LEASE))
+    asked = await send(lambda session: take_lost(session, lease=LEASE))
     assert asked.key == "lost-2"
     await send(lambda session: queue.extend(session, asked, lease=LEASE))
     both = await send(lambda session: queue.together_with(session, asked))

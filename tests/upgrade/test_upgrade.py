@@ -29,6 +29,7 @@ from temporal_tenancy.outbox.models import OutboxData
 from temporal_tenancy.payloads import read
 from temporal_tenancy.relay import queue
 from tests.fixtures.postgres import within
+from tests.fixtures.relay import take_lost
 from tests.upgrade.releases import ENVIRONMENTS, Release, build, releases
 
 _numbers: Final = itertools.count(1)
@@ -257,7 +258,7 @@ async def test_after_an_upgrade_every_row_is_read_whatever_was_in_it(make: Make)
             quotas = dict.fromkeys(("acme", "globex", "eve"), 100)
             claimed = await queue.claim(session, quotas, lease=lease)
             assert len(claimed) == 4 + sum("status" not in hostile for hostile, _ in MESSAGES)
-            while (lost := await queue.take_lost(session, lease=lease)) is not None:
+            while (lost := await take_lost(session, lease=lease)) is not None:
                 assert (lost.workflow_id or "/").split("/")[0] in ("", lost.tenant_id)
         with within(workers, "eve"):
             async with tenant_session() as session:
