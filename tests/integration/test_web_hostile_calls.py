@@ -153,7 +153,7 @@ def calls(draw: st.DrawFn) -> bytes:
 
 @given(call=calls())
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @example(call=b"POST /jobs/search.index HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 async def test_whatever_a_tenant_sends_is_done_or_told_why_not(web: Web, call: bytes) -> None:
