@@ -16,13 +16,7 @@ class DayNotOver(Refused):
     """The day that was asked for is not over yet."""
 
 
-def _day(value: str) -> str:
-    if not Period.DAY.is_key(value):
-        raise ValueError("a period is a day, written YYYY-MM-DD")
-    return value
-
-
-Day = Annotated[str, AfterValidator(_day)]
+Day = Annotated[str, AfterValidator(Period.DAY.checked)]
 """A day, written `YYYY-MM-DD`."""
 
 

@@ -16,13 +16,7 @@ class MonthNotOver(Refused):
     """The month that was asked for is not over yet."""
 
 
-def _month(value: str) -> str:
-    if not Period.MONTH.is_key(value):
-        raise ValueError("a period is a month, written YYYY-MM")
-    return value
-
-
-Month = Annotated[str, AfterValidator(_month)]
+Month = Annotated[str, AfterValidator(Period.MONTH.checked)]
 """A month, written `YYYY-MM`."""
 
 

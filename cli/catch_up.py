@@ -239,10 +239,13 @@ def _check(job: Job, tick: str | None, now: datetime) -> None:
     """Raises `typer.BadParameter` for a tick that is none, or that cannot be over anywhere."""
     if tick is None or job.period is None:
         return
-    if not job.period.is_key(tick):
+    try:
+        job.period.checked(tick)
+    except ValueError as error:
         raise typer.BadParameter(
-            f"{job.name} works on a {job.period}, and {tick} names none.", param_hint="--tick"
-        )
+            f"{job.name} works on a {job.period}, and {tick} names none: {error}.",
+            param_hint="--tick",
+        ) from None
     if tick > job.period.key_before(now + EARLIEST):
         raise typer.BadParameter(
             f"{tick} is not over yet, so nobody can have been missed.", param_hint="--tick"

@@ -73,9 +73,14 @@ def read_link(token: str, now: datetime) -> LinkTarget:
         ConfigurationError: LINK_SECRET is not set.
     """
     try:
-        path, expires = _serializer().loads(token)
+        found = _serializer().loads(token)
     except BadData:
         raise LinkForged from None
+    match found:
+        case [str(path), int(expires)]:
+            pass
+        case _:  # signed with the same secret, for something else
+            raise LinkForged
     if now.timestamp() >= expires:
         raise LinkExpired
     return LinkTarget(tenant_id=path.split("/")[0], path=path)

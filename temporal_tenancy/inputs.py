@@ -77,11 +77,17 @@ def refusal(error: ValidationError, what: str) -> TenancyError:
     if any(e["type"] == "missing" and e["loc"] == ("tenant_id",) for e in found):
         return TenantMissing(f'{what} names no tenant. Add "tenant_id".')
     places = "; ".join(
-        f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
+        f"{'.'.join(_named(part) for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
         for e in found[:5]
     )
     more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
     return InvalidPayload(f"{what} does not fit {error.title}: {places}{more}.")
+
+
+def _named(part: int | str) -> str:
+    """A field's name, which is whoever's sent it: cut where it is very long."""
+    name = str(part)
+    return name if len(name) <= 80 else f"{name[:80]}…"
 
 
 def require_plain_tenant_id(model: type[BaseModel], what: str) -> None:

@@ -111,8 +111,8 @@ class Job:
         """
         if self.period is None:
             return dict(values)
-        if key is not None and not self.period.is_key(key):
-            raise InvalidPayload(self._wants_a_period("the key"))
+        if key is not None:
+            self._check_period("the key", key)
         return {"period": self.period.key_now() if key is None else key, **values}
 
     def key_of(self, job_input: BaseModel, key: str | None = None) -> str | None:
@@ -123,22 +123,24 @@ class Job:
         if self.period is None:
             return key
         period = str(getattr(job_input, "period"))  # noqa: B009
-        if not self.period.is_key(period):
-            raise InvalidPayload(self._wants_a_period("the period"))
+        self._check_period("the period", period)
         if key is not None and key != period:
-            if not self.period.is_key(key):
-                raise InvalidPayload(self._wants_a_period("the key"))
+            self._check_period("the key", key)
             raise InvalidPayload(
                 f"the key of {self.name} and the period in its input differ. Give one of them."
             )
         return period
 
-    def _wants_a_period(self, what: str) -> str:
+    def _check_period(self, what: str, given: str) -> None:
+        """Raises `InvalidPayload` where `what`, which was given, names no period of the job's."""
         assert self.period is not None
-        return (
-            f"{what} of {self.name} is not a {self.period}, which it works on: give one as "
-            f'"{self.period.key_now()}".'
-        )
+        try:
+            self.period.checked(given)
+        except ValueError as error:
+            raise InvalidPayload(
+                f"{what} of {self.name} is no {self.period} that it works on: {error}. Give one as "
+                f'"{self.period.key_now()}".'
+            ) from None
 
     def check(self) -> None:
         """Raises `ConfigurationError` when the declaration could lose a tenant."""

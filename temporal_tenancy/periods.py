@@ -7,8 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
-from temporal_tenancy.instants import FIRST, LAST
-
 
 class Period(StrEnum):
     """How long a stretch of time one run of a job is about."""
@@ -40,15 +38,24 @@ class Period(StrEnum):
 
     def is_key(self, key: str) -> bool:
         """Whether `key` names a period of this kind that Python's calendar has everywhere."""
-        if not _PATTERNS[self].fullmatch(key):
-            return False
         try:
-            start = datetime.fromisoformat(key if self is Period.DAY else f"{key}-01")
-            _, end = self.due_between(key)
-        except (ValueError, OverflowError):
+            self.checked(key)
+        except ValueError:
             return False
-        # Both ends are instants, and a date, in every time zone.
-        return start.replace(tzinfo=UTC) > FIRST and end.replace(tzinfo=UTC) < LAST
+        return True
+
+    def checked(self, key: str) -> str:
+        """`key`, as `is_key` has it; raises `ValueError`, with a sentence for whoever gave it."""
+        if not _PATTERNS[self].fullmatch(key):
+            raise ValueError(f"a period is a {self}, written {_WRITTEN[self]}")
+        first, last = _ENDS[self]
+        if not first <= key <= last:
+            raise ValueError(f"a period lies between {first} and {last}")
+        try:
+            date.fromisoformat(key if self is Period.DAY else f"{key}-01")
+        except ValueError:
+            raise ValueError(f"the calendar has no such {self}") from None
+        return key
 
     def key_now(self) -> str:
         """The key of the last whole period before this moment, in UTC."""
@@ -59,6 +66,13 @@ _PATTERNS: Final = {
     Period.MONTH: re.compile(r"[0-9]{4}-[0-9]{2}"),
     Period.DAY: re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
 }
+_WRITTEN: Final = {Period.MONTH: "YYYY-MM", Period.DAY: "YYYY-MM-DD"}
+_ENDS: Final = {
+    Period.MONTH: ("0001-02", "9999-10"),
+    Period.DAY: ("0001-01-03", "9999-12-28"),
+}
+"""The first and the last key whose period, and the one in which it is due, lie between `FIRST` and
+`LAST`: both ends of each are instants, and dates, in every time zone."""
 
 
 def month_bounds(key: str) -> tuple[date, date]:

@@ -10,7 +10,7 @@ from web import downloads, health, imports, jobs, pages, webhooks
 from web.admission import Admitted
 from web.answers import Answers
 from web.door import Door
-from web.errors import add_error_handlers
+from web.errors import add_error_handlers, documented
 
 SUMMARY = """
 Every call but those of `webhooks` and `downloads` needs `Authorization: Bearer <key>`, and is about
@@ -28,6 +28,7 @@ def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
         docs_url=None,  # its page loads scripts from elsewhere; ours needs none
         redoc_url=None,
         redirect_slashes=False,
+        responses=documented(422, 429, 503),  # any route's, and not as FastAPI shapes them
     )
     app.state.door = door
     app.state.databases = health.Databases(database_urls)

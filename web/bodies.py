@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator
 from typing import Final, TypeVar
@@ -45,7 +46,15 @@ class Pace:
 
 
 def refuse_announced(request: Request, max_bytes: int) -> None:
-    """Raises `BodyTooLarge` where the request says itself that its body is going to be."""
+    """Refuses a body by what the request says of it itself.
+
+    Raises:
+        BodyTooLarge: it is going to be.
+        MediaTypeRefused: it is compressed, and would be taken for what it is not.
+    """
+    codings = ",".join(request.headers.getlist("content-encoding"))
+    if codings.strip().lower() not in ("", "identity"):
+        raise MediaTypeRefused('a body is taken as it is. Send it without "Content-Encoding".')
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
@@ -59,7 +68,7 @@ async def pieces_of(
     It may take `seconds` (what the door's limits say if not given), and has to keep their rate.
 
     Raises:
-        BodyTooLarge: it is larger, or is going to be by what it says itself.
+        BodyTooLarge, MediaTypeRefused: as `refuse_announced`, or it is larger.
         BodyTimeout: it came too slowly.
         starlette.requests.ClientDisconnect: the caller has gone.
     """
@@ -105,7 +114,7 @@ async def read_json(request: Request, model: type[Model]) -> Model:
 
     Raises:
         MediaTypeRefused: it does not say that it is JSON.
-        InvalidRequest: it is not UTF-8.
+        InvalidRequest: it is not UTF-8, or has a field twice, of which one would be passed over.
         InvalidPayload: it does not fit; nothing of it is repeated.
         BodyTooLarge, BodyTimeout: as `pieces_of`.
     """
@@ -117,4 +126,11 @@ async def read_json(request: Request, model: type[Model]) -> Model:
         text = body.decode()
     except UnicodeDecodeError:
         raise InvalidRequest("the request's body is not UTF-8.") from None
-    return read_input(model, text, what="the request")
+    found = read_input(model, text, what="the request")  # of JSON, and no deeper than can be read
+    json.loads(text, object_pairs_hook=_only_once)
+    return found
+
+
+def _only_once(pairs: list[tuple[str, object]]) -> None:
+    if len(pairs) > len({name for name, _ in pairs}):
+        raise InvalidRequest("a field is in the request's body twice. Give it once.")

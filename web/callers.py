@@ -93,7 +93,10 @@ async def _identify(door: Door, credential: str) -> Caller:
 
 
 def _refuse_unknown_parameters(request: Request) -> None:
-    """Refuses what would be passed over: "?tenant_id=…" chooses no tenant, and is told so."""
+    """Refuses what would be passed over: "?tenant_id=…" chooses no tenant, and is told so.
+
+    So is the first of two: of "?dry_run=true&dry_run=false" only the other would count.
+    """
     route = request.scope["route"]
     assert isinstance(route, APIRoute)
     known = {field.alias for field in route.dependant.query_params}
@@ -103,3 +106,5 @@ def _refuse_unknown_parameters(request: Request) -> None:
             f"the address has a parameter that is not known here. {takes} Whose data it is about "
             "is the key's tenant, always."
         )
+    if len(request.query_params.multi_items()) > len(request.query_params):
+        raise InvalidRequest("the address has a parameter twice. Give it once.")

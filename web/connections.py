@@ -29,6 +29,7 @@ from web.strict_http import StrictConnection
 
 BACKLOG: Final = 256  # connections that wait to be taken; as many are taken without a pause
 TELL_SECONDS: Final = 10.0  # between two lines about the same
+CALLER_ENDED: Final = "caller_ended"  # in a call's state: who called sends no more, or has gone
 
 log: Final = structlog.get_logger(__name__)
 
@@ -168,6 +169,7 @@ class DoorProtocol(H11Protocol):
             head_max_bytes=self._limits.head_max_bytes, headers_max=self._limits.headers_max
         )
         self._phase: Phase | None = None
+        self._ended = False  # the client sends no more
         self._waiting: asyncio.TimerHandle | None = None  # for the client to send
         self._writing: asyncio.TimerHandle | None = None  # for the client to take
 
@@ -184,6 +186,15 @@ class DoorProtocol(H11Protocol):
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEAD, self._limits.head_seconds)
         super().data_received(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
+        """Answers what has been asked: who sends no more may read still.
+
+        Who has gone looks the same until it is written to.
+        """
+        self._ended = True
+        self._look()
+        return not self.transport.is_closing()
 
     def handle_events(self) -> None:
         """Goes through what was read."""
@@ -237,6 +248,8 @@ class DoorProtocol(H11Protocol):
 
     def _look(self) -> None:
         """Sees what it is at, and waits for it as long as that may take."""
+        if self._ended:
+            self._expect_no_more()
         if self.transport.is_closing():
             self._enter(Phase.CLOSED)
             if self.transport.get_write_buffer_size():
@@ -249,6 +262,13 @@ class DoorProtocol(H11Protocol):
             self._enter(Phase.HEAD, self._limits.head_seconds)
         else:
             self._enter(Phase.IDLE, self._limits.idle_seconds)
+
+    def _expect_no_more(self) -> None:
+        """Closes it, unless a request that has come whole is being answered."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self.transport.close()
+        else:
+            self.cycle.scope["state"][CALLER_ENDED] = True
 
     def _enter(self, phase: Phase, seconds: float | None = None) -> None:
         """Begins a phase; one that it is in goes on, and its time with it."""

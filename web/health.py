@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from worker_process.preflight import answers
 
 MAX_AGE: Final = 5.0  # seconds that an answer is taken to hold
+ASKED: Final = ["GET", "HEAD"]  # many a balancer asks for the status only
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -36,13 +37,13 @@ class Databases:
             return self._answer
 
 
-@router.get("/healthz")
+@router.api_route("/healthz", methods=ASKED)
 async def healthz() -> JSONResponse:
     """Answer, which says that the process lives."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.api_route("/readyz", methods=ASKED)
 async def readyz(request: Request) -> JSONResponse:
     """Say whether the databases answer."""
     databases: Databases = request.app.state.databases

@@ -27,7 +27,8 @@ from temporal_tenancy.jobs import registry
 from temporal_tenancy.scope import current_tenant
 from temporal_tenancy.tenant_state import require_runnable
 from web.callers import Authenticated
-from web.door import Door, door_of
+from web.connections import CALLER_ENDED
+from web.door import door_of
 from web.errors import documented
 from web.files import attachment
 from web.refusals import ErrorFileUnknown, ImportEnded, ImportUnknown
@@ -188,11 +189,12 @@ async def watch_import(
 ) -> StreamingResponse:
     """Watch an import, as server-sent events, until it has ended.
 
-    A stream is closed after ten minutes at most; a new one goes on from where the import is then.
+    A stream is closed after ten minutes at most, or once its caller has ended the sending half of
+    the connection; a new one goes on from where the import is then.
     """
     first = _state(await _find(import_id))
     return StreamingResponse(
-        _progress(door_of(request), first),
+        _progress(request, first),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},  # nginx would hold events back
     )
@@ -234,13 +236,16 @@ async def _cancel_waiting(import_id: UUID) -> None:
             found.ended_at = datetime.now(UTC)
 
 
-async def _progress(door: Door, state: ImportState) -> AsyncIterator[bytes]:
+async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes]:
+    stopping = door_of(request).stopping
     began = said = time.monotonic()
     yield _event(state)
     while state.status is ImportStatus.PROCESSING and time.monotonic() - began < STREAM_SECONDS:
         with suppress(TimeoutError):
-            await asyncio.wait_for(door.stopping.wait(), POLL_SECONDS)
+            await asyncio.wait_for(stopping.wait(), POLL_SECONDS)
             return
+        if getattr(request.state, CALLER_ENDED, False):
+            return  # most who end it have gone, and would hold a slot
         try:
             now = _state(await _find(str(state.id)))
         except DatabaseUnreachable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -143,33 +144,42 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
         workflow_id = WorkflowId(current_tenant(), wanted.name, key)
     except TenantMismatch:
         raise RunUnknown from None
+    records = await _recorded(workflow_id)
+    status = _by_records(records)
+    if status is None:
+        run = await door.runs.status(str(workflow_id))
+        # What is behind an end is recorded before it, but may be so behind the first look.
+        records = await _recorded(workflow_id)
+        status = _by_records(records) or _by_run(run, records)
+    error = None
+    if status is RunStatus.FAILED and records.letter is not None:
+        error = Problem(type=records.letter.error_type, message=records.letter.message)
+    return RunState(job=wanted.name, key=key, status=status, error=error)
+
+
+@dataclass(frozen=True)
+class _Records:
+    """What the database knows of a job that was asked for."""
+
+    message: OutboxMessage | None
+    letter: DeadLetterRow | None
+
+
+async def _recorded(workflow_id: WorkflowId) -> _Records:
     async with tenant_session() as session:
-        message = await find_message(session, wanted.name, key)
+        message = await find_message(session, workflow_id.job, workflow_id.key)
         letter = await session.scalar(
             select(DeadLetterRow).where(
                 DeadLetterRow.tenant_id == current_tenant(),
                 DeadLetterRow.workflow_id == str(workflow_id),
             )
         )
-    status = await _status(door, workflow_id, message, letter)
-    error = None
-    if status is RunStatus.FAILED and letter is not None:
-        error = Problem(type=letter.error_type, message=letter.message)
-    return RunState(job=wanted.name, key=key, status=status, error=error)
+    return _Records(message, letter)
 
 
-async def _status(
-    door: Door,
-    workflow_id: WorkflowId,
-    message: OutboxMessage | None,
-    letter: DeadLetterRow | None,
-) -> RunStatus:
-    """The status by what the database says, and by Temporal where it has to say more.
-
-    Raises:
-        RunUnknown: neither knows of it.
-        NotReachable: Temporal is to be asked, and is away.
-    """
+def _by_records(records: _Records) -> RunStatus | None:
+    """The status by what the database says alone; None: Temporal is to be asked."""
+    message, letter = records.message, records.letter
     if message is not None and message.status in _UNDER_WAY:
         # With a workflow it is one of several that are worked off there.
         return RunStatus.STARTED if message.workflow_id else RunStatus.WAITING
@@ -177,12 +187,16 @@ async def _status(
         return _BY_A_PERSON[DeadLetterState(letter.status)]
     if message is not None and message.status == MessageStatus.COMPLETED and message.workflow_id:
         return RunStatus.SUCCEEDED
-    run = await door.runs.status(str(workflow_id))
+    return None
+
+
+def _by_run(run: WorkflowExecutionStatus | None, records: _Records) -> RunStatus:
+    """The status by the run; raises `RunUnknown` where the database knows of none either."""
     if run is WorkflowExecutionStatus.COMPLETED:
         return RunStatus.SUCCEEDED
     if run in _ENDED_BADLY:
         return RunStatus.FAILED
-    if run is None and message is None and letter is None:
+    if run is None and records.message is None and records.letter is None:
         raise RunUnknown
     return RunStatus.STARTED
 

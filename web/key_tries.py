@@ -66,4 +66,9 @@ class KeyTries:
     async def _refuse(self, address: str) -> None:
         if not await self._limiter.test(self._item, address):
             stats = await self._limiter.get_window_stats(self._item, address)
-            raise RateExceeded(max(1, math.ceil(stats.reset_time - time.time())))
+            seconds = max(1, math.ceil(stats.reset_time - time.time()))
+            raise RateExceeded(
+                seconds,
+                "too many keys that are none have come from this address. Check the key, and try "
+                f"again in {seconds} seconds.",
+            )

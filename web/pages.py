@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 UPLOAD: Final = (Path(__file__).parent / "upload.html").read_text()
+_CODE: Final = re.compile(r"`([^`]+)`")
 _INLINE: Final = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 router: Final = APIRouter(include_in_schema=False)
@@ -29,6 +30,7 @@ def policy_of(page: str) -> str:
         [
             "default-src 'none'",
             *allowed,
+            "img-src data:",  # an icon of nothing, so that none is asked for
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
@@ -59,13 +61,14 @@ def _reference(api: dict[str, Any]) -> str:
         for path, methods in api["paths"].items()
         for method, operation in methods.items()
     )
-    about = escape(api["info"]["description"].strip())
+    about = _prose(api["info"]["description"].strip())
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{escape(api["info"]["title"])}</title>
+<link rel="icon" href="data:,">
 <style>{_STYLE}</style>
 </head>
 <body>
@@ -80,6 +83,10 @@ def _reference(api: dict[str, Any]) -> str:
 """
 
 
+def _prose(text: str) -> str:
+    return _CODE.sub(r"<code>\1</code>", escape(text))
+
+
 def _route(method: str, path: str, operation: dict[str, Any]) -> str:
     needs = "" if operation.get("security") else " <small>without a key</small>"
     parameters = "".join(
@@ -90,11 +97,11 @@ def _route(method: str, path: str, operation: dict[str, Any]) -> str:
     takes = ", ".join(operation.get("requestBody", {}).get("content", {}))
     answers = "".join(
         f"<tr><td>{escape(status)}<td>{escape(answer['description'])}"
-        for status, answer in operation["responses"].items()
+        for status, answer in sorted(operation["responses"].items())
     )
     return (
         f"<section><h2><code>{method.upper()} {escape(path)}</code>{needs}</h2>"
-        f"<p>{escape(operation.get('description') or operation['summary'])}</p>"
+        f"<p>{_prose(operation.get('description') or operation['summary'])}</p>"
         + (f"<ul>{parameters}</ul>" if parameters else "")
         + (f"<p>Takes {escape(takes)}.</p>" if takes else "")
         + f"<table>{answers}</table></section>"

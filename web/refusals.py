@@ -97,9 +97,9 @@ class RateExceeded(WebRefusal):
 
     status = 429
 
-    def __init__(self, retry_after: int) -> None:
+    def __init__(self, retry_after: int, message: str | None = None) -> None:
         """`retry_after` is in seconds."""
-        super().__init__(headers={"Retry-After": str(retry_after)})
+        super().__init__(message, headers={"Retry-After": str(retry_after)})
 
 
 class Overloaded(WebRefusal):

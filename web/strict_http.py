@@ -83,6 +83,8 @@ def _check_lines(lines: list[bytearray], headers_max: int) -> None:
     names = [bytes(line.partition(b":")[0]).lower() for line in lines]
     if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
         raise h11.LocalProtocolError("more than one length of the body")
+    if names.count(b"content-type") > 1:
+        raise h11.LocalProtocolError("more than one type of the body")
     length = lines[names.index(b"content-length")] if b"content-length" in names else b":0"
     if not length.partition(b":")[2].strip(b" \t").isdigit():
         raise h11.LocalProtocolError("a length of the body that is no number")

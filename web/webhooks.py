@@ -61,7 +61,7 @@ class Received(BaseModel):
 
 
 @router.post(
-    "/payments/{tenant}", openapi_extra=SIGNED, responses=documented(401, 408, 413, 429, 503)
+    "/payments/{tenant}", openapi_extra=SIGNED, responses=documented(401, 408, 413, 415, 429, 503)
 )
 async def payments(request: Request, tenant: str) -> Received:
     """Take in what the payment provider tells of a tenant, signed by Standard Webhooks.
@@ -73,7 +73,7 @@ async def payments(request: Request, tenant: str) -> Received:
     return await _receive(request, door, tenant if named in (None, tenant) else None)
 
 
-@router.post("/payments", openapi_extra=SIGNED, responses=documented(401, 408, 413, 429, 503))
+@router.post("/payments", openapi_extra=SIGNED, responses=documented(401, 408, 413, 415, 429, 503))
 async def payments_by_host(request: Request) -> Received:
     """As `/webhooks/payments/{tenant}`, at a tenant's own host name."""
     door = door_of(request)

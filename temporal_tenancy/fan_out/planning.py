@@ -75,10 +75,13 @@ def turns(
     ever due.
     """
     due_at = nominal or now
-    if job.period is not None and request.tick is not None and not job.period.is_key(request.tick):
-        raise InvalidPayload(
-            f"{job.name} works on a {job.period}, and {request.tick!r} names none."
-        )
+    if job.period is not None and request.tick is not None:
+        try:
+            job.period.checked(request.tick)
+        except ValueError as error:
+            raise InvalidPayload(
+                f"{job.name} works on a {job.period}, and {request.tick!r} names none: {error}."
+            ) from None
     if not request.local_time:
         tick = request.tick or tick_of(job, due_at)
         meant = nominal is not None and request.cron and read_cron(request.cron).matches(nominal)

@@ -96,7 +96,7 @@ async def test_the_ledger_is_shown_also_while_temporal_is_away(
     ("arguments", "sentence"),
     [
         (("--tick", "2013-02"), "a tick is one of a job's: name the job."),
-        ((JOB, "--tick", "yesterday"), "billing.cycle works on a month, and yesterday names none."),
+        ((JOB, "--tick", "yesterday"), "billing.cycle works on a month, and yesterday names none:"),
         ((JOB, "--tick", "2999-01"), "2999-01 is not over yet, so nobody can have been missed."),
         (("trial.expiry", "--tick", "x"), "trial.expiry has no tick x."),
         (("fan_out.tick",), "fan_out.tick is the platform's and runs for no single tenant."),

@@ -156,12 +156,17 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
 
-        await page.goto(door_process.health)
+        for path in ("/docs", "/"):
+            await page.goto(door_process.health + path)
+        assert complaints == []
         await page.get_by_label("API key").fill("tk_wrong")
         await page.get_by_label("CSV file").set_input_files(file)
         await page.get_by_role("button", name="Import").click()
         await expect(page.get_by_role("alert")).to_contain_text("valid key")
         complaints.clear()  # Chromium tells of every 401
+        await page.get_by_label("API key").fill("\u201ctk_quoted\u201d")
+        await page.get_by_role("button", name="Import").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Copy it again")
 
         await page.get_by_label("API key").fill(web_tenants["acme"])
         await page.get_by_role("button", name="Import").click()

@@ -189,9 +189,21 @@ async def test_usage_is_counted_by_the_tenants_own_days_and_counted_anew_each_ti
     assert await aggregate("2") == UsageSummary(period=APRIL, days=2, events=3)
 
 
-@pytest.mark.parametrize("period", ["2013-4", "2013-13", "april", "2013-04-01", ""])
+@pytest.mark.parametrize(
+    ("period", "sentence"),
+    [
+        ("2013-4", "a period is a month, written YYYY-MM"),
+        ("2013-13", "the calendar has no such month"),
+        ("9999-12", "a period lies between 0001-02 and 9999-10"),
+        ("april", "a period is a month, written YYYY-MM"),
+        ("2013-04-01", "a period is a month, written YYYY-MM"),
+        ("", "a period is a month, written YYYY-MM"),
+    ],
+)
 @pytest.mark.usefixtures("worker")
-async def test_a_period_that_is_no_month_is_refused(saas: Client, period: str) -> None:
+async def test_a_period_that_is_no_month_is_refused(
+    saas: Client, period: str, sentence: str
+) -> None:
     with pytest.raises(WorkflowFailureError) as caught:
         await raw(saas).execute_workflow(
             "billing.cycle",
@@ -201,7 +213,7 @@ async def test_a_period_that_is_no_month_is_refused(saas: Client, period: str) -
         )
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == "InvalidPayload"
-    assert "period: Value error, a period is a month, written YYYY-MM" in caught.value.cause.message
+    assert f"period: Value error, {sentence}." in caught.value.cause.message
 
 
 def raw(client: Client) -> Client:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -20,11 +20,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from tests.fixtures.raw_http import connected, patience
-from tests.fixtures.web import running_server
+from tests.fixtures.raw_http import answers_in, connected, patience
+from tests.fixtures.web import running_server, told_in
 from web.admission import Admission, Admitted
 from web.answers import Answers
 from web.app import create_app
+from web.connections import CALLER_ENDED, DoorProtocol
 from web.door import Door
 from web.limits import Limits
 from web.server import GRACE_SECONDS, DoorServer
@@ -312,6 +313,8 @@ BODY = b"\r\n5\r\nhello\r\n0\r\n\r\n"
             "no host": b"GET / HTTP/1.1\r\n\r\n",
             "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
             "another version": b"GET / HTTP/2.0\r\nHost: x\r\n\r\n",
+            "two types": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+            b"Content-Type: application/json\r\n\r\n",
             "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
             "a NUL": b"GET / HTTP/1.1\r\nHost: x\r\nX: \0\r\n\r\n",
         }.items()
@@ -357,6 +360,78 @@ async def test_requests_that_come_together_are_answered_in_turn() -> None:
     assert answers[3][0] == 400
 
 
+# Who sends no more, and reads still.
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", [b"hello"], id="a request"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none", [b"one"], id="a body"
+        ),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\ntwo\r\n0\r\n\r\n",
+            [b"two"],
+            id="chunks",
+        ),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 30, [b"hello"] * 30, id="several together"
+        ),
+        pytest.param(b"", [], id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost", [], id="half a head"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\non", [], id="half a body"
+        ),
+    ],
+)
+async def test_who_ends_its_half_gets_the_answers_to_what_came_whole(
+    sent: bytes, answered: list[bytes]
+) -> None:
+    async with small() as door, connected(door.url) as raw:
+        await raw.send(sent)
+        raw.writer.write_eof()
+        answers = [await raw.answer() for _ in answered]
+        assert answers == [(200, body) for body in answered]
+        assert await raw.rest() == b""
+
+
+async def test_who_ends_its_half_while_it_is_answered_gets_the_answer() -> None:
+    async with small() as door, connected(door.url) as raw:
+        await raw.send(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
+        await door.held.wait()
+        raw.writer.write_eof()
+        assert await half_ended(door) == 1
+        door.let_go.set()
+        assert await raw.answer() == (200, b"let go")
+        assert await raw.rest() == b""
+    assert len(door.server.connections) == 0
+
+
+async def half_ended(door: Small) -> int:
+    """How many connections have been ended by their callers, once one is."""
+    async with patience("the end of a caller's half"):
+        while True:
+            found = sum(
+                one.cycle is not None and CALLER_ENDED in one.cycle.scope["state"]
+                for one in door.server.server_state.connections
+                if isinstance(one, DoorProtocol)
+            )
+            if found:
+                return found
+            await asyncio.sleep(0)
+
+
+async def test_who_has_gone_is_not_written_to_for_ever() -> None:
+    async with small() as door, connected(door.url) as raw:
+        await raw.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        await raw.reader.readuntil(b"\r\n\r\n")
+        raw.writer.close()
+        async with patience("the end of what is sent"):
+            await door.gone.wait()
+
+
 @pytest.fixture
 async def fuzzed(door: Door) -> AsyncIterator[str]:
     """The URL of the whole door."""
@@ -374,7 +449,7 @@ METHODS = [b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"get", b"G
 TARGETS = [
     *(b"/", b"/healthz", b"/imports", b"/docs", b"/webhooks/payments/acme", b"/downloads/x"),
     *(b"*", b"x:443", b"http://y/healthz", b"//", b"/%", b"/%00", b"/%ff", b"/?a=%", b"/\xff"),
-    *(b"/../..", b"", b"/ /"),
+    *(b"/../..", b"", b"/ /", b"/docs?a=1&a=2", b"/imports?dry_run=1&dry_run=0", b"/imports/%00"),
 ]
 VERSIONS = [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"http/1.1", b"HTTP/1.1 ", b""]
 HEADERS = [
@@ -387,6 +462,7 @@ HEADERS = [
     *(b" folded", b"Authorization: Bearer x", b"Authorization: Bearer", b"Authorization: \xff"),
     *(b"Authorization: Basic x", b"X-Forwarded-For: ,,[::", b"Content-Type: application/json"),
     *(b"Content-Type: multipart/form-data; boundary=", b"Cookie: a=b", b"Range: bytes=0-"),
+    *(b"Content-Type: text/csv", b"Content-Encoding: gzip", b"TE: trailers", b"Trailer: Host"),
     *(b"webhook-id: 1", b"webhook-timestamp: 1", b"webhook-signature: v1,x", b"Host : x"),
 ]
 ENDS = [b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n"]
@@ -420,21 +496,27 @@ def messages(draw: st.DrawFn) -> bytes:
     return whole[: draw(st.integers(1, len(whole)))] if draw(st.booleans()) else whole
 
 
-@given(message=messages())
+@given(message=messages(), ends=st.booleans())
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@example(message=b"\r\n")
-@example(message=b"GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n")
-@example(message=b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+@example(message=b"\r\n", ends=True)
+@example(message=b"GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n", ends=True)
+@example(
+    message=b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", ends=True
+)
 async def test_whatever_is_sent_is_answered_or_closed_and_never_an_error_of_ours(
-    fuzzed: str, message: bytes
+    fuzzed: str, message: bytes, ends: bool
 ) -> None:
     async with connected(fuzzed) as raw:
         await raw.send(message)
+        if ends:
+            with suppress(OSError):  # it has been closed
+                raw.writer.write_eof()
         said = await raw.rest()
-    # An answer to HEAD has no body, so that answers are told apart by their first lines.
-    statuses = [int(line[9:12]) for line in said.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
-    assert all(status < 500 for status in statuses), (statuses, said)
+    for status, body in answers_in(said):
+        assert status < 500, said
+        if status >= 400 and body:
+            assert told_in(body), said
     async with connected(fuzzed) as raw:
         assert await raw.get("/healthz") == 200

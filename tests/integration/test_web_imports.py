@@ -20,6 +20,7 @@ from database.contacts import Import, ImportStatus
 from queues import Queue
 from services.object_storage import current_storage, object_path
 from temporal_tenancy.database import tenant_session
+from tests.fixtures.raw_http import connected
 from tests.fixtures.relay import running
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.web import CONTACTS, Web, answering, problem_of
@@ -237,6 +238,22 @@ async def test_a_stream_ends_with_the_process_and_with_who_watches(
             await anext(events)
             web.door.stopping.set()
             assert [event async for event in events] == []
+
+
+async def test_a_stream_ends_with_the_half_of_who_watches(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it has gone is not to be seen; so it gets what there is, and holds no slot."""
+    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
+    async with web.client("acme") as client, connected(web.url) as raw:
+        path = f"/imports/{await started(client)}/events"
+        key = f"Authorization: Bearer {web.keys['acme']}"
+        await raw.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n{key}\r\n\r\n".encode())
+        raw.writer.write_eof()
+        said = await raw.rest()
+    assert said.count(b"event: progress") == 1
+    assert said.endswith(b"0\r\n\r\n")
+    assert web.door.admission.streams.of("acme") == 0
 
 
 async def test_streams_are_counted_by_tenant(door: Door, web: Web) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 
 from devstack.postgres import DatabaseUrls
+from temporal_tenancy.database import tenant_session
+from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from tests import web_jobs
 from tests.fixtures.relay import effects_of, messages_of, running
 from tests.fixtures.saas import saas_worker
@@ -22,6 +24,7 @@ from tests.fixtures.starter import Starter
 from tests.fixtures.web import Web, answering, problem_of
 from tests.hostile_messages import HOSTILE as HOSTILE_ROWS
 from tests.hostile_messages import insert_hostile, take_walls_away
+from web.runs import Runs
 
 STARTER = ("-m", "tests.acceptance.web_jobs_too")
 FINE = {"input": {"kind": "contact", "ref": "r"}}
@@ -213,6 +216,42 @@ async def test_jobs_are_taken_in_while_temporal_is_away(web: Web) -> None:
     assert asked.status_code == 202
     assert (unasked.status_code, problem_of(unasked)) == (503, "Unavailable")
     assert "7233" not in unasked.text
+
+
+class FailsWhileAsked(Runs):
+    """Temporal, in which a run fails, and its letter is written, while it is being asked."""
+
+    async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
+        letter = Letter(workflow_id, Source.WORKFLOW, "PartnerGone", "the partner is gone.", 1)
+        async with tenant_session() as session:
+            await put_letters(session, [letter])
+        return WorkflowExecutionStatus.FAILED
+
+
+async def test_a_run_that_fails_while_it_is_looked_up_is_told_with_its_reason(web: Web) -> None:
+    door = replace(web.door, runs=FailsWhileAsked(web.door.database))
+    async with answering(door) as url, replace(web, url=url).client("acme") as client:
+        answer = await client.get("/jobs/search.index/k")
+    assert answer.json() == {
+        "job": "search.index",
+        "key": "k",
+        "status": "failed",
+        "error": {"type": "PartnerGone", "message": "the partner is gone."},
+    }
+
+
+async def test_a_job_that_is_asked_for_while_its_run_is_looked_up_is_known(web: Web) -> None:
+    async with web.client("acme") as asking:
+
+        class AskedMeanwhile(Runs):
+            async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
+                await asking.post("/jobs/search.index", json={**FINE, "key": "k"})
+                return None
+
+        door = replace(web.door, runs=AskedMeanwhile(web.door.database))
+        async with answering(door) as url, replace(web, url=url).client("acme") as client:
+            answer = await client.get("/jobs/search.index/k")
+    assert (answer.status_code, answer.json()["status"]) == (200, "waiting")
 
 
 async def test_a_job_that_failed_days_ago_comes_back_in_its_own_tenant(

@@ -10,14 +10,17 @@ import h11
 from starlette.types import Scope
 
 from services import csv_safety
+from temporal_tenancy.identifiers import WorkflowId
 from tests.mutants.mutant import Mutant, replace
-from web import bodies, key_tries, strict_http
+from web import bodies, jobs, key_tries, strict_http
 from web.addresses import Addresses
 from web.connections import Connections, DoorProtocol, Phase
 from web.shares import Share
 
 CONNECTIONS: Final = "tests/integration/test_web_connections.py"
 SHARES: Final = "tests/integration/test_web_shares.py"
+JOBS: Final = "tests/integration/test_web_jobs.py"
+CALLS: Final = "tests/integration/test_web_hostile_calls.py"
 ADDRESSES: Final = "tests/unit/test_web_addresses.py"
 CELLS: Final = "tests/unit/test_csv_safety.py"
 AMBIGUOUS: Final = (
@@ -107,6 +110,26 @@ def _read_generously() -> None:
 
 def _take_two_lengths() -> None:
     replace(strict_http, "_check_lines", lambda lines, headers_max: None)
+
+
+def _end_with_the_callers_half() -> None:
+    replace(DoorProtocol, "eof_received", lambda self: False)
+
+
+def _look_once() -> None:
+    recorded = jobs._recorded
+    found: dict[WorkflowId, Any] = {}
+
+    async def once(workflow_id: WorkflowId) -> Any:
+        if workflow_id not in found:
+            found[workflow_id] = await recorded(workflow_id)
+        return found[workflow_id]
+
+    replace(jobs, "_recorded", once)
+
+
+def _take_the_last_of_two() -> None:
+    replace(bodies, "_only_once", lambda pairs: None)
 
 
 def _compute() -> None:
@@ -199,6 +222,24 @@ DOOR_FAULTS: Final = [
         "a length and a transfer coding are taken together",
         (f"{AMBIGUOUS}[length and coding]",),
         seed=_take_two_lengths,
+    ),
+    Mutant(
+        "halves-end-connections",
+        "who has asked, and sends no more, gets no answer",
+        (f"{CONNECTIONS}::test_who_ends_its_half_gets_the_answers_to_what_came_whole",),
+        seed=_end_with_the_callers_half,
+    ),
+    Mutant(
+        "letters-looked-for-before-the-end",
+        "a run that fails while it is looked up is told without its reason",
+        (f"{JOBS}::test_a_run_that_fails_while_it_is_looked_up_is_told_with_its_reason",),
+        seed=_look_once,
+    ),
+    Mutant(
+        "fields-taken-twice",
+        "of a field that is there twice one is passed over",
+        (f"{CALLS}::test_what_says_two_things_is_refused_and_nothing_done",),
+        seed=_take_the_last_of_two,
     ),
     Mutant(
         "formulas-left",

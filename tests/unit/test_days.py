@@ -25,7 +25,9 @@ def test_a_day_is_written_as_its_date(given: str) -> None:
     "given", ["2013-3-10", "2013-02-29", "2013-13-01", "20130310", "2013-03", "today", ""]
 )
 def test_what_is_no_day_is_refused(given: str) -> None:
-    with pytest.raises(ValidationError, match="a period is a day, written YYYY-MM-DD"):
+    with pytest.raises(
+        ValidationError, match=r"a period is a day, written|the calendar has no such day"
+    ):
         DAY.validate_python(given)
 
 

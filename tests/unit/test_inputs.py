@@ -53,6 +53,12 @@ def test_a_refusal_names_the_first_few_places_only() -> None:
         read_input(Sized, {"tenant_id": "a", **{f"f{n}": 1 for n in range(7)}}, what="it")
 
 
+def test_a_refusal_does_not_grow_with_what_was_sent() -> None:
+    with pytest.raises(InvalidPayload, match=r"x{80}…: Extra inputs") as caught:
+        read_input(Sized, {"tenant_id": "acme", "size": 1, "x" * 100_000: 1}, what="it")
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("scope", [TenantScope("acme"), PlatformScope("a reason")])
 def test_a_header_reads_back_as_it_was_written(scope: TenantScope | PlatformScope) -> None:
     written = header.write({}, scope)

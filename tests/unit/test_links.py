@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.links import LinkExpired, LinkForged, LinkTarget, make_link, read_link
+from services.links import (
+    LinkExpired,
+    LinkForged,
+    LinkTarget,
+    _serializer,
+    make_link,
+    read_link,
+)
 from temporal_tenancy.errors import ConfigurationError, ScopeMissing, TenantMismatch
 from temporal_tenancy.scope import TenantScope, enter
 
@@ -48,6 +55,14 @@ def test_a_changed_link_opens_nothing() -> None:
         changed = link[:at] + ("A" if link[at] != "A" else "B") + link[at + 1 :]
         with pytest.raises(LinkForged):
             read_link(changed, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    "signed", ["x", [], ["a/b"], {"a": 1}, ["a/b", "1"], ["a/b", 1, 1], [1, 1]]
+)
+def test_what_was_signed_for_something_else_opens_nothing(signed: object) -> None:
+    with pytest.raises(LinkForged):
+        read_link(str(_serializer().dumps(signed)), datetime.now(UTC))
 
 
 def test_a_link_signed_with_another_secret_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

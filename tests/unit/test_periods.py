@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from temporal_tenancy.instants import FIRST, LAST
 from temporal_tenancy.periods import Period, month_bounds
 
 
@@ -39,6 +40,43 @@ def test_the_key_before_any_moment_names_a_period_that_is_over(moment: datetime)
 @pytest.mark.parametrize("key", ["2013-13", "2013-00", "2013-4", "13-04", "2013-04-01", "x", ""])
 def test_what_is_no_month_is_no_key_of_one(key: str) -> None:
     assert not Period.MONTH.is_key(key)
+
+
+@pytest.mark.parametrize(
+    ("period", "key", "sentence"),
+    [
+        (Period.MONTH, "2013-4", "a period is a month, written YYYY-MM"),
+        (Period.MONTH, "10000-01", "a period is a month, written YYYY-MM"),
+        (Period.MONTH, "2013-13", "the calendar has no such month"),
+        (Period.MONTH, "2013-00", "the calendar has no such month"),
+        (Period.MONTH, "9999-12", "a period lies between 0001-02 and 9999-10"),
+        (Period.MONTH, "0000-05", "a period lies between 0001-02 and 9999-10"),
+        (Period.DAY, "2013-04", "a period is a day, written YYYY-MM-DD"),
+        (Period.DAY, "2013-02-30", "the calendar has no such day"),
+        (Period.DAY, "2013-13-01", "the calendar has no such day"),
+        (Period.DAY, "9999-12-31", "a period lies between 0001-01-03 and 9999-12-28"),
+        (Period.DAY, "0000-01-01", "a period lies between 0001-01-03 and 9999-12-28"),
+    ],
+)
+def test_what_is_no_period_is_told_why(period: Period, key: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        period.checked(key)
+
+
+@given(st.dates() | st.dates(max_value=date(1, 3, 31)) | st.dates(min_value=date(9999, 9, 1)))
+@example(date(1, 1, 2))
+@example(date(1, 1, 3))
+@example(date(9999, 12, 28))
+@example(date(9999, 12, 29))
+def test_a_period_is_one_where_all_of_it_and_of_the_next_are_instants(day: date) -> None:
+    for period, key in ((Period.DAY, str(day)), (Period.MONTH, str(day)[:7])):
+        try:
+            start = datetime.fromisoformat(f"{key}-01"[:10]).replace(tzinfo=UTC)
+            _, due = period.due_between(key)
+            whole = start > FIRST and due.replace(tzinfo=UTC) < LAST
+        except OverflowError:
+            whole = False
+        assert period.is_key(key) is whole
 
 
 def test_a_month_ends_where_the_next_begins() -> None:
