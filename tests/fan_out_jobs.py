@@ -16,6 +16,7 @@ from temporal_tenancy.periods import Period
 from tests.fan_out_control import Work, controlled_work
 
 MONSTROUS = {"digits": 10**4500}  # can be encoded, and not decoded
+LOUD = "T" * 2**20  # two of them are more than an activity may be given
 
 
 class ControlledInput(TenantInput):
@@ -64,6 +65,10 @@ class Monstrous:
             return MONSTROUS
         if job.tenant_id.startswith("raises"):
             raise ApplicationError("no", MONSTROUS, type="Monstrous", non_retryable=True)
+        if job.tenant_id.startswith("mutters"):
+            raise ApplicationError("n\0o", type="N\0UL", non_retryable=True)
+        if job.tenant_id.startswith("shouts"):
+            raise ApplicationError("no", type=LOUD, non_retryable=True)
         return None
 
 

@@ -132,6 +132,26 @@ async def test_what_one_tenants_run_ends_with_stops_no_other(
     assert (found.state, found.reason) == ("failed", "Monstrous: no")
 
 
+async def test_whatever_a_failures_type_is_it_stops_no_other(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker
+) -> None:
+    for tenant in ("mutters", "shouts", "shouts-too", "sound"):
+        await tenants.add(tenant, tenant, plan="enterprise")
+    async with asyncio.timeout(30):
+        result = await saas.execute_workflow(
+            FanOut.run,
+            FanOutInput(job="test.monstrous", tick="a"),
+            id="platform/test.monstrous/tick-a-1",
+            task_queue=Queue.BULK,
+        )
+    assert (result.succeeded, result.failed) == (1, 3)
+    rows = await rows_of(database, "test.monstrous", "a")
+    assert {row.error_type for row in rows} == {"NUL", f"{'T' * 500}…", None}
+    found = await state_of_child(saas, "mutters", "mutters/test.monstrous/a")
+    assert found is not None
+    assert (found.error_type, found.reason) == ("NUL", "NUL: no")
+
+
 async def test_who_has_left_since_an_earlier_run_of_the_same_id_is_not_counted(
     saas: Client, tenants: Tenants, database: Database, worker: Worker, control: Control
 ) -> None:
