@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 from queues import Queue
@@ -63,6 +64,8 @@ class Monstrous:
     async def run(self, job: ControlledInput) -> Any:
         if job.tenant_id.startswith("returns"):
             return MONSTROUS
+        if job.tenant_id.startswith("mumbles"):
+            return RawValue(Payload(metadata={"encoding": b"of/nobody"}, data=b"\xff"))
         if job.tenant_id.startswith("raises"):
             raise ApplicationError("no", MONSTROUS, type="Monstrous", non_retryable=True)
         if job.tenant_id.startswith("mutters"):
