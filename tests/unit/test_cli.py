@@ -22,6 +22,7 @@ from cli.environment import masked, show
 from cli.failures import report
 from cli.servers import Temporal
 from connect import NotReachable, reaching
+from database.contacts import Import
 from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.errors import InvalidPayload, TenantMismatch, TenantMissing
@@ -219,3 +220,13 @@ def test_a_catch_up_window_is_said_in_the_largest_unit_that_is_whole(
     seconds: int, said: str
 ) -> None:
     assert schedules._window(seconds) == said
+
+
+@pytest.mark.parametrize(
+    "reading", [[], "x", 5, None, {"because": [1], "candidates": {"a": 1}}, {"candidates": 7}]
+)
+def test_whatever_a_tenants_role_has_written_of_an_imports_encoding_it_is_shown(
+    reading: Any,
+) -> None:
+    imported = Import(reading=reading)
+    assert (imported.encoding_by, imported.candidates) == (None, [])
