@@ -31,7 +31,7 @@ PASSTHROUGH: Final = ("activities", "database", "queues", "services", "settings"
 HOW_TO_START: Final = '"make dev" starts one; then "source .devstack/env" in this shell.'
 HOW_TO_GET_IN: Final = '"starter.py migrate" gives the roles the passwords of these URLs.'
 
-_AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
+AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)  # no answer
 _CLOSED: Final = (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED)
 _CORE_REASON: Final = re.compile(r'(?:message: |error: |error", )"([^"]+)"')
 
@@ -137,7 +137,7 @@ def reaching() -> Iterator[None]:
         raise NotReachable(f"{error.message} {hint}") from None
     except RPCError as error:
         config = temporal_config()
-        if error.status in (*_AWAY, *_CLOSED):
+        if error.status in (*AWAY, *_CLOSED):
             raise _temporal_away(config, error) from None
         if error.status is RPCStatusCode.NOT_FOUND and "namespace" in error.message.lower():
             raise NotReachable(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
+import os
 import sys
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -27,6 +28,10 @@ err: Final = Console(highlight=False, emoji=False, markup=False, stderr=True)
 for console in (out, err):
     if not console.is_terminal:
         console.width = WIDE
+
+
+class OutputLost(Exception):
+    """What a command answers cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,10 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
             document = {**document, "error": vars(answer.problem)}
         print_json(document)
     else:
-        with out.capture() as shown:
+        with _writing(), out.capture() as shown:
             out.print(_Printable(answer.text), crop=False)
         # Columns are filled up with blanks, which only disturb whoever copies or compares.
-        print("\n".join(line.rstrip() for line in shown.get().splitlines()))
-    sys.stdout.flush()
+        write("\n".join(line.rstrip() for line in shown.get().splitlines()))
     if answer.problem is not None:
         say(str(answer.problem))
         raise typer.Exit(1)
@@ -81,14 +85,40 @@ def print_json(document: Any) -> None:
     text = json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json)
     from temporal_tenancy.printable import printable_json
 
-    print(printable_json(text))
+    write(printable_json(text))
+
+
+def write(text: str) -> None:
+    """Prints lines on standard output.
+
+    Raises `OutputLost` where they cannot be written, and `BrokenPipeError` where nobody reads them.
+    """
+    with _writing():
+        print(text, flush=True)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise OutputLost(f"standard output cannot be written: {error.strerror}.") from None
+
+
+def drop_output() -> None:
+    """Lets what is left of standard output go nowhere: its end is closed, or full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(sentence: str) -> None:
     """Tells a person something on standard error."""
     from temporal_tenancy.printable import printable
 
-    print(printable(sentence, lines=True), file=sys.stderr)
+    with suppress(OSError):  # nobody hears it, and what was asked for goes on
+        print(printable(sentence), file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -109,14 +139,15 @@ class _Printable:
 
 def lines(*parts: RenderableType | None) -> RenderableType:
     """The parts that there are, one below the other."""
-    return Group(*(part for part in parts if part is not None))
+    there_are = (part for part in parts if part is not None)
+    return Group(*(_on_one_line(part) if isinstance(part, str) else part for part in there_are))
 
 
 def address(url: str | None, *before: object) -> RenderableType | None:
     """A URL in one piece, however narrow the terminal, behind what it is the address of."""
     if url is None and not before:
         return None
-    words = [*map(str, before), *([url] if url else [])]
+    words = [*map(_on_one_line, before), *([url] if url else [])]
     return Text("  ".join(words), no_wrap=True, overflow="ignore")
 
 
@@ -126,7 +157,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Renderable
     for title in titles:
         made.add_column(title, overflow="fold")
     for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
+        made.add_row(*("" if cell is None else _on_one_line(cell) for cell in row))
     return made
 
 
@@ -137,8 +168,15 @@ def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
     made.add_column(overflow="fold")
     for name, value in pairs:
         if value is not None and value != "":
-            made.add_row(name, str(value))
+            made.add_row(name, _on_one_line(value))
     return made
+
+
+def _on_one_line(value: object) -> str:
+    """A value for people: a line end in it would begin a line that looks like one of ours."""
+    from temporal_tenancy.printable import printable
+
+    return printable(str(value))
 
 
 def when(moment: datetime | None) -> str | None:

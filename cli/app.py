@@ -5,8 +5,6 @@ So `--help` and a mistyped option answer at once: the servers' libraries take a 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli.answers import perform, say
+from cli.answers import drop_output, perform, say
 from cli.failures import FAILED, INTERRUPTED, report
 
 app = typer.Typer(
@@ -73,8 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has gone, as in "… | head". What is left goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # whoever read has gone, as in "… | head"
         return FAILED
     except Exception as error:
         return report(error, json=json, debug="--debug" in arguments)

@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 from cli import given as reading
-from cli.answers import Answer, address, facts, lines, number, table, when
+from cli.answers import Answer, address, facts, lines, number, say, table, when
 from cli.failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
 from cli.servers import as_platform, control_plane, servers
 from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState
@@ -65,6 +65,12 @@ async def show_all(where: Filter, limit: int) -> Answer:
         database.platform_session("list dead letters") as session,
     ):
         found = await letters.latest(session, where, limit=limit)
+        matching = len(found) if len(found) < limit else await letters.count(session, where)
+    if matching > len(found):
+        say(
+            f"{len(found):,} of {matching:,} dead letters, the latest of each tenant by turns. "
+            "--limit shows more, and --tenant one tenant's."
+        )
     rows = [
         (each.id, each.tenant_id, each.job, each.status, each.error_type, each.fingerprint,
          when(each.failed_at))
@@ -137,7 +143,9 @@ async def discard(given: Sequence[str], where: Filter, by: str | None) -> Answer
         document,
         lines(
             f"{number(len(done), 'dead letter')} discarded by {who}.",
-            f"{number(len(left), 'dead letter')} not open, and left alone:" if left else None,
+            f"{number(len(left), 'dead letter')} left alone, not open or locked by its tenant:"
+            if left
+            else None,
             table(("id", "workflow", "status"), rows) if left else None,
         ),
     )

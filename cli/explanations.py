@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import ValidationError
 from temporalio.client import (
-    Client,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
@@ -40,7 +38,7 @@ from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.jobs import Job, job_of, registry
 from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.suspension import is_waiting
-from temporal_tenancy.taken_ids import disagreement
+from temporal_tenancy.taken_ids import disagreement, input_of, started_event
 from temporal_tenancy.tenant_state import require_runnable
 
 # Started as it should not have been: the sentence says how, and the same again would fail too.
@@ -129,7 +127,10 @@ async def _look(there: Temporal, workflow_id: str) -> _Findings:
         if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
             return found
         raise
-    found.given = await _input(there.client, run)
+    given = await input_of(
+        there.client, run.id, await started_event(there.client, run.id, run.run_id)
+    )
+    found.given = given if isinstance(given, dict) else {}
     if found.kind in ("tick", "shard") and found.job is not None:
         nominal = run.typed_search_attributes.get(SCHEDULED_TIME) or run.start_time
         found.tick = found.given.get("tick") or tick_of(found.job, nominal)
@@ -141,21 +142,11 @@ async def _look(there: Temporal, workflow_id: str) -> _Findings:
         found.result = await handle.result()
     except WorkflowFailureError as error:
         found.failure = problem_of(error)
-    except (ValidationError, RuntimeError, ValueError):  # a result that cannot be decoded
+    except RPCError:
+        raise
+    except Exception:  # noqa: S110  # whatever a converter raises at a result of others' making
         pass
     return found
-
-
-async def _input(client: Client, run: WorkflowExecutionDescription) -> dict[str, Any]:
-    handle = client.get_workflow_handle(run.id, run_id=run.run_id)
-    async for event in handle.fetch_history_events(page_size=1):
-        payloads = event.workflow_execution_started_event_attributes.input.payloads
-        try:
-            values = await run.data_converter.decode(payloads)
-        except (ValidationError, RuntimeError, ValueError):
-            return {}
-        return values[0] if len(values) == 1 and isinstance(values[0], dict) else {}
-    return {}
 
 
 async def _ask_control_plane(found: _Findings) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from cli.answers import print_json, say
+from cli.answers import OutputLost, drop_output, print_json, say
 
 FAILED: Final = 1  # the job or a check failed
 REFUSED: Final = 2  # bad usage or input; nothing has been started
@@ -50,7 +50,12 @@ def report(error: Exception, *, json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     if json:
-        print_json({"error": {"type": kind, "message": message}})
+        try:
+            print_json({"error": {"type": kind, "message": message}})
+        except BrokenPipeError:
+            drop_output()  # whoever read has gone
+        except OutputLost:
+            pass  # said below, or it is what is said
     say(f"{kind}: {message}")
     return code
 
@@ -59,6 +64,8 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     """Exit code, type and message."""
     if isinstance(error, typer.TyperException):
         return REFUSED, "UsageError", _usage(error)
+    if isinstance(error, OutputLost):
+        return FAILED, "OutputLost", str(error)
     if isinstance(error, Refusal):
         return REFUSED, type(error).__name__, str(error)
 

@@ -12,19 +12,20 @@ from typing import Any, Final
 from rich.console import RenderableType
 from temporalio.client import WorkflowFailureError
 from temporalio.common import RawValue
+from temporalio.service import RPCError
 
 from cli.answers import Answer, Problem, address, lines, number
 from cli.dead_letters import SHOWN, chosen, operator
 from cli.servers import Servers, as_platform, servers
 from cli.waiting import warn_without_worker
+from connect import AWAY
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.dead_letters.replaying import Outcome, replay
 from temporal_tenancy.dead_letters.sweep import settle
 from temporal_tenancy.errors import TenancyError
-from temporal_tenancy.failures import message_of, root_cause, type_of
+from temporal_tenancy.failures import message_of, plain, root_cause, type_of
 from temporal_tenancy.jobs import registry
 
 AT_ONCE: Final = 10  # starts
@@ -36,6 +37,10 @@ FAILED_OTHERWISE: Final = "failed otherwise"
 OUTCOMES: Final = (*(outcome.value for outcome in Outcome), REFUSED, HELD_BACK)
 
 
+class NotTaken(TenancyError):
+    """The Temporal server does not take the start."""
+
+
 @dataclass(frozen=True)
 class Handled:
     """What became of a letter."""
@@ -45,6 +50,7 @@ class Handled:
     run_id: str | None = None
     why: TenancyError | None = None  # it was refused
     canary: str | None = None  # how the run ended that was waited for
+    is_marked: bool = True  # the letter says that it was replayed
 
 
 async def start_again(
@@ -108,7 +114,12 @@ class Replays:
                 done = await replay(self._there.client, letter, by=self._by)
             except TenancyError as error:
                 return Handled(letter, REFUSED, why=error)
-            return Handled(letter, done.outcome.value, done.run_id)
+            except RPCError as error:
+                if error.status in AWAY:
+                    raise
+                why = NotTaken(f"the Temporal server says of it: {error.message}.")
+                return Handled(letter, REFUSED, why=why)
+            return Handled(letter, done.outcome.value, done.run_id, is_marked=done.is_marked)
 
     async def _watched(self, started: Handled) -> Handled:
         letter = started.letter
@@ -155,10 +166,16 @@ def _answer(there: Servers, handled: Sequence[Handled]) -> Answer:
     return Answer(document, lines(*text), _problem(handled))
 
 
+_UNMARKED: Final = (
+    "its letter is locked by another transaction, and says so once this is done again"
+)
+
+
 def _said(each: Handled) -> str:
     if each.why is not None:
         return f"refused. {each.why.sentence}"
-    return each.outcome if each.canary is None else f"{each.outcome}, {each.canary}"
+    said = each.outcome if each.canary is None else f"{each.outcome}, {each.canary}"
+    return said if each.is_marked else f"{said}; {_UNMARKED}"
 
 
 def _document(there: Servers, each: Handled) -> dict[str, Any]:
@@ -172,6 +189,7 @@ def _document(there: Servers, each: Handled) -> dict[str, Any]:
         "url": there.link(letter.workflow_id, each.run_id) if each.run_id else None,
         "outcome": each.outcome,
         "canary": each.canary,
+        "marked": each.is_marked,
         "reason": None if each.why is None else each.why.sentence,
     }
 

@@ -85,7 +85,7 @@ async def show_all() -> Answer:
             when(d["next_run"]),
             when(d["last_run"]["nominal_time"]) if d["last_run"] else None,
             d["overlap"] and d["overlap"].replace("_", " "),
-            _days(d["catchup_window_seconds"]),
+            _window(d["catchup_window_seconds"]),
         )
         for d in documents
     ]
@@ -341,8 +341,16 @@ def _seconds(window: timedelta | None) -> int | None:
     return None if window is None else int(window.total_seconds())
 
 
-def _days(seconds: int | None) -> str | None:
-    return None if seconds is None else f"{seconds / timedelta(days=1).total_seconds():g} days"
+_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def _window(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    for unit, size in _UNITS:
+        if seconds >= size and seconds % size == 0:
+            return number(seconds // size, unit)
+    return number(seconds, "second")
 
 
 def _state_for_people(document: dict[str, Any]) -> str:

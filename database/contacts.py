@@ -90,13 +90,19 @@ class Import(TenantOwned, TenantData):
     @property
     def encoding_by(self) -> str | None:
         """Why it is read in its encoding, as `services.encodings.Because` has it."""
-        return (self.reading or {}).get("because")
+        because = self._reading.get("because")
+        return because if isinstance(because, str) else None
 
     @property
     def candidates(self) -> list[dict[str, Any]]:
         """The encodings that it may be in, where that is unsure, each with a few of its lines."""
-        found: list[dict[str, Any]] = (self.reading or {}).get("candidates", [])
-        return found
+        found = self._reading.get("candidates")
+        return found if isinstance(found, list) else []
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """A tenant's role may write there what it likes."""
+        return self.reading if isinstance(self.reading, dict) else {}
 
     @property
     def rows(self) -> int:

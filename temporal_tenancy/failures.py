@@ -23,9 +23,9 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def type_of(error: BaseException) -> str:
-    """A failure's type in one word."""
+    """A failure's type in one word; a job may call its own whatever it likes, so it is cut."""
     if isinstance(error, ApplicationError):
-        return error.type or "ApplicationError"
+        return cut(error.type or "ApplicationError")
     if isinstance(error, TimeoutError):
         return f"Timeout.{error.type.name}" if error.type else "Timeout"
     if isinstance(error, TerminatedError):
@@ -50,4 +50,14 @@ def sentence_of(error: BaseException) -> str:
     message = message_of(error)
     prefix = f"{type_of(error)}: "
     text = message if message.startswith(prefix) else f"{prefix}{message}"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """`text` as far as it is shown and kept: 500 characters."""
     return text if len(text) <= SENTENCE_MAX_CHARACTERS else f"{text[:SENTENCE_MAX_CHARACTERS]}…"
+
+
+def plain(text: str) -> str:
+    """`text` as the database takes it, cut to 500 characters."""
+    return cut(text.replace("\x00", "").encode("utf-8", "replace").decode())

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 from queues import Queue
@@ -16,6 +17,7 @@ from temporal_tenancy.periods import Period
 from tests.fan_out_control import Work, controlled_work
 
 MONSTROUS = {"digits": 10**4500}  # can be encoded, and not decoded
+LOUD = "T" * 2**20  # two of them are more than an activity may be given
 
 
 class ControlledInput(TenantInput):
@@ -62,8 +64,14 @@ class Monstrous:
     async def run(self, job: ControlledInput) -> Any:
         if job.tenant_id.startswith("returns"):
             return MONSTROUS
+        if job.tenant_id.startswith("mumbles"):
+            return RawValue(Payload(metadata={"encoding": b"of/nobody"}, data=b"\xff"))
         if job.tenant_id.startswith("raises"):
             raise ApplicationError("no", MONSTROUS, type="Monstrous", non_retryable=True)
+        if job.tenant_id.startswith("mutters"):
+            raise ApplicationError("n\0o", type="N\0UL", non_retryable=True)
+        if job.tenant_id.startswith("shouts"):
+            raise ApplicationError("no", type=LOUD, non_retryable=True)
         return None
 
 

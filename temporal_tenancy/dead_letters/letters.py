@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, text, tuple_
+from sqlalchemy import ColumnElement, and_, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState, PositionRow
@@ -55,14 +55,33 @@ class Filter:
 
 
 async def latest(session: AsyncSession, where: Filter, *, limit: int) -> Sequence[DeadLetterRow]:
-    """The letters that failed last, at most `limit`."""
-    query = (
-        select(DeadLetterRow)
+    """The letters that failed last, at most `limit`, the latest first.
+
+    Where there are more, the tenants' latest are taken by turns: one that has many, or whose role
+    has written a time to come, hides nobody else's.
+    """
+    row = DeadLetterRow
+    latest_first = (row.failed_at.desc(), row.tenant_id, row.id)
+    turn = func.row_number().over(partition_by=row.tenant_id, order_by=latest_first)
+    turns = (
+        select(row.tenant_id, row.id, turn.label("turn"), row.failed_at)
         .where(*where.conditions(datetime.now(UTC)))
-        .order_by(DeadLetterRow.failed_at.desc(), DeadLetterRow.tenant_id, DeadLetterRow.id)
-        .limit(limit)
+        .subquery()
     )
-    return (await session.scalars(query)).all()
+    chosen = (
+        select(turns.c.tenant_id, turns.c.id)
+        .order_by(turns.c.turn, turns.c.failed_at.desc(), turns.c.tenant_id)
+        .limit(limit)
+        .subquery()
+    )
+    its = and_(row.tenant_id == chosen.c.tenant_id, row.id == chosen.c.id)
+    return (await session.scalars(select(row).join(chosen, its).order_by(*latest_first))).all()
+
+
+async def count(session: AsyncSession, where: Filter) -> int:
+    """How many letters a filter lets through."""
+    query = select(func.count()).where(*where.conditions(datetime.now(UTC)))
+    return int(await session.scalar(query.select_from(DeadLetterRow)) or 0)
 
 
 async def page(

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
-from temporal_tenancy.failures import SENTENCE_MAX_CHARACTERS
+from temporal_tenancy.failures import plain as plain  # for those who look for it here
 from temporal_tenancy.identifiers import WorkflowId
 from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES
 from temporal_tenancy.payloads import require_storable
@@ -181,12 +181,6 @@ def fits_a_message(payload: Payload) -> bool:
     except (ValueError, RecursionError):  # half a surrogate pair too, and numbers that JSON has not
         return False
     return True
-
-
-def plain(sentence: str) -> str:
-    """`sentence` as the database takes it, cut to 500 characters."""
-    text = sentence.replace("\x00", "").encode("utf-8", "replace").decode()
-    return text if len(text) <= SENTENCE_MAX_CHARACTERS else f"{text[:SENTENCE_MAX_CHARACTERS]}…"
 
 
 def _row(letter: Letter) -> dict[str, Any]:  # JSON

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState
 from temporal_tenancy.database import platform_session
+from temporal_tenancy.database_errors import LockHeld
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import input_of_run, kept_input
 from temporal_tenancy.dead_letters.sweep import settle
@@ -26,9 +27,16 @@ from temporal_tenancy.scope import TenantScope, current_scope, enter
 from temporal_tenancy.taken_ids import own_run
 from temporal_tenancy.tenant_state import require_runnable
 
+# What a tenant's role has written as a run's id may be none.
+_NO_SUCH_RUN: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)
+
 
 class InputForgotten(TenancyError):
     """What the job was given is no longer known."""
+
+
+class InputLocked(TenancyError):
+    """What the job was given is locked by another transaction."""
 
 
 class Outcome(StrEnum):
@@ -45,6 +53,7 @@ class Replay:
 
     outcome: Outcome
     run_id: str | None  # None: the server no longer knows the run that succeeded
+    is_marked: bool = True  # False: the letter is locked, and does not say so yet
 
 
 async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
@@ -92,8 +101,7 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
     except WorkflowAlreadyStartedError:
         return await _started_before(client, letter, by)
     run_id = str(handle.first_execution_run_id)
-    await _mark(letter, run_id, by)
-    return Replay(Outcome.REPLAYED, run_id)
+    return Replay(Outcome.REPLAYED, run_id, await _mark(letter, run_id, by))
 
 
 async def _started_before(client: Client, letter: DeadLetterRow, by: str) -> Replay:
@@ -101,25 +109,36 @@ async def _started_before(client: Client, letter: DeadLetterRow, by: str) -> Rep
     if described.status is WorkflowExecutionStatus.COMPLETED:
         await settle([letter], by)
         return Replay(Outcome.RESOLVED, described.run_id)
-    await _mark(letter, described.run_id, by)
-    return Replay(Outcome.RUNNING, described.run_id)
+    is_marked = await _mark(letter, described.run_id, by)
+    return Replay(Outcome.RUNNING, described.run_id, is_marked)
 
 
-async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> None:
-    async with platform_session("mark a dead letter as replayed") as session:
-        await letters.mark_replayed(session, letter, run_id, by)
+async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> bool:
+    """Returns whether the letter says now who had it replayed: a tenant may have it locked."""
+    try:
+        async with platform_session("mark a dead letter as replayed") as session:
+            await letters.mark_replayed(session, letter, run_id, by)
+    except LockHeld:
+        return False
+    return True
 
 
 async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of the job's model
     """What the job was given: as it was kept, or else as the server still has it."""
     what = f"the input of {job.name}"
-    kept = await kept_input(letter)
+    try:
+        kept = await kept_input(letter)
+    except LockHeld:
+        raise InputLocked(
+            f"another transaction has locked {what} for {letter.tenant_id}, so it was not started. "
+            "Try again; pg_locks says who holds it."
+        ) from None
     values = None if kept is None else read_message(kept, what=what)
     if values is None and letter.run_id is not None:
         try:
             values, _ = await input_of_run(client, letter.workflow_id, letter.run_id)
         except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
+            if error.status not in _NO_SUCH_RUN:
                 raise
     if values is None:
         raise InputForgotten(

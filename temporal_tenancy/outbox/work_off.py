@@ -19,9 +19,8 @@ from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.activities import tenant_activity
 from temporal_tenancy.database import tenant_session
-from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.errors import InvalidPayload, TenancyError
-from temporal_tenancy.failures import message_of
+from temporal_tenancy.failures import message_of, plain
 from temporal_tenancy.heartbeats import heartbeating
 from temporal_tenancy.inputs import TenantJobInput, read_input
 from temporal_tenancy.jobs import Job, job_of, registry, tenant_job

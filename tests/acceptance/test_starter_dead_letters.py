@@ -15,6 +15,7 @@ from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
 from temporal_tenancy.directory import TenantStatus
 from tests.acceptance.test_starter import airlines, mend  # noqa: F401  # a fixture
+from tests.fixtures.held_locks import holding
 from tests.fixtures.postgres import within
 from tests.fixtures.starter import Batch, Command, Starter
 from tests.fixtures.worker_process import StartWorker
@@ -143,6 +144,31 @@ async def test_a_replay_starts_only_what_it_may_and_says_the_rest(
     )
     assert (one.code, one.document["error"]["type"]) == (2, "TenantSuspended")
     assert "Traceback" not in words.err
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_a_letter_that_a_tenants_role_has_made_up_keeps_no_other_back(
+    database: Database, database_urls: DatabaseUrls, batch: Batch
+) -> None:
+    await put_letters(database, "acme", ["2013-01"], "1 usage event is wrong.")
+    await put_letters(database, "broken", ["2013-01", "2013-02"], "1 usage event is wrong.")
+    locked, no_run = "workflow_id like '%-02'", "workflow_id like 'broken%-01'"
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(
+            f"update dead_letters set run_id = 'none', message_id = null where {no_run}".encode()
+        )
+    with holding(
+        database_urls.tenant, "broken", f"select from dead_letters where {locked} for update"
+    ):
+        [said] = await batch([Command(["dead-letters", "replay", "--job", JOB, "--json"])])
+    outcomes = {each["workflow_id"]: (each["outcome"], each["marked"]) for each in
+                said.document["letters"]}  # fmt: skip
+    assert outcomes == {
+        f"acme/{JOB}/2013-01": ("replayed", True),
+        f"broken/{JOB}/2013-01": ("refused", True),
+        f"broken/{JOB}/2013-02": ("replayed", False),
+    }
+    assert said.code == 1
 
 
 @pytest.mark.usefixtures("airlines")

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowHandle
 
+from devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.ledger import Entry
@@ -35,6 +36,7 @@ from temporal_tenancy.errors import (
 )
 from temporal_tenancy.scope import TenantScope, enter
 from tests.fan_out_control import Control, until
+from tests.fixtures.held_locks import holding
 from tests.fixtures.saas import saas_worker
 from tests.integration.test_dead_letter_recording import messages, record_as, rows
 from tests.integration.test_failed_runs import JOB, failing
@@ -130,10 +132,10 @@ async def test_a_failure_that_is_faster_than_the_mark_stays_open(
     control.failing = {"acme"}
     mark = replaying._mark
 
-    async def late(letter: DeadLetterRow, run_id: str, by: str) -> None:
+    async def late(letter: DeadLetterRow, run_id: str, by: str) -> bool:
         async with saas_worker(saas):
             await failing(saas.get_workflow_handle(ID, run_id=run_id))
-        await mark(letter, run_id, by)
+        return await mark(letter, run_id, by)
 
     monkeypatch.setattr(replaying, "_mark", late)
     done = await replay(saas, letter, by="ada")
@@ -285,3 +287,39 @@ async def test_no_tenants_code_replays_a_letter(
         with enter(TenantScope(tenant)), pytest.raises(ScopeMissing):
             await replay(saas, letter, by="ada")
     assert (await saas.count_workflows()).count == 0
+
+
+async def test_a_runs_id_that_a_tenants_role_has_made_up_is_one_that_is_not_known(
+    saas: Client, database: Database
+) -> None:
+    await written(database, None)
+    await rows(database, "update dead_letters set run_id = 'no-uuid' returning 1")
+    await refused(saas, database, await the_letter(database), replaying.InputForgotten)
+
+
+@pytest.mark.usefixtures("control")
+async def test_a_letter_that_its_tenant_has_locked_is_started_and_marked_by_the_next(
+    saas: Client, database: Database, database_urls: DatabaseUrls
+) -> None:
+    letter = await written(database, {"note": "x"})
+    with holding(database_urls.tenant, "acme", "select from dead_letters for update"):
+        done = await replay(saas, letter, by="ada")
+    assert (done.outcome, done.is_marked) == (Outcome.REPLAYED, False)
+    done = await replay(saas, letter, by="grace")
+    assert (done.outcome, done.is_marked) == (Outcome.RUNNING, True)
+    assert (await the_letter(database)).status == "replayed"
+
+
+async def test_a_tenant_with_many_letters_and_times_to_come_hides_nobody_elses(
+    database: Database,
+) -> None:
+    await written(database, {}, id=f"globex/{JOB}/1", tenant="globex")
+    for number in range(4):
+        letter = Letter(f"acme/{JOB}/{number}", Source.WORKFLOW, "Broken", "it is broken.", 1)
+        assert await record_as(database, letter, {}, "acme")
+    late = "update dead_letters set failed_at = '9998-01-01' where tenant_id = 'acme' returning 1"
+    await rows(database, late)
+    async with database.platform_session("test") as session:
+        listed = await letters.latest(session, Filter(), limit=3)
+        assert await letters.count(session, Filter()) == 5
+    assert [each.tenant_id for each in listed] == ["acme", "acme", "globex"]

@@ -18,6 +18,8 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from cli.explanations import _look
+from cli.servers import Temporal
 from devstack.postgres import DatabaseUrls
 from queues import Queue
 from sample_data.load import make_up_tenants
@@ -130,6 +132,44 @@ async def test_what_one_tenants_run_ends_with_stops_no_other(
     found = await state_of_child(saas, "raises", "raises/test.monstrous/a")
     assert found is not None
     assert (found.state, found.reason) == ("failed", "Monstrous: no")
+
+
+async def test_a_result_that_nobody_can_decode_is_explained(
+    saas: Client, tenants: Tenants, worker: Worker
+) -> None:
+    await tenants.add("mumbles", "mumbles", plan="enterprise")
+    id = "mumbles/test.monstrous/a"
+    started = await saas.start_workflow(
+        "test.monstrous", {"tenant_id": "mumbles"}, id=id, task_queue=Queue.BULK
+    )
+    with pytest.raises(KeyError, match="of/nobody"):
+        await started.result()
+    found = await _look(Temporal(saas, None), id)
+    assert (found.kind, found.given, found.result) == (
+        "tenant job",
+        {"tenant_id": "mumbles"},
+        None,
+    )
+
+
+async def test_whatever_a_failures_type_is_it_stops_no_other(
+    saas: Client, tenants: Tenants, database: Database, worker: Worker
+) -> None:
+    for tenant in ("mutters", "shouts", "shouts-too", "sound"):
+        await tenants.add(tenant, tenant, plan="enterprise")
+    async with asyncio.timeout(30):
+        result = await saas.execute_workflow(
+            FanOut.run,
+            FanOutInput(job="test.monstrous", tick="a"),
+            id="platform/test.monstrous/tick-a-1",
+            task_queue=Queue.BULK,
+        )
+    assert (result.succeeded, result.failed) == (1, 3)
+    rows = await rows_of(database, "test.monstrous", "a")
+    assert {row.error_type for row in rows} == {"NUL", f"{'T' * 500}…", None}
+    found = await state_of_child(saas, "mutters", "mutters/test.monstrous/a")
+    assert found is not None
+    assert (found.error_type, found.reason) == ("NUL", "NUL: no")
 
 
 async def test_who_has_left_since_an_earlier_run_of_the_same_id_is_not_counted(

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from temporalio.service import RPCStatusCode
+
+from temporal_tenancy.dead_letters import replaying
+from temporal_tenancy.fan_out import outcomes
 from temporal_tenancy.relay import admission, relay
 from tests.mutants.mutant import Mutant, replace
 
 RELAY: Final = "tests/integration/test_relay.py"
+REPLAY: Final = "tests/integration/test_dead_letter_replay.py"
 CLAIMS: Final = "tests/integration/test_fair_claims.py"
 
 
@@ -38,7 +43,27 @@ def _share_by_the_head() -> None:
     replace(admission, "allowances", allowances)
 
 
+def _keep_what_a_child_says_as_it_is() -> None:
+    replace(outcomes, "plain", lambda text: text)
+
+
+def _ask_for_no_run_by_any_id() -> None:
+    replace(replaying, "_NO_SUCH_RUN", (RPCStatusCode.NOT_FOUND,))
+
+
 MESSAGE_FAULTS: Final = [
+    Mutant(
+        "failures-kept-as-they-are",
+        "what a tenant's child fails with is given to the ledger as it is, a NUL too",
+        ("tests/integration/test_fan_out.py::test_whatever_a_failures_type_is_it_stops_no_other",),
+        seed=_keep_what_a_child_says_as_it_is,
+    ),
+    Mutant(
+        "run-ids-believed",
+        "a run id that a tenant's role has made up ends the replay of all",
+        (f"{REPLAY}::test_a_runs_id_that_a_tenants_role_has_made_up_is_one_that_is_not_known",),
+        seed=_ask_for_no_run_by_any_id,
+    ),
     Mutant(
         "caps-ignored",
         "a tenant's concurrency cap is not heeded",

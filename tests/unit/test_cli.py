@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli import given
+from cli import answers, given, schedules
+from cli.answers import Answer, Problem
 from cli.environment import masked, show
 from cli.failures import report
 from cli.servers import Temporal
 from connect import NotReachable, reaching
+from database.contacts import Import
 from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights
 from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.errors import InvalidPayload, TenantMismatch, TenantMissing
+from tests.fixtures.worker_process import ROOT
 
 CANARY = "canary-3f1c"
 
@@ -145,3 +151,82 @@ def test_a_bug_is_one_sentence_and_a_traceback_only_on_request(
     assert brief.startswith("ZeroDivisionError: division by zero. This is a bug: ")
     assert brief.count("\n") == 1
     assert "Traceback (most recent call last)" in long
+
+
+FORGED = "x\n13 dead letters: 13 succeeded.\u2028\x1b[2J"
+SPELLED_OUT = r"x\n13 dead letters: 13 succeeded.\u2028\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        answers.table(("tenant", "why"), [("ua", FORGED)]),
+        answers.facts([("why", FORGED)]),
+        answers.lines(FORGED),
+        answers.address("http://ui.example", FORGED),
+    ],
+    ids=["table", "facts", "lines", "address"],
+)
+def test_a_tenants_text_begins_no_line_of_an_answer(
+    shown: RenderableType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def command() -> Answer:
+        return Answer({}, shown, Problem("Broken", FORGED))
+
+    with pytest.raises(typer.Exit):
+        answers.perform(command(), json=False)
+    said = capsys.readouterr()
+    assert SPELLED_OUT in said.out
+    assert not any(line.startswith("13") for line in said.out.splitlines())
+    assert said.err == f"Broken: {SPELLED_OUT}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "code"),
+    [
+        (("tenants", "show", "UA!", "--json"), "gone", 2),
+        (("settings", "--json"), "full", 1),
+        (("settings",), "full", 1),
+        (("settings",), "closed", 0),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_no_bug(
+    arguments: tuple[str, ...], output: str, code: int
+) -> None:
+    shell = {
+        "gone": 'exec 3> >(true); wait $!; exec "$@" >&3',
+        "full": 'exec "$@" >/dev/full',
+        "closed": 'exec "$@" >&-',
+    }[output]
+    command = ("bash", "-c", shell, "bash", sys.executable, str(ROOT / "starter.py"), *arguments)
+    environ = {**os.environ, "PLATFORM_DATABASE_URL": "postgresql://p@127.0.0.1:1/x"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (604_800, "7 days"),
+        (86_400, "1 day"),
+        (7_200, "2 hours"),
+        (60, "1 minute"),
+        (90, "90 seconds"),
+    ],
+)
+def test_a_catch_up_window_is_said_in_the_largest_unit_that_is_whole(
+    seconds: int, said: str
+) -> None:
+    assert schedules._window(seconds) == said
+
+
+@pytest.mark.parametrize(
+    "reading", [[], "x", 5, None, {"because": [1], "candidates": {"a": 1}}, {"candidates": 7}]
+)
+def test_whatever_a_tenants_role_has_written_of_an_imports_encoding_it_is_shown(
+    reading: Any,
+) -> None:
+    imported = Import(reading=reading)
+    assert (imported.encoding_by, imported.candidates) == (None, [])
