@@ -11,15 +11,12 @@ RUN useradd --system --no-create-home app
 WORKDIR /app
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 LOG_FORMAT=json
 COPY --from=build /app/.venv .venv
-COPY uv.lock worker.py starter.py settings.py connect.py logs.py queues.py schedules.py search_attributes.py process_exit.py ./
+COPY uv.lock worker.py starter.py ./
 COPY temporal_tenancy temporal_tenancy
-COPY database database
-COPY services services
+COPY saas saas
 COPY activities activities
 COPY workflows workflows
-COPY worker_process worker_process
-COPY cli cli
-COPY web web
+COPY processes processes
 # The volume's folder, so that it is the user's who writes there.
 RUN mkdir /storage && chown app /storage
 USER app

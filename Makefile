@@ -27,10 +27,10 @@ setup: .venv/.locked  ## the virtual environment, as uv.lock has it
 	@touch $@
 
 demo: setup  ## the main job on real data, start to end (TENANTS=500 adds made-up tenants)
-	@$(BIN)/python demo.py --tenants $(TENANTS)
+	@$(BIN)/python -m dev.demo --tenants $(TENANTS)
 
 dev: setup  ## everything left running, until Ctrl-C
-	@$(BIN)/python dev.py
+	@$(BIN)/python -m dev
 
 test: setup  ## the whole suite
 	@$(BIN)/python -m pytest

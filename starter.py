@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from process_exit import exit_process, open_streams
+from processes.lifecycle.process_exit import exit_process, open_streams
 
 if __name__ == "__main__":
     open_streams()
     try:
-        from cli.app import main
+        from processes.cli.app import main
     except KeyboardInterrupt:  # so early that nothing has been begun
         exit_process(130)
     exit_process(main(sys.argv[1:]))

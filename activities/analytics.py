@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from activities.limits import LARGE
 from activities.months import Month, local_month
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import current_tenant_record
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.periods import month_bounds
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import current_tenant_record
+from temporal_tenancy.core.periods import month_bounds
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
 class AggregateUsage(BaseModel):

@@ -10,10 +10,10 @@ from sqlalchemy import text
 
 from activities.days import Day, past_day
 from activities.limits import LARGE
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
 class AggregateAudit(BaseModel):

@@ -11,13 +11,13 @@ from sqlalchemy.dialects.postgresql import insert
 from activities.limits import LARGE
 from activities.months import Month, past_month
 from activities.refusals import Refused
-from database import audit
-from database.models import Invoice, InvoiceLine
-from database.prices import CANCELLED, CURRENCY, OPERATED
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import current_tenant_record
-from temporal_tenancy.heartbeats import heartbeating
+from saas.database import audit
+from saas.database.models import Invoice, InvoiceLine
+from saas.database.prices import CANCELLED, CURRENCY, OPERATED
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import current_tenant_record
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
 class UsageNotBillable(Refused):

@@ -8,11 +8,11 @@ from typing import Final
 from pydantic import AwareDatetime, BaseModel
 
 from activities.deletion import Aging, delete_aged
-from database.contacts import Import
-from database.exports import Export
-from database.mail import OutgoingMail
-from database.models import Document
-from temporal_tenancy.activities import tenant_activity
+from saas.database.contacts import Import
+from saas.database.exports import Export
+from saas.database.mail import OutgoingMail
+from saas.database.models import Document
+from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.outbox import ProcessedEvent
 
 # For so long an event that is delivered again has no second effect: longer than any sender tries.

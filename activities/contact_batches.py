@@ -14,8 +14,8 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.contact_rows import CheckedRows
-from services.addresses import other_spellings
-from temporal_tenancy.scope import current_tenant
+from saas.services.addresses import other_spellings
+from temporal_tenancy.core.scope import current_tenant
 
 UNNEST_MAX: Final = 1_000  # rows; more go faster by COPY
 

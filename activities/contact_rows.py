@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from services.addresses import (
+from saas.services.addresses import (
     AddressInvalid,
     DomainInvalid,
     ascii_domain,
@@ -19,14 +19,9 @@ from services.addresses import (
     trimmed,
     without_unseen,
 )
-from services.contact_columns import (
-    ERRORS_MARK,
-    EXPORT_MARK,
-    email_column,
-    layout_of,
-)
-from services.csv_files import Record
-from services.csv_safety import original_cell
+from saas.services.contact_columns import ERRORS_MARK, EXPORT_MARK, email_column, layout_of
+from saas.services.csv_files import Record
+from saas.services.csv_safety import original_cell
 
 EMAIL_MAX_CHARACTERS: Final = 254  # RFC 5321, 4.5.3.1, less the angle brackets
 LOCAL_PART_MAX_CHARACTERS: Final = 64

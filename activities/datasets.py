@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from activities.limits import LARGE
-from database.contacts import Contact
-from database.exports import ExportDataset
-from database.models import Invoice, UsageEvent
-from services.contact_columns import EXPORT_MARK
-from services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
-from temporal_tenancy.database import tenant_session
+from saas.database.contacts import Contact
+from saas.database.exports import ExportDataset
+from saas.database.models import Invoice, UsageEvent
+from saas.services.contact_columns import EXPORT_MARK
+from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
+from temporal_tenancy.postgres.database import tenant_session
 
 PAGE: Final = 10_000  # rows in memory at once
 

@@ -12,12 +12,12 @@ from sqlalchemy.orm import InstrumentedAttribute
 from temporalio import activity
 
 from activities.limits import LARGE
-from database import audit
-from database.models import AuditEntry
-from services.object_storage import current_storage
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.tenant_owned import TenantOwned
+from saas.database import audit
+from saas.database.models import AuditEntry
+from saas.services.object_storage import current_storage
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.postgres.tenant_owned import TenantOwned
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 BATCH: Final = 1_000  # rows
 BATCH_WITH_OBJECTS: Final = 50  # rows; each is a call to the object storage

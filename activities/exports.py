@@ -13,16 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.datasets import DATASETS
 from activities.refusals import Refused
-from database import audit
-from database.exports import Export, ExportDataset, ExportFormat, RequestStatus
-from services.links import make_link
-from services.object_storage import current_storage, object_path
-from services.tables import Pages, Row, as_csv, as_parquet
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.heartbeats import Heart, heartbeating
+from saas.database import audit
+from saas.database.exports import Export, ExportDataset, ExportFormat, RequestStatus
+from saas.services.links import make_link
+from saas.services.object_storage import current_storage, object_path
+from saas.services.tables import Pages, Row, as_csv, as_parquet
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
 
 JOB: Final = "exports.generate"
 AREA: Final = "exports"  # of the object storage

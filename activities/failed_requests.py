@@ -8,11 +8,11 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import update
 
-from database.exports import Export, RequestStatus
-from database.integrations import Integration, SyncStatus
-from database.reports import RequestedReport
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
+from saas.database.exports import Export, RequestStatus
+from saas.database.integrations import Integration, SyncStatus
+from saas.database.reports import RequestedReport
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.postgres.database import tenant_session
 
 RequestKind = Literal["export", "report", "integration"]
 

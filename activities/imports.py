@@ -19,10 +19,10 @@ from activities.limits import LARGE
 from activities.refusals import Refused
 from activities.rejected_rows import keep_rejected, write_error_file
 from activities.uploads import UNSURE
-from database import audit
-from database.contacts import Import, RejectedRow, SeenEmail
-from database.contacts import ImportStatus as ImportStatus  # the workflow's too
-from services.csv_files import (
+from saas.database import audit
+from saas.database.contacts import Import, RejectedRow, SeenEmail
+from saas.database.contacts import ImportStatus as ImportStatus  # the workflow's too
+from saas.services.csv_files import (
     EncodingUnsure,
     FileRefused,
     RecordParser,
@@ -30,13 +30,13 @@ from services.csv_files import (
     read_ahead,
     read_header,
 )
-from services.delimiters import Dialect
-from services.object_storage import current_storage
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.heartbeats import heartbeating
+from saas.services.delimiters import Dialect
+from saas.services.object_storage import current_storage
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 BATCH_ROWS: Final = 5_000
 BATCH_ROWS_MIN: Final = 100

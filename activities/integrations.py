@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
 from activities.refusals import Refused
-from database import audit
-from database.integrations import ExternalRecord, Integration, SyncStatus
-from services.outgoing_http import outgoing_http
-from services.secrets import current_secrets
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.scope import current_tenant
+from saas.database import audit
+from saas.database.integrations import ExternalRecord, Integration, SyncStatus
+from saas.services.outgoing_http import outgoing_http
+from saas.services.secrets import current_secrets
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "integrations.sync"
 PAGE_LIMIT: Final = 500  # records that a partner is asked for at once

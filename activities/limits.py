@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from temporal_tenancy.session_limits import SessionLimits
+from temporal_tenancy.postgres.session_limits import SessionLimits
 
 # A batch of an import, a page of an export, all of a tenant's month: as large as the tenant is.
 LARGE: Final = SessionLimits(

@@ -7,12 +7,12 @@ from typing import Annotated, Final
 from pydantic import BaseModel, Field
 
 from activities.mail import ask_for_mail
-from database.mail import Notification
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import current_tenant_record
-from temporal_tenancy.heartbeats import heartbeating
+from saas.database.mail import Notification
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import current_tenant_record
 from temporal_tenancy.outbox import current_event_id, once
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "notifications.send"
 MAIL_SETTING: Final = "notify_email"  # of a tenant: the address that is told too

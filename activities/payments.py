@@ -12,17 +12,17 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.refusals import Refused
-from database import audit
-from database.models import Subscription, SubscriptionStatus
-from database.payments import PaymentEvent, PaymentOutcome
-from services.webhooks import TOLERANCE, VerifiedEvent
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.inputs import refusal
-from temporal_tenancy.instants import Instant
+from saas.database import audit
+from saas.database.models import Subscription, SubscriptionStatus
+from saas.database.payments import PaymentEvent, PaymentOutcome
+from saas.services.webhooks import TOLERANCE, VerifiedEvent
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.inputs import refusal
+from temporal_tenancy.core.instants import Instant
+from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox import enqueue, once
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "payments.webhook"
 

@@ -10,12 +10,12 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.contact_rows import Columns, Rejection
-from database.contacts import Import, RejectedRow
-from services.contact_columns import ERRORS_MARK
-from services.csv_safety import quoted_rows, safe_cell
-from services.object_storage import current_storage, object_path
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.scope import current_tenant
+from saas.database.contacts import Import, RejectedRow
+from saas.services.contact_columns import ERRORS_MARK
+from saas.services.csv_safety import quoted_rows, safe_cell
+from saas.services.object_storage import current_storage, object_path
+from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
 
 AREA: Final = "imports"  # of the object storage
 PAGE: Final = 500  # rows held at once, when the file is written

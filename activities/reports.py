@@ -11,13 +11,13 @@ from sqlalchemy.dialects.postgresql import insert
 
 from activities.days import Day, past_day
 from activities.limits import LARGE
-from database import audit
-from database.models import Document
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import current_tenant_record
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.instants import days_from
+from saas.database import audit
+from saas.database.models import Document
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import current_tenant_record
+from temporal_tenancy.core.instants import days_from
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 KIND: Final = "report.daily"
 ROUTES: Final = 5  # in a report

@@ -18,19 +18,19 @@ from activities.limits import LARGE
 from activities.months import Month
 from activities.refusals import Refused
 from activities.search import ask_for_index
-from database import audit
-from database.exports import RequestStatus
-from database.models import Document, Invoice
-from database.reports import REQUESTED_REPORT, RequestedReport
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import current_tenant_record
-from temporal_tenancy.errors import InvalidPayload
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.inputs import read_input
-from temporal_tenancy.instants import days_from
+from saas.database import audit
+from saas.database.exports import RequestStatus
+from saas.database.models import Document, Invoice
+from saas.database.reports import REQUESTED_REPORT, RequestedReport
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import current_tenant_record
+from temporal_tenancy.core.errors import InvalidPayload
+from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.instants import days_from
+from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "reports.generate"
 DAYS_MAX: Final = 366  # of a report on usage

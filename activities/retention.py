@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime, BaseModel
 
 from activities.deletion import Aging, delete_aged
-from database.models import UsageEvent
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.directory import current_tenant_record
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.instants import days_from
+from saas.database.models import UsageEvent
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import current_tenant_record
+from temporal_tenancy.core.instants import days_from
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 USAGE: Final = Aging(UsageEvent, UsageEvent.time_hour, "usage.deleted")
 

@@ -11,13 +11,13 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.contacts import Contact
-from database.models import Document
-from database.search import SearchDocument
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.inputs import TenantInput
+from saas.database.contacts import Contact
+from saas.database.models import Document
+from saas.database.search import SearchDocument
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.outbox import current_event_id, enqueue, once
+from temporal_tenancy.postgres.database import tenant_session
 
 JOB: Final = "search.index"
 BODY_MAX_CHARACTERS: Final = 100_000  # the server takes a megabyte of words

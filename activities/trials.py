@@ -7,14 +7,14 @@ from datetime import UTC
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
-from database import audit
-from database.models import Subscription, SubscriptionStatus
-from temporal_tenancy.activities import platform_activity, tenant_activity
+from saas.database import audit
+from saas.database.models import Subscription, SubscriptionStatus
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import current_database, tenant_session
-from temporal_tenancy.directory import TenantStatus, current_tenant_record
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.core.activities import platform_activity, tenant_activity
+from temporal_tenancy.core.directory import TenantStatus, current_tenant_record
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.postgres.database import current_database, tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
 class LookAtTrial(BaseModel):

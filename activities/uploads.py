@@ -7,12 +7,12 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from activities.refusals import Refused
-from database.contacts import Import
-from services import encodings
-from services.encodings import Because, Reading, Sniffer
-from services.object_storage import current_storage, object_path
-from temporal_tenancy.database import tenant_session
+from saas.database.contacts import Import
+from saas.services import encodings
+from saas.services.encodings import Because, Reading, Sniffer
+from saas.services.object_storage import current_storage, object_path
 from temporal_tenancy.outbox import enqueue
+from temporal_tenancy.postgres.database import tenant_session
 
 JOB: Final = "contacts.import"
 AREA: Final = "imports"  # of the object storage

@@ -35,11 +35,11 @@ from benchmarks import (
 )
 from benchmarks.measure import Answer, tell, write_logs_away
 from benchmarks.servers import Servers, running_servers
-from devstack import eventloop
-from devstack.errors import PartMissing
-from devstack.signals import orderly_stop
-from process_exit import exit_process
-from worker_process.core_logs import forward_core_logs
+from dev.devstack import eventloop
+from dev.devstack.errors import PartMissing
+from dev.devstack.signals import orderly_stop
+from processes.lifecycle.core_logs import forward_core_logs
+from processes.lifecycle.process_exit import exit_process
 
 
 class Question(Protocol):

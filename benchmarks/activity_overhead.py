@@ -28,7 +28,7 @@ from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turn
 from benchmarks.no_op import BARE_QUEUE, OUR_QUEUE, STEPS
 from benchmarks.servers import Servers, bare_worker, our_worker
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "activity_overhead"
 GOAL: Final = Goal("<=", 1.2)

@@ -27,10 +27,10 @@ from benchmarks.burst_jobs import BURST_JOBS, Change, ChangeInput
 from benchmarks.bursts import BURST_QUEUE, change_row
 from benchmarks.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell
 from benchmarks.servers import Servers
-from temporal_tenancy.connections import connect
+from processes.worker.slots import POLLERS, SlotOptions
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from worker_process.slots import POLLERS, SlotOptions
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "blocked_tenant"
 GOAL: Final = Goal("<=", 3.0)

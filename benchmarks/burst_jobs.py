@@ -21,8 +21,8 @@ from benchmarks.bursts import (
     named_piece,
     wait_piece,
 )
-from temporal_tenancy.inputs import PlatformInput, TenantInput
-from temporal_tenancy.jobs import platform_job, tenant_job
+from temporal_tenancy.core.inputs import PlatformInput, TenantInput
+from temporal_tenancy.core.jobs import platform_job, tenant_job
 
 
 class BurstInput(TenantInput):

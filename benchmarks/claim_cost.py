@@ -22,9 +22,9 @@ from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, rounds, t
 from benchmarks.outbox_stack import Outbox, outbox
 from benchmarks.servers import Servers
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.directory import Tenant
-from temporal_tenancy.relay import admission, queue
-from temporal_tenancy.relay.relay import TENANTS_AT_ONCE, RelayOptions
+from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.outbox.relay import admission, queue
+from temporal_tenancy.outbox.relay.relay import TENANTS_AT_ONCE, RelayOptions
 
 NAME: Final = "claim_cost"
 ALONE: Final = f"{NAME}_alone"

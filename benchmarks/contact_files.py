@@ -13,9 +13,9 @@ from temporalio.client import Client
 
 from activities.imports import BATCH_ROWS, ImportProgress
 from activities.uploads import begin_import
-from queues import Queue
-from temporal_tenancy.database import Database, use_database
-from temporal_tenancy.scope import TenantScope, enter
+from saas.queues import Queue
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import Database, use_database
 from workflows.imports import ImportContacts, ImportContactsInput
 
 TENANT: Final = "acme"

@@ -19,9 +19,9 @@ from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turn
 from benchmarks.outbox_effects import ADD_ENTRY
 from benchmarks.outbox_stack import outbox
 from benchmarks.servers import Servers
-from temporal_tenancy.database import tenant_session, use_database
+from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import tenant_session, use_database
 
 NAME: Final = "enqueue_commit"
 GOAL: Final = Goal("<=", 2.0)

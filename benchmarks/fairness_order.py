@@ -30,8 +30,8 @@ from benchmarks.bursts import BURST_QUEUE, log
 from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.servers import Servers
 from temporal_tenancy.control_plane.models import TenantRow
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "fairness_order"
 TEMPORAL_CONFIG: Final = {

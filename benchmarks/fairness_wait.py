@@ -37,8 +37,8 @@ from benchmarks.bursts import BURST_QUEUE, Piece, Served, log
 from benchmarks.fan_outs import add_tenants
 from benchmarks.measure import Answer, Arm, Comparison, Goal, jain, quantile, rounds, tell, turns
 from benchmarks.servers import Servers
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "fairness_wait"
 BEHIND_A_FLOOD: Final = Goal("<=", 0.2)

@@ -21,8 +21,8 @@ from temporalio.client import Client
 from benchmarks.fan_outs import JOB, add_tenants, children_per_second, request
 from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, tell
 from benchmarks.servers import Servers, our_worker
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "fan_out_cost"
 GOAL: Final = Goal("<=", 1.1)

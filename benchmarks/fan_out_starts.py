@@ -19,8 +19,8 @@ from benchmarks.jobs import OurChild, OurInput
 from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.no_op import OUR_QUEUE, WINDOW
 from benchmarks.servers import Servers, our_worker
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "fan_out_starts"
 GOAL: Final = Goal(">=", 0.85)

@@ -19,9 +19,9 @@ from benchmarks.no_op import OUR_QUEUE, STUCK, is_stuck
 from benchmarks.servers import Servers, our_worker
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.models import LedgerState
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.fan_out import FanOut
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.ticks.fan_out import FanOut
 
 NAME: Final = "fan_out_stuck"
 GOAL: Final = Goal(">=", 0.9)

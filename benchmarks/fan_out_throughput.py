@@ -25,8 +25,8 @@ from benchmarks.jobs import BareFanOut, BareFanOutInput
 from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
 from benchmarks.no_op import BARE_QUEUE
 from benchmarks.servers import Servers, bare_worker, our_worker
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "fan_out_throughput"
 GOAL: Final = Goal(">=", 0.9)

@@ -11,9 +11,9 @@ from temporalio.client import Client
 
 from benchmarks.no_op import OUR_QUEUE, WINDOW
 from temporal_tenancy.control_plane.models import TenantRow
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.fan_out import FanOut, FanOutInput
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 
 JOB: Final = "bench.ours"
 

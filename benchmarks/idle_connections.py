@@ -25,11 +25,11 @@ import psycopg
 from benchmarks.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell, turns
 from benchmarks.outbox_stack import LOOK, plain
 from benchmarks.servers import Servers
-from devstack.postgres import DatabaseUrls
-from devstack.processes import OwnedProcess
+from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.processes import OwnedProcess
 from temporal_tenancy.control_plane.api_keys import ApiKeys
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "idle_connections"
 GOAL: Final = Goal("<=", 2.0)
@@ -88,7 +88,7 @@ async def _door(servers: Servers, urls: DatabaseUrls) -> AsyncIterator[str]:
     """Runs the door while the block does; yields its URL."""
     ready = servers.directory / f"{NAME}.ready"
     process = OwnedProcess(
-        [sys.executable, "-m", "web", "--port", "0", "--ready-file", str(ready)],
+        [sys.executable, "-m", "processes.web", "--port", "0", "--ready-file", str(ready)],
         log=servers.directory / f"{NAME}.log",
         environ={
             "PYTHONPATH": str(ROOT),

@@ -20,10 +20,10 @@ from temporalio.client import Client
 from benchmarks.contact_files import TENANT, import_contacts, storage_in, store, write_contacts
 from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, tell
 from benchmarks.servers import Servers
-from devstack.postgres import DatabaseUrls
-from devstack.processes import OwnedProcess
+from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.processes import OwnedProcess
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "import_memory"
 GOAL: Final = Goal("<=", 1.2)

@@ -27,7 +27,6 @@ from typing import Final
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-import connect
 from activities import ACTIVITIES
 from benchmarks.contact_files import (
     COLUMNS,
@@ -40,14 +39,15 @@ from benchmarks.contact_files import (
 )
 from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
 from benchmarks.servers import Servers
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from temporal_tenancy.connections import connect as connect_to
+from dev.devstack.postgres import DatabaseUrls
+from processes import connect
+from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.roles import TENANT_ROLE
+from temporal_tenancy.postgres.connections import connect as connect_to
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.roles import TENANT_ROLE
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from workflows import WORKFLOWS
 
 NAME: Final = "import_throughput"

@@ -22,8 +22,8 @@ from benchmarks.no_op import (
     is_stuck,
     our_no_op,
 )
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 
 
 class OurInput(TenantInput):

@@ -18,8 +18,8 @@ from benchmarks.outbox_effects import (
     analyse,
     pay,
 )
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import JobPriority, tenant_job
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import JobPriority, tenant_job
 
 
 @tenant_job("bench.small", queue=SMALL_QUEUE, coalesce=100, handler=add_entry)

@@ -21,15 +21,15 @@ from benchmarks.outbox_effects import ANALYTICS_QUEUE, ANALYTICS_SLOTS, SMALL_QU
 from benchmarks.outbox_jobs import OUTBOX_ACTIVITIES, OUTBOX_JOBS
 from benchmarks.outbox_stack import READY, RELAY_CONNECTIONS
 from benchmarks.servers import PASSTHROUGH
+from processes.lifecycle.collector import spare_what_is_loaded
+from processes.worker.slots import POLLERS, SlotOptions
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import CachedDirectory
+from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.relay.queue import SERVER_SETTINGS
-from temporal_tenancy.relay.relay import Relay, RelayOptions
-from worker_process.collector import spare_what_is_loaded
-from worker_process.slots import POLLERS, SlotOptions
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 
 # What is done with stays, as in the peer's table; a failed attempt is tried again at once.
 OPTIONS: Final = RelayOptions(

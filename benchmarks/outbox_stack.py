@@ -18,15 +18,15 @@ from temporalio.client import Client
 from benchmarks.fan_outs import add_tenants
 from benchmarks.outbox_jobs import OUTBOX_JOBS  # noqa: F401  # known once they are imported
 from benchmarks.servers import Servers
-from devstack.postgres import DatabaseUrls
-from devstack.processes import OwnedProcess
+from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.processes import OwnedProcess
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.database import Database, tenant_session, use_database
-from temporal_tenancy.directory import CachedDirectory, TenantStatus
+from temporal_tenancy.core.directory import CachedDirectory, TenantStatus
+from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.outbox import enqueue_many
-from temporal_tenancy.relay.queue import SERVER_SETTINGS
-from temporal_tenancy.relay.relay import Relay, RelayOptions
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 
 LOOK: Final = 0.02  # seconds
 READY: Final = "ready"  # what a process of ours prints

@@ -20,8 +20,8 @@ from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turn
 from benchmarks.outbox_stack import Outbox, outbox, running, value_of
 from benchmarks.relay_throughput import Deliver, LastOf, nowhere
 from benchmarks.servers import Servers
-from temporal_tenancy.relay.relay import RelayOptions
-from temporal_tenancy.relay.starting import start
+from temporal_tenancy.outbox.relay.relay import RelayOptions
+from temporal_tenancy.outbox.relay.starting import start
 
 NAME: Final = "poison"
 GOAL: Final = Goal(">=", 0.95)

@@ -25,7 +25,7 @@ from benchmarks.measure import Answer, Arm, Comparison, Goal, tell
 from benchmarks.outbox_stack import Outbox, outbox, plain
 from benchmarks.procrastinate_peer import peer
 from benchmarks.servers import Servers
-from devstack.processes import OwnedProcess
+from dev.devstack.processes import OwnedProcess
 
 NAME: Final = "relay_recovery"
 GOAL: Final = Goal(">=", 0.95)

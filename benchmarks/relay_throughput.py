@@ -22,11 +22,11 @@ from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, rounds, t
 from benchmarks.outbox_effects import SMALL_QUEUE
 from benchmarks.outbox_stack import Outbox, outbox, running
 from benchmarks.servers import Servers
-from temporal_tenancy.inputs import TenantInput
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.outbox.relay.messages import Unit
+from temporal_tenancy.outbox.relay.relay import RelayOptions
+from temporal_tenancy.outbox.relay.starting import start
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.relay.messages import Unit
-from temporal_tenancy.relay.relay import RelayOptions
-from temporal_tenancy.relay.starting import start
 
 NAME: Final = "relay_throughput"
 GOAL: Final = Goal(">=", 0.9)

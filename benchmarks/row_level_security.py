@@ -30,12 +30,12 @@ import psycopg
 from activities.months import local_month
 from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.servers import Servers
-from devstack.postgres import DatabaseUrls
-from sample_data.airlines import TIME_ZONE, Flight, flights
-from sample_data.load import load_events
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database
-from temporal_tenancy.roles import TENANT_ROLE
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.airlines import TIME_ZONE, Flight, flights
+from dev.sample_data.load import load_events
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.roles import TENANT_ROLE
 
 NAME: Final = "row_level_security"
 GOAL: Final = Goal("<=", 1.1)

@@ -16,14 +16,14 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from benchmarks.jobs import BARE_WORKFLOWS, OUR_JOBS
 from benchmarks.no_op import BARE_QUEUE, OUR_QUEUE, bare_no_op, our_no_op
-from database.models import TENANT_DATA
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from devstack.stack import DATABASE_VARIABLES, Stack
-from devstack.temporal_server import TemporalDevServer
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from dev.devstack.stack import DATABASE_VARIABLES, Stack
+from dev.devstack.temporal_server import TemporalDevServer
+from saas.database.models import TENANT_DATA
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.database import Database
-from temporal_tenancy.migrations import migrate
-from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.migrations import migrate
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 
 PASSTHROUGH: Final = ("benchmarks.no_op", "benchmarks.bursts", "benchmarks.outbox_effects")
 

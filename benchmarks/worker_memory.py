@@ -21,9 +21,9 @@ from benchmarks.burst_jobs import BURST_ACTIVITIES, BURST_JOBS, Burst, BurstInpu
 from benchmarks.bursts import BURST_QUEUE, log
 from benchmarks.measure import Answer, Arm, Comparison, Goal, is_full, tell
 from benchmarks.servers import Servers
+from processes.worker.slots import POLLERS, SlotOptions
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from worker_process.slots import POLLERS, SlotOptions
+from temporal_tenancy.postgres.database import Database
 
 NAME: Final = "worker_memory"
 GOAL: Final = Goal("<=", 1.1)

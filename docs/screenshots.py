@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-import local_saas
-from devstack.errors import PartMissing
-from devstack.signals import orderly_stop
-from devstack.stack import Stack
-from local_saas import CommandFailed
-from process_exit import exit_process
-from sample_data.load import load_events, make_up_tenants, unbillable_flight
-from temporal_tenancy.database import Database
+from dev import local_saas
+from dev.devstack.errors import PartMissing
+from dev.devstack.signals import orderly_stop
+from dev.devstack.stack import Stack
+from dev.local_saas import CommandFailed
+from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
+from processes.lifecycle.process_exit import exit_process
+from temporal_tenancy.postgres.database import Database
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Locator, Page

@@ -6,15 +6,8 @@ This is the whole public surface; `temporal_tenancy.testing` is a kit for tests,
 
 from __future__ import annotations
 
-from temporal_tenancy.activities import platform_activity, tenant_activity
-from temporal_tenancy.database import (
-    Database,
-    current_database,
-    platform_session,
-    tenant_session,
-    use_database,
-)
-from temporal_tenancy.directory import (
+from temporal_tenancy.core.activities import platform_activity, tenant_activity
+from temporal_tenancy.core.directory import (
     CachedDirectory,
     Plan,
     Tenant,
@@ -23,7 +16,7 @@ from temporal_tenancy.directory import (
     current_directory,
     current_tenant_record,
 )
-from temporal_tenancy.errors import (
+from temporal_tenancy.core.errors import (
     ConfigurationError,
     FeatureNotEnabled,
     HopRefused,
@@ -39,15 +32,11 @@ from temporal_tenancy.errors import (
     TenantUnknown,
     UnknownJob,
 )
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
-from temporal_tenancy.identifiers import TenantId, WorkflowId, scoped_key
-from temporal_tenancy.inputs import JobInput, PlatformInput, TenantInput, read_input
-from temporal_tenancy.jobs import Job, JobPriority, platform_job, registry, tenant_job
-from temporal_tenancy.periods import Period
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.pool_share import PoolShare
-from temporal_tenancy.schedules import ScheduledJob
-from temporal_tenancy.scope import (
+from temporal_tenancy.core.identifiers import TenantId, WorkflowId, scoped_key
+from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput, read_input
+from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry, tenant_job
+from temporal_tenancy.core.periods import Period
+from temporal_tenancy.core.scope import (
     PlatformScope,
     Scope,
     TenantScope,
@@ -55,8 +44,19 @@ from temporal_tenancy.scope import (
     current_tenant,
     enter,
 )
-from temporal_tenancy.session_limits import SessionLimits
-from temporal_tenancy.tenant_owned import TenantOwned
+from temporal_tenancy.postgres.database import (
+    Database,
+    current_database,
+    platform_session,
+    tenant_session,
+    use_database,
+)
+from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.tenant_owned import TenantOwned
+from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.ticks.schedules import ScheduledJob
 
 __all__ = [
     "CachedDirectory",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from temporal_tenancy.directory import Plan, Tenant, TenantStatus
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 
 STANDARD_PLAN = Plan(id="standard")
 

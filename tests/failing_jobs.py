@@ -7,8 +7,8 @@ import asyncio
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 
 
 class FailureInput(TenantInput):

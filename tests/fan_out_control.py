@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.scope import current_tenant
 
 
 class Control:

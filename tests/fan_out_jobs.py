@@ -10,10 +10,10 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ApplicationError
 
-from queues import Queue
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
-from temporal_tenancy.periods import Period
+from saas.queues import Queue
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy.core.periods import Period
 from tests.fan_out_control import Work, controlled_work
 
 MONSTROUS = {"digits": 10**4500}  # can be encoded, and not decoded

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from temporal_tenancy.payloads import DEPTH, DIGITS, READABLE
+from temporal_tenancy.core.payloads import DEPTH, DIGITS, READABLE
 
 _SIZES: Final = st.one_of(
     st.integers(0, 20),

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, tenant_session
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 
 READY: Final = "ready"

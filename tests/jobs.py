@@ -19,12 +19,12 @@ from temporalio.common import (
 )
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
-from temporal_tenancy import agreement
-from temporal_tenancy.activities import platform_activity, tenant_activity
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.inputs import PlatformInput, TenantInput
-from temporal_tenancy.jobs import JobPriority, platform_job, tenant_job
-from temporal_tenancy.scope import TenantScope, current_scope, current_tenant, enter
+from temporal_tenancy.core.activities import platform_activity, tenant_activity
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.inputs import PlatformInput, TenantInput
+from temporal_tenancy.core.jobs import JobPriority, platform_job, tenant_job
+from temporal_tenancy.core.scope import TenantScope, current_scope, current_tenant, enter
+from temporal_tenancy.sdk import agreement
 from tests import marks
 
 SOON = timedelta(seconds=20)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from temporal_tenancy.activities import tenant_activity
+from temporal_tenancy.core.activities import tenant_activity
 
 
 class Turns:

@@ -8,9 +8,9 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from queues import Queue
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import JobPriority, tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import JobPriority, tenant_job
 from tests.queue_control import Turn, take_turn
 
 

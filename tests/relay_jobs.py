@@ -10,13 +10,13 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
-from database.audit import record
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from saas.database.audit import record
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.outbox import current_event_id, once
+from temporal_tenancy.postgres.database import tenant_session
 from tests.relay_control import work
 
 EFFECT: dict[str, Any] = {

@@ -10,9 +10,9 @@ from contextvars import copy_context
 
 from pydantic import BaseModel
 
-from temporal_tenancy.activities import platform_activity, tenant_activity
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.scope import TenantScope, current_tenant, enter
+from temporal_tenancy.core.activities import platform_activity, tenant_activity
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.scope import TenantScope, current_tenant, enter
 
 Work = Callable[[], Awaitable[object]]
 

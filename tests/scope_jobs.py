@@ -9,9 +9,15 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from temporal_tenancy.inputs import PlatformInput, TenantInput
-from temporal_tenancy.jobs import platform_job, tenant_job
-from temporal_tenancy.scope import PlatformScope, TenantScope, current_scope, current_tenant, enter
+from temporal_tenancy.core.inputs import PlatformInput, TenantInput
+from temporal_tenancy.core.jobs import platform_job, tenant_job
+from temporal_tenancy.core.scope import (
+    PlatformScope,
+    TenantScope,
+    current_scope,
+    current_tenant,
+    enter,
+)
 from tests import scope_control
 from tests.scope_control import Named, Nothing
 

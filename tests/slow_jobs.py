@@ -15,10 +15,10 @@ from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.activities import platform_activity, tenant_activity
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.inputs import PlatformInput, TenantInput
-from temporal_tenancy.jobs import platform_job, tenant_job
+from temporal_tenancy.core.activities import platform_activity, tenant_activity
+from temporal_tenancy.core.inputs import PlatformInput, TenantInput
+from temporal_tenancy.core.jobs import platform_job, tenant_job
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 SOON = timedelta(seconds=30)
 ONCE = RetryPolicy(maximum_attempts=1)

@@ -11,7 +11,7 @@ from email.policy import SMTP as POLICY
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from devstack.ports import LOOPBACK, free_port
+from dev.devstack.ports import LOOPBACK, free_port
 
 USER, PASSWORD = "saas", "pass/word @1"
 

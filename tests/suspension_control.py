@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio import activity
 
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 LOOK = 0.05  # seconds between a thread's looks at whether it may end
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 from tests.suspension_control import (
     Steps,
     hold_a_thread_in_silence,

@@ -8,10 +8,10 @@ from temporalio import workflow
 
 from activities.audit import AggregateAudit, AuditSummary, aggregate_audit
 from activities.days import Day
-from queues import Queue
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import JobPriority, tenant_job
-from temporal_tenancy.periods import Period
+from saas.queues import Queue
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import JobPriority, tenant_job
+from temporal_tenancy.core.periods import Period
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

@@ -20,10 +20,10 @@ from activities.imports import (
     finish_import,
     import_slice,
 )
-from queues import Queue
-from temporal_tenancy.failures import root_cause, sentence_of, type_of
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 # Writes the error file, which is there as a whole or not at all: a gigabyte of rejected rows, where

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from temporalio import workflow
 
 from activities.integrations import JOB, SyncPage, sync_page
-from queues import Queue
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 from workflows.failed_requests import failure_noted
 from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 

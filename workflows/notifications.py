@@ -7,9 +7,9 @@ from datetime import timedelta
 from temporalio import workflow
 
 from activities.notifications import Notice, OneLine, PlainText, WrittenNotice, write_notification
-from queues import Queue
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

@@ -7,10 +7,10 @@ from datetime import timedelta
 from temporalio import workflow
 
 from activities.payments import AppliedPaymentEvent, ApplyPaymentEvent, apply_payment_event
-from queues import Queue
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import JobPriority, tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import JobPriority, tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

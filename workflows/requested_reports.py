@@ -14,9 +14,9 @@ from activities.requested_reports import (
     MakeReport,
     make_report,
 )
-from queues import Queue
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 from workflows.failed_requests import failure_noted
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 

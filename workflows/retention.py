@@ -8,9 +8,9 @@ from pydantic import AwareDatetime, BaseModel, Field
 from temporalio import workflow
 
 from activities.retention import DeleteUsage, FindCutoff, delete_usage, find_cutoff
-from queues import Queue
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import JobPriority, tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import JobPriority, tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from temporalio import workflow
 
 from activities.search import JOB, IndexDocument, index_document
-from queues import Queue
-from temporal_tenancy.jobs import JobPriority, tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.jobs import JobPriority, tenant_job
 from workflows.retries import DATABASE_RETRIES
 
 

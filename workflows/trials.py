@@ -16,10 +16,10 @@ from activities.trials import (
     look_at_trial,
     note_trial_end,
 )
-from queues import Queue
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.jobs import tenant_job
+from saas.queues import Queue
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 _SHORT: Final[dict[str, Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import func, text
 from sqlalchemy.dialects.postgresql import insert
@@ -10,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import AdmissionRow, InFlightRow
-from temporal_tenancy.database import Database
-from temporal_tenancy.outbox.models import CHANNEL
-from temporal_tenancy.tenant_state import unknown
+from temporal_tenancy.core.tenant_state import unknown
+from temporal_tenancy.postgres.database import Database
+
+CHANNEL: Final = "tenancy_outbox"  # of NOTIFY, by which relays are woken; what it says is empty
 
 
 class Admission:

@@ -16,10 +16,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import ApiKeyRow
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.errors import TenancyError, TenantOffboarding
-from temporal_tenancy.tenant_state import unknown
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import TenancyError, TenantOffboarding
+from temporal_tenancy.core.tenant_state import unknown
+from temporal_tenancy.postgres.database import Database
 
 MARK: Final = "tk_"  # every key begins so, for those who look for keys where none should be
 KEY_BYTES: Final = 32  # random ones

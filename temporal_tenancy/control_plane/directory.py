@@ -10,9 +10,9 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import contains_eager
 
 from temporal_tenancy.control_plane.models import TenantRow
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import Plan, Tenant, TenantStatus
-from temporal_tenancy.scope import TenantScope, _outside, current_scope
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
+from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
+from temporal_tenancy.postgres.database import Database
 
 LIVING: Final = tuple(status for status in TenantStatus if status is not TenantStatus.DELETED)
 

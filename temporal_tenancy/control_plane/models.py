@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
 
 NAMING_CONVENTION: Final = {
     "pk": "pk_%(table_name)s",
@@ -97,7 +97,7 @@ class ControlPlane(DeclarativeBase):
 
 
 class PlanRow(ControlPlane):
-    """A tier; `temporal_tenancy.directory.Plan` says what its fields mean."""
+    """A tier; `temporal_tenancy.core.directory.Plan` says what its fields mean."""
 
     __tablename__ = "plans"
 
@@ -116,7 +116,7 @@ class PlanRow(ControlPlane):
 
 
 class TenantRow(ControlPlane):
-    """A customer organisation; `temporal_tenancy.directory.Tenant` says what its fields mean."""
+    """A customer organisation; `core.directory.Tenant` says what its fields mean."""
 
     __tablename__ = "tenants"
 

@@ -11,12 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from temporal_tenancy import fairness
-from temporal_tenancy.control_plane import locks
 from temporal_tenancy.control_plane.models import ServerCheckRow
-from temporal_tenancy.database import Database
-from temporal_tenancy.fairness import HOW_TO_TURN_ON, Fairness
-from temporal_tenancy.lock_timeouts import wait_for_locks
+from temporal_tenancy.postgres import locks
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
+from temporal_tenancy.sdk import fairness
+from temporal_tenancy.sdk.fairness import HOW_TO_TURN_ON, Fairness
 
 HOLDS_FOR: Final = timedelta(days=1)
 TRYING: Final = timedelta(minutes=5)  # that one waits for another who tries the same

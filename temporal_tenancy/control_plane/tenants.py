@@ -11,14 +11,14 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy import identifiers
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory, tenant_of, tenants
 from temporal_tenancy.control_plane.models import PlanRow, TenantRow
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import Tenant, TenantStatus, pages
-from temporal_tenancy.due_times import zone_of
-from temporal_tenancy.errors import TenancyError, TenantUnknown
-from temporal_tenancy.instants import FIRST, LAST, in_utc
+from temporal_tenancy.core import identifiers
+from temporal_tenancy.core.directory import Tenant, TenantStatus, pages
+from temporal_tenancy.core.due_times import zone_of
+from temporal_tenancy.core.errors import TenancyError, TenantUnknown
+from temporal_tenancy.core.instants import FIRST, LAST, in_utc
+from temporal_tenancy.postgres.database import Database
 
 
 class TenantExists(TenancyError):

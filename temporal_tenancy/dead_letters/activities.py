@@ -10,11 +10,11 @@ from typing import Final
 import structlog
 from temporalio import activity
 
-from temporal_tenancy.activities import platform_activity
+from temporal_tenancy.core.activities import platform_activity
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.dead_letters.sweep import Sweep
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
-from temporal_tenancy.heartbeats import heartbeating
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 BUDGET: Final = 240.0  # seconds that one sweep looks for letters
 

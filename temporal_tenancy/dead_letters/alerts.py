@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.lock_timeouts import wait_for_locks
+from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
 
 PAUSE: Final = timedelta(hours=1)  # between two alerts of one name, or of one tenant
 NAMED: Final = 5  # tenants in the sentence of one alert

@@ -22,13 +22,13 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 
-from temporal_tenancy.activities import platform_activity
-from temporal_tenancy.database import current_database, tenant_session
+from temporal_tenancy.core.activities import platform_activity
+from temporal_tenancy.core.errors import ConfigurationError, TenantUnknown
+from temporal_tenancy.core.failures import message_of, root_cause, type_of
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.dead_letters.recording import Letter, Source, fits_a_message, record
-from temporal_tenancy.errors import ConfigurationError, TenantUnknown
-from temporal_tenancy.failures import message_of, root_cause, type_of
-from temporal_tenancy.inputs import TenantInput
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import current_database, tenant_session
 
 log: Final = structlog.get_logger(__name__)
 

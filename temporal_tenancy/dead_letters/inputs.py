@@ -10,13 +10,13 @@ from sqlalchemy import text
 from temporalio.client import Client
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.database_errors import LockHeld
-from temporal_tenancy.errors import TenancyError
-from temporal_tenancy.lock_timeouts import BRIEF
-from temporal_tenancy.outbox.reading import payload_texts
-from temporal_tenancy.scope import TenantScope, enter
-from temporal_tenancy.taken_ids import input_of, started_event
+from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.dead_letters.payload_texts import payload_texts
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.postgres.database_errors import LockHeld
+from temporal_tenancy.postgres.lock_timeouts import BRIEF
+from temporal_tenancy.sdk.taken_ids import input_of, started_event
 
 _DELETE: Final = text("""
     delete from outbox_messages where id = any(cast(:ids as uuid[])) and status = 'dead_letter'

@@ -13,11 +13,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from temporal_tenancy.core.failures import plain as plain  # for those who look for it here
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.payloads import PAYLOAD_MAX_BYTES, require_storable
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
-from temporal_tenancy.failures import plain as plain  # for those who look for it here
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES
-from temporal_tenancy.payloads import require_storable
 
 Payload = Mapping[str, Any]  # a job's input as JSON, without the tenant
 

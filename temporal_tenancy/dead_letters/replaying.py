@@ -13,19 +13,19 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState
-from temporal_tenancy.database import platform_session
-from temporal_tenancy.database_errors import LockHeld
+from temporal_tenancy.core.directory import current_directory
+from temporal_tenancy.core.errors import InvalidPayload, ScopeMissing, TenancyError, UnknownJob
+from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.payloads import read_message
+from temporal_tenancy.core.scope import TenantScope, current_scope, enter
+from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import input_of_run, kept_input
 from temporal_tenancy.dead_letters.sweep import settle
-from temporal_tenancy.directory import current_directory
-from temporal_tenancy.errors import InvalidPayload, ScopeMissing, TenancyError, UnknownJob
-from temporal_tenancy.inputs import read_input
-from temporal_tenancy.jobs import Job, registry
-from temporal_tenancy.payloads import read_message
-from temporal_tenancy.scope import TenantScope, current_scope, enter
-from temporal_tenancy.taken_ids import own_run
-from temporal_tenancy.tenant_state import require_runnable
+from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.postgres.database_errors import LockHeld
+from temporal_tenancy.sdk.taken_ids import own_run
 
 # What a tenant's role has written as a run's id may be none.
 _NO_SUCH_RUN: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)

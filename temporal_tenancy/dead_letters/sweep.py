@@ -23,24 +23,24 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
-from temporal_tenancy.database import platform_session, tenant_session
-from temporal_tenancy.database_errors import ROW_ERRORS, LockHeld, is_of_a_row, kind_of
-from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
-from temporal_tenancy.dead_letters.letters import Settled
-from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
-from temporal_tenancy.errors import (
+from temporal_tenancy.core.errors import (
     TenancyError,
     TenantInvalid,
     TenantMismatch,
     TenantMissing,
     TenantUnknown,
 )
-from temporal_tenancy.failures import message_of, root_cause, type_of
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.lock_timeouts import BRIEF
-from temporal_tenancy.scope import TenantScope, enter
-from temporal_tenancy.taken_ids import disagreement
+from temporal_tenancy.core.failures import message_of, root_cause, type_of
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
+from temporal_tenancy.dead_letters.letters import Settled
+from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
+from temporal_tenancy.postgres.database import platform_session, tenant_session
+from temporal_tenancy.postgres.database_errors import ROW_ERRORS, LockHeld, is_of_a_row, kind_of
+from temporal_tenancy.postgres.lock_timeouts import BRIEF
+from temporal_tenancy.sdk.taken_ids import disagreement
 
 NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
 OVERLAP: Final = timedelta(minutes=2)  # visibility may lag behind by so much

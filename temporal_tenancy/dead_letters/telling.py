@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import Row, text
 
-from temporal_tenancy.database import platform_session
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell, tell_by_tenant
+from temporal_tenancy.postgres.database import platform_session
 
 DEPTH: Final = 1_000  # open letters above which people are told
 AGE: Final = timedelta(days=1)  # of an open letter, likewise

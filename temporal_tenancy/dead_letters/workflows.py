@@ -8,10 +8,10 @@ from typing import Any, Final
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
+from temporal_tenancy.core.jobs import JobPriority, platform_job
 from temporal_tenancy.dead_letters import activities
 from temporal_tenancy.dead_letters.models import Swept
 from temporal_tenancy.dead_letters.sweep import NAME
-from temporal_tenancy.jobs import JobPriority, platform_job
 
 _EFFECT: Final[dict[str, Any]] = {
     "start_to_close_timeout": timedelta(minutes=5),

@@ -13,17 +13,23 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.database import current_tenant_session
-from temporal_tenancy.errors import InvalidPayload, TenancyError, TenantMismatch
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.inputs import read_input
-from temporal_tenancy.jobs import Job, JobPriority, job_of, registry
-from temporal_tenancy.outbox.models import CHANNEL, MessageStatus
-from temporal_tenancy.outbox.reading import payload_texts
-from temporal_tenancy.payloads import NotReadable, read, require_finite, require_storable
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.control_plane.admission import CHANNEL
+from temporal_tenancy.core.errors import InvalidPayload, TenancyError, TenantMismatch
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.jobs import Job, JobPriority, job_of, registry
+from temporal_tenancy.core.payloads import (
+    PAYLOAD_MAX_BYTES,
+    NotReadable,
+    read,
+    require_finite,
+    require_storable,
+)
+from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.dead_letters.payload_texts import payload_texts
+from temporal_tenancy.outbox.models import MessageStatus
+from temporal_tenancy.postgres.database import current_tenant_session
 
-PAYLOAD_MAX_BYTES: Final = 64 * 1024
 CORRELATION_MAX_CHARACTERS: Final = 200
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # beyond that a time zone may leave the calendar

@@ -9,10 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from temporal_tenancy.errors import ScopeMissing
-from temporal_tenancy.held import Held
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.scope import current_scope, current_tenant
+from temporal_tenancy.core.errors import ScopeMissing
+from temporal_tenancy.core.held import Held
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.scope import current_scope, current_tenant
 
 # As SQL: by way of the ORM it takes twice as long as the database does.
 _NOTE: Final = text("""

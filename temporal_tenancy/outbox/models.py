@@ -27,10 +27,9 @@ from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
 from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of, readable, short
-from temporal_tenancy.payloads import READABLE, NotReadable, read
-from temporal_tenancy.tenant_owned import TenantOwned
+from temporal_tenancy.core.payloads import READABLE, NotReadable, read
+from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
-CHANNEL: Final = "tenancy_outbox"  # of NOTIFY; what it says is empty
 # The relay's own: they serve no tenant's query.
 RELAY_INDEXES: Final = ("ix_outbox_messages_completed_at", "ix_outbox_messages_lease_until")
 

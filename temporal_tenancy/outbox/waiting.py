@@ -10,11 +10,12 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.database import current_tenant_session
-from temporal_tenancy.errors import TenancyError
+from temporal_tenancy.control_plane.admission import CHANNEL
+from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox.enqueueing import require_time
-from temporal_tenancy.outbox.models import CHANNEL, WAITING, MessageStatus
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.outbox.models import WAITING, MessageStatus
+from temporal_tenancy.postgres.database import current_tenant_session
 
 # A claim passes over what is locked here, and what it has locked is waited for and read anew.
 _LOCK: Final = """

@@ -17,19 +17,19 @@ from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.errors import InvalidPayload, TenancyError
-from temporal_tenancy.failures import message_of, plain
-from temporal_tenancy.heartbeats import heartbeating
-from temporal_tenancy.inputs import TenantJobInput, read_input
-from temporal_tenancy.jobs import Job, job_of, registry, tenant_job
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.errors import InvalidPayload, TenancyError
+from temporal_tenancy.core.failures import message_of, plain
+from temporal_tenancy.core.inputs import TenantJobInput, read_input
+from temporal_tenancy.core.jobs import Job, job_of, registry, tenant_job
+from temporal_tenancy.core.payloads import read_message
+from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox import working
 from temporal_tenancy.outbox.events import use_event_id
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.working import Outcome, Working
-from temporal_tenancy.payloads import read_message
-from temporal_tenancy.scope import current_tenant
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
 
 MARK_AT_ONCE: Final = 100  # outcomes that are written in one transaction
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)

@@ -11,11 +11,11 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.payloads import UNKNOWN
+from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.outbox.reading import payload_texts
-from temporal_tenancy.payloads import UNKNOWN
-from temporal_tenancy.scope import current_tenant
 
 # A message that another has got hold of is no longer this workflow's.
 _OURS: Final = "status = 'processing' and workflow_id = :workflow_id"

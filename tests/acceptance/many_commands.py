@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from cli.app import main
+from processes.cli.app import main
 
 
 @contextlib.contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import schedules
-from cli.app import main
-from process_exit import exit_process
-from temporal_tenancy.schedules import ScheduledJob
+from processes.cli.app import main
+from processes.lifecycle.process_exit import exit_process
+from temporal_tenancy.ticks.schedules import ScheduledJob
+from workflows import schedules
 
 if __name__ == "__main__":
     schedules.SCHEDULES.append(ScheduledJob(sys.argv[1], sys.argv[2]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from activities import ACTIVITIES
-from process_exit import exit_process
+from processes.lifecycle.process_exit import exit_process
+from processes.worker.command import main
 from tests import slow_jobs
-from worker_process.command import main
 from workflows import WORKFLOWS
 
 if __name__ == "__main__":

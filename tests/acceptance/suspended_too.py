@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from cli.app import main
-from process_exit import exit_process
+from processes.cli.app import main
+from processes.lifecycle.process_exit import exit_process
 from tests.suspension_jobs import WORKFLOWS  # noqa: F401  # known once they are imported
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def databases_of(directory: Path) -> dict[str, set[str]]:
 
 @pytest.mark.timeout(420)
 def test_the_demo_holds_and_leaves_nothing_behind() -> None:
-    with door("demo.py") as (process, family):
+    with door("-m", "dev.demo") as (process, family):
         said = read_until(process, "All of it held", family)
         assert process.wait(30) == 0, said
     for shown in ("58,665", "54,635", "54,173", "48,110", "32,729", "336,776", "192"):
@@ -87,7 +87,7 @@ def test_the_demo_holds_and_leaves_nothing_behind() -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_stops_all_of_it_when_it_is_told_to(number: signal.Signals) -> None:
-    with door("demo.py") as (process, family):
+    with door("-m", "dev.demo") as (process, family):
         read_until(process, "schedules apply", family)
         family.update(psutil.Process(process.pid).children(recursive=True))
         process.send_signal(number)
@@ -100,7 +100,7 @@ def test_the_demo_stops_all_of_it_when_it_is_told_to(number: signal.Signals) -> 
 @pytest.mark.timeout(180)
 def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
     directory = tmp_path / "state"
-    with door("dev.py", "--directory", str(directory)) as (process, family):
+    with door("-m", "dev", "--directory", str(directory)) as (process, family):
         said = read_until(process, "Ctrl-C stops", family)
         assert "Web UI" in said
         shell = f"source {directory / 'env'} && {sys.executable} starter.py"

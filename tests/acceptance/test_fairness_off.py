@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from devstack.temporal_server import TemporalDevServer
+from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.server_checks import keep_fairness, last_fairness
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.fairness import Fairness
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.fairness import Fairness
 from tests.fixtures.starter import Batch, Command, Said, Starter
 from tests.fixtures.worker_process import StartWorker
 

@@ -15,12 +15,12 @@ from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from devstack.postgres import DatabaseUrls
-from sample_data.airlines import Flight
-from sample_data.load import load_events
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.airlines import Flight
+from dev.sample_data.load import load_events
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import STARTER, UI, Batch, Command, Said, Starter
@@ -298,7 +298,9 @@ def test_help_needs_none_of_the_servers_libraries() -> None:
 def _imported_by_help() -> list[str]:
     import subprocess
 
-    program = "import sys; from cli.app import main; main(['--help']); print(*sys.modules)"
+    program = (
+        "import sys; from processes.cli.app import main; main(['--help']); print(*sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

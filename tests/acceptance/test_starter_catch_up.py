@@ -9,10 +9,10 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from sample_data.load import make_up_tenants
+from dev.sample_data.load import make_up_tenants
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
 from tests.acceptance.test_starter import airlines, mend, worker  # noqa: F401  # fixtures
 from tests.fixtures.saas import states_of
 from tests.fixtures.starter import Batch, Command, Starter

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.acceptance.test_starter import airlines, mend  # noqa: F401  # a fixture
 from tests.fixtures.held_locks import holding
 from tests.fixtures.postgres import within

@@ -12,9 +12,9 @@ import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from queues import Queue
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.relay.relay import Relay
+from temporal_tenancy.outbox.relay.relay import Relay
 from tests.fixtures.relay import running
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import Batch, Command, Said, Starter

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client
 
-from queues import Queue
-from sample_data.load import make_up_tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
+from dev.sample_data.load import make_up_tenants
+from saas.queues import Queue
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import Batch, Command, Said
 

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from devstack.postgres import DatabaseUrls
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
 from tests.fixtures.starter import Batch, Command, Starter
 from tests.fixtures.worker_process import StartWorker
 

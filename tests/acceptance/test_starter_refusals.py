@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
 from tests.fixtures.starter import Batch, Command, Starter
 
 CANARY = "canary-3f1c"

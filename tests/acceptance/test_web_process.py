@@ -1,4 +1,4 @@
-"""`python -m web` as an operator runs it, and its page as a person uses it."""
+"""`python -m processes.web` as an operator runs it, and its page as a person uses it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from database.contacts import Import
-from devstack.errors import PartMissing
-from devstack.postgres import DatabaseUrls
+from dev.devstack.errors import PartMissing
+from dev.devstack.postgres import DatabaseUrls
 from docs.screenshots import CHROMIUM_FLAGS, find_chromium
-from temporal_tenancy.database import Database, tenant_session
+from saas.database.contacts import Import
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.raw_http import connected
 from tests.fixtures.web import CONTACTS
@@ -40,7 +40,7 @@ def chromium() -> str:
 
 @pytest.fixture
 async def door_process(start_worker: StartWorker, web_environ: dict[str, str]) -> WorkerProcess:
-    process = start_worker("--port", "0", module="web", **web_environ)
+    process = start_worker("--port", "0", module="processes.web", **web_environ)
     return await process.until_ready()
 
 
@@ -105,7 +105,7 @@ async def test_a_thousand_idle_connections_keep_nobody_out(
 async def test_what_keeps_it_from_answering_is_one_sentence(
     start_worker: StartWorker, variables: dict[str, str | None], code: int, sentence: str
 ) -> None:
-    process = start_worker("--port", "0", module="web", **variables)
+    process = start_worker("--port", "0", module="processes.web", **variables)
     assert await process.exit_code() == code
     assert sentence in process.text
     assert "Traceback" not in process.text
@@ -115,7 +115,7 @@ async def test_a_port_in_use_is_told(
     door_process: WorkerProcess, start_worker: StartWorker
 ) -> None:
     port = door_process.health.rsplit(":", 1)[-1]
-    other = start_worker("--port", port, module="web")
+    other = start_worker("--port", port, module="processes.web")
     assert await other.exit_code() == 3
     assert other.text.startswith("PortInUse: ")
 

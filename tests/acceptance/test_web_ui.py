@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.errors import PartMissing
+from dev.devstack.errors import PartMissing
 from docs.screenshots import IMAGES, find_chromium
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
 
-from devstack.postgres import DatabaseUrls
-from queues import Queue
+from dev.devstack.postgres import DatabaseUrls
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from tests.fixtures.worker_process import StartWorker, WorkerProcess
 from tests.slow_jobs import SlowInput, SlowJob

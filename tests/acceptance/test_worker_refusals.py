@@ -18,7 +18,7 @@ from temporalio.api.operatorservice.v1 import (
 )
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from tests.fixtures.worker_process import StartWorker
 
 CANARY = "canary-3f1c"

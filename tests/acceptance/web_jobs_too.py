@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from cli.app import main
-from process_exit import exit_process
+from processes.cli.app import main
+from processes.lifecycle.process_exit import exit_process
 from tests import web_jobs  # noqa: F401  # its job is known once it is imported
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from queues import Queue
+from saas.queues import Queue
 from temporal_tenancy.control_plane.models import TickState
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from tests.faults.checker import Tick, problems
 from tests.faults.scenarios import WINDOW, Fault, Kind, Scenario
 from tests.faults.servers import Servers, running_servers

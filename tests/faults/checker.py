@@ -18,8 +18,8 @@ from psycopg.rows import DictRow, dict_row
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from database.prices import CANCELLED, OPERATED
-from temporal_tenancy import fairness
+from saas.database.prices import CANCELLED, OPERATED
+from temporal_tenancy.sdk import fairness
 
 SETTLE_SECONDS: Final = 10.0  # for the list of workflows, which is behind the workflows
 LOOK: Final = 0.05  # seconds

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.database_errors import DatabaseProblem
 from temporal_tenancy.outbox import enqueue
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from tests.faults.message_jobs import ALONE, GARBLE, REFUSE, TOGETHER
 from tests.fixtures.postgres import within
 

@@ -15,16 +15,16 @@ from typing import Final
 from psycopg.rows import DictRow
 from sqlalchemy import make_url
 
-from devstack.postgres import RELAY, TENANT
+from dev.devstack.postgres import RELAY, TENANT
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, use_database
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.outbox.relay.messages import Message, Unit
+from temporal_tenancy.outbox.relay.starting import start
 from temporal_tenancy.outbox.retries import LADDER
-from temporal_tenancy.relay.messages import Message, Unit
-from temporal_tenancy.relay.starting import start
-from temporal_tenancy.suspension import release
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.sdk.suspension import release
 from tests.faults.campaign import STORM_INTERVAL, Outcome, ended_by_themselves, noting
 from tests.faults.checker import Rows
 from tests.faults.message_asks import Plan, ask, plan

@@ -15,9 +15,9 @@ from psycopg.rows import DictRow, dict_row
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_tenancy.agreement import JOB, TENANT_ID
-from temporal_tenancy.identifiers import PLATFORM
-from temporal_tenancy.relay.starting import MESSAGE
+from temporal_tenancy.core.identifiers import PLATFORM
+from temporal_tenancy.outbox.relay.starting import MESSAGE
+from temporal_tenancy.sdk.agreement import JOB, TENANT_ID
 from tests.faults.checker import Rows, settled
 from tests.faults.message_asks import Name, Plan, Poison
 from tests.faults.message_jobs import ALONE, EFFECT

@@ -8,13 +8,13 @@ from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-from process_exit import exit_process
+from processes.lifecycle.process_exit import exit_process
+from processes.worker import relaying
+from processes.worker.command import main
 from temporal_tenancy.outbox import work_off
-from temporal_tenancy.relay import upkeep
-from temporal_tenancy.relay.relay import RelayOptions
+from temporal_tenancy.outbox.relay import upkeep
+from temporal_tenancy.outbox.relay.relay import RelayOptions
 from tests.faults import message_jobs
-from worker_process import relaying
-from worker_process.command import main
 
 LEASE: Final = timedelta(seconds=3)
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from devstack.ports import LOOPBACK
+from dev.devstack.ports import LOOPBACK
 
 # What a connection may begin with besides its start-up message: requests without a type byte.
 ENCRYPTION_REQUESTS: Final = (80_877_103, 80_877_104)  # TLS, GSSAPI; refused with one byte

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from devstack.postgres import PLATFORM, TENANT
+from dev.devstack.postgres import PLATFORM, TENANT
 
 LANES: Final = 4  # scenarios that run at once, each on servers of its own
 SINGLE: Final = 20  # the seeds below have one fault each, those from here on may have two

@@ -17,14 +17,14 @@ from psycopg.rows import DictRow, dict_row
 from sqlalchemy import make_url
 from temporalio.client import Client
 
-from database.models import TENANT_DATA
-from devstack.postgres import PLATFORM, RELAY, TENANT, EmbeddedPostgres
-from devstack.stack import Stack
-from devstack.temporal_binary import find_temporal
-from devstack.temporal_server import TemporalDevServer
-from sample_data.load import make_up_tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.migrations import migrate
+from dev.devstack.postgres import PLATFORM, RELAY, TENANT, EmbeddedPostgres
+from dev.devstack.stack import Stack
+from dev.devstack.temporal_binary import find_temporal
+from dev.devstack.temporal_server import TemporalDevServer
+from dev.sample_data.load import make_up_tenants
+from saas.database.models import TENANT_DATA
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.migrations import migrate
 from tests.faults.proxy import CommitProxy
 from tests.fixtures.saas import saas_plugin
 from tests.fixtures.worker_process import ROOT, WorkerProcess

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from devstack.postgres import PLATFORM, TENANT
+from dev.devstack.postgres import PLATFORM, TENANT
 from tests.faults.campaign import BOUNDED, Campaign, run_tick, seeds, selected_seeds
 from tests.faults.scenarios import JOBS, LANES, Kind, Scenario
 

@@ -11,11 +11,11 @@ from psycopg.rows import dict_row
 from sqlalchemy import make_url
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from sample_data.load import make_up_tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.fan_out import FanOut, FanOutInput
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.load import make_up_tenants
+from saas.queues import Queue
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests.faults.checker import Rows, Tick, problems
 from tests.faults.usage import load_month
 from tests.fixtures.saas import saas_worker

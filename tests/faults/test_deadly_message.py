@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
+from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.relay.relay import Relay
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
 from tests.faults.message_jobs import DIE, TOGETHER
 from tests.fixtures.relay import ask, running, until_messages
 from tests.fixtures.worker_process import StartWorker

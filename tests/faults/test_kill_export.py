@@ -9,12 +9,12 @@ from pathlib import Path
 from temporalio.client import Client
 
 from activities.exports import begin_export
-from database.exports import ExportDataset, ExportFormat
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from saas.database.exports import ExportDataset, ExportFormat
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.worker_process import StartWorker
 from workflows.exports import GenerateExport, GenerateExportInput

@@ -11,12 +11,12 @@ import pytest
 from temporalio.client import Client
 
 from activities.uploads import begin_import
-from database.contacts import ImportStatus
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from saas.database.contacts import ImportStatus
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
 from tests.fixtures.postgres import within
 from tests.fixtures.worker_process import StartWorker
 from workflows.imports import ImportContacts, ImportContactsInput

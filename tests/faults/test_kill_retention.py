@@ -7,10 +7,10 @@ import signal
 
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.postgres.connections import connect
 from tests.fixtures.worker_process import StartWorker
 from workflows.retention import EnforceRetention, EnforceRetentionInput
 

@@ -12,12 +12,12 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from sample_data.load import make_up_tenants
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.load import make_up_tenants
+from saas.queues import Queue
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from tests.fixtures.saas import states_of
 from tests.fixtures.worker_process import StartWorker
 

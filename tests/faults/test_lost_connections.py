@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.database_errors import DatabaseUnreachable
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.postgres import within
 
 GONE_WITHIN = 10_000  # milliseconds

@@ -12,11 +12,11 @@ from psycopg.rows import dict_row
 from sqlalchemy import make_url
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from sample_data.load import make_up_tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.relay.relay import Relay
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.load import make_up_tenants
+from saas.queues import Queue
+from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.postgres.database import Database
 from tests.faults.checker import Rows
 from tests.faults.message_asks import Plan, ask, plan
 from tests.faults.message_checker import Asked, problems

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from devstack.postgres import SUPERUSER, DatabaseUrls
+from dev.devstack.postgres import SUPERUSER, DatabaseUrls
 from tests.faults.proxy import CommitProxy
 
 

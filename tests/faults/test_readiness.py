@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from queues import Queue
+from saas.queues import Queue
 from tests.faults.servers import Servers, running_servers
 from workflows.billing import BillingCycle, BillingCycleInput
 

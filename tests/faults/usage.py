@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from sample_data.airlines import Flight
-from sample_data.load import load_events
-from temporal_tenancy.database import Database
-from temporal_tenancy.periods import month_bounds
+from dev.sample_data.airlines import Flight
+from dev.sample_data.load import load_events
+from temporal_tenancy.core.periods import month_bounds
+from temporal_tenancy.postgres.database import Database
 
 
 async def load_month(database: Database, tenants: Sequence[str], period: str) -> None:

@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from devstack.ports import LOOPBACK, free_port
-from services import alert_sinks
-from services.alert_sinks import AlertNotTaken, MailAlerts, WebhookAlerts, configured_sinks
-from services.webhooks import verify
-from settings import load_settings
+from dev.devstack.ports import LOOPBACK, free_port
+from saas.services import alert_sinks
+from saas.services.alert_sinks import AlertNotTaken, MailAlerts, WebhookAlerts, configured_sinks
+from saas.services.webhooks import verify
+from saas.settings import load_settings
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.dead_letters.alerts import Alert
-from temporal_tenancy.errors import ConfigurationError
 from tests.smtp_server import smtp_server
 
 SECRET = f"whsec_{base64.b64encode(bytes(24)).decode()}"

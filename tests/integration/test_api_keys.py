@@ -7,15 +7,11 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from temporal_tenancy.control_plane.api_keys import (
-    ApiKeyNameRefused,
-    ApiKeys,
-    ApiKeyUnknown,
-)
+from temporal_tenancy.control_plane.api_keys import ApiKeyNameRefused, ApiKeys, ApiKeyUnknown
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.errors import ScopeMissing, TenantOffboarding, TenantUnknown
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import ScopeMissing, TenantOffboarding, TenantUnknown
+from temporal_tenancy.postgres.database import Database
 from tests.fixtures.postgres import within
 
 

@@ -13,16 +13,16 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models import DailyUsage
-from temporal_tenancy.database import (
+from saas.database.models import DailyUsage
+from temporal_tenancy.core.errors import ScopeMissing, TenancyError, TenantMismatch
+from temporal_tenancy.core.scope import PlatformScope, TenantScope, current_scope, enter
+from temporal_tenancy.postgres.database import (
     Database,
     current_tenant_session,
     platform_session,
     tenant_session,
     use_database,
 )
-from temporal_tenancy.errors import ScopeMissing, TenancyError, TenantMismatch
-from temporal_tenancy.scope import PlatformScope, TenantScope, current_scope, enter
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.postgres import within
 from tests.isolation.leak_hunt.carried_scopes import in_another_context

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from devstack.postgres import EmbeddedPostgres
-from temporal_tenancy.database import Database
-from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.messages import Failed, Message, Unit
+from dev.devstack.postgres import EmbeddedPostgres
+from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.postgres.database import Database
 
 WAITING: Final = 50_000  # messages of one tenant
 OTHERS: Final = 50  # tenants with a few each

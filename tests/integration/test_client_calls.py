@@ -19,10 +19,10 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.errors import TenantMismatch
-from temporal_tenancy.interceptors.client_outbound import TenancyClientOutbound
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.core.errors import TenantMismatch
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from tests import jobs, marks
 
 pytestmark = pytest.mark.usefixtures("worker")

@@ -13,14 +13,14 @@ from temporalio.client import Client
 
 from activities.exports import begin_export
 from activities.uploads import EncodingUnknown
-from database.contacts import Contact, Import
-from database.exports import ExportDataset, ExportFormat
-from queues import Queue
-from services.contact_columns import EXPORT_MARK
-from services.csv_safety import original_cell
-from services.object_storage import current_storage, object_path
-from temporal_tenancy.database import Database, tenant_session
+from saas.database.contacts import Contact, Import
+from saas.database.exports import ExportDataset, ExportFormat
+from saas.queues import Queue
+from saas.services.contact_columns import EXPORT_MARK
+from saas.services.csv_safety import original_cell
+from saas.services.object_storage import current_storage, object_path
 from temporal_tenancy.outbox import OutboxMessage
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.contact_files import (
     begin,
     contacts_of,

@@ -8,16 +8,12 @@ import pytest
 from sqlalchemy import event, text
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.tenants import (
-    PlanUnknown,
-    TenantExists,
-    Tenants,
-)
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantDirectory, TenantStatus
-from temporal_tenancy.due_times import TimeZoneUnknown
-from temporal_tenancy.errors import ScopeMissing, TenantInvalid, TenantUnknown
-from temporal_tenancy.scope import current_scope
+from temporal_tenancy.control_plane.tenants import PlanUnknown, TenantExists, Tenants
+from temporal_tenancy.core.directory import TenantDirectory, TenantStatus
+from temporal_tenancy.core.due_times import TimeZoneUnknown
+from temporal_tenancy.core.errors import ScopeMissing, TenantInvalid, TenantUnknown
+from temporal_tenancy.core.scope import current_scope
+from temporal_tenancy.postgres.database import Database
 from tests.fixtures.postgres import within
 
 

@@ -20,24 +20,24 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import workflow
 
-from database.models import DailyUsage, Invoice, InvoiceLine
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import (
+from dev.devstack.postgres import DatabaseUrls
+from saas.database.models import DailyUsage, Invoice, InvoiceLine
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    ScopeMissing,
+    StatementRefused,
+    TenantMismatch,
+)
+from temporal_tenancy.core.scope import PlatformScope, TenantScope, current_scope, enter
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import (
     Database,
     current_database,
     platform_session,
     tenant_session,
     use_database,
 )
-from temporal_tenancy.database_errors import DatabaseUnreachable
-from temporal_tenancy.errors import (
-    ConfigurationError,
-    ScopeMissing,
-    StatementRefused,
-    TenantMismatch,
-)
-from temporal_tenancy.scope import PlatformScope, TenantScope, current_scope, enter
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.postgres import driver_of, send_unchecked, within
 
 DAY = date(2013, 4, 1)

@@ -11,16 +11,20 @@ from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
-from database.models import TENANT_DATA, TenantData
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from saas.database.models import TENANT_DATA, TenantData
 from temporal_tenancy.control_plane.models import ControlPlane
-from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights, MigrationsBehind
-from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.migration_environment import CONTROL_PLANE, LIBRARY
-from temporal_tenancy.migrations import migrate, pending, refuse_pending
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.outbox.models import OutboxData
-from temporal_tenancy.roles import ensure_role
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import (
+    DatabaseUnreachable,
+    ExcessRights,
+    MigrationsBehind,
+)
+from temporal_tenancy.postgres.migration_environment import CONTROL_PLANE, LIBRARY
+from temporal_tenancy.postgres.migrations import migrate, pending, refuse_pending
+from temporal_tenancy.postgres.roles import ensure_role
 
 ENVIRONMENTS = (*LIBRARY, TENANT_DATA)
 

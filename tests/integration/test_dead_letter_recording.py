@@ -13,11 +13,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.database import Database, database_url, tenant_session
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.core.errors import TenantMismatch
+from temporal_tenancy.core.payloads import PAYLOAD_MAX_BYTES
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, put_letters, record
-from temporal_tenancy.errors import TenantMismatch
-from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES
+from temporal_tenancy.postgres.database import Database, database_url, tenant_session
 from tests.fixtures.postgres import within
 from tests.hostile_json import in_lists
 

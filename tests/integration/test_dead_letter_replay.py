@@ -11,19 +11,14 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowHandle
 
-from devstack.postgres import DatabaseUrls
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, use_database
-from temporal_tenancy.dead_letters import letters, replaying
-from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.dead_letters.recording import Letter, Payload, Source
-from temporal_tenancy.dead_letters.replaying import Outcome, replay
-from temporal_tenancy.directory import TenantStatus, use_directory
-from temporal_tenancy.errors import (
+from temporal_tenancy.core.directory import TenantStatus, use_directory
+from temporal_tenancy.core.errors import (
     FeatureNotEnabled,
     InvalidPayload,
     ScopeMissing,
@@ -34,7 +29,12 @@ from temporal_tenancy.errors import (
     TenantUnknown,
     UnknownJob,
 )
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.dead_letters import letters, replaying
+from temporal_tenancy.dead_letters.letters import Filter
+from temporal_tenancy.dead_letters.recording import Letter, Payload, Source
+from temporal_tenancy.dead_letters.replaying import Outcome, replay
+from temporal_tenancy.postgres.database import Database, use_database
 from tests.fan_out_control import Control, until
 from tests.fixtures.held_locks import holding
 from tests.fixtures.saas import saas_worker

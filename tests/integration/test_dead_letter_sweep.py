@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowHandle
 
-from devstack.temporal_server import TemporalDevServer
+from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, use_database
 from temporal_tenancy.dead_letters import sweep as sweeping
 from temporal_tenancy.dead_letters.sweep import Sweep
+from temporal_tenancy.postgres.database import Database, use_database
 from tests.fan_out_control import Control
 from tests.fixtures.saas import saas_worker
 from tests.integration.test_dead_letter_recording import messages, rows

@@ -21,15 +21,15 @@ import pytest
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
-from devstack import postgres as postgres_module
-from devstack.errors import DirectoryInUse, PartMissing, PortInUse
-from devstack.ports import LOOPBACK
-from devstack.postgres import OWNER, SUPERUSER, DatabaseUrls, EmbeddedPostgres
-from devstack.processes import survivors
-from devstack.signals import ENDING
-from devstack.stack import Stack
-from devstack.temporal_binary import find_temporal
-from devstack.temporal_server import TemporalDevServer
+from dev.devstack import postgres as postgres_module
+from dev.devstack.errors import DirectoryInUse, PartMissing, PortInUse
+from dev.devstack.ports import LOOPBACK
+from dev.devstack.postgres import OWNER, SUPERUSER, DatabaseUrls, EmbeddedPostgres
+from dev.devstack.processes import survivors
+from dev.devstack.signals import ENDING
+from dev.devstack.stack import Stack
+from dev.devstack.temporal_binary import find_temporal
+from dev.devstack.temporal_server import TemporalDevServer
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING_GIVEN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
@@ -39,8 +39,8 @@ PROGRAM = """
 import sys
 import time
 from pathlib import Path
-from devstack.signals import orderly_stop
-from devstack.stack import Stack
+from dev.devstack.signals import orderly_stop
+from dev.devstack.stack import Stack
 
 with orderly_stop(), Stack(Path(sys.argv[1]), ui_port=None) as stack:
     print("ready", flush=True)

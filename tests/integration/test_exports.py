@@ -27,17 +27,17 @@ from activities.exports import (
     begin_export,
     export_link,
 )
-from database.contacts import Contact
-from database.exports import Export, ExportDataset, ExportFormat
-from database.models import AuditEntry, Invoice, UsageEvent
-from queues import Queue
-from services.links import LinkTarget, read_link
-from services.object_storage import ObjectNotFound, current_storage, object_path
+from saas.database.contacts import Contact
+from saas.database.exports import Export, ExportDataset, ExportFormat
+from saas.database.models import AuditEntry, Invoice, UsageEvent
+from saas.queues import Queue
+from saas.services.links import LinkTarget, read_link
+from saas.services.object_storage import ObjectNotFound, current_storage, object_path
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import FeatureNotEnabled
-from temporal_tenancy.failures import root_cause, type_of
+from temporal_tenancy.core.errors import FeatureNotEnabled
+from temporal_tenancy.core.failures import root_cause, type_of
 from temporal_tenancy.outbox import OutboxMessage
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.cleanup import CleanUpExpired, CleanUpExpiredInput

@@ -15,11 +15,11 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Replayer, Worker
 
-from devstack.temporal_server import TemporalDevServer
+from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.plugin import TenancyPlugin
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.failing_jobs import Failing
 from tests.fan_out_control import Control

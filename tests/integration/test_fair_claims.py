@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import InvalidPayload, ScopeMissing, TenantMismatch, UnknownJob
-from temporal_tenancy.jobs import JobPriority
+from temporal_tenancy.core.errors import InvalidPayload, ScopeMissing, TenantMismatch, UnknownJob
+from temporal_tenancy.core.jobs import JobPriority
+from temporal_tenancy.core.payloads import DEPTH, DIGITS, PAYLOAD_MAX_BYTES
 from temporal_tenancy.outbox import KeyTaken, enqueue, enqueue_many, once
-from temporal_tenancy.outbox.enqueueing import PAYLOAD_MAX_BYTES, PayloadTooLarge
+from temporal_tenancy.outbox.enqueueing import PayloadTooLarge
+from temporal_tenancy.outbox.relay.messages import Unit
+from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.payloads import DEPTH, DIGITS
-from temporal_tenancy.relay.messages import Unit
-from temporal_tenancy.relay.relay import Relay
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running
 from tests.hostile_json import in_lists

@@ -10,8 +10,7 @@ from sqlalchemy import func, update
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from devstack.temporal_server import TemporalDevServer
-from temporal_tenancy import fairness
+from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.models import ServerCheckRow
 from temporal_tenancy.control_plane.server_checks import (
     HOLDS_FOR,
@@ -21,8 +20,9 @@ from temporal_tenancy.control_plane.server_checks import (
     off_sentence,
     renew_fairness,
 )
-from temporal_tenancy.database import Database
-from temporal_tenancy.fairness import FIRST, SECOND, Fairness, ProbeFailed, mean_rank
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk import fairness
+from temporal_tenancy.sdk.fairness import FIRST, SECOND, Fairness, ProbeFailed, mean_rank
 
 OFF = Fairness(share=0.9)
 

@@ -18,21 +18,21 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from cli.explanations import _look
-from cli.servers import Temporal
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from sample_data.load import make_up_tenants
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.load import make_up_tenants
+from processes.cli.explanations import _look
+from processes.cli.servers import Temporal
+from saas.queues import Queue
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, activities
-from temporal_tenancy.fan_out.children import state_of_child
-from temporal_tenancy.fan_out.planning import tick_of
-from temporal_tenancy.jobs import registry
-from temporal_tenancy.schedules import Applied, ScheduledJob, apply
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, activities
+from temporal_tenancy.ticks.fan_out.children import state_of_child
+from temporal_tenancy.ticks.fan_out.planning import tick_of
+from temporal_tenancy.ticks.schedules import Applied, ScheduledJob, apply
 from tests import fan_out_control
 from tests.fan_out_control import Control
 from tests.fixtures.saas import rows_of, states_of

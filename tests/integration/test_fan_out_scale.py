@@ -9,12 +9,12 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import TerminatedError
 
-from devstack.temporal_binary import find_temporal
-from devstack.temporal_server import TemporalDevServer
-from queues import Queue
-from sample_data.load import make_up_tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult, activities
+from dev.devstack.temporal_binary import find_temporal
+from dev.devstack.temporal_server import TemporalDevServer
+from dev.sample_data.load import make_up_tenants
+from saas.queues import Queue
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, activities
 from tests import fan_out_control
 from tests.fixtures.saas import saas_plugin, saas_worker
 from tests.integration.test_fan_out import JOB

@@ -15,19 +15,19 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from cli import catch_up, fan_outs
-from queues import Queue
+from processes.cli import catch_up, fan_outs
+from saas.queues import Queue
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, use_database
-from temporal_tenancy.directory import use_directory
-from temporal_tenancy.due_times import spread_offset
-from temporal_tenancy.failures import root_cause
-from temporal_tenancy.fan_out import FanOut, FanOutInput, FanOutResult
-from temporal_tenancy.jobs import registry
-from temporal_tenancy.reconcile.missed import missed_tenants
-from temporal_tenancy.schedules import ScheduledJob, apply
+from temporal_tenancy.core.directory import use_directory
+from temporal_tenancy.core.due_times import spread_offset
+from temporal_tenancy.core.failures import root_cause
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.ticks.reconcile.missed import missed_tenants
+from temporal_tenancy.ticks.schedules import ScheduledJob, apply
 from tests import fan_out_control
 from tests.fan_out_control import Control
 from tests.fixtures.saas import rows_of, states_of

@@ -20,10 +20,10 @@ from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
-from temporal_tenancy import header
-from temporal_tenancy.errors import HopRefused
-from temporal_tenancy.interceptors.hooks import HOOKS, Handling
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.core.errors import HopRefused
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.sdk import header
+from temporal_tenancy.sdk.interceptors.hooks import HOOKS, Handling
 from tests import jobs, marks
 
 pytestmark = pytest.mark.usefixtures("worker")

@@ -23,13 +23,13 @@ from activities import imports, rejected_rows, uploads
 from activities.cleanup import KEPT
 from activities.imports import FinishImport, ImportProgress, finish_import
 from activities.uploads import FileTooLarge, begin_import
-from database.contacts import Import, ImportStatus, RejectedRow, SeenEmail
-from database.models import AuditEntry
-from queues import Queue
-from services.csv_safety import original_cell
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import ScopeMissing
+from saas.database.contacts import Import, ImportStatus, RejectedRow, SeenEmail
+from saas.database.models import AuditEntry
+from saas.queues import Queue
+from saas.services.csv_safety import original_cell
+from temporal_tenancy.core.errors import ScopeMissing
 from temporal_tenancy.outbox import OutboxMessage
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.contact_files import (
     Handle as Handle,
 )

@@ -21,11 +21,11 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from activities import integrations as module
-from database.integrations import ExternalRecord, Integration
-from queues import Queue
+from saas.database.integrations import ExternalRecord, Integration
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.failures import root_cause
+from temporal_tenancy.core.failures import root_cause
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from tests.outside import serving

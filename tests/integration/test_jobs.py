@@ -21,15 +21,15 @@ from temporalio.worker import Worker
 from activities.analytics import UsageSummary
 from activities.billing import InvoiceSummary
 from activities.months import local_month
-from database.models import DailyUsage, Invoice, InvoiceLine
-from database.prices import CANCELLED, OPERATED
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from sample_data.airlines import Flight
-from sample_data.load import load_events
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.airlines import Flight
+from dev.sample_data.load import load_events
+from saas.database.models import DailyUsage, Invoice, InvoiceLine
+from saas.database.prices import CANCELLED, OPERATED
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.analytics import AggregateAnalytics, AggregateAnalyticsInput

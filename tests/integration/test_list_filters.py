@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from devstack.temporal_server import TemporalDevServer
-from temporal_tenancy.errors import TenantMismatch
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.scope import TenantScope, enter
+from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.core.errors import TenantMismatch
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from tests import jobs
 
 OWN, OTHER = "globex", "acme"

@@ -12,19 +12,19 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy import fairness
-from temporal_tenancy.connections import connect
-from temporal_tenancy.control_plane import locks
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.server_checks import renew_fairness
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session, use_database
-from temporal_tenancy.database_errors import LockHeld, MigrationBlocked
 from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.fairness import Fairness
-from temporal_tenancy.migration_environment import MigrationEnvironment
-from temporal_tenancy.migrations import Patience, migrate
-from temporal_tenancy.session_limits import SessionLimits
+from temporal_tenancy.postgres import locks
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.database_errors import LockHeld, MigrationBlocked
+from temporal_tenancy.postgres.migration_environment import MigrationEnvironment
+from temporal_tenancy.postgres.migrations import Patience, migrate
+from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.sdk import fairness
+from temporal_tenancy.sdk.fairness import Fairness
 from tests.fixtures.held_locks import holding
 from tests.fixtures.postgres import within
 from tests.integration.test_dead_letter_sweep import start, until_listed
@@ -51,7 +51,7 @@ def altering(tmp_path: Path) -> MigrationEnvironment:
     (tmp_path / "versions").mkdir()
     (tmp_path / "env.py").write_text(
         "from sqlalchemy import MetaData\n"
-        "from temporal_tenancy.migrations import run_migrations\n"
+        "from temporal_tenancy.postgres.migrations import run_migrations\n"
         "run_migrations(MetaData())\n"
     )
     (tmp_path / "versions" / "0001_probe.py").write_text(

@@ -8,8 +8,8 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.inputs import PlatformInput
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.inputs import PlatformInput
 from temporal_tenancy.testing import InMemoryDirectory
 from tests import jobs, slow_jobs
 from tests.fixtures.log_lines import WORKER, LogLines

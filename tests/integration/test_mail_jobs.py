@@ -12,13 +12,13 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.mail import SentMail, ask_for_mail
 from activities.notifications import WrittenNotice
-from database.mail import Notification, OutgoingMail
-from devstack.ports import LOOPBACK, free_port
-from queues import Queue
+from dev.devstack.ports import LOOPBACK, free_port
+from saas.database.mail import Notification, OutgoingMail
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import InvalidPayload
+from temporal_tenancy.core.errors import InvalidPayload
 from temporal_tenancy.outbox import OutboxMessage, ProcessedEvent, enqueue
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from tests.smtp_server import Inbox, smtp_server

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from devstack.ports import LOOPBACK, free_port
-from services.mail import (
+from dev.devstack.ports import LOOPBACK, free_port
+from saas.services.mail import (
     Mail,
     MailDelayed,
     MailInvalid,
@@ -20,7 +20,7 @@ from services.mail import (
     MailServer,
     current_mail_server,
 )
-from temporal_tenancy.errors import ConfigurationError
+from temporal_tenancy.core.errors import ConfigurationError
 from tests.smtp_server import PASSWORD, USER, Inbox, smtp_server
 
 SENDER = "Airline métering <no-reply@saas.example>"

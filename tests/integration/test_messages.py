@@ -16,8 +16,8 @@ from temporalio.client import (
 )
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.errors import TenancyError
-from temporal_tenancy.scope import PlatformScope, TenantScope, enter
+from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 from tests import jobs
 from tests.integration.test_starts import forger
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.object_storage import (
+from saas.services.object_storage import (
     CHUNK_BYTES,
     PART_BYTES,
     ObjectNotFound,
@@ -17,8 +17,8 @@ from services.object_storage import (
     current_storage,
     object_path,
 )
-from temporal_tenancy.errors import ConfigurationError, ScopeMissing, TenantMismatch
-from temporal_tenancy.scope import PlatformScope, TenantScope, enter
+from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, TenantMismatch
+from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services import outgoing_http as module
-from services.outgoing_http import (
+from saas.services import outgoing_http as module
+from saas.services.outgoing_http import (
     AddressRefused,
     Answer,
     AnswerRefused,

@@ -23,16 +23,16 @@ from activities.payments import (
     receive_payment_event,
 )
 from activities.trials import LookAtTrial, Trial, look_at_trial
-from database.models import AuditEntry, Subscription
-from database.payments import PaymentEvent
-from database.payments import PaymentOutcome as Outcome
-from queues import Queue
-from services.webhooks import VerifiedEvent
+from saas.database.models import AuditEntry, Subscription
+from saas.database.payments import PaymentEvent
+from saas.database.payments import PaymentOutcome as Outcome
+from saas.queues import Queue
+from saas.services.webhooks import VerifiedEvent
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.directory import TenantStatus, use_tenant_record
-from temporal_tenancy.jobs import JobPriority, registry
+from temporal_tenancy.core.directory import TenantStatus, use_tenant_record
+from temporal_tenancy.core.jobs import JobPriority, registry
 from temporal_tenancy.outbox import OutboxMessage
+from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.testing import make_tenant
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker

@@ -27,15 +27,15 @@ from temporalio.worker import (
     Worker,
 )
 
-from devstack.temporal_server import TemporalDevServer
-from temporal_tenancy.activities import tenant_activity
-from temporal_tenancy.directory import CachedDirectory
-from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.identifiers import TenantId
-from temporal_tenancy.inputs import JobInput, PlatformInput, TenantInput
-from temporal_tenancy.jobs import job_of, platform_job, tenant_job
-from temporal_tenancy.periods import Period
-from temporal_tenancy.plugin import TenancyPlugin
+from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.identifiers import TenantId
+from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput
+from temporal_tenancy.core.jobs import job_of, platform_job, tenant_job
+from temporal_tenancy.core.periods import Period
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory
 from tests import jobs
 from tests.fixtures.temporal import make_worker

@@ -10,9 +10,9 @@ import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from devstack.temporal_server import TemporalDevServer
-from queues import Queue
-from temporal_tenancy.plugin import TenancyPlugin
+from dev.devstack.temporal_server import TemporalDevServer
+from saas.queues import Queue
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests import queue_control, queue_jobs
 from tests.queue_control import Turns

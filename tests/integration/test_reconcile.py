@@ -17,23 +17,23 @@ from temporalio.client import (
 )
 from temporalio.worker import Worker
 
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from temporal_tenancy import directory
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from saas.queues import Queue
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import TickRow
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, use_database
-from temporal_tenancy.directory import TenantStatus, use_directory
-from temporal_tenancy.fan_out import FanOut, FanOutInput
-from temporal_tenancy.jobs import registry
-from temporal_tenancy.reconcile import activities, due_ticks
-from temporal_tenancy.reconcile.missed import missed_tenants, note_missed_ticks
-from temporal_tenancy.reconcile.settlement import Settlement
-from temporal_tenancy.reconcile.workflows import ReconcileTicks
-from temporal_tenancy.schedules import ScheduledJob, apply
+from temporal_tenancy.core import directory
+from temporal_tenancy.core.directory import TenantStatus, use_directory
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
+from temporal_tenancy.ticks.reconcile import activities, due_ticks
+from temporal_tenancy.ticks.reconcile.missed import missed_tenants, note_missed_ticks
+from temporal_tenancy.ticks.reconcile.settlement import Settlement
+from temporal_tenancy.ticks.reconcile.workflows import ReconcileTicks
+from temporal_tenancy.ticks.schedules import ScheduledJob, apply
 from tests import fan_out_control
 from tests.fan_out_control import Control
 from tests.fixtures.log_lines import LogLines

@@ -11,20 +11,20 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from devstack.postgres import DatabaseUrls
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.database_errors import DatabaseUnreachable
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters.alerts import Alert
-from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.outbox import enqueue
+from temporal_tenancy.outbox.relay import queue, upkeep
+from temporal_tenancy.outbox.relay import relay as relay_module
+from temporal_tenancy.outbox.relay.messages import Unit
+from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.outbox.relay.starting import ServerAway, start
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.relay import queue, upkeep
-from temporal_tenancy.relay import relay as relay_module
-from temporal_tenancy.relay.messages import Unit
-from temporal_tenancy.relay.relay import Relay
-from temporal_tenancy.relay.starting import ServerAway, start
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
     ask,

@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, tenant_session
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.outbox import enqueue_many
+from temporal_tenancy.outbox.relay import queue, upkeep
+from temporal_tenancy.outbox.relay.messages import Unit
+from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.outbox.relay.starting import start
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.relay import queue, upkeep
-from temporal_tenancy.relay.messages import Unit
-from temporal_tenancy.relay.relay import Relay
-from temporal_tenancy.relay.starting import start
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running, until_messages
 

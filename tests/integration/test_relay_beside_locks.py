@@ -11,14 +11,14 @@ import psycopg
 import pytest
 from temporalio.client import Client
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay.marks import Marks
+from temporal_tenancy.outbox.relay.messages import Message, Unit
+from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.marks import Marks
-from temporal_tenancy.relay.messages import Message, Unit
-from temporal_tenancy.relay.relay import Relay
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
 from tests.fixtures.held_locks import holding, take
 from tests.fixtures.relay import ask, messages_of, running, take_lost, until_messages
 

@@ -12,14 +12,14 @@ from sqlalchemy import insert, select
 from temporalio.client import Client, WorkflowFailureError
 
 from activities.requested_reports import MadeReport, request_report
-from database.models import AuditEntry, Document, Invoice, UsageEvent
-from database.reports import REQUESTED_REPORT, RequestedReport
-from queues import Queue
+from saas.database.models import AuditEntry, Document, Invoice, UsageEvent
+from saas.database.reports import REQUESTED_REPORT, RequestedReport
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import InvalidPayload
-from temporal_tenancy.failures import root_cause, type_of
+from temporal_tenancy.core.errors import InvalidPayload
+from temporal_tenancy.core.failures import root_cause, type_of
 from temporal_tenancy.outbox import OutboxMessage
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.requested_reports import GenerateReport, GenerateReportInput

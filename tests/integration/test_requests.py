@@ -11,24 +11,18 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from devstack.postgres import DatabaseUrls
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.database_errors import LockHeld
-from temporal_tenancy.errors import InvalidPayload
+from temporal_tenancy.core.errors import InvalidPayload
 from temporal_tenancy.outbox import Enqueued, KeyTaken, MessageStatus, enqueue, enqueue_or_find
 from temporal_tenancy.outbox import enqueue_many as enqueue_several
-from temporal_tenancy.outbox.waiting import (
-    ByKey,
-    MessageTaken,
-    MessageUnknown,
-    cancel,
-    reschedule,
-)
-from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.messages import Message
-from temporal_tenancy.relay.relay import Relay
-from temporal_tenancy.session_limits import SessionLimits
+from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay.messages import Message
+from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.outbox.waiting import ByKey, MessageTaken, MessageUnknown, cancel, reschedule
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.postgres.database_errors import LockHeld
+from temporal_tenancy.postgres.session_limits import SessionLimits
 from tests.fixtures.held_locks import holding
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running, until_messages

@@ -24,20 +24,20 @@ from activities import deletion
 from activities.audit import AuditSummary
 from activities.reports import KIND, DailyReport, Route
 from activities.trials import EndedTrial
-from database import audit
-from database.models import AuditEntry, DailyAudit, Document, Subscription, UsageEvent
-from devstack.postgres import DatabaseUrls
-from queues import Queue
-from sample_data.airlines import TIME_ZONE, Flight, flights
-from sample_data.load import load_events
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from dev.sample_data.airlines import TIME_ZONE, Flight, flights
+from dev.sample_data.load import load_events
+from saas.database import audit
+from saas.database.models import AuditEntry, DailyAudit, Document, Subscription, UsageEvent
+from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import TenantRow
 from temporal_tenancy.control_plane.tenants import PlanUnknown, Tenants, TrialEndRefused
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.errors import TenantUnknown
-from temporal_tenancy.fan_out import FanOut, FanOutInput
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import TenantUnknown
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.audit import AggregateAuditInput, AggregateAuditLog

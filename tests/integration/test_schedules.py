@@ -26,12 +26,12 @@ from temporalio.client import (
 )
 from temporalio.common import Priority
 
-from queues import Queue
-from temporal_tenancy import header
-from temporal_tenancy.cron import read_cron
-from temporal_tenancy.errors import ConfigurationError, TenancyError
-from temporal_tenancy.schedules import OVERLAP, Applied, ScheduledJob, apply, check_all
-from temporal_tenancy.scope import TenantScope, enter
+from saas.queues import Queue
+from temporal_tenancy.core.cron import read_cron
+from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.sdk import header
+from temporal_tenancy.ticks.schedules import OVERLAP, Applied, ScheduledJob, apply, check_all
 from tests import fan_out_jobs, jobs
 from tests.cron_lines import cron_lines
 

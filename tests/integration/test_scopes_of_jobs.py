@@ -16,14 +16,14 @@ from temporalio.client import (
 from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 from temporalio.worker import Replayer, Worker
 
-from devstack.temporal_server import TemporalDevServer
-from temporal_tenancy import held, scope
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.directory import CachedDirectory
-from temporal_tenancy.errors import ScopeMissing
-from temporal_tenancy.inputs import PlatformInput
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.scope import TenantScope, enter
+from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.core import held, scope
+from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.core.errors import ScopeMissing
+from temporal_tenancy.core.inputs import PlatformInput
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory
 from tests import jobs, scope_control, scope_jobs
 from tests.fixtures.log_lines import LogLines

@@ -13,17 +13,17 @@ from temporalio.client import Client
 
 from activities import search as module
 from activities.search import IndexDocument, ask_for_index, index_document
-from database.contacts import Contact
-from database.models import Document
-from database.search import Found, SearchDocument, search
-from queues import Queue
+from saas.database.contacts import Contact
+from saas.database.models import Document
+from saas.database.search import Found, SearchDocument, search
+from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import InvalidPayload
-from temporal_tenancy.inputs import read_input
-from temporal_tenancy.jobs import job_of
+from temporal_tenancy.core.errors import InvalidPayload
+from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.outbox import OutboxMessage
 from temporal_tenancy.outbox.events import use_event_id
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.search import IndexForSearch

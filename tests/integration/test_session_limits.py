@@ -13,20 +13,31 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, platform_session, tenant_session, use_database
-from temporal_tenancy.database_errors import (
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import (
+    Database,
+    platform_session,
+    tenant_session,
+    use_database,
+)
+from temporal_tenancy.postgres.database_errors import (
     DatabaseProblem,
     IdleTransaction,
     LockHeld,
     StatementTimeout,
     TransactionTimeout,
 )
-from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, ROLE_LIMITS, TENANT_ROLE, limit_roles
-from temporal_tenancy.session_limits import SessionLimits
-from temporal_tenancy.tenant_owned import SESSION_CLOCK
+from temporal_tenancy.postgres.roles import (
+    PLATFORM_ROLE,
+    RELAY_ROLE,
+    ROLE_LIMITS,
+    TENANT_ROLE,
+    limit_roles,
+)
+from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.tenant_owned import SESSION_CLOCK
 from tests.fixtures.postgres import within
 
 SOON = timedelta(milliseconds=150)

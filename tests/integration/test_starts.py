@@ -19,9 +19,9 @@ from temporalio.common import (
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
-from temporal_tenancy import header
-from temporal_tenancy.errors import TenancyError
-from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, enter
+from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, enter
+from temporal_tenancy.sdk import header
 from tests import jobs, marks
 from tests.fixtures.temporal import make_worker
 

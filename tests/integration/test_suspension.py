@@ -18,17 +18,17 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Replayer, Worker
 
-from connect import PASSTHROUGH
-from devstack.temporal_server import TemporalDevServer
+from dev.devstack.temporal_server import TemporalDevServer
+from processes.connect import PASSTHROUGH
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database
-from temporal_tenancy.directory import CachedDirectory, Tenant, TenantDirectory, TenantStatus
-from temporal_tenancy.failures import root_cause
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.reconcile import ReleaseActivities
-from temporal_tenancy.suspension import IDENTITY, release
+from temporal_tenancy.core.directory import CachedDirectory, Tenant, TenantDirectory, TenantStatus
+from temporal_tenancy.core.failures import root_cause
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.sdk.suspension import IDENTITY, release
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
+from temporal_tenancy.ticks.reconcile import ReleaseActivities
 from tests import suspension_control, suspension_jobs
 from tests.suspension_control import Control
 from tests.suspension_jobs import QUEUE, PatientInput

@@ -21,27 +21,27 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from cli import fan_outs, runs
-from devstack.temporal_server import TemporalDevServer
-from temporal_tenancy import header
-from temporal_tenancy.agreement import TENANT_ID
+from dev.devstack.temporal_server import TemporalDevServer
+from processes.cli import fan_outs, runs
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, use_database
+from temporal_tenancy.core.directory import use_directory
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.scope import TenantScope
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import Alert
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.replaying import Outcome, replay
 from temporal_tenancy.dead_letters.sweep import Sweep
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
-from temporal_tenancy.directory import use_directory
-from temporal_tenancy.fan_out import FanOutInput
-from temporal_tenancy.fan_out.children import FAN_OUT, is_running, state_of_child
-from temporal_tenancy.jobs import registry
-from temporal_tenancy.relay.relay import Relay
-from temporal_tenancy.scope import TenantScope
-from temporal_tenancy.taken_ids import WorkflowIdTaken, own_run
+from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.sdk import header
+from temporal_tenancy.sdk.agreement import TENANT_ID
+from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken, own_run
+from temporal_tenancy.ticks.fan_out import FanOutInput
+from temporal_tenancy.ticks.fan_out.children import FAN_OUT, is_running, state_of_child
 from tests.fan_out_control import Control
 from tests.fixtures.relay import ask, messages_of, running, until_effects, until_messages
 from tests.fixtures.saas import rows_of

@@ -15,25 +15,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.models import DeadLetterRow
-from temporal_tenancy.database import Database, tenant_session, use_database
-from temporal_tenancy.database_errors import LockHeld
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import Alert
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
-from temporal_tenancy.directory import Plan, Tenant, TenantStatus
 from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.relay import admission, queue
+from temporal_tenancy.outbox.relay.marks import Marks
+from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.relay import admission, queue
-from temporal_tenancy.relay.marks import Marks
-from temporal_tenancy.relay.messages import Failed, Message, Unit
-from temporal_tenancy.relay.queue import SERVER_SETTINGS
-from temporal_tenancy.session_limits import SessionLimits
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.database_errors import LockHeld
+from temporal_tenancy.postgres.session_limits import SessionLimits
 from tests.fixtures.held_locks import holding, take
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import take_lost

@@ -13,12 +13,12 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Worker
 
-from devstack.temporal_server import TemporalDevServer
-from temporal_tenancy import header
-from temporal_tenancy.directory import CachedDirectory, Tenant, TenantStatus
-from temporal_tenancy.interceptors.activity_inbound import TenancyActivityInbound
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.scope import TenantScope, current_scope, enter
+from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.core.directory import CachedDirectory, Tenant, TenantStatus
+from temporal_tenancy.core.scope import TenantScope, current_scope, enter
+from temporal_tenancy.sdk import header
+from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests import jobs, marks
 

@@ -19,34 +19,34 @@ from sqlalchemy.exc import DBAPIError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.converter import compose
-from temporal_tenancy.database import (
+from temporal_tenancy.core.directory import CachedDirectory, use_directory
+from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.payloads import PayloadUnreadable
+from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters.letters import Filter
+from temporal_tenancy.dead_letters.payload_texts import payload_texts
+from temporal_tenancy.dead_letters.replaying import replay
+from temporal_tenancy.dead_letters.sweep import Sweep
+from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
+from temporal_tenancy.outbox import OutboxMessage, enqueue
+from temporal_tenancy.outbox.enqueueing import PayloadTooLarge
+from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.relay.messages import Message, Unit
+from temporal_tenancy.outbox.relay.queue import TEXT_MAX
+from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.outbox.relay.starting import read_payload, start
+from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import (
     Database,
     platform_session,
     tenant_session,
     use_database,
 )
-from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.dead_letters.replaying import replay
-from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
-from temporal_tenancy.directory import CachedDirectory, use_directory
-from temporal_tenancy.errors import InvalidPayload, TenantMismatch
-from temporal_tenancy.jobs import registry
-from temporal_tenancy.outbox import OutboxMessage, enqueue
-from temporal_tenancy.outbox.enqueueing import PayloadTooLarge
-from temporal_tenancy.outbox.inspection import backlogs
-from temporal_tenancy.outbox.reading import payload_texts
-from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.payloads import PayloadUnreadable
-from temporal_tenancy.relay.messages import Message, Unit
-from temporal_tenancy.relay.queue import TEXT_MAX
-from temporal_tenancy.relay.relay import Relay
-from temporal_tenancy.relay.starting import read_payload, start
+from temporal_tenancy.sdk.converter import compose
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
     ask,

@@ -18,17 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
+from processes.web.app import create_app
+from processes.web.callers import authenticated
+from processes.web.door import Door
+from processes.web.tokens import Tokens
 from temporal_tenancy.control_plane.api_keys import ApiKeys
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.scope import current_scope
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.scope import current_scope
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.web import CONTACTS, Web, answering, limit_rate, problem_of
-from web.app import create_app
-from web.callers import authenticated
-from web.door import Door
-from web.tokens import Tokens
 
 OPEN = {
     "/",

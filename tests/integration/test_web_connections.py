@@ -20,15 +20,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from processes.web.admission import Admission, Admitted
+from processes.web.answers import Answers
+from processes.web.app import create_app
+from processes.web.connections import CALLER_ENDED, DoorProtocol
+from processes.web.door import Door
+from processes.web.limits import Limits
+from processes.web.server import GRACE_SECONDS, DoorServer
 from tests.fixtures.raw_http import answers_in, connected, patience
 from tests.fixtures.web import running_server, told_in
-from web.admission import Admission, Admitted
-from web.answers import Answers
-from web.app import create_app
-from web.connections import CALLER_ENDED, DoorProtocol
-from web.door import Door
-from web.limits import Limits
-from web.server import GRACE_SECONDS, DoorServer
 
 SOON = 0.15  # seconds, for what is to be too late
 LATE = 60.0  # seconds, for what is not

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.links import make_link
+from saas.services.links import make_link
 from tests.fixtures.raw_http import answers_in, connected
 from tests.fixtures.relay import messages_of
 from tests.fixtures.web import CONTACTS, Web, problem_of, told_in

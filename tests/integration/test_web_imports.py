@@ -16,18 +16,18 @@ from sqlalchemy import select, text
 from temporalio.client import Client
 
 from activities.imports import find_import
-from database.contacts import Import, ImportStatus
-from queues import Queue
-from services.object_storage import current_storage, object_path
-from temporal_tenancy.database import tenant_session
+from processes.web import imports
+from processes.web.admission import Admission
+from processes.web.door import Door
+from processes.web.limits import Limits
+from saas.database.contacts import Import, ImportStatus
+from saas.queues import Queue
+from saas.services.object_storage import current_storage, object_path
+from temporal_tenancy.postgres.database import tenant_session
 from tests.fixtures.raw_http import connected
 from tests.fixtures.relay import running
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.web import CONTACTS, Web, answering, problem_of
-from web import imports
-from web.admission import Admission
-from web.door import Door
-from web.limits import Limits
 from workflows.imports import ImportContactsInput
 
 CSV = {"Content-Type": "text/csv"}

@@ -14,9 +14,10 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.database import tenant_session
+from dev.devstack.postgres import DatabaseUrls
+from processes.web.runs import Runs
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
+from temporal_tenancy.postgres.database import tenant_session
 from tests import web_jobs
 from tests.fixtures.relay import effects_of, messages_of, running
 from tests.fixtures.saas import saas_worker
@@ -24,7 +25,6 @@ from tests.fixtures.starter import Starter
 from tests.fixtures.web import Web, answering, problem_of
 from tests.hostile_messages import HOSTILE as HOSTILE_ROWS
 from tests.hostile_messages import insert_hostile, take_walls_away
-from web.runs import Runs
 
 STARTER = ("-m", "tests.acceptance.web_jobs_too")
 FINE = {"input": {"kind": "contact", "ref": "r"}}

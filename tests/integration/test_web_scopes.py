@@ -12,16 +12,16 @@ from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import current_tenant_record
-from temporal_tenancy.errors import ScopeMissing
-from temporal_tenancy.scope import TenantScope, current_scope, current_tenant, enter
+from processes.web.app import create_app
+from processes.web.callers import Authenticated
+from processes.web.door import Door
+from temporal_tenancy.core.directory import current_tenant_record
+from temporal_tenancy.core.errors import ScopeMissing
+from temporal_tenancy.core.scope import TenantScope, current_scope, current_tenant, enter
+from temporal_tenancy.postgres.database import tenant_session
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.web import Web
 from tests.integration.test_carried_sessions import DAY, days_of, usage
-from web.app import create_app
-from web.callers import Authenticated
-from web.door import Door
 
 WHO = text("select current_setting('app.tenant_id')")
 

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from processes.web.admission import Admission
+from processes.web.door import Door
+from processes.web.limits import Limits
 from tests.fixtures.raw_http import connected, patience
 from tests.fixtures.web import Web, answering
-from web.admission import Admission
-from web.door import Door
-from web.limits import Limits
 
 SOON = 0.15  # seconds, for what is to be too late
 

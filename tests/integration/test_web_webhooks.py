@@ -10,12 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from services.links import make_link
-from services.object_storage import current_storage, object_path
-from services.webhooks import sign
+from saas.services.links import make_link
+from saas.services.object_storage import current_storage, object_path
+from saas.services.webhooks import sign
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.directory import TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.database import tenant_session
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.web import Web, problem_of
 

@@ -16,8 +16,8 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import WorkflowOutboundInterceptor
 
-from temporal_tenancy import guard
-from temporal_tenancy.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk import guard
+from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
 from tests import jobs
 from tests.fixtures.temporal import make_worker
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from database.models import TENANT_DATA
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy import catalogue
-from temporal_tenancy.catalogue import Finding, passwordless_logins, refuse_excess_rights
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database_errors import ExcessRights
-from temporal_tenancy.migration_environment import LIBRARY
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from saas.database.models import TENANT_DATA
+from temporal_tenancy.lint import catalogue
+from temporal_tenancy.lint.catalogue import Finding, passwordless_logins, refuse_excess_rights
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import ExcessRights
+from temporal_tenancy.postgres.migration_environment import LIBRARY
 
 Superuser = psycopg.Connection[Any]
 

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from psycopg import errors, sql
 from sqlalchemy import text
 
-import connect as _connect  # noqa: F401  # the jobs are known with it
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, tenant_session
+import processes.connect as _connect  # noqa: F401  # the jobs are known with it
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
 from temporal_tenancy.outbox import OutboxMessage, ProcessedEvent, enqueue, enqueue_many, working
 from temporal_tenancy.outbox.inspection import backlogs
-from temporal_tenancy.relay import queue
-from temporal_tenancy.relay.messages import Unit
+from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay.messages import Unit
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import take_lost
 

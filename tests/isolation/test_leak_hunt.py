@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database
-from temporal_tenancy.row_security import CURRENT_TENANT
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.row_security import CURRENT_TENANT
 from tests.isolation.leak_hunt.actions import ACTIONS
 from tests.isolation.leak_hunt.machine import Hunt
 from tests.isolation.leak_hunt.model import DAYS, FIRST_DAY, TENANTS, Model, Rows, Step

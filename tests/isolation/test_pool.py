@@ -12,11 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, tenant_session, use_database
-from temporal_tenancy.database_errors import PoolShareExceeded
-from temporal_tenancy.scope import TenantScope, current_scope, enter
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.core.scope import TenantScope, current_scope, enter
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.database_errors import PoolShareExceeded
 
 TRANSACTIONS = 10_000
 TENANTS = [f"t{number:02}" for number in range(50)]

@@ -13,23 +13,23 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from connect import database as configured
-from devstack.postgres import DatabaseUrls
-from settings import Settings
-from temporal_tenancy.connection_shares import ConnectionShares
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import Database, tenant_session, use_database
-from temporal_tenancy.database_errors import (
+from dev.devstack.postgres import DatabaseUrls
+from processes.connect import database as configured
+from saas.settings import Settings
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres.connection_shares import ConnectionShares
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.database_errors import (
     DatabaseProblem,
     DatabaseUnreachable,
     PoolShareExceeded,
     PoolShareInUse,
 )
-from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.pool_share import PoolShare
-from temporal_tenancy.scope import TenantScope, enter
-from temporal_tenancy.session_limits import SessionLimits
-from temporal_tenancy.shared_pool import SharedPool
+from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.shared_pool import SharedPool
 from tests.fixtures.postgres import within
 
 CHANGE = text("update daily_usage set events = events + 1")

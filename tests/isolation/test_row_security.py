@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.postgres.connections import connect
 
 Connection = psycopg.Connection[Any]
 

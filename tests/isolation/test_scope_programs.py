@@ -18,8 +18,8 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from temporal_tenancy.errors import ScopeMissing, TenancyError
-from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, current_scope, enter
+from temporal_tenancy.core.errors import ScopeMissing, TenancyError
+from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, current_scope, enter
 
 SCOPES: tuple[Scope, ...] = (TenantScope("ua"), TenantScope("dl"), PlatformScope("a test"))
 CLOSED, FOREIGN, BARE = "closed", "another's", "a bare generator"

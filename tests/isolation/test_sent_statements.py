@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.connections import connect
-from temporal_tenancy.statement_guard import refusal
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.statement_guard import refusal
 
 BEGIN = """
     begin;

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from temporal_tenancy import agreement, commands, guard, task_tokens
-from temporal_tenancy.interceptors import client_outbound, rpcs, service_client
+from temporal_tenancy.sdk import agreement, commands, guard, task_tokens
+from temporal_tenancy.sdk.interceptors import client_outbound, rpcs, service_client
 from tests.mutants.hops import LISTS
 from tests.mutants.mutant import Mutant, replace
 

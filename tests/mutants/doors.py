@@ -9,13 +9,13 @@ from typing import Any, Final
 import h11
 from starlette.types import Scope
 
-from services import csv_safety
-from temporal_tenancy.identifiers import WorkflowId
+from processes.web import bodies, jobs, key_tries, strict_http
+from processes.web.addresses import Addresses
+from processes.web.connections import Connections, DoorProtocol, Phase
+from processes.web.shares import Share
+from saas.services import csv_safety
+from temporal_tenancy.core.identifiers import WorkflowId
 from tests.mutants.mutant import Mutant, replace
-from web import bodies, jobs, key_tries, strict_http
-from web.addresses import Addresses
-from web.connections import Connections, DoorProtocol, Phase
-from web.shares import Share
 
 CONNECTIONS: Final = "tests/integration/test_web_connections.py"
 SHARES: Final = "tests/integration/test_web_shares.py"

@@ -12,12 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.common import Priority
 
 from activities import billing
-from temporal_tenancy import agreement, guard, header, held, scope, stamps, tenant_owned
-from temporal_tenancy.database import tenant_session
-from temporal_tenancy.fan_out import planning
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.interceptors import activity_inbound, client_outbound, workflow_outbound
-from temporal_tenancy.jobs import Job
+from temporal_tenancy.core import held, scope
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.postgres import tenant_owned
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk import agreement, guard, header, stamps
+from temporal_tenancy.sdk.interceptors import activity_inbound, client_outbound, workflow_outbound
+from temporal_tenancy.ticks.fan_out import planning
 from tests.mutants.columns import COLUMN_FAULTS
 from tests.mutants.commands import COMMAND_FAULTS
 from tests.mutants.doors import DOOR_FAULTS

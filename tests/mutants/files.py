@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from activities import contact_rows
-from services import addresses, csv_files, encodings
-from services.csv_files import Record, RecordParser
+from saas.services import addresses, csv_files, encodings
+from saas.services.csv_files import Record, RecordParser
 from tests.mutants.mutant import Mutant, replace
 
 READING: Final = "tests/unit/test_csv_files.py"

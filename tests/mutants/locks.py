@@ -8,10 +8,10 @@ from typing import Any, Final
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionDescription
 
-from temporal_tenancy import taken_ids
-from temporal_tenancy.relay import marks, queue, upkeep
-from temporal_tenancy.relay.marks import Marks
-from temporal_tenancy.relay.upkeep import Upkeep
+from temporal_tenancy.outbox.relay import marks, queue, upkeep
+from temporal_tenancy.outbox.relay.marks import Marks
+from temporal_tenancy.outbox.relay.upkeep import Upkeep
+from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
 
 BESIDE: Final = "tests/integration/test_relay_beside_locks.py"

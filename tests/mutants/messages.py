@@ -7,8 +7,8 @@ from typing import Any, Final
 from temporalio.service import RPCStatusCode
 
 from temporal_tenancy.dead_letters import replaying
-from temporal_tenancy.fan_out import outcomes
-from temporal_tenancy.relay import admission, relay
+from temporal_tenancy.outbox.relay import admission, relay
+from temporal_tenancy.ticks.fan_out import outcomes
 from tests.mutants.mutant import Mutant, replace
 
 RELAY: Final = "tests/integration/test_relay.py"

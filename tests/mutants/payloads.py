@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from temporal_tenancy import converter, every_time
+from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT
 from temporal_tenancy.outbox import enqueueing
-from temporal_tenancy.outbox.reading import PAYLOAD_TEXT
-from temporal_tenancy.relay import queue, relay, starting
+from temporal_tenancy.outbox.relay import queue, relay, starting
+from temporal_tenancy.postgres import every_time
+from temporal_tenancy.sdk import converter
 from tests.mutants.mutant import Mutant, replace
 
 UNREADABLE: Final = "tests/integration/test_unreadable_messages.py"

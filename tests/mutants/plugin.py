@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from temporal_tenancy.connections import connect
+from temporal_tenancy.postgres.connections import connect
 from tests.mutants.faults import MUTANTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.report import Failure, Report

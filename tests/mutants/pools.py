@@ -9,17 +9,17 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from temporal_tenancy import (
+from temporal_tenancy.postgres import (
     connection_shares,
     database_errors,
     guarded_connection,
     statement_guard,
     tenant_owned,
 )
-from temporal_tenancy.connection_shares import ConnectionShares, Holder
-from temporal_tenancy.pool_share import PoolShare
-from temporal_tenancy.shared_pool import SharedPool
-from temporal_tenancy.transaction_clock import TransactionClock
+from temporal_tenancy.postgres.connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.postgres.shared_pool import SharedPool
+from temporal_tenancy.postgres.transaction_clock import TransactionClock
 from tests.mutants.mutant import Mutant, replace
 
 LIMITS: Final = "tests/integration/test_session_limits.py"

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from temporal_tenancy.jobs import Job
+from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.outbox import enqueueing
-from temporal_tenancy.relay import starting
+from temporal_tenancy.outbox.relay import starting
 from tests.mutants.mutant import Mutant, replace
 
 REQUESTS: Final = "tests/integration/test_requests.py"

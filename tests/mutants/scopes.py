@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy import connection_guard, database, held, scope
-from temporal_tenancy.interceptors import activity_inbound
+from temporal_tenancy.core import held, scope
+from temporal_tenancy.postgres import connection_guard, database
+from temporal_tenancy.sdk.interceptors import activity_inbound
 from tests.mutants.mutant import Mutant, replace
 
 CARRIED: Final = "tests/unit/test_carried_scopes.py"

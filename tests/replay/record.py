@@ -20,24 +20,24 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities import ACTIVITIES
 from activities.uploads import begin_import
-from connect import PASSTHROUGH
-from database.models import TENANT_DATA
-from devstack.postgres import EmbeddedPostgres
-from devstack.temporal_binary import find_temporal
-from devstack.temporal_server import TemporalDevServer
-from queues import Queue
-from sample_data.load import make_up_tenants
+from dev.devstack.postgres import EmbeddedPostgres
+from dev.devstack.temporal_binary import find_temporal
+from dev.devstack.temporal_server import TemporalDevServer
+from dev.sample_data.load import make_up_tenants
+from processes.connect import PASSTHROUGH
+from saas.database.models import TENANT_DATA
+from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, use_database
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.fan_out import FanOut, FanOutInput
-from temporal_tenancy.migrations import migrate
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.outbox.relay.slots import SLOT
 from temporal_tenancy.outbox.retries import LADDER
 from temporal_tenancy.outbox.work_off import WorkOff
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.relay.slots import SLOT
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.postgres.migrations import migrate
+from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests import jobs, scope_jobs
 from tests.failing_jobs import Failing
 from workflows import WORKFLOWS

@@ -9,8 +9,8 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-from connect import PASSTHROUGH
-from temporal_tenancy.plugin import TenancyPlugin
+from processes.connect import PASSTHROUGH
+from temporal_tenancy.sdk.plugin import TenancyPlugin
 from tests import jobs, scope_jobs
 from tests.failing_jobs import Failing
 from tests.replay.record import HISTORIES

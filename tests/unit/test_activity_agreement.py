@@ -11,9 +11,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-from temporal_tenancy import header
-from temporal_tenancy.interceptors.activity_inbound import TenancyActivityInbound
-from temporal_tenancy.scope import PlatformScope, Scope, TenantScope, current_scope
+from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, current_scope
+from temporal_tenancy.sdk import header
+from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests import jobs
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.addresses import (
+from saas.services.addresses import (
     AddressInvalid,
     DomainInvalid,
     ascii_domain,
@@ -18,7 +18,7 @@ from services.addresses import (
     other_spellings,
     trimmed,
 )
-from services.mail import MailServer, deliverable
+from saas.services.mail import MailServer, deliverable
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from activities.contact_rows import Columns, judge
-from services.addresses import without_unseen
-from services.csv_files import FileRefused, RecordParser, batches, read_header
-from services.delimiters import HINT, Dialect
-from services.encodings import Reading, Sniffer
+from saas.services.addresses import without_unseen
+from saas.services.csv_files import FileRefused, RecordParser, batches, read_header
+from saas.services.delimiters import HINT, Dialect
+from saas.services.encodings import Reading, Sniffer
 
 LONGEST = 60  # characters of a row, so that the examples can be longer
 

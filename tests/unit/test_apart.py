@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from temporal_tenancy.relay.apart import PAUSES, Apart
+from temporal_tenancy.outbox.relay.apart import PAUSES, Apart
 
 
 class Clock:

@@ -15,16 +15,14 @@ from typing import Any
 
 import pytest
 
-from temporal_tenancy.database import Database, current_database, use_database
-from temporal_tenancy.directory import (
+from temporal_tenancy.core.directory import (
     current_directory,
     current_tenant_record,
     use_directory,
     use_tenant_record,
 )
-from temporal_tenancy.errors import ScopeMissing, TenancyError, TenantMismatch
-from temporal_tenancy.outbox.events import current_event_id, use_event_id
-from temporal_tenancy.scope import (
+from temporal_tenancy.core.errors import ScopeMissing, TenancyError, TenantMismatch
+from temporal_tenancy.core.scope import (
     PlatformScope,
     Scope,
     TenantScope,
@@ -32,6 +30,8 @@ from temporal_tenancy.scope import (
     current_tenant,
     enter,
 )
+from temporal_tenancy.outbox.events import current_event_id, use_event_id
+from temporal_tenancy.postgres.database import Database, current_database, use_database
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.log_lines import LogLines
 
@@ -478,10 +478,10 @@ def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_pass
         if re.search(r"(?<![.\w])(_outside|_begin)\(", path.read_text())
     }
     assert users == {
-        "temporal_tenancy/scope.py",
-        "temporal_tenancy/interceptors/activity_inbound.py",
-        "temporal_tenancy/interceptors/workflow_inbound.py",
-        "temporal_tenancy/directory.py",
-        "temporal_tenancy/plugin.py",
+        "temporal_tenancy/core/scope.py",
+        "temporal_tenancy/sdk/interceptors/activity_inbound.py",
+        "temporal_tenancy/sdk/interceptors/workflow_inbound.py",
+        "temporal_tenancy/core/directory.py",
+        "temporal_tenancy/sdk/plugin.py",
         "temporal_tenancy/control_plane/directory.py",
     }

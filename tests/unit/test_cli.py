@@ -16,16 +16,16 @@ from rich.console import Console, RenderableType
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli import answers, given, schedules
-from cli.answers import Answer, Problem
-from cli.environment import masked, show
-from cli.failures import report
-from cli.servers import Temporal
-from connect import NotReachable, reaching
-from database.contacts import Import
-from temporal_tenancy.database_errors import DatabaseUnreachable, ExcessRights
-from temporal_tenancy.directory import TenantStatus
-from temporal_tenancy.errors import InvalidPayload, TenantMismatch, TenantMissing
+from processes.cli import answers, given, schedules
+from processes.cli.answers import Answer, Problem
+from processes.cli.environment import masked, show
+from processes.cli.failures import report
+from processes.cli.servers import Temporal
+from processes.connect import NotReachable, reaching
+from saas.database.contacts import Import
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, ExcessRights
 from tests.fixtures.worker_process import ROOT
 
 CANARY = "canary-3f1c"

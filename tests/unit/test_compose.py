@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
-from devstack.temporal_server import FAIRNESS, SEARCH_ATTRIBUTES
-from queues import Queue
-from worker_process.serve import CANCEL_SECONDS
+from dev.devstack.temporal_server import FAIRNESS, SEARCH_ATTRIBUTES
+from processes.worker.serve import CANCEL_SECONDS
+from saas.queues import Queue
 
 ROOT = Path(__file__).parents[2]
 WORKERS = ("worker-critical", "worker-default", "worker-bulk")
 OWN_IMAGE = ("migrate", *WORKERS, "relay", "web")
 IMPORT_ALL = """
-import importlib, pkgutil, cli
-for module in pkgutil.iter_modules(cli.__path__):
-    importlib.import_module(f"cli.{module.name}")
+import importlib, pkgutil, processes.cli
+for module in pkgutil.iter_modules(processes.cli.__path__):
+    importlib.import_module(f"processes.cli.{module.name}")
 """
 
 
@@ -144,7 +144,8 @@ def test_the_temporal_server_is_set_up_as_the_dev_stacks(services: dict[str, Any
         assert f"--dynamic-config-value={name}={value}" in command
     for name, kind in SEARCH_ATTRIBUTES.items():
         assert f"--search-attribute={name}={kind}" in command
-    pinned = re.search(r"temporalio/cli v(\S+)", (ROOT / "devstack/temporal/go.mod").read_text())
+    module = (ROOT / "dev/devstack/temporal/go.mod").read_text()
+    pinned = re.search(r"temporalio/cli v(\S+)", module)
     assert pinned is not None
     assert services["temporal"]["image"] == f"temporalio/temporal:{pinned[1]}"
 
@@ -158,7 +159,7 @@ def test_the_images_commands_run_with_what_it_holds(
 
 def test_the_image_holds_what_every_command_imports(image: Path) -> None:
     run(image, "-c", IMPORT_ALL)
-    assert not (image / "devstack").exists()
+    assert not (image / "dev").exists()
 
 
 def test_the_image_is_built_with_the_uv_of_the_makefile(dockerfile: list[str]) -> None:
@@ -168,4 +169,4 @@ def test_the_image_is_built_with_the_uv_of_the_makefile(dockerfile: list[str]) -
 
 
 def test_the_image_does_not_run_as_root(dockerfile: list[str]) -> None:
-    assert dockerfile.index("USER app") > dockerfile.index("COPY cli cli")
+    assert dockerfile.index("USER app") > dockerfile.index("COPY processes processes")

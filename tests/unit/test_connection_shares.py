@@ -9,10 +9,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from temporal_tenancy.connection_shares import ConnectionShares, Holder
-from temporal_tenancy.database_errors import PoolExhausted, PoolShareExceeded, PoolShareInUse
-from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.pool_share import PoolShare
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.postgres.connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres.database_errors import (
+    PoolExhausted,
+    PoolShareExceeded,
+    PoolShareInUse,
+)
+from temporal_tenancy.postgres.pool_share import PoolShare
 
 
 class Clock:

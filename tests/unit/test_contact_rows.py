@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from activities.contact_rows import CheckedRows, Columns, is_email, judge
-from services.contact_columns import COLUMNS_MAX
-from services.csv_files import FileRefused
+from saas.services.contact_columns import COLUMNS_MAX
+from saas.services.csv_files import FileRefused
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_tenancy.cron import CronInvalid, read_cron
-from temporal_tenancy.errors import ConfigurationError
-from temporal_tenancy.periods import Period
-from temporal_tenancy.printable import is_hidden
-from temporal_tenancy.schedules import ScheduledJob, check_all
+from temporal_tenancy.core.cron import CronInvalid, read_cron
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.periods import Period
+from temporal_tenancy.core.printable import is_hidden
+from temporal_tenancy.ticks.schedules import ScheduledJob, check_all
 from tests import fan_out_jobs
 from tests.cron_lines import LINES, cron_lines
 

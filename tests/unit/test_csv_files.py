@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.csv_files import (
+from saas.services.csv_files import (
     RECORD_MAX_CHARACTERS,
     FileRefused,
     Record,
@@ -19,7 +19,7 @@ from services.csv_files import (
     read_ahead,
     read_header,
 )
-from services.encodings import WINDOWS
+from saas.services.encodings import WINDOWS
 
 CELLS = st.text(
     st.one_of(st.sampled_from('",\r\n;\tä€𐍈x '), st.characters(exclude_categories=["Cs", "Cc"])),

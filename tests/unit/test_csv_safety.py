@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.csv_safety import original_cell, quoted_rows, safe_cell
+from saas.services.csv_safety import original_cell, quoted_rows, safe_cell
 
 FORMULA = tuple("=+-@＝＋－＠")
 SEPARATORS = (",", ";", "\t", "|")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from activities.contact_rows import judge
-from services.delimiters import HINT, Dialect, choose_dialect
+from saas.services.delimiters import HINT, Dialect, choose_dialect
 
 
 @pytest.mark.parametrize(

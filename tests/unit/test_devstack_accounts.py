@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from devstack import accounts
-from devstack.errors import PartMissing
+from dev.devstack import accounts
+from dev.devstack.errors import PartMissing
 
 
 def test_a_normal_user_runs_it_himself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from devstack.credentials import Credentials, write_private
-from devstack.errors import PartMissing
+from dev.devstack.credentials import Credentials, write_private
+from dev.devstack.errors import PartMissing
 
 
 def test_passwords_are_kept(tmp_path: Path) -> None:

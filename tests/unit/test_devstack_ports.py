@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.errors import PortInUse
-from devstack.ports import LOOPBACK, free_port, free_ports, prefer, require_free
+from dev.devstack.errors import PortInUse
+from dev.devstack.ports import LOOPBACK, free_port, free_ports, prefer, require_free
 
 
 @pytest.fixture

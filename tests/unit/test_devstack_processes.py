@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from devstack import launcher
-from devstack.processes import OwnedProcess, survivors
+from dev.devstack import launcher
+from dev.devstack.processes import OwnedProcess, survivors
 
 SHELL = "/bin/sh"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from devstack.signals import ENDING, orderly_stop, undisturbed
+from dev.devstack.signals import ENDING, orderly_stop, undisturbed
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from devstack.errors import PartMissing
-from devstack.stack import Stack
+from dev.devstack.errors import PartMissing
+from dev.devstack.stack import Stack
 
 GIVEN = {
     "DATABASE_URL": "postgresql+psycopg://owner:it's a $secret@db/saas",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from devstack import temporal_binary
-from devstack.errors import PartMissing
-from devstack.temporal_binary import find_temporal, pinned_version, server_version
+from dev.devstack import temporal_binary
+from dev.devstack.errors import PartMissing
+from dev.devstack.temporal_binary import find_temporal, pinned_version, server_version
 
 NEW = "temporal version 1.8.2 (Server 1.31.2, UI 2.50.1)"
 OLD = "temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)"

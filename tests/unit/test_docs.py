@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from cli.app import app
-from temporal_tenancy.catalogue import CHECKS
-from temporal_tenancy.interceptors.hooks import HOOKS
+from processes.cli.app import app
+from temporal_tenancy.lint.catalogue import CHECKS
+from temporal_tenancy.sdk.interceptors.hooks import HOOKS
 from tests.mutants.faults import MUTANTS
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ LOAD = """
 import importlib, sys
 from pathlib import Path
 
-import activities, database, workflows
+import activities, workflows
 from workflows import WORKFLOWS  # the jobs that schedules.py names
 
 folder = Path(sys.argv[1])
@@ -41,8 +41,8 @@ for package in (activities, workflows):
 for name in sys.argv[2:]:
     importlib.import_module(name)
 
-from temporal_tenancy.fan_out.workflows import child_input
-from temporal_tenancy.jobs import registry
+from temporal_tenancy.ticks.fan_out.workflows import child_input
+from temporal_tenancy.core.jobs import registry
 
 job = registry.get_or_raise("usage.mend")
 job.check()
@@ -154,7 +154,7 @@ def test_the_sample_schedules_can_be_applied(tmp_path: Path) -> None:
     check = (
         "import workflows; workflows.WORKFLOWS\n"
         f"{block}\n"
-        "from temporal_tenancy.schedules import check_all\n"
+        "from temporal_tenancy.ticks.schedules import check_all\n"
         "check_all(SCHEDULES); print(len(SCHEDULES))"
     )
     done = run(check)

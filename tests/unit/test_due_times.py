@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from temporal_tenancy import due_times
-from temporal_tenancy.due_times import (
+from temporal_tenancy.core import due_times
+from temporal_tenancy.core.due_times import (
     SPREAD_STEPS,
     TimeZoneUnknown,
     due_between,
@@ -20,7 +20,7 @@ from temporal_tenancy.due_times import (
     times,
     zone_of,
 )
-from temporal_tenancy.periods import Period
+from temporal_tenancy.core.periods import Period
 
 STEP = timedelta(minutes=15)
 EIGHT = "0 8 * * *"

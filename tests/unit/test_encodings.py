@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.decoding import decoder_of
-from services.encodings import (
+from saas.services.decoding import decoder_of
+from saas.services.encodings import (
     Because,
     EncodingUnknown,
     Reading,

@@ -14,19 +14,17 @@ PACKAGES = (
     "temporal_tenancy",
     "workflows",
     "activities",
-    "services",
-    "database",
-    "sample_data",
-    "cli",
-    "web",
+    "saas",
+    "processes",
+    "dev/sample_data",
 )
 SOURCES = [
     *ROOT.glob("*.py"),
     *(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")),
 ]
 ALLOWED = {
-    "create_async_engine": {"temporal_tenancy/database.py"},  # of the runtime roles
-    "create_engine": {"temporal_tenancy/migrations.py"},  # of the owner
+    "create_async_engine": {"temporal_tenancy/postgres/database.py"},  # of the runtime roles
+    "create_engine": {"temporal_tenancy/postgres/migrations.py"},  # of the owner
     "async_engine_from_config": set(),
     "engine_from_config": set(),
 }

@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from services.file_kinds import binary_kind, text_kind
+from saas.services.file_kinds import binary_kind, text_kind
 
 
 def zipped(*names: str, content: bytes = b"x") -> bytes:

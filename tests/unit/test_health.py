@@ -10,9 +10,9 @@ import httpx
 import pytest
 from temporalio.worker import Worker
 
-from worker_process import health as module
-from worker_process.exits import ExitCode, WorkerExit
-from worker_process.health import Health, serving
+from processes.lifecycle import health as module
+from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.health import Health, serving
 
 
 @dataclass

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_tenancy.errors import TenantInvalid, TenantMismatch, TenantMissing
-from temporal_tenancy.identifiers import WorkflowId, scoped_key, tenant_id
+from temporal_tenancy.core.errors import TenantInvalid, TenantMismatch, TenantMissing
+from temporal_tenancy.core.identifiers import WorkflowId, scoped_key, tenant_id
 
 TENANT_IDS = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True).filter(
     lambda value: value != "platform"

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from temporal_tenancy import header
-from temporal_tenancy.errors import InvalidPayload, TenancyError, TenantMismatch
-from temporal_tenancy.inputs import TenantInput, read_input
-from temporal_tenancy.scope import PlatformScope, TenantScope
+from temporal_tenancy.core.errors import InvalidPayload, TenancyError, TenantMismatch
+from temporal_tenancy.core.inputs import TenantInput, read_input
+from temporal_tenancy.core.scope import PlatformScope, TenantScope
+from temporal_tenancy.sdk import header
 
 
 class Sized(TenantInput):

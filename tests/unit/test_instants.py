@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from services.outgoing_http import retry_after
-from temporal_tenancy.due_times import TimeZoneUnknown, instant, zone_names, zone_of
-from temporal_tenancy.instants import FIRST, LAST, Instant, days_from, in_utc
-from temporal_tenancy.periods import Period
+from saas.services.outgoing_http import retry_after
+from temporal_tenancy.core.due_times import TimeZoneUnknown, instant, zone_names, zone_of
+from temporal_tenancy.core.instants import FIRST, LAST, Instant, days_from, in_utc
+from temporal_tenancy.core.periods import Period
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 FARTHEST = [ZoneInfo("Pacific/Kiritimati"), ZoneInfo("Pacific/Pago_Pago"), ZoneInfo("UTC")]

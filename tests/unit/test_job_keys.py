@@ -11,14 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cli.runs import _prepared
-from temporal_tenancy.directory import Plan, Tenant, TenantStatus
-from temporal_tenancy.errors import InvalidPayload, TenancyError
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.jobs import registry
+from processes.cli.runs import _prepared
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
+from temporal_tenancy.core.errors import InvalidPayload, TenancyError
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.outbox.enqueueing import _payload
-from temporal_tenancy.relay.messages import Message
-from temporal_tenancy.relay.starting import job_of_message
+from temporal_tenancy.outbox.relay.messages import Message
+from temporal_tenancy.outbox.relay.starting import job_of_message
 
 ID = UUID("01a20224-a35b-7558-99fd-e37c922de5eb")
 PERIODIC = sorted(

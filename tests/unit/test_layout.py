@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import temporal_tenancy
-from temporal_tenancy import errors
+from temporal_tenancy.core import errors
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = sorted((ROOT / "temporal_tenancy").rglob("*.py"))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.links import (
+from saas.services.links import (
     LinkExpired,
     LinkForged,
     LinkTarget,
@@ -14,8 +14,8 @@ from services.links import (
     make_link,
     read_link,
 )
-from temporal_tenancy.errors import ConfigurationError, ScopeMissing, TenantMismatch
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, TenantMismatch
+from temporal_tenancy.core.scope import TenantScope, enter
 
 PATH = "acme/exports/1.csv"
 HOUR = timedelta(hours=1)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from temporalio.client import CountWorkflowsInput, OutboundInterceptor, WorkflowExecutionCount
 
-from temporal_tenancy.errors import TenantMismatch
-from temporal_tenancy.interceptors.client_outbound import TenancyClientOutbound
-from temporal_tenancy.list_filter import DEEPEST, narrowed
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.core.errors import TenantMismatch
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.list_filter import DEEPEST, narrowed
 
 UNDERSTOOD = {
     None: "TenantId = 'acme'",

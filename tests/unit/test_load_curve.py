@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from temporal_tenancy.directory import Tenant, TenantStatus
-from temporal_tenancy.load_curve import LoadCurve, load_curves, total
-from temporal_tenancy.schedules import ScheduledJob
+from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.testing import make_tenant
+from temporal_tenancy.ticks.load_curve import LoadCurve, load_curves, total
+from temporal_tenancy.ticks.schedules import ScheduledJob
 from tests import fan_out_jobs
 
 SINCE = datetime(2026, 3, 8, tzinfo=UTC)  # New York puts the clock forward

@@ -10,8 +10,8 @@ from email.policy import SMTP
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from devstack.mail_sink import MailSink
-from devstack.ports import LOOPBACK, free_port
+from dev.devstack.mail_sink import MailSink
+from dev.devstack.ports import LOOPBACK, free_port
 
 
 def mail(sink: MailSink, subject: str) -> None:

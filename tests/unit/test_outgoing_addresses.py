@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.outgoing_addresses import is_public
+from saas.services.outgoing_addresses import is_public
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from temporal_tenancy.errors import InvalidPayload
-from temporal_tenancy.inputs import TenantInput, read_input
-from temporal_tenancy.payloads import (
+from temporal_tenancy.core.errors import InvalidPayload
+from temporal_tenancy.core.inputs import TenantInput, read_input
+from temporal_tenancy.core.payloads import (
     DEPTH,
     DIGITS,
     READABLE,

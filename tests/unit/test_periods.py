@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from temporal_tenancy.instants import FIRST, LAST
-from temporal_tenancy.periods import Period, month_bounds
+from temporal_tenancy.core.instants import FIRST, LAST
+from temporal_tenancy.core.periods import Period, month_bounds
 
 
 @pytest.mark.parametrize(

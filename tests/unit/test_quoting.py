@@ -8,8 +8,8 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.delimiters import Dialect
-from services.quoting import RecordScanner
+from saas.services.delimiters import Dialect
+from saas.services.quoting import RecordScanner
 
 TEXT = st.text(st.sampled_from('",;\r\n \tab'), max_size=30)
 DIALECTS = st.sampled_from([Dialect(","), Dialect(";"), Dialect("\t"), Dialect(",", True)])

@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 
 import pytest
 
-from temporal_tenancy.errors import HopRefused, TenantMismatch
-from temporal_tenancy.identifiers import WorkflowId
-from temporal_tenancy.interceptors.client_outbound import TenancyClientOutbound
-from temporal_tenancy.interceptors.hooks import HOOKS, Handling
-from temporal_tenancy.interceptors.nexus_inbound import TenancyNexusInbound
-from temporal_tenancy.interceptors.workflow_outbound import TenancyWorkflowOutbound
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.core.errors import HopRefused, TenantMismatch
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.interceptors.hooks import HOOKS, Handling
+from temporal_tenancy.sdk.interceptors.nexus_inbound import TenancyNexusInbound
+from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
 
 ACME = TenantScope("acme")
 REFUSED = [

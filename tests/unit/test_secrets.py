@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from services.secrets import SECRET_MAX_BYTES, SecretMissing, SecretStore, current_secrets
-from temporal_tenancy.errors import ConfigurationError, ScopeMissing
-from temporal_tenancy.scope import PlatformScope, TenantScope, enter
+from saas.services.secrets import SECRET_MAX_BYTES, SecretMissing, SecretStore, current_secrets
+from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.shown import listed, shown
+from saas.services.shown import listed, shown
 
 
 @given(text=st.text(max_size=200), characters=st.integers(1, 100))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from temporalio.worker import FixedSizeSlotSupplier, ResourceBasedSlotSupplier
 
-from worker_process.slots import SlotOptions, Slots
+from processes.worker.slots import SlotOptions, Slots
 
 
 def test_fixed_slots_are_as_many_as_were_asked_for() -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pyarrow
 from pyarrow import parquet
 
-from services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row, as_csv, as_parquet
+from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row, as_csv, as_parquet
 
 SCHEMA = pyarrow.schema([("name", TEXT), ("number", INTEGER), ("flag", BOOLEAN), ("at", TIME)])
 AT = datetime(2013, 4, 1, 3, tzinfo=timezone(timedelta(hours=-4)))

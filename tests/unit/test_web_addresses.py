@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from web.addresses import NOBODY, Addresses
+from processes.web.addresses import NOBODY, Addresses
 
 OURS = (ip_network("10.0.0.0/8"), ip_network("2001:db8:aaaa::/48"))
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settings import Settings
-from temporal_tenancy.errors import ConfigurationError
-from web.bodies import Pace
-from web.limits import Limits
+from processes.web.bodies import Pace
+from processes.web.limits import Limits
+from saas.settings import Settings
+from temporal_tenancy.core.errors import ConfigurationError
 
 REFERENCE = (Path(__file__).parents[2] / "docs" / "reference" / "door.md").read_text()
 

@@ -16,9 +16,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from settings import load_settings
-from temporal_tenancy.errors import ConfigurationError
-from web.tokens import TokenRejected, Tokens
+from processes.web.tokens import TokenRejected, Tokens
+from saas.settings import load_settings
+from temporal_tenancy.core.errors import ConfigurationError
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)

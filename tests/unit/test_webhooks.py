@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from services.webhooks import SIGNATURES_MAX, WebhookRejected, sign, signing_key, verify
-from temporal_tenancy.errors import ConfigurationError
+from saas.services.webhooks import SIGNATURES_MAX, WebhookRejected, sign, signing_key, verify
+from temporal_tenancy.core.errors import ConfigurationError
 from tests.fixtures.log_lines import LogLines
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from tests.upgrade import scenario
 from tests.upgrade.recording import Recording
 from tests.upgrade.releases import Release, build, heads

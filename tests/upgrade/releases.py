@@ -14,13 +14,13 @@ from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from database.models import TENANT_DATA
-from devstack.postgres import DatabaseUrls
-from temporal_tenancy.connections import connect
-from temporal_tenancy.database import database_url
-from temporal_tenancy.migration_environment import LIBRARY
-from temporal_tenancy.migrations import alembic_config
-from temporal_tenancy.roles import (
+from dev.devstack.postgres import DatabaseUrls
+from saas.database.models import TENANT_DATA
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.migration_environment import LIBRARY
+from temporal_tenancy.postgres.migrations import alembic_config
+from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,
     RELAY_ROLE,
     TENANT_ROLE,

@@ -14,13 +14,13 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-import connect  # noqa: F401  # the jobs are known with it
 from activities.cleanup import EXPIRING
 from activities.deletion import _batch
-from database.contacts import Contact, Import
-from database.mail import Notification, OutgoingMail
-from database.models import DailyUsage, Document, Invoice, InvoiceLine, TenantData, UsageEvent
-from devstack.postgres import DatabaseUrls
+from dev.devstack.postgres import DatabaseUrls
+from processes import connect  # noqa: F401  # the jobs are known with it
+from saas.database.contacts import Contact, Import
+from saas.database.mail import Notification, OutgoingMail
+from saas.database.models import DailyUsage, Document, Invoice, InvoiceLine, TenantData, UsageEvent
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.api_keys import ApiKeys
@@ -29,14 +29,13 @@ from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState, TickState
 from temporal_tenancy.control_plane.server_checks import last_fairness
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.database import Database, tenant_session, use_database
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import Alert, tell
 from temporal_tenancy.dead_letters.inputs import forget_inputs, kept_input
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters, record
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
-from temporal_tenancy.directory import TenantStatus
 from temporal_tenancy.outbox import (
     OutboxMessage,
     ProcessedEvent,
@@ -46,8 +45,9 @@ from temporal_tenancy.outbox import (
     working,
 )
 from temporal_tenancy.outbox.inspection import backlogs, find_message
-from temporal_tenancy.relay import admission, queue
-from temporal_tenancy.relay.messages import Failed, Message, Unit
+from temporal_tenancy.outbox.relay import admission, queue
+from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import take_lost
 from tests.upgrade.recording import Recording

@@ -14,20 +14,20 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-from database.models import TENANT_DATA
-from devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy import catalogue
-from temporal_tenancy.connections import connect
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from saas.database.models import TENANT_DATA
 from temporal_tenancy.control_plane.models import ControlPlane
-from temporal_tenancy.database import Database, tenant_session, use_database
+from temporal_tenancy.core.payloads import read
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import kept_input
 from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.migrations import migrate, pending
+from temporal_tenancy.lint import catalogue
 from temporal_tenancy.outbox.inspection import backlogs, find_message
 from temporal_tenancy.outbox.models import OutboxData
-from temporal_tenancy.payloads import read
-from temporal_tenancy.relay import queue
+from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.migrations import migrate, pending
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import take_lost
 from tests.upgrade.releases import ENVIRONMENTS, Release, build, releases

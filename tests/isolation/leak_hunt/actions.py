@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.database import Database
+from temporal_tenancy.postgres.database import Database
 from tests.isolation.leak_hunt.model import Rows, Step
 
 Send = Callable[[AsyncSession, Step], Awaitable[object]]

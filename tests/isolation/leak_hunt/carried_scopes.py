@@ -16,8 +16,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.database import Database, platform_session, tenant_session
-from temporal_tenancy.scope import TenantScope, enter
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import Database, platform_session, tenant_session
 from tests.fixtures.postgres import within
 from tests.isolation.leak_hunt.actions import carried
 from tests.isolation.leak_hunt.expectations import foreign_row_put

@@ -12,8 +12,8 @@ import psycopg
 from psycopg import errors
 from sqlalchemy.exc import IntegrityError
 
-from temporal_tenancy.database import Database, tenant_session
-from temporal_tenancy.errors import ScopeMissing, TenantMismatch
+from temporal_tenancy.core.errors import ScopeMissing, TenantMismatch
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.isolation.leak_hunt import carried_scopes, orm_statements, sql_statements
 from tests.isolation.leak_hunt.actions import ACTIONS, Action

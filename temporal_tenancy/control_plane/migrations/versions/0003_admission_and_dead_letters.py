@@ -7,8 +7,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from alembic import op
 
-from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
-from temporal_tenancy.row_security import protect
+from temporal_tenancy.postgres.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
+from temporal_tenancy.postgres.row_security import protect
 
 revision = "0003"
 down_revision = "0002"

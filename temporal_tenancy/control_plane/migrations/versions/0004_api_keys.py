@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from temporal_tenancy.roles import PLATFORM_ROLE
+from temporal_tenancy.postgres.roles import PLATFORM_ROLE
 
 revision = "0004"
 down_revision = "0003"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-from temporal_tenancy.control_plane.locks import MAKE_TABLE
-from temporal_tenancy.roles import PLATFORM_ROLE, RELAY_ROLE
+from temporal_tenancy.postgres.locks import MAKE_TABLE
+from temporal_tenancy.postgres.roles import PLATFORM_ROLE, RELAY_ROLE
 
 revision = "0005"
 down_revision = "0004"

@@ -6,8 +6,8 @@ from typing import Final
 
 from alembic import op
 
-from temporal_tenancy.roles import TENANT_ROLE
-from temporal_tenancy.row_security import repairing
+from temporal_tenancy.postgres.roles import TENANT_ROLE
+from temporal_tenancy.postgres.row_security import repairing
 
 revision = "0006"
 down_revision = "0005"

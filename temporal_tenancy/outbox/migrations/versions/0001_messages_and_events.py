@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from temporal_tenancy.roles import RELAY_ROLE
-from temporal_tenancy.row_security import protect
+from temporal_tenancy.postgres.roles import RELAY_ROLE
+from temporal_tenancy.postgres.row_security import protect
 
 revision = "0001"
 down_revision = None

@@ -1,0 +1,1 @@
+"""What a laptop needs to run everything: servers, sample data, the demo."""

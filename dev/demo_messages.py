@@ -1,0 +1,162 @@
+"""The demo's part on what the application asks for: an import, a webhook, and a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import httpx
+from sqlalchemy import text
+
+from dev import local_saas
+from dev.demo_stage import command, console, hold, title, with_database
+from dev.devstack.stack import Stack
+from dev.local_saas import HERE
+from dev.sample_data.load import load_events, unbillable_flight
+from saas.services.webhooks import sign
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+
+IMPORTER: Final = "ua"
+OTHER: Final = "dl"
+CONTACTS: Final = 20_000
+WITHOUT_ADDRESS: Final = 25  # of them
+PAYER: Final = "b6"
+DELIVERIES: Final = 3
+FAILING: Final = "f9"
+FAILING_MONTH: Final = "2014-02"
+PATIENCE_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.2
+
+
+def show_messages(stack: Stack) -> None:
+    """Shows them, with a relay and the HTTP door beside the workers."""
+    with local_saas.relay(stack), local_saas.web(stack):
+        _an_import(stack)
+        _a_webhook(stack)
+        _a_dead_letter(stack)
+
+
+def _an_import(stack: Stack) -> None:
+    title(f"A file of {CONTACTS:,} contacts, of which {WITHOUT_ADDRESS} have no address")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "contacts.csv"
+        _write_contacts(file)
+        done = _imported(stack, file)
+    console.print(
+        f"  {done['rows']:,} rows: {done['imported']:,} imported, {done['updated']:,} updated, "
+        f"{done['rejected']:,} rejected, into {done['error_file']}"
+    )
+    hold(
+        (done["status"], done["rows"], done["imported"], done["rejected"])
+        == ("completed", CONTACTS, CONTACTS - WITHOUT_ADDRESS, WITHOUT_ADDRESS),
+        "every row of the file is accounted for",
+    )
+    command(stack, "imports", "show", done["id"], "--tenant", OTHER, expect=2)
+    hold(True, "for Delta there is no such import")
+
+
+def _imported(stack: Stack, file: Path) -> Any:  # JSON
+    """Imports a file by the command that a person would use, with its progress bar."""
+    arguments = ["imports", "start", str(file), "--tenant", IMPORTER, "--wait"]
+    console.print(f"[dim]$ starter.py {' '.join(arguments)}[/]")
+    done = subprocess.run(
+        [sys.executable, "starter.py", *arguments],
+        cwd=HERE,
+        env=stack.process_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    import_id = next(word for word in done.stdout.split() if len(word) == 36)
+    return local_saas.starter(stack, "imports", "show", import_id, "--tenant", IMPORTER)
+
+
+def _write_contacts(file: Path) -> None:
+    with file.open("w") as lines:
+        lines.write("email,name,company\n")
+        for number in range(CONTACTS):
+            address = "" if number < WITHOUT_ADDRESS else f"person{number}@airline.example"
+            lines.write(f"{address},Person {number},United\n")
+
+
+def _a_webhook(stack: Stack) -> None:
+    title(f"A payment is told of {DELIVERIES} times, signed, through the HTTP door")
+    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    folder = Path(url2pathname(urlsplit(stack.environment()["SECRETS_URL"]).path)) / PAYER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "payments.webhook").write_text(secret)
+    now = datetime.now(UTC)
+    event = {
+        "type": "subscription.activated",
+        "timestamp": now.isoformat(),
+        "data": {"plan": "enterprise"},
+    }
+    body = json.dumps(event).encode()
+    url = f"{stack.environment()['WEB_URL']}/webhooks/payments/{PAYER}"
+    headers = sign(secret, "evt_demo", body, now)
+    answers = [httpx.post(url, content=body, headers=headers) for _ in range(DELIVERIES)]
+    console.print(f"[dim]$ curl {url}[/]  answered {[each.status_code for each in answers]}")
+    hold(all(each.is_success for each in answers), "each delivery is taken")
+    forged = httpx.post(url, content=body + b" ", headers=headers)
+    hold(forged.status_code == 401, "a body that was not signed is not")
+    query = "select count(*) from audit_entries where action = 'subscription.active'"
+    _until(stack, PAYER, query, 1)
+    hold(_count(stack, PAYER, query) == 1, "the subscription was made active once")
+
+
+def _a_dead_letter(stack: Stack) -> None:
+    title("A job that was asked for and fails is a dead letter, and comes back in its own tenant")
+
+    async def spoil(database: Database) -> None:
+        await load_events(database, FAILING, [unbillable_flight(FAILING, FAILING_MONTH)])
+
+    async def mend(database: Database) -> None:
+        with use_database(database), enter(TenantScope(FAILING)):
+            async with tenant_session() as session:
+                await session.execute(text("delete from usage_events where distance < 0"))
+
+    asyncio.run(with_database(stack, spoil))
+    period = json.dumps({"period": FAILING_MONTH})
+    command(stack, "enqueue", "billing.cycle", "--tenant", FAILING, "--input", period)
+    filters = ("--tenant", FAILING, "--job", "billing.cycle", "--status", "open")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not local_saas.starter(stack, "dead-letters", "list", *filters):
+        hold(time.monotonic() < deadline, "the failure is a dead letter", False)
+        time.sleep(POLL_SECONDS)
+    [letter] = command(stack, "dead-letters", "list", *filters)
+    console.print(f"  {letter['tenant_id']}  {letter['error_type']}: {letter['message']}")
+    hold(letter["error_type"] == "UsageNotBillable", "it says whose it is, and why it failed")
+    asyncio.run(with_database(stack, mend))
+    command(stack, "dead-letters", "replay", letter["id"])
+    query = f"select count(*) from invoices where period = '{FAILING_MONTH}'"  # noqa: S608  # ours
+    _until(stack, FAILING, query, 1)
+    hold(_count(stack, FAILING, query) == 1, "replayed, Frontier has the invoice")
+    hold(_count(stack, OTHER, query) == 0, "and nobody else has one")
+
+
+def _until(stack: Stack, tenant: str, query: str, wanted: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _count(stack, tenant, query) < wanted:
+        hold(time.monotonic() < deadline, f"it was done within {PATIENCE_SECONDS:.0f} s", False)
+        time.sleep(POLL_SECONDS)
+
+
+def _count(stack: Stack, tenant: str, query: str) -> int:
+    async def count(database: Database) -> int:
+        with use_database(database), enter(TenantScope(tenant)):
+            async with tenant_session() as session:
+                return int(await session.scalar(text(query)) or 0)
+
+    return asyncio.run(with_database(stack, count))

@@ -1,0 +1,54 @@
+"""The passwords of the embedded PostgreSQL's roles, made once and kept in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from dev.devstack.errors import PartMissing
+
+
+class Credentials:
+    """A password for each role, in a JSON file that only its owner may read."""
+
+    def __init__(self, path: Path, passwords: dict[str, str]) -> None:
+        self.path = path
+        self._passwords = passwords
+
+    def __getitem__(self, role: str) -> str:
+        return self._passwords[role]
+
+    @classmethod
+    def create(cls, path: Path, roles: Sequence[str]) -> Credentials:
+        """Makes a random password for each role and writes the file."""
+        passwords = {role: secrets.token_urlsafe(24) for role in roles}
+        write_private(path, json.dumps(passwords, indent=2) + "\n")
+        return cls(path, passwords)
+
+    @classmethod
+    def read(cls, path: Path, roles: Sequence[str]) -> Credentials:
+        """Reads the file.
+
+        Raises:
+            PartMissing: it is not there, or lacks a role: the data cannot be opened without it.
+        """
+        passwords: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        for role in roles:
+            if role not in passwords:
+                raise PartMissing(
+                    f"{path} does not hold the password of {role}, which the data beside it need. "
+                    f"Delete {path.parent} to start anew."
+                )
+        return cls(path, passwords)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

@@ -1,0 +1,45 @@
+"""What a SaaS has around it: mail, object storage, and its tenants' own credentials."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from dev.devstack.credentials import write_private
+from dev.devstack.mail_sink import MailSink
+from dev.devstack.ports import LOOPBACK, prefer
+
+WEB_PORT = 8000
+
+
+def start_outside(parts: ExitStack, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Starts or makes what `environ` does not name, until `parts` are closed.
+
+    Returns the variables for whoever uses it. The HTTP door is told its port and not started.
+    """
+    made: dict[str, str] = {}
+    if not environ.get("SMTP_URL"):
+        made["SMTP_URL"] = parts.enter_context(MailSink(directory / "mail")).url
+    if not environ.get("STORAGE_URL"):
+        made["STORAGE_URL"] = _folder(directory / "storage")
+    if not environ.get("SECRETS_URL"):
+        made["SECRETS_URL"] = _folder(directory / "secrets")
+    if not environ.get("LINK_SECRET"):
+        made["LINK_SECRET"] = _kept_secret(directory / "link_secret")
+    if not environ.get("WEB_URL"):
+        made["WEB_URL"] = f"http://{LOOPBACK}:{prefer(WEB_PORT)}"
+    return made
+
+
+def _folder(path: Path) -> str:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.as_uri()
+
+
+def _kept_secret(path: Path) -> str:
+    """A random secret that is the same as long as the file is there."""
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32))
+    return path.read_text()

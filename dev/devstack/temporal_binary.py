@@ -1,0 +1,192 @@
+"""The `temporal` program, whose `server start-dev` is the dev server.
+
+It is looked for on PATH, then in the user's cache folder. If it is in neither, it is put into the
+cache: by the Temporal SDK's own download or, where nothing can be downloaded, by building the
+pinned Go module in `dev/devstack/temporal/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import platformdirs
+from temporalio.testing import WorkflowEnvironment
+
+from dev.devstack import eventloop
+from dev.devstack.errors import PartMissing
+from dev.devstack.processes import OwnedProcess
+
+MODULE = Path(__file__).parent / "temporal"
+PACKAGE = "github.com/temporalio/cli"
+# The first server in which fairness is generally available.
+MINIMUM_SERVER = (1, 31)
+
+# Where Go's own installer puts it, which not every PATH has.
+GO_FOLDER = "/usr/local/go/bin"
+
+VERSION_TIMEOUT = 30.0  # seconds
+DOWNLOAD_TIMEOUT = 120.0  # seconds, for about 60 MB
+BUILD_TIMEOUT = 1800.0  # seconds; about 4 minutes on 2 cores
+
+
+def find_temporal(environ: Mapping[str, str] = os.environ, *, cache: Path | None = None) -> Path:
+    """Returns the path of a `temporal` whose server is 1.31 or newer.
+
+    Says on standard error what it skips and what takes long.
+
+    Args:
+        environ: where PATH is looked up; the build gets all of it.
+        cache: the folder that keeps it; the user's cache folder if not given.
+
+    Raises:
+        PartMissing: there is none, and none can be got.
+    """
+    on_path = shutil.which("temporal", path=environ.get("PATH", os.defpath))
+    if on_path is not None:
+        version = server_version(Path(on_path))
+        if version is not None and version >= MINIMUM_SERVER:
+            return Path(on_path).absolute()
+        _say(f"{on_path} is skipped: its server is {_dotted(version)}, and 1.31 is the oldest.")
+    folder = (cache or platformdirs.user_cache_path("temporal-tenancy")) / pinned_version()
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "temporal"
+    if not kept.exists():
+        with _lock(folder):
+            if not kept.exists():
+                _install(kept, environ)
+    return kept
+
+
+def server_version(binary: Path) -> tuple[int, int] | None:
+    """Returns major and minor version of the server in it; None if it does not say."""
+    try:
+        answer = subprocess.run(
+            [binary, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # temporal version 1.8.2 (Server 1.31.2, UI 2.50.1)
+    found = re.search(r"\(Server (\d+)\.(\d+)\.", answer.stdout)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def pinned_version() -> str:
+    """Returns the version of the Temporal CLI that go.mod requires, such as "1.8.2"."""
+    found = re.search(rf"^\s*{PACKAGE} v(\S+)", (MODULE / "go.mod").read_text(), re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"{MODULE / 'go.mod'} does not require {PACKAGE}.")
+    return found[1]
+
+
+def _install(target: Path, environ: Mapping[str, str]) -> None:
+    for abandoned in target.parent.glob(".draft-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".draft-") as draft:
+        binary = _download(Path(draft)) or _build(Path(draft), target.parent, environ)
+        if server_version(binary) is None:
+            raise PartMissing(
+                f"the Temporal dev server that was put into {target.parent} does not run. "
+                'Install the Temporal CLI (https://docs.temporal.io/cli), so that "temporal" is on '
+                "PATH."
+            )
+        binary.chmod(0o755)
+        binary.replace(target)
+
+
+def _download(folder: Path) -> Path | None:
+    """Gets the program as the SDK does; None where nothing can be downloaded."""
+    try:
+        eventloop.run(lambda: _start_downloaded(folder))
+    except (RuntimeError, TimeoutError):
+        return None
+    return next((file for file in folder.iterdir() if os.access(file, os.X_OK)), None)
+
+
+async def _start_downloaded(folder: Path) -> None:
+    # The SDK downloads on the way to a running server, and only so.
+    async with asyncio.timeout(DOWNLOAD_TIMEOUT):
+        server = await WorkflowEnvironment.start_local(
+            download_dest_dir=str(folder),
+            dev_server_download_version=f"v{pinned_version()}",
+            dev_server_startup_timeout=timedelta(seconds=60),
+        )
+        await server.shutdown()
+
+
+def _build(folder: Path, logs: Path, environ: Mapping[str, str]) -> Path:
+    path = os.pathsep.join([environ.get("PATH", os.defpath), GO_FOLDER])
+    go = shutil.which("go", path=path)
+    if go is None:
+        raise PartMissing(
+            "there is no Temporal dev server: install the Temporal CLI 1.7 or newer "
+            '(https://docs.temporal.io/cli), so that "temporal" is on PATH, or Go '
+            "(https://go.dev/dl), which builds it once; or set TEMPORAL_ADDRESS to a server of "
+            "your own."
+        )
+    _say("building the Temporal dev server with Go, once, about 4 minutes…")
+    version = f"{PACKAGE}/internal/temporalcli.Version={pinned_version()}"
+    binary = folder / "temporal"
+    command = [
+        go,
+        "build",
+        "-C",
+        str(MODULE),
+        "-mod=readonly",
+        "-trimpath",
+        "-buildvcs=false",
+        f"-ldflags=-s -w -X {version}",
+        f"-o={binary}",
+        f"{PACKAGE}/cmd/temporal",
+    ]
+    process = OwnedProcess(
+        command,
+        log=logs / "build.log",
+        environ={**environ, "CGO_ENABLED": "0", "GOWORK": "off"},
+        umask=0o022,
+    )
+    try:
+        code = process.wait(BUILD_TIMEOUT)
+    finally:
+        process.kill()
+    if code != 0:
+        raise PartMissing(
+            "the Temporal dev server could not be built with Go. Install the Temporal CLI 1.7 or "
+            f'newer (https://docs.temporal.io/cli), so that "temporal" is on PATH. {process.log} '
+            f"ends with:\n{process.log_tail()}"
+        )
+    return binary
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keeps a second process from building the same thing at the same time."""
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("waiting for another process that gets the Temporal dev server…")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _dotted(version: tuple[int, int] | None) -> str:
+    return "of no known version" if version is None else f"{version[0]}.{version[1]}"
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,211 @@
+"""The Temporal dev server as a child process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from dev.devstack import eventloop
+from dev.devstack.errors import PartMissing
+from dev.devstack.ports import LOOPBACK, free_ports, require_free
+from dev.devstack.processes import OwnedProcess
+from dev.devstack.started import Started
+
+START_TIMEOUT = 60.0  # seconds
+ANSWER_TIMEOUT = 5.0  # seconds
+POLL_INTERVAL = 0.05  # seconds
+START_ATTEMPTS = 3
+
+SEARCH_ATTRIBUTES = {"TenantId": "Keyword", "Job": "Keyword"}
+FAIRNESS = {
+    # Off by default; without it one tenant's backlog holds up the others.
+    "matching.enableFairness": "true",
+    # A queue has several partitions, which hand tasks on to each other in no fair order until the
+    # oldest has waited for this long: by default 5 s, which is what a few small tasks then wait.
+    "matching.backlogNegligibleAge": '"100ms"',
+}
+
+
+class TemporalDevServer(Started):
+    """`temporal server start-dev` on 127.0.0.1, with fairness and the search attributes."""
+
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        *,
+        port: int | None = None,
+        ui: bool = True,
+        ui_port: int | None = None,
+        namespace: str = "default",
+        database_file: Path | None = None,
+        partitions: int | None = None,
+        dynamic_config: Mapping[str, str] | None = None,
+        log_level: str = "warn",
+    ) -> None:
+        """
+        Args:
+            binary: the `temporal` program, from `find_temporal`.
+            directory: where its log goes; made if it is not there.
+            port: of the frontend; a free one if not given; the same over restarts of this object.
+            ui: whether it serves the Web UI.
+            ui_port: of the Web UI; a free one if not given.
+            namespace: made beside "default".
+            database_file: the SQLite file that keeps its state; in memory if not given.
+            partitions: of each task queue. Order and fairness hold within one; 4 by default.
+            dynamic_config: further settings, name to JSON value.
+            log_level: debug, info, warn, error or never.
+        """
+        self.binary = binary
+        self.directory = directory.absolute()
+        self.log = self.directory / "server.log"
+        self.namespace = namespace
+        self._ports = (port, ui_port)
+        self._chosen: tuple[int, int] | None = None
+        self._ui = ui
+        self._database_file = database_file
+        self._config = {**FAIRNESS, **(dynamic_config or {})}
+        if partitions is not None:
+            for side in ("Read", "Write"):
+                self._config[f"matching.numTaskqueue{side}Partitions"] = str(partitions)
+        self._log_level = log_level
+        self._process: OwnedProcess | None = None
+
+    @property
+    def address(self) -> str:
+        """Host and port of the frontend."""
+        return f"{LOOPBACK}:{self._started_ports[0]}"
+
+    @property
+    def ui_url(self) -> str | None:
+        """The Web UI's address; None without one."""
+        return f"http://{LOOPBACK}:{self._started_ports[1]}" if self._ui else None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        if self._process is None:
+            raise RuntimeError("the Temporal dev server is not running.")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.running
+
+    @property
+    def _started_ports(self) -> tuple[int, int]:
+        if self._chosen is None:
+            raise RuntimeError("the Temporal dev server has not been started.")
+        return self._chosen
+
+    def start(self) -> None:
+        """Starts the server, and returns once it answers for its namespace.
+
+        Raises:
+            PortInUse: a port that was asked for is taken.
+            PartMissing: it does not answer; the message has the end of its log.
+        """
+        if self.running:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        wanted = self._chosen or self._ports
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self._chosen = _choose(wanted)
+            process = OwnedProcess(self.command(), log=self.log, environ=_server_environ())
+            try:
+                answers = self._comes_to_answer(process)
+            except BaseException:
+                process.kill()
+                raise
+            if answers:
+                self._process = process
+                return
+            # A port that was free may have been taken meanwhile, one of its inner ones too.
+            last = process.running or attempt == START_ATTEMPTS
+            process.kill()
+            if last:
+                raise PartMissing(
+                    f"the Temporal dev server did not answer on {self.address}; {self.log} ends "
+                    f"with:\n{process.log_tail()}"
+                )
+
+    def stop(self) -> None:
+        """Stops the server, if it runs."""
+        if self._database_file is None:
+            # Nothing to bring to an end: its state goes with it.
+            self.kill()
+            return
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends the server at once, as a crash would."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+    def command(self) -> list[str]:
+        """Returns the command line of the started server."""
+        port, ui_port = self._started_ports
+        return [
+            *(str(self.binary), "server", "start-dev"),
+            *("--ip", LOOPBACK),
+            *("--port", str(port)),
+            *(("--ui-port", str(ui_port)) if self._ui else ("--headless",)),
+            *("--namespace", self.namespace),
+            *("--log-level", self._log_level),
+            *(("--db-filename", str(self._database_file)) if self._database_file else ()),
+            *_repeated("--search-attribute", SEARCH_ATTRIBUTES),
+            *_repeated("--dynamic-config-value", self._config),
+        ]
+
+    def _comes_to_answer(self, process: OwnedProcess) -> bool:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and process.running:
+            if eventloop.run(self._answers):
+                return True
+            time.sleep(POLL_INTERVAL)
+        return False
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                client = await Client.connect(self.address, namespace=self.namespace)
+                await client.workflow_service.describe_namespace(
+                    DescribeNamespaceRequest(namespace=self.namespace)
+                )
+        except (RuntimeError, RPCError, TimeoutError):
+            return False
+        return True
+
+
+def _choose(wanted: tuple[int | None, int | None]) -> tuple[int, int]:
+    free = free_ports(2)
+    port, ui_port = wanted
+    return (
+        free[0] if port is None else require_free(port),
+        free[1] if ui_port is None else require_free(ui_port),
+    )
+
+
+def _repeated(option: str, values: Mapping[str, str]) -> list[str]:
+    return [part for name, value in values.items() for part in (option, f"{name}={value}")]
+
+
+def _server_environ() -> dict[str, str]:
+    """This process's environment without what the program would take for its options."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
+    }

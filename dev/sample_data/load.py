@@ -1,0 +1,151 @@
+"""Loads the airlines, and made-up tenants, into the control plane and the tenants' tables.
+
+What is there already is left as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final, cast
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
+
+from dev.sample_data.airlines import TIME_ZONE, Flight, airlines, flights
+from temporal_tenancy.control_plane.models import TenantRow
+from temporal_tenancy.control_plane.tenants import TenantExists, Tenants
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.session_limits import SessionLimits
+
+PLAN: Final = "enterprise"  # every feature, and data kept without limit
+MADE_UP_PLANS: Final = ("free", "standard", "enterprise")
+# All of a tenant's events are one transaction, also on a slow machine.
+LOADING: Final = SessionLimits(
+    statement=timedelta(minutes=10), idle=timedelta(minutes=2), transaction=timedelta(minutes=15)
+)
+MADE_UP_HOURS: Final = "2013-01-{day:02}T15:00:00Z"
+
+# PostgreSQL refuses COPY into a table with row-level security: the rows go by way of a table that
+# lives as long as the transaction, and the policy is checked when they are moved.
+_STAGE: Final = "create temporary table staged_events (like usage_events) on commit drop"
+_COPY: Final = """
+    copy staged_events (
+        tenant_id, time_hour, carrier, flight, origin, destination,
+        tail_number, distance, air_time, departure_delay, cancelled
+    ) from stdin
+"""
+_MOVE: Final = """
+    with moved as (
+        insert into usage_events (
+            tenant_id, time_hour, carrier, flight, origin, destination,
+            tail_number, distance, air_time, departure_delay, cancelled
+        )
+        select
+            tenant_id, time_hour, carrier, flight, origin, destination,
+            tail_number, distance, air_time, departure_delay, cancelled
+        from staged_events
+        on conflict do nothing
+        returning 1
+    )
+    select count(*) from moved
+"""
+
+
+async def load_airlines(database: Database) -> dict[str, int]:
+    """Adds the 16 airlines as tenants with their 336,776 flights.
+
+    Returns the number of events that were new, by tenant id.
+    """
+    by_tenant: defaultdict[str, list[Flight]] = defaultdict(list)
+    for flight in flights():
+        by_tenant[flight.tenant_id].append(flight)
+    added = {}
+    for airline in airlines():
+        with suppress(TenantExists):
+            await Tenants(database).add(
+                airline.tenant_id, airline.name, plan=PLAN, time_zone=TIME_ZONE
+            )
+        added[airline.tenant_id] = await load_events(
+            database, airline.tenant_id, by_tenant[airline.tenant_id]
+        )
+    return added
+
+
+async def make_up_tenants(database: Database, count: int, *, events: int = 0) -> list[str]:
+    """Adds tenants `t00001` to `t{count}`, for load, each with `events` flights; returns their ids.
+
+    Plans go round, so that all weights occur.
+    """
+    ids = [f"t{number:05}" for number in range(1, count + 1)]
+    rows = [
+        {
+            "id": identifier,
+            "name": f"Airline {identifier}",
+            "status": TenantStatus.ACTIVE,
+            "plan_id": plan,
+            "time_zone": TIME_ZONE,
+        }
+        for identifier, plan in zip(ids, itertools.cycle(MADE_UP_PLANS), strict=False)
+    ]
+    async with database.platform_session("make up tenants") as session:
+        await session.execute(insert(TenantRow).on_conflict_do_nothing(), rows)
+    for identifier in ids if events else []:
+        await load_events(database, identifier, _made_up_flights(identifier, events))
+    return ids
+
+
+async def load_events(database: Database, tenant: str, events: Iterable[Flight]) -> int:
+    """Writes usage events of `tenant` in one transaction; returns how many were new."""
+    with use_database(database), enter(TenantScope(tenant_id(tenant))):
+        async with tenant_session(limits=LOADING) as session:
+            await session.execute(text(_STAGE))
+            connection = await (await session.connection()).get_raw_connection()
+            driver = cast(psycopg.AsyncConnection, connection.driver_connection)
+            async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+                for event in events:
+                    await copy.write_row(event)
+            return int((await session.execute(text(_MOVE))).scalar_one())
+
+
+def unbillable_flight(tenant: str, month: str = "2013-04") -> Flight:
+    """A flight of a month that fails the month's invoice: its distance is negative."""
+    return Flight(
+        tenant_id=tenant,
+        time_hour=f"{month}-15T12:00:00Z",
+        carrier=tenant.upper(),
+        flight=99_999,
+        origin="LGA",
+        destination="DEN",
+        tail_number=None,
+        distance=-1,
+        air_time=None,
+        departure_delay=None,
+        cancelled=False,
+    )
+
+
+def _made_up_flights(tenant: str, count: int) -> Sequence[Flight]:
+    return [
+        Flight(
+            tenant_id=tenant,
+            time_hour=MADE_UP_HOURS.format(day=number % 28 + 1),
+            carrier=tenant.upper(),
+            flight=number,
+            origin="JFK",
+            destination="LAX",
+            tail_number=None,
+            distance=2475,
+            air_time=330,
+            departure_delay=0,
+            cancelled=False,
+        )
+        for number in range(count)
+    ]

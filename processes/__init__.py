@@ -1,0 +1,1 @@
+"""The reference SaaS's processes, and what they share."""

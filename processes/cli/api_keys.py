@@ -1,0 +1,55 @@
+"""Keys by which a tenant's own programs call the HTTP door."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from uuid import UUID
+
+import typer
+
+from processes.cli.answers import Answer, lines, table, when
+from processes.cli.servers import control_plane
+from temporal_tenancy.control_plane.api_keys import ApiKeys
+from temporal_tenancy.core.identifiers import tenant_id
+
+
+async def create(tenant: str, name: str) -> Answer:
+    """Makes a key and shows it, this once; raises a `TenancyError` where there can be none."""
+    async with control_plane() as database:
+        made, key = await ApiKeys(database).create(tenant_id(tenant), name)
+    text = lines(
+        f"{made.id} is a key of {made.tenant_id}. It is shown now, and never again:",
+        key,
+        'It is sent as "Authorization: Bearer <key>".',
+    )
+    return Answer({**asdict(made), "id": str(made.id), "key": key}, text)
+
+
+async def show_all(tenant: str) -> Answer:
+    """A tenant's keys, revoked ones too; raises `TenantUnknown` where there is no such tenant."""
+    async with control_plane() as database:
+        found = await ApiKeys(database).list(tenant_id(tenant))
+    rows = [
+        (k.id, k.name, f"{k.prefix}…", when(k.created_at), when(k.last_used_at), when(k.revoked_at))
+        for k in found
+    ]
+    return Answer(
+        [{**asdict(key), "id": str(key.id)} for key in found],
+        table(("id", "name", "key", "created", "last used", "revoked"), rows),
+    )
+
+
+async def revoke(tenant: str, identifier: str) -> Answer:
+    """Revokes a key; raises `ApiKeyUnknown` where the tenant has no such key."""
+    try:
+        key_id = UUID(identifier)
+    except ValueError:
+        raise typer.BadParameter(
+            'a key\'s id is a UUID, which "api-keys list" shows.', param_hint="ID"
+        ) from None
+    async with control_plane() as database:
+        revoked = await ApiKeys(database).revoke(tenant_id(tenant), key_id)
+    return Answer(
+        {**asdict(revoked), "id": str(revoked.id)},
+        f"{revoked.id} is revoked since {when(revoked.revoked_at)}.",
+    )

@@ -1,0 +1,241 @@
+"""Importing a file of contacts: begun here, done by a worker, followed here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.imports import find_import
+from activities.uploads import JOB, UNSURE, begin_import, named_encoding
+from processes.cli import given as reading
+from processes.cli.answers import Answer, Problem, address, err, facts, lines, when
+from processes.cli.dead_letters import operator
+from processes.cli.messages import explain_message
+from processes.cli.servers import Servers, servers
+from processes.cli.waiting import warn_without_worker
+from saas.database.contacts import Import, ImportStatus
+from saas.services.csv_files import EncodingUnsure
+from saas.services.encodings import Because
+from saas.services.shown import shown
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.core.tenant_state import require_startable
+from temporal_tenancy.outbox import MessageStatus
+from temporal_tenancy.postgres.database import tenant_session, use_database
+from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken, own_run
+
+PIECE_BYTES: Final = 256 * 1024
+LOOK_INTERVAL: Final = 0.5  # seconds
+FAILED: Final = "ImportFailed"
+CANCELLED: Final = "ImportCancelled"
+
+_OPEN: Final = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
+
+
+async def start(
+    file: Path,
+    *,
+    tenant: str,
+    encoding: str | None,
+    dry_run: bool,
+    batch_size: int | None,
+    wait: bool,
+    quiet: bool,
+) -> Answer:
+    """Stores a file of `tenant`'s and asks for its import; with `wait`, until that has ended.
+
+    Raises:
+        TenancyError: the tenant may not import, or an option does not fit; nothing is kept.
+        EncodingUnknown: `encoding` is none; nothing is kept.
+        FileTooLarge, StorageFailed: the file cannot be taken.
+    """
+    job = reading.tenant_job(JOB)
+    if encoding is not None:
+        named_encoding(encoding)
+    async with servers() as there:
+        owner = tenant_id(tenant)
+        found = await ControlPlaneDirectory(there.database).find(owner)
+        require_startable(owner, found, job)
+        with use_database(there.database), enter(TenantScope(owner)):
+            import_id = await begin_import(
+                _pieces(file),
+                file_name=file.name,
+                started_by=operator(),
+                encoding=encoding,
+                dry_run=dry_run,
+                batch_size=batch_size,
+            )
+        if wait:
+            await warn_without_worker(there.client, job.queue)
+            await _follow(there, owner, import_id, quiet=quiet)
+        return await _answer(there, owner, import_id)
+
+
+async def show(import_id: str, *, tenant: str) -> Answer:
+    """How far an import is, or what it came to; raises `ImportNotFound`, also for another's."""
+    owner = tenant_id(tenant)
+    try:
+        wanted = UUID(import_id)
+    except ValueError:
+        raise typer.BadParameter("an import's id is a UUID.", param_hint="ID") from None
+    async with servers() as there:
+        answer = await _answer(there, owner, wanted)
+    # What was asked for has been answered, whatever the answer is.
+    if answer.problem is None:
+        return answer
+    document = {**answer.document, "error": vars(answer.problem)}
+    return Answer(document, lines(answer.text, str(answer.problem)))
+
+
+async def _follow(there: Servers, tenant: str, import_id: UUID, *, quiet: bool) -> None:
+    """Returns once the import has ended, or its job has without saying so."""
+    shown = err.is_terminal and not quiet
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[notes]}"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not shown,
+    ) as progress:
+        bar = progress.add_task("importing", total=None, notes="")
+        while True:
+            imported = await _kept(there, tenant, import_id)
+            notes = f"{imported.rows:,} rows, {imported.rejected:,} rejected"
+            progress.update(bar, total=imported.size or 1, completed=imported.position, notes=notes)
+            if imported.status != ImportStatus.PROCESSING:
+                return
+            if await _trouble(there, tenant, import_id) is not None:
+                return
+            await asyncio.sleep(LOOK_INTERVAL)
+
+
+async def _answer(there: Servers, tenant: str, import_id: UUID) -> Answer:
+    imported = await _kept(there, tenant, import_id)
+    problem: Problem | None = None
+    if imported.status == ImportStatus.PROCESSING:
+        problem = await _trouble(there, tenant, import_id)
+        # It may have ended between the two questions.
+        imported = await _kept(there, tenant, import_id)
+    if imported.status != ImportStatus.PROCESSING:
+        problem = _problem(imported)
+    gave_up = problem is not None and problem.type == FAILED
+    status = ImportStatus.FAILED if gave_up else imported.status
+    workflow_id = str(WorkflowId(tenant, JOB, str(import_id)))
+    url = there.link(workflow_id)
+    document: dict[str, Any] = {
+        "id": str(import_id),
+        "tenant_id": tenant,
+        "status": status,
+        "rows": imported.rows,
+        "imported": imported.imported,
+        "updated": imported.updated,
+        "rejected": imported.rejected,
+        "error_file": imported.error_file,
+        "file_name": imported.file_name,
+        "dry_run": imported.dry_run,
+        "encoding": None if imported.encoding == UNSURE else imported.encoding,
+        "encoding_by": imported.encoding_by,
+        "candidates": imported.candidates,
+        "delimiter": imported.delimiter and imported.delimiter[0],
+        "error_type": imported.error_type,
+        "progress": _part(imported),
+        "started_by": imported.started_by,
+        "created_at": imported.created_at,
+        "ended_at": imported.ended_at,
+        "workflow_id": workflow_id,
+        "url": url,
+    }
+    text = facts(
+        [
+            ("import", f"{import_id}{' (dry run)' if imported.dry_run else ''}"),
+            ("file", f"{imported.file_name} of {tenant}"),
+            ("status", f"{status}, {_part(imported):.0%} of the file has been read"),
+            ("read as", _read_as(imported)),
+            ("rows", f"{imported.rows:,}"),
+            ("imported", f"{imported.imported:,}"),
+            ("updated", f"{imported.updated:,}"),
+            ("rejected", f"{imported.rejected:,}"),
+            ("error file", imported.error_file),
+            ("started", f"{when(imported.created_at)} by {imported.started_by}"),
+            ("ended", when(imported.ended_at)),
+        ]
+    )
+    return Answer(document, lines(text, address(url)), problem)
+
+
+def _read_as(imported: Import) -> str | None:
+    if imported.encoding == UNSURE:
+        return None
+    by = _BY.get(imported.encoding_by or "")
+    cells = f', cells separated by "{shown(imported.delimiter[0])}"' if imported.delimiter else ""
+    return f"{imported.encoding}{f' ({by})' if by else ''}{cells}"
+
+
+_BY: Final[dict[str, str]] = {
+    Because.NAMED: "as its sender says",
+    Because.MARK: "by its byte order mark",
+    Because.BYTES: "by its bytes",
+    Because.DETECTED: "detected: nothing else makes as much sense of it",
+}
+
+
+def _problem(imported: Import) -> Problem | None:
+    if imported.status == ImportStatus.FAILED:
+        kind = EncodingUnsure.__name__
+        return Problem(
+            kind if imported.error_type == kind else FAILED,
+            imported.error or "it does not say why.",
+        )
+    if imported.status == ImportStatus.CANCELLED:
+        return Problem(CANCELLED, "it was cancelled; what was imported until then stays.")
+    return None
+
+
+async def _trouble(there: Servers, tenant: str, import_id: UUID) -> Problem | None:
+    """Why nobody goes on with an import that has not ended: its run was terminated, say."""
+    workflow_id = WorkflowId(tenant, JOB, str(import_id))
+    hint = f'"starter.py explain {workflow_id}" says more.'
+    try:
+        run = await own_run(there.client, str(workflow_id), JOB)
+    except WorkflowIdTaken as error:
+        return Problem(FAILED, error.sentence)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        message = await explain_message(there.database, workflow_id)
+        if message is not None and message["status"] == MessageStatus.DEAD_LETTER:
+            return Problem(FAILED, f"its job could not be started. {hint}")
+        return None
+    if run.status is None or run.status in _OPEN:
+        return None
+    return Problem(FAILED, f"its run has ended ({run.status.name.lower()}). {hint}")
+
+
+async def _kept(there: Servers, tenant: str, import_id: UUID) -> Import:
+    with use_database(there.database), enter(TenantScope(tenant)):
+        async with tenant_session() as session:
+            return await find_import(session, import_id)
+
+
+def _part(imported: Import) -> float:
+    """How much of the file has been read, 0 to 1."""
+    return round(min(imported.position / imported.size, 1.0), 4) if imported.size else 1.0
+
+
+async def _pieces(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as opened:
+        read: Callable[[int], bytes] = opened.read
+        while piece := await asyncio.to_thread(read, PIECE_BYTES):
+            yield piece

@@ -1,0 +1,29 @@
+"""Opening the port that a process answers on."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from processes.lifecycle.exits import ExitCode, WorkerExit
+
+
+def listen(host: str, port: int, *, otherwise: str) -> socket.socket:
+    """Listens on `port` of `host` (0: any free port).
+
+    `otherwise` says how another port is chosen. Raises `WorkerExit` where the port is in use, or
+    the host is not this machine's.
+    """
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        reason = (
+            f"port {port} on {host} is in use"
+            if error.errno == errno.EADDRINUSE
+            else f"port {port} on {host} cannot be opened: {error.strerror}"
+        )
+        raise WorkerExit(
+            ExitCode.NOT_REACHABLE,
+            f"PortInUse: {reason}. Stop the program that listens there, or choose another port "
+            f"{otherwise}.",
+        ) from None

@@ -1,0 +1,111 @@
+"""What must hold before a worker takes work, each with its sentence where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from processes import search_attributes
+from processes.connect import HOW_TO_START, NotReachable, plain, reaching
+from processes.lifecycle.exits import ExitCode, WorkerExit
+from saas.database.models import TENANT_DATA
+from saas.settings import Settings
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.lint.catalogue import refuse_excess_rights
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import (
+    DatabaseProblem,
+    DatabaseUnreachable,
+    MigrationsBehind,
+)
+from temporal_tenancy.postgres.migration_environment import LIBRARY
+from temporal_tenancy.postgres.migrations import refuse_pending
+
+ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Ends the worker with the right exit code for whatever the block finds wrong."""
+    try:
+        with reaching():
+            yield
+    except (NotReachable, MigrationsBehind) as error:
+        raise WorkerExit(ExitCode.NOT_REACHABLE, error.sentence) from None
+    except DatabaseProblem as error:
+        raise WorkerExit(ExitCode.FAILED, error.sentence) from None
+    except ConfigurationError as error:
+        raise WorkerExit(ExitCode.FAILED, f"{type(error).__name__}: {error}") from None
+
+
+def refuse_owner_credentials(settings: Settings) -> None:
+    """Raises `WorkerExit` when the database owner's URL is in the environment."""
+    if settings.database_url is not None:
+        raise WorkerExit(
+            ExitCode.FAILED,
+            "ExcessRights: DATABASE_URL is set, and a worker has no use for the owner's "
+            'credentials. Unset it: "env -u DATABASE_URL python worker.py".',
+        )
+
+
+def runtime_urls(settings: Settings) -> list[str]:
+    """The URLs of the two runtime roles; raises `NotReachable` where one is missing."""
+    urls = []
+    for name in ("tenant_database_url", "platform_database_url"):
+        url = plain(getattr(settings, name))
+        if url is None:
+            raise NotReachable(f"{name.upper()} is not set. {HOW_TO_START}")
+        urls.append(url)
+    return urls
+
+
+async def check_databases(settings: Settings) -> None:
+    """Checks the databases as the runtime roles see them.
+
+    Raises:
+        NotReachable: a URL is not set.
+        DatabaseUnreachable: a database does not answer.
+        MigrationsBehind: it lacks migrations.
+        ExcessRights: a role may do more than its part.
+    """
+    for url in runtime_urls(settings):
+        await asyncio.to_thread(check_database, url)
+
+
+async def check_search_attributes(client: Client) -> None:
+    """Registers the search attributes where they are missing.
+
+    Raises:
+        ConfigurationError: they cannot be registered.
+        RPCError: the server does not answer.
+    """
+    try:
+        await search_attributes.register_missing(client)
+    except RPCError as error:
+        with reaching():
+            raise
+        raise ConfigurationError(
+            f"the search attributes {' and '.join(search_attributes.NAMES)} cannot be registered: "
+            f"{error.message}. Add them, as Keyword, to the namespace {client.namespace}."
+        ) from None
+
+
+def answers(url: str) -> bool:
+    """Whether the database lets its role in."""
+    try:
+        with connect(url):
+            return True
+    except DatabaseUnreachable:
+        return False
+
+
+def check_database(url: str) -> None:
+    """Checks one database as its role sees it; raises as `check_databases`."""
+    refuse_pending(url, ENVIRONMENTS)
+    with connect(url) as connection:
+        refuse_excess_rights(connection)

@@ -1,0 +1,39 @@
+"""Whether what a process needs answers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterable
+from datetime import timedelta
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from processes.lifecycle.health import PROBE_TIMEOUT, Probe
+from processes.lifecycle.preflight import answers
+from temporal_tenancy.postgres.database import database_url
+
+
+def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
+    """A probe of Temporal and one of each database URL, by the reason to give when it fails."""
+
+    async def temporal() -> bool:
+        try:
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=client.namespace),
+                timeout=timedelta(seconds=PROBE_TIMEOUT),
+            )
+        except RPCError:
+            return False
+        return True
+
+    async def database(url: str) -> bool:
+        return await asyncio.to_thread(answers, url)
+
+    found: dict[str, Probe] = {"Temporal does not answer": temporal}
+    for url in urls:
+        reason = f"the database does not answer {database_url(url).username}"
+        found[reason] = functools.partial(database, url)
+    return found

@@ -1,0 +1,34 @@
+"""Running a process's one command: its exit code, and one sentence where it cannot go on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+
+from processes.lifecycle.exits import ExitCode, WorkerExit
+from temporal_tenancy.core.errors import ConfigurationError
+
+
+def run_program(command: Callable[..., None], arguments: Sequence[str], *, name: str) -> int:
+    """Runs `command` with what the command line says, and returns the exit code.
+
+    Whatever keeps it from working is one sentence on standard error.
+    """
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    try:
+        result = app(args=list(arguments), prog_name=name, standalone_mode=False)
+    except WorkerExit as exit:
+        return _refuse(exit.sentence, exit.code)
+    except ConfigurationError as error:
+        return _refuse(f"{type(error).__name__}: {error}", ExitCode.BAD_USAGE)
+    except typer.TyperException as error:
+        return _refuse(f"UsageError: {error.format_message()}", ExitCode.BAD_USAGE)
+    return result if isinstance(result, int) else 0
+
+
+def _refuse(sentence: str, code: ExitCode) -> int:
+    print(sentence, file=sys.stderr)
+    return code

@@ -1,0 +1,49 @@
+"""Links to tenants' files, which open for whoever has them until they expire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from processes.web.callers import acting_for
+from processes.web.door import door_of
+from processes.web.errors import documented
+from processes.web.files import attachment
+from processes.web.refusals import FileUnknown
+from saas.services.links import DOWNLOADS, LinkTarget, read_link
+from saas.services.object_storage import current_storage
+from temporal_tenancy.core.directory import TenantStatus
+
+FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file.", "content": {"application/octet-stream": {}}}
+}
+
+router: Final = APIRouter(prefix=DOWNLOADS, tags=["downloads"])
+
+
+async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
+    """Answers in the scope of the tenant whose link it is: its signature is the credential."""
+    target = read_link(token, datetime.now(UTC))
+    door = door_of(request)
+    tenant = await door.directory.find(target.tenant_id)
+    if tenant is None or tenant.status is TenantStatus.DELETED:
+        raise FileUnknown
+    request.state.tenant_id = tenant.id
+    await door.rates.admit(tenant, "downloads")
+    with door.admission.tenant_requests.taken(tenant.id), acting_for(door, tenant):
+        yield target
+
+
+@router.get(
+    "/{token}",
+    response_class=StreamingResponse,
+    responses={**FILE, **documented(404, 410, 429)},
+)
+async def download(target: Annotated[LinkTarget, Depends(opened)]) -> StreamingResponse:
+    """Download a file by a link that was given out for it."""
+    name = target.path.rsplit("/", 1)[-1]
+    return await attachment(current_storage(), target.path, name)

@@ -1,0 +1,157 @@
+"""What the HTTP door answers when something cannot be done: `{"error": {"type", "message"}}`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from temporalio.service import RPCError
+
+from activities.uploads import EncodingUnknown, FileTooLarge
+from processes.connect import NotReachable
+from processes.web.refusals import InvalidRequest, WebRefusal
+from saas.services.links import LinkExpired, LinkForged
+from saas.services.object_storage import StorageFailed
+from saas.services.webhooks import WebhookRejected
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    FeatureNotEnabled,
+    InvalidPayload,
+    TenantInvalid,
+    TenantMismatch,
+    TenantMissing,
+    TenantOffboarding,
+    TenantSuspended,
+)
+from temporal_tenancy.core.printable import printable
+from temporal_tenancy.outbox.enqueueing import KeyTaken, PayloadTooLarge
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
+
+# Whose message says to the caller what to do; all others are logged, and say nothing.
+STATUSES: Final[dict[type[Exception], int]] = {
+    TenantMissing: 422,
+    TenantInvalid: 422,
+    TenantMismatch: 422,
+    InvalidPayload: 422,
+    PayloadTooLarge: 413,
+    KeyTaken: 409,
+    FileTooLarge: 413,
+    EncodingUnknown: 422,
+    TenantSuspended: 403,
+    TenantOffboarding: 403,
+    FeatureNotEnabled: 403,
+    WebhookRejected: 401,
+    LinkForged: 404,
+    LinkExpired: 410,
+}
+AWAY: Final = (
+    NotReachable,
+    DatabaseProblem,
+    StorageFailed,
+    ConfigurationError,
+    RPCError,
+)
+RETRY_AFTER: Final = 5  # seconds
+
+log: Final = structlog.get_logger(__name__)
+
+
+class Problem(BaseModel):
+    """Why something was not done."""
+
+    type: str
+    message: str  # a sentence that says what to do
+
+
+class ProblemAnswer(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: Problem
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:  # as FastAPI takes them
+    """The answers that a route may give besides its success, for its documentation."""
+    return {
+        status: {"model": ProblemAnswer, "description": HTTPStatus(status).phrase}
+        for status in sorted(statuses)
+    }
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Lets `app` answer every error in the one shape, and none with what it is not to say."""
+    for kind in STATUSES:
+        app.add_exception_handler(kind, _told)
+    for kind in AWAY:
+        app.add_exception_handler(kind, _away)
+    app.add_exception_handler(WebRefusal, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_the_framework)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def problem(
+    status: int, kind: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    """An answer that says why something was not done."""
+    body = ProblemAnswer(error=Problem(type=kind, message=printable(message)))
+    return JSONResponse(body.model_dump(), status, headers=headers)
+
+
+def problem_of(refusal: WebRefusal) -> Response:
+    """The answer that a refusal is."""
+    return problem(refusal.status, type(refusal).__name__, refusal.message, refusal.headers)
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    message = getattr(error, "message", None) or str(error)
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    return problem(status, type(error).__name__, message)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WebRefusal)
+    return problem_of(error)
+
+
+async def _away(request: Request, error: Exception) -> Response:
+    # Its own sentence names hosts and settings.
+    log.error("web.unavailable", error=type(error).__name__, detail=str(error))
+    return problem(
+        503,
+        "Unavailable",
+        "something that this needs does not answer. Try again in a moment.",
+        {"Retry-After": str(RETRY_AFTER)},
+    )
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    places = "; ".join(
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()
+    )
+    return problem(422, InvalidRequest.__name__, f"the request does not fit: {places}.")
+
+
+async def _of_the_framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    message = f"{phrase.lower()}. GET /docs shows what there is."
+    headers = dict(error.headers or {})
+    return problem(error.status_code, phrase.title().replace(" ", ""), message, headers)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    # The server logs the traceback.
+    return problem(500, "InternalError", "this has failed, and is in the log. Try again later.")

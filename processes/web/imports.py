@@ -1,0 +1,304 @@
+"""Imports of contacts: a file is sent, and its progress watched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BaseModel
+
+from activities.imports import ImportNotFound, find_import
+from activities.uploads import JOB, UNSURE, begin_import, named_encoding
+from processes.web.callers import Authenticated
+from processes.web.connections import CALLER_ENDED
+from processes.web.door import door_of
+from processes.web.errors import documented
+from processes.web.files import attachment
+from processes.web.refusals import ErrorFileUnknown, ImportEnded, ImportUnknown
+from processes.web.uploads import FORM, receiving
+from saas.database.contacts import Import, ImportStatus
+from saas.services.object_storage import current_storage
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.tenant_state import require_runnable
+from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+
+POLL_SECONDS: Final = 0.5  # between two looks at an import that is watched
+HEARTBEAT_SECONDS: Final = 15.0  # proxies give up connections that say nothing
+STREAM_SECONDS: Final = 600.0  # then whoever watches has to show a key again
+
+FILE: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "encoding": {"type": "string"},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                }
+            },
+            "text/csv": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+EVENTS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": 'Events "progress", whose data is the import as GET /imports/{import_id} '
+        "has it; the last is that of the end.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+CSV: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "CSV.", "content": {"text/csv": {"schema": {"type": "string"}}}}
+}
+
+log: Final = structlog.get_logger(__name__)
+router: Final = APIRouter(prefix="/imports", tags=["imports"])
+
+
+class ImportLinks(BaseModel):
+    """Where an import is found."""
+
+    self: str
+    events: str
+    errors: str
+    cancel: str
+
+
+class StartedImport(BaseModel):
+    """An import that has been taken in."""
+
+    id: UUID
+    status: Literal["processing"] = "processing"
+    links: ImportLinks
+
+
+class EncodingCandidate(BaseModel):
+    """An encoding that a file may be in, and how some of its lines read then."""
+
+    encoding: str
+    sample: list[str]
+
+
+class ImportState(BaseModel):
+    """How far an import has come: rows = imported + updated + rejected, at any time."""
+
+    id: UUID
+    tenant_id: str
+    status: ImportStatus
+    rows: int
+    imported: int
+    updated: int
+    rejected: int
+    error_file: str | None  # in the object storage; links.errors has its content
+    file_name: str
+    dry_run: bool
+    encoding: str | None  # as which the file is read; None where that is unsure
+    encoding_by: str | None  # named | mark | bytes | detected | unsure
+    candidates: list[EncodingCandidate]  # where it is unsure
+    delimiter: str | None  # of cells; None: the header has not been read
+    progress: float  # of the file, 0 to 1
+    error: str | None  # why it has failed
+    error_type: str | None
+    links: ImportLinks
+
+
+async def stream_slot(request: Request, caller: Authenticated) -> AsyncIterator[None]:
+    """Counts the stream until it has ended."""
+    with door_of(request).admission.streams.taken(caller.tenant.id):
+        yield
+
+
+async def upload_slot(request: Request, caller: Authenticated) -> AsyncIterator[None]:
+    """Counts the upload until it has been answered, for the tenant and for the address."""
+    admission = door_of(request).admission
+    with (
+        admission.tenant_uploads.taken(caller.tenant.id),
+        admission.uploads.taken(request.state.address),
+    ):
+        yield
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=FILE,
+    responses=documented(401, 403, 408, 413, 415, 422, 429, 503),
+    dependencies=[Depends(upload_slot)],
+)
+async def start_import(
+    request: Request,
+    caller: Authenticated,
+    *,
+    dry_run: bool = False,
+    file_name: str | None = None,
+    encoding: str | None = None,
+) -> StartedImport:
+    """Take in a CSV file of contacts, and import it.
+
+    It is the field `file` of a form, or the body itself. The answer comes once the file is stored;
+    with `dry_run` it is only counted what an import would do. Its encoding is what `encoding` says,
+    in the address or as a field of the form, else the `charset` of its content type, else what its
+    bytes say.
+    """
+    door = door_of(request)
+    require_runnable(caller.tenant.id, caller.tenant, registry[JOB])
+    if encoding:
+        named_encoding(encoding)
+    seconds = door.admission.limits.upload_seconds
+    async with receiving(request, door.upload_max_bytes, seconds, file_name=file_name) as upload:
+        import_id = await begin_import(
+            upload.pieces,
+            file_name=upload.file_name,
+            started_by=caller.name,
+            encoding=encoding or upload.named_encoding,
+            dry_run=dry_run,
+        )
+    return StartedImport(id=import_id, links=_links(import_id))
+
+
+@router.get("/{import_id}", responses=documented(401, 404))
+async def show_import(import_id: str, caller: Authenticated) -> ImportState:
+    """Show how far an import has come."""
+    return _state(await _find(import_id))
+
+
+@router.get(
+    "/{import_id}/events",
+    response_class=StreamingResponse,
+    responses={**EVENTS, **documented(401, 404)},
+    dependencies=[Depends(stream_slot)],
+)
+async def watch_import(
+    request: Request, import_id: str, caller: Authenticated
+) -> StreamingResponse:
+    """Watch an import, as server-sent events, until it has ended.
+
+    A stream is closed after ten minutes at most, or once its caller has ended the sending half of
+    the connection; a new one goes on from where the import is then.
+    """
+    first = _state(await _find(import_id))
+    return StreamingResponse(
+        _progress(request, first),
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},  # nginx would hold events back
+    )
+
+
+@router.get(
+    "/{import_id}/errors",
+    response_class=StreamingResponse,
+    responses={**CSV, **documented(401, 404)},
+)
+async def download_errors(import_id: str, caller: Authenticated) -> StreamingResponse:
+    """Download the rejected rows with their line numbers and reasons, as CSV."""
+    found = await _find(import_id)
+    if found.error_file is None:
+        raise ErrorFileUnknown
+    return await attachment(current_storage(), found.error_file, f"errors-{found.id}.csv")
+
+
+@router.post("/{import_id}/cancel", status_code=202, responses=documented(401, 404, 409))
+async def cancel_import(request: Request, import_id: str, caller: Authenticated) -> ImportState:
+    """Cancel an import. It ends behind the batch that is being written, and that stays."""
+    found = await _find(import_id)
+    workflow_id = WorkflowId(current_tenant(), JOB, str(found.id))
+    if found.status == ImportStatus.PROCESSING and not await door_of(request).runs.cancel(
+        str(workflow_id)
+    ):
+        await _cancel_waiting(found.id)
+    elif found.status != ImportStatus.PROCESSING:
+        raise ImportEnded(f"this import is {found.status} already.")
+    return _state(await _find(import_id))
+
+
+async def _cancel_waiting(import_id: UUID) -> None:
+    """Ends an import whose job has not been started: once it is, nothing is left for it to do."""
+    async with tenant_session() as session:
+        found = await find_import(session, import_id, lock=True)
+        if found.status == ImportStatus.PROCESSING:
+            found.status = ImportStatus.CANCELLED
+            found.ended_at = datetime.now(UTC)
+
+
+async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes]:
+    stopping = door_of(request).stopping
+    began = said = time.monotonic()
+    yield _event(state)
+    while state.status is ImportStatus.PROCESSING and time.monotonic() - began < STREAM_SECONDS:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), POLL_SECONDS)
+            return
+        if getattr(request.state, CALLER_ENDED, False):
+            return  # most who end it have gone, and would hold a slot
+        try:
+            now = _state(await _find(str(state.id)))
+        except DatabaseUnreachable:
+            log.warning("web.stream_interrupted")
+            return  # whoever watches comes again
+        if now != state:
+            yield _event(now)
+            state, said = now, time.monotonic()
+        elif time.monotonic() - said >= HEARTBEAT_SECONDS:
+            yield KEEPALIVE_COMMENT
+            said = time.monotonic()
+
+
+def _event(state: ImportState) -> bytes:
+    return format_sse_event(event="progress", data_str=state.model_dump_json())
+
+
+async def _find(import_id: str) -> Import:
+    """The caller's import; raises `ImportUnknown`, in the same words for what is another's."""
+    try:
+        parsed = UUID(import_id)
+        async with tenant_session() as session:
+            return await find_import(session, parsed)
+    except (ValueError, ImportNotFound):
+        raise ImportUnknown from None
+
+
+def _state(found: Import) -> ImportState:
+    ended = found.status == ImportStatus.COMPLETED
+    return ImportState(
+        id=found.id,
+        tenant_id=found.tenant_id,
+        status=ImportStatus(found.status),
+        rows=found.rows,
+        imported=found.imported,
+        updated=found.updated,
+        rejected=found.rejected,
+        error_file=found.error_file,
+        file_name=found.file_name,
+        dry_run=found.dry_run,
+        encoding=None if found.encoding == UNSURE else found.encoding,
+        encoding_by=found.encoding_by,
+        candidates=[EncodingCandidate(**each) for each in found.candidates],
+        delimiter=found.delimiter and found.delimiter[0],
+        progress=1.0 if ended else round(found.position / max(found.size, 1), 4),
+        error=found.error,
+        error_type=found.error_type,
+        links=_links(found.id),
+    )
+
+
+def _links(import_id: UUID) -> ImportLinks:
+    here = f"{router.prefix}/{import_id}"
+    return ImportLinks(
+        self=here, events=f"{here}/events", errors=f"{here}/errors", cancel=f"{here}/cancel"
+    )

@@ -1,0 +1,94 @@
+"""What the HTTP door lets be taken of it, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from saas.settings import Settings
+from temporal_tenancy.core.errors import ConfigurationError
+
+Network = IPv4Network | IPv6Network
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds, bytes, and how many at once. An address is a caller's, as `Addresses` finds it."""
+
+    trusted_proxies: tuple[Network, ...] = ()
+
+    head_seconds: float = 10.0  # for a whole head, from the connection or from its first byte
+    head_max_bytes: int = 16 * KIB
+    headers_max: int = 100
+    idle_seconds: float = 5.0  # between two requests of a connection
+    write_seconds: float = 30.0  # for what we have sent to be taken, some 48 KiB at a time
+
+    body_seconds: float = 30.0  # for a whole body that is neither of the next two
+    upload_seconds: float = 3600.0
+    webhook_seconds: float = 10.0
+    drain_seconds: float = 1.0  # for the rest of a body whose request is refused
+    body_rate: int = 1 * KIB  # bytes a second that a body comes with, at least
+    body_window_seconds: float = 20.0  # that it may stand still
+
+    connections: int = 1_000
+    connections_per_address: int = 200  # but for the trusted proxies' own
+    requests: int = 500
+    requests_per_address: int = 100
+    requests_per_tenant: int = 50
+    uploads: int = 40  # of each, up to 15 MiB are held until they are stored
+    uploads_per_address: int = 10
+    uploads_per_tenant: int = 5
+    streams_per_tenant: int = 20
+    webhooks: int = 200  # whose sender is not known yet
+    webhooks_per_address: int = 10
+    key_failures_per_minute: int = 20  # of an address
+
+    def __post_init__(self) -> None:
+        if self.requests >= self.connections:
+            # Else all connections may be in use, and none is idle that could make room.
+            raise ConfigurationError(
+                "WEB_REQUESTS is less than WEB_CONNECTIONS: who asks for the door's health needs a "
+                "connection too. Lower the one, or raise the other."
+            )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """As the settings say; raises `ConfigurationError` where they do not go together."""
+        return cls(
+            trusted_proxies=_networks(settings.trusted_proxies),
+            head_seconds=settings.web_head_seconds,
+            head_max_bytes=settings.web_head_max_bytes,
+            headers_max=settings.web_headers_max,
+            idle_seconds=settings.web_idle_seconds,
+            write_seconds=settings.web_write_seconds,
+            body_seconds=settings.web_body_seconds,
+            upload_seconds=settings.web_upload_seconds,
+            webhook_seconds=settings.web_webhook_seconds,
+            drain_seconds=settings.web_drain_seconds,
+            body_rate=settings.web_body_rate,
+            body_window_seconds=settings.web_body_window_seconds,
+            connections=settings.web_connections,
+            connections_per_address=settings.web_connections_per_address,
+            requests=settings.web_requests,
+            requests_per_address=settings.web_requests_per_address,
+            requests_per_tenant=settings.web_requests_per_tenant,
+            uploads=settings.web_uploads,
+            uploads_per_address=settings.web_uploads_per_address,
+            uploads_per_tenant=settings.web_uploads_per_tenant,
+            streams_per_tenant=settings.web_streams_per_tenant,
+            webhooks=settings.web_webhooks,
+            webhooks_per_address=settings.web_webhooks_per_address,
+            key_failures_per_minute=settings.web_key_failures_per_minute,
+        )
+
+
+def _networks(given: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(each.strip()) for each in given.split(",") if each.strip())
+    except ValueError:
+        raise ConfigurationError(
+            "TRUSTED_PROXIES names networks with commas, as in 10.0.0.0/8, 2001:db8::/32. Only "
+            "what stands in front of the door is named: what it says of callers is believed."
+        ) from None

@@ -1,0 +1,41 @@
+"""How often a tenant may call, in this process."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Final
+
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+
+from processes.web.refusals import RateExceeded
+from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.identifiers import scoped_key
+
+DEFAULT_RATE: Final = 50.0  # calls a second, where the plan says nothing
+
+
+class Rates:
+    """What tenants have used of their rates, each by itself.
+
+    It is counted in this process only: behind a balancer, several let through as many times more.
+    """
+
+    def __init__(self) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    async def admit(self, tenant: Tenant, kind: str = "http") -> None:
+        """Counts a call; raises `RateExceeded` where it is one too many.
+
+        `kind` names the rate in the plan, in calls a second.
+        """
+        rate = tenant.plan.rate_limits.get(kind, DEFAULT_RATE)
+        # Below one a second: one in several.
+        calls, seconds = (math.floor(rate), 1) if rate >= 1 else (1, math.ceil(1 / max(rate, 1e-6)))
+        item = RateLimitItemPerSecond(calls, seconds)
+        key = scoped_key(tenant.id, "rate", kind)
+        if not await self._limiter.hit(item, key):
+            resets_at = (await self._limiter.get_window_stats(item, key)).reset_time
+            raise RateExceeded(max(1, math.ceil(resets_at - time.time())))

@@ -1,0 +1,129 @@
+"""The life of the HTTP door's process: checks, answers, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from processes.connect import database
+from processes.lifecycle.core_logs import forward_core_logs
+from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.listening import listen
+from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
+from processes.lifecycle.ready_file import write_ready_file
+from processes.lifecycle.stop_request import StopRequest, StopRequested
+from processes.web.app import create_app
+from processes.web.connections import BACKLOG
+from processes.web.door import Door, make_door
+from processes.web.server import DoorServer
+from saas.settings import Settings
+
+OTHER_FILES: Final = 256  # of the databases, of Temporal, of what is being written
+
+log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What the command line says of the process."""
+
+    host: str
+    port: int  # 0: any free one
+    ready_file: Path | None = None  # written when it answers
+
+
+def serve(listening: Listening, settings: Settings) -> None:
+    """Answers until a signal asks for an end; returns when all is in order.
+
+    Raises:
+        WorkerExit: something needed is missing or wrong.
+        ConfigurationError: a setting is not right.
+    """
+    _refuse_credentials(settings)
+    _make_room_for_connections(settings.web_connections)
+    forward_core_logs()
+    asyncio.run(_serve(listening, settings))
+
+
+def _refuse_credentials(settings: Settings) -> None:
+    """Raises `WorkerExit` for those of which the door has no use: it is what everybody reaches."""
+    excess = [
+        name.upper()
+        for name in ("database_url", "relay_database_url")
+        if getattr(settings, name) is not None
+    ]
+    if excess:
+        without = " ".join(f"-u {name}" for name in excess)
+        raise WorkerExit(
+            ExitCode.FAILED,
+            f"ExcessRights: {' and '.join(excess)} {'is' if len(excess) == 1 else 'are'} set, and "
+            "the HTTP door has no use for the credentials of the database's owner or of the relay. "
+            f'Start it without: "env {without} python -m processes.web".',
+        )
+
+
+def _make_room_for_connections(connections: int) -> None:
+    """Raises the number of files that may be open; `WorkerExit` where the system does not let it.
+
+    Without it the door would take no connection at all, for a second, each time they are used up.
+    """
+    needed = connections + BACKLOG + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise WorkerExit(
+            ExitCode.BAD_USAGE,
+            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which takes {needed} open "
+            f"files, and this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+async def _serve(listening: Listening, settings: Settings) -> None:
+    opened = listen(listening.host, listening.port, otherwise="with --port")
+    with StopRequest().listening() as stop, opened as socket_:
+        try:
+            with refusing():
+                await stop.unless_requested(check_databases(settings))
+                engines = database(settings, application_name="temporal-tenancy web")
+                urls = runtime_urls(settings)
+        except StopRequested:
+            return
+        try:
+            door = make_door(settings, engines)
+            server = DoorServer(create_app(door, urls), door.admission)
+            await _answer(server, door, socket_, stop, listening)
+        finally:
+            await engines.dispose()
+
+
+async def _answer(
+    server: DoorServer, door: Door, listener: socket.socket, stop: StopRequest, listening: Listening
+) -> None:
+    address = f"http://{listening.host}:{listener.getsockname()[1]}"
+    answering = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await stop.unless_requested(_until_answering(server, answering))
+        log.info("web.started", url=address)
+        if listening.ready_file is not None:
+            write_ready_file(listening.ready_file, url=address, health=address)
+        await stop.requested.wait()
+    except StopRequested:
+        pass
+    log.info("web.stopping", signal=stop.signal)
+    door.stopping.set()
+    server.should_exit = True
+    await answering
+    log.info("web.stopped", signal=stop.signal)
+
+
+async def _until_answering(server: DoorServer, answering: asyncio.Task[None]) -> None:
+    started = asyncio.create_task(server.answering.wait())
+    await asyncio.wait((started, answering), return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()

@@ -1,0 +1,135 @@
+"""The life of a relay process: checks, relays, tells how it is, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from temporalio.client import Client
+
+from processes.connect import HOW_TO_START, NotReachable, connect_client, plain
+from processes.lifecycle.collector import spare_what_is_loaded
+from processes.lifecycle.core_logs import forward_core_logs
+from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.health import Health, serving
+from processes.lifecycle.preflight import (
+    check_database,
+    check_search_attributes,
+    refuse_owner_credentials,
+    refusing,
+)
+from processes.lifecycle.probes import probes
+from processes.lifecycle.ready_file import write_ready_file
+from processes.lifecycle.stop_request import StopRequest, StopRequested
+from saas.services.alert_sinks import configured_sinks
+from saas.settings import Settings
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
+from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.postgres.database import Database
+
+QUEUE: Final = "outbox"  # what it polls, where a worker polls a task queue
+CONNECTIONS: Final = 8
+
+log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RelayProcess:
+    """What the command line says of a relay process."""
+
+    identity: str
+    health_host: str
+    health_port: int  # 0: any free one
+    ready_file: Path | None = None  # written when messages are taken
+
+
+def relay(process: RelayProcess, settings: Settings) -> None:
+    """Relays until a signal asks for an end; returns when all is in order.
+
+    Raises:
+        WorkerExit: something needed is missing or wrong.
+    """
+    refuse_owner_credentials(settings)
+    forward_core_logs()
+    asyncio.run(_relay(process, settings))
+
+
+async def _relay(process: RelayProcess, settings: Settings) -> None:
+    health = Health()
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(StopRequest().listening())
+        address = await stack.enter_async_context(
+            serving(health, host=process.health_host, port=process.health_port)
+        )
+        log.info("worker.starting", queues=[QUEUE], health=address)
+        try:
+            with refusing():
+                url = _relay_url(settings)
+                made, client = await stop.unless_requested(_make(url, settings, stack))
+        except StopRequested:
+            log.info("worker.stopped", signal=stop.signal)
+            return
+        health.workers = [made]
+        health.probes = probes(client, [url])
+        working = asyncio.create_task(made.run())
+        try:
+            await stop.unless_requested(_until_claiming(made, working))
+            spare_what_is_loaded()
+            log.info("worker.started", queues=[QUEUE], health=address)
+            if process.ready_file is not None:
+                write_ready_file(
+                    process.ready_file, identity=process.identity, queues=[QUEUE], health=address
+                )
+            await stop.until_ended(working)
+        except StopRequested:
+            pass
+        began = time.monotonic()
+        health.stopping = True
+        log.info("worker.stopping", signal=stop.signal)
+        made.stop()
+        try:
+            await working
+        except Exception as error:
+            sentence = f"WorkerFailed: the relay could not go on: {error}."
+            raise WorkerExit(ExitCode.FAILED, sentence) from error
+        log.info("worker.stopped", signal=stop.signal, seconds=round(time.monotonic() - began, 2))
+
+
+def _relay_url(settings: Settings) -> str:
+    url = plain(settings.relay_database_url)
+    if url is None:
+        raise NotReachable(f"RELAY_DATABASE_URL is not set. {HOW_TO_START}")
+    return url
+
+
+async def _make(url: str, settings: Settings, stack: AsyncExitStack) -> tuple[Relay, Client]:
+    await asyncio.to_thread(check_database, url)
+    database = Database(
+        platform_url=url,
+        platform_pool_size=CONNECTIONS,
+        application_name="temporal-tenancy relay",
+        platform_settings=SERVER_SETTINGS,
+    )
+    stack.push_async_callback(database.dispose)
+    client = await connect_client(database)
+    await check_search_attributes(client)
+    options = RelayOptions(
+        ladder=RetryLadder(attempts=settings.relay_attempts, unit=settings.relay_backoff)
+    )
+    directory = CachedDirectory(ControlPlaneDirectory(database))
+    alerts = configured_sinks(settings)
+    return Relay(client, database, directory, url=url, options=options, alerts=alerts), client
+
+
+async def _until_claiming(relay: Relay, working: asyncio.Task[None]) -> None:
+    started = asyncio.create_task(relay.until_running())
+    await asyncio.wait((started, working), return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()

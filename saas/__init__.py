@@ -1,0 +1,1 @@
+"""What the reference SaaS is made of: its tables and its services."""

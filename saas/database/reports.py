@@ -1,0 +1,32 @@
+"""Reports that somebody asked for."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from saas.database.exports import RequestStatus
+from saas.database.models import TenantData
+from temporal_tenancy.control_plane.models import one_of
+from temporal_tenancy.postgres.tenant_owned import TenantOwned
+
+REQUESTED_REPORT: Final = "report.requested"  # the kind of its document; the key is the report's id
+
+
+class RequestedReport(TenantOwned, TenantData):
+    """What a report is to be about. Made, it is a document."""
+
+    __tablename__ = "requested_reports"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
+    kind: Mapped[str]
+    parameters: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(server_default=text("'requested'"))
+    requested_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    completed_at: Mapped[dt.datetime | None]
+
+    __table_args__ = (CheckConstraint(one_of("status", RequestStatus), name="status"),)

@@ -1,0 +1,134 @@
+"""The ways to the people who run this: a signed webhook, and mail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from saas.services import webhooks
+from saas.services.mail import SUBJECT_MAX, Mail, MailInvalid, current_mail_server, deliverable
+from saas.settings import Settings
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.printable import printable
+from temporal_tenancy.dead_letters.alerts import PAUSE, Alert, AlertSink
+
+TIMEOUT: Final = 8.0  # seconds; less than what the sender of alerts waits for a sink
+TYPE: Final = "alert.raised"  # of the webhook's event
+
+
+class AlertNotTaken(Exception):
+    """The other side has not taken the alert."""
+
+
+class WebhookAlerts:
+    """Sends alerts to a URL, signed as Standard Webhooks has it.
+
+    The body is `{"type": "alert.raised", "timestamp": …, "data": {name, severity, summary,
+    details}}`.
+    """
+
+    def __init__(self, url: str, secret: str) -> None:
+        """`secret` reads `whsec_…`. Raises `ConfigurationError` where one of them is none.
+
+        The operator names the URL, so it may be of a host in the operator's own network.
+        """
+        parsed = urlsplit(url)
+        if parsed.scheme not in ("https", "http") or not parsed.hostname:
+            raise ConfigurationError("ALERT_WEBHOOK_URL reads https://host/path.")
+        webhooks.signing_key(secret)
+        self._url = url
+        self._secret = secret
+
+    async def send(self, alert: Alert) -> None:
+        """Posts the alert. Raises `AlertNotTaken`, which does not repeat the URL."""
+        now = datetime.now(UTC)
+        data = {
+            "name": alert.name,
+            "severity": alert.severity,
+            "summary": printable(alert.summary, lines=True),
+            "details": dict(alert.details),
+        }
+        event = {"type": TYPE, "timestamp": now.isoformat(), "data": data}
+        body = json.dumps(event).encode()
+        headers = webhooks.sign(self._secret, f"alert_{_id(alert, now)}", body, now)
+        try:
+            async with httpx.AsyncClient(timeout=TIMEOUT) as client:
+                answer = await client.post(
+                    self._url,
+                    content=body,
+                    headers={**headers, "content-type": "application/json"},
+                )
+        except httpx.HTTPError as error:
+            raise AlertNotTaken(
+                f"the alert's webhook cannot be reached ({type(error).__name__}). "
+                "Is ALERT_WEBHOOK_URL right?"
+            ) from None
+        if not answer.is_success:
+            raise AlertNotTaken(
+                f"the alert's webhook answered {answer.status_code}. It has to answer 2xx; "
+                "a redirection is not followed."
+            )
+
+
+class MailAlerts:
+    """Sends alerts to an address, by the mail server that SMTP_URL names."""
+
+    def __init__(self, to: str) -> None:
+        """Raises `ConfigurationError` where `to` is not one address."""
+        try:
+            deliverable(to)
+        except MailInvalid:
+            raise ConfigurationError("ALERT_MAIL_TO reads name@domain.") from None
+        self._to = to
+
+    async def send(self, alert: Alert) -> None:
+        """Sends the alert. Raises as `MailServer.send`, and `ConfigurationError` without one."""
+        now = datetime.now(UTC)
+        details = [f"{name}: {printable(str(value))}" for name, value in alert.details.items()]
+        summary = printable(alert.summary, lines=True)
+        subject = " ".join(f"[{alert.severity}] {summary}".split())
+        await current_mail_server().send(
+            Mail(
+                id=_id(alert, now),
+                to=self._to,
+                subject=subject[:SUBJECT_MAX],
+                body="\n".join([summary, "", f"alert: {alert.name}", *details]),
+                at=now,
+            )
+        )
+
+
+def configured_sinks(settings: Settings) -> Sequence[AlertSink]:
+    """The sinks that the environment names; none where it names none.
+
+    Raises:
+        ConfigurationError: one of them lacks a part, or a part is not right.
+    """
+    sinks: list[AlertSink] = []
+    if settings.alert_webhook_url is not None:
+        if settings.alert_webhook_secret is None:
+            raise ConfigurationError(
+                "ALERT_WEBHOOK_URL is set, but ALERT_WEBHOOK_SECRET is not. Give both."
+            )
+        url, secret = settings.alert_webhook_url, settings.alert_webhook_secret
+        sinks.append(WebhookAlerts(url.get_secret_value(), secret.get_secret_value()))
+    if settings.alert_mail_to is not None:
+        if settings.smtp_url is None:
+            raise ConfigurationError("ALERT_MAIL_TO is set, but SMTP_URL is not. Give both.")
+        sinks.append(MailAlerts(settings.alert_mail_to))
+    return sinks
+
+
+def _id(alert: Alert, now: datetime) -> str:
+    """The same for an alert that is sent again, and another for the next of its name.
+
+    Of one name there is one in each pause, and so one at most between two full pauses since 1970.
+    """
+    pause = int(now.timestamp() // PAUSE.total_seconds())
+    return hashlib.sha256(f"{pause} {alert.name}".encode()).hexdigest()[:32]

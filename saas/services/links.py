@@ -1,0 +1,97 @@
+"""Links to a tenant's objects that open for whoever has them, until they expire."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from saas.settings import load_settings
+from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
+from temporal_tenancy.core.scope import current_tenant
+
+DOWNLOADS: Final = "/downloads"  # where the HTTP door serves them, below WEB_URL
+
+
+class LinkRefused(Exception):
+    """A link does not open anything."""
+
+    def __init__(self) -> None:
+        """The class's docstring is the message."""
+        self.message = type(self).__doc__ or ""
+        super().__init__(self.message)
+
+
+class LinkForged(LinkRefused):
+    """This link is none that was given out. Ask for a new one."""
+
+
+class LinkExpired(LinkRefused):
+    """This link has expired. Ask for a new one."""
+
+
+@dataclass(frozen=True)
+class LinkTarget:
+    """What a link opens."""
+
+    tenant_id: str
+    path: str
+
+
+def make_link(path: str, expires_in: timedelta) -> str:
+    """Returns a URL that opens an object of the current tenant's for `expires_in`.
+
+    It is a credential: not for logs, histories and payloads.
+
+    Raises:
+        TenantMismatch: the path is not the current tenant's.
+        ConfigurationError: WEB_URL or LINK_SECRET is not set.
+    """
+    tenant = current_tenant()
+    if not path.startswith(f"{tenant}/"):
+        raise TenantMismatch(
+            f"no link of {tenant} leads to an object that is not its own. "
+            "Build its path with object_path(area, name)."
+        )
+    web = load_settings().web_url
+    if web is None:
+        raise ConfigurationError("a link has nowhere to lead. Set WEB_URL to the HTTP door's.")
+    expires = datetime.now(UTC) + expires_in
+    token = _serializer().dumps([path, int(expires.timestamp())])
+    return f"{web.rstrip('/')}{DOWNLOADS}/{token}"
+
+
+def read_link(token: str, now: datetime) -> LinkTarget:
+    """Returns what a link opens at `now` (aware); `token` is its last segment.
+
+    Raises:
+        LinkExpired: it did once.
+        LinkForged: it never has.
+        ConfigurationError: LINK_SECRET is not set.
+    """
+    try:
+        found = _serializer().loads(token)
+    except BadData:
+        raise LinkForged from None
+    match found:
+        case [str(path), int(expires)]:
+            pass
+        case _:  # signed with the same secret, for something else
+            raise LinkForged
+    if now.timestamp() >= expires:
+        raise LinkExpired
+    return LinkTarget(tenant_id=path.split("/")[0], path=path)
+
+
+def _serializer() -> URLSafeSerializer:
+    secret = load_settings().link_secret
+    if secret is None:
+        raise ConfigurationError("links cannot be signed. Set LINK_SECRET to something random.")
+    return URLSafeSerializer(
+        secret.get_secret_value(),
+        salt="downloads",
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+    )

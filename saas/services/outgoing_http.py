@@ -1,0 +1,303 @@
+"""HTTP to addresses that tenants give: over TLS, to public addresses only, and not for ever.
+
+A name is resolved once, each address is checked, and the connection is made to what was checked;
+so a name that leads somewhere else a moment later changes nothing. TLS still asks for the name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Final
+from unicodedata import normalize
+
+import httpx
+from temporalio.exceptions import ApplicationError
+
+from saas.services.addresses import ascii_domain
+from saas.services.outgoing_addresses import is_public
+from saas.settings import load_settings
+
+CONNECT_TIMEOUT: Final = 10.0  # seconds, for each address
+SILENCE_TIMEOUT: Final = 30.0  # seconds without a byte
+EXCHANGE_TIMEOUT: Final = 60.0  # seconds for a request and its whole answer
+BODY_MAX_BYTES: Final = 10 * 1024 * 1024
+RETRY_AFTER_MAX: Final = timedelta(hours=1)  # a later run goes on where it is longer
+USER_AGENT: Final = "temporal-tenancy"
+PORT_MAX: Final = 65_535
+_HOST: Final = re.compile(r"[A-Za-z0-9._:-]*")  # a name in ASCII, or an address
+_PORTS: Final = {"https": 443, "http": 80}
+_BUSY: Final = (429, 503)
+
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class AddressRefused(ApplicationError):
+    """The URL is not one that may be called."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, type=type(self).__name__, non_retryable=True)
+
+
+class AnswerRefused(ApplicationError):
+    """The other side has answered with what no retry can change."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, type=type(self).__name__, non_retryable=True)
+
+
+class OutsideUnavailable(ApplicationError):
+    """The other side does not answer, or not now. A later attempt may find it."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        """`retry_after` is how long the other side asks to be left alone."""
+        super().__init__(message, type=type(self).__name__, next_retry_delay=retry_after)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the other side said with success."""
+
+    status: int
+    body: bytes
+
+
+class OutgoingHttp:
+    """A client for URLs that tenants give. It follows no redirects and keeps no cookies."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        """`client` has been made by `outgoing_http`."""
+        self._client = client
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        """Sends a request and returns the answer, of a status from 200 to 299.
+
+        Args:
+            method: as `GET`.
+            url: an absolute one; its query is kept where `params` is given too.
+            params: added to the query.
+            headers: besides the client's own; credentials are not told in errors.
+            content: the request's body.
+
+        Raises:
+            AddressRefused: the URL is not https, has credentials in it, or leads to an address
+                that is not public.
+            AnswerRefused: a redirect, a status from 400 to 499, or an answer that is too large.
+            OutsideUnavailable: no answer, 408, 425, 429, or a status from 500 on; it carries how
+                long a `Retry-After` asks to wait, up to an hour. `AnswerRefused` if it is longer.
+        """
+        target = _url(url)
+        try:
+            async with (
+                asyncio.timeout(EXCHANGE_TIMEOUT),
+                self._client.stream(
+                    method,
+                    target.copy_merge_params(params or {}),
+                    headers=headers,
+                    content=content,
+                ) as response,
+            ):
+                _refuse_failure(response, target.host)
+                return Answer(response.status_code, await _body(response, target.host))
+        # Their own messages may hold a header.
+        except UnicodeError:
+            raise AnswerRefused(
+                "a header of the request is not ASCII. Check the credential."
+            ) from None
+        except (httpx.HTTPError, TimeoutError) as error:
+            reason = type(error).__name__
+            raise OutsideUnavailable(f"{target.host} does not answer: {reason}.") from None
+
+
+@asynccontextmanager
+async def outgoing_http(*, resolve: Resolver | None = None) -> AsyncIterator[OutgoingHttp]:
+    """Opens a client for URLs that tenants give; connections are kept until the block ends.
+
+    `resolve` finds the addresses of a host and port; the system's resolver if not given.
+    """
+    transport = _CheckedTransport(resolve or _resolve, _allowed())
+    async with httpx.AsyncClient(
+        transport=transport,
+        follow_redirects=False,
+        trust_env=False,  # no proxy, and no credentials from ~/.netrc
+        timeout=httpx.Timeout(SILENCE_TIMEOUT, connect=CONNECT_TIMEOUT),
+        # What is not compressed cannot be a small answer that becomes a huge one.
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+    ) as client:
+        yield OutgoingHttp(client)
+
+
+class _CheckedTransport(httpx.AsyncBaseTransport):
+    """Connects to addresses that were checked, each host with connections of its own.
+
+    Two hosts at one address never share a connection: TLS has asked for the name of one of them.
+    """
+
+    def __init__(self, resolve: Resolver, allowed: frozenset[str]) -> None:
+        self._resolve = resolve
+        self._allowed = allowed
+        self._hosts: dict[tuple[str, str, int], _Host] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        scheme, name = request.url.scheme, _name(request.url)
+        port = request.url.port or _PORTS.get(scheme, 0)
+        known = self._hosts.get((scheme, name, port))
+        if known is None:
+            known = _Host(await self._addresses(scheme, name, port))
+            self._hosts[scheme, name, port] = known
+        return await known.send(request)
+
+    async def _addresses(self, scheme: str, name: str, port: int) -> Sequence[str]:
+        """The addresses of a host; raises `AddressRefused` if it may not be called."""
+        allowed = f"{name}:{port}" in self._allowed
+        if scheme != "https" and not (allowed and scheme == "http"):
+            raise AddressRefused(f"the URL of {name} is not https://. Use one that is.")
+        try:
+            addresses = await self._resolve(name, port)
+        except (OSError, UnicodeError):
+            addresses = ()
+        if not addresses:
+            raise httpx.ConnectError(f"{name} has no address")
+        if not allowed and not all(map(is_public, addresses)):
+            # The address itself would tell what this network looks like.
+            raise AddressRefused(
+                f"{name} does not lead to a public address. Use a host that everybody can reach."
+            )
+        return addresses
+
+    async def aclose(self) -> None:
+        for host in self._hosts.values():
+            await host.transport.aclose()
+
+
+class _Host:
+    """A host's connections."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self.transport = httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False)
+        self._addresses = list(addresses)
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Sends to the first address that lets itself be connected to, and to that from then on."""
+        name = _name(request.url)
+        while True:
+            address = self._addresses[0]
+            pinned = httpx.Request(
+                request.method,
+                request.url.copy_with(host=address),
+                headers=request.headers,  # Host among them, with the name
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": name},
+            )
+            try:
+                return await self.transport.handle_async_request(pinned)
+            except (httpx.ConnectError, httpx.ConnectTimeout):  # nothing has been sent
+                if len(self._addresses) == 1:
+                    raise
+                del self._addresses[0]
+
+
+def retry_after(value: str | None, now: datetime) -> timedelta | None:
+    """How long a `Retry-After` header asks to wait from `now` (aware): seconds, or an HTTP date.
+
+    None where there is none that can be understood (RFC 9110, 10.2.3).
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return timedelta(seconds=min(int(value[:12]), 10**9))
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):  # a year that is a thousand digits long, too
+        return None
+    if moment.utcoffset() is None:  # "-0000"
+        moment = moment.replace(tzinfo=UTC)
+    return max(moment - now, timedelta(0))
+
+
+def _name(url: httpx.URL) -> str:
+    """A URL's host as it is resolved and asked for: in ASCII, without brackets."""
+    return url.raw_host.decode("ascii")
+
+
+def _url(value: str) -> httpx.URL:
+    try:
+        url: httpx.URL | None = httpx.URL(normalize("NFC", value))
+    except (httpx.InvalidURL, ValueError):
+        url = None
+    if url is None or not _HOST.fullmatch(_name(url)) or (url.port or 0) > PORT_MAX:
+        raise AddressRefused("the URL cannot be read. It reads https://host/path.")
+    if not url.is_absolute_url or not url.host:
+        raise AddressRefused("the URL names no host. It reads https://host/path.")
+    if url.userinfo:
+        raise AddressRefused(
+            f"the URL of {url.host} has credentials in it. Put them into the secret store."
+        )
+    return url
+
+
+def _refuse_failure(response: httpx.Response, host: str) -> None:
+    """Raises what a status other than 200 to 299 means."""
+    status = response.status_code
+    if 200 <= status < 300:
+        return
+    if status in _BUSY:
+        wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+        if wait is not None and wait > RETRY_AFTER_MAX:
+            raise AnswerRefused(
+                f"{host} answered {status} and asks to be left alone for {wait}. "
+                "Run the job again after that."
+            )
+        raise OutsideUnavailable(f"{host} answered {status}.", retry_after=wait or None)
+    if status >= 500 or status in (408, 425):
+        raise OutsideUnavailable(f"{host} answered {status}.")
+    if 300 <= status < 400:
+        raise AnswerRefused(f"{host} answered {status}, a redirect. Use the URL it leads to.")
+    raise AnswerRefused(f"{host} answered {status}. Check the URL and the credential.")
+
+
+async def _body(response: httpx.Response, host: str) -> bytes:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise AnswerRefused(f"{host} answered compressed, which was not asked for.")
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) > BODY_MAX_BYTES:
+            raise AnswerRefused(
+                f"{host} answered more than {BODY_MAX_BYTES:,} bytes. Ask for smaller pages."
+            )
+    return bytes(body)
+
+
+async def _resolve(host: str, port: int) -> Sequence[str]:
+    """The host's addresses by the system's resolver, which reads 2130706433 and 0x7f.1 too."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _allowed() -> frozenset[str]:
+    named = load_settings().outgoing_http_allow.split(",")
+    return frozenset(ascii_domain(name.strip()) for name in named if name.strip())
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Read once: the list of authorities takes tens of milliseconds."""
+    return httpx.create_ssl_context()

@@ -1,0 +1,90 @@
+"""Tenants' own credentials, read where a container has them mounted: a file each."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from temporalio.exceptions import ApplicationError
+
+from saas.settings import load_settings
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.scope import current_tenant
+
+SECRET_MAX_BYTES: Final = 64 * 1024
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # and so no ".."
+
+
+class SecretMissing(ApplicationError):
+    """The tenant has no such credential."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, type=type(self).__name__, non_retryable=True)
+
+
+class SecretStore:
+    """The current tenant's credentials, in a folder of its own.
+
+    Each is read when it is asked for, so that one which was rotated is used without a restart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` has a folder for each tenant, and that a file for each credential."""
+        self._folder = folder
+
+    def get(self, name: str) -> str:
+        """Returns the credential `name`, such as `payments.webhook`, without the line's end.
+
+        Raises:
+            SecretMissing: the current tenant has none of that name, or it cannot be read.
+            ScopeMissing: there is no tenant.
+            ValueError: no credential can have that name.
+        """
+        value = self.find(name)
+        if value is None:
+            raise SecretMissing(
+                f'{current_tenant()} has no credential "{name}". '
+                f"Put it into {current_tenant()}/{name} below SECRETS_URL."
+            )
+        return value
+
+    def find(self, name: str) -> str | None:
+        """As `get`, but returns None where the tenant has none of that name."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be the name of a credential: a-z 0-9 _ - and dots.")
+        try:
+            with (self._folder / current_tenant() / name).open("rb") as file:
+                content = file.read(SECRET_MAX_BYTES + 1)
+            if len(content) > SECRET_MAX_BYTES:
+                raise ValueError
+            value = content.decode().rstrip("\r\n")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        # Their own messages may hold a part of what was read.
+        except (OSError, ValueError):
+            raise SecretMissing(
+                f'the credential "{name}" of {current_tenant()} cannot be read. '
+                f"It is UTF-8 text of {SECRET_MAX_BYTES:,} bytes at most, in a file of its own."
+            ) from None
+        return value or None
+
+
+def current_secrets() -> SecretStore:
+    """The store that the environment names; raises `ConfigurationError` where it names none."""
+    url = load_settings().secrets_url
+    if url is None:
+        raise ConfigurationError(
+            "this process has no tenants' credentials. Set SECRETS_URL to file:///folder."
+        )
+    return _store(url)
+
+
+@cache
+def _store(url: str) -> SecretStore:
+    parsed = urlsplit(url)
+    if parsed.scheme != "file" or parsed.netloc not in ("", "localhost") or not parsed.path:
+        raise ConfigurationError("SECRETS_URL reads file:///folder, a folder a tenant in it.")
+    return SecretStore(Path(unquote(parsed.path)))

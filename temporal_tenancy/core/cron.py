@@ -1,0 +1,248 @@
+"""Cron lines, and the one place that reads them.
+
+Temporal gets the calendar that was read here and never the line itself, so that a line means the
+same in a check, a preview, a backfill and on the server.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Final
+
+from temporalio.client import ScheduleCalendarSpec, ScheduleRange
+
+from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.periods import Period
+from temporal_tenancy.core.printable import quoted
+
+_MONTHS: Final = [
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+]
+_WEEKDAYS: Final = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+
+_PART: Final = re.compile(
+    r"(?:(?P<all>\*)|(?P<first>[0-9]{1,3}|[a-z]{3})(?:-(?P<last>[0-9]{1,3}|[a-z]{3}))?)"
+    r"(?:/(?P<step>[0-9]{1,3}))?"
+)
+_LEAP_YEARS: Final = timedelta(days=8 * 366)
+"""29 February comes again within so long, also around a year such as 2100."""
+
+
+class CronInvalid(TenancyError):
+    """A cron line that cannot be read, or that different readers would understand differently."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    lowest: int
+    highest: int
+    names: Sequence[str] = ()  # of the values from the lowest on
+    also: int | None = None  # a second name of the lowest
+
+    @property
+    def all(self) -> frozenset[int]:
+        return frozenset(range(self.lowest, self.highest + 1))
+
+
+_FIELDS: Final = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of the month", 1, 31),
+    _Field("month", 1, 12, _MONTHS),
+    _Field("day of the week", 0, 6, _WEEKDAYS, also=7),
+)
+
+
+@dataclass(frozen=True)
+class CronLine:
+    """What the five fields of a cron line match. Sunday is 0."""
+
+    text: str
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]  # of the month
+    months: frozenset[int]
+    weekdays: frozenset[int]
+
+    def times(self, since: datetime, until: datetime) -> Iterator[datetime]:
+        """The times from `since` to before `until`, in the clock of the two.
+
+        Both are aware (of a zone without clock changes, such as UTC) or both naive.
+        """
+        hours, minutes = sorted(self.hours), sorted(self.minutes)
+        for day in self._days(since.date(), until.date()):
+            for hour in hours:
+                for minute in minutes:
+                    moment = datetime.combine(day, time(hour, minute, tzinfo=since.tzinfo))
+                    if since <= moment < until:
+                        yield moment
+
+    def matches(self, moment: datetime) -> bool:
+        """Whether the line means the minute of `moment`, by the moment's own clock."""
+        return (
+            moment.minute in self.minutes
+            and moment.hour in self.hours
+            and self._is_day(moment.date())
+        )
+
+    def calendar(self) -> ScheduleCalendarSpec:
+        """The same as Temporal keeps it, with the line as the comment."""
+        return ScheduleCalendarSpec(
+            minute=_ranges(self.minutes),
+            hour=_ranges(self.hours),
+            day_of_month=_ranges(self.days),
+            month=_ranges(self.months),
+            day_of_week=_ranges(self.weekdays),
+            comment=self.text,
+        )
+
+    def is_calendar(self, found: ScheduleCalendarSpec) -> bool:
+        """Whether a calendar that the server keeps means the same times."""
+        return not found.year and all(
+            _values(ranges) == values
+            for ranges, values in (
+                (found.second, {0}),
+                (found.minute, self.minutes),
+                (found.hour, self.hours),
+                (found.day_of_month, self.days),
+                (found.month, self.months),
+                (found.day_of_week, self.weekdays),
+            )
+        )
+
+    def fires_again_in(self, period: Period) -> bool:
+        """Whether it is due more than once in one period: all but one then find the work done."""
+        if len(self.minutes) * len(self.hours) > 1:
+            return True
+        if period is Period.DAY:
+            return False
+        months = [(day.year, day.month) for day in self._days(*_SOME_YEARS)]
+        return len(months) > len(set(months))
+
+    def _days(self, first: date, last: date) -> Iterator[date]:
+        for number in range(first.toordinal(), last.toordinal() + 1):
+            day = date.fromordinal(number)
+            if self._is_day(day):
+                yield day
+
+    def _is_day(self, day: date) -> bool:
+        return (
+            day.month in self.months
+            and day.day in self.days
+            and day.isoweekday() % 7 in self.weekdays
+        )
+
+
+_SOME_YEARS: Final = (date(2096, 1, 1), date(2096, 1, 1) + _LEAP_YEARS)
+
+
+@lru_cache
+def read_cron(text: str) -> CronLine:
+    """Reads five fields: minute, hour, day of the month, month, day of the week.
+
+    A field is `*`, a number, a range `a-b`, each of them with a step `/n`, or a list of these.
+    Months and days of the week also have their English names; Sunday is 0 or 7.
+
+    Raises:
+        CronInvalid: it is no such line; it restricts both the day of the month and the day of the
+            week, which cron joins by OR and Temporal by AND; or it is never due.
+    """
+    fields = text.split()
+    if len(fields) != len(_FIELDS):
+        raise CronInvalid(
+            f"the cron line {quoted(text)} does not have five fields, as in "
+            '"0 6 1 * *": minute, hour, day of the month, month, day of the week.'
+        )
+    minutes, hours, days, months, weekdays = (
+        _read(field, value, text) for field, value in zip(_FIELDS, fields, strict=True)
+    )
+    weekdays = frozenset(day % 7 for day in weekdays)
+    if days != _FIELDS[2].all and len(weekdays) < 7:
+        raise CronInvalid(
+            f"the cron line {quoted(text)} restricts the day of the month and the day of the "
+            "week: some readers want either of them, others both. Restrict one, and check the "
+            "other in the job."
+        )
+    line = CronLine(" ".join(fields), minutes, hours, days, months, weekdays)
+    if next(line._days(*_SOME_YEARS), None) is None:
+        raise CronInvalid(f"the cron line {quoted(text)} is never due: no month has such a day.")
+    return line
+
+
+def _read(field: _Field, text: str, line: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        match = _PART.fullmatch(part.lower())
+        if match is None:
+            raise CronInvalid(
+                f"the cron line {quoted(line)} has {quoted(part)} for the {field.name}. Use *, "
+                "a number, a range a-b, a step /n, or a list of these with commas."
+            )
+        if match["all"]:
+            first, last = field.lowest, field.highest
+        else:
+            first = _value(field, match["first"], line)
+            if match["last"] is not None:
+                last = _value(field, match["last"], line)
+            else:
+                last = max(first, field.highest) if match["step"] else first
+        step = int(match["step"] or 1)
+        if step == 0 or last < first:
+            raise CronInvalid(
+                f"the cron line {quoted(line)} has {quoted(part)} for the {field.name}, which "
+                "is empty. A range goes from the lower to the higher value, and a step is 1 or "
+                "more."
+            )
+        found.update(range(first, last + 1, step))
+    return frozenset(found)
+
+
+def _value(field: _Field, text: str, line: str) -> int:
+    if text in field.names:
+        return field.lowest + field.names.index(text)
+    if text.isdigit() and (int(text) in field.all or int(text) == field.also):
+        return int(text)
+    raise CronInvalid(
+        f"the cron line {quoted(line)} has {quoted(text)} for the {field.name}, which goes from "
+        f"{field.lowest} to {field.highest}."
+    )
+
+
+def _ranges(values: frozenset[int]) -> Sequence[ScheduleRange]:
+    """The values as few ranges: one with a step where they are evenly apart."""
+    ordered = sorted(values)
+    steps = {after - before for before, after in itertools.pairwise(ordered)}
+    if len(steps) <= 1:
+        return (ScheduleRange(ordered[0], ordered[-1], *steps),)
+    runs: list[list[int]] = []
+    for value in ordered:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return tuple(ScheduleRange(run[0], run[-1]) for run in runs)
+
+
+def _values(ranges: Sequence[ScheduleRange]) -> set[int]:
+    return {
+        value
+        for each in ranges
+        for value in range(each.start, max(each.end, each.start) + 1, each.step or 1)
+    }

@@ -1,0 +1,280 @@
+"""A lint of the database's catalogue: whatever would let a tenant's rows past row-level security.
+
+It reads the system catalogue only, which every role may. What it cannot see: what the code does
+with the setting `app.tenant_id`, which any SQL that a tenant session runs may change. Row-level
+security by a setting stops mistakes, and not SQL injection.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+from sqlalchemy import CheckConstraint
+
+from temporal_tenancy.control_plane.models import ControlPlane, DeadLetterRow
+from temporal_tenancy.core.printable import printable
+from temporal_tenancy.lint.checks import (
+    COMMON,
+    GRANT_CHECKS,
+    ROLE_CHECKS,
+    SERVER_CHECKS,
+    TABLE_CHECKS,
+    Check,
+)
+from temporal_tenancy.lint.code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
+from temporal_tenancy.outbox.models import RELAY_INDEXES, OutboxData
+from temporal_tenancy.postgres.database_errors import ExcessRights
+from temporal_tenancy.postgres.migration_environment import CONTROL_PLANE, MigrationEnvironment
+from temporal_tenancy.postgres.roles import (
+    PLATFORM_ROLE,
+    RELAY_ROLE,
+    ROLE_LIMITS,
+    RUNTIME_ROLES,
+    TENANT_ROLE,
+)
+from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
+
+LOGIN_TIMEOUT: Final = 3  # seconds
+
+# As PostgreSQL writes the rule of protect(), for a column of type text and of type varchar.
+_RULES: Final = (
+    "(tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
+    "((tenant_id)::text = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
+)
+
+# Policies beside those of protect(): for whose work it is to see the rows of all tenants.
+_OPENED: Final = (
+    f"outbox_messages relay_access {RELAY_ROLE}",
+    f"dead_letters relay_access {RELAY_ROLE}",
+    f"dead_letters platform_access {PLATFORM_ROLE}",
+)
+
+# What the platform finds dead letters by.
+_LETTERS_INDEXES: Final = (
+    "ix_dead_letters_status_failed_at",
+    "ix_dead_letters_fingerprint_status",
+    "ix_dead_letters_untold",
+)
+
+# What the tenant role may do with the library's tables: what the code of tenants sends, and nothing
+# that the platform's code relies on. The right to name the id of a message is for the workers of
+# the release before; DELETE is for events and inputs that are forgotten.
+_GRANTS: Final = {
+    "outbox_messages": {
+        "SELECT": (),
+        "DELETE": (),
+        "INSERT": (
+            *("tenant_id", "id", "job", "key", "payload", "priority", "status", "scheduled_at"),
+            *("dequeued_at", "attempts", "last_attempt_at", "lease_until", "completed_at"),
+            *("workflow_id", "error_type", "error_message", "correlation_id"),
+        ),
+        "UPDATE": (
+            *("payload", "status", "scheduled_at", "attempts", "last_attempt_at", "lease_until"),
+            *("completed_at", "workflow_id", "error_type", "error_message"),
+        ),
+    },
+    "processed_events": {
+        "SELECT": (),
+        "DELETE": (),
+        "INSERT": ("tenant_id", "consumer", "event_id"),
+        "UPDATE": ("processed_at",),
+    },
+    "dead_letters": {
+        "SELECT": (),
+        "INSERT": (
+            *("tenant_id", "job", "source", "workflow_id", "run_id", "message_id"),
+            *("error_type", "message", "fingerprint", "attempts", "failed_at"),
+        ),
+        "UPDATE": (
+            *("source", "run_id", "message_id", "error_type", "message", "fingerprint"),
+            *("attempts", "failed_at", "recorded_at", "status", "told_at"),
+        ),
+    },
+}
+_GRANTED: Final = [
+    f"{table} {privilege} {column}".rstrip()
+    for table, privileges in _GRANTS.items()
+    for privilege, columns in privileges.items()
+    for column in columns or ("",)
+]
+_TRIGGERS: Final = (
+    "outbox_messages key_from_id",
+    "outbox_messages tenants_insert",
+    "outbox_messages tenants_update",
+    "dead_letters tenants_update",
+)
+# The functions of these triggers, with all blanks made one.
+_FUNCTIONS: Final = (
+    "refuse_write begin raise insufficient_privilege using message = format( '%s may not write "
+    "this to %s: %s', current_user, tg_table_name, tg_argv[0] ); end",
+    "key_from_id begin new.key := new.id::text; return new; end",
+)
+_TABLE_CHECKS: Final = [
+    f"{table.name} {constraint.name}"
+    for metadata in (ControlPlane.metadata, OutboxData.metadata)
+    for table in metadata.tables.values()
+    for constraint in table.constraints
+    if isinstance(constraint, CheckConstraint)
+]
+# What decides whose rows a session sees, which triggers fire and what it loads.
+_SETTINGS: Final = (
+    *("app.tenant_id", "role", "row_security", "session_replication_role", "search_path"),
+    *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path"),
+    *("lo_compat_privileges", "allow_system_table_mods", "standard_conforming_strings"),
+)
+
+# Extensions that compute, and neither run SQL that they are given nor read files.
+_EXTENSIONS: Final = (
+    *("plpgsql", "pg_stat_statements", "pg_trgm", "btree_gin", "btree_gist", "citext", "hstore"),
+    *("ltree", "unaccent", "fuzzystrmatch", "pgcrypto", "uuid-ossp", "intarray", "cube", "seg"),
+    *("earthdistance", "isn", "bloom", "vector"),
+)
+
+# Volatile functions that do no more than give another value each time.
+_HARMLESS: Final = (
+    *("gen_random_uuid", "uuidv4", "uuidv7", "random", "random_normal", "nextval"),
+    *("clock_timestamp", "timeofday"),
+)
+
+CHECKS: Final = (
+    *SERVER_CHECKS,
+    *ROLE_CHECKS,
+    *SETTING_CHECKS,
+    *TABLE_CHECKS,
+    *CODE_CHECKS,
+    *GRANT_CHECKS,
+    *FLOW_CHECKS,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in the catalogue that may let one tenant's rows reach another."""
+
+    check: str  # which check found it
+    object: str  # what it found: a table, role, policy's table, ...
+    message: str  # one sentence or two
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.message}"
+
+
+def lint(
+    connection: psycopg.Connection[Any],
+    *,
+    environments: Sequence[MigrationEnvironment] = (CONTROL_PLANE,),
+    allowed: Collection[str] = (),
+) -> list[Finding]:
+    """Returns what is wrong with the database of `connection`; an empty list is a pass.
+
+    Any role may ask. The rows of all tables with a `tenant_id` that are not the control plane's
+    are taken to be the tenants'.
+
+    Args:
+        connection: to the database; see `temporal_tenancy.postgres.connections.connect`.
+        environments: whose version tables the runtime roles may read.
+        allowed: by name, indexes that need not begin with tenant_id, triggers, event triggers,
+            extensions, publications, subscriptions, and functions, which may be SECURITY DEFINER
+            if they set their search_path.
+    """
+    versions = [environment.version_table for environment in environments]
+    found = _run(connection, CHECKS, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
+    return [*found, *passwordless_logins(connection)]
+
+
+def refuse_excess_rights(connection: psycopg.Connection[Any]) -> None:
+    """Raises `ExcessRights` where the role that is logged in may do more than its part.
+
+    That is: it is a superuser or bypasses row-level security, owns or may create something, makes
+    roles or databases, or may become a role that does.
+    """
+    row = connection.execute("select session_user::text").fetchone()
+    role = "" if row is None else str(row[0])
+    found = _run(connection, ROLE_CHECKS, runtime=[role])
+    if found:
+        more = "" if len(found) == 1 else f" ({len(found) - 1} more.)"
+        raise ExcessRights(f"{found[0].message}{more}")
+
+
+def passwordless_logins(connection: psycopg.Connection[Any]) -> list[Finding]:
+    """Tries to log in without a password as each runtime role, the owner and each superuser.
+
+    Where it fails for want of a password all is well; the server's log then has a line for it.
+    """
+    names = connection.execute(
+        """
+        select rolname::text
+        from pg_roles
+        where rolcanlogin and (
+            rolname = any(%s)
+            or rolsuper
+            or oid = (select datdba from pg_database where datname = current_database())
+        )
+        order by rolname
+        """,
+        [list(RUNTIME_ROLES)],
+    ).fetchall()
+    info = connection.info
+    found = []
+    for (role,) in names:
+        try:
+            # Empty, so that neither the environment nor a password file is asked.
+            psycopg.connect(
+                host=info.host,
+                port=info.port,
+                dbname=info.dbname,
+                user=role,
+                password="",
+                passfile=f"{os.devnull}/none",
+                connect_timeout=LOGIN_TIMEOUT,
+            ).close()
+        except psycopg.OperationalError:
+            continue
+        message = f"the role {role} logs in without a password. Correct the server's pg_hba.conf."
+        found.append(Finding("passwordless-login", role, message))
+    return found
+
+
+def _run(
+    connection: psycopg.Connection[Any],
+    checks: Iterable[Check],
+    *,
+    runtime: Collection[str],
+    versions: Collection[str] = (),
+    allowed: Collection[str] = (),
+) -> list[Finding]:
+    parameters = {
+        "tenant": TENANT_ROLE,
+        "platform": PLATFORM_ROLE,
+        "runtime": list(runtime),
+        # A tenant's own jobs write their letters, so its rows are held apart as a tenant's are.
+        "control_plane": list(set(ControlPlane.metadata.tables) - {DeadLetterRow.__tablename__}),
+        "versions": list(versions),
+        "allowed": [*RELAY_INDEXES, *_LETTERS_INDEXES, *allowed],
+        "opened": list(_OPENED),
+        "policies": [ISOLATION_POLICY, ACCESS_POLICY],
+        "rule": list(_RULES),
+        "granted": _GRANTED,
+        "checks": _TABLE_CHECKS,
+        "triggers": list(_TRIGGERS),
+        "functions": list(_FUNCTIONS),
+        "settings": list(_SETTINGS),
+        "limits": sorted({name for limits in ROLE_LIMITS.values() for name in limits}),
+        "extensions": list(_EXTENSIONS),
+        "harmless": list(_HARMLESS),
+    }
+    found = []
+    for check in checks:
+        query = sql.SQL(COMMON) + sql.SQL(check.tables) + sql.SQL(check.query)
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            for row in cursor.execute(query, parameters):
+                name, detail = (printable(str(value)) for value in row)
+                message = check.message.format(object=name, detail=detail)
+                found.append(Finding(check.id, name, message))
+    return found

@@ -1,0 +1,62 @@
+"""Telling people that messages wait for too long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell_by_tenant
+from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.relay import admission
+from temporal_tenancy.postgres.database import Database
+
+AGE: Final = timedelta(minutes=15)  # that a message may be due and not released
+
+
+async def tell_of_old_messages(
+    database: Database, directory: CachedDirectory, sinks: Sequence[AlertSink]
+) -> None:
+    """Tells of the tenants whose messages have been due for too long.
+
+    What is held back on purpose, by a pause or a suspension, is left out. It reads all that waits.
+    """
+    async with database.platform_session("look how long messages wait") as session:
+        late = [
+            backlog
+            for backlog in await backlogs(session)
+            if backlog.due_since is not None and datetime.now(UTC) - backlog.due_since > AGE
+        ]
+        tenants = [backlog.tenant_id for backlog in late]
+        decided = await admission.decisions(session, tenants)
+    records = {tenant.id: tenant for tenant in await directory.find_many(tenants)}
+    late = [
+        backlog
+        for backlog in late
+        if admission.held_back(
+            records.get(backlog.tenant_id), decided.get(backlog.tenant_id, admission.NOTHING)
+        )
+        is None
+    ]
+    since = {each.tenant_id: each.due_since for each in late if each.due_since is not None}
+    async with database.platform_session("tell how long messages wait") as session:
+        await tell_by_tenant(session, "outbox.age", since, _alert, sinks)
+
+
+def _alert(since: Mapping[str, datetime]) -> Alert:
+    oldest, due = next(iter(since.items()))
+    minutes = int((datetime.now(UTC) - due).total_seconds() // 60)
+    return Alert(
+        name="outbox.age",
+        summary=(
+            f"messages of {named(since)} have been due for up to {minutes} minutes. "
+            '"starter.py outbox list" shows what waits.'
+        ),
+        details={
+            "tenant_id": oldest,
+            "minutes": minutes,
+            "limit_minutes": int(AGE.total_seconds() // 60),
+            "tenants": len(since),
+        },
+    )

@@ -1,0 +1,51 @@
+"""Being told at once that there are new messages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import psycopg
+import structlog
+
+from temporal_tenancy.control_plane.admission import CHANNEL
+from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, KEEPALIVE_IDLE, database_url
+
+AGAIN_AFTER: Final = (0.1, 0.5, 1.0, 5.0)  # seconds between attempts to connect; the last repeats
+TCP_USER_TIMEOUT: Final = 30_000  # ms that what was sent may stay unanswered
+
+log: Final = structlog.get_logger(__name__)
+
+
+async def listen(url: str, wake: asyncio.Event) -> None:
+    """Sets `wake` whenever messages have been committed, until it is cancelled.
+
+    It is set after each connection too: what came while there was none was told to nobody. The
+    relay looks by itself besides, so that this is for speed only. `url` names the server itself: a
+    transaction pooler passes no notifications on.
+    """
+    target = database_url(url).set(drivername="postgresql")
+    failed = 0
+    while True:
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                target.render_as_string(hide_password=False),
+                autocommit=True,
+                connect_timeout=CONNECT_TIMEOUT,
+                application_name="temporal-tenancy relay (listening)",
+                keepalives_idle=KEEPALIVE_IDLE,
+                tcp_user_timeout=TCP_USER_TIMEOUT,
+            )
+            async with connection:
+                await connection.execute(f"listen {CHANNEL}")
+                wake.set()
+                if failed:
+                    log.info("relay.listening_again")
+                failed = 0
+                async for _ in connection.notifies():
+                    wake.set()
+        except psycopg.Error as error:
+            if failed == 0:
+                log.warning("relay.not_listening", error_type=type(error).__name__)
+            await asyncio.sleep(AGAIN_AFTER[min(failed, len(AGAIN_AFTER) - 1)])
+            failed += 1

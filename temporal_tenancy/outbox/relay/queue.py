@@ -1,0 +1,471 @@
+"""The outbox as a queue, in SQL: what the relay's role does with the messages of all tenants.
+
+Its cost does not grow with what waits. Tenants that have messages are found by skipping from one to
+the next in the index, and a tenant's next messages by one descent for each priority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from temporal_tenancy.core.payloads import UNKNOWN
+from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT, Key, payload_texts
+from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
+from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.postgres.lock_timeouts import milliseconds
+
+# The planner is to take the index however the table looked when it was last analysed: it is empty
+# one moment and has a million rows the next. What it picked it looks up row by row: how many rows a
+# claim will pick it overestimates, and would read the whole table for a join. What one tenant has
+# written may take the server long to read, and others wait for it.
+SERVER_SETTINGS: Final = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "statement_timeout": "15s",
+}
+PRUNE_ROWS: Final = 5_000  # deleted at once
+TOGETHER_ROWS: Final = 1_000  # looked after at once
+LOST_ROWS: Final = 5_000  # looked at for whose they are, at once
+
+# A tenant's role may have written whatever the columns take: no text of any length is read, no time
+# that may be none of Python's, and no JSON but as text.
+TEXT_MAX: Final = 300  # characters, which no name, key or workflow id that is one has
+_OTHERS: Final = f"""
+    m.tenant_id, m.id, left(m.job, {TEXT_MAX}) as job, left(m.key, {TEXT_MAX}) as key, m.priority,
+    m.attempts, left(m.correlation_id, {CORRELATION_MAX_CHARACTERS}) as correlation_id,
+    left(m.workflow_id, {TEXT_MAX}) as workflow_id
+"""
+_RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
+_BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"
+ATTEMPTS_MAX: Final = 1_000_000
+_ONE_MORE: Final = f"least(greatest(m.attempts, 0), {ATTEMPTS_MAX - 1}) + 1"
+_TAKE: Final = f"""
+    update outbox_messages as m
+    set status = 'processing', dequeued_at = now(), last_attempt_at = now(),
+        attempts = {_ONE_MORE}, lease_until = now() + :lease, workflow_id = null
+"""
+
+_TENANTS: Final = text("""
+    with recursive waiting as (
+        (
+            select tenant_id from outbox_messages
+            where status in ('pending', 'failed') and tenant_id > :after
+            order by tenant_id limit 1
+        )
+        union all
+        select (
+            select tenant_id from outbox_messages
+            where status in ('pending', 'failed') and tenant_id > waiting.tenant_id
+            order by tenant_id limit 1
+        )
+        from waiting
+        where waiting.tenant_id is not null
+    )
+    select tenant_id from waiting where tenant_id is not null limit :limit
+""")
+
+_CLAIM: Final = f"""
+    with picked as materialized (
+        select message.tenant_id, message.id
+        from unnest(cast(:tenants as text[]), cast(:quotas as int[])) as share (tenant_id, quota)
+        cross join lateral (
+            select next.tenant_id, next.id
+            from generate_series(1, 5) as level
+            cross join lateral (
+                select tenant_id, id from outbox_messages
+                where tenant_id = share.tenant_id and priority = level
+                    and status in ('pending', 'failed') and scheduled_at <= now()
+                order by scheduled_at, id
+                limit share.quota
+                for update skip locked
+            ) as next
+            limit share.quota
+        ) as message
+    )
+    {_TAKE}
+    from picked
+    where m.tenant_id = picked.tenant_id and m.id = picked.id
+    returning
+"""
+CLAIM: Final = text(f"{_CLAIM} {_RETURNED}")
+_CLAIM_BLIND: Final = text(f"{_CLAIM} {_BLIND}")
+
+_MORE: Final = f"""
+    with picked as materialized (
+        select message.tenant_id, message.id
+        from unnest(cast(:tenants as text[]), cast(:jobs as text[]), cast(:counts as int[]))
+            as wanted (tenant_id, job, how_many)
+        cross join lateral (
+            select tenant_id, id from outbox_messages
+            where tenant_id = wanted.tenant_id and job = wanted.job
+                and status in ('pending', 'failed') and scheduled_at <= now()
+            limit wanted.how_many
+            for update skip locked
+        ) as message
+    )
+    {_TAKE}
+    from picked
+    where m.tenant_id = picked.tenant_id and m.id = picked.id
+    returning
+"""
+_CLAIM_MORE: Final = text(f"{_MORE} {_RETURNED}")
+_CLAIM_MORE_BLIND: Final = text(f"{_MORE} {_BLIND}")
+
+# Without locks, and in pages: what one tenant has lost is passed by. All rows of a page's last time
+# are in it, so that the next one begins behind that.
+_LOST: Final = f"""
+    select tenant_id, id, until from (
+        select tenant_id, id, attempts, lease_until, lease_until::text as until
+        from outbox_messages
+        where status = 'processing' and lease_until < now() {{behind}}
+        order by lease_until
+        fetch first {LOST_ROWS} rows with ties
+    ) as page
+    order by lease_until, attempts
+"""
+_LOST_FIRST: Final = text(_LOST.format(behind=""))
+_LOST_NEXT: Final = text(_LOST.format(behind="and lease_until > cast(:after as timestamptz)"))
+# One at a time: should it be what kills the relay, then no other message is lost with it.
+_TAKE_LOST: Final = text(f"""
+    with picked as materialized (
+        select tenant_id, id from outbox_messages
+        where tenant_id = :tenant and id = :id and status = 'processing' and lease_until < now()
+        for update skip locked
+    )
+    update outbox_messages as m
+    set lease_until = now() + :lease,
+        attempts = case when m.workflow_id is null then {_ONE_MORE} else m.attempts end
+    from picked
+    where m.tenant_id = picked.tenant_id and m.id = picked.id
+    returning {_BLIND}
+""")
+
+_READ_BRIEFLY: Final = text("set local statement_timeout = '1s'")
+_LIMIT: Final = text("select set_config('statement_timeout', :milliseconds, true)")
+
+_MARKED: Final = """
+    from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
+    where m.tenant_id = marked.tenant_id and m.id = marked.id and m.status = 'processing'
+"""
+_COMPLETE: Final = text(f"""
+    update outbox_messages as m
+    set status = 'completed', completed_at = now(), lease_until = null,
+        error_type = null, error_message = null
+    {_MARKED}
+""")
+_RELEASE: Final = text("""
+    update outbox_messages as m
+    set status = case when error_type is null then 'pending' else 'failed' end,
+        lease_until = null, attempts = greatest(m.attempts, 1) - 1, workflow_id = null
+    from unnest(
+        cast(:tenants as text[]), cast(:ids as uuid[]), cast(:attempts as int[])
+    ) as released (tenant_id, id, attempts)
+    where m.tenant_id = released.tenant_id and m.id = released.id
+        -- Another may have it by now, whose attempt is a later one.
+        and m.status = 'processing' and m.attempts = released.attempts
+""")
+_HAND_OVER: Final = text(f"""
+    update outbox_messages as m
+    set workflow_id = :workflow_id, lease_until = now() + :lease
+    {_MARKED}
+""")
+_FAIL: Final = text("""
+    update outbox_messages as m
+    set status = case when failed.wait is null then 'dead_letter' else 'failed' end,
+        scheduled_at = case
+            when failed.wait is null then m.scheduled_at else now() + failed.wait
+        end,
+        lease_until = null, workflow_id = null,
+        error_type = failed.error_type, error_message = failed.error_message
+    from unnest(
+        cast(:tenants as text[]), cast(:ids as uuid[]), cast(:waits as interval[]),
+        cast(:error_types as text[]), cast(:error_messages as text[]), cast(:attempts as int[])
+    ) as failed (tenant_id, id, wait, error_type, error_message, attempts)
+    where m.tenant_id = failed.tenant_id and m.id = failed.id
+        -- Another may have it by now, whose attempt is a later one.
+        and m.status = 'processing' and m.attempts = failed.attempts
+    returning m.tenant_id, m.id
+""")
+_TOGETHER: Final = text(f"""
+    select {_BLIND}
+    from outbox_messages as m
+    where m.tenant_id = :tenant and m.workflow_id = :workflow_id and m.status = 'processing'
+    limit {TOGETHER_ROWS}
+    for update skip locked
+""")
+_GIVE_BACK: Final = text(f"""
+    update outbox_messages as m
+    set status = 'failed', lease_until = null, workflow_id = null,
+        error_type = :error_type, error_message = :error_message
+    {_MARKED}
+""")
+# What is locked is not extended, and is looked at by itself.
+_EXTEND: Final = text("""
+    with free as materialized (
+        select tenant_id, id from outbox_messages
+        where tenant_id = :tenant and workflow_id = :workflow_id and status = 'processing'
+        for update skip locked
+    )
+    update outbox_messages as m set lease_until = now() + :lease
+    from free
+    where m.tenant_id = free.tenant_id and m.id = free.id
+""")
+# What tenants can lock, as far as marks need it.
+_REQUIRE_TABLES: Final = text(
+    "lock table outbox_messages, dead_letters in row exclusive mode nowait"
+)
+_PRUNE: Final = text("""
+    delete from outbox_messages as m
+    using (
+        select tenant_id, id from outbox_messages
+        where status = 'completed' and completed_at < now() - cast(:keep as interval)
+        order by completed_at
+        limit :limit
+        for update skip locked
+    ) as old
+    where m.tenant_id = old.tenant_id and m.id = old.id
+""")
+_TAKE_SLOTS: Final = text("""
+    insert into in_flight (tenant_id, workflow_id)
+    select * from unnest(cast(:tenants as text[]), cast(:ids as text[]))
+    on conflict (tenant_id, workflow_id) do update set since = now(), checked_at = now()
+""")
+_FREE_SLOTS: Final = text("""
+    delete from in_flight
+    using unnest(cast(:tenants as text[]), cast(:ids as text[])) as ended (tenant_id, workflow_id)
+    where in_flight.tenant_id = ended.tenant_id and in_flight.workflow_id = ended.workflow_id
+""")
+_SLOTS_TO_CHECK: Final = text("""
+    update in_flight as slot set checked_at = now()
+    from (
+        select tenant_id, workflow_id from in_flight
+        where checked_at < now() - cast(:age as interval)
+        order by checked_at
+        limit :limit
+        for update skip locked
+    ) as old
+    where slot.tenant_id = old.tenant_id and slot.workflow_id = old.workflow_id
+    returning slot.tenant_id, slot.workflow_id
+""")
+
+
+async def waiting_tenants(session: AsyncSession, *, after: str, limit: int) -> list[str]:
+    """Up to `limit` tenants with waiting messages, due or not, in order from behind `after`."""
+    found = await session.execute(_TENANTS, {"after": after, "limit": limit})
+    return [row.tenant_id for row in found]
+
+
+async def claim(
+    session: AsyncSession, quotas: Mapping[str, int], *, lease: timedelta, one_by_one: bool = False
+) -> list[Message]:
+    """Takes up to so many due messages of each tenant, the most urgent and the oldest first.
+
+    What another relay has in hand is passed over. Taking it counts as an attempt, so that a message
+    which ends the process is not taken for ever. With `one_by_one` each payload is read by itself
+    where all together cannot be.
+    """
+    if not quotas:
+        return []
+    values = {"tenants": list(quotas), "quotas": list(quotas.values()), "lease": lease}
+    if one_by_one:
+        return await _with_payloads(session, _in_order(await session.execute(_CLAIM_BLIND, values)))
+    return _in_order(await session.execute(CLAIM, values))
+
+
+async def claim_more(
+    session: AsyncSession,
+    wanted: Mapping[tuple[str, str], int],
+    *,
+    lease: timedelta,
+    one_by_one: bool = False,
+) -> list[Message]:
+    """Takes up to so many further due messages of each tenant and job; `one_by_one` as `claim`."""
+    if not wanted:
+        return []
+    values = {
+        "tenants": [tenant for tenant, _ in wanted],
+        "jobs": [job for _, job in wanted],
+        "counts": list(wanted.values()),
+        "lease": lease,
+    }
+    if one_by_one:
+        blind = _in_order(await session.execute(_CLAIM_MORE_BLIND, values))
+        return await _with_payloads(session, blind)
+    return _in_order(await session.execute(_CLAIM_MORE, values))
+
+
+async def limit_statements(session: AsyncSession, at_most: timedelta) -> None:
+    """Ends each statement that follows in the transaction after so long, with `StatementTimeout`.
+
+    A claim reads past all that its tenant has locked, and others wait for it.
+    """
+    await session.execute(_LIMIT, {"milliseconds": milliseconds(at_most)})
+
+
+async def lost(session: AsyncSession, *, after: str | None = None) -> tuple[list[Key], str | None]:
+    """A page of messages that somebody had, and did not mark before their leases ended.
+
+    Returns them by tenant and id, the oldest leases first, and behind what the next page is; None
+    where this is the last one. Nobody has them yet.
+    """
+    statement = _LOST_FIRST if after is None else _LOST_NEXT
+    rows = (await session.execute(statement, {} if after is None else {"after": after})).all()
+    more = rows[-1].until if len(rows) >= LOST_ROWS else None
+    return [(row.tenant_id, row.id) for row in rows], more
+
+
+async def take_lost(session: AsyncSession, key: Key, *, lease: timedelta) -> Message | None:
+    """Takes one lost message; None where another has it by now, or it is locked.
+
+    Where a workflow works it off with others, it is for asking after that workflow, and no attempt.
+    """
+    tenant, id = key
+    values = {"tenant": tenant, "id": id, "lease": lease}
+    row = (await session.execute(_TAKE_LOST, values)).one_or_none()
+    if row is None:
+        return None
+    [message] = await _with_payloads(session, [_message(row)])
+    return message
+
+
+async def hand_over(session: AsyncSession, units: Iterable[Unit], *, lease: timedelta) -> None:
+    """Notes which workflow works off the messages of each unit that has several."""
+    for unit in units:
+        values = {"workflow_id": unit.workflow_id, "lease": lease}
+        await session.execute(_HAND_OVER, _named(unit.messages) | values)
+
+
+async def extend(session: AsyncSession, message: Message, *, lease: timedelta) -> None:
+    """Puts off asking after the workflow that works off `message`, for all its messages."""
+    values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id, "lease": lease}
+    await session.execute(_EXTEND, values)
+
+
+async def together_with(session: AsyncSession, message: Message) -> list[Message]:
+    """The messages that the same workflow works off and has not dealt with, this one too.
+
+    Without their payloads, which nobody needs.
+    """
+    values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id}
+    return _in_order(await session.execute(_TOGETHER, values))
+
+
+async def give_back(
+    session: AsyncSession, messages: Sequence[Message], *, error_type: str, error_message: str
+) -> None:
+    """Gives messages back whose attempt came to nothing; the next is at once."""
+    values = {"error_type": error_type, "error_message": error_message}
+    await session.execute(_GIVE_BACK, _named(messages) | values)
+
+
+async def require_tables(session: AsyncSession) -> None:
+    """Raises `LockHeld` where somebody has locked a whole table that marks are written to."""
+    await session.execute(_REQUIRE_TABLES)
+
+
+async def complete(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Marks messages whose workflow has been started."""
+    await _mark(session, _COMPLETE, messages)
+
+
+async def release(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Gives messages back as they were: nothing has been tried."""
+    if messages:
+        attempts = [message.attempts for message in messages]
+        await session.execute(_RELEASE, _named(messages) | {"attempts": attempts})
+
+
+async def fail(
+    session: AsyncSession, failed: Sequence[tuple[Failed, timedelta | None]]
+) -> list[Failed]:
+    """Marks attempts that have failed, each with how long to wait, or None after the last.
+
+    Returns those that are dead letters with this call.
+    """
+    if not failed:
+        return []
+    values = {
+        "tenants": [one.message.tenant_id for one, _ in failed],
+        "ids": [one.message.id for one, _ in failed],
+        "waits": [wait for _, wait in failed],
+        "error_types": [one.error_type for one, _ in failed],
+        "error_messages": [one.error_message for one, _ in failed],
+        "attempts": [one.message.attempts for one, _ in failed],
+    }
+    marked = {(row.tenant_id, row.id) for row in await session.execute(_FAIL, values)}
+    return [
+        one
+        for one, wait in failed
+        if wait is None and (one.message.tenant_id, one.message.id) in marked
+    ]
+
+
+async def prune(session: AsyncSession, *, keep: timedelta) -> int:
+    """Deletes a batch of what was completed longer ago than `keep`; returns how many rows."""
+    done = await session.execute(_PRUNE, {"keep": keep, "limit": PRUNE_ROWS})
+    return int(getattr(done, "rowcount", 0))
+
+
+async def take_slots(session: AsyncSession, units: Sequence[Unit]) -> None:
+    """Notes the workflows that count against their tenants' caps from now on."""
+    await _slots(session, _TAKE_SLOTS, [(unit.tenant_id, unit.workflow_id) for unit in units])
+
+
+async def free_slots(session: AsyncSession, workflows: Sequence[tuple[str, str]]) -> None:
+    """Forgets workflows, by tenant and id, that have ended or were not started."""
+    await _slots(session, _FREE_SLOTS, workflows)
+
+
+async def slots_to_check(
+    session: AsyncSession, *, age: timedelta, limit: int
+) -> list[tuple[str, str]]:
+    """Workflows, by tenant and id, that nobody has looked at for `age`; now somebody does."""
+    found = await session.execute(_SLOTS_TO_CHECK, {"age": age, "limit": limit})
+    return [(row.tenant_id, row.workflow_id) for row in found]
+
+
+async def _with_payloads(session: AsyncSession, messages: Sequence[Message]) -> list[Message]:
+    keys = [(message.tenant_id, message.id) for message in messages]
+    await session.execute(_READ_BRIEFLY)
+    texts = await payload_texts(session, keys)
+    return [
+        replace(message, payload=texts.get(key, UNKNOWN))
+        for key, message in zip(keys, messages, strict=True)
+    ]
+
+
+async def _mark(session: AsyncSession, statement: TextClause, messages: Sequence[Message]) -> None:
+    if messages:
+        await session.execute(statement, _named(messages))
+
+
+async def _slots(
+    session: AsyncSession, statement: TextClause, workflows: Sequence[tuple[str, str]]
+) -> None:
+    if workflows:
+        tenants, ids = zip(*workflows, strict=True)
+        await session.execute(statement, {"tenants": list(tenants), "ids": list(ids)})
+
+
+def _named(messages: Sequence[Message]) -> dict[str, Any]:  # parameters of several types
+    return {
+        "tenants": [message.tenant_id for message in messages],
+        "ids": [message.id for message in messages],
+    }
+
+
+def _in_order(rows: Iterable[Row[Any]]) -> list[Message]:  # of several columns
+    found = [_message(row) for row in rows]
+    return sorted(found, key=lambda message: (message.priority, message.id))
+
+
+def _message(row: Row[Any]) -> Message:  # of several columns
+    return Message(**row._mapping)

@@ -1,0 +1,1 @@
+"""A tenant's session in PostgreSQL, and what holds it to its tenant."""

@@ -1,0 +1,186 @@
+"""The driver's connections and cursors: what these refuse to send, and leave out of errors.
+
+Here and not on the engine alone, because SQLAlchemy hands the driver's connection out: COPY is only
+to be had there, and its cursors pass by the engine's events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.abc import Params, Query, QueryNoTemplate
+from psycopg.copy import AsyncCopy, AsyncWriter
+
+from temporal_tenancy.core.errors import StatementRefused
+from temporal_tenancy.postgres.database_errors import withhold_values
+from temporal_tenancy.postgres.statement_guard import UNREADABLE, refusal
+
+Row = TypeVar("Row", covariant=True)
+
+
+class GuardedConnection(psycopg.AsyncConnection[Any]):
+    """A connection whose errors hold no values of rows."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # as the driver's
+        super().__init__(*args, **options)
+        self.cursor_factory = GuardedCursor
+        self.server_cursor_factory = GuardedServerCursor
+
+    def check(self, statement: str, *, placeholders: bool) -> None:
+        """Raises where `statement` may not be sent here."""
+
+
+class TenantConnection(GuardedConnection):
+    """A connection that also refuses SQL which could take its tenant or its limits from it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # as the driver's
+        super().__init__(*args, **options)
+        self._unguarded = False
+
+    @contextmanager
+    def own_statements(self) -> Iterator[None]:
+        """Lets the block send what sets the tenant and forgets it."""
+        before, self._unguarded = self._unguarded, True
+        try:
+            yield
+        finally:
+            self._unguarded = before
+
+    def check(self, statement: str, *, placeholders: bool) -> None:
+        """Raises `StatementRefused`; nothing has been sent then."""
+        reason = None if self._unguarded else refusal(statement, placeholders=placeholders)
+        if reason is not None:
+            raise StatementRefused(reason)
+
+
+class _Guarded(psycopg.AsyncCursor[Row]):
+    """What each kind of cursor does before and after the driver's own part."""
+
+    def _checked(self, query: Query, params: Params | None) -> QueryNoTemplate:
+        """The query as it may be sent; raises `StatementRefused`."""
+        sent = query
+        if isinstance(sent, str):
+            statement: str = sent
+        else:
+            if isinstance(sent, sql.Composable):
+                sent = sent.as_bytes(self)
+            if not isinstance(sent, bytes):
+                raise StatementRefused(UNREADABLE)
+            # A byte of a longer character is a letter to the server's lexer, as in Latin-1.
+            statement = sent.decode("latin-1")
+        connection = self._conn
+        if isinstance(connection, GuardedConnection):
+            connection.check(statement, placeholders=params is not None)
+        return sent
+
+    async def fetchone(self) -> Row | None:
+        try:
+            return await super().fetchone()
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
+
+    async def fetchmany(self, size: int = 0) -> list[Row]:
+        try:
+            return await super().fetchmany(size)
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
+
+    async def fetchall(self) -> list[Row]:
+        try:
+            return await super().fetchall()
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
+
+    async def __anext__(self) -> Row:
+        try:
+            return await super().__anext__()
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
+
+
+class GuardedCursor(_Guarded[Row]):
+    """A cursor of a `GuardedConnection`."""
+
+    async def execute(
+        self,
+        query: Query,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool | None = None,
+    ) -> GuardedCursor[Row]:
+        sent = self._checked(query, params)
+        try:
+            return await super().execute(sent, params, prepare=prepare, binary=binary)
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
+
+    async def executemany(
+        self, query: Query, params_seq: Iterable[Params], *, returning: bool = False
+    ) -> None:
+        sent = self._checked(query, ())
+        with _withheld():
+            await super().executemany(sent, params_seq, returning=returning)
+
+    async def stream(
+        self,
+        query: Query,
+        params: Params | None = None,
+        *,
+        binary: bool | None = None,
+        size: int = 1,
+    ) -> AsyncIterator[Row]:
+        sent = self._checked(query, params)
+        with _withheld():
+            async for row in super().stream(sent, params, binary=binary, size=size):
+                yield row
+
+    @asynccontextmanager
+    async def copy(
+        self,
+        statement: Query,
+        params: Params | None = None,
+        *,
+        writer: AsyncWriter | None = None,
+    ) -> AsyncIterator[AsyncCopy]:
+        sent = self._checked(statement, params)
+        with _withheld():
+            async with super().copy(sent, params, writer=writer) as copy:
+                yield copy
+
+
+class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
+    """A cursor of a `GuardedConnection` whose rows stay on the server."""
+
+    async def execute(
+        self,
+        query: Query,
+        params: Params | None = None,
+        *,
+        binary: bool | None = None,
+        **options: Any,
+    ) -> GuardedServerCursor[Row]:
+        sent = self._checked(query, params)
+        try:
+            return await super().execute(sent, params, binary=binary, **options)
+        except psycopg.Error as error:
+            withhold_values(error)
+            raise
+
+
+@contextmanager
+def _withheld() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        withhold_values(error)
+        raise

@@ -1,0 +1,239 @@
+"""The check before any workflow code: a wrong start fails at once, and nothing of it runs.
+
+An interceptor is too late for this: `__init__`, and signals and updates that come with the start,
+run before `execute_workflow` is intercepted. The guard stands in front of the sandbox instead. For
+the same reason it looks at what the code asks the server for, after every interceptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+import structlog
+from temporalio import workflow
+from temporalio.api.failure.v1 import Failure
+from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
+from temporalio.bridge.proto.workflow_commands import WorkflowCommand
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
+from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    InvalidPayload,
+    TenancyError,
+    TenantMismatch,
+    TenantMissing,
+)
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import Job, job_of
+from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk.commands import refusal_of
+from temporal_tenancy.sdk.converter import PayloadDoesNotFit
+
+PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class _Guard:
+    """Marks a runner that is guarded, and holds what it must know."""
+
+    exempt: Collection[str] = ()
+
+
+def guarded(runner: WorkflowRunner, *, exempt: Collection[str]) -> WorkflowRunner:
+    """Returns `runner`, whose class is kept as a base, with the guard in front of each workflow.
+
+    `exempt` are workflow types that are let through. Raises `ConfigurationError` when the sandbox
+    is off: unsandboxed workflow code may read the clock, the network, or another run's memory.
+    """
+    if isinstance(runner, _Guard):
+        return runner
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        raise ConfigurationError(
+            f"the workflow runner {type(runner).__name__} has no sandbox. "
+            "Leave workflow_runner out, or give a SandboxedWorkflowRunner."
+        )
+
+    class GuardedWorkflowRunner(_Guard, type(runner)):  # type: ignore[misc]
+        """The sandbox, with the guard in front of it."""
+
+        def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+            instance: WorkflowInstance = super().create_instance(det)
+            job = job_of(det.defn.cls)
+            if job is None or det.info.workflow_type in self.exempt:
+                return instance
+            return _GuardedInstance(instance, det, job)
+
+    GuardedWorkflowRunner.exempt = exempt
+    guard = object.__new__(GuardedWorkflowRunner)
+    guard.__dict__.update(vars(runner))
+    return guard
+
+
+def is_guarded(runner: WorkflowRunner) -> bool:
+    """Whether `runner` has the guard in front of it."""
+    return isinstance(runner, _Guard)
+
+
+class _GuardedInstance(WorkflowInstance):
+    """A workflow instance that is not run when its start is wrong."""
+
+    def __init__(self, inner: WorkflowInstance, det: WorkflowInstanceDetails, job: Job) -> None:
+        self.inner = inner
+        self.details = det
+        self.job = job
+        self.refusal: TenancyError | None = None
+        self.has_refused = False  # a command, as the history says
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        for work in act.jobs:
+            if work.HasField("initialize_workflow"):
+                try:
+                    self._check(work.initialize_workflow)
+                except TenancyError as error:
+                    self.refusal = error
+                    self._log(error)
+            elif work.HasField("notify_has_patch"):
+                self.has_refused |= work.notify_has_patch.patch_id == PATCH_FOREIGN_COMMAND
+        if self.refusal is not None:
+            return self._refuse(act, self.refusal)
+        completion = self.inner.activate(act)
+        commands = completion.successful.commands
+        own = WorkflowId.parse(self.details.info.workflow_id)
+        foreign = _foreign_upsert(commands, own)
+        if foreign is not None:
+            return self._fail(foreign)
+        # What a history has already was taken once, and has to be taken again: else the run would
+        # be stuck. A history that ends with a refusal says so by its marker.
+        if self.has_refused or not act.is_replaying:
+            foreign = refusal_of(commands, own, self.details.info.namespace)
+            if foreign is not None:
+                if not act.is_replaying:
+                    self._log(foreign)
+                return self._fail(foreign, marker=PATCH_FOREIGN_COMMAND)
+        return completion
+
+    def _check(self, start: InitializeWorkflow) -> None:
+        job, info = self.job, self.details.info
+        given = len(start.arguments)
+        expected = 1 if job.takes_input else 0
+        if given == 0 and job.kind == "tenant":
+            raise TenantMissing(f'the input of {job.name} names no tenant. Add "tenant_id".')
+        if given != expected:
+            raise InvalidPayload(f"{job.name} takes {expected} input, not {given}.")
+        job_input = self._decode(start) if expected else job.input_model()
+        scope = agreement.scope_of(job, job_input)
+        what = f"{job.name} for {scope.owner}"
+        parts = agreement.check_workflow_id(info.workflow_id, job, job_input)
+        agreement.check_header(info.headers, scope, what=what)
+        agreement.check_search_attributes(
+            info.typed_search_attributes, scope, parts.job, what=f'workflow "{info.workflow_id}"'
+        )
+        if info.parent is not None:
+            self._check_parent(info.parent, parts)
+
+    def _check_parent(self, parent: workflow.ParentInfo, own: WorkflowId) -> None:
+        try:
+            owner = WorkflowId.parse(parent.workflow_id).tenant
+        except TenantMismatch:
+            return  # a workflow outside tenancy, exempted by name
+        if owner is not None and owner != own.owner:
+            raise TenantMismatch(
+                f'workflow "{own}" was started by "{parent.workflow_id}": {owner} cannot start '
+                f"work of {own.tenant or 'the platform'}."
+            )
+
+    def _decode(self, start: InitializeWorkflow) -> Any:
+        job, info = self.job, self.details.info
+        what = f"the input of {job.name}"
+        converter = self.details.payload_converter_factory()
+        if isinstance(converter, WithSerializationContext):
+            converter = converter.with_context(
+                WorkflowSerializationContext(info.namespace, info.workflow_id)
+            )
+        model = job.input_model
+        try:
+            [value] = converter.from_payloads(list(start.arguments), [model])
+        except PayloadDoesNotFit as error:
+            failure = error.failure
+            message = failure.message.replace("the input", what, 1)
+            if isinstance(failure, TenantMissing):
+                message = f'{what} names no tenant. Add "tenant_id".'
+            raise type(failure)(message) from None
+        except Exception:
+            # Whatever a converter or a model's own validator raises: this input will not do.
+            raise InvalidPayload(f"{what} cannot be decoded.") from None
+        if value is None and job.kind == "tenant":
+            raise TenantMissing(f'{what} names no tenant. Add "tenant_id".')
+        if not isinstance(value, model):
+            raise InvalidPayload(f"{what} is not a {model.__name__}.")
+        return value
+
+    def _refuse(
+        self, act: WorkflowActivation, refusal: TenancyError
+    ) -> WorkflowActivationCompletion:
+        """Fails the workflow at its start; a query that comes later is answered with the reason."""
+        completion = WorkflowActivationCompletion()
+        completion.successful.SetInParent()
+        for work in act.jobs:
+            if work.HasField("initialize_workflow"):
+                self._say(
+                    refusal,
+                    completion.successful.commands.add().fail_workflow_execution.failure,
+                )
+            elif work.HasField("query_workflow"):
+                answer = completion.successful.commands.add().respond_to_query
+                answer.query_id = work.query_workflow.query_id
+                self._say(refusal, answer.failed)
+        return completion
+
+    def _log(self, refusal: TenancyError) -> None:
+        log.warning(
+            "workflow.refused",
+            job=self.job.name,
+            job_id=self.details.info.workflow_id,
+            run_id=self.details.info.run_id,
+            error_type=refusal.type,
+            error=refusal.message,
+        )
+
+    def _fail(self, refusal: TenancyError, *, marker: str = "") -> WorkflowActivationCompletion:
+        """Fails the workflow in the place of whatever its code has come to."""
+        completion = WorkflowActivationCompletion()
+        if marker:
+            completion.successful.commands.add().set_patch_marker.patch_id = marker
+        self._say(refusal, completion.successful.commands.add().fail_workflow_execution.failure)
+        return completion
+
+    def _say(self, refusal: TenancyError, failure: Failure) -> None:
+        converter = self.details.payload_converter_factory()
+        self.details.failure_converter_class().to_failure(refusal, converter, failure)
+
+    def get_serialization_context(self, command_info: Any) -> Any:
+        # WorkflowInstance's own private types are in these two signatures.
+        return self.inner.get_serialization_context(command_info)
+
+    def get_external_store_context(self, command_info: Any) -> Any:
+        return self.inner.get_external_store_context(command_info)
+
+    def get_info(self) -> workflow.Info:
+        return self.inner.get_info()
+
+    def get_thread_id(self) -> int | None:
+        return self.inner.get_thread_id()
+
+
+def _foreign_upsert(commands: Iterable[WorkflowCommand], own: WorkflowId) -> TenancyError | None:
+    """Workflow code may set search attributes past every interceptor, but not another's."""
+    right = {agreement.TENANT_ID.name: own.owner, agreement.JOB.name: own.job}
+    for command in commands:
+        fields = command.upsert_workflow_search_attributes.search_attributes.indexed_fields
+        try:
+            agreement.check_indexed_fields(fields, right, f'workflow "{own}"')
+        except TenancyError as error:
+            return error
+    return None

@@ -1,0 +1,63 @@
+"""The interceptors: one module a side of the SDK, and a table of its hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from temporalio import client, worker
+
+from temporal_tenancy.core.directory import TenantDirectory
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
+from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.interceptors.logging_inbound import (
+    LoggingActivityInbound,
+    LoggingWorkflowInbound,
+)
+from temporal_tenancy.sdk.interceptors.nexus_inbound import TenancyNexusInbound
+from temporal_tenancy.sdk.interceptors.workflow_inbound import TenancyWorkflowInbound
+
+
+class TenancyInterceptor(client.Interceptor, worker.Interceptor):
+    """Puts tenancy on both sides; one instance serves a client and all its workers."""
+
+    def __init__(
+        self,
+        directory: TenantDirectory | None,
+        database: Database | None,
+        exempt: Collection[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.database = database
+        self.exempt = exempt
+        self.client: client.Client | None = None  # of the workers; known once there is one
+
+    def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
+        return TenancyClientOutbound(next, self.directory)
+
+    def intercept_activity(
+        self, next: worker.ActivityInboundInterceptor
+    ) -> worker.ActivityInboundInterceptor:
+        return TenancyActivityInbound(
+            LoggingActivityInbound(next), self.directory, self.database, self.exempt, self.client
+        )
+
+    def workflow_interceptor_class(
+        self, input: worker.WorkflowInterceptorClassInput
+    ) -> type[worker.WorkflowInboundInterceptor]:
+        class ExemptingTenancyWorkflowInbound(_LoggedTenancyWorkflowInbound):
+            exempt = self.exempt
+
+        return ExemptingTenancyWorkflowInbound
+
+    def intercept_nexus_operation(
+        self, next: worker.NexusOperationInboundInterceptor
+    ) -> worker.NexusOperationInboundInterceptor:
+        return TenancyNexusInbound(next)
+
+
+class _LoggedTenancyWorkflowInbound(TenancyWorkflowInbound):
+    """As the SDK wants it: a class that is called with the next interceptor."""
+
+    def __init__(self, next: worker.WorkflowInboundInterceptor) -> None:
+        super().__init__(LoggingWorkflowInbound(next))

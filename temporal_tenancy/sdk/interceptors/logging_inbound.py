@@ -1,0 +1,100 @@
+"""One line when a job or an activity ends, with how long it took and what it failed of.
+
+These stand behind tenancy's own interceptors, so a line has the scope. The starts are told at
+DEBUG. The standard library's loggers are used: they are silent until a process wants them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+from temporalio import activity, workflow
+from temporalio.exceptions import CancelledError, is_cancelled_exception
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    ExecuteWorkflowInput,
+    WorkflowInboundInterceptor,
+)
+
+from temporal_tenancy.core.failures import root_cause, type_of
+from temporal_tenancy.sdk.logs import told
+
+log: Final = logging.getLogger(__name__)
+
+
+class LoggingActivityInbound(ActivityInboundInterceptor):
+    """Tells how an attempt of an activity went."""
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        log.debug("activity.started")
+        began = time.perf_counter()
+        try:
+            result = await self.next.execute_activity(input)
+        except (asyncio.CancelledError, CancelledError) as error:
+            log.info("activity.cancelled", extra={"cancelled_by": _canceller(), **_took(began)})
+            told(error)
+            raise
+        except Exception as error:
+            failure = {"error_type": type_of(root_cause(error)), **_took(began)}
+            log.warning("activity.failed", exc_info=True, extra=failure)
+            told(error)
+            raise
+        log.info("activity.succeeded", extra=_took(began))
+        return result
+
+
+class LoggingWorkflowInbound(WorkflowInboundInterceptor):
+    """Tells how a run of a workflow went, once: not again on replay."""
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        self._tell(logging.DEBUG, "workflow.started")
+        try:
+            result = await self.next.execute_workflow(input)
+        except workflow.ContinueAsNewError:
+            self._tell(logging.DEBUG, "workflow.continued")
+            raise
+        except (asyncio.CancelledError, Exception) as error:
+            self._tell_failure(error)
+            raise
+        self._tell(logging.INFO, "workflow.succeeded", **_ran())
+        return result
+
+    def _tell_failure(self, error: BaseException) -> None:
+        if is_cancelled_exception(error):
+            # Without a reason it is only being evicted from the worker's cache.
+            if workflow.cancellation_reason() is not None:
+                self._tell(logging.INFO, "workflow.cancelled", **_ran())
+        elif workflow.is_failure_exception(error):
+            cause = root_cause(error)
+            self._tell(
+                logging.WARNING,
+                "workflow.failed",
+                error_type=type_of(cause),
+                error=str(cause),
+                **_ran(),
+            )
+        # Anything else is a bug that fails the workflow task, not the run: the SDK tells it.
+
+    def _tell(self, level: int, event: str, **fields: object) -> None:
+        if log.isEnabledFor(level) and not workflow.unsafe.is_replaying_history_events():
+            log.log(level, event, extra=fields)
+
+
+def _canceller() -> str | None:
+    details = activity.cancellation_details()
+    if details is None:
+        return None
+    return ", ".join(name for name, applies in vars(details).items() if applies)
+
+
+def _took(began: float) -> dict[str, float]:
+    return {"duration_seconds": round(time.perf_counter() - began, 4)}
+
+
+def _ran() -> dict[str, float]:
+    since = workflow.now() - workflow.info().start_time
+    return {"duration_seconds": round(since.total_seconds(), 4)}

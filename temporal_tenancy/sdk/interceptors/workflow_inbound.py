@@ -1,0 +1,215 @@
+"""What comes into a workflow: its run in its scope, and messages only from its own tenant."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.exceptions import FailureError
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    HandleQueryInput,
+    HandleSignalInput,
+    HandleUpdateInput,
+    WorkflowInboundInterceptor,
+    WorkflowOutboundInterceptor,
+)
+
+from temporal_tenancy.core.errors import (
+    InvalidPayload,
+    ScopeMissing,
+    TenancyError,
+    TenantMismatch,
+    TenantMissing,
+)
+from temporal_tenancy.core.failures import root_cause, sentence_of
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begin
+from temporal_tenancy.dead_letters.failed_runs import ends_for_good, record_own_failure
+from temporal_tenancy.outbox.relay.slots import free_own_slot
+from temporal_tenancy.sdk import agreement, header
+from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+
+PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
+_SDK_HANDLERS = workflow._SignalDefinition.__module__
+
+
+class TenancyWorkflowInbound(WorkflowInboundInterceptor):
+    """Stands in front of a job's run and handlers; the guard has checked its start."""
+
+    exempt: Collection[str] = ()  # workflow types that are let through undeclared
+
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        # workflow.info() would ask an outbound chain that does not exist yet.
+        info = outbound.info()
+        self.job: Job | None = registry.get(info.workflow_type)
+        self.refusal: TenancyError | None = None
+        if self.job is None:
+            if info.workflow_type not in self.exempt:
+                self.refusal = ScopeMissing(
+                    f"the workflow {info.workflow_type} is not declared, and not exempted by name."
+                )
+            self.next.init(outbound)  # not ours to carry
+            return
+        try:
+            self.id = WorkflowId.parse(info.workflow_id)
+            self.scope: Scope = (
+                TenantScope(self.id.tenant) if self.id.tenant else PlatformScope(self.job.reason)
+            )
+        except TenancyError as error:
+            # The guard, which comes next, refuses this start in better words. Should it ever be
+            # missing, the run fails here.
+            self.refusal = error
+            self.next.init(outbound)
+            return
+        self.next.init(TenancyWorkflowOutbound(outbound, self.scope, self.id))
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        if self.job is None:
+            return await self.next.execute_workflow(input)
+        if self.job.takes_input:
+            # The guard has checked this. Should another plugin have taken the guard away, it is
+            # still found out before the run's own code.
+            if len(input.args) != 1:
+                raise TenantMissing(f"{self.job.name} takes one input, not {len(input.args)}.")
+            agreement.check_workflow_id(str(self.id), self.job, input.args[0])
+        self._set_search_attributes()
+        at_work = f"{self._sentence()}: at work."
+        workflow.set_current_details(at_work)
+        with _begin(self.scope):
+            try:
+                result = await self._run(input)
+            except FailureError as error:
+                why = sentence_of(root_cause(error))
+                workflow.set_current_details(f"{self._sentence()}: failed. {why}")
+                await free_own_slot()
+                raise
+            await free_own_slot()
+        if workflow.get_current_details() == at_work:  # the job has said nothing better
+            workflow.set_current_details(f"{self._sentence()}: done.")
+        return result
+
+    async def _run(self, input: ExecuteWorkflowInput) -> Any:
+        """Runs the job's own code; a tenant's job that fails for good leaves a dead letter."""
+        try:
+            return await self.next.execute_workflow(input)
+        except Exception as error:
+            # A workflow that works off messages of a job has that job in its id, and they have
+            # letters of their own.
+            own = self.job is not None and self.job.name == self.id.job
+            if own and isinstance(self.scope, TenantScope) and ends_for_good(error):
+                await record_own_failure(error, self.scope.tenant_id, input.args[0])
+            raise
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        if self.job is None:
+            return await self.next.handle_signal(input)
+        # Never raise here: a signal handler that raises fails the whole workflow.
+        try:
+            self._check_sender(input.headers, f"signal {input.signal}")
+        except TenantMismatch as error:
+            self._drop_signal(input.signal, "signal.foreign", error.message)
+            return None
+        # With a wrong number of arguments the call itself would raise a TypeError, which is
+        # taken for a bug: the workflow task would be retried for ever.
+        try:
+            _bind(workflow.get_signal_handler(input.signal), self._own_signal(input.signal), input)
+        except TypeError as error:
+            self._drop_signal(input.signal, "signal.malformed", str(error))
+            return None
+        with _begin(self.scope):
+            return await self.next.handle_signal(input)
+
+    async def handle_query(self, input: HandleQueryInput) -> Any:
+        if self.job is None:
+            return await self.next.handle_query(input)
+        self._check_sender(input.headers, f"query {input.query}")
+        with _begin(self.scope):
+            return await self.next.handle_query(input)
+
+    def handle_update_validator(self, input: HandleUpdateInput) -> None:
+        if self.job is None:
+            return self.next.handle_update_validator(input)
+        self._check_sender(input.headers, f"update {input.update}")
+        with _begin(self.scope):
+            return self.next.handle_update_validator(input)
+
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        if self.job is None:
+            return await self.next.handle_update_handler(input)
+        # A handler that was set while the workflow ran may have no validator.
+        self._check_sender(input.headers, f"update {input.update}")
+        try:
+            _bind(workflow.get_update_handler(input.update), self._own_update(input.update), input)
+        except TypeError as error:
+            raise InvalidPayload(f"update {input.update} cannot be taken: {error}.") from None
+        with _begin(self.scope):
+            return await self.next.handle_update_handler(input)
+
+    def _check_sender(self, headers: Mapping[str, Payload], what: str) -> None:
+        # Without a header (Web UI, CLI, built-in queries) a message acts in the tenant of the
+        # workflow it names, and so it does when the platform names it.
+        sender = header.read(headers)
+        if isinstance(sender, TenantScope) and sender.owner != self.scope.owner:
+            raise TenantMismatch(
+                f'{what} comes from {sender.tenant_id}, but "{self.id}" belongs to '
+                f"{self.scope.owner}."
+            )
+
+    def _drop_signal(self, signal: str, event: str, why: str) -> None:
+        # The metric's labels hold no tenant: their number must not grow with the customers.
+        workflow.metric_meter().create_counter(
+            "tenancy_signals_dropped", "Signals dropped: of another tenant, or malformed"
+        ).add(1, {"reason": event})
+        workflow.logger.warning(
+            "signal.dropped", extra={"action": event, "signal": signal, "why": why}
+        )
+
+    def _set_search_attributes(self) -> None:
+        present = workflow.info().typed_search_attributes
+        if present.get(agreement.TENANT_ID) and present.get(agreement.JOB):
+            return
+        # Only starts that come past our client lack them. The patch lets histories replay that
+        # were recorded before the plugin was there.
+        if workflow.patched(PATCH_SEARCH_ATTRIBUTES):
+            workflow.upsert_search_attributes(
+                [
+                    agreement.TENANT_ID.value_set(self.scope.owner),
+                    agreement.JOB.value_set(self.id.job),
+                ]
+            )
+
+    def _sentence(self) -> str:
+        return f"{self.id.job} for {self.scope.owner}, {self.id.key}"
+
+    def _own_signal(self, name: str) -> Callable[..., Any] | None:
+        own = workflow._Definition.must_from_class(type(workflow.instance())).signals.get(name)
+        return own.fn if own else None
+
+    def _own_update(self, name: str) -> Callable[..., Any] | None:
+        own = workflow._Definition.must_from_class(type(workflow.instance())).updates.get(name)
+        return own.fn if own else None
+
+
+def _bind(
+    handler: Callable[..., Any] | None,
+    method: Callable[..., Any] | None,
+    message: HandleSignalInput | HandleUpdateInput,
+) -> None:
+    """Raises `TypeError` when a message's handler cannot be called with its arguments.
+
+    `method` is what the workflow's class has by the message's name: the SDK binds an async method
+    by a closure that takes anything.
+    """
+    if handler is None:  # the dynamic handler's, which takes whatever comes
+        return
+    if method is not None and getattr(handler, "__module__", None) == _SDK_HANDLERS:
+        inspect.signature(method).bind(workflow.instance(), *message.args)
+    else:
+        inspect.signature(handler).bind(*message.args)

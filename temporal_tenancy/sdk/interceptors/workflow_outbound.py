@@ -1,0 +1,185 @@
+"""What leaves a workflow: each hop carries its scope, and none leaves its tenant."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.common import Priority, RetryPolicy, TypedSearchAttributes
+from temporalio.worker import (
+    ContinueAsNewInput,
+    SignalChildWorkflowInput,
+    SignalExternalWorkflowInput,
+    StartActivityInput,
+    StartChildWorkflowInput,
+    StartLocalActivityInput,
+    StartNexusOperationInput,
+    WorkflowOutboundInterceptor,
+)
+
+from temporal_tenancy.core.activities import named_tenant
+from temporal_tenancy.core.errors import HopRefused, InvalidPayload, TenantMismatch
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.inputs import JobInput, read_input, tenants_named
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.scope import Scope, TenantScope
+from temporal_tenancy.sdk import agreement, header
+from temporal_tenancy.sdk.stamps import details, fair, prioritised, summary
+
+MAXIMUM_ATTEMPTS: Final = 10  # of an activity whose retry policy names no end
+
+
+class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
+    """Stands behind a job's run."""
+
+    def __init__(
+        self, next: WorkflowOutboundInterceptor, scope: Scope, workflow_id: WorkflowId
+    ) -> None:
+        super().__init__(next)
+        self.scope = scope
+        self.id = workflow_id
+
+    def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        scope = self._scope_of_activity(input)
+        input.headers = header.write(input.headers, scope)
+        # The server hands the workflow's fairness key down, but a workflow that was started past
+        # our client has none, and a platform's workflow may be entering a tenant.
+        if input.priority != Priority.default or (
+            workflow.info().priority.fairness_key != scope.owner
+        ):
+            input.priority = fair(input.priority, scope, caller=self.scope)
+        input.retry_policy = _with_an_end(input)
+        return self.next.start_activity(input)
+
+    def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
+        input.headers = header.write(input.headers, self._scope_of_activity(input))
+        input.retry_policy = _with_an_end(input)
+        return self.next.start_local_activity(input)
+
+    async def start_child_workflow(
+        self, input: StartChildWorkflowInput
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        job = registry.get(input.workflow)
+        if job is None:
+            # Of a newer release, or exempted by name where it runs: it still cannot leave the
+            # tenant, because the header says whose it is.
+            self._refuse_foreign(input.args, f"child workflow {input.workflow}")
+            named = named_tenant(input.args)
+            scope: Scope = self.scope if named is None else TenantScope(named)
+            if "/" not in input.id:
+                input.id = str(WorkflowId(scope.owner, input.workflow, input.id))
+            if input.priority != Priority.default:
+                input.priority = fair(input.priority, scope, caller=self.scope)
+        else:
+            scope = self._scope_of_child(job, input)
+            input.priority = prioritised(input.priority, scope, job, caller=self.scope)
+            # Children inherit neither search attributes nor summary.
+            attributes = input.search_attributes
+            if attributes is None or isinstance(attributes, TypedSearchAttributes):
+                name = WorkflowId.parse(input.id).job
+                input.search_attributes = agreement.search_attributes(attributes, scope, name)
+            input.static_summary = input.static_summary or summary(WorkflowId.parse(input.id))
+            input.static_details = input.static_details or details(job)
+            input.execution_timeout = input.execution_timeout or job.execution_timeout
+        input.headers = header.write(input.headers, scope)
+        return await self.next.start_child_workflow(input)
+
+    async def signal_child_workflow(self, input: SignalChildWorkflowInput) -> None:
+        agreement.check_same_owner(self.scope, input.child_workflow_id, what="signal")
+        input.headers = header.write(input.headers, self.scope)
+        return await self.next.signal_child_workflow(input)
+
+    async def signal_external_workflow(self, input: SignalExternalWorkflowInput) -> None:
+        agreement.check_same_owner(self.scope, input.workflow_id, what="signal")
+        input.headers = header.write(input.headers, self.scope)
+        return await self.next.signal_external_workflow(input)
+
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        info = workflow.info()
+        name = input.workflow or info.workflow_type
+        job = registry.get(name)
+        if job is not None and job.takes_input:
+            job_input = _only_input(job, input.args)
+            # The id stays, so the next run must be of the same tenant and job.
+            agreement.check_workflow_id(info.workflow_id, job, job_input)
+        input.headers = header.write(input.headers, self.scope)
+        self.next.continue_as_new(input)
+
+    async def start_nexus_operation(
+        self, input: StartNexusOperationInput[Any, Any]
+    ) -> workflow.NexusOperationHandle[Any]:
+        raise HopRefused(
+            f"{self.id.job} calls the Nexus operation {input.operation_name}, and tenancy is not "
+            "carried over Nexus. Call it from an activity, or start a child workflow."
+        )
+
+    async def start_system_nexus_operation(
+        self, input: StartNexusOperationInput[Any, Any]
+    ) -> workflow.NexusOperationHandle[Any]:
+        raise HopRefused(
+            f"{self.id.job} calls Temporal's own Nexus operation {input.operation_name}, and "
+            "tenancy is not carried over it. Use the client in an activity instead."
+        )
+
+    async def start_signal_with_start_workflow(self, request: Any) -> Any:
+        # The request's type lives in a private module of the SDK.
+        raise HopRefused(
+            f"{self.id.job} signals with start from workflow code, which goes over Nexus, and "
+            "tenancy is not carried over it. Use the client in an activity instead."
+        )
+
+    def _scope_of_activity(self, input: StartActivityInput | StartLocalActivityInput) -> Scope:
+        self._refuse_foreign(input.args, f"activity {input.activity}")
+        named = named_tenant(input.args)
+        return self.scope if named is None else TenantScope(named)
+
+    def _scope_of_child(self, job: Job, input: StartChildWorkflowInput) -> Scope:
+        if isinstance(self.scope, TenantScope) and job.kind == "platform":
+            raise TenantMismatch(
+                f"{self.id.job} runs for {self.scope.tenant_id} and cannot start {job.name}, "
+                "which is the platform's."
+            )
+        self._refuse_foreign(input.args, f"child workflow {job.name}")
+        job_input = _only_input(job, input.args) if job.takes_input else job.input_model()
+        scope = agreement.scope_of(job, job_input)
+        if isinstance(self.scope, TenantScope) and scope != self.scope:
+            raise TenantMismatch(
+                f"{self.id.job} runs for {self.scope.tenant_id} and cannot start {job.name} "
+                f"for {scope.owner}."
+            )
+        if "/" not in input.id:  # the SDK's own random id, or a key: complete it
+            name = job_input.job if isinstance(job_input, JobInput) else job.name
+            input.id = str(WorkflowId(scope.owner, name, input.id))
+        agreement.check_workflow_id(input.id, job, job_input)
+        return scope
+
+    def _refuse_foreign(self, args: Sequence[Any], what: str) -> None:
+        if not isinstance(self.scope, TenantScope):
+            return
+        others = tenants_named(list(args)) - {self.scope.tenant_id}
+        if others:
+            raise TenantMismatch(
+                f"{self.id.job} runs for {self.scope.tenant_id}, but the input of {what} "
+                f"says {', '.join(sorted(map(str, others)))}."
+            )
+
+
+def _only_input(job: Job, args: Sequence[Any]) -> Any:
+    if len(args) != 1:
+        raise InvalidPayload(f"{job.name} takes one input, not {len(args)}.")
+    given = args[0]
+    if isinstance(given, job.input_model):
+        return given
+    # In the sandbox a workflow's module has been imported again, its models too.
+    value = given.model_dump() if isinstance(given, BaseModel) else given
+    return read_input(job.input_model, value, what=f"the input of {job.name}")
+
+
+def _with_an_end(input: StartActivityInput | StartLocalActivityInput) -> RetryPolicy | None:
+    policy = input.retry_policy
+    if input.schedule_to_close_timeout is not None or (policy and policy.maximum_attempts):
+        return policy
+    return dataclasses.replace(policy or RetryPolicy(), maximum_attempts=MAXIMUM_ATTEMPTS)

@@ -1,0 +1,280 @@
+"""The one thing to put on a client: tenancy for it, for its workers, and for replay."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from pydantic import BaseModel
+from temporalio import activity, workflow
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client, ClientConfig
+from temporalio.plugin import SimplePlugin
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from temporal_tenancy.core.activities import mark_of
+from temporal_tenancy.core.directory import CachedDirectory, TenantDirectory
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.inputs import TenantInput, require_plain_tenant_id
+from temporal_tenancy.core.jobs import job_of
+from temporal_tenancy.core.scope import _outside
+from temporal_tenancy.dead_letters import DEAD_LETTER_ACTIVITIES, SweepDeadLetters
+from temporal_tenancy.dead_letters.activities import Alarm
+from temporal_tenancy.dead_letters.alerts import AlertSink
+from temporal_tenancy.dead_letters.failed_runs import record_failed_run
+from temporal_tenancy.outbox.relay.slots import free_slot
+from temporal_tenancy.outbox.work_off import WorkOffMessages, work_off_messages
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk import converter
+from temporal_tenancy.sdk.guard import guarded, is_guarded
+from temporal_tenancy.sdk.interceptors import TenancyInterceptor
+from temporal_tenancy.sdk.interceptors.service_client import checked
+from temporal_tenancy.ticks.fan_out import FAN_OUT_ACTIVITIES, FAN_OUT_WORKFLOWS
+from temporal_tenancy.ticks.reconcile import RECONCILE_ACTIVITIES, RECONCILE_WORKFLOWS
+
+NAME: Final = "temporal-tenancy.TenancyPlugin"
+OWN_WORKFLOWS: Final = (
+    *FAN_OUT_WORKFLOWS,
+    WorkOffMessages,
+    SweepDeadLetters,
+    *RECONCILE_WORKFLOWS,
+)
+OWN_ACTIVITIES: Final = (
+    *FAN_OUT_ACTIVITIES,
+    work_off_messages,
+    free_slot,
+    *DEAD_LETTER_ACTIVITIES,
+    *RECONCILE_ACTIVITIES,
+)
+
+
+class TenancyPlugin(SimplePlugin):
+    """Makes losing the tenant impossible to do quietly.
+
+    Give it to the client (`Client.connect(..., plugins=[TenancyPlugin(...)])`): workers of that
+    client have it too. A `Replayer` takes the same plugin.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: TenantDirectory | None = None,
+        database: Database | None = None,
+        passthrough: Iterable[str] = (),
+        exempt: Mapping[str, str] | None = None,
+        alerts: Sequence[AlertSink] = (),
+    ) -> None:
+        """`directory` says who the tenants are; workers need one, and clients take the fairness
+        weight of the tenant's plan from it. It is cached for at most 5 s.
+
+        `database` is what `tenant_session()` and `platform_session()` open inside activities.
+        With it, each worker of workflows also serves the fan-out on its queue.
+
+        `passthrough` names the application's own packages, which workflow modules then import
+        plainly; the sandbox stays on.
+
+        `exempt` names workflow and activity types that are let through unmarked, each with the
+        reason (a third-party plugin's). They get no scope, so nothing of a tenant's opens there.
+
+        `alerts` are the ways to people, beside the log, for what `dead_letters.sweep` tells them.
+        """
+        self.exempt = dict(exempt or {})
+        for name, reason in self.exempt.items():
+            if not reason.strip():
+                raise ConfigurationError(f"the exemption of {name} needs a reason.")
+        # A second structlog, imported inside the sandbox, would not be set up as this process's is.
+        self.passthrough = ("temporal_tenancy", "structlog", *passthrough)
+        cached = (
+            directory
+            if directory is None or isinstance(directory, CachedDirectory)
+            else CachedDirectory(directory)
+        )
+        self.directory: CachedDirectory | None = cached
+        self.database = database
+        self._alarm = Alarm(alerts)
+        self._interceptor = TenancyInterceptor(cached, database, frozenset(self.exempt))
+        super().__init__(
+            NAME,
+            data_converter=converter.compose,
+            interceptors=[self._interceptor],
+            workflow_runner=self._runner,
+        )
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """As the SDK asks; raises `ConfigurationError` when the plugin is there twice."""
+        self._refuse_a_second(config.get("interceptors") or ())
+        config = super().configure_client(config)
+        config["service_client"] = checked(config["service_client"], config["namespace"])
+        return config
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """As the SDK asks; raises `ConfigurationError` for what could lose a tenant."""
+        of_client = config["client"].config(active_config=True)["interceptors"]
+        self._refuse_a_second([*(config.get("interceptors") or ()), *of_client])
+        if not any(isinstance(one, TenancyInterceptor) for one in of_client):
+            raise ConfigurationError(
+                "this worker has a TenancyPlugin that its client has not. Give it to the client: "
+                "Client.connect(..., plugins=[TenancyPlugin(...)])."
+            )
+        self._interceptor.client = config["client"]
+        config = super().configure_worker(config)
+        workflows = config.get("workflows")
+        if workflows and self.database is not None and OWN_WORKFLOWS[0] not in workflows:
+            config["workflows"] = [*workflows, *OWN_WORKFLOWS]
+            own = (*OWN_ACTIVITIES, self._alarm.tell_of_dead_letters)
+            config["activities"] = [*(config.get("activities") or ()), *own]
+        activities = config.get("activities") or ()
+        if workflows and record_failed_run not in activities:
+            # Without a database too: a run that fails has the same history with and without one.
+            config["activities"] = [*activities, record_failed_run]
+            if not activities:
+                config["no_remote_activities"] = True  # it asks for none of other workers' tasks
+        self._check(config)
+        # An eager activity goes past the task queue, and so past fairness.
+        config["disable_eager_activity_execution"] = True
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """As the SDK asks; raises `ConfigurationError` for what a later plugin has undone."""
+        try:
+            await self._check_built(worker.config(active_config=True))
+        except BaseException:
+            # Nothing was started. The SDK marks that in this way where its own validation fails:
+            # `async with worker` would wait for ever otherwise.
+            worker._shutdown_complete_event.set()
+            raise
+        await super().run_worker(worker, next)
+
+    async def _check_built(self, config: WorkerConfig) -> None:
+        self._check(config)
+        if not is_guarded(config["workflow_runner"]):
+            raise ConfigurationError(
+                "another plugin has replaced the workflow runner, and with it the guard. Give "
+                "TenancyPlugin last, or leave that plugin out."
+            )
+        if config.get("workflows"):
+            await self._require_search_attributes(config["client"])
+
+    def _check(self, config: WorkerConfig) -> None:
+        self._check_workflows(config.get("workflows") or ())
+        self._check_activities(config.get("activities") or ())
+        if config.get("nexus_service_handlers"):
+            raise ConfigurationError(
+                "tenancy is not carried over Nexus: leave nexus_service_handlers out, or serve "
+                "them from a worker whose client has no TenancyPlugin."
+            )
+        executor = config.get("activity_executor")
+        if executor is not None and not isinstance(executor, ThreadPoolExecutor):
+            raise ConfigurationError(
+                f"the activity executor is a {type(executor).__name__}, and the tenant cannot "
+                "follow an activity into another process. Use a ThreadPoolExecutor, or async "
+                "activities."
+            )
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """As the SDK asks."""
+        config = super().configure_replayer(config)
+        config["workflows"] = [
+            *(config.get("workflows") or ()),
+            *(cls for cls in OWN_WORKFLOWS if cls not in (config.get("workflows") or ())),
+        ]
+        self._check_workflows(config.get("workflows") or ())
+        return config
+
+    def _runner(self, existing: WorkflowRunner | None) -> WorkflowRunner:
+        runner = guarded(existing or SandboxedWorkflowRunner(), exempt=frozenset(self.exempt))
+        if isinstance(runner, SandboxedWorkflowRunner):
+            restrictions = runner.restrictions.with_passthrough_modules(*self.passthrough)
+            object.__setattr__(runner, "restrictions", restrictions)
+        return runner
+
+    def _refuse_a_second(self, interceptors: Sequence[Any]) -> None:
+        # By identity: the SDK's base class makes any two interceptors of one type equal.
+        own = {id(interceptor) for interceptor in self.interceptors or ()}
+        for other in interceptors:
+            if isinstance(other, TenancyInterceptor) and id(other) not in own:
+                raise ConfigurationError(
+                    "there are two TenancyPlugins here. Give one to the client, and none to its "
+                    "workers: they have the client's."
+                )
+
+    def _check_workflows(self, workflows: Sequence[type]) -> None:
+        for cls in workflows:
+            definition = workflow._Definition.must_from_class(cls)
+            if definition.name in self.exempt:
+                continue
+            job = job_of(cls)
+            if job is None:
+                raise ConfigurationError(
+                    f"the workflow {cls.__qualname__} is not declared. Put @tenant_job or "
+                    "@platform_job on it in the place of @workflow.defn, or exempt it by name "
+                    "with a reason: TenancyPlugin(exempt={...})."
+                )
+            job.check()
+            self._refuse_passed_through(cls)
+
+    def _refuse_passed_through(self, cls: type) -> None:
+        """Refuses a workflow whose own module the sandbox would let by unchecked."""
+        if cls in OWN_WORKFLOWS:
+            return
+        for package in self.passthrough:
+            if cls.__module__ == package or cls.__module__.startswith(f"{package}."):
+                raise ConfigurationError(
+                    f"{cls.__module__} is passed through the sandbox, which is then off for "
+                    f"{cls.__qualname__}: it could read the clock, or keep one run's memory for "
+                    "the next. Pass through only what workflow modules import: activities, models."
+                )
+
+    async def _require_search_attributes(self, client: Client) -> None:
+        try:
+            with _outside():  # a worker serves all tenants, wherever it is made
+                known = await client.operator_service.list_search_attributes(
+                    ListSearchAttributesRequest(namespace=client.namespace)
+                )
+        except RPCError as error:
+            # Where this worker may not look, as in a managed namespace, the operator has to.
+            if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
+                return
+            raise
+        missing = {"TenantId", "Job"} - set(known.custom_attributes)
+        if missing:
+            raise ConfigurationError(
+                f"the namespace {client.namespace!r} has no search attribute "
+                f"{' and '.join(sorted(missing))}. Register each once: "
+                '"temporal operator search-attribute create --type Keyword --name ...".'
+            )
+
+    def _check_activities(self, activities: Sequence[Any]) -> None:
+        for function in activities:
+            definition = activity._Definition.must_from_callable(function)
+            name = definition.name or "(dynamic)"
+            if name not in self.exempt and mark_of(definition.fn) is None:
+                raise ConfigurationError(
+                    f"the activity {name} is not declared. Put @tenant_activity or "
+                    "@platform_activity on it in the place of @activity.defn, or exempt it by "
+                    "name with a reason: TenancyPlugin(exempt={...})."
+                )
+            if name not in self.exempt:
+                _check_inputs(name, definition.arg_types or [])
+
+
+def _check_inputs(name: str, types: Sequence[type]) -> None:
+    """Refuses an activity whose input could name a tenant in a way that nobody looks at."""
+    for model in types:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        if issubclass(model, TenantInput):
+            require_plain_tenant_id(model, f"{model.__name__}, the input of {name},")
+            if len(types) > 1:
+                raise ConfigurationError(
+                    f"the activity {name} takes {model.__name__} beside other arguments. Put them "
+                    "into the model: it is the only argument then."
+                )
+        elif "tenant_id" in model.model_fields:
+            raise ConfigurationError(
+                f"{model.__name__}, the input of {name}, has a tenant_id but does not extend "
+                "TenantInput. Extend it, or leave the field out: current_tenant() has it."
+            )

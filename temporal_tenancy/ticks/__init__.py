@@ -1,0 +1,1 @@
+"""Jobs that run for every tenant when a schedule says so."""

@@ -1,0 +1,457 @@
+"""The fan-out: a root divides a tick's tenants into shards, a shard starts a child for each.
+
+There is no barrier: a shard keeps a window of children that is refilled as each ends, and the
+next shard begins when the one before has started its last child. A tenant that hangs costs one
+place in one window until its job's own timeout. Tenants have their turns in the order in which
+they are due; a shard waits for the next by a timer, which holds no worker's slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import (
+    Priority,
+    RawValue,
+    RetryPolicy,
+    SearchAttributeKey,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import (
+    FailureError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import (
+    ActivityCancellationType,
+    ChildWorkflowCancellationType,
+    ParentClosePolicy,
+)
+
+from temporal_tenancy.control_plane.models import LedgerState, TickState
+from temporal_tenancy.core.errors import UnknownJob
+from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
+from temporal_tenancy.core.inputs import TenantInput, read_input
+from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry
+from temporal_tenancy.ticks.fan_out import activities
+from temporal_tenancy.ticks.fan_out.models import (
+    AllStarted,
+    Candidate,
+    ChildRef,
+    CloseTicks,
+    Counts,
+    Failure,
+    FanOutInput,
+    FanOutResult,
+    NextPage,
+    Outcome,
+    Plan,
+    PlanTicks,
+    RecordOutcomes,
+    Rest,
+    ShardInput,
+    ShardPlan,
+    ShardResult,
+)
+from temporal_tenancy.ticks.fan_out.outcomes import outcome_of_failure
+from temporal_tenancy.ticks.fan_out.pace import Pace
+from temporal_tenancy.ticks.fan_out.planning import tick_of
+
+SCHEDULED_TIME: Final = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+FLUSH_SIZE: Final = 200  # outcomes written at once
+FLUSH_SECONDS: Final = 2.0  # how long an outcome waits for others, at most
+LOOK_SECONDS: Final = 1.0  # between looks at a child of another run, at first
+LOOK_SECONDS_MAX: Final = 60.0
+
+# The control plane may be away for a while: that fails no tenant's job, it only waits.
+_LEDGER: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "schedule_to_close_timeout": timedelta(hours=2),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30)),
+    "priority": Priority(priority_key=int(JobPriority.URGENT)),
+}
+_PLAN: Final[dict[str, Any]] = {
+    **_LEDGER,
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(minutes=1),
+}
+
+
+def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> TenantInput:
+    """The input of one tenant's child; raises a `TenancyError` when the fields do not fit."""
+    model = job.input_model
+    if not issubclass(model, TenantInput):
+        raise UnknownJob(f"{job.name} is no tenant's job, so there is no fan-out of it.")
+    period = {"period": tick} if job.period is not None else {}
+    what = f"the input of {job.name}"
+    return read_input(model, {**extra, **period, "tenant_id": tenant_id}, what=what)
+
+
+@platform_job(
+    "fan_out.tick",
+    reason="runs a job for every tenant",
+    queue="default",
+    priority=JobPriority.HIGH,
+)
+class FanOut:
+    """Runs a job for every tenant, and returns what became of each."""
+
+    def __init__(self) -> None:
+        self._all_started: dict[int, Rest | None] = {}
+        self._shards: list[asyncio.Task[ShardResult]] = []
+        self._shard_ids: dict[int, str] = {}
+
+    @workflow.run
+    async def run(self, request: FanOutInput) -> FanOutResult:
+        """Plans the tenants' turns, then starts its shards one behind the other."""
+        job = registry.get_or_raise(request.job)
+        info = workflow.info()
+        nominal = info.typed_search_attributes.get(SCHEDULED_TIME)
+        tick = request.tick or tick_of(job, nominal or info.workflow_start_time)
+        child_input(job, "a", tick, request.extra)  # what fits no tenant fails here, once
+        ticks: list[str] | None = None
+        try:
+            plan = await self._plan(request, nominal)
+            ticks = plan.ticks
+            title = f"{job.name} for {plan.tenants} tenants, tick {', '.join(ticks) or tick}"
+            workflow.set_current_details(f"{title}: at work.")
+            counts = await self._run_shards(request, plan)
+        except (asyncio.CancelledError, FailureError) as error:
+            state = TickState.CANCELLED if is_cancelled_exception(error) else TickState.FAILED
+            reason = f"the fan-out was {state} before this tenant's turn."
+            # Said at once: a child that hangs may keep its shard for hours.
+            await self._close(job, ticks, state, reason)
+            await asyncio.gather(*self._shards, return_exceptions=True)
+            raise
+        await self._close(job, ticks, TickState.ENDED)
+        workflow.set_current_details(
+            f"{title}: {counts.succeeded} succeeded, {counts.failed} failed, "
+            f"{counts.skipped} skipped, {counts.already} had succeeded before."
+        )
+        return FanOutResult(
+            job=job.name,
+            tick=", ".join(ticks) or tick,
+            planned=plan.tenants,
+            **counts.model_dump(),
+        )
+
+    @workflow.signal
+    def all_started(self, said: AllStarted) -> None:
+        """A shard has started its last child: the next may begin, with the rest if there is."""
+        if said.shard_id == self._shard_ids.get(said.number):
+            self._all_started[said.number] = said.rest
+
+    async def _plan(self, request: FanOutInput, nominal: datetime | None) -> Plan:
+        info = workflow.info()
+        plan: Plan = await workflow.execute_activity(
+            activities.plan_ticks,
+            PlanTicks(
+                request=request,
+                nominal_time=nominal,
+                now=info.workflow_start_time,
+                workflow_id=info.workflow_id,
+                run_id=info.run_id,
+            ),
+            # What is still being planned must not be written behind a tick that is closed.
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            **_PLAN,
+        )
+        # A cancel that comes with the plan's result is not raised by the call above.
+        if workflow.cancellation_reason() is not None:
+            raise asyncio.CancelledError
+        return plan
+
+    async def _close(
+        self, job: Job, ticks: list[str] | None, state: TickState, reason: str | None = None
+    ) -> None:
+        info = workflow.info()
+        request = CloseTicks(
+            job=job.name,
+            ticks=ticks,
+            workflow_id=info.workflow_id,
+            run_id=info.run_id,
+            state=state,
+            reason=reason,
+        )
+        await workflow.execute_activity(activities.close_ticks, request, **_LEDGER)
+
+    async def _run_shards(self, request: FanOutInput, plan: Plan) -> Counts:
+        try:
+            parts = deque(plan.shards)
+            while parts:
+                number, part = len(self._shards), parts.popleft()
+                shard = asyncio.create_task(self._run_shard(request, number, part))
+                self._shards.append(shard)
+                rest = await self._until_all_started(shard, number)
+                if rest is not None:
+                    left = {"after": rest.after, "tenants": rest.tenants}
+                    parts.appendleft(part.model_copy(update=left))
+            # A shard that fails, perhaps because it was terminated, does not stop the others.
+            await asyncio.gather(*self._shards, return_exceptions=True)
+        except asyncio.CancelledError:
+            for shard in self._shards:
+                shard.cancel()
+            raise
+        total = Counts(already=plan.already)
+        for shard in self._shards:
+            total.add(shard.result())
+        return total
+
+    async def _until_all_started(
+        self, shard: asyncio.Task[ShardResult], number: int
+    ) -> Rest | None:
+        """Waits for a shard to start its last child; returns what it left to another."""
+        await workflow.wait_condition(lambda: shard.done() or number in self._all_started)
+        if shard.done() and not shard.cancelled() and shard.exception() is None:
+            return shard.result().rest
+        return self._all_started.get(number)
+
+    async def _run_shard(self, request: FanOutInput, number: int, part: ShardPlan) -> ShardResult:
+        root = WorkflowId.parse(workflow.info().workflow_id)
+        # Unique in each run: a shard of an earlier run, or of one that was reset or
+        # terminated, may still wait for its children.
+        key = f"{root.key}/shard-{number}-{workflow.uuid4().hex[:8]}"
+        self._shard_ids[number] = str(WorkflowId(PLATFORM, request.job, key))
+        return await workflow.execute_child_workflow(
+            Shard.run,
+            ShardInput(
+                job=request.job,
+                tick=part.tick,
+                extra=request.extra,
+                statuses=request.statuses,
+                planned_by=str(root),
+                after=part.after,
+                upto=part.upto,
+                tenants=part.tenants,
+                max_starts_per_second=request.max_starts_per_second,
+                window=request.window,
+                number=number,
+            ),
+            id=self._shard_ids[number],
+            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+
+
+@platform_job(
+    "fan_out.shard",
+    reason="runs a job for a part of the tenants",
+    queue="default",
+    priority=JobPriority.HIGH,
+)
+class Shard:
+    """Runs a job for up to 2,000 tenants, a bounded number at a time. Never continues as new.
+
+    How many events a tenant costs depends on how many end at once: where they come one by one, by
+    a slow pace or slow jobs, it leaves those that it has not read yet to another shard.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Candidate] = deque()
+        self._starting = 0  # children asked for, and not yet there
+        self._seen = 0  # tenants whose turn has been read
+        self._counts = Counts()
+        self._unwritten: list[Outcome] = []
+        self._exhausted = False  # every page has been read, or left to another shard
+        self._rest: Rest | None = None
+        self._stopped = False  # cancelled: nothing more is started
+        self._done = False
+        self._turn = asyncio.Lock()
+
+    @workflow.run
+    async def run(self, request: ShardInput) -> ShardResult:
+        """Starts a child for each tenant, and waits for all of them."""
+        self._request = request
+        self._job = registry.get_or_raise(request.job)
+        self._after = request.after
+        self._pace = Pace(request.max_starts_per_second, workflow.now(), first=not request.number)
+        places = [asyncio.create_task(self._fill_a_place()) for _ in range(request.window)]
+        writer = asyncio.create_task(self._write_outcomes())
+        teller = asyncio.create_task(self._tell_when_all_are_started())
+        work = asyncio.gather(*places)
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # Children that run are left to run; what they come to is still written down.
+            self._stopped = True
+            await work
+            raise
+        finally:
+            self._done = True
+            await asyncio.shield(asyncio.gather(writer, teller))
+        return ShardResult(**self._counts.model_dump(), rest=self._rest)
+
+    async def _fill_a_place(self) -> None:
+        """Runs one child after the other until no tenant is left."""
+        while (candidate := await self._next()) is not None:
+            await self._run_child(candidate)
+
+    async def _next(self) -> Candidate | None:
+        """The tenant whose turn it is, once it is; None: there is none left."""
+        async with self._turn:
+            while not self._waiting and not self._exhausted and not self._stopped:
+                await self._read_page()
+            if self._waiting:
+                await self._wait_until(self._waiting[0].due_at)
+                await self._wait_until(self._pace.next_start(workflow.now()))
+            if self._stopped or not self._waiting:
+                return None
+            return self._waiting.popleft()
+
+    async def _wait_until(self, moment: datetime) -> None:
+        """Waits by a timer, unless the shard is stopped."""
+        left = moment - workflow.now()
+        if left > timedelta():
+            await _wait(lambda: self._stopped, left)
+
+    async def _read_page(self) -> None:
+        request = self._request
+        # At 4,096 events: what this shard has started still needs its own.
+        if self._seen and self._after and workflow.info().is_continue_as_new_suggested():
+            self._rest = Rest(after=self._after, tenants=request.tenants - self._seen)
+            self._exhausted = True
+            return
+        page = await workflow.execute_activity(
+            activities.next_page,
+            NextPage(
+                job=request.job,
+                tick=request.tick,
+                statuses=request.statuses,
+                planned_by=request.planned_by,
+                after=self._after,
+                upto=request.upto,
+            ),
+            **_LEDGER,
+        )
+        self._waiting.extend(page.candidates)
+        self._seen += len(page.candidates) + page.skipped
+        self._counts.skipped += page.skipped
+        self._after = page.last
+        self._exhausted = page.last is None
+        if self._exhausted:
+            # Those that have succeeded since they were planned, or are now another run's.
+            self._counts.already += request.tenants - self._seen
+
+    async def _run_child(self, candidate: Candidate) -> None:
+        tenant = candidate.tenant_id
+        child = ChildRef(
+            tenant_id=tenant,
+            workflow_id=str(WorkflowId(tenant, self._job.name, self._request.tick)),
+        )
+        run_id: str | None = None
+        try:
+            run = await self._start_child(candidate, child)
+            run_id = run.first_execution_run_id
+            self._unwritten.append(_outcome(child, LedgerState.RUNNING, run_id))
+            await run
+            outcome = _outcome(child, LedgerState.SUCCEEDED, run_id)
+        except WorkflowAlreadyStartedError:
+            outcome = await self._follow(child)
+            if outcome.state is LedgerState.SUCCEEDED:
+                self._unwritten.append(outcome)
+                self._counts.already += 1
+                return
+        except FailureError as error:
+            outcome = outcome_of_failure(
+                tenant, error, workflow_id=child.workflow_id, run_id=run_id
+            )
+        self._count(outcome)
+
+    async def _start_child(
+        self, candidate: Candidate, child: ChildRef
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        request, job = self._request, self._job
+        self._starting += 1
+        try:
+            return await workflow.start_child_workflow(
+                job.name,
+                child_input(job, candidate.tenant_id, request.tick, request.extra),
+                id=child.workflow_id,
+                task_queue=job.queue,
+                # A child that failed may run again, one that succeeded may not.
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                cancellation_type=ChildWorkflowCancellationType.ABANDON,
+                priority=Priority(fairness_weight=candidate.weight),
+                # Nobody reads it: one that cannot be decoded is that child's trouble.
+                result_type=RawValue,
+            )
+        finally:
+            self._starting -= 1
+
+    async def _follow(self, child: ChildRef) -> Outcome:
+        """Waits for a child that another run of this tick has started; holds no worker's slot."""
+        pause = LOOK_SECONDS
+        while True:
+            outcome: Outcome | None = await workflow.execute_activity(
+                activities.look_at_child, child, **_LEDGER
+            )
+            if outcome is not None:
+                return outcome
+            await workflow.sleep(pause)
+            pause = min(pause * 2, LOOK_SECONDS_MAX)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._unwritten.append(outcome)
+        if outcome.state is LedgerState.SUCCEEDED:
+            self._counts.succeeded += 1
+        elif outcome.state is LedgerState.SKIPPED:
+            self._counts.skipped += 1
+        else:
+            self._counts.failed += 1
+            failure = Failure(tenant_id=outcome.tenant_id, reason=outcome.reason or "")
+            self._counts.add(Counts(failures=[failure]))
+
+    async def _tell_when_all_are_started(self) -> None:
+        await workflow.wait_condition(
+            lambda: self._done or (self._exhausted and not self._waiting and not self._starting)
+        )
+        parent = workflow.info().parent
+        if self._done or parent is None:
+            return
+        root = workflow.get_external_workflow_handle(parent.workflow_id)
+        # A root that is gone needs no telling.
+        with contextlib.suppress(FailureError):
+            said = AllStarted(
+                number=self._request.number,
+                shard_id=workflow.info().workflow_id,
+                rest=self._rest,
+            )
+            await root.signal(FanOut.all_started, said)
+
+    async def _write_outcomes(self) -> None:
+        """Writes outcomes into the ledger, many at once and none later than a moment."""
+        while not (self._done and not self._unwritten):
+            await self._until_worth_writing()
+            # No more at once than a payload may hold, however long the ledger was away.
+            batch, self._unwritten = self._unwritten[:FLUSH_SIZE], self._unwritten[FLUSH_SIZE:]
+            if batch:
+                request = RecordOutcomes(
+                    job=self._request.job, tick=self._request.tick, outcomes=batch
+                )
+                await workflow.execute_activity(activities.record_outcomes, request, **_LEDGER)
+
+    async def _until_worth_writing(self) -> None:
+        await workflow.wait_condition(lambda: bool(self._unwritten) or self._done)
+        await _wait(
+            lambda: len(self._unwritten) >= FLUSH_SIZE or self._done,
+            timedelta(seconds=FLUSH_SECONDS),
+        )
+
+
+async def _wait(condition: Callable[[], bool], longest: timedelta) -> None:
+    """Waits until `condition` holds, but no longer than that."""
+    with contextlib.suppress(TimeoutError):
+        await workflow.wait_condition(condition, timeout=longest)
+
+
+def _outcome(child: ChildRef, state: LedgerState, run_id: str | None) -> Outcome:
+    return Outcome(
+        tenant_id=child.tenant_id, state=state, workflow_id=child.workflow_id, run_id=run_id
+    )

@@ -1,0 +1,85 @@
+"""The effects of reconciling."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from temporalio import activity
+
+from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.models import TickState
+from temporal_tenancy.core.activities import platform_activity
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy.ticks.reconcile.due_ticks import TICKS_KEPT
+from temporal_tenancy.ticks.reconcile.missed import note_missed_ticks
+from temporal_tenancy.ticks.reconcile.models import MissedTick, MissedTicks, Settled
+from temporal_tenancy.ticks.reconcile.settlement import Settlement
+
+FIRST: Final = 10  # ticks named in a result
+PRUNED_AT_ONCE: Final = 5_000  # rows of the ledger, in one transaction
+
+log: Final = logging.getLogger(__name__)
+
+
+@platform_activity("compares schedules with the ticks that began")
+@heartbeating()
+async def find_missed_ticks() -> MissedTicks:
+    """Writes down the ticks that were due and never began, and names each once in the log."""
+    missed = await note_missed_ticks(activity.client(), datetime.now(UTC))
+    for each in missed:
+        log.error(
+            "tick.missed",
+            extra={
+                "job": each.job.name,
+                "tick": each.tick,
+                "nominal_time": each.nominal_time.isoformat(),
+            },
+        )
+    first = [
+        MissedTick(job=each.job.name, tick=each.tick, nominal_time=each.nominal_time)
+        for each in missed[:FIRST]
+    ]
+    return MissedTicks(found=len(missed), first=first)
+
+
+@platform_activity("settles ticks whose fan-out was lost")
+@heartbeating()
+async def settle_ticks() -> Settled:
+    """Settles every tick that is said to be running; one whose fan-out runs is left to it."""
+    settlement = Settlement(activity.client())
+    async with platform_session("read the ticks that run") as session:
+        open_ticks = await ledger.ticks_in(session, TickState.RUNNING)
+    settled = Settled(ticks=0, rows=0)
+    for row in open_ticks:
+        job = registry.get(row.job)
+        if job is None or not await settlement.is_lost(row):
+            continue
+        rows = await settlement.settle(job, row.tick)
+        settled.ticks += 1
+        settled.rows += rows
+        log.warning("tick.settled", extra={"job": row.job, "tick": row.tick, "rows": rows})
+    return settled
+
+
+@platform_activity("forgets old ticks")
+@heartbeating()
+async def prune_ticks() -> int:
+    """Deletes ticks, and their part of the ledger, that began longer ago than they are kept."""
+    before = datetime.now(UTC) - TICKS_KEPT
+    pruned = 0
+    async with platform_session("read old ticks") as session:
+        old = await ledger.ticks_before(session, before)
+    for row in old:
+        while True:  # a tick has a row for each tenant: never one long delete
+            async with platform_session("prune a tick") as session:
+                deleted = await ledger.prune(session, row.job, row.tick, limit=PRUNED_AT_ONCE)
+            if deleted < PRUNED_AT_ONCE:
+                break
+        pruned += 1
+    if pruned:
+        log.info("ticks.pruned", extra={"ticks": pruned})
+    return pruned

@@ -1,0 +1,126 @@
+"""Which ticks were due, as the server's schedules have it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleDescription
+
+from temporal_tenancy.core.cron import CronInvalid
+from temporal_tenancy.core.due_times import EARLIEST, times
+from temporal_tenancy.core.identifiers import PLATFORM
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.ticks.fan_out.models import FanOutInput
+from temporal_tenancy.ticks.fan_out.planning import tick_of
+
+TICKS_KEPT: Final = timedelta(days=90)
+GRACE: Final = timedelta(minutes=15)  # that a tick has to begin, after it was due
+
+log: Final = logging.getLogger(__name__)
+
+_LATEST: Final = timedelta(hours=12)  # behind UTC, where a date ends last
+
+
+@dataclass(frozen=True)
+class DueTick:
+    """A tick that should have begun by now."""
+
+    job: Job
+    tick: str
+    nominal_time: datetime
+    paused: str | None  # the note on the schedule, while it is paused
+    workflow_id: str | None  # of its fan-out; None: several serve it, at their tenants' local times
+
+
+async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
+    """The ticks of all schedules of fan-outs that were due, as long as ticks are kept.
+
+    From when a schedule is in force. Of a job without a period only the last: it does what those
+    before were to do. Ticks that the server holds back behind one that runs are not due yet.
+    """
+    async for listed in await client.list_schedules():
+        if not listed.id.startswith(f"{PLATFORM}/"):
+            continue
+        description = await client.get_schedule_handle(listed.id).describe()
+        request = await _fan_out_of(client, description)
+        job = registry.get(request.job) if request is not None else None
+        if request is None or job is None:
+            continue
+        in_force = description.info.last_updated_at or description.info.created_at
+        since, until = max(in_force, now - TICKS_KEPT), now - GRACE
+        if since >= until:
+            continue
+        try:
+            found = (
+                list(_local_ticks(job, request, since, until))
+                if request.local_time
+                else await _ticks(client, description, job, since, until)
+            )
+        except CronInvalid as error:  # of a release before: it keeps no other schedule's ticks
+            log.error("schedule.unreadable", extra={"schedule": listed.id, "error": error.message})
+            continue
+        state = description.schedule.state
+        paused = (state.note or "") if state.paused else None
+        for tick, nominal in found if job.period else found[-1:]:
+            fan_out = f"{_action(description).id}-{nominal:%Y-%m-%dT%H:%M:%SZ}"
+            yield DueTick(
+                job, tick, nominal, paused, workflow_id=None if request.local_time else fan_out
+            )
+
+
+async def _ticks(
+    client: Client, description: ScheduleDescription, job: Job, since: datetime, until: datetime
+) -> Sequence[tuple[str, datetime]]:
+    start, end = Timestamp(), Timestamp()
+    end.FromDatetime(until)
+    nominals: list[datetime] = []
+    while True:  # the server names no more than a thousand at once
+        start.FromDatetime(nominals[-1] + timedelta(seconds=1) if nominals else since)
+        answer = await client.workflow_service.list_schedule_matching_times(
+            ListScheduleMatchingTimesRequest(
+                namespace=client.namespace,
+                schedule_id=description.id,
+                start_time=start,
+                end_time=end,
+            )
+        )
+        if not answer.start_time:
+            break
+        nominals += [time.ToDatetime(tzinfo=UTC) for time in answer.start_time]
+    waiting = description.raw_description.info.buffer_size
+    if waiting:
+        nominals = nominals[:-waiting]
+    return [(tick_of(job, nominal), nominal) for nominal in nominals]
+
+
+def _local_ticks(
+    job: Job, request: FanOutInput, since: datetime, until: datetime
+) -> Iterator[tuple[str, datetime]]:
+    """Those whose local time has come everywhere on earth, and came nowhere before `since`."""
+    if request.cron is None or job.period is None:
+        return
+    first = since.astimezone(UTC).replace(tzinfo=None) + EARLIEST
+    last = until.astimezone(UTC).replace(tzinfo=None) - _LATEST
+    for local in times(request.cron, first, last):
+        yield job.period.key_before(local), local.replace(tzinfo=UTC)
+
+
+def _action(description: ScheduleDescription) -> ScheduleActionStartWorkflow:
+    action = description.schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    return action
+
+
+async def _fan_out_of(client: Client, description: ScheduleDescription) -> FanOutInput | None:
+    """What a schedule's fan-outs take; None where it starts something else."""
+    action = description.schedule.action
+    if not isinstance(action, ScheduleActionStartWorkflow) or action.workflow != "fan_out.tick":
+        return None
+    [request] = await client.data_converter.decode(action.args, [FanOutInput])
+    return request if isinstance(request, FanOutInput) else None

@@ -1,0 +1,42 @@
+"""The platform's own job that finds what was missed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from temporal_tenancy.core.jobs import JobPriority, platform_job
+from temporal_tenancy.ticks.reconcile import activities
+from temporal_tenancy.ticks.reconcile.models import Reconciled
+
+_EFFECT: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(minutes=1),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1), maximum_attempts=10),
+}
+
+
+@platform_job(
+    "ticks.reconcile",
+    reason="compares what was due with what ran, over all tenants",
+    queue="default",
+    priority=JobPriority.HIGH,
+    execution_timeout=timedelta(hours=6),
+)
+class ReconcileTicks:
+    """Finds ticks that never began, settles those whose fan-out was lost, and forgets old ones."""
+
+    @workflow.run
+    async def run(self) -> Reconciled:
+        """Returns what was found."""
+        # Settled first: a schedule holds ticks back behind a fan-out that only seems to run.
+        settled = await workflow.execute_activity(activities.settle_ticks, **_EFFECT)
+        missed = await workflow.execute_activity(activities.find_missed_ticks, **_EFFECT)
+        pruned = await workflow.execute_activity(activities.prune_ticks, **_EFFECT)
+        workflow.set_current_details(
+            f"{missed.found} ticks were missed, {settled.ticks} settled, {pruned} forgotten."
+        )
+        return Reconciled(missed=missed, settled=settled, ticks_pruned=pruned)

@@ -1,0 +1,25 @@
+"""Every scheduled job. `starter.py schedules apply` puts them in force."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.ticks.schedules import ScheduledJob
+from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
+
+# The cron lines are in UTC, unless they are said to be in the tenants' local time. A monthly job
+# works on the month before, a daily one on the day before.
+SCHEDULES: Final = [
+    ScheduledJob("billing.cycle", "0 6 1 * *"),
+    ScheduledJob("analytics.aggregate", "0 6 1 * *"),
+    ScheduledJob("report.daily", "0 8 * * *", local_time=True),
+    ScheduledJob("audit.aggregate", "30 1 * * *", spread=timedelta(minutes=30)),
+    ScheduledJob("trial.expiry", "0 */4 * * *", statuses=[TenantStatus.TRIAL]),
+    ScheduledJob("retention.enforce", "0 3 * * 0", spread=timedelta(hours=2)),
+    ScheduledJob("cleanup.expired", "0 3 * * 0", spread=timedelta(hours=2)),
+    ScheduledJob("ticks.reconcile", "*/15 * * * *"),
+    ScheduledJob("dead_letters.sweep", "* * * * *"),
+    ScheduledJob("suspensions.release", "* * * * *", catchup_window=timedelta(minutes=1)),
+]
