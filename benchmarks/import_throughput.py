@@ -44,10 +44,10 @@ from processes import connect
 from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.connections import connect as connect_to
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.roles import TENANT_ROLE
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from workflows import WORKFLOWS
 
 NAME: Final = "import_throughput"

@@ -25,11 +25,11 @@ from processes.lifecycle.collector import spare_what_is_loaded
 from processes.worker.slots import POLLERS, SlotOptions
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 
 # What is done with stays, as in the peer's table; a failed attempt is tried again at once.
 OPTIONS: Final = RelayOptions(

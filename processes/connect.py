@@ -17,10 +17,10 @@ from saas.settings import Settings
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.dead_letters.alerts import AlertSink
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.pool_share import PoolShare
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
 
 DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's own

@@ -44,6 +44,7 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     enter,
 )
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import (
     Database,
     current_database,
@@ -54,7 +55,6 @@ from temporal_tenancy.postgres.database import (
 from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from temporal_tenancy.ticks.schedules import ScheduledJob
 

@@ -16,8 +16,8 @@ from saas.database.models import TENANT_DATA
 from saas.settings import Settings, load_settings
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import use_directory
+from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.postgres.database import Database, use_database
-from temporal_tenancy.postgres.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.postgres.migrations import refuse_pending
 
 ENVIRONMENTS: Final[Sequence[MigrationEnvironment]] = (*LIBRARY, TENANT_DATA)

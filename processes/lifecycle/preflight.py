@@ -16,6 +16,7 @@ from processes.lifecycle.exits import ExitCode, WorkerExit
 from saas.database.models import TENANT_DATA
 from saas.settings import Settings
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.lint.catalogue import refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
@@ -23,7 +24,6 @@ from temporal_tenancy.postgres.database_errors import (
     DatabaseUnreachable,
     MigrationsBehind,
 )
-from temporal_tenancy.postgres.migration_environment import LIBRARY
 from temporal_tenancy.postgres.migrations import refuse_pending
 
 ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)

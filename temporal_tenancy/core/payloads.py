@@ -153,3 +153,15 @@ def _too_deep() -> NotReadable:
 
 def _too_many_digits() -> NotReadable:
     return NotReadable(f"has a number of more than {DIGITS:,} digits")
+
+
+def fits_a_message(payload: Mapping[str, Any]) -> bool:
+    """Whether an outbox message may hold `payload`: 64 KiB of what can be read back."""
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        if len(text.encode()) > PAYLOAD_MAX_BYTES:
+            return False
+        require_storable(text)
+    except (ValueError, RecursionError):  # half a surrogate pair too, and numbers that JSON has not
+        return False
+    return True

@@ -13,9 +13,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from temporal_tenancy.core.failures import plain as plain  # for those who look for it here
+from temporal_tenancy.core.failures import plain
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.payloads import PAYLOAD_MAX_BYTES, require_storable
+from temporal_tenancy.core.payloads import fits_a_message
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 
 Payload = Mapping[str, Any]  # a job's input as JSON, without the tenant
@@ -167,18 +167,6 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
         if message_id != new.message_id:
             values = {"message_id": message_id, "tenant": new.tenant_id, "id": new.id}
             await session.execute(_REFER, values)
-    return True
-
-
-def fits_a_message(payload: Payload) -> bool:
-    """Whether an outbox message may hold `payload`: 64 KiB of what can be read back."""
-    try:
-        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if len(text.encode()) > PAYLOAD_MAX_BYTES:
-            return False
-        require_storable(text)
-    except (ValueError, RecursionError):  # half a surrogate pair too, and numbers that JSON has not
-        return False
     return True
 
 

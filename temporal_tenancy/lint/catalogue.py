@@ -18,6 +18,7 @@ from psycopg.rows import tuple_row
 from sqlalchemy import CheckConstraint
 
 from temporal_tenancy.control_plane.models import ControlPlane, DeadLetterRow
+from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.core.printable import printable
 from temporal_tenancy.lint.checks import (
     COMMON,
@@ -30,7 +31,6 @@ from temporal_tenancy.lint.checks import (
 from temporal_tenancy.lint.code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
 from temporal_tenancy.outbox.models import RELAY_INDEXES, OutboxData
 from temporal_tenancy.postgres.database_errors import ExcessRights
-from temporal_tenancy.postgres.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,
     RELAY_ROLE,

@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import (
@@ -31,7 +32,6 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.locks import MAKE_TABLE
-from temporal_tenancy.postgres.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,
     RELAY_ROLE,

@@ -1,4 +1,4 @@
-"""The one thing to put on a client: tenancy for it, for its workers, and for replay."""
+"""What a client, its workers and replay have of tenancy, whatever features there are."""
 
 from __future__ import annotations
 
@@ -20,67 +20,32 @@ from temporal_tenancy.core.directory import CachedDirectory, TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.core.jobs import job_of
+from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.scope import _outside
-from temporal_tenancy.dead_letters import DEAD_LETTER_ACTIVITIES, SweepDeadLetters
-from temporal_tenancy.dead_letters.activities import Alarm
-from temporal_tenancy.dead_letters.alerts import AlertSink
-from temporal_tenancy.dead_letters.failed_runs import record_failed_run
-from temporal_tenancy.outbox.relay.slots import free_slot
-from temporal_tenancy.outbox.work_off import WorkOffMessages, work_off_messages
-from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk import converter
+from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
+from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.guard import guarded, is_guarded
 from temporal_tenancy.sdk.interceptors import TenancyInterceptor
 from temporal_tenancy.sdk.interceptors.service_client import checked
-from temporal_tenancy.ticks.fan_out import FAN_OUT_ACTIVITIES, FAN_OUT_WORKFLOWS
-from temporal_tenancy.ticks.reconcile import RECONCILE_ACTIVITIES, RECONCILE_WORKFLOWS
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
-OWN_WORKFLOWS: Final = (
-    *FAN_OUT_WORKFLOWS,
-    WorkOffMessages,
-    SweepDeadLetters,
-    *RECONCILE_WORKFLOWS,
-)
-OWN_ACTIVITIES: Final = (
-    *FAN_OUT_ACTIVITIES,
-    work_off_messages,
-    free_slot,
-    *DEAD_LETTER_ACTIVITIES,
-    *RECONCILE_ACTIVITIES,
-)
+# What a run calls by itself, on the worker that runs it.
+_LOCAL: Final = frozenset({RECORD_FAILED_RUN, FREE_SLOT})
 
 
-class TenancyPlugin(SimplePlugin):
-    """Makes losing the tenant impossible to do quietly.
-
-    Give it to the client (`Client.connect(..., plugins=[TenancyPlugin(...)])`): workers of that
-    client have it too. A `Replayer` takes the same plugin.
-    """
+class TenancyPluginBase(SimplePlugin):
+    """Tenancy, and the features that it is given; it knows none of them."""
 
     def __init__(
         self,
         *,
         directory: TenantDirectory | None = None,
-        database: Database | None = None,
+        features: Iterable[Feature] = (),
         passthrough: Iterable[str] = (),
         exempt: Mapping[str, str] | None = None,
-        alerts: Sequence[AlertSink] = (),
     ) -> None:
-        """`directory` says who the tenants are; workers need one, and clients take the fairness
-        weight of the tenant's plan from it. It is cached for at most 5 s.
-
-        `database` is what `tenant_session()` and `platform_session()` open inside activities.
-        With it, each worker of workflows also serves the fan-out on its queue.
-
-        `passthrough` names the application's own packages, which workflow modules then import
-        plainly; the sandbox stays on.
-
-        `exempt` names workflow and activity types that are let through unmarked, each with the
-        reason (a third-party plugin's). They get no scope, so nothing of a tenant's opens there.
-
-        `alerts` are the ways to people, beside the log, for what `dead_letters.sweep` tells them.
-        """
+        """As `temporal_tenancy.TenancyPlugin` says, which adds what is usual."""
         self.exempt = dict(exempt or {})
         for name, reason in self.exempt.items():
             if not reason.strip():
@@ -93,15 +58,28 @@ class TenancyPlugin(SimplePlugin):
             else CachedDirectory(directory)
         )
         self.directory: CachedDirectory | None = cached
-        self.database = database
-        self._alarm = Alarm(alerts)
-        self._interceptor = TenancyInterceptor(cached, database, frozenset(self.exempt))
+        self.features = tuple(features)
+        self._refuse_features_twice()
+        self._interceptor = TenancyInterceptor(cached, self.features, frozenset(self.exempt))
         super().__init__(
             NAME,
             data_converter=converter.compose,
             interceptors=[self._interceptor],
             workflow_runner=self._runner,
         )
+
+    @property
+    def migrations(self) -> tuple[MigrationEnvironment, ...]:
+        """What the features' tables need, for `migrate()`: each once, in order."""
+        return tuple(dict.fromkeys(each for one in self.features for each in one.migrations))
+
+    @property
+    def _served(self) -> list[type]:
+        return [cls for feature in self.features for cls in feature.workflows]
+
+    @property
+    def _known(self) -> list[type]:
+        return [*self._served, *(cls for feature in self.features for cls in feature.replayed)]
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
         """As the SDK asks; raises `ConfigurationError` when the plugin is there twice."""
@@ -122,16 +100,12 @@ class TenancyPlugin(SimplePlugin):
         self._interceptor.client = config["client"]
         config = super().configure_worker(config)
         workflows = config.get("workflows")
-        if workflows and self.database is not None and OWN_WORKFLOWS[0] not in workflows:
-            config["workflows"] = [*workflows, *OWN_WORKFLOWS]
-            own = (*OWN_ACTIVITIES, self._alarm.tell_of_dead_letters)
-            config["activities"] = [*(config.get("activities") or ()), *own]
-        activities = config.get("activities") or ()
-        if workflows and record_failed_run not in activities:
-            # Without a database too: a run that fails has the same history with and without one.
-            config["activities"] = [*activities, record_failed_run]
-            if not activities:
+        if workflows:
+            config["workflows"] = _with(workflows, self._served)
+            own = [each for feature in self.features for each in feature.activities]
+            if not config.get("activities") and _are_local(own):
                 config["no_remote_activities"] = True  # it asks for none of other workers' tasks
+            config["activities"] = _with(config.get("activities") or (), own)
         self._check(config)
         # An eager activity goes past the task queue, and so past fairness.
         config["disable_eager_activity_execution"] = True
@@ -177,10 +151,7 @@ class TenancyPlugin(SimplePlugin):
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """As the SDK asks."""
         config = super().configure_replayer(config)
-        config["workflows"] = [
-            *(config.get("workflows") or ()),
-            *(cls for cls in OWN_WORKFLOWS if cls not in (config.get("workflows") or ())),
-        ]
+        config["workflows"] = _with(config.get("workflows") or (), self._known)
         self._check_workflows(config.get("workflows") or ())
         return config
 
@@ -190,6 +161,12 @@ class TenancyPlugin(SimplePlugin):
             restrictions = runner.restrictions.with_passthrough_modules(*self.passthrough)
             object.__setattr__(runner, "restrictions", restrictions)
         return runner
+
+    def _refuse_features_twice(self) -> None:
+        names = [feature.name for feature in self.features]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigurationError(f"the feature {twice[0]} is given twice. Give it once.")
 
     def _refuse_a_second(self, interceptors: Sequence[Any]) -> None:
         # By identity: the SDK's base class makes any two interceptors of one type equal.
@@ -218,7 +195,7 @@ class TenancyPlugin(SimplePlugin):
 
     def _refuse_passed_through(self, cls: type) -> None:
         """Refuses a workflow whose own module the sandbox would let by unchecked."""
-        if cls in OWN_WORKFLOWS:
+        if cls in self._known and cls.__module__.startswith("temporal_tenancy."):
             return
         for package in self.passthrough:
             if cls.__module__ == package or cls.__module__.startswith(f"{package}."):
@@ -259,6 +236,16 @@ class TenancyPlugin(SimplePlugin):
                 )
             if name not in self.exempt:
                 _check_inputs(name, definition.arg_types or [])
+
+
+def _with(given: Sequence[Any], own: Iterable[Any]) -> list[Any]:
+    """What is given, and what of our own is not among it."""
+    return [*given, *(each for each in own if each not in given)]
+
+
+def _are_local(activities: Iterable[Any]) -> bool:
+    names = {activity._Definition.must_from_callable(each).name for each in activities}
+    return names <= _LOCAL
 
 
 def _check_inputs(name: str, types: Sequence[type]) -> None:

@@ -21,8 +21,8 @@ from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from tests import jobs, marks
 
 pytestmark = pytest.mark.usefixtures("worker")

@@ -15,6 +15,7 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from saas.database.models import TENANT_DATA, TenantData
 from temporal_tenancy.control_plane.models import ControlPlane
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY
 from temporal_tenancy.outbox.models import OutboxData
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
@@ -22,7 +23,6 @@ from temporal_tenancy.postgres.database_errors import (
     ExcessRights,
     MigrationsBehind,
 )
-from temporal_tenancy.postgres.migration_environment import CONTROL_PLANE, LIBRARY
 from temporal_tenancy.postgres.migrations import migrate, pending, refuse_pending
 from temporal_tenancy.postgres.roles import ensure_role
 

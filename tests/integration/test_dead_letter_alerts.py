@@ -19,8 +19,8 @@ from temporal_tenancy.dead_letters import alerts
 from temporal_tenancy.dead_letters.alerts import Alert, named, tell
 from temporal_tenancy.dead_letters.recording import Letter, Source
 from temporal_tenancy.dead_letters.telling import DEPTH, KINDS_AT_ONCE, tell_of_dead_letters
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database, database_url, use_database
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.saas import saas_worker
 from tests.integration.test_dead_letter_recording import failed, record_as, rows

@@ -16,10 +16,11 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Replayer, Worker
 
 from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database, tenant_session
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.failing_jobs import Failing
 from tests.fan_out_control import Control
@@ -193,6 +194,27 @@ async def test_a_letter_that_cannot_be_written_changes_nothing_for_the_run(
     assert isinstance(cause, ApplicationError)
     assert cause.type == "CannotBeDone"
     assert log_lines.one("dead_letter.not_recorded")["tenant_id"] == "acme"
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "replayed at each task"])
+@pytest.mark.parametrize("served", [True, False], ids=["served", "not served"])
+@pytest.mark.usefixtures("acme")
+async def test_where_no_feature_records_failures_there_is_no_letter_and_every_plugin_replays_it(
+    temporal: TemporalDevServer, namespace: str, database: Database, served: bool, cached: bool
+) -> None:
+    isolation_alone = TenancyPlugin(
+        directory=ControlPlaneDirectory(database), database=database, features=[]
+    )
+    plugin = saas_plugin(database) if served else isolation_alone
+    client = await Client.connect(temporal.address, namespace=namespace, plugins=[plugin])
+    options = {} if cached else {"max_cached_workflows": 0, "max_concurrent_workflow_task_polls": 1}
+    async with failing_worker(client, **options):
+        handle = await start(client, "fail")
+        assert isinstance(await failing(handle), ApplicationError)
+    assert len(await letters(database)) == served
+    history = await handle.fetch_history()
+    for other in (isolation_alone, TenancyPlugin(), saas_plugin(database)):
+        await Replayer(workflows=[Failing], plugins=[other]).replay_workflow(history)
 
 
 @pytest.mark.usefixtures("acme")

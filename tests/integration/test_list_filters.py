@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.everything import TenancyPlugin
 from tests import jobs
 
 OWN, OTHER = "globex", "acme"

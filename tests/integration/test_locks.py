@@ -15,12 +15,12 @@ from temporalio.client import Client
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.server_checks import renew_fairness
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.dead_letters.sweep import Sweep
 from temporal_tenancy.postgres import locks
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 from temporal_tenancy.postgres.database_errors import LockHeld, MigrationBlocked
-from temporal_tenancy.postgres.migration_environment import MigrationEnvironment
 from temporal_tenancy.postgres.migrations import Patience, migrate
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.sdk import fairness

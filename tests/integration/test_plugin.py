@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -34,8 +35,10 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.identifiers import TenantId
 from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput
 from temporal_tenancy.core.jobs import job_of, platform_job, tenant_job
+from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.periods import Period
-from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.everything import TenancyPlugin
+from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.testing import InMemoryDirectory
 from tests import jobs
 from tests.fixtures.temporal import make_worker
@@ -227,6 +230,43 @@ async def test_a_process_pool_is_refused(client: Client, queue: str) -> None:
 def test_an_exemption_needs_a_reason() -> None:
     with pytest.raises(ConfigurationError, match="needs a reason"):
         TenancyPlugin(exempt={"third_party.workflow": " "})
+
+
+def test_a_feature_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="the feature notes is given twice"):
+        TenancyPlugin(features=[Feature("notes"), Feature("notes")])
+
+
+async def test_an_applications_feature_is_served_and_entered_around_activities(
+    temporal: TemporalDevServer, directory: InMemoryDirectory, queue: str
+) -> None:
+    entered: list[bool] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        entered.append(True)
+        yield
+
+    notes = Feature(
+        "notes",
+        workflows=(jobs.Echo,),
+        activities=(jobs.tell_tenant,),
+        around_activities=around,
+    )
+    plugin = TenancyPlugin(
+        directory=directory, features=[notes], passthrough=["tests.marks"], exempt=jobs.EXEMPT
+    )
+    client = await Client.connect(temporal.address, plugins=[plugin])
+    async with make_worker(client, queue, workflows=[jobs.Report], activities=[]):
+        await client.execute_workflow(
+            "echo.tell", {"tenant_id": "acme"}, id=f"acme/echo.tell/{queue}", task_queue=queue
+        )
+    assert entered == [True]
+    assert plugin.migrations == ()
+
+
+def test_a_plugin_names_the_migrations_of_its_features_once_and_in_order() -> None:
+    assert TenancyPlugin().migrations == LIBRARY
 
 
 def test_two_jobs_of_one_name_are_refused() -> None:

@@ -12,7 +12,7 @@ from temporalio.worker import Worker
 
 from dev.devstack.temporal_server import TemporalDevServer
 from saas.queues import Queue
-from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests import queue_control, queue_jobs
 from tests.queue_control import Turns

@@ -22,8 +22,8 @@ from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.core.errors import ScopeMissing
 from temporal_tenancy.core.inputs import PlatformInput
 from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database, tenant_session
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory
 from tests import jobs, scope_control, scope_jobs
 from tests.fixtures.log_lines import LogLines

@@ -24,8 +24,8 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import CachedDirectory, Tenant, TenantDirectory, TenantStatus
 from temporal_tenancy.core.failures import root_cause
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.sdk.suspension import IDENTITY, release
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from temporal_tenancy.ticks.reconcile import ReleaseActivities

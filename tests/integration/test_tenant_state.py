@@ -16,9 +16,9 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.core.directory import CachedDirectory, Tenant, TenantStatus
 from temporal_tenancy.core.scope import TenantScope, current_scope, enter
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.sdk import header
 from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
-from temporal_tenancy.sdk.plugin import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests import jobs, marks
 
@@ -121,7 +121,7 @@ async def test_an_activity_of_a_job_this_worker_does_not_know_waits_for_one_that
         workflow_id="acme/of_a_newer.release/1",
         workflow_type="of_a_newer.release",
     )
-    inbound = TenancyActivityInbound(Unreachable(), directory, None)
+    inbound = TenancyActivityInbound(Unreachable(), directory)
     call = ExecuteActivityInput(
         fn=jobs.tell_tenant,
         args=[jobs.Note()],

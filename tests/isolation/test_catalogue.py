@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from saas.database.models import TENANT_DATA
+from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.lint import catalogue
 from temporal_tenancy.lint.catalogue import Finding, passwordless_logins, refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import ExcessRights
-from temporal_tenancy.postgres.migration_environment import LIBRARY
 
 Superuser = psycopg.Connection[Any]
 

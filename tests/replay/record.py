@@ -31,12 +31,12 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.outbox.relay.slots import SLOT
+from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.outbox.retries import LADDER
 from temporal_tenancy.outbox.work_off import WorkOff
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.migrations import migrate
-from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.sdk.endings import SLOT
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests import jobs, scope_jobs
 from tests.failing_jobs import Failing

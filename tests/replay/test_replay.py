@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,16 +12,26 @@ from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 from processes.connect import PASSTHROUGH
-from temporal_tenancy.sdk.plugin import TenancyPlugin
+from temporal_tenancy.core.jobs import job_of
+from temporal_tenancy.everything import TenancyPlugin
 from tests import jobs, scope_jobs
 from tests.failing_jobs import Failing
 from tests.replay.record import HISTORIES
 from workflows import WORKFLOWS
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
-PLUGIN = TenancyPlugin(
-    passthrough=[*PASSTHROUGH, "tests.marks", "tests.scope_control"], exempt=jobs.EXEMPT
-)
+PASSED_THROUGH = [*PASSTHROUGH, "tests.marks", "tests.scope_control"]
+PLUGIN = TenancyPlugin(passthrough=PASSED_THROUGH, exempt=jobs.EXEMPT)
+
+
+def of_a_feature(path: Path) -> bool:
+    """Whether a history is of a workflow that a feature brings."""
+    started = json.loads(path.read_text())["events"][0]["workflowExecutionStartedEventAttributes"]
+    own = [cls for feature in PLUGIN.features for cls in feature.replayed]
+    return started["workflowType"]["name"] in {job.name for job in map(job_of, own) if job}
+
+
+OF_JOBS = [path for path in RECORDED if not of_a_feature(path)]
 
 
 def history_of(path: Path) -> WorkflowHistory:
@@ -27,11 +39,42 @@ def history_of(path: Path) -> WorkflowHistory:
     return WorkflowHistory.from_json(workflow_id, path.read_text())
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
-async def test_a_recorded_history_replays(path: Path) -> None:
+@pytest.fixture(scope="module")
+async def replayed() -> Mapping[str, Exception]:
+    """What the histories fail with, by run: replayed together, which loads the workflows once."""
+    return await replay(map(history_of, RECORDED), PLUGIN)
+
+
+@pytest.fixture(scope="module")
+async def replayed_alone() -> Mapping[str, Exception]:
+    """The same of jobs' histories, by a plugin without features."""
+    alone = TenancyPlugin(passthrough=PASSED_THROUGH, exempt=jobs.EXEMPT, features=[])
+    return await replay(map(history_of, OF_JOBS), alone)
+
+
+async def replay(
+    histories: Iterable[WorkflowHistory], plugin: TenancyPlugin
+) -> Mapping[str, Exception]:
+    async def given() -> AsyncIterator[WorkflowHistory]:
+        for history in histories:
+            yield history
+
     workflows = [*WORKFLOWS, *jobs.WORKFLOWS, Failing, *scope_jobs.WORKFLOWS]
-    replayer = Replayer(workflows=workflows, plugins=[PLUGIN])
-    await replayer.replay_workflow(history_of(path))
+    replayer = Replayer(workflows=workflows, plugins=[plugin])
+    done = await replayer.replay_workflows(given(), raise_on_replay_failure=False)
+    return done.replay_failures
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
+def test_a_recorded_history_replays(path: Path, replayed: Mapping[str, Exception]) -> None:
+    assert history_of(path).run_id not in replayed
+
+
+@pytest.mark.parametrize("path", OF_JOBS, ids=[path.stem for path in OF_JOBS])
+def test_a_jobs_history_replays_without_any_feature(
+    path: Path, replayed_alone: Mapping[str, Exception]
+) -> None:
+    assert history_of(path).run_id not in replayed_alone
 
 
 def test_every_kind_of_history_has_been_recorded() -> None:
@@ -72,6 +115,6 @@ def test_no_history_names_the_machine_it_was_recorded_on() -> None:
 async def test_a_history_that_does_not_fit_the_code_is_found_out() -> None:
     path = next(path for path in RECORDED if "echo.tell~by-client" in path.name)
     changed = path.read_text().replace('"tell_tenant"', '"another_activity"')
-    replayer = Replayer(workflows=jobs.WORKFLOWS, plugins=[PLUGIN])
-    with pytest.raises(NondeterminismError):
-        await replayer.replay_workflow(WorkflowHistory.from_json("acme/echo.tell/x", changed))
+    history = WorkflowHistory.from_json("acme/echo.tell/x", changed)
+    failures = await replay([history], PLUGIN)
+    assert isinstance(failures[history.run_id], NondeterminismError)

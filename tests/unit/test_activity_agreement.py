@@ -46,7 +46,7 @@ async def call(
         executor=None,
         headers=header.write({}, carried) if carried else {},
     )
-    inbound = TenancyActivityInbound(Ran(), directory, None)
+    inbound = TenancyActivityInbound(Ran(), directory)
     scope: Scope = await environment.run(inbound.execute_activity, given)
     return scope
 

@@ -16,9 +16,9 @@ from sqlalchemy.pool import NullPool
 
 from dev.devstack.postgres import DatabaseUrls
 from saas.database.models import TENANT_DATA
+from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url
-from temporal_tenancy.postgres.migration_environment import LIBRARY
 from temporal_tenancy.postgres.migrations import alembic_config
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,

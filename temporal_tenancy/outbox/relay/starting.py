@@ -15,17 +15,16 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenancyError, UnknownJob
-from temporal_tenancy.core.failures import message_of
+from temporal_tenancy.core.failures import message_of, plain
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.tenant_state import require_runnable
-from temporal_tenancy.dead_letters.recording import plain
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
-from temporal_tenancy.outbox.relay.slots import SLOT
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import WorkOff, work_off_job
+from temporal_tenancy.sdk.endings import SLOT
 from temporal_tenancy.sdk.taken_ids import own_run
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from temporalio import client, worker
 
 from temporal_tenancy.core.directory import TenantDirectory
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.endings import RECORD_FAILED_RUN
+from temporal_tenancy.sdk.features import Feature, serves
 from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
 from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
 from temporal_tenancy.sdk.interceptors.logging_inbound import (
@@ -24,11 +25,12 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
     def __init__(
         self,
         directory: TenantDirectory | None,
-        database: Database | None,
+        features: Sequence[Feature] = (),
         exempt: Collection[str] = (),
     ) -> None:
         self.directory = directory
-        self.database = database
+        self.features = features
+        self.records_failures = serves(features, RECORD_FAILED_RUN)
         self.exempt = exempt
         self.client: client.Client | None = None  # of the workers; known once there is one
 
@@ -39,7 +41,7 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
         self, next: worker.ActivityInboundInterceptor
     ) -> worker.ActivityInboundInterceptor:
         return TenancyActivityInbound(
-            LoggingActivityInbound(next), self.directory, self.database, self.exempt, self.client
+            LoggingActivityInbound(next), self.directory, self.features, self.exempt, self.client
         )
 
     def workflow_interceptor_class(
@@ -47,6 +49,7 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
     ) -> type[worker.WorkflowInboundInterceptor]:
         class ExemptingTenancyWorkflowInbound(_LoggedTenancyWorkflowInbound):
             exempt = self.exempt
+            records_failures = self.records_failures
 
         return ExemptingTenancyWorkflowInbound
 

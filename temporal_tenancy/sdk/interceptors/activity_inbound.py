@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -33,8 +33,8 @@ from temporal_tenancy.core.inputs import tenants_named
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begin, _outside
 from temporal_tenancy.core.tenant_state import require_runnable
-from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.sdk import header
+from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.logs import told
 from temporal_tenancy.sdk.suspension import SuspensionWatch
 
@@ -48,7 +48,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         self,
         next: ActivityInboundInterceptor,
         directory: TenantDirectory | None,
-        database: Database | None,
+        features: Sequence[Feature] = (),
         exempt: Collection[str] = (),
         client: Client | None = None,
     ) -> None:
@@ -56,7 +56,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         self.client = client
         self.exempt = exempt
         self.directory = directory
-        self.database = database
+        self.features = features
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         with _outside():  # whoever started the worker, and in whatever scope
@@ -81,8 +81,9 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
                 await stack.enter_async_context(watch.watching(cancels=_is_async(input)))
             if tenant is not None:
                 stack.enter_context(use_tenant_record(tenant))
-            if self.database is not None:
-                stack.enter_context(use_database(self.database))
+            for feature in self.features:
+                if feature.around_activities is not None:
+                    stack.enter_context(feature.around_activities())
             if self.directory is not None and isinstance(scope, PlatformScope):
                 stack.enter_context(use_directory(self.directory))
             stack.enter_context(_begin(scope))

@@ -29,9 +29,13 @@ from temporal_tenancy.core.failures import root_cause, sentence_of
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begin
-from temporal_tenancy.dead_letters.failed_runs import ends_for_good, record_own_failure
-from temporal_tenancy.outbox.relay.slots import free_own_slot
 from temporal_tenancy.sdk import agreement, header
+from temporal_tenancy.sdk.endings import (
+    ends_for_good,
+    free_own_slot,
+    is_recorded,
+    record_own_failure,
+)
 from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
@@ -42,6 +46,7 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
     """Stands in front of a job's run and handlers; the guard has checked its start."""
 
     exempt: Collection[str] = ()  # workflow types that are let through undeclared
+    records_failures = True  # whether a feature of this worker does
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         # workflow.info() would ask an outbound chain that does not exist yet.
@@ -103,7 +108,12 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             # A workflow that works off messages of a job has that job in its id, and they have
             # letters of their own.
             own = self.job is not None and self.job.name == self.id.job
-            if own and isinstance(self.scope, TenantScope) and ends_for_good(error):
+            if (
+                own
+                and isinstance(self.scope, TenantScope)
+                and ends_for_good(error)
+                and is_recorded(served=self.records_failures)
+            ):
                 await record_own_failure(error, self.scope.tenant_id, input.args[0])
             raise
 

@@ -1,7 +1,9 @@
-"""Runs a tenant job for every tenant; `TenancyPlugin` puts these on every worker of workflows."""
+"""Runs a tenant job for every tenant."""
 
 from __future__ import annotations
 
+from temporal_tenancy.core.migration_environment import CONTROL_PLANE
+from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.ticks.fan_out.activities import (
     close_ticks,
     look_at_child,
@@ -13,14 +15,20 @@ from temporal_tenancy.ticks.fan_out.models import FanOutInput, FanOutResult
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 from temporal_tenancy.ticks.fan_out.workflows import FanOut, Shard
 
-FAN_OUT_WORKFLOWS = (FanOut, Shard)
-FAN_OUT_ACTIVITIES = (plan_ticks, next_page, record_outcomes, close_ticks, look_at_child)
-
 __all__ = [
-    "FAN_OUT_ACTIVITIES",
-    "FAN_OUT_WORKFLOWS",
     "FanOut",
     "FanOutInput",
     "FanOutResult",
+    "fan_out",
     "tick_of",
 ]
+
+
+def fan_out() -> Feature:
+    """The feature: the workflows that start a job's runs, and the ledger of what became of them."""
+    return Feature(
+        "fan-out",
+        workflows=(FanOut, Shard),
+        activities=(plan_ticks, next_page, record_outcomes, close_ticks, look_at_child),
+        migrations=(CONTROL_PLANE,),
+    )

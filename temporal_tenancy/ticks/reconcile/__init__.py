@@ -1,12 +1,21 @@
-"""Compares what was due with what ran; `TenancyPlugin` puts these on every worker of workflows."""
+"""Compares what was due with what ran."""
 
 from __future__ import annotations
 
+from temporal_tenancy.core.migration_environment import CONTROL_PLANE
+from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.ticks.reconcile.activities import find_missed_ticks, prune_ticks, settle_ticks
 from temporal_tenancy.ticks.reconcile.suspensions import ReleaseActivities, release_activities
 from temporal_tenancy.ticks.reconcile.workflows import ReconcileTicks
 
-RECONCILE_WORKFLOWS = (ReconcileTicks, ReleaseActivities)
-RECONCILE_ACTIVITIES = (find_missed_ticks, settle_ticks, prune_ticks, release_activities)
+__all__ = ["ReconcileTicks", "ReleaseActivities", "reconcile"]
 
-__all__ = ["RECONCILE_ACTIVITIES", "RECONCILE_WORKFLOWS", "ReconcileTicks", "ReleaseActivities"]
+
+def reconcile() -> Feature:
+    """The feature: finds missed ticks, settles lost ones, and releases paused activities."""
+    return Feature(
+        "reconcile",
+        workflows=(ReconcileTicks, ReleaseActivities),
+        activities=(find_missed_ticks, settle_ticks, prune_ticks, release_activities),
+        migrations=(CONTROL_PLANE,),
+    )
