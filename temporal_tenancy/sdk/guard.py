@@ -8,7 +8,9 @@ the same reason it looks at what the code asks the server for, after every inter
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import structlog
 from temporalio import workflow
@@ -38,45 +40,63 @@ PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
 log = structlog.stdlib.get_logger(__name__)
 
 
-class _Guard:
-    """Marks a runner that is guarded, and holds what it must know."""
+@dataclass(frozen=True)
+class GuardedWorkflowRunner(SandboxedWorkflowRunner):
+    """The sandbox, with the guard in front of each workflow.
 
-    exempt: Collection[str] = ()
+    Another plugin may put others of its fields in, by `dataclasses.replace`.
+    """
+
+    exempt: frozenset[str] = frozenset()  # workflow types that are let through
+    inner: SandboxedWorkflowRunner = field(default_factory=SandboxedWorkflowRunner)
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        instance = self._sandbox().create_instance(det)
+        job = job_of(det.defn.cls)
+        if job is None or det.info.workflow_type in self.exempt:
+            return instance
+        return _GuardedInstance(instance, det, job)
+
+    def prepare_workflow(self, defn: workflow._Definition) -> None:
+        """Loads a workflow's module in the sandbox, which takes long: once in a process."""
+        sandbox = self._sandbox()
+        fit = _prepared.setdefault(defn.cls, [])
+        if sandbox not in fit:
+            sandbox.prepare_workflow(defn)
+            fit.append(sandbox)
+
+    def _sandbox(self) -> SandboxedWorkflowRunner:
+        return replace(self.inner, restrictions=self.restrictions, runner_class=self.runner_class)
 
 
-def guarded(runner: WorkflowRunner, *, exempt: Collection[str]) -> WorkflowRunner:
-    """Returns `runner`, whose class is kept as a base, with the guard in front of each workflow.
+# Which sandboxes a workflow fits. What is loaded in one is not what another would load.
+_prepared: Final[WeakKeyDictionary[type, list[SandboxedWorkflowRunner]]] = WeakKeyDictionary()
+
+
+def guarded(runner: WorkflowRunner, *, exempt: Collection[str]) -> GuardedWorkflowRunner:
+    """Returns `runner` with the guard in front of each workflow.
 
     `exempt` are workflow types that are let through. Raises `ConfigurationError` when the sandbox
     is off: unsandboxed workflow code may read the clock, the network, or another run's memory.
     """
-    if isinstance(runner, _Guard):
+    if isinstance(runner, GuardedWorkflowRunner):
         return runner
     if not isinstance(runner, SandboxedWorkflowRunner):
         raise ConfigurationError(
             f"the workflow runner {type(runner).__name__} has no sandbox. "
             "Leave workflow_runner out, or give a SandboxedWorkflowRunner."
         )
-
-    class GuardedWorkflowRunner(_Guard, type(runner)):  # type: ignore[misc]
-        """The sandbox, with the guard in front of it."""
-
-        def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-            instance: WorkflowInstance = super().create_instance(det)
-            job = job_of(det.defn.cls)
-            if job is None or det.info.workflow_type in self.exempt:
-                return instance
-            return _GuardedInstance(instance, det, job)
-
-    GuardedWorkflowRunner.exempt = exempt
-    guard = object.__new__(GuardedWorkflowRunner)
-    guard.__dict__.update(vars(runner))
-    return guard
+    return GuardedWorkflowRunner(
+        restrictions=runner.restrictions,
+        runner_class=runner.runner_class,
+        exempt=frozenset(exempt),
+        inner=runner,
+    )
 
 
 def is_guarded(runner: WorkflowRunner) -> bool:
     """Whether `runner` has the guard in front of it."""
-    return isinstance(runner, _Guard)
+    return isinstance(runner, GuardedWorkflowRunner)
 
 
 class _GuardedInstance(WorkflowInstance):

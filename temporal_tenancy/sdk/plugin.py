@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -157,10 +158,8 @@ class TenancyPluginBase(SimplePlugin):
 
     def _runner(self, existing: WorkflowRunner | None) -> WorkflowRunner:
         runner = guarded(existing or SandboxedWorkflowRunner(), exempt=frozenset(self.exempt))
-        if isinstance(runner, SandboxedWorkflowRunner):
-            restrictions = runner.restrictions.with_passthrough_modules(*self.passthrough)
-            object.__setattr__(runner, "restrictions", restrictions)
-        return runner
+        passing = runner.restrictions.with_passthrough_modules(*self.passthrough)
+        return replace(runner, restrictions=passing)
 
     def _refuse_features_twice(self) -> None:
         names = [feature.name for feature in self.features]

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,7 +27,9 @@ from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
     UnsandboxedWorkflowRunner,
     Worker,
+    WorkflowRunner,
 )
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.core.activities import tenant_activity
@@ -39,6 +42,7 @@ from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.periods import Period
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.sdk.guard import is_guarded
 from temporal_tenancy.testing import InMemoryDirectory
 from tests import jobs
 from tests.fixtures.temporal import make_worker
@@ -394,6 +398,41 @@ async def test_what_a_later_plugin_adds_or_takes_away_is_found_when_the_worker_r
         client = await Client.connect(temporal.address, plugins=[plugin, other])
         with pytest.raises(ConfigurationError):
             await until_it_fails(client, queue)
+
+
+async def test_a_workflow_is_loaded_to_be_checked_once_in_each_sandbox(client: Client) -> None:
+    loaded: list[str] = []
+
+    class Counting(SandboxedWorkflowRunner):
+        def prepare_workflow(self, defn: workflow._Definition) -> None:
+            loaded.append(str(defn.name))
+
+    def build(runner: SandboxedWorkflowRunner) -> None:
+        queue = f"test-{uuid4()}"
+        Worker(client, task_queue=queue, workflows=[jobs.Echo], workflow_runner=runner)
+
+    build(Counting())
+    build(Counting())
+    assert loaded.count("echo.tell") == 1
+    build(Counting(SandboxRestrictions.default.with_passthrough_modules("numbers")))
+    assert loaded.count("echo.tell") == 2
+
+
+async def test_a_later_plugin_may_change_the_sandbox_and_the_guard_stays(
+    temporal: TemporalDevServer, plugin: TenancyPlugin
+) -> None:
+    def changed(runner: WorkflowRunner | None) -> WorkflowRunner:
+        assert isinstance(runner, SandboxedWorkflowRunner)
+        passing = runner.restrictions.with_passthrough_modules("numbers")
+        return dataclasses.replace(runner, restrictions=passing)
+
+    later = SimplePlugin("passes more", workflow_runner=changed)
+    client = await Client.connect(temporal.address, plugins=[plugin, later])
+    worker = Worker(client, task_queue="x", workflows=[jobs.Echo])
+    runner = worker.config(active_config=True)["workflow_runner"]
+    assert is_guarded(runner)
+    assert isinstance(runner, SandboxedWorkflowRunner)
+    assert "numbers" in runner.restrictions.passthrough_modules
 
 
 async def test_a_workflow_whose_module_is_passed_through_is_refused(
