@@ -414,7 +414,7 @@ async def test_a_workflow_is_loaded_to_be_checked_once_in_each_sandbox(client: C
     build(Counting())
     build(Counting())
     assert loaded.count("echo.tell") == 1
-    build(Counting(SandboxRestrictions.default.with_passthrough_modules("numbers")))
+    build(Counting(SandboxRestrictions.default.with_passthrough_modules("a.module")))
     assert loaded.count("echo.tell") == 2
 
 
@@ -423,7 +423,7 @@ async def test_a_later_plugin_may_change_the_sandbox_and_the_guard_stays(
 ) -> None:
     def changed(runner: WorkflowRunner | None) -> WorkflowRunner:
         assert isinstance(runner, SandboxedWorkflowRunner)
-        passing = runner.restrictions.with_passthrough_modules("numbers")
+        passing = runner.restrictions.with_passthrough_modules("a.module")
         return dataclasses.replace(runner, restrictions=passing)
 
     later = SimplePlugin("passes more", workflow_runner=changed)
@@ -432,7 +432,7 @@ async def test_a_later_plugin_may_change_the_sandbox_and_the_guard_stays(
     runner = worker.config(active_config=True)["workflow_runner"]
     assert is_guarded(runner)
     assert isinstance(runner, SandboxedWorkflowRunner)
-    assert "numbers" in runner.restrictions.passthrough_modules
+    assert "a.module" in runner.restrictions.passthrough_modules
 
 
 async def test_a_workflow_whose_module_is_passed_through_is_refused(
