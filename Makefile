@@ -8,6 +8,11 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 TENANTS ?= 0
+WORKERS ?= 4
+
+# Programs that are started many times are compiled once.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo dev test mutants bench screenshots check format
 
@@ -32,8 +37,8 @@ demo: setup  ## the main job on real data, start to end (TENANTS=500 adds made-u
 dev: setup  ## everything left running, until Ctrl-C
 	@$(BIN)/python -m dev
 
-test: setup  ## the whole suite
-	@$(BIN)/python -m pytest
+test: setup  ## the whole suite, in WORKERS=4 processes with servers of their own (ARGS="-k relay")
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 mutants: setup  ## faults seeded one at a time, and which test finds each
 	@$(BIN)/python -m tests.mutants

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def pytest_configure() -> None:
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With SKIPS=fail a test that skips what is not installed fails."""
+    report = yield
+    if report.skipped and os.environ.get("SKIPS") == "fail" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

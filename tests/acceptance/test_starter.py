@@ -64,11 +64,11 @@ async def mend(database: Database, tenants: Tenants) -> None:
 
 
 async def test_a_job_runs_once_and_a_second_start_returns_the_first(
-    worker: Worker, starter: Starter, namespace: str
+    worker: Worker, cold_starter: Starter, namespace: str
 ) -> None:
     arguments = ("run", "billing.cycle", "--tenant", "acme", "--key", "2013-04", "--wait")
-    first = await starter(*arguments, "--json")
-    again = await starter(*arguments, "--json")
+    first = await cold_starter(*arguments, "--json")
+    again = await cold_starter(*arguments, "--json")
     assert (first.code, again.code) == (0, 0), (first, again)
     assert first.document["started"] is True
     assert first.document["workflow_id"] == "acme/billing.cycle/2013-04"
@@ -80,15 +80,15 @@ async def test_a_job_runs_once_and_a_second_start_returns_the_first(
 
 
 async def test_a_run_that_failed_is_explained_and_runs_again_as_it_says(
-    worker: Worker, starter: Starter, database: Database, tenants: Tenants
+    worker: Worker, cold_starter: Starter, database: Database, tenants: Tenants
 ) -> None:
     arguments = ("run", "billing.cycle", "--tenant", "broken", "--key", "2013-04", "--wait")
-    failed = await starter(*arguments, "--json")
+    failed = await cold_starter(*arguments, "--json")
     assert failed.code == 1
     assert failed.err.startswith("UsageNotBillable: 1 usage events of broken in 2013-04 have")
     assert failed.document["error"]["type"] == "UsageNotBillable"
     assert failed.document["url"].startswith(UI)
-    explained = await starter("explain", "broken/billing.cycle/2013-04", "--json")
+    explained = await cold_starter("explain", "broken/billing.cycle/2013-04", "--json")
     assert explained.code == 0
     assert explained.document["status"] == "failed"
     assert explained.document["failure"] == failed.document["error"]
@@ -97,33 +97,33 @@ async def test_a_run_that_failed_is_explained_and_runs_again_as_it_says(
     assert whose == "broken."
     await mend(database, tenants)
     program, *words = shlex.split(command)
-    mended = await starter(*words, "--wait", "--json")
+    mended = await cold_starter(*words, "--wait", "--json")
     assert program == "starter.py"
     assert (mended.code, mended.document["started"]) == (0, True)
     assert mended.document["run_id"] != failed.document["run_id"]
 
 
 async def test_a_fan_out_accounts_for_every_tenant_and_a_second_one_does_the_rest(
-    worker: Worker, starter: Starter, database: Database, tenants: Tenants
+    worker: Worker, cold_starter: Starter, database: Database, tenants: Tenants
 ) -> None:
     arguments = ("fan-out", "billing.cycle", "--tick", "2013-04", "--wait", "--json")
     counts = ("planned", "succeeded", "failed", "skipped", "already")
     show = ("ticks", "show", "billing.cycle", "--json")
-    first = await starter(*arguments)
+    first = await cold_starter(*arguments)
     assert first.code == 1, first
     assert [first.document[name] for name in counts] == [3, 1, 1, 1, 0]
     assert first.document["failures"][0]["tenant_id"] == "broken"
     assert first.err.startswith("TenantsFailed: billing.cycle 2013-04 failed for 1 tenant. ")
-    ledger = (await starter(*show)).document
+    ledger = (await cold_starter(*show)).document
     assert (ledger["tick"], ledger["planned"], ledger["missed"]) == ("2013-04", 3, 1)
     assert [tenant["state"] for tenant in ledger["tenants"]] == ["succeeded", "failed", "skipped"]
     await mend(database, tenants)
-    assert (await starter(*show)).document["missed"] == 2
-    second = await starter(*arguments)
+    assert (await cold_starter(*show)).document["missed"] == 2
+    second = await cold_starter(*arguments)
     assert second.code == 0, second
     assert [second.document[name] for name in counts] == [3, 2, 0, 0, 1]
-    assert (await starter(*show)).document["missed"] == 0
-    (tick,) = (await starter("ticks", "list", "billing.cycle", "--json")).document
+    assert (await cold_starter(*show)).document["missed"] == 0
+    (tick,) = (await cold_starter("ticks", "list", "billing.cycle", "--json")).document
     assert (tick["tick"], tick["state"], tick["succeeded"]) == ("2013-04", "ended", 3)
 
 
