@@ -6,57 +6,61 @@ This is the whole public surface; `temporal_tenancy.testing` is a kit for tests,
 
 from __future__ import annotations
 
-from temporal_tenancy.core.activities import platform_activity, tenant_activity
-from temporal_tenancy.core.directory import (
-    CachedDirectory,
-    Plan,
-    Tenant,
-    TenantDirectory,
-    TenantStatus,
-    current_directory,
-    current_tenant_record,
-)
-from temporal_tenancy.core.errors import (
-    ConfigurationError,
-    FeatureNotEnabled,
-    HopRefused,
-    InvalidPayload,
-    ScopeMissing,
-    StatementRefused,
-    TenancyError,
-    TenantInvalid,
-    TenantMismatch,
-    TenantMissing,
-    TenantOffboarding,
-    TenantSuspended,
-    TenantUnknown,
-    UnknownJob,
-)
-from temporal_tenancy.core.identifiers import TenantId, WorkflowId, scoped_key
-from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput, read_input
-from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry, tenant_job
-from temporal_tenancy.core.periods import Period
-from temporal_tenancy.core.scope import (
-    PlatformScope,
-    Scope,
-    TenantScope,
-    current_scope,
-    current_tenant,
-    enter,
-)
-from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.postgres.database import (
-    Database,
-    current_database,
-    platform_session,
-    tenant_session,
-    use_database,
-)
-from temporal_tenancy.postgres.pool_share import PoolShare
-from temporal_tenancy.postgres.session_limits import SessionLimits
-from temporal_tenancy.postgres.tenant_owned import TenantOwned
-from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
-from temporal_tenancy.ticks.schedules import ScheduledJob
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from temporal_tenancy.core.activities import platform_activity, tenant_activity
+    from temporal_tenancy.core.directory import (
+        CachedDirectory,
+        Plan,
+        Tenant,
+        TenantDirectory,
+        TenantStatus,
+        current_directory,
+        current_tenant_record,
+    )
+    from temporal_tenancy.core.errors import (
+        ConfigurationError,
+        FeatureNotEnabled,
+        HopRefused,
+        InvalidPayload,
+        ScopeMissing,
+        StatementRefused,
+        TenancyError,
+        TenantInvalid,
+        TenantMismatch,
+        TenantMissing,
+        TenantOffboarding,
+        TenantSuspended,
+        TenantUnknown,
+        UnknownJob,
+    )
+    from temporal_tenancy.core.identifiers import TenantId, WorkflowId, scoped_key
+    from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput, read_input
+    from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry, tenant_job
+    from temporal_tenancy.core.periods import Period
+    from temporal_tenancy.core.scope import (
+        PlatformScope,
+        Scope,
+        TenantScope,
+        current_scope,
+        current_tenant,
+        enter,
+    )
+    from temporal_tenancy.everything import TenancyPlugin
+    from temporal_tenancy.postgres.database import (
+        Database,
+        current_database,
+        platform_session,
+        tenant_session,
+        use_database,
+    )
+    from temporal_tenancy.postgres.pool_share import PoolShare
+    from temporal_tenancy.postgres.session_limits import SessionLimits
+    from temporal_tenancy.postgres.tenant_owned import TenantOwned
+    from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
+    from temporal_tenancy.ticks.schedules import ScheduledJob
 
 __all__ = [
     "CachedDirectory",
@@ -115,3 +119,74 @@ __all__ = [
     "tenant_session",
     "use_database",
 ]
+
+# Loaded when they are asked for: what needs no database does without SQLAlchemy.
+_WHERE: Final = {
+    "CachedDirectory": "core.directory",
+    "ConfigurationError": "core.errors",
+    "Database": "postgres.database",
+    "FanOut": "ticks.fan_out",
+    "FanOutInput": "ticks.fan_out",
+    "FanOutResult": "ticks.fan_out",
+    "FeatureNotEnabled": "core.errors",
+    "HopRefused": "core.errors",
+    "InvalidPayload": "core.errors",
+    "Job": "core.jobs",
+    "JobInput": "core.inputs",
+    "JobPriority": "core.jobs",
+    "Period": "core.periods",
+    "Plan": "core.directory",
+    "PlatformInput": "core.inputs",
+    "PlatformScope": "core.scope",
+    "PoolShare": "postgres.pool_share",
+    "ScheduledJob": "ticks.schedules",
+    "Scope": "core.scope",
+    "ScopeMissing": "core.errors",
+    "SessionLimits": "postgres.session_limits",
+    "StatementRefused": "core.errors",
+    "TenancyError": "core.errors",
+    "TenancyPlugin": "everything",
+    "Tenant": "core.directory",
+    "TenantDirectory": "core.directory",
+    "TenantId": "core.identifiers",
+    "TenantInput": "core.inputs",
+    "TenantInvalid": "core.errors",
+    "TenantMismatch": "core.errors",
+    "TenantMissing": "core.errors",
+    "TenantOffboarding": "core.errors",
+    "TenantOwned": "postgres.tenant_owned",
+    "TenantScope": "core.scope",
+    "TenantStatus": "core.directory",
+    "TenantSuspended": "core.errors",
+    "TenantUnknown": "core.errors",
+    "UnknownJob": "core.errors",
+    "WorkflowId": "core.identifiers",
+    "current_database": "postgres.database",
+    "current_directory": "core.directory",
+    "current_scope": "core.scope",
+    "current_tenant": "core.scope",
+    "current_tenant_record": "core.directory",
+    "enter": "core.scope",
+    "platform_activity": "core.activities",
+    "platform_job": "core.jobs",
+    "platform_session": "postgres.database",
+    "read_input": "core.inputs",
+    "registry": "core.jobs",
+    "scoped_key": "core.identifiers",
+    "tenant_activity": "core.activities",
+    "tenant_job": "core.jobs",
+    "tenant_session": "postgres.database",
+    "use_database": "postgres.database",
+}
+
+
+def __getattr__(name: str) -> Any:  # a module's attributes are of any type
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

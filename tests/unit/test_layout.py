@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,6 @@ import temporal_tenancy
 from temporal_tenancy.core import errors
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = sorted((ROOT / "temporal_tenancy").rglob("*.py"))
-OWN_MODULES = {path.stem for path in ROOT.glob("*.py")}
 
 
 def imported_by(path: Path) -> set[str]:
@@ -29,6 +29,38 @@ def test_the_export_list_is_sorted_and_every_name_on_it_is_there() -> None:
         assert getattr(temporal_tenancy, name)
 
 
+def test_type_checkers_and_programs_are_given_the_same_names() -> None:
+    tree = ast.parse((ROOT / "temporal_tenancy" / "__init__.py").read_text())
+    [checked] = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {
+        alias.name: (node.module or "").removeprefix("temporal_tenancy.")
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert told == temporal_tenancy._WHERE
+    assert set(told) == set(temporal_tenancy.__all__)
+
+
+def test_isolation_alone_needs_no_database_library() -> None:
+    program = (
+        "import sys; from temporal_tenancy import TenancyPlugin, TenantInput, current_tenant, "
+        "tenant_activity, tenant_job; TenancyPlugin(features=[]); "
+        "print(*{'sqlalchemy', 'psycopg', 'alembic'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_the_root_has_the_two_programs_and_nothing_imports_them() -> None:
+    assert {path.name for path in ROOT.glob("*.py")} == {"starter.py", "worker.py"}
+    for path in ROOT.rglob("*.py"):
+        if ".venv" not in path.parts:
+            assert not imported_by(path) & {"starter", "worker"}, path
+
+
 def test_every_failure_type_is_exported() -> None:
     failures = {
         name
@@ -36,12 +68,6 @@ def test_every_failure_type_is_exported() -> None:
         if isinstance(value, type) and issubclass(value, errors.TenancyError)
     }
     assert failures <= set(temporal_tenancy.__all__)
-
-
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_library_imports_none_of_the_single_modules_beside_it(path: Path) -> None:
-    # Packages are held apart by the import contract, which single modules escape.
-    assert not imported_by(path) & OWN_MODULES
 
 
 @pytest.mark.parametrize(
