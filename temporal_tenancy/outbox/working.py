@@ -16,38 +16,31 @@ from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
+from temporal_tenancy.outbox.transitions import BEGUN_AGAIN, COMPLETED, FAILED
 
 # A message that another has got hold of is no longer this workflow's.
-_OURS: Final = "status = 'processing' and workflow_id = :workflow_id"
+_OURS: Final = "m.status = 'processing' and m.workflow_id = :workflow_id"
 
 _LOAD: Final = text(f"""
     select id, job, key, attempts
-    from outbox_messages
+    from outbox_messages as m
     where id = any(cast(:ids as uuid[])) and {_OURS}
     order by id
 """)
 _BEGIN_AGAIN: Final = text(f"""
-    update outbox_messages
-    set attempts = least(attempts, 999999) + 1, last_attempt_at = now()
+    update outbox_messages as m
+    set {BEGUN_AGAIN}
     where id = :id and {_OURS}
     returning attempts
 """)
 _COMPLETE: Final = text(f"""
-    update outbox_messages
-    set status = 'completed', completed_at = now(), lease_until = null,
-        error_type = null, error_message = null
+    update outbox_messages as m
+    set {COMPLETED}
     where id = any(cast(:ids as uuid[])) and {_OURS}
 """)
 _FAIL: Final = text(f"""
     update outbox_messages as m
-    set status = case when failed.wait is null then 'dead_letter' else 'failed' end,
-        scheduled_at = case
-            when failed.wait is null then m.scheduled_at
-            -- A handler may ask for any delay, and the time is to be one.
-            else now() + greatest(least(failed.wait, interval '1 year'), interval '0')
-        end,
-        lease_until = null, workflow_id = null,
-        error_type = failed.error_type, error_message = failed.error_message
+    set {FAILED}
     from unnest(
         cast(:ids as uuid[]), cast(:waits as interval[]),
         cast(:error_types as text[]), cast(:error_messages as text[])

@@ -18,6 +18,15 @@ from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT, Key, payload_texts
 from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.outbox.transitions import (
+    CLAIMED,
+    COMPLETED,
+    FAILED,
+    GIVEN_BACK,
+    HANDED_OVER,
+    ONE_MORE_ATTEMPT,
+    RELEASED,
+)
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 
 # The planner is to take the index however the table looked when it was last analysed: it is empty
@@ -45,13 +54,7 @@ _OTHERS: Final = f"""
 """
 _RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
 _BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"
-ATTEMPTS_MAX: Final = 1_000_000
-_ONE_MORE: Final = f"least(greatest(m.attempts, 0), {ATTEMPTS_MAX - 1}) + 1"
-_TAKE: Final = f"""
-    update outbox_messages as m
-    set status = 'processing', dequeued_at = now(), last_attempt_at = now(),
-        attempts = {_ONE_MORE}, lease_until = now() + :lease, workflow_id = null
-"""
+_TAKE: Final = f"update outbox_messages as m set {CLAIMED}"
 
 _TENANTS: Final = text("""
     with recursive waiting as (
@@ -142,7 +145,7 @@ _TAKE_LOST: Final = text(f"""
     )
     update outbox_messages as m
     set lease_until = now() + :lease,
-        attempts = case when m.workflow_id is null then {_ONE_MORE} else m.attempts end
+        attempts = case when m.workflow_id is null then {ONE_MORE_ATTEMPT} else m.attempts end
     from picked
     where m.tenant_id = picked.tenant_id and m.id = picked.id
     returning {_BLIND}
@@ -157,14 +160,12 @@ _MARKED: Final = """
 """
 _COMPLETE: Final = text(f"""
     update outbox_messages as m
-    set status = 'completed', completed_at = now(), lease_until = null,
-        error_type = null, error_message = null
+    set {COMPLETED}
     {_MARKED}
 """)
-_RELEASE: Final = text("""
+_RELEASE: Final = text(f"""
     update outbox_messages as m
-    set status = case when error_type is null then 'pending' else 'failed' end,
-        lease_until = null, attempts = greatest(m.attempts, 1) - 1, workflow_id = null
+    set {RELEASED}
     from unnest(
         cast(:tenants as text[]), cast(:ids as uuid[]), cast(:attempts as int[])
     ) as released (tenant_id, id, attempts)
@@ -174,17 +175,12 @@ _RELEASE: Final = text("""
 """)
 _HAND_OVER: Final = text(f"""
     update outbox_messages as m
-    set workflow_id = :workflow_id, lease_until = now() + :lease
+    set {HANDED_OVER}
     {_MARKED}
 """)
-_FAIL: Final = text("""
+_FAIL: Final = text(f"""
     update outbox_messages as m
-    set status = case when failed.wait is null then 'dead_letter' else 'failed' end,
-        scheduled_at = case
-            when failed.wait is null then m.scheduled_at else now() + failed.wait
-        end,
-        lease_until = null, workflow_id = null,
-        error_type = failed.error_type, error_message = failed.error_message
+    set {FAILED}
     from unnest(
         cast(:tenants as text[]), cast(:ids as uuid[]), cast(:waits as interval[]),
         cast(:error_types as text[]), cast(:error_messages as text[]), cast(:attempts as int[])
@@ -203,8 +199,7 @@ _TOGETHER: Final = text(f"""
 """)
 _GIVE_BACK: Final = text(f"""
     update outbox_messages as m
-    set status = 'failed', lease_until = null, workflow_id = null,
-        error_type = :error_type, error_message = :error_message
+    set {GIVEN_BACK}
     {_MARKED}
 """)
 # What is locked is not extended, and is looked at by itself.
