@@ -40,10 +40,12 @@ dev: setup  ## everything left running, until Ctrl-C
 test: setup  ## the whole suite, in WORKERS=4 processes with servers of their own (ARGS="-k relay")
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
+# Counting lines takes time, which the limits of tests do not allow for.
 coverage: setup  ## which lines the suite runs, in the processes that it starts too (ARGS="-k relay")
 	@$(BIN)/coverage erase
-	@failed=0; $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS) \
-	    || failed=$$?; $(BIN)/coverage combine --quiet; $(BIN)/coverage report; exit $$failed
+	@failed=0; $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
+	    --timeout=600 --hypothesis-profile=ci $(ARGS) || failed=$$?; \
+	    $(BIN)/coverage combine --quiet; $(BIN)/coverage report; exit $$failed
 
 mutants: setup  ## faults seeded one at a time, and which test finds each
 	@$(BIN)/python -m tests.mutants
