@@ -14,7 +14,7 @@ WORKERS ?= 4
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test mutants bench screenshots check format
+.PHONY: help setup demo dev test coverage mutants bench screenshots rooms check format
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,13 @@ dev: setup  ## everything left running, until Ctrl-C
 test: setup  ## the whole suite, in WORKERS=4 processes with servers of their own (ARGS="-k relay")
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
+# Counting lines takes time, which the limits of tests do not allow for.
+coverage: setup  ## which lines the suite runs, in the processes that it starts too (ARGS="-k relay")
+	@$(BIN)/coverage erase
+	@failed=0; $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
+	    --timeout=600 --hypothesis-profile=ci $(ARGS) || failed=$$?; \
+	    $(BIN)/coverage combine --quiet; $(BIN)/coverage report; exit $$failed
+
 mutants: setup  ## faults seeded one at a time, and which test finds each
 	@$(BIN)/python -m tests.mutants
 
@@ -49,6 +56,9 @@ bench: setup  ## the measurements, one line of JSON each (FULL=1 adds the long o
 screenshots: setup  ## the pictures in docs/images, with Chromium
 	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group docs
 	@$(BIN)/python -m docs.screenshots
+
+rooms: setup  ## the folders, how large each is, and which it imports
+	@$(BIN)/python -m dev.rooms
 
 check: setup  ## format, lint, types, import contract
 	@$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +13,16 @@ import pytest
 from typer.main import get_command
 
 from processes.cli.app import app
+from temporal_tenancy.core.jobs import JobPriority, job_of, registry
 from temporal_tenancy.lint.catalogue import CHECKS
 from temporal_tenancy.sdk.interceptors.hooks import HOOKS
 from tests.mutants.faults import MUTANTS
+from workflows import WORKFLOWS
+from workflows.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"starter\.py( [^`\n\"|)]*)")
@@ -44,9 +48,9 @@ for name in sys.argv[2:]:
 from temporal_tenancy.ticks.fan_out.workflows import child_input
 from temporal_tenancy.core.jobs import registry
 
-job = registry.get_or_raise("usage.mend")
+job = registry.get_or_raise(job_name)
 job.check()
-print(child_input(job, "f9", "2013-04", {}).model_dump_json())
+print(child_input(job, "f9", "2013-04", extra).model_dump_json())
 """
 
 
@@ -58,7 +62,7 @@ def commands(command: object, words: Words = ()) -> Iterator[tuple[Words, set[st
 
 
 COMMANDS = dict(commands(get_command(app)))
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -95,7 +99,7 @@ def test_every_page_and_picture_is_pointed_to() -> None:
         for target, _ in LINK.findall(page.read_text())
         if target
     }
-    there = {*PAGES, *(DOCS / "images").iterdir()} - {DOCS / "README.md"}
+    there = {*PAGES, *(DOCS / "images").iterdir()} - {ROOT / "README.md"}
     assert there <= targets
 
 
@@ -130,23 +134,39 @@ def test_numbers_are_those_of_the_code() -> None:
     assert f"{len(CHECKS)} checks on roles" in text
 
 
-def test_the_sample_job_is_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "job", "extra", "input"),
+    [
+        ("docs/how-to/add-a-job.md", "usage.mend", {}, '{"tenant_id":"f9","period":"2013-04"}'),
+        ("README.md", "usage.trim", {"keep_days": 9}, '{"tenant_id":"f9","keep_days":9}'),
+    ],
+)
+def test_the_sample_job_is_one(
+    page: str, job: str, extra: dict[str, int], input: str, tmp_path: Path
+) -> None:
     names = []
-    for block in blocks(DOCS / "how-to" / "add-a-job.md", "python"):
+    for block in blocks(ROOT / page, "python"):
         file = python_file(block)
-        assert file is not None
+        if file is None:
+            continue
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
         path.write_text(block)
         names.append(file.removesuffix(".py").replace("/", "."))
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tmp_path), *names],
+        [
+            sys.executable,
+            "-c",
+            f"job_name, extra = {job!r}, {extra!r}\n{LOAD}",
+            str(tmp_path),
+            *names,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout == '{"tenant_id":"f9","period":"2013-04"}\n', done.stderr
+    assert done.stdout == f"{input}\n", done.stderr
 
 
 def test_the_sample_schedules_can_be_applied(tmp_path: Path) -> None:
@@ -172,6 +192,38 @@ def test_the_samples_of_messages_are_modules() -> None:
     once_each = re.sub(r"^from __future__.*$", "", code, flags=re.MULTILINE)
     done = run(f"from __future__ import annotations\n{once_each}\nprint(write_greeting.__name__)")
     assert done.stdout == "write_greeting\n", done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/use-the-library.md"])
+def test_the_samples_of_another_application_are_modules(page: str, tmp_path: Path) -> None:
+    samples = [
+        block
+        for block in blocks(ROOT / page, "python")
+        if (python_file(block) or "myapp/").startswith("myapp/")
+    ]
+    assert samples
+    for sample in samples:
+        path = tmp_path / "sample.py"
+        path.write_text(sample)
+        runpy.run_path(str(path))
+
+
+def test_the_jobs_of_the_reference_are_those_of_the_code() -> None:
+    page = (DOCS / "reference" / "jobs.md").read_text()
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([a-z, ]+) \| (.*?) \| (.*) \|$", page, re.MULTILINE)
+    crons = {scheduled.job: scheduled.cron for scheduled in SCHEDULES}
+    for name, queue, when, what in rows:
+        job = registry.get_or_raise(name)
+        priority = (
+            ""
+            if job.kind == "platform" or job.priority is JobPriority.NORMAL
+            else job.priority.name
+        )
+        assert queue == ", ".join(filter(None, (job.queue, priority.lower()))), name
+        assert when.partition("`, ")[0].strip("`") == crons.get(name, "asked for"), name
+        assert (f"(feature `{job.feature}`)" in what) == (job.feature is not None), name
+    own = {job.name for job in map(job_of, WORKFLOWS) if job}
+    assert {name for name, *_ in rows} == own | set(crons)
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

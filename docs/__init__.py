@@ -1,0 +1,1 @@
+"""The documentation, and what takes the pictures in it."""
