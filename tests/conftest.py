@@ -8,6 +8,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 # The longest modules, which begin first, so that none of them is what all wait for in the end.
 LONG = ("faults", "upgrade", "acceptance", "isolation", "integration")

@@ -128,7 +128,6 @@ async def import_half(database: Database) -> None:
             found.imported, found.position = ROWS // 2, found.size // 2
 
 
-@pytest.mark.timeout(240)
 async def test_a_person_imports_a_file_and_sees_it_progress(
     chromium: str,
     door_process: WorkerProcess,

@@ -34,7 +34,6 @@ def screenshots(folder: Path, **environ: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("chromium")
 def test_an_operator_sees_whose_run_failed_and_why(tmp_path: Path) -> None:
     done = screenshots(tmp_path)

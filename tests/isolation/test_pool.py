@@ -89,7 +89,6 @@ async def transaction(tenant: str, ending: str) -> tuple[object, ...]:
     return seen
 
 
-@pytest.mark.timeout(120)
 async def test_ten_thousand_interleaved_transactions_are_each_answered_as_their_tenant(
     database: Database, database_urls: DatabaseUrls
 ) -> None:
