@@ -7,7 +7,6 @@ import random
 from collections import Counter
 from contextlib import suppress
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
