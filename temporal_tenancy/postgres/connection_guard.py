@@ -199,8 +199,6 @@ def _retell(context: ExceptionContext) -> BaseException | None:
             f"the database refused a row that would not belong to {last_scope()}: {table}. "
             "Leave tenant_id out: the session sets it."
         )
-    if context.is_pre_ping:
-        return None  # the pool replaces the connection
     limit = timed_out(original)
     if limit is not None:
         return limit

@@ -15,10 +15,11 @@ from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import URL, Dialect, make_url
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from temporalio import workflow
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
@@ -324,7 +325,6 @@ def _engine(
         poolclass=SharedPool,
         pool_size=share.size,
         max_overflow=0,
-        pool_pre_ping=True,
         # The guard's own check-in does it, and more.
         pool_reset_on_return=None,
         hide_parameters=True,
@@ -336,26 +336,22 @@ def _engine(
     pool = engine.pool
     assert isinstance(pool, SharedPool)
     pool.shares = ConnectionShares(share)
-    _ping_what_has_news(engine.sync_engine.dialect)
+    event.listen(engine.sync_engine, "checkout", _replace_what_has_ended)
     read_every_time(engine.sync_engine)
     return engine
 
 
-def _ping_what_has_news(dialect: Dialect) -> None:
-    """Leaves out the pool's ping where the server has sent nothing since the connection was used.
+def _replace_what_has_ended(
+    connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
+) -> None:
+    """Has the pool connect anew where the server has ended the connection meanwhile.
 
-    A server that ends a connection says so, and then there is something to read. The ping is a
+    A server that ends a connection says so, and then there is something to read. A ping would be a
     round trip at the beginning of every session.
     """
-    ping = dialect.do_ping
-
-    def do_ping(connection: DBAPIConnection) -> bool:
-        driver = getattr(connection, "driver_connection", None)
-        if isinstance(driver, psycopg.AsyncConnection) and not _has_news(driver):
-            return True
-        return ping(connection)
-
-    dialect.do_ping = do_ping  # type: ignore[assignment,method-assign]
+    driver = getattr(connection, "driver_connection", None)
+    if isinstance(driver, psycopg.AsyncConnection) and _has_news(driver):
+        raise DisconnectionError("the server has ended this connection.")
 
 
 def _has_news(connection: psycopg.AsyncConnection[Any]) -> bool:
