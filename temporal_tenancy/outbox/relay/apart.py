@@ -15,14 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-PAUSES: Final = (
-    0.2,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-)  # seconds after claims that failed; the last repeats
+# Seconds after a claim that failed, more each time in a row; the last repeats.
+PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass
