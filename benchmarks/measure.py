@@ -8,7 +8,6 @@ those ratios.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any, Literal
 
-import structlog
+from processes import logs
 
 
 class Arm(StrEnum):
@@ -141,10 +140,7 @@ def tell(message: str) -> None:
 
 def write_logs_away() -> None:
     """Has log lines from WARNING on written, as in production, and to where nobody reads them."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.WriteLoggerFactory(open(os.devnull, "w")),  # noqa: SIM115
-    )
+    logs.configure("warning", "json", stream=open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _significant(value: float) -> float:

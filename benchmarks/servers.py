@@ -105,7 +105,7 @@ def bare_worker(client: Client) -> Worker:
     Everything else is the SDK's default in both: slots, pollers, cache.
     """
     restrictions = SandboxRestrictions.default.with_passthrough_modules(
-        "temporal_tenancy", "structlog", *PASSTHROUGH
+        "temporal_tenancy", *PASSTHROUGH
     )
     return Worker(
         client,

@@ -27,7 +27,8 @@ DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's own
 DEFAULT_NAMESPACE: Final = "default"  # the SDK's own
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 # What workflow modules import. They themselves stay in the sandbox, which would be off for them.
-PASSTHROUGH: Final = ("activities", "saas")
+# A second structlog, imported inside the sandbox, would not be set up as this process's is.
+PASSTHROUGH: Final = ("activities", "saas", "structlog")
 HOW_TO_START: Final = '"make dev" starts one; then "source .devstack/env" in this shell.'
 HOW_TO_GET_IN: Final = '"starter.py migrate" gives the roles the passwords of these URLs.'
 

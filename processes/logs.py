@@ -1,22 +1,157 @@
-"""The logs of this process: JSON for machines, text on a terminal, always on standard error."""
+"""The logs of this process: JSON for machines, text on a terminal, always on standard error.
+
+Lines of structlog and of the standard library's loggers, the library's and `workflow.logger` and
+`activity.logger` among them, go through one handler and come out alike.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
+from typing import Any, Final, Literal, TextIO
 
-from temporal_tenancy.sdk import logs
-from temporal_tenancy.sdk.logs import Format
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+from temporalio import activity, workflow
+
+from processes.redaction import format_exception, redact
+from saas.hints import message_with_hint, summary_with_hint, with_hint
+from temporal_tenancy.core.printable import printable, printable_json
+from temporal_tenancy.sdk.logs import SDK_EXTRAS, add_job, is_news
+
+Format = Literal["console", "json"]
+
+# At DEBUG these write out whole messages, with the payloads in them.
+NOT_BELOW_INFO: Final = ("temporalio", "psycopg", "asyncio", "alembic", "sqlalchemy", "uvicorn")
 
 
 def configure(
-    level: str = "info", format: Format | None = None, *, worker: str | None = None
+    level: str = "info",
+    format: Format | None = None,
+    *,
+    worker: str | None = None,
+    stream: TextIO | None = None,
 ) -> None:
-    """Sends all log lines to standard error.
+    """Sends all log lines of the process, once and alike, to `stream` (standard error).
 
     Args:
-        level: the least that is written: debug, info, warning or error.
-        format: "json" or "console"; by default for people on a terminal, JSON elsewhere.
+        level: the least that is written: debug, info, warning or error. Packages that put
+            payloads into their debug lines are kept at info.
+        format: one JSON object a line, or text for people; by default text on a terminal, JSON
+            elsewhere.
         worker: the identity of this process's workers.
+        stream: where to.
     """
-    chosen = format or ("console" if sys.stderr.isatty() else "json")
-    logs.configure(level=level, format=chosen, worker=worker)
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old.formatter, _Formatter)]:
+        root.removeHandler(old)
+    root.addHandler(handler(format=format, worker=worker, stream=stream))
+    root.setLevel(level.upper())
+    for name in NOT_BELOW_INFO:
+        package = logging.getLogger(name)
+        if package.getEffectiveLevel() < logging.INFO:
+            package.setLevel(logging.INFO)
+    # Their message says what the fields say too, and would be a different one on each line.
+    workflow.logger.workflow_info_on_message = False
+    activity.logger.activity_info_on_message = False
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def handler(
+    *, format: Format | None = None, worker: str | None = None, stream: TextIO | None = None
+) -> logging.Handler:
+    """The handler that `configure` puts on the root logger."""
+    stream = stream or sys.stderr
+    chosen: Format = format or ("console" if stream.isatty() else "json")
+    made = logging.StreamHandler(stream)
+    made.setFormatter(_formatter(chosen, worker, colors=stream.isatty()))
+    made.addFilter(is_news)
+    return made
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Marks the handler as ours."""
+
+
+class _JobContext:
+    """Adds what is known of the line's job, and the worker's identity."""
+
+    def __init__(self, worker: str | None) -> None:
+        self.worker = worker
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        add_job(event, self.worker)
+        for name in SDK_EXTRAS:
+            event.pop(name, None)
+        return event
+
+
+def _formatter(format: Format, worker: str | None, *, colors: bool) -> _Formatter:
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(_as_json)
+        if format == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    return _Formatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _without_its_text],
+        processors=[
+            _JobContext(worker),
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(format_exception),
+            redact,
+            _with_hints,
+            _Formatter.remove_processors_meta,
+            _in_order,
+            *([] if format == "json" else [_printable]),
+            renderer,
+        ],
+    )
+
+
+def _as_json(event: Any, **options: Any) -> str:  # as structlog calls it
+    return printable_json(json.dumps(event, ensure_ascii=False, **options))
+
+
+def _printable(logger: object, method: str, event: EventDict) -> EventDict:
+    """Leaves nothing in a line's own texts that a terminal obeys; a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, lines=name == "exception")
+    return event
+
+
+def _without_its_text(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    # Another handler that formatted the record before left these two on it.
+    for name in ("message", "asctime"):
+        event.pop(name, None)
+    return event
+
+
+def _with_hints(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Says after the library's sentences which command comes next."""
+    match event:
+        case {"event": "alert.raised", "alert": str(alert), "summary": str(summary)}:
+            event["summary"] = summary_with_hint(alert, summary)
+        case {"error_type": str(kind), "error": str(error)}:
+            event["error"] = message_with_hint(kind, error)
+        case {"error": str(sentence)}:
+            event["error"] = with_hint(sentence)
+    return event
+
+
+def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """What every line has comes first: the eye finds it."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
+    return {**first, **event}

@@ -19,6 +19,7 @@ from processes.cli.fairness import warn_where_off
 from processes.cli.fan_outs import COUNTS, Handle, as_scheduled, local_cron, start
 from processes.cli.servers import Servers, as_platform, servers
 from processes.cli.waiting import problem_of, warn_without_worker
+from saas.hints import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.models import TickRow, TickState
 from temporal_tenancy.core.due_times import EARLIEST
@@ -60,7 +61,11 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
             "nominal_time": part.tick.nominal_time,
             "missed": len(part.missed),
             "tenants": [
-                {"tenant_id": each.tenant_id, "state": each.state, "reason": each.reason}
+                {
+                    "tenant_id": each.tenant_id,
+                    "state": each.state,
+                    "reason": each.reason and with_hint(each.reason),
+                }
                 for each in part.missed
             ],
         }
@@ -265,7 +270,11 @@ def _shown(part: Part) -> Sequence[RenderableType | None]:
         who = f"It was for {number(len(part.missed), 'tenant')}."
         return [f"{tick.job} {tick.tick}{due} {tick.reason} {who}"]
     rows = [
-        (each.tenant_id, (each.state or "unplanned").replace("_", " "), each.reason)
+        (
+            each.tenant_id,
+            (each.state or "unplanned").replace("_", " "),
+            each.reason and with_hint(each.reason),
+        )
         for each in part.missed[:SHOWN]
     ]
     more = len(part.missed) - len(rows)

@@ -13,6 +13,7 @@ from processes.cli.answers import number
 from processes.cli.servers import ENVIRONMENTS
 from processes.cli.verdicts import Check, failed, ok, skipped
 from processes.connect import HOW_TO_START, plain
+from saas.hints import message_with_hint
 from saas.settings import Settings
 from temporal_tenancy.core.due_times import zone_names
 from temporal_tenancy.core.errors import ConfigurationError
@@ -75,7 +76,7 @@ def _whole(url: str, connection: psycopg.Connection[Any]) -> Iterator[Check]:
         refuse_pending(url, ENVIRONMENTS)
         yield ok("migrations", "none is missing.")
     except DatabaseProblem as error:
-        yield failed("migrations", error.message)
+        yield failed("migrations", message_with_hint(type(error).__name__, error.message))
     found = lint(connection, environments=ENVIRONMENTS)
     yield _lint("row-level security", [f for f in found if f.check != _PASSWORDLESS])
     yield _logins([f for f in found if f.check == _PASSWORDLESS])

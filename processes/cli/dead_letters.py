@@ -16,6 +16,7 @@ from processes.cli import given as reading
 from processes.cli.answers import Answer, address, facts, lines, number, say, table, when
 from processes.cli.failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
 from processes.cli.servers import as_platform, control_plane, servers
+from saas.hints import message_with_hint, with_hint
 from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.payloads import NotReadable, read
@@ -102,7 +103,7 @@ async def show(given: str, tenant: str | None) -> Answer:
             ("workflow", letter.workflow_id),
             ("run", letter.run_id),
             ("failed", f"{when(letter.failed_at)}, after {number(letter.attempts, 'attempt')}"),
-            ("why", f"{letter.error_type}: {letter.message}"),
+            ("why", with_hint(f"{letter.error_type}: {letter.message}")),
             ("fingerprint", letter.fingerprint),
             ("status", letter.status),
             ("replays", letter.replays),
@@ -202,7 +203,7 @@ def document_of(letter: DeadLetterRow) -> dict[str, Any]:
         "workflow_id": letter.workflow_id,
         "run_id": letter.run_id,
         "error_type": letter.error_type,
-        "message": letter.message,
+        "message": message_with_hint(letter.error_type, letter.message),
         "fingerprint": letter.fingerprint,
         "attempts": letter.attempts,
         "status": letter.status,

@@ -22,6 +22,7 @@ from processes.cli.pending import waits_for
 from processes.cli.servers import Temporal, control_plane, temporal
 from processes.cli.waiting import problem_of
 from processes.connect import NotReachable
+from saas.hints import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import LedgerState
@@ -164,7 +165,7 @@ async def _ask_control_plane(found: _Findings) -> None:
                 try:
                     require_runnable(parts.owner, tenant, job)
                 except TenancyError as error:
-                    found.refused = error.sentence
+                    found.refused = with_hint(error.sentence)
             elif found.tick is not None:
                 found.entry = await _tick(database, job, found.tick)
     except NotReachable:
@@ -179,7 +180,7 @@ async def _entry(database: Any, workflow_id: str) -> dict[str, Any] | None:
     return {
         "tick": row.tick,
         "state": row.state,
-        "reason": row.reason,
+        "reason": row.reason and with_hint(row.reason),
         "attempts": row.attempts,
         "started_at": row.started_at,
         "ended_at": row.ended_at,

@@ -9,6 +9,7 @@ from typing import Final
 import typer
 
 from processes.cli.answers import OutputLost, drop_output, print_json, say
+from saas.hints import message_with_hint
 
 FAILED: Final = 1  # the job or a check failed
 REFUSED: Final = 2  # bad usage or input; nothing has been started
@@ -47,6 +48,7 @@ class RunUnknown(Refusal):
 def report(error: Exception, *, json: bool, debug: bool) -> int:
     """Prints what went wrong and returns the exit code. A traceback only where `debug` asks."""
     code, kind, message = _classified(error)
+    message = message_with_hint(kind, message)
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     if json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from processes.cli.answers import say
 from processes.cli.servers import control_plane
 from processes.connect import NotReachable
+from saas.hints import with_hint
 from temporal_tenancy.control_plane.server_checks import last_fairness, off_sentence
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
@@ -14,7 +15,7 @@ async def warn_where_off(database: Database, namespace: str) -> None:
     """Says so where fairness was off when it was last tried. Nothing is tried for this."""
     check = await last_fairness(database, namespace)
     if check is not None and not check.holds:
-        say(off_sentence(check))
+        say(with_hint(off_sentence(check)))
 
 
 async def warn_where_known_off(namespace: str) -> None:

@@ -15,6 +15,7 @@ from processes.cli.fairness import warn_where_off
 from processes.cli.progress import follow
 from processes.cli.servers import Servers, servers
 from processes.cli.waiting import problem_of, warn_without_worker
+from saas.hints import with_hint
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.sdk.taken_ids import own_run
@@ -122,18 +123,21 @@ async def start(there: Servers, job: Job, request: FanOutInput) -> tuple[Handle,
 
 
 def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
+    failures = [
+        {**failure.model_dump(), "reason": with_hint(failure.reason)} for failure in result.failures
+    ]
     document = {
         **document,
         **{name: getattr(result, name) for name in COUNTS},
-        "failures": [failure.model_dump() for failure in result.failures],
+        "failures": failures,
     }
     text = (
         f"{result.job} {result.tick}: {number(result.planned, 'tenant')}, "
         f"{result.succeeded:,} succeeded, {result.failed:,} failed, {result.skipped:,} skipped, "
         f"{result.already:,} had succeeded before."
     )
-    failures = table(
-        ("failed", "why"), [(failure.tenant_id, failure.reason) for failure in result.failures]
+    failed = table(
+        ("failed", "why"), [(failure["tenant_id"], failure["reason"]) for failure in failures]
     )
     problem = Problem(
         "TenantsFailed",
@@ -143,6 +147,6 @@ def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
     )
     return Answer(
         document,
-        lines(text, failures if result.failures else None, address(document["url"])),
+        lines(text, failed if failures else None, address(document["url"])),
         problem if result.failed else None,
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from processes.cli.answers import when
+from saas.hints import message_with_hint
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
@@ -32,7 +33,8 @@ async def explain_message(database: Database, workflow_id: WorkflowId) -> dict[s
         "scheduled_at": message.scheduled_at,
         "created_at": message.created_at,
         "error_type": message.error_type,
-        "error_message": message.error_message,
+        "error_message": message_with_hint(message.error_type or "", message.error_message or "")
+        or None,
         "worked_off_by": message.workflow_id,
         "waiting_for": await _waits_for(database, message),
     }

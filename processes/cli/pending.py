@@ -14,6 +14,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 
 from processes.cli.answers import when
 from processes.cli.workers import has_worker, no_worker
+from saas.hints import with_hint
 from temporal_tenancy.core.failures import root_cause, sentence_of
 from temporal_tenancy.sdk.suspension import is_waiting
 
@@ -77,7 +78,7 @@ async def _task_failure(client: Client, run: WorkflowExecutionDescription) -> st
 
 
 async def _sentence(run: WorkflowExecutionDescription, failure: Failure) -> str:
-    return sentence_of(root_cause(await run.data_converter.decode_failure(failure)))
+    return with_hint(sentence_of(root_cause(await run.data_converter.decode_failure(failure))))
 
 
 def _time(stamp: Timestamp) -> datetime | None:

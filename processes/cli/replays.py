@@ -19,6 +19,7 @@ from processes.cli.dead_letters import SHOWN, chosen, operator
 from processes.cli.servers import Servers, as_platform, servers
 from processes.cli.waiting import warn_without_worker
 from processes.connect import AWAY
+from saas.hints import with_hint
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.failures import message_of, plain, root_cause, type_of
@@ -173,7 +174,7 @@ _UNMARKED: Final = (
 
 def _said(each: Handled) -> str:
     if each.why is not None:
-        return f"refused. {each.why.sentence}"
+        return f"refused. {with_hint(each.why.sentence)}"
     said = each.outcome if each.canary is None else f"{each.outcome}, {each.canary}"
     return said if each.is_marked else f"{said}; {_UNMARKED}"
 
@@ -190,7 +191,7 @@ def _document(there: Servers, each: Handled) -> dict[str, Any]:
         "outcome": each.outcome,
         "canary": each.canary,
         "marked": each.is_marked,
-        "reason": None if each.why is None else each.why.sentence,
+        "reason": None if each.why is None else with_hint(each.why.sentence),
     }
 
 
@@ -218,6 +219,6 @@ def _problem(handled: Sequence[Handled]) -> Problem | None:
         return Problem(
             "ReplayRefused",
             f"{number(len(refused), 'dead letter')} could not be replayed. The first: "
-            f"{first.sentence}",
+            f"{with_hint(first.sentence)}",
         )
     return None

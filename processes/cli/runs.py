@@ -18,6 +18,7 @@ from processes.cli.answers import Answer, address, err, facts, lines, say
 from processes.cli.fairness import warn_where_off
 from processes.cli.servers import Servers, servers
 from processes.cli.waiting import problem_of, warn_without_worker
+from saas.hints import message_with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import LedgerState
@@ -62,7 +63,7 @@ async def run(
         }
         text = f"{workflow_id} {_SAYS[state]}"
         if refused is not None and state != "succeeded":
-            say(f"It waits: {refused.message}")
+            say(f"It waits: {message_with_hint(refused.type or '', refused.message)}")
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
         if state != "succeeded":

@@ -17,9 +17,10 @@ from processes.connect import NotReachable
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import RUNNABLE, Tenant, TenantStatus
-from temporal_tenancy.core.errors import TenantOffboarding, TenantUnknown
+from temporal_tenancy.core.errors import TenantOffboarding
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk.suspension import release
 
@@ -160,9 +161,7 @@ def _day_or_time(given: str | None) -> datetime | date | None:
 async def _find(database: Database, identifier: str) -> Tenant:
     tenant = await ControlPlaneDirectory(database).find(tenant_id(identifier))
     if tenant is None:
-        raise TenantUnknown(
-            f'there is no tenant "{identifier}". "starter.py tenants list" shows all.'
-        )
+        raise unknown(identifier)
     return tenant
 
 

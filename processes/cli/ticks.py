@@ -13,6 +13,7 @@ from processes.cli.answers import Answer, lines, number, say, table, when
 from processes.cli.failures import TickUnknown
 from processes.cli.fan_outs import as_scheduled, local_cron
 from processes.cli.servers import as_platform, control_plane
+from saas.hints import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.models import LedgerState, TickRow, TickState
 from temporal_tenancy.core.jobs import Job
@@ -86,7 +87,7 @@ async def show(job_name: str, tick: str | None) -> Answer:
             {
                 "tenant_id": entry.tenant_id,
                 "state": entry.state,
-                "reason": entry.reason,
+                "reason": entry.reason and with_hint(entry.reason),
                 "missed": entry.tenant_id in missed_ids,
                 "attempts": entry.attempts,
                 "due_at": entry.due_at,
@@ -99,7 +100,7 @@ async def show(job_name: str, tick: str | None) -> Answer:
             {
                 "tenant_id": each.tenant_id,
                 "state": "unplanned",
-                "reason": each.reason,
+                "reason": each.reason and with_hint(each.reason),
                 "missed": True,
                 "attempts": 0,
                 "due_at": None,

@@ -6,6 +6,7 @@ from temporalio.client import Client, WorkflowFailureError
 
 from processes.cli.answers import Problem, say
 from processes.cli.workers import has_worker, no_worker
+from saas.hints import message_with_hint
 from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
 
 
@@ -13,7 +14,7 @@ def problem_of(error: WorkflowFailureError) -> Problem:
     """Why a run failed: what its activity, or its worker's guard, said."""
     cause = root_cause(error.cause)
     kind = type_of(cause)
-    return Problem(kind, sentence_of(cause).removeprefix(f"{kind}: "))
+    return Problem(kind, message_with_hint(kind, sentence_of(cause).removeprefix(f"{kind}: ")))
 
 
 async def warn_without_worker(client: Client, queue: str) -> None:

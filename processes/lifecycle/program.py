@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from processes.lifecycle.exits import ExitCode, WorkerExit
+from saas.hints import with_hint
 from temporal_tenancy.core.errors import ConfigurationError
 
 
@@ -30,5 +31,5 @@ def run_program(command: Callable[..., None], arguments: Sequence[str], *, name:
 
 
 def _refuse(sentence: str, code: ExitCode) -> int:
-    print(sentence, file=sys.stderr)
+    print(with_hint(sentence), file=sys.stderr)
     return code

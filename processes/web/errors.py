@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 from activities.uploads import EncodingUnknown, FileTooLarge
 from processes.connect import NotReachable
 from processes.web.refusals import InvalidRequest, WebRefusal
+from saas.hints import message_with_hint
 from saas.services.links import LinkExpired, LinkForged
 from saas.services.object_storage import StorageFailed
 from saas.services.webhooks import WebhookRejected
@@ -123,7 +124,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _away(request: Request, error: Exception) -> Response:
     # Its own sentence names hosts and settings.
-    log.error("web.unavailable", error=type(error).__name__, detail=str(error))
+    kind = type(error).__name__
+    log.error("web.unavailable", error=kind, detail=message_with_hint(kind, str(error)))
     return problem(
         503,
         "Unavailable",

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 import structlog
 from temporalio.client import Client
 
+from saas.hints import with_hint
 from temporal_tenancy.control_plane.server_checks import HOLDS_FOR, off_sentence, renew_fairness
 from temporal_tenancy.postgres.database import Database
 
@@ -44,5 +45,6 @@ async def _look(client: Client, database: Database) -> timedelta:
         log.warning("fairness.unknown", error_type=type(error).__name__, error=str(error))
         return RETRY_AFTER
     if not found.holds:
-        log.warning("fairness.off", message=off_sentence(found), checked_at=str(found.checked_at))
+        sentence = with_hint(off_sentence(found))
+        log.warning("fairness.off", message=sentence, checked_at=str(found.checked_at))
     return max(HOLDS_FOR - found.age, timedelta(0))

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from saas.hints import summary_with_hint
 from saas.services import webhooks
 from saas.services.mail import SUBJECT_MAX, Mail, MailInvalid, current_mail_server, deliverable
 from saas.settings import Settings
@@ -51,7 +52,7 @@ class WebhookAlerts:
         data = {
             "name": alert.name,
             "severity": alert.severity,
-            "summary": printable(alert.summary, lines=True),
+            "summary": _summary(alert),
             "details": dict(alert.details),
         }
         event = {"type": TYPE, "timestamp": now.isoformat(), "data": data}
@@ -91,7 +92,7 @@ class MailAlerts:
         """Sends the alert. Raises as `MailServer.send`, and `ConfigurationError` without one."""
         now = datetime.now(UTC)
         details = [f"{name}: {printable(str(value))}" for name, value in alert.details.items()]
-        summary = printable(alert.summary, lines=True)
+        summary = _summary(alert)
         subject = " ".join(f"[{alert.severity}] {summary}".split())
         await current_mail_server().send(
             Mail(
@@ -123,6 +124,10 @@ def configured_sinks(settings: Settings) -> Sequence[AlertSink]:
             raise ConfigurationError("ALERT_MAIL_TO is set, but SMTP_URL is not. Give both.")
         sinks.append(MailAlerts(settings.alert_mail_to))
     return sinks
+
+
+def _summary(alert: Alert) -> str:
+    return printable(summary_with_hint(alert.name, alert.summary), lines=True)
 
 
 def _id(alert: Alert, now: datetime) -> str:

@@ -137,10 +137,7 @@ class ApiKeys:
         async with self._database.platform_session("revoke an API key") as session:
             row = await session.scalar(changed)
             if row is None:
-                raise ApiKeyUnknown(
-                    f'{tenant_id} has no key {key_id}. "starter.py api-keys list --tenant '
-                    f'{tenant_id}" shows all.'
-                )
+                raise ApiKeyUnknown(f"{tenant_id} has no key {key_id}. Name one of its own.")
             return _key_of(row)
 
     async def find(self, key: str) -> ApiKey | None:

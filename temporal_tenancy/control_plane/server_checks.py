@@ -80,7 +80,7 @@ def off_sentence(check: ServerCheck) -> str:
     found = check.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     return (
         f"FairnessOff: one tenant's backlog holds up all others', as was found at {found}. "
-        f'{HOW_TO_TURN_ON}; then "starter.py doctor" tries again.'
+        f"{HOW_TO_TURN_ON}."
     )
 
 

@@ -16,8 +16,9 @@ from temporal_tenancy.control_plane.models import PlanRow, TenantRow
 from temporal_tenancy.core import identifiers
 from temporal_tenancy.core.directory import Tenant, TenantStatus, pages
 from temporal_tenancy.core.due_times import zone_of
-from temporal_tenancy.core.errors import TenancyError, TenantUnknown
+from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.instants import FIRST, LAST, in_utc
+from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 
 
@@ -113,7 +114,7 @@ class Tenants:
             )
             row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
             if row is None:
-                raise _unknown(tenant_id)
+                raise unknown(tenant_id)
             return tenant_of(row)
 
     async def resume(self, tenant_id: str) -> Tenant:
@@ -152,7 +153,7 @@ class Tenants:
                 tenants().where(TenantRow.id == tenant_id).with_for_update(of=TenantRow)
             )
             if row is None:
-                raise _unknown(tenant_id)
+                raise unknown(tenant_id)
             is_trial = row.status == TenantStatus.TRIAL
             if not is_trial and row.trial_ends_at is not None and row.status_since == at:
                 return tenant_of(row)
@@ -188,10 +189,6 @@ async def _require_plan(session: AsyncSession, plan: str) -> None:
     known = (await session.scalars(select(PlanRow.id).order_by(PlanRow.id))).all()
     if plan not in known:
         raise PlanUnknown(f'there is no plan "{plan}". Use one of: {", ".join(known)}.')
-
-
-def _unknown(tenant_id: str) -> TenantUnknown:
-    return TenantUnknown(f'there is no tenant "{tenant_id}". "starter.py tenants list" shows all.')
 
 
 def _last_day(row: TenantRow) -> date:

@@ -19,8 +19,7 @@ def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
     if tenant.status not in job.statuses:
         if tenant.status is TenantStatus.SUSPENDED:
             return TenantSuspended(
-                f'{tenant.id} is suspended since {since}. "starter.py tenants resume {tenant.id}" '
-                "lets its jobs run again."
+                f"{tenant.id} is suspended since {since}. Resume it to run its jobs."
             )
         if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
             word = "being offboarded" if tenant.status is TenantStatus.OFFBOARDING else "deleted"
@@ -52,9 +51,7 @@ def waits(tenant: Tenant, job: Job) -> bool:
 
 def unknown(tenant_id: str) -> TenantUnknown:
     """The refusal of a tenant that the directory does not have."""
-    return TenantUnknown(
-        f'there is no tenant {tenant_id}. "starter.py tenants list" shows who there is.'
-    )
+    return TenantUnknown(f"there is no tenant {tenant_id}. Add it, or correct its id.")
 
 
 def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:

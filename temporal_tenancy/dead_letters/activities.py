@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
 from temporalio import activity
 
 from temporal_tenancy.core.activities import platform_activity
@@ -18,7 +18,7 @@ from temporal_tenancy.sdk.heartbeats import heartbeating
 
 BUDGET: Final = 240.0  # seconds that one sweep looks for letters
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @platform_activity("finds what failed and could not say so, over all tenants")
@@ -28,7 +28,7 @@ async def find_dead_letters() -> int:
     until = asyncio.get_running_loop().time() + BUDGET
     found = await Sweep(activity.client()).find(datetime.now(UTC), until=until)
     if found:
-        log.error("dead_letters.found", letters=found)
+        log.error("dead_letters.found", extra={"letters": found})
     return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Literal, Protocol
 
-import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,7 +20,7 @@ NAMED: Final = 5  # tenants in the sentence of one alert
 SINK_TIMEOUT: Final = 10.0  # seconds
 TELLING: Final = timedelta(seconds=30)  # that one waits for another who tells of the same
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def named(tenants: Collection[str]) -> str:
 
 async def _send_to_all(sinks: Sequence[AlertSink], alert: Alert) -> None:
     log.critical(
-        "alert.raised", alert=alert.name, summary=alert.summary, details=dict(alert.details)
+        "alert.raised",
+        extra={"alert": alert.name, "summary": alert.summary, "details": dict(alert.details)},
     )
     await asyncio.gather(*(_send(sink, alert) for sink in sinks))
 
@@ -128,4 +129,4 @@ async def _send(sink: AlertSink, alert: Alert) -> None:
         async with asyncio.timeout(SINK_TIMEOUT):
             await sink.send(alert)
     except Exception:
-        log.exception("alert.not_sent", alert=alert.name, sink=type(sink).__name__)
+        log.exception("alert.not_sent", extra={"alert": alert.name, "sink": type(sink).__name__})

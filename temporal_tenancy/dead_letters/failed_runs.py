@@ -6,9 +6,9 @@ sweep.
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
-import structlog
 from temporalio import activity
 
 from temporal_tenancy.core.activities import platform_activity
@@ -18,7 +18,7 @@ from temporal_tenancy.dead_letters.recording import Letter, Source, record
 from temporal_tenancy.postgres.database import current_database, tenant_session
 from temporal_tenancy.sdk.endings import FailedRun
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @platform_activity("keeps what failed for good, also of a tenant whose jobs may not run now")
@@ -45,5 +45,7 @@ async def record_failed_run(run: FailedRun) -> bool:
         async with tenant_session() as session:
             new = await record(session, letter, run.payload)
     if new:
-        log.error("dead_letter.recorded", error_type=run.error_type, error=run.message)
+        log.error(
+            "dead_letter.recorded", extra={"error_type": run.error_type, "error": run.message}
+        )
     return True

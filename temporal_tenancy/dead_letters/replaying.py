@@ -143,7 +143,7 @@ async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of 
     if values is None:
         raise InputForgotten(
             f"the input of {letter.workflow_id} was not kept, and the server has forgotten it. "
-            f'Start it anew: "starter.py run {letter.job} --tenant {letter.tenant_id}".'
+            "Start the job anew, with its input."
         )
     if not isinstance(values, dict):
         raise InvalidPayload(f"{what} is not a JSON object.")

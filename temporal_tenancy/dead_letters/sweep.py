@@ -6,13 +6,13 @@ A run that timed out, was terminated, or was refused before any of its code says
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import structlog
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -60,7 +60,7 @@ _ENDED_BADLY: Final = (
 # A start that was refused because it names no tenant for sure was nobody's job.
 _WRONG_START: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class FailureUnreadable(TenancyError):
@@ -180,7 +180,7 @@ class Sweep:
         except RPCError:
             raise
         except Exception:  # of whatever decodes it
-            log.exception("dead_letter.unreadable", workflow_id=run.id)
+            log.exception("dead_letter.unreadable", extra={"workflow_id": run.id})
             return FailureUnreadable()
         return None
 
@@ -196,7 +196,7 @@ class Sweep:
                     for each in its_own:
                         new += await _recorded(each)
             except LockHeld:
-                log.warning("dead_letters.locked", tenant_id=tenant)
+                log.warning("dead_letters.locked", extra={"tenant_id": tenant})
                 in_full = False
         return new, in_full
 
@@ -242,8 +242,7 @@ async def _recorded(lost: Lost) -> bool:
                 raise
             log.error(
                 "dead_letter.refused",
-                workflow_id=lost.letter.workflow_id,
-                error_type=kind_of(error),
+                extra={"workflow_id": lost.letter.workflow_id, "error_type": kind_of(error)},
             )
     return False
 

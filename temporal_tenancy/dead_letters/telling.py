@@ -78,10 +78,7 @@ def _of_new(fingerprint: str, new: Sequence[Row[Any]]) -> Alert:
     tenants = len({row.tenant_id for row in new})
     return Alert(
         name=f"dead_letter.{fingerprint}",
-        summary=(
-            f"{len(new)} of {first.job} failed for good with {first.error_type}. "
-            f'"starter.py dead-letters list --fingerprint {fingerprint}" shows them.'
-        ),
+        summary=f"{len(new)} of {first.job} failed for good with {first.error_type}.",
         details={
             "job": first.job,
             "error_type": first.error_type,
@@ -115,10 +112,7 @@ def _of_old(since: Mapping[str, datetime]) -> Alert:
     hours = int((datetime.now(UTC) - failed_at).total_seconds() // 3600)
     return Alert(
         name="dead_letters.age",
-        summary=(
-            f"dead letters of {named(since)} have been open for up to {hours} hours. "
-            f'"starter.py dead-letters list" shows them.'
-        ),
+        summary=f"dead letters of {named(since)} have been open for up to {hours} hours.",
         details={
             "tenant_id": oldest,
             "hours": hours,

@@ -7,11 +7,11 @@ activity; each message keeps its own success, attempts, key and dead letter.
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
 from pydantic import BaseModel
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
@@ -34,7 +34,7 @@ from temporal_tenancy.sdk.heartbeats import heartbeating
 MARK_AT_ONCE: Final = 100  # outcomes that are written in one transaction
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class WorkOff(TenantJobInput):
@@ -107,10 +107,12 @@ async def _outcome(job: Job, message: Working) -> Exception | None:
     except Exception as error:  # one message's trouble is its own
         log.warning(
             "message.failed",
-            job=job.name,
-            message_id=str(message.id),
-            attempt=message.attempts,
-            error_type=type(error).__name__,
+            extra={
+                "job": job.name,
+                "message_id": str(message.id),
+                "attempt": message.attempts,
+                "error_type": type(error).__name__,
+            },
         )
         return error
     return None

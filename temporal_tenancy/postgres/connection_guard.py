@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, cast
 
 import psycopg
-import structlog
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext, RootTransaction
@@ -52,7 +52,7 @@ _FIND_AND_FORGET: Final = """
     discard temp
 """
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _leave_nothing_behind(
         left += ["tenant"] if tenant else []
         left += ["role"] if role else []
     if left:
-        log.error("database.connection_discarded", left_behind=left)
+        log.error("database.connection_discarded", extra={"left_behind": left})
         record.invalidate()
 
 

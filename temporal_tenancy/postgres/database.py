@@ -119,7 +119,7 @@ class Database:
         """The tenant role's engine. Its statements are refused outside a `tenant_session()`."""
         if self._tenant is None:
             raise ConfigurationError(
-                "this process has no database for tenants. Set TENANT_DATABASE_URL."
+                "this process has no database for tenants. Give its Database a tenant_url."
             )
         return self._tenant
 
@@ -128,7 +128,7 @@ class Database:
         """The platform role's engine. Its statements are refused outside a platform scope."""
         if self._platform is None:
             raise ConfigurationError(
-                "this process has no control plane database. Set PLATFORM_DATABASE_URL."
+                "this process has no control plane database. Give its Database a platform_url."
             )
         return self._platform
 

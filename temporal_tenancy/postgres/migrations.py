@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
-import structlog
 from alembic import command, context
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -74,7 +74,7 @@ ROLE_PAUSE: Final = 0.05  # seconds between them
 # Alembic keeps what runs in globals of its own: one at a time in a process.
 _ALEMBIC: Final = threading.Lock()
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,7 @@ def refuse_pending(url: str, environments: Sequence[MigrationEnvironment]) -> No
     """Raises `MigrationsBehind` where the database at `url` lacks migrations of the code's."""
     behind = pending(url, environments)
     if behind:
-        raise MigrationsBehind(
-            f"{'; '.join(map(str, behind))}. "
-            'Run "starter.py migrate" with the owner\'s DATABASE_URL.'
-        )
+        raise MigrationsBehind(f"{'; '.join(map(str, behind))}. Migrate the database as its owner.")
 
 
 def run_migrations(metadata: MetaData) -> None:
@@ -241,7 +238,9 @@ def _upgrade_patiently(
         except OperationalError as error:
             if not is_lock_held(error):
                 raise
-            log.warning("migrations.blocked", environment=environment.name, tries_left=left)
+            log.warning(
+                "migrations.blocked", extra={"environment": environment.name, "tries_left": left}
+            )
         else:
             return
         if left:

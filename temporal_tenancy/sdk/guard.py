@@ -7,12 +7,12 @@ the same reason it looks at what the code asks the server for, after every inter
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-import structlog
 from temporalio import workflow
 from temporalio.api.failure.v1 import Failure
 from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
@@ -37,7 +37,7 @@ from temporal_tenancy.sdk.converter import PayloadDoesNotFit
 
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
 
-log = structlog.stdlib.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -214,11 +214,13 @@ class _GuardedInstance(WorkflowInstance):
     def _log(self, refusal: TenancyError) -> None:
         log.warning(
             "workflow.refused",
-            job=self.job.name,
-            job_id=self.details.info.workflow_id,
-            run_id=self.details.info.run_id,
-            error_type=refusal.type,
-            error=refusal.message,
+            extra={
+                "job": self.job.name,
+                "job_id": self.details.info.workflow_id,
+                "run_id": self.details.info.run_id,
+                "error_type": refusal.type,
+                "error": refusal.message,
+            },
         )
 
     def _fail(self, refusal: TenancyError, *, marker: str = "") -> WorkflowActivationCompletion:

@@ -51,8 +51,7 @@ class TenancyPluginBase(SimplePlugin):
         for name, reason in self.exempt.items():
             if not reason.strip():
                 raise ConfigurationError(f"the exemption of {name} needs a reason.")
-        # A second structlog, imported inside the sandbox, would not be set up as this process's is.
-        self.passthrough = ("temporal_tenancy", "structlog", *passthrough)
+        self.passthrough = ("temporal_tenancy", *passthrough)
         cached = (
             directory
             if directory is None or isinstance(directory, CachedDirectory)

@@ -275,6 +275,7 @@ async def test_a_database_is_migrated_once_and_until_then_commands_say_so(
     )
     assert behind.code == 3, behind
     assert behind.err.startswith("MigrationsBehind: the control plane is at its beginning"), behind
+    assert behind.err.endswith('"starter.py migrate" does so, with the owner\'s DATABASE_URL.\n')
     assert first.document["migrated"] is True, first
     assert second.document == {"migrated": False, "were_behind": []}
     assert after.document == []

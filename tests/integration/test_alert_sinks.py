@@ -79,6 +79,13 @@ async def test_an_alert_is_posted_and_its_signature_holds(receiver: Receiver) ->
     }
 
 
+async def test_an_alert_says_which_command_comes_next(receiver: Receiver) -> None:
+    await WebhookAlerts(receiver.url, SECRET).send(Alert("outbox.age", "acme's messages wait."))
+    [(_, body)] = receiver.received
+    summary = json.loads(body)["data"]["summary"]
+    assert summary == 'acme\'s messages wait. "starter.py outbox list" shows what waits.'
+
+
 def test_an_alert_that_is_sent_again_has_its_id_and_the_next_one_has_another() -> None:
     noon = datetime(2026, 11, 22, 12, 10, tzinfo=UTC)
     first = alert_sinks._id(ALERT, noon)

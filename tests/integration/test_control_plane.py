@@ -111,7 +111,7 @@ async def test_what_cannot_be_added_is_refused_with_its_own_type(tenants: Tenant
         await tenants.add("b", "B", plan="free", time_zone="../etc/passwd")
     with pytest.raises(TenantInvalid):
         await tenants.add("platform", "P", plan="free")
-    with pytest.raises(TenantUnknown, match="tenants list"):
+    with pytest.raises(TenantUnknown, match="there is no tenant b"):
         await tenants.set_status("b", TenantStatus.ACTIVE)
 
 

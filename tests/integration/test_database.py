@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import structlog
 from psycopg import sql
 from sqlalchemy import Enum, Executable, func, insert, literal, select, text, update
 from sqlalchemy.dialects import postgresql
@@ -38,6 +37,7 @@ from temporal_tenancy.postgres.database import (
     use_database,
 )
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from tests.fixtures.log_lines import LogLines
 from tests.fixtures.postgres import driver_of, send_unchecked, within
 
 DAY = date(2013, 4, 1)
@@ -376,40 +376,39 @@ async def test_each_session_loads_rows_anew(database: Database) -> None:
     ],
 )
 async def test_a_connection_that_keeps_a_tenant_is_thrown_away(
-    database: Database, statement: str, left_behind: str
+    database: Database, log_lines: LogLines, statement: str, left_behind: str
 ) -> None:
-    with within(database, "ua"), structlog.testing.capture_logs() as logs:
+    with within(database, "ua"):
         async with tenant_session() as session:
             first = await session.scalar(text("select pg_backend_pid()"))
             await send_unchecked(session, statement)
         async with tenant_session() as session:
             assert await session.scalar(text("select pg_backend_pid()")) != first
-    assert [(log["event"], log["left_behind"]) for log in logs] == [
-        ("database.connection_discarded", [left_behind])
-    ]
+    assert log_lines.one("database.connection_discarded")["left_behind"] == [left_behind]
 
 
-async def test_a_role_that_is_kept_is_thrown_away(database_urls: DatabaseUrls) -> None:
+async def test_a_role_that_is_kept_is_thrown_away(
+    database_urls: DatabaseUrls, log_lines: LogLines
+) -> None:
     # The tenant role is a member of no other; a superuser is of all.
     database = Database(tenant_url=database_urls.superuser)
-    with within(database, "ua"), structlog.testing.capture_logs() as logs:
+    with within(database, "ua"):
         async with tenant_session() as session:
             await send_unchecked(session, "set role tenancy_platform")
         async with tenant_session() as session:
             assert await session.scalar(text("select current_user")) == "postgres"
     await database.dispose()
-    assert [log["left_behind"] for log in logs] == [["role"]]
+    assert log_lines.one("database.connection_discarded")["left_behind"] == ["role"]
 
 
 async def test_a_connection_that_is_still_in_a_transaction_is_thrown_away(
-    database: Database,
+    database: Database, log_lines: LogLines
 ) -> None:
-    with structlog.testing.capture_logs() as logs:
-        async with database.tenant_engine.connect() as connection:
-            raw = await connection.get_raw_connection()
-            assert raw.driver_connection is not None
-            await raw.driver_connection.execute("select 1")
-    assert [log["left_behind"] for log in logs] == [["transaction"]]
+    async with database.tenant_engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection is not None
+        await raw.driver_connection.execute("select 1")
+    assert log_lines.one("database.connection_discarded")["left_behind"] == ["transaction"]
 
 
 async def test_nothing_else_outlives_a_session_on_its_connection(
@@ -672,10 +671,10 @@ async def test_a_wrong_password_is_an_unreachable_database(database_urls: Databa
 
 async def test_a_side_that_is_not_configured_says_so() -> None:
     database = Database()
-    with within(database, "ua"), pytest.raises(ConfigurationError, match="TENANT_DATABASE_URL"):
+    with within(database, "ua"), pytest.raises(ConfigurationError, match="tenant_url"):
         async with tenant_session():
             pass
-    with use_database(database), pytest.raises(ConfigurationError, match="PLATFORM_DATABASE_URL"):
+    with use_database(database), pytest.raises(ConfigurationError, match="platform_url"):
         async with platform_session("test"):
             pass
 

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from temporalio.client import Client, WorkflowHandle
 
 from dev.devstack.postgres import DatabaseUrls
+from saas.hints import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.ledger import Entry
@@ -256,8 +257,11 @@ async def test_a_job_that_is_not_known_here_is_not_replayed(
 async def refused(
     saas: Client, database: Database, letter: DeadLetterRow, error: type[TenancyError]
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         await replay(saas, letter, by="ada")
+    if error is replaying.InputForgotten:
+        command = f'"starter.py run {letter.job} --tenant {letter.tenant_id}" does so.'
+        assert with_hint(raised.value.sentence).endswith(f" {command}")
     letter = await the_letter(database)
     assert (letter.status, letter.replays, letter.handled_by) == ("open", 0, None)
     assert (await saas.count_workflows()).count == 0

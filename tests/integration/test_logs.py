@@ -113,6 +113,7 @@ async def test_a_refused_activity_is_told_with_its_tenant(
     await run_talk(client, worker, fail=True)
     refused = log_lines.one("activity.refused")
     assert (refused["error_type"], refused["tenant_id"]) == ("TenantSuspended", "acme")
+    assert refused["error"].endswith('jobs. "starter.py tenants resume acme" does so.')
     assert not log_lines.all("activity.started", activity="talk")
 
 

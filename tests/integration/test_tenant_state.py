@@ -44,7 +44,7 @@ async def refusal(client: Client, queue: str, job: Any, tenant: str) -> Applicat
 @pytest.mark.parametrize(
     ("job", "tenant", "error_type", "sentence"),
     [
-        (jobs.Echo, "sleepy", "TenantSuspended", '"starter.py tenants resume sleepy" lets'),
+        (jobs.Echo, "sleepy", "TenantSuspended", "Resume it to run its jobs."),
         (jobs.Echo, "leaving", "TenantOffboarding", "leaving is being offboarded since"),
         (jobs.Echo, "gone", "TenantOffboarding", "gone is deleted since"),
         (jobs.Report, "globex", "FeatureNotEnabled", "needs the feature 'reports'"),

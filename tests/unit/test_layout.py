@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 import temporal_tenancy
+from saas.settings import Settings
 from temporal_tenancy.core import errors
 
 ROOT = Path(__file__).parents[2]
+LIBRARY = sorted((ROOT / "temporal_tenancy").rglob("*.py"))
+OWN_MODULES = {path.stem for path in ROOT.glob("*.py")}
+TEXTS = sorted(
+    path
+    for path in (ROOT / "temporal_tenancy").rglob("*")
+    if path.is_file() and path.suffix != ".pyc"
+)
+
+
+def names_of_the_application() -> re.Pattern[str]:
+    """Its programs, its environment's variables, and its modules, as names and as files."""
+    modules = [
+        path.relative_to(ROOT).with_suffix("")
+        for package in ("activities", "dev", "processes", "saas", "workflows")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    ]
+    names = [
+        *(f"{name}.py" for name in OWN_MODULES),
+        *map(str.upper, Settings.model_fields),
+        *(".".join(module.parts) for module in modules),
+        *(f"{module.as_posix()}.py" for module in modules),
+    ]
+    return re.compile(rf"(?<![\w./])({'|'.join(map(re.escape, names))})(?!\w)")
+
+
+NAMES: Final = names_of_the_application()
+# What a record of the standard library's has by itself, and what each line has.
+TAKEN: Final = {
+    *vars(logging.makeLogRecord({})),
+    *("message", "asctime", "event", "level", "logger", "timestamp", "exception"),
+}
 
 
 def test_the_export_list_is_sorted_and_every_name_on_it_is_there() -> None:
@@ -60,6 +95,31 @@ def test_every_failure_type_is_exported() -> None:
         if isinstance(value, type) and issubclass(value, errors.TenancyError)
     }
     assert failures <= set(temporal_tenancy.__all__)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_says_nothing_of_the_application(path: Path) -> None:
+    assert not NAMES.findall(path.read_text())
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_logs_by_the_standard_library(path: Path) -> None:
+    assert "structlog" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_log_lines_field_has_no_name_that_a_record_has_by_itself(path: Path) -> None:
+    # The standard library raises KeyError for most of them, and only when the line is written.
+    fields = {
+        key.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.keyword)
+        and node.arg == "extra"
+        and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if isinstance(key, ast.Constant)
+    }
+    assert not fields & TAKEN
 
 
 @pytest.mark.parametrize(

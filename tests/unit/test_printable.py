@@ -13,11 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.progress import Progress
 
+from processes import logs
 from processes.cli.answers import Answer, err, facts, lines, perform, print_json, say, table
 from processes.web.errors import problem
 from temporal_tenancy.core.errors import InvalidPayload
 from temporal_tenancy.core.printable import is_hidden, printable, printable_json, quoted
-from temporal_tenancy.sdk import logs
 
 OWNED = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\u200b\u2028\U000e0041\x7f"
 

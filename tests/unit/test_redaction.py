@@ -12,8 +12,8 @@ import pytest
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from temporal_tenancy.core.redaction import format_exception, redact, redacted
-from temporal_tenancy.sdk.logs import handler
+from processes.logs import handler
+from processes.redaction import format_exception, redact, redacted
 
 CANARY = "canary-3f1c"
 

@@ -49,10 +49,7 @@ def _alert(since: Mapping[str, datetime]) -> Alert:
     minutes = int((datetime.now(UTC) - due).total_seconds() // 60)
     return Alert(
         name="outbox.age",
-        summary=(
-            f"messages of {named(since)} have been due for up to {minutes} minutes. "
-            '"starter.py outbox list" shows what waits.'
-        ),
+        summary=f"messages of {named(since)} have been due for up to {minutes} minutes.",
         details={
             "tenant_id": oldest,
             "minutes": minutes,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 import psycopg
-import structlog
 
 from temporal_tenancy.control_plane.admission import CHANNEL
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, KEEPALIVE_IDLE, database_url
@@ -14,7 +14,7 @@ from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, KEEPALIVE_IDLE, 
 AGAIN_AFTER: Final = (0.1, 0.5, 1.0, 5.0)  # seconds between attempts to connect; the last repeats
 TCP_USER_TIMEOUT: Final = 30_000  # ms that what was sent may stay unanswered
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 async def listen(url: str, wake: asyncio.Event) -> None:
@@ -46,6 +46,6 @@ async def listen(url: str, wake: asyncio.Event) -> None:
                     wake.set()
         except psycopg.Error as error:
             if failed == 0:
-                log.warning("relay.not_listening", error_type=type(error).__name__)
+                log.warning("relay.not_listening", extra={"error_type": type(error).__name__})
             await asyncio.sleep(AGAIN_AFTER[min(failed, len(AGAIN_AFTER) - 1)])
             failed += 1

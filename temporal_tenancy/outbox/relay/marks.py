@@ -7,6 +7,7 @@ and those of the others are written as ever.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import TenancyError
@@ -33,7 +33,7 @@ PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between tries, apart;
 APART_FOR: Final = 60.0  # seconds after the last try that failed
 FINISH_SECONDS: Final = 5.0  # that the last tries of those who are apart may take
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass
@@ -186,7 +186,7 @@ class Marks:
         try:
             await self._write_together(waiting)
         except (DatabaseProblem, DBAPIError) as error:
-            log.warning("relay.marks_unwritten", error_type=type(error).__name__)
+            log.warning("relay.marks_unwritten", extra={"error_type": type(error).__name__})
             self._put_back(waiting)
         finally:
             self._written = {}
@@ -225,7 +225,9 @@ class Marks:
             waiting.clear()
 
     def _set_apart(self, tenant: str, unwritten: _Waiting, error: Exception) -> None:
-        log.warning("relay.marks_apart", tenant_id=tenant, error_type=type(error).__name__)
+        log.warning(
+            "relay.marks_apart", extra={"tenant_id": tenant, "error_type": type(error).__name__}
+        )
         unwritten.add(self._waiting.pop(tenant, _Waiting()))
         apart = self._apart[tenant] = _Apart(unwritten)
         apart.put_off()
@@ -275,12 +277,14 @@ class Marks:
         for one, wait in failed:
             log.warning(
                 "message.failed" if wait else "message.dead",
-                tenant_id=one.message.tenant_id,
-                job=one.message.job,
-                message_id=str(one.message.id),
-                attempt=one.message.attempts,
-                error_type=one.error_type,
-                error=one.error_message,
+                extra={
+                    "tenant_id": one.message.tenant_id,
+                    "job": one.message.job,
+                    "message_id": str(one.message.id),
+                    "attempt": one.message.attempts,
+                    "error_type": one.error_type,
+                    "error": one.error_message,
+                },
             )
 
     def _wait(self, failed: Failed) -> timedelta | None:
@@ -315,4 +319,6 @@ def letters_of(dead: Iterable[Failed], source: Source) -> Iterator[Letter]:
         except TenancyError as error:
             # The row's tenant cannot be one, so there is nobody whose letter it would be. The
             # message stays where it is, and so do its reasons.
-            log.error("message.nobodys", message_id=str(message.id), error=error.sentence)
+            log.error(
+                "message.nobodys", extra={"message_id": str(message.id), "error": error.sentence}
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -11,7 +12,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
@@ -45,7 +45,7 @@ LONGEST_CLAIM: Final = 4  # times the limit, of a tenant that fails alone again 
 SLOW_LOOK: Final = 10.0  # seconds between looks for whom slow claims are owed to
 AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0)  # between attempts while a server is away
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Relay:
                 self._has_run.set()
             except (DatabaseProblem, DBAPIError) as error:
                 if failed == 0:
-                    log.warning("relay.database_away", error_type=type(error).__name__)
+                    log.warning("relay.database_away", extra={"error_type": type(error).__name__})
                 self.is_running = False
                 await self._pause(AWAY_SECONDS[min(failed, len(AWAY_SECONDS) - 1)])
                 failed += 1
@@ -265,11 +265,11 @@ class Relay:
         except ROW_ERRORS as error:
             if not is_of_a_row(error):
                 raise
-            log.warning("relay.claim_failed", error_type=kind_of(error))
+            log.warning("relay.claim_failed", extra={"error_type": kind_of(error)})
             self._apart.suspect(together)
             return 0
         if self._is_slow(claimed) and self._slow_look <= time.monotonic():
-            log.warning("relay.claim_slow", seconds=round(claimed.seconds, 3))
+            log.warning("relay.claim_slow", extra={"seconds": round(claimed.seconds, 3)})
             self._apart.suspect(together)
             self._slow_look = time.monotonic() + SLOW_LOOK
         self._take(claimed)
@@ -322,7 +322,9 @@ class Relay:
                 raise
             self._apart.failed(tenant)
             kind = kind_of(error)
-            log.error("relay.tenant_failed_a_claim", tenant_id=tenant, error_type=kind)
+            log.error(
+                "relay.tenant_failed_a_claim", extra={"tenant_id": tenant, "error_type": kind}
+            )
             return
         self._take(claimed)
         troubled = claimed.is_unread or self._is_slow(claimed)
@@ -434,7 +436,7 @@ class Relay:
                 self._marks.started(unit, frees_slot=frees)
             except ServerAway as error:
                 if self._away == 0:
-                    log.warning("relay.temporal_away", error=str(error))
+                    log.warning("relay.temporal_away", extra={"error": str(error)})
                 self._away += 1
                 self._marks.released(unit)
             except (DatabaseProblem, DBAPIError):  # of the directory; whoever claims tells of it
@@ -452,7 +454,7 @@ class Relay:
             try:
                 await duty()
             except (DatabaseProblem, DBAPIError) as error:
-                log.warning("relay.upkeep_failed", error_type=type(error).__name__)
+                log.warning("relay.upkeep_failed", extra={"error_type": type(error).__name__})
             except Exception:  # what it stumbles over is no reason to release nothing
                 log.exception("relay.upkeep_failed")
             await asyncio.sleep(self._options.upkeep.total_seconds())
@@ -463,7 +465,7 @@ class Relay:
             try:
                 await self._start_alone(message)
             except LockHeld:  # it has a lease again, and is found after that
-                log.warning("message.locked", tenant_id=message.tenant_id)
+                log.warning("message.locked", extra={"tenant_id": message.tenant_id})
 
     async def _free_ended_slots(self) -> None:
         if await self._upkeep.free_ended_slots():
@@ -478,7 +480,7 @@ class Relay:
             try:
                 await tell_of_old_messages(self._database, self._directory, self._alerts)
             except (DatabaseProblem, DBAPIError) as error:
-                log.warning("relay.upkeep_failed", error_type=type(error).__name__)
+                log.warning("relay.upkeep_failed", extra={"error_type": type(error).__name__})
             except Exception:
                 log.exception("relay.upkeep_failed")
 

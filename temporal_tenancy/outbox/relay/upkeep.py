@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Final
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
@@ -34,7 +34,7 @@ SLOTS_AT_ONCE: Final = 100
 LOST_AT_ONCE: Final = 10  # lost messages of a tenant in a round
 RPC_TIMEOUT: Final = timedelta(seconds=5)
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class _State(Enum):
@@ -76,16 +76,17 @@ class Upkeep:
                 took = True
                 if message.workflow_id is None and message.attempts <= self._ladder.attempts:
                     log.info(
-                        "message.lost", tenant_id=message.tenant_id, message_id=str(message.id)
+                        "message.lost",
+                        extra={"tenant_id": message.tenant_id, "message_id": str(message.id)},
                     )
                     yield message
                     continue
                 try:
                     await self._deal_with(message)
                 except (LockHeld, StatementTimeout):  # it has a lease again, and is found after it
-                    log.warning("message.locked", tenant_id=message.tenant_id)
+                    log.warning("message.locked", extra={"tenant_id": message.tenant_id})
                 except RPCError as error:  # so is what the server did not tell of
-                    log.warning("message.not_asked_after", error_type=error.status.name)
+                    log.warning("message.not_asked_after", extra={"error_type": error.status.name})
             if after is None:
                 if not took:
                     return
@@ -108,7 +109,7 @@ class Upkeep:
         if ended:
             async with self._database.platform_session("free slots") as session:
                 await queue.free_slots(session, ended)
-            log.info("relay.slots_freed", slots=len(ended))
+            log.info("relay.slots_freed", extra={"slots": len(ended)})
         return len(ended)
 
     async def prune(self, keep: timedelta) -> None:

@@ -1,0 +1,39 @@
+"""What a host that formats records by itself finds on them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, enter
+from temporal_tenancy.sdk.logs import JobContext
+
+
+@pytest.mark.parametrize(
+    ("scope", "fields"),
+    [
+        (TenantScope("acme"), {"tenant_id": "acme"}),
+        (PlatformScope("cleans up"), {"scope": "platform", "reason": "cleans up"}),
+    ],
+)
+def test_a_record_says_whose_it_is_and_who_worked_on_it(
+    scope: Scope, fields: dict[str, str]
+) -> None:
+    record = logging.makeLogRecord({"msg": "event.done"})
+    with enter(scope):
+        assert JobContext("worker-1").filter(record)
+    assert vars(record).items() >= {**fields, "worker": "worker-1"}.items()
+
+
+def test_what_is_known_wins_over_what_a_line_claims() -> None:
+    record = logging.makeLogRecord({"msg": "event.done", "tenant_id": "globex"})
+    with enter(TenantScope("acme")):
+        JobContext().filter(record)
+    assert vars(record)["tenant_id"] == "acme"
+
+
+def test_a_line_about_a_run_has_the_runs_tenant() -> None:
+    record = logging.makeLogRecord({"msg": "event.done", "job_id": "acme/mail.send/1"})
+    JobContext().filter(record)
+    assert vars(record).items() >= {"tenant_id": "acme", "job": "mail.send"}.items()
