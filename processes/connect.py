@@ -21,6 +21,7 @@ from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.sdk.lookups import is_namespace_missing
 from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
 
 DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's own
@@ -140,7 +141,7 @@ def reaching() -> Iterator[None]:
         config = temporal_config()
         if error.status in (*AWAY, *_CLOSED):
             raise _temporal_away(config, error) from None
-        if error.status is RPCStatusCode.NOT_FOUND and "namespace" in error.message.lower():
+        if is_namespace_missing(error):
             raise NotReachable(
                 f'{config["target_host"]} has no namespace "{config["namespace"]}". '
                 "Create it, or set TEMPORAL_NAMESPACE."

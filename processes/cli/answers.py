@@ -18,9 +18,6 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-# `temporal_tenancy.core.printable` is imported where it is used: with it comes the whole library,
-# which --help does not need.
-
 WIDE: Final = 10_000  # columns, where no terminal says how many: nothing is cut off
 
 out: Final = Console(highlight=False, emoji=False, markup=False)
@@ -115,10 +112,8 @@ def drop_output() -> None:
 
 def say(sentence: str) -> None:
     """Tells a person something on standard error."""
-    from temporal_tenancy.core.printable import printable
-
     with suppress(OSError):  # nobody hears it, and what was asked for goes on
-        print(printable(sentence), file=sys.stderr)
+        print(_printable(sentence), file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -128,11 +123,9 @@ class _Printable:
     shown: RenderableType
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        from temporal_tenancy.core.printable import printable
-
         for segment in console.render(self.shown, options):
             if segment.control is None:
-                yield segment._replace(text=printable(segment.text, lines=True))
+                yield segment._replace(text=_printable(segment.text, lines=True))
             else:
                 yield segment
 
@@ -174,9 +167,17 @@ def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
 
 def _on_one_line(value: object) -> str:
     """A value for people: a line end in it would begin a line that looks like one of ours."""
+    return _printable(str(value))
+
+
+def _printable(text: str, *, lines: bool = False) -> str:
+    # What most sentences are needs nothing; with the function comes the whole library, which
+    # --help and a mistyped option do without.
+    if text.isascii() and text.isprintable():
+        return text
     from temporal_tenancy.core.printable import printable
 
-    return printable(str(value))
+    return printable(text, lines=lines)
 
 
 def when(moment: datetime | None) -> str | None:

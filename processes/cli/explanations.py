@@ -13,7 +13,7 @@ from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowFailureError,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from processes.cli.answers import Answer, Problem, address, facts, lines, when
 from processes.cli.failures import RunUnknown
@@ -37,6 +37,7 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of, registry
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.outbox.work_off import work_off_job
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.suspension import is_waiting
 from temporal_tenancy.sdk.taken_ids import disagreement, input_of, started_event
 from temporal_tenancy.ticks.fan_out import FanOut, tick_of
@@ -121,13 +122,9 @@ async def _look(there: Temporal, workflow_id: str) -> _Findings:
     except TenancyError:
         pass
     handle = there.client.get_workflow_handle(workflow_id)
-    try:
-        found.run = run = await handle.describe()
-    except RPCError as error:
-        # What is no workflow id at all is an invalid argument.
-        if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
-            return found
-        raise
+    found.run = run = await if_known(handle.describe())
+    if run is None:
+        return found
     given = await input_of(
         there.client, run.id, await started_event(there.client, run.id, run.run_id)
     )

@@ -11,7 +11,6 @@ from uuid import UUID
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities.imports import find_import
 from activities.uploads import JOB, UNSURE, begin_import, named_encoding
@@ -31,6 +30,7 @@ from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.tenant_state import require_startable
 from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.postgres.database import tenant_session, use_database
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken, own_run
 
 PIECE_BYTES: Final = 256 * 1024
@@ -208,12 +208,10 @@ async def _trouble(there: Servers, tenant: str, import_id: UUID) -> Problem | No
     workflow_id = WorkflowId(tenant, JOB, str(import_id))
     hint = f'"starter.py explain {workflow_id}" says more.'
     try:
-        run = await own_run(there.client, str(workflow_id), JOB)
+        run = await if_known(own_run(there.client, str(workflow_id), JOB))
     except WorkflowIdTaken as error:
         return Problem(FAILED, error.sentence)
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
+    if run is None:
         message = await explain_message(there.database, workflow_id)
         if message is not None and message["status"] == MessageStatus.DEAD_LETTER:
             return Problem(FAILED, f"its job could not be started. {hint}")

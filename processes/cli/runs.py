@@ -11,7 +11,6 @@ from temporalio.client import (
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
 
 from processes.cli import given as reading
 from processes.cli.answers import Answer, address, err, facts, lines, say
@@ -26,6 +25,7 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import refusal, require_startable
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import own_run
 
 Handle = WorkflowHandle[Any, Any]  # of a workflow that is known by its name only
@@ -132,15 +132,10 @@ async def _start(
 
 async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
     """What the run returns (JSON); None where the server no longer knows."""
-    try:
-        if quiet or not err.is_terminal:
-            return await handle.result()
-        with err.status(f"{workflow_id} is running"):
-            return await handle.result()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
+    if quiet or not err.is_terminal:
+        return await if_known(handle.result())
+    with err.status(f"{workflow_id} is running"):
+        return await if_known(handle.result())
 
 
 def _shown(result: Any) -> Any:  # rich's renderable

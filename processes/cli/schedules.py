@@ -28,6 +28,7 @@ from processes.cli.servers import Temporal, temporal
 from temporal_tenancy.core.due_times import times
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.sdk.lookups import if_known, is_namespace_missing
 from temporal_tenancy.ticks import schedules as declared_schedules
 from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.schedule_drift import differences
@@ -234,7 +235,7 @@ async def _known(client: Client, declared: ScheduledJob) -> AsyncIterator[Schedu
     try:
         yield client.get_schedule_handle(declared.id)
     except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
+        if error.status is not RPCStatusCode.NOT_FOUND or is_namespace_missing(error):
             raise
         raise ScheduleUnknown(
             f'the schedule {declared.id} is not on the server. "starter.py schedules apply" '
@@ -246,12 +247,9 @@ async def _state(
     client: Client, declared: ScheduledJob
 ) -> tuple[ScheduleDescription | None, list[str]]:
     """What the server has, and where it differs from what is declared."""
-    try:
-        description = await client.get_schedule_handle(declared.id).describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None, []
-        raise
+    description = await if_known(client.get_schedule_handle(declared.id).describe())
+    if description is None:
+        return None, []
     wanted, line = declared.schedule(), declared.server_line
     return description, list(await differences(client, wanted, line, description))
 

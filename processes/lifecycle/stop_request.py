@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self, TypeVar
 
@@ -55,9 +55,9 @@ class StopRequest:
             await asyncio.gather(working, waiting, return_exceptions=True)
         raise StopRequested
 
-    async def until_ended(self, task: asyncio.Task[None]) -> None:
-        """Waits for `task`, however it ends; at a signal raises `StopRequested` and lets it be."""
-        await self.unless_requested(_wait_for(task))
+    async def until_ended(self, *tasks: asyncio.Task[Any]) -> None:
+        """Waits until a task ends, however; at a signal raises `StopRequested` and lets them be."""
+        await self.unless_requested(_wait_for(tasks))
 
     def _receive(self, number: signal.Signals) -> None:
         if self.requested.is_set():
@@ -67,5 +67,5 @@ class StopRequest:
         self.requested.set()
 
 
-async def _wait_for(task: asyncio.Task[None]) -> None:
-    await asyncio.wait((task,))
+async def _wait_for(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

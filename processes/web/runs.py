@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from processes.connect import connect_client, reaching
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement
 
 
@@ -28,16 +29,12 @@ class Runs:
 
     async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
         """How its latest run stands; None where there is none of the job's, or it was forgotten."""
-        try:
-            with reaching():
-                handle = (await self._connected()).get_workflow_handle(workflow_id)
-                run = await handle.describe()
-            is_own = disagreement(run, WorkflowId.parse(workflow_id).job) is None
-            return run.status if is_own else None
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return None
-            raise
+        with reaching():
+            handle = (await self._connected()).get_workflow_handle(workflow_id)
+            run = await if_known(handle.describe())
+        if run is None or disagreement(run, WorkflowId.parse(workflow_id).job) is not None:
+            return None
+        return run.status
 
     async def cancel(self, workflow_id: str) -> bool:
         """Asks its run to end; False where none runs."""

@@ -109,7 +109,7 @@ async def _answer(
     address = f"http://{listening.host}:{listener.getsockname()[1]}"
     answering = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        await stop.unless_requested(_until_answering(server, answering))
+        await stop.until_ended(answering, asyncio.create_task(server.answering.wait()))
         log.info("web.started", url=address)
         if listening.ready_file is not None:
             write_ready_file(listening.ready_file, url=address, health=address)
@@ -121,9 +121,3 @@ async def _answer(
     server.should_exit = True
     await answering
     log.info("web.stopped", signal=stop.signal)
-
-
-async def _until_answering(server: DoorServer, answering: asyncio.Task[None]) -> None:
-    started = asyncio.create_task(server.answering.wait())
-    await asyncio.wait((started, answering), return_when=asyncio.FIRST_COMPLETED)
-    started.cancel()

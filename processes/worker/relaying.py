@@ -81,7 +81,7 @@ async def _relay(process: RelayProcess, settings: Settings) -> None:
         health.probes = probes(client, [url])
         working = asyncio.create_task(made.run())
         try:
-            await stop.unless_requested(_until_claiming(made, working))
+            await stop.until_ended(working, asyncio.create_task(made.until_running()))
             spare_what_is_loaded()
             log.info("worker.started", queues=[QUEUE], health=address)
             if process.ready_file is not None:
@@ -127,9 +127,3 @@ async def _make(url: str, settings: Settings, stack: AsyncExitStack) -> tuple[Re
     directory = CachedDirectory(ControlPlaneDirectory(database))
     alerts = configured_sinks(settings)
     return Relay(client, database, directory, url=url, options=options, alerts=alerts), client
-
-
-async def _until_claiming(relay: Relay, working: asyncio.Task[None]) -> None:
-    started = asyncio.create_task(relay.until_running())
-    await asyncio.wait((started, working), return_when=asyncio.FIRST_COMPLETED)
-    started.cancel()

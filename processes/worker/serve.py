@@ -149,7 +149,7 @@ async def _work(
     running = [asyncio.create_task(worker.run()) for worker in workers]
     failed = asyncio.create_task(_first_failure(running))
     try:
-        await stop.unless_requested(_until_polling(workers, failed))
+        await stop.until_ended(failed, asyncio.create_task(_until_polling(workers)))
         spare_what_is_loaded()
         log.info("worker.started", queues=list(options.queues), health=address)
         if options.ready_file is not None:
@@ -183,9 +183,9 @@ async def _first_failure(running: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _until_polling(workers: Sequence[Worker], failed: asyncio.Task[None]) -> None:
+async def _until_polling(workers: Sequence[Worker]) -> None:
     # The SDK has no event for it.
-    while not failed.done() and not all(each.is_running for each in workers):  # noqa: ASYNC110
+    while not all(each.is_running for each in workers):  # noqa: ASYNC110
         await asyncio.sleep(START_LOOK)
 
 

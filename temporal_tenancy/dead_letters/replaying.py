@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState
@@ -25,10 +24,8 @@ from temporal_tenancy.dead_letters.inputs import input_of_run, kept_input
 from temporal_tenancy.dead_letters.sweep import settle
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.postgres.database_errors import LockHeld
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import own_run
-
-# What a tenant's role has written as a run's id may be none.
-_NO_SUCH_RUN: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)
 
 
 class InputForgotten(TenancyError):
@@ -135,11 +132,8 @@ async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of 
         ) from None
     values = None if kept is None else read_message(kept, what=what)
     if values is None and letter.run_id is not None:
-        try:
-            values, _ = await input_of_run(client, letter.workflow_id, letter.run_id)
-        except RPCError as error:
-            if error.status not in _NO_SUCH_RUN:
-                raise
+        given = await if_known(input_of_run(client, letter.workflow_id, letter.run_id))
+        values = None if given is None else given[0]
     if values is None:
         raise InputForgotten(
             f"the input of {letter.workflow_id} was not kept, and the server has forgotten it. "

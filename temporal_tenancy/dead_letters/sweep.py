@@ -20,7 +20,7 @@ from temporalio.client import (
     WorkflowFailureError,
 )
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.core.errors import (
@@ -40,6 +40,7 @@ from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, rec
 from temporal_tenancy.postgres.database import platform_session, tenant_session
 from temporal_tenancy.postgres.database_errors import ROW_ERRORS, LockHeld, is_of_a_row, kind_of
 from temporal_tenancy.postgres.lock_timeouts import BRIEF
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement
 
 NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
@@ -154,22 +155,19 @@ class Sweep:
         return [each for each in found if each is not None]
 
     async def _examine(self, listed: WorkflowExecution) -> Lost | None:
-        """What has become of a workflow's latest run; None: nothing that a letter is for."""
+        """What has become of a workflow; None: it is forgotten, or nothing that a letter is for."""
         async with self._slots:
-            try:
-                run = await self._client.get_workflow_handle(listed.id).describe()
-                if not _is_own(run):  # something else has taken the id since
-                    handle = self._client.get_workflow_handle(listed.id, run_id=listed.run_id)
-                    run = await handle.describe()
-                if run.status not in _ENDED_BADLY:
-                    return None  # it was started again
-                given, attempt = await input_of_run(self._client, run.id, run.run_id)
-                failure = await self._failure_of(run)
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    return None  # the server has forgotten it
-                raise
-            return None if failure is None else _lost(run, given, attempt, failure)
+            return await if_known(self._latest_run(listed))
+
+    async def _latest_run(self, listed: WorkflowExecution) -> Lost | None:
+        run = await self._client.get_workflow_handle(listed.id).describe()
+        if not _is_own(run):  # something else has taken the id since
+            run = await self._client.get_workflow_handle(listed.id, run_id=listed.run_id).describe()
+        if run.status not in _ENDED_BADLY:
+            return None  # it was started again
+        given, attempt = await input_of_run(self._client, run.id, run.run_id)
+        failure = await self._failure_of(run)
+        return None if failure is None else _lost(run, given, attempt, failure)
 
     async def _failure_of(self, run: WorkflowExecution) -> BaseException | None:
         handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
@@ -220,15 +218,10 @@ class Sweep:
         ]
 
     async def _completed(self, workflow_id: str) -> dict[str, datetime]:
-        try:
-            run = await self._client.get_workflow_handle(workflow_id).describe()
-        except RPCError as error:
-            # What a tenant's role has written as an id may be none.
-            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
-                return {}
-            raise
-        done = run.status is WorkflowExecutionStatus.COMPLETED and _is_own(run)
-        return {workflow_id: _ended(run)} if done else {}
+        run = await if_known(self._client.get_workflow_handle(workflow_id).describe())
+        if run is None or run.status is not WorkflowExecutionStatus.COMPLETED or not _is_own(run):
+            return {}
+        return {workflow_id: _ended(run)}
 
 
 async def _recorded(lost: Lost) -> bool:

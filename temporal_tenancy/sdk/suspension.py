@@ -24,6 +24,7 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import waits
 from temporal_tenancy.sdk.logs import told
+from temporal_tenancy.sdk.lookups import if_known
 
 IDENTITY: Final = "temporal-tenancy/suspension"  # who paused; what a person paused has another
 WATCH_SECONDS: Final = 1.0  # between looks at a running activity's tenant, whose state is cached
@@ -199,10 +200,10 @@ async def _release_run(client: Client, run: Run) -> int:
 
 async def _waiting_in(client: Client, run: Run) -> Sequence[PendingActivityInfo]:
     workflow_id, run_id = run
-    with _unless_ended():
-        found = await client.get_workflow_handle(workflow_id, run_id=run_id).describe()
-        return [each for each in found.raw_description.pending_activities if is_waiting(each)]
-    return ()
+    found = await if_known(client.get_workflow_handle(workflow_id, run_id=run_id).describe())
+    if found is None:
+        return ()
+    return [each for each in found.raw_description.pending_activities if is_waiting(each)]
 
 
 async def _unpause(client: Client, run: Run, activity_id: str, *, reset_attempts: bool) -> None:

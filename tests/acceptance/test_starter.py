@@ -290,16 +290,17 @@ async def test_the_progress_bar_is_for_terminals_only(
     assert "\x1b" not in piped.out + piped.err
 
 
-def test_help_needs_none_of_the_servers_libraries() -> None:
+@pytest.mark.parametrize("arguments", ["--help", "outbox --help", "run --tenannt ua", "frobnicate"])
+def test_help_and_what_is_mistyped_need_none_of_the_servers_libraries(arguments: str) -> None:
     heavy = {"temporalio", "sqlalchemy", "psycopg"}
-    assert not heavy & set(_imported_by_help())
+    assert not heavy & set(_imported_by(arguments.split()))
 
 
-def _imported_by_help() -> list[str]:
+def _imported_by(arguments: list[str]) -> list[str]:
     import subprocess
 
     program = (
-        "import sys; from processes.cli.app import main; main(['--help']); print(*sys.modules)"
+        f"import sys; from processes.cli.app import main; main({arguments}); print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError, RPCStatusCode
 
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.sdk.lookups import if_known
 from tests.fixtures.relay import running
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import Batch, Command, Said, Starter
@@ -156,15 +156,8 @@ async def test_an_import_whose_run_was_terminated_is_shown_as_failed(
 
 
 async def until_started(handle: WorkflowHandle[Any, Any]) -> None:
-    while True:
-        try:
-            await handle.describe()
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            await asyncio.sleep(0.05)  # the relay starts it
-        else:
-            return
+    while await if_known(handle.describe()) is None:  # noqa: ASYNC110  # the relay starts it
+        await asyncio.sleep(0.05)
 
 
 REFUSED: list[tuple[tuple[str, ...], dict[str, str | None], str]] = [

@@ -16,10 +16,10 @@ from typing import Final, TypeVar
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
 
 from saas.database.prices import CANCELLED, OPERATED
 from temporal_tenancy.sdk import fairness
+from temporal_tenancy.sdk.lookups import if_known
 
 SETTLE_SECONDS: Final = 10.0  # for the list of workflows, which is behind the workflows
 LOOK: Final = 0.05  # seconds
@@ -248,12 +248,8 @@ async def _status(
 ) -> WorkflowExecutionStatus | None:
     if workflow_id is None or run_id is None:
         return None
-    try:
-        return (await client.get_workflow_handle(workflow_id, run_id=run_id).describe()).status
-    except RPCError as error:
-        if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
-            return None
-        raise
+    run = await if_known(client.get_workflow_handle(workflow_id, run_id=run_id).describe())
+    return None if run is None else run.status
 
 
 def _is_child(run: WorkflowExecution, tick: Tick) -> bool:

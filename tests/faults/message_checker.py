@@ -13,11 +13,11 @@ from typing import Final
 
 from psycopg.rows import DictRow, dict_row
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.outbox.relay.starting import MESSAGE
 from temporal_tenancy.sdk.agreement import JOB, TENANT_ID
+from temporal_tenancy.sdk.lookups import if_known
 from tests.faults.checker import Rows, settled
 from tests.faults.message_asks import Name, Plan, Poison
 from tests.faults.message_jobs import ALONE, EFFECT
@@ -265,9 +265,5 @@ def _is_done(run: WorkflowExecution) -> bool:
 
 
 async def _status(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
-    try:
-        return (await client.get_workflow_handle(workflow_id).describe()).status
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
+    run = await if_known(client.get_workflow_handle(workflow_id).describe())
+    return None if run is None else run.status

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError, RPCStatusCode
 
 from dev.devstack.postgres import DatabaseUrls
 from dev.sample_data.load import make_up_tenants
 from saas.queues import Queue
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from tests.fixtures.saas import states_of
 from tests.fixtures.worker_process import StartWorker
@@ -59,16 +58,9 @@ async def delete_history(client: Client, workflow_id: str) -> None:
     )
     run = client.get_workflow_handle(workflow_id)
     async with asyncio.timeout(60):
-        while await is_there(run):  # noqa: ASYNC110  # the server does it in its own time
+        # The server does it in its own time.
+        while await if_known(run.describe()) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-
-
-async def is_there(run: WorkflowHandle[Any, Any]) -> bool:
-    try:
-        await run.describe()
-    except RPCError as error:
-        return error.status is not RPCStatusCode.NOT_FOUND
-    return True
 
 
 async def test_each_tenant_is_done_exactly_once_though_its_worker_was_killed(

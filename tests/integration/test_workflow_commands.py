@@ -13,11 +13,11 @@ from temporalio.client import (
     WorkflowHandle,
 )
 from temporalio.exceptions import ApplicationError, CancelledError
-from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import WorkflowOutboundInterceptor
 
 from temporal_tenancy.sdk import guard
 from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk.lookups import if_known
 from tests import jobs
 from tests.fixtures.temporal import make_worker
 
@@ -57,13 +57,7 @@ async def failure_of(handle: WorkflowHandle[Any, Any]) -> ApplicationError:
 
 
 async def exists(client: Client, workflow_id: str) -> bool:
-    try:
-        await client.get_workflow_handle(workflow_id).describe()
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
-        return False
-    return True
+    return await if_known(client.get_workflow_handle(workflow_id).describe()) is not None
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from temporalio.service import RPCStatusCode
 
-from temporal_tenancy.dead_letters import replaying
 from temporal_tenancy.outbox.relay import admission, relay
+from temporal_tenancy.sdk import lookups
 from temporal_tenancy.ticks.fan_out import outcomes
 from tests.mutants.mutant import Mutant, replace
 
@@ -48,7 +48,11 @@ def _keep_what_a_child_says_as_it_is() -> None:
 
 
 def _ask_for_no_run_by_any_id() -> None:
-    replace(replaying, "_NO_SUCH_RUN", (RPCStatusCode.NOT_FOUND,))
+    replace(lookups, "UNKNOWN", (RPCStatusCode.NOT_FOUND,))
+
+
+def _take_a_missing_namespace_for_a_missing_run() -> None:
+    replace(lookups, "is_namespace_missing", lambda error: False)
 
 
 MESSAGE_FAULTS: Final = [
@@ -63,6 +67,15 @@ MESSAGE_FAULTS: Final = [
         "a run id that a tenant's role has made up ends the replay of all",
         (f"{REPLAY}::test_a_runs_id_that_a_tenants_role_has_made_up_is_one_that_is_not_known",),
         seed=_ask_for_no_run_by_any_id,
+    ),
+    Mutant(
+        "namespaces-taken-for-runs",
+        "a namespace that the server lacks is taken for a run that was never started",
+        (
+            "tests/integration/test_lookups.py"
+            "::test_a_namespace_that_is_missing_says_nothing_of_what_was_in_it",
+        ),
+        seed=_take_a_missing_namespace_for_a_missing_run,
     ),
     Mutant(
         "caps-ignored",

@@ -12,7 +12,10 @@ from typing import Any, cast
 
 import pytest
 import typer
+from google.protobuf.message import Message
 from rich.console import Console, RenderableType
+from temporalio.api.common.v1 import GrpcStatus
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NotFoundFailure
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -29,6 +32,17 @@ from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, Exces
 from tests.fixtures.worker_process import ROOT
 
 CANARY = "canary-3f1c"
+
+
+def not_found(message: str, failure: Message) -> RPCError:
+    """As the server says that it has no such thing."""
+    status = GrpcStatus(code=RPCStatusCode.NOT_FOUND, message=message)
+    status.details.add().Pack(failure)
+    return RPCError(message, RPCStatusCode.NOT_FOUND, status.SerializeToString())
+
+
+NO_NAMESPACE = not_found("Namespace x is not found.", NamespaceNotFoundFailure(namespace="x"))
+NO_RUN = not_found("workflow not found for ID: namespace/note/1", NotFoundFailure())
 
 
 def test_generated_keys_are_uuids_of_version_7_that_sort_by_time() -> None:
@@ -106,7 +120,7 @@ def test_a_run_is_linked_with_its_id_in_one_piece() -> None:
         (DatabaseUnreachable("db: password authentication failed."), '"starter.py migrate"'),
         (RPCError("gone", RPCStatusCode.UNAVAILABLE, b""), "the Temporal server"),
         (RPCError("no", RPCStatusCode.PERMISSION_DENIED, b""), "the Temporal server"),
-        (RPCError("Namespace x is not found.", RPCStatusCode.NOT_FOUND, b""), "no namespace"),
+        (NO_NAMESPACE, "no namespace"),
     ],
 )
 def test_what_is_away_is_named_with_how_to_start_it(error: Exception, said: str) -> None:
@@ -115,9 +129,9 @@ def test_what_is_away_is_named_with_how_to_start_it(error: Exception, said: str)
     assert said in raised.value.message
 
 
-def test_other_failures_of_temporal_stay_what_they_are() -> None:
+def test_a_run_that_is_not_there_is_no_namespace_that_is_not_whatever_its_tenants_name() -> None:
     with pytest.raises(RPCError), reaching():
-        raise RPCError("workflow not found", RPCStatusCode.NOT_FOUND, b"")
+        raise NO_RUN
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId
@@ -26,6 +26,7 @@ from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import LockHeld, StatementTimeout
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, own_run
 
 WORKED_OFF_FOR: Final = timedelta(minutes=5)  # before a workflow of several messages is asked after
@@ -150,14 +151,10 @@ class Upkeep:
         if job is None or job.coalesce is not None:
             return False  # it has no workflow of its own
         try:
-            await own_run(self._client, str(message.own_id), job.name)
+            run = await if_known(own_run(self._client, str(message.own_id), job.name))
         except TenancyError:  # it can have no workflow, or something else has taken the id
             return False
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        return True
+        return run is not None
 
     async def _ask_after(self, message: Message, workflow_id: str) -> None:
         if not _is_of_its_tenant(workflow_id, message):
@@ -203,12 +200,12 @@ class Upkeep:
         try:
             own_types = WorkflowId.parse(workflow_id).job, work_off_job().name
             handle = self._client.get_workflow_handle(workflow_id)
-            found = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+            found = await if_known(handle.describe(rpc_timeout=RPC_TIMEOUT))
         except TenancyError:  # a tenant's own words, which can be no workflow's id
             return _State.UNKNOWN
-        except RPCError as error:
-            return _State.UNKNOWN if error.status is RPCStatusCode.NOT_FOUND else None
-        if disagreement(found, *own_types) is not None:
+        except RPCError:
+            return None
+        if found is None or disagreement(found, *own_types) is not None:
             return _State.UNKNOWN
         running = found.status is WorkflowExecutionStatus.RUNNING
         return _State.RUNNING if running else _State.ENDED

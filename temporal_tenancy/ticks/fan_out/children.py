@@ -6,10 +6,10 @@ from typing import Final
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RawValue
-from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane.models import LedgerState
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, taken
 from temporal_tenancy.ticks.fan_out.models import Outcome
 from temporal_tenancy.ticks.fan_out.outcomes import outcome_of_failure
@@ -22,13 +22,9 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Ou
 
     Where something else has its id, it has failed.
     """
-    handle = client.get_workflow_handle(workflow_id)
-    try:
-        described = await handle.describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
+    described = await if_known(client.get_workflow_handle(workflow_id).describe())
+    if described is None:
+        return None
     why = disagreement(described, WorkflowId.parse(workflow_id).job)
     if why is not None:
         return outcome_of_failure(
@@ -60,10 +56,5 @@ async def is_running(client: Client, workflow_id: str) -> bool:
 
 async def status_of_run(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
     """The status of a fan-out's latest run; None: the server knows none."""
-    try:
-        run = await client.get_workflow_handle(workflow_id).describe()
-        return run.status if disagreement(run, FAN_OUT) is None else None
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
+    run = await if_known(client.get_workflow_handle(workflow_id).describe())
+    return None if run is None or disagreement(run, FAN_OUT) is not None else run.status

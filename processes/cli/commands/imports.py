@@ -1,0 +1,64 @@
+"""Imports of contacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from processes.cli.answers import perform
+from processes.cli.commands.options import Json, Wait
+
+app = typer.Typer(help="Contacts from a CSV file.", no_args_is_help=True)
+
+
+@app.command()
+def start(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, readable=True, help="A header, then rows."
+        ),
+    ],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose contacts they are.")],
+    encoding: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the file's text. [default: as its bytes say]"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what it would do, and write no contact.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="Rows a transaction. [default: 5000]")
+    ] = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Import a file of contacts, by their e-mail addresses."""
+    from processes.cli import imports
+
+    perform(
+        imports.start(
+            file,
+            tenant=tenant,
+            encoding=encoding,
+            dry_run=dry_run,
+            batch_size=batch_size,
+            wait=wait,
+            quiet=json,
+        ),
+        json=json,
+    )
+
+
+@app.command()
+def show(
+    import_id: Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")],
+    json: Json = False,
+) -> None:
+    """How far an import is, or what it came to."""
+    from processes.cli import imports
+
+    perform(imports.show(import_id, tenant=tenant), json=json)
