@@ -116,8 +116,8 @@ def _read_the_clock() -> None:
 
 def _commit_the_invoice_before_its_lines() -> None:
     @asynccontextmanager
-    async def session_of_many_transactions() -> AsyncIterator[AsyncSession]:
-        async with tenant_session() as session:
+    async def session_of_many_transactions(**limits: Any) -> AsyncIterator[AsyncSession]:
+        async with tenant_session(**limits) as session:
             execute = session.execute
 
             async def execute_and_commit(*given: Any, **options: Any) -> Any:
