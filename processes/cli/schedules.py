@@ -112,8 +112,9 @@ async def compare(there: Temporal) -> list[dict[str, Any]]:
     known = {declared.id for declared in SCHEDULES}
     async for listed in await client.list_schedules():
         if listed.id.startswith(f"{PLATFORM}/") and listed.id not in known:
-            description = await client.get_schedule_handle(listed.id).describe()
-            documents.append(_document(there, listed.id, None, description, []))
+            description = await if_known(client.get_schedule_handle(listed.id).describe())
+            if description is not None:
+                documents.append(_document(there, listed.id, None, description, []))
     return documents
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import text
@@ -326,6 +328,20 @@ class TestMissedTicks:
         found = await self.due(saas, ScheduledJob("billing.cycle", "0 6 1 * *"), timedelta(days=40))
         assert found != []
         assert log_lines.one("schedule.unreadable")["schedule"] == odd.id
+
+    async def test_a_schedule_that_is_deleted_meanwhile_hides_no_other(
+        self, saas: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        list_schedules = saas.list_schedules
+
+        async def with_one_that_has_gone() -> AsyncIterator[Any]:
+            yield SimpleNamespace(id="platform/has.gone")
+            async for listed in await list_schedules():
+                yield listed
+
+        monkeypatch.setattr(saas, "list_schedules", AsyncMock(side_effect=with_one_that_has_gone))
+        monthly = ScheduledJob("billing.cycle", "0 6 1 * *")
+        assert await self.due(saas, monthly, timedelta(days=40)) != []
 
     async def test_a_fan_out_that_waits_for_a_worker_is_not_missed(
         self, saas: Client, tenants: Tenants

@@ -16,6 +16,7 @@ from temporal_tenancy.core.cron import CronInvalid
 from temporal_tenancy.core.due_times import EARLIEST, times
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.ticks.fan_out.models import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 
@@ -47,7 +48,9 @@ async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
     async for listed in await client.list_schedules():
         if not listed.id.startswith(f"{PLATFORM}/"):
             continue
-        description = await client.get_schedule_handle(listed.id).describe()
+        description = await if_known(client.get_schedule_handle(listed.id).describe())
+        if description is None:  # deleted since it was listed
+            continue
         request = await _fan_out_of(client, description)
         job = registry.get(request.job) if request is not None else None
         if request is None or job is None:
