@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
+
+from pydantic import BaseModel
 
 from temporal_tenancy.core.errors import TenancyError
 
 DEPTH: Final = 100  # objects and lists inside one another
+PARTS: Final = 1_000_000  # of a value, that are looked at
 DIGITS: Final = 1_000  # of a number, written without an exponent; any finite double has fewer
 PAYLOAD_MAX_BYTES: Final = 64 * 1024  # of a message
 READABLE: Final = 256 * 1024  # characters, as the database writes JSONB: with blanks
@@ -80,6 +83,30 @@ def require_storable(text: str) -> None:
     zeros = sum(abs(int(exponent)) for exponent in _EXPONENT.findall(text))
     if len(text) + blanks + zeros > READABLE:
         raise _too_long()
+
+
+def require_writable(value: Any) -> None:
+    """Raises `NotReadable` where writing a value as JSON would take very long.
+
+    A list that is in itself, or in a list many times that is in another many times, has few objects
+    and as many parts as it takes. The time for a whole number is the square of its digits.
+    """
+    waiting, parts = [value], 0
+    while waiting:
+        each = waiting.pop()
+        parts += 1
+        if isinstance(each, int) and each.bit_length() > 4 * DIGITS:  # a digit is 3.3 bits
+            raise _too_many_digits()
+        inner: Collection[Any] = ()
+        if isinstance(each, BaseModel):
+            inner = vars(each).values()
+        elif isinstance(each, Mapping):
+            inner = each.values()
+        elif isinstance(each, list | tuple | set | frozenset):
+            inner = each
+        if parts + len(waiting) + len(inner) > PARTS:
+            raise NotReadable(f"has more than {PARTS:,} parts")
+        waiting += inner
 
 
 def require_finite(value: Any) -> None:

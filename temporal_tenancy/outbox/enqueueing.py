@@ -24,6 +24,7 @@ from temporal_tenancy.core.payloads import (
     read,
     require_finite,
     require_storable,
+    require_writable,
 )
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
@@ -303,6 +304,7 @@ def _payload(
     """
     what = f"the input of {job.name}"
     try:
+        require_writable(input)
         model = _model(job, tenant, input, key, what)
         key = job.key_of(model, key)
         payload = model.model_dump_json(exclude={"tenant_id"})

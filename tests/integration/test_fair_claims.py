@@ -155,6 +155,20 @@ async def test_a_batch_of_messages_keeps_its_order_and_its_keys(database: Databa
     assert [by_id[one] for one in ids] == ["a", "b", str(ids[2]), "a"]
 
 
+def many_times(times: int, deep: int) -> Any:
+    """A list of few objects and very many parts."""
+    value: Any = 0
+    for _ in range(deep):
+        value = [value] * times
+    return value
+
+
+def in_itself() -> Any:
+    lists: list[Any] = []
+    lists.append(lists)
+    return lists
+
+
 @pytest.mark.parametrize(
     ("job", "given", "options", "error"),
     [
@@ -169,6 +183,9 @@ async def test_a_batch_of_messages_keeps_its_order_and_its_keys(database: Databa
         ("test.note", {"data": 10**DIGITS}, {}, InvalidPayload),
         ("test.note", {"data": in_lists(0, 3_000)}, {}, InvalidPayload),
         ("test.note", {"data": in_lists(0, DEPTH)}, {}, InvalidPayload),
+        ("test.note", {"data": 10**10_000_000}, {}, InvalidPayload),
+        ("test.note", {"data": many_times(900, 6)}, {}, InvalidPayload),
+        ("test.note", {"data": in_itself()}, {}, InvalidPayload),
         ("test.note", {"data": [math.inf]}, {}, InvalidPayload),
         ("test.note", {"data": {"rate": math.nan}}, {}, InvalidPayload),
         ("test.note", {"data": "\ud800"}, {}, InvalidPayload),
