@@ -48,6 +48,7 @@ SECOND: Final = 40  # tasks of the key that comes after it
 # of 4 partitions 0.12 to 0.31 with fairness and 0.67 to 0.91 without, on one 0.09 and 0.95. A
 # tenth of the tasks says much less.
 FAIR_BELOW: Final = 0.5
+TRIES: Final = 3
 POLL_TIMEOUT: Final = timedelta(seconds=3)  # the server refuses to poll for less
 EMPTY_POLLS: Final = 3  # in a row, until no more is expected
 TIMEOUT: Final = 30.0  # seconds for all of it
@@ -84,12 +85,21 @@ async def probe(client: Client) -> Fairness:
     """Queues a backlog of one key and then of another, and looks which is served first; about 1 s.
 
     It is one workflow on a queue of its own, which is terminated in the end: one closed run stays
-    in the namespace.
+    in the namespace. A server that is very busy may look as if fairness were off, so that this is
+    believed only of the third try.
 
     Raises:
         ProbeFailed: it did not come to an end in time, or the queue kept tasks back.
         RPCError: the server does not answer, or does not allow it.
     """
+    for _ in range(TRIES - 1):
+        found = await _try(client)
+        if found.on:
+            return found
+    return await _try(client)
+
+
+async def _try(client: Client) -> Fairness:
     run = _Probe(client)
     try:
         async with asyncio.timeout(TIMEOUT):
