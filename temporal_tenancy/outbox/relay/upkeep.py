@@ -129,17 +129,14 @@ class Upkeep:
         if message.workflow_id is not None:
             await self._ask_after(message, message.workflow_id)
             return
-        if await self._was_started(message):
-            # Its marks alone were lost: what its tenant had locked again and again.
-            async with self._database.platform_session(
-                "mark a lost message", lock_timeout=LOCK_WAIT
-            ) as session:
-                await queue.complete(session, [message])
-            return
-        said = f"the relay died {message.attempts - 1} times at it."
+        was_started = await self._was_started(message)
         async with self._database.platform_session(
             "mark a lost message", lock_timeout=LOCK_WAIT
         ) as session:
+            if was_started:  # its marks alone were lost: what its tenant had locked again and again
+                await queue.complete(session, [message])
+                return
+            said = f"the relay died {message.attempts - 1} times at it."
             await self._fail(session, [message], "RelayLost", said)
 
     async def _was_started(self, message: Message) -> bool:
