@@ -15,7 +15,21 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 # The longest modules, which begin first, so that none of them is what all wait for in the end.
-LONG = ("faults", "upgrade", "acceptance", "isolation", "integration")
+LONG = (
+    "system/faults",
+    "system/upgrade",
+    "system/dev",
+    "system/cli",
+    "system/web",
+    "system/worker",
+    "isolation",
+    "library/outbox",
+    "library/ticks",
+    "library/dead_letters",
+    "library/postgres",
+    "library/sdk",
+    "saas/jobs",
+)
 
 pytest_plugins = [
     "tests.fixtures.postgres",
@@ -54,5 +68,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(item: pytest.Item) -> int:
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return LONG.index(folder) if folder in LONG else len(LONG)
+    module = item.path.relative_to(Path(__file__).parent).as_posix()
+    places = (number for number, folder in enumerate(LONG) if module.startswith(f"{folder}/"))
+    return next(places, len(LONG))

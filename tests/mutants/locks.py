@@ -14,9 +14,9 @@ from temporal_tenancy.outbox.relay.upkeep import Upkeep
 from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
 
-BESIDE: Final = "tests/integration/test_relay_beside_locks.py"
-APART: Final = "tests/integration/test_relay_apart.py"
-TAKEN: Final = "tests/integration/test_taken_ids.py"
+BESIDE: Final = "tests/library/outbox/test_relay_beside_locks.py"
+APART: Final = "tests/library/outbox/test_relay_apart.py"
+TAKEN: Final = "tests/library/sdk/test_taken_ids.py"
 
 
 def _wait_for_every_lock() -> None:
