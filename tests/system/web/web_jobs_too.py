@@ -6,6 +6,7 @@ import sys
 
 from processes.cli.app import main
 from processes.lifecycle.process_exit import exit_process
+from tests.system.web import web_jobs  # noqa: F401  # its job is known once it is imported
 
 if __name__ == "__main__":
     exit_process(main(sys.argv[1:]))

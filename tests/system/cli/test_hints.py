@@ -19,6 +19,7 @@ from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.tenant_state import refusal, unknown
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.testing import make_tenant
+from tests.fixtures.jobs import hops  # noqa: F401  # known once they are imported
 
 
 def refused(status: TenantStatus, job: str = "echo.tell") -> str:
