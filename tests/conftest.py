@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+HERE = Path(__file__).parent
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
@@ -34,9 +36,13 @@ LONG = (
 pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.temporal",
-    "tests.fixtures.saas",
+    "tests.fixtures.app",
     "tests.fixtures.relay",
-    "tests.fixtures.log_lines",
+]
+# What brings the reference SaaS in: the library's tests do without.
+OF_THE_SAAS = [
+    "tests.fixtures.saas",
+    "tests.fixtures.process_logs",
     "tests.fixtures.worker_process",
     "tests.fixtures.starter",
     "tests.fixtures.web",
@@ -62,12 +68,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> None:
+    """Loads the fixtures of the reference SaaS where a folder is not of the library alone."""
+    if path.parent == HERE and path.name not in ("library", "fixtures"):
+        for name in OF_THE_SAAS:
+            parent.config.pluginmanager.import_plugin(name)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest modules first."""
     items.sort(key=_place)  # stable: a module's own order stays
 
 
 def _place(item: pytest.Item) -> int:
-    module = item.path.relative_to(Path(__file__).parent).as_posix()
+    module = item.path.relative_to(HERE).as_posix()
     places = (number for number, folder in enumerate(LONG) if module.startswith(f"{folder}/"))
     return next(places, len(LONG))

@@ -27,7 +27,7 @@ SHARES: Final = "tests/library/postgres/test_connection_shares.py"
 POOL: Final = "tests/isolation/test_pool_shares.py"
 GUARD: Final = "tests/library/postgres/test_statement_guard.py"
 SESSIONS: Final = "tests/library/postgres/test_database.py"
-TEMPLATE: Final = "template_migrated"
+TEMPLATE: Final = "template_library"
 
 _TENANT_ALONE: Final = "select set_config('app.tenant_id', :tenant, true)"
 

@@ -12,7 +12,7 @@ from temporal_tenancy.outbox.relay import starting
 from tests.mutants.mutant import Mutant, replace
 
 REQUESTS: Final = "tests/library/outbox/test_requests.py"
-KEYS: Final = "tests/library/outbox/test_job_keys.py"
+KEYS: Final = "tests/system/cli/test_job_keys.py"
 
 
 def _take_any_key() -> None:

@@ -7,7 +7,6 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from saas.hints import with_hint
 from temporal_tenancy.control_plane.api_keys import ApiKeyNameRefused, ApiKeys, ApiKeyUnknown
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
@@ -75,11 +74,8 @@ async def test_another_tenants_key_can_be_neither_revoked_nor_seen(keys: ApiKeys
     made, key = await keys.create("acme", "one")
     with pytest.raises(ApiKeyUnknown):
         await keys.revoke("globex", made.id)
-    with pytest.raises(ApiKeyUnknown) as unknown:
+    with pytest.raises(ApiKeyUnknown):
         await keys.revoke("acme", uuid.uuid4())
-    assert with_hint(unknown.value.sentence).endswith(
-        ' "starter.py api-keys list --tenant acme" shows all.'
-    )
     assert await keys.list("globex") == []
     assert await keys.find(key) is not None
 

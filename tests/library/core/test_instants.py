@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from saas.services.outgoing_http import retry_after
 from temporal_tenancy.core.due_times import TimeZoneUnknown, instant, zone_names, zone_of
 from temporal_tenancy.core.instants import FIRST, LAST, Instant, days_from, in_utc
 from temporal_tenancy.core.periods import Period
@@ -69,27 +68,6 @@ def test_so_many_days_stay_in_the_calendar(days: int) -> None:
     moved = days_from(NOW, days)
     assert FIRST <= moved <= LAST
     assert abs(days) > 36_500 or moved == NOW + timedelta(days=days)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "Wed, 21 Oct 99999999999999999999 07:28:00 GMT",
-        "Wed, 99999999999999999999 Oct 2026 07:28:00 GMT",
-        "Wed, 21 Oct 2026 07:28:00 +99999999999999999999",
-        "soon",
-        "-5",
-        "1e9",
-    ],
-)
-def test_a_retry_after_that_is_no_time_is_none(value: str) -> None:
-    assert retry_after(value, NOW) is None
-
-
-@given(st.text(max_size=60))
-def test_any_retry_after_is_a_wait_or_none(value: str) -> None:
-    wait = retry_after(value, NOW)
-    assert wait is None or wait >= timedelta(0)
 
 
 @pytest.mark.parametrize(

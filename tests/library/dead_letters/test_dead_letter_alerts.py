@@ -13,7 +13,6 @@ from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.temporal_server import TemporalDevServer
-from processes.connect import PASSTHROUGH
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.dead_letters import alerts
 from temporal_tenancy.dead_letters.alerts import Alert, named, tell
@@ -21,8 +20,8 @@ from temporal_tenancy.dead_letters.recording import Letter, Source
 from temporal_tenancy.dead_letters.telling import DEPTH, KINDS_AT_ONCE, tell_of_dead_letters
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database, database_url, use_database
+from tests.fixtures.app import PASSTHROUGH, app_worker
 from tests.fixtures.log_lines import LogLines
-from tests.fixtures.saas import saas_worker
 from tests.library.dead_letters.test_dead_letter_recording import failed, record_as, rows
 
 MANY = """
@@ -213,11 +212,11 @@ async def test_the_sweep_tells_by_the_plugins_sinks(
     plugin = TenancyPlugin(
         directory=ControlPlaneDirectory(database),
         database=database,
-        passthrough=[*PASSTHROUGH, "tests.fixtures.jobs.fan_out_control"],
+        passthrough=PASSTHROUGH,
         alerts=[inbox],
     )
     client = await Client.connect(temporal.address, namespace=namespace, plugins=[plugin])
-    async with saas_worker(client, task_queue="default"):
+    async with app_worker(client, task_queue="default"):
         swept = await client.execute_workflow(
             "dead_letters.sweep", id="platform/dead_letters.sweep/1", task_queue="default"
         )

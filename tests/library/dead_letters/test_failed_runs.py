@@ -22,11 +22,11 @@ from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
+from tests.fixtures.app import app_plugin
 from tests.fixtures.jobs.failing_jobs import Failing
 from tests.fixtures.jobs.fan_out_control import Control
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.postgres import within
-from tests.fixtures.saas import saas_plugin
 
 JOB = "test.controlled"
 
@@ -64,10 +64,10 @@ async def acme(tenants: Tenants) -> str:
 
 @pytest.mark.usefixtures("acme", "controlled_worker")
 async def test_a_failed_activity_leaves_a_letter_with_the_jobs_input(
-    saas: Client, database: Database, control: Control
+    app: Client, database: Database, control: Control
 ) -> None:
     control.failing = {"acme"}
-    handle = await saas.start_workflow(
+    handle = await app.start_workflow(
         JOB, {"tenant_id": "acme", "note": "x"}, id=f"acme/{JOB}/1", task_queue="bulk"
     )
     await failing(handle)
@@ -83,9 +83,9 @@ async def test_a_failed_activity_leaves_a_letter_with_the_jobs_input(
 
 
 @pytest.mark.usefixtures("acme")
-async def test_a_letter_costs_a_failed_run_one_event(saas: Client) -> None:
-    async with failing_worker(saas):
-        handle = await start(saas, "fail")
+async def test_a_letter_costs_a_failed_run_one_event(app: Client) -> None:
+    async with failing_worker(app):
+        handle = await start(app, "fail")
         await failing(handle)
     kinds = [event.WhichOneof("attributes") for event in (await handle.fetch_history()).events]
     assert [kind.removesuffix("_event_attributes") for kind in kinds if kind] == [
@@ -108,21 +108,21 @@ async def test_a_letter_costs_a_failed_run_one_event(saas: Client) -> None:
     ],
 )
 async def test_whatever_fails_a_run_is_recorded(
-    saas: Client, database: Database, how: str, error_type: str
+    app: Client, database: Database, how: str, error_type: str
 ) -> None:
-    async with failing_worker(saas):
-        await failing(await start(saas, how))
+    async with failing_worker(app):
+        await failing(await start(app, how))
     [letter] = await letters(database)
     assert letter.error_type == error_type
 
 
 @pytest.mark.usefixtures("acme")
 async def test_a_cancelled_run_has_not_failed_unless_it_says_so(
-    saas: Client, database: Database
+    app: Client, database: Database
 ) -> None:
-    async with failing_worker(saas):
+    async with failing_worker(app):
         for how in ("wait", "clean up badly"):
-            handle = await start(saas, how)
+            handle = await start(app, how)
             await handle.cancel()
             cause = await failing(handle)
             assert isinstance(cause, CancelledError) == (how == "wait")
@@ -131,9 +131,9 @@ async def test_a_cancelled_run_has_not_failed_unless_it_says_so(
 
 
 @pytest.mark.usefixtures("acme")
-async def test_a_bug_is_tried_again_and_is_no_letter(saas: Client, database: Database) -> None:
-    async with failing_worker(saas):
-        handle = await start(saas, "bug")
+async def test_a_bug_is_tried_again_and_is_no_letter(app: Client, database: Database) -> None:
+    async with failing_worker(app):
+        handle = await start(app, "bug")
         async for event in handle.fetch_history_events(wait_new_event=True):
             if event.HasField("workflow_task_failed_event_attributes"):
                 break
@@ -142,25 +142,25 @@ async def test_a_bug_is_tried_again_and_is_no_letter(saas: Client, database: Dat
 
 
 @pytest.mark.usefixtures("acme")
-async def test_only_the_last_attempt_of_a_run_is_recorded(saas: Client, database: Database) -> None:
+async def test_only_the_last_attempt_of_a_run_is_recorded(app: Client, database: Database) -> None:
     policy = RetryPolicy(initial_interval=timedelta(milliseconds=1), maximum_attempts=2)
-    async with failing_worker(saas):
-        handle = await start(saas, "fail", retry_policy=policy)
+    async with failing_worker(app):
+        handle = await start(app, "fail", retry_policy=policy)
         await failing(handle)
-        first = saas.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
+        first = app.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
         events = (await first.fetch_history()).events
         assert not any(e.HasField("marker_recorded_event_attributes") for e in events)
         final = RetryPolicy(maximum_attempts=3, non_retryable_error_types=["CannotBeDone"])
-        await failing(await start(saas, "fail", retry_policy=final))
+        await failing(await start(app, "fail", retry_policy=final))
     assert sorted(letter.attempts for letter in await letters(database)) == [1, 2]
 
 
 @pytest.mark.usefixtures("controlled_worker", "control")
 async def test_a_suspended_tenants_job_that_is_refused_is_recorded_too(
-    saas: Client, database: Database, tenants: Tenants, acme: str
+    app: Client, database: Database, tenants: Tenants, acme: str
 ) -> None:
     await tenants.set_status(acme, TenantStatus.SUSPENDED)
-    handle = await saas.start_workflow(
+    handle = await app.start_workflow(
         JOB, {"tenant_id": acme}, id=f"acme/{JOB}/1", task_queue="bulk"
     )
     await failing(handle)
@@ -205,7 +205,7 @@ async def test_where_no_feature_records_failures_there_is_no_letter_and_every_pl
     isolation_alone = TenancyPlugin(
         directory=ControlPlaneDirectory(database), database=database, features=[]
     )
-    plugin = saas_plugin(database) if served else isolation_alone
+    plugin = app_plugin(database) if served else isolation_alone
     client = await Client.connect(temporal.address, namespace=namespace, plugins=[plugin])
     options = {} if cached else {"max_cached_workflows": 0, "max_concurrent_workflow_task_polls": 1}
     async with failing_worker(client, **options):
@@ -213,19 +213,19 @@ async def test_where_no_feature_records_failures_there_is_no_letter_and_every_pl
         assert isinstance(await failing(handle), ApplicationError)
     assert len(await letters(database)) == served
     history = await handle.fetch_history()
-    for other in (isolation_alone, TenancyPlugin(), saas_plugin(database)):
+    for other in (isolation_alone, TenancyPlugin(), app_plugin(database)):
         await Replayer(workflows=[Failing], plugins=[other]).replay_workflow(history)
 
 
 @pytest.mark.usefixtures("acme")
 async def test_a_failed_run_replays_with_and_without_a_database(
-    saas: Client, database: Database
+    app: Client, database: Database
 ) -> None:
-    async with failing_worker(saas):
-        handle = await start(saas, "fail")
+    async with failing_worker(app):
+        handle = await start(app, "fail")
         await failing(handle)
     history = await handle.fetch_history()
-    for plugin in (TenancyPlugin(), saas_plugin(database)):
+    for plugin in (TenancyPlugin(), app_plugin(database)):
         replayer = Replayer(workflows=[Failing], plugins=[plugin])
         await replayer.replay_workflow(history)
 

@@ -42,12 +42,12 @@ pytestmark = pytest.mark.usefixtures("two_tenants")
 
 
 async def test_a_message_becomes_a_workflow_of_its_tenant(
-    database: Database, make_relay: MakeRelay, relay_worker: Worker, saas: Client
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, app: Client
 ) -> None:
     async with running(make_relay()):
         await ask(database, "acme", key="k1", correlation_id="request 7")
         assert await until_effects(database, "acme", 1) == ["k1"]
-    run = await saas.get_workflow_handle("acme/test.note/k1").describe()
+    run = await app.get_workflow_handle("acme/test.note/k1").describe()
     assert await run.memo_value("correlation_id") == "request 7"
     [message] = await messages_of(database, "acme")
     assert (message.status, message.attempts, message.error_type) == ("completed", 1, None)
@@ -115,7 +115,7 @@ async def test_a_slot_is_free_again_after_a_workflow_that_could_not_say_so(
     relay_worker: Worker,
     work_control: Control,
     admission: Admission,
-    saas: Client,
+    app: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(upkeep, "SLOT_UNSEEN_FOR", timedelta(milliseconds=100))
@@ -125,7 +125,7 @@ async def test_a_slot_is_free_again_after_a_workflow_that_could_not_say_so(
     await ask(database, "acme", key="next")
     async with running(make_relay()):
         await until(lambda seen: seen.running["acme"] == 1)
-        await saas.get_workflow_handle("acme/test.note/stuck").terminate()
+        await app.get_workflow_handle("acme/test.note/stuck").terminate()
         await until_messages(database, "acme", lambda ms: ms[1].status == "completed")
 
 
@@ -367,7 +367,7 @@ async def test_messages_whose_workflow_was_terminated_are_worked_off_by_another(
     make_relay: MakeRelay,
     relay_worker: Worker,
     work_control: Control,
-    saas: Client,
+    app: Client,
     database_urls: DatabaseUrls,
 ) -> None:
     work_control.holding.add("acme")
@@ -377,7 +377,7 @@ async def test_messages_whose_workflow_was_terminated_are_worked_off_by_another(
         await until(lambda seen: seen.running["acme"] == 3)
         [first, *_] = await messages_of(database, "acme")
         assert first.workflow_id is not None
-        await saas.get_workflow_handle(first.workflow_id).terminate()
+        await app.get_workflow_handle(first.workflow_id).terminate()
         work_control.holding.clear()
         with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
             superuser.execute("update outbox_messages set lease_until = now()")

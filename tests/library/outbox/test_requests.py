@@ -30,6 +30,7 @@ from tests.library.outbox.test_relay import plain_url
 
 FAR = datetime(9998, 1, 1, tzinfo=UTC)
 LEASE = timedelta(minutes=1)
+MONTHLY = "test.controlled_monthly"
 NOTE = ByKey("test.note", "k")
 
 pytestmark = pytest.mark.usefixtures("two_tenants")
@@ -46,8 +47,8 @@ async def test_a_second_request_says_that_it_was_there_and_when_it_will_run(
     database: Database,
 ) -> None:
     given = {"period": "2013-05"}
-    first = await find(database, "billing.cycle", input=given, at=FAR)
-    second = await find(database, "billing.cycle", input=given)
+    first = await find(database, MONTHLY, input=given, at=FAR)
+    second = await find(database, MONTHLY, input=given)
     assert (first.added, first.key, first.scheduled_at) == (True, "2013-05", FAR)
     assert second == Enqueued(first.id, "2013-05", False, MessageStatus.PENDING, FAR)
 
@@ -55,11 +56,11 @@ async def test_a_second_request_says_that_it_was_there_and_when_it_will_run(
 async def test_a_request_from_code_has_the_period_as_its_key(database: Database) -> None:
     with within(database, "acme"):
         async with tenant_session():
-            await enqueue("billing.cycle", {"period": "2013-05"})
-            await enqueue("billing.cycle", {}, key="2013-06")
+            await enqueue(MONTHLY, {"period": "2013-05"})
+            await enqueue(MONTHLY, {}, key="2013-06")
             for given, key in (({}, "2013-4"), ({"period": "2013-05"}, "2013-06")):
                 with pytest.raises(InvalidPayload):
-                    await enqueue("billing.cycle", given, key=key)
+                    await enqueue(MONTHLY, given, key=key)
     found = await messages_of(database, "acme")
     assert [(each.key, each.payload["period"]) for each in found] == [
         ("2013-05", "2013-05"),

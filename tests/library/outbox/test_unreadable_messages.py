@@ -79,7 +79,7 @@ def unwalled(database_urls: DatabaseUrls) -> None:
 
 
 async def test_what_a_row_holds_stops_neither_the_relay_nor_others(
-    database: Database, make_relay: MakeRelay, relay_worker: Worker, saas: Client
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, app: Client
 ) -> None:
     await insert_hostile(database, "acme")
     await ask(database, "globex", key="sound")
@@ -98,12 +98,12 @@ async def test_what_a_row_holds_stops_neither_the_relay_nor_others(
         }
         ready = [name for name, each in HOSTILE.items() if each.comes_to == READY]
         assert await beside(relay, until_effects(database, "acme", len(ready))) == sorted(ready)
-    run = await saas.get_workflow_handle("acme/test.note/correlation").describe()
+    run = await app.get_workflow_handle("acme/test.note/correlation").describe()
     assert await run.memo_value("correlation_id") == "c" * 200
-    await _handle_letters(saas, database, {m.key for m in found if m.status == "dead_letter"})
+    await _handle_letters(app, database, {m.key for m in found if m.status == "dead_letter"})
 
 
-async def _handle_letters(saas: Client, database: Database, keys: set[str]) -> None:
+async def _handle_letters(app: Client, database: Database, keys: set[str]) -> None:
     """Lists, replays, sweeps and discards the letters of these keys."""
     directory = CachedDirectory(ControlPlaneDirectory(database))
     with use_database(database), use_directory(directory):
@@ -114,8 +114,8 @@ async def _handle_letters(saas: Client, database: Database, keys: set[str]) -> N
         assert unreadable
         for letter in unreadable:
             with pytest.raises(PayloadUnreadable):
-                await replay(saas, letter, by="a test")
-        sweep = Sweep(saas)
+                await replay(app, letter, by="a test")
+        sweep = Sweep(app)
         assert await sweep.find(datetime.now(UTC), until=math.inf) == 0
         assert await sweep.resolve() == 0
         async with platform_session("discard letters in a test") as session:
@@ -180,7 +180,7 @@ async def test_a_payload_that_takes_the_server_long_to_write_holds_up_nobody_els
 
 
 async def test_times_that_python_has_not_break_no_list_of_others(
-    database: Database, relay_database: Database, saas: Client
+    database: Database, relay_database: Database, app: Client
 ) -> None:
     times = ("'infinity'", "'-infinity'", "'0044-03-15 BC'", "'294276-01-01'")
     for number, time in enumerate(times):
@@ -205,9 +205,9 @@ async def test_times_that_python_has_not_break_no_list_of_others(
 
 
 async def test_what_a_tenants_role_writes_into_letters_stops_no_sweep(
-    database: Database, saas: Client, relay_worker: Worker
+    database: Database, app: Client, relay_worker: Worker
 ) -> None:
-    done = await saas.start_workflow(
+    done = await app.start_workflow(
         "test.note", {"tenant_id": "globex"}, id="globex/test.note/done", task_queue="bulk"
     )
     await done.result()
@@ -215,7 +215,7 @@ async def test_what_a_tenants_role_writes_into_letters_stops_no_sweep(
         await _insert_letter(database, workflow_id=workflow_id)
     await _insert_letter(database, "globex", workflow_id="'globex/test.note/done'")
     with use_database(database):
-        while await Sweep(saas).resolve() == 0:  # visibility comes a moment later
+        while await Sweep(app).resolve() == 0:  # visibility comes a moment later
             """Nothing has kept it from the one that has succeeded."""
 
 

@@ -13,7 +13,6 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from saas.database.models import DailyUsage
 from temporal_tenancy.core.errors import ScopeMissing, TenancyError, TenantMismatch
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, current_scope, enter
 from temporal_tenancy.postgres.database import (
@@ -25,6 +24,7 @@ from temporal_tenancy.postgres.database import (
 )
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.postgres import within
+from tests.fixtures.tables.models import DailyUsage
 from tests.isolation.leak_hunt.carried_scopes import in_another_context
 
 DAY = date(2013, 4, 1)

@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import workflow
 
 from dev.devstack.postgres import DatabaseUrls
-from saas.database.models import DailyUsage, Invoice, InvoiceLine
 from temporal_tenancy.core.errors import (
     ConfigurationError,
     ScopeMissing,
@@ -39,6 +38,7 @@ from temporal_tenancy.postgres.database import (
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.postgres import driver_of, send_unchecked, within
+from tests.fixtures.tables.models import DailyUsage, Invoice, InvoiceLine
 
 DAY = date(2013, 4, 1)
 

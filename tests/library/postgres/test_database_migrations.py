@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -12,7 +12,6 @@ from sqlalchemy import MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from saas.database.models import TENANT_DATA, TenantData
 from temporal_tenancy.control_plane.models import ControlPlane
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY
@@ -25,14 +24,13 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.postgres.migrations import migrate, pending, refuse_pending
 from temporal_tenancy.postgres.roles import ensure_role
+from tests.fixtures.tables.models import TABLES, Tables
 
-ENVIRONMENTS = (*LIBRARY, TENANT_DATA)
+ENVIRONMENTS = (*LIBRARY, TABLES)
 
 
 def run(urls: DatabaseUrls) -> None:
-    migrate(
-        urls.owner, tenant_url=urls.tenant, platform_url=urls.platform, application=[TENANT_DATA]
-    )
+    migrate(urls.owner, tenant_url=urls.tenant, platform_url=urls.platform, application=[TABLES])
 
 
 @pytest.fixture
@@ -49,11 +47,9 @@ CONSTRAINTS = """
 """
 
 
-@pytest.mark.parametrize("metadata", [ControlPlane.metadata, TenantData.metadata])
-def test_the_migrations_make_the_tables_of_the_models(
-    database_urls: DatabaseUrls, metadata: MetaData
-) -> None:
-    engine = create_engine(database_urls.owner, poolclass=NullPool)
+def tables_differ(urls: DatabaseUrls, metadata: MetaData) -> list[object]:
+    """In what a migrated database's tables are not those of `metadata`."""
+    engine = create_engine(urls.owner, poolclass=NullPool)
     with engine.connect() as connection:
         migration = MigrationContext.configure(
             connection,
@@ -62,19 +58,34 @@ def test_the_migrations_make_the_tables_of_the_models(
                 "include_name": lambda name, kind, _: kind != "table" or name in metadata.tables,
             },
         )
-        assert compare_metadata(migration, metadata) == []
+        return list(compare_metadata(migration, metadata))
+
+
+def constraints_of(
+    migrated: DatabaseUrls, empty: DatabaseUrls, models: Iterable[MetaData]
+) -> tuple[set[object], set[object]]:
+    """The constraints of a migrated database, and those that the models make of an empty one."""
+    engine = create_engine(empty.owner, poolclass=NullPool)
+    for metadata in models:
+        metadata.create_all(engine)
+    with connect(migrated.owner) as made, connect(empty.owner) as modelled:
+        return set(made.execute(CONSTRAINTS)), set(modelled.execute(CONSTRAINTS))
+
+
+@pytest.mark.parametrize("metadata", [ControlPlane.metadata, Tables.metadata])
+def test_the_migrations_make_the_tables_of_the_models(
+    database_urls: DatabaseUrls, metadata: MetaData
+) -> None:
+    assert tables_differ(database_urls, metadata) == []
 
 
 def test_the_migrations_make_the_constraints_of_the_models(
     database_urls: DatabaseUrls, empty_urls: DatabaseUrls
 ) -> None:
-    engine = create_engine(empty_urls.owner, poolclass=NullPool)
-    for metadata in (ControlPlane.metadata, OutboxData.metadata, TenantData.metadata):
-        metadata.create_all(engine)
-    with connect(database_urls.owner) as migrated, connect(empty_urls.owner) as modelled:
-        made = set(migrated.execute(CONSTRAINTS))
-        assert made == set(modelled.execute(CONSTRAINTS))
-        assert len(made) > 20
+    every = (ControlPlane.metadata, OutboxData.metadata, Tables.metadata)
+    made, modelled = constraints_of(database_urls, empty_urls, every)
+    assert made == modelled
+    assert len(made) > 20
 
 
 def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres) -> None:
@@ -189,7 +200,7 @@ def test_the_relays_role_logs_in_when_its_url_is_given(database_urls: DatabaseUr
         tenant_url=database_urls.tenant,
         platform_url=database_urls.platform,
         relay_url=database_urls.relay,
-        application=[TENANT_DATA],
+        application=[TABLES],
     )
     refuse_pending(database_urls.relay, ENVIRONMENTS)
 

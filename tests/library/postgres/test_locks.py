@@ -167,16 +167,16 @@ async def test_a_turn_is_had_by_one_at_a_time_and_what_is_taken_is_passed_over(
 
 
 async def test_a_server_is_tried_whatever_keys_a_tenant_holds(
-    saas: Client, database: Database, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+    app: Client, database: Database, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def probe(client: Client) -> Fairness:
         return Fairness(share=0.1)
 
     monkeypatch.setattr(fairness, "probe", probe)
-    key = f"select pg_advisory_lock(hashtextextended('fairness of {saas.namespace}', 0))"
+    key = f"select pg_advisory_lock(hashtextextended('fairness of {app.namespace}', 0))"
     with holding(database_urls.tenant, "acme", key):
         async with asyncio.timeout(IN_TIME):
-            assert (await renew_fairness(saas, database)).holds
+            assert (await renew_fairness(app, database)).holds
 
 
 async def test_a_session_of_the_platform_gives_up_a_lock_and_so_does_one_in_passing(
@@ -204,12 +204,12 @@ async def test_a_session_of_the_platform_gives_up_a_lock_and_so_does_one_in_pass
 
 
 async def test_a_sweep_passes_over_a_tenant_that_holds_locks_and_comes_back(
-    saas: Client, database: Database, database_urls: DatabaseUrls, tenants: Tenants
+    app: Client, database: Database, database_urls: DatabaseUrls, tenants: Tenants
 ) -> None:
     for tenant in ("acme", "globex"):
         await tenants.add(tenant, tenant, plan="enterprise")
-        await (await start(saas, "stopped", tenant)).terminate()
-    await until_listed(saas, 2)
+        await (await start(app, "stopped", tenant)).terminate()
+    await until_listed(app, 2)
     unwritten = """
         insert into dead_letters
             (tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts)
@@ -220,9 +220,9 @@ async def test_a_sweep_passes_over_a_tenant_that_holds_locks_and_comes_back(
     with use_database(database):
         with holding(database_urls.tenant, "acme", unwritten):
             async with asyncio.timeout(IN_TIME):
-                assert await Sweep(saas).find(now, until=float("inf")) == 1
+                assert await Sweep(app).find(now, until=float("inf")) == 1
         assert [each.tenant_id for each in await letters(database)] == ["globex"]
-        assert await Sweep(saas).find(now, until=float("inf")) == 1
+        assert await Sweep(app).find(now, until=float("inf")) == 1
     assert {each.tenant_id for each in await letters(database)} == {"acme", "globex"}
 
 

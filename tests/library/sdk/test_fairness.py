@@ -11,7 +11,6 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from dev.devstack.temporal_server import TemporalDevServer
-from saas.hints import with_hint
 from temporal_tenancy.control_plane.models import ServerCheckRow
 from temporal_tenancy.control_plane.server_checks import (
     HOLDS_FOR,
@@ -127,7 +126,6 @@ async def test_what_is_known_of_one_namespace_says_nothing_of_another(database: 
 
 async def test_the_warning_says_when_it_was_found_and_what_to_do(database: Database) -> None:
     found: ServerCheck = await keep_fairness(database, "one", OFF)
-    sentence = with_hint(off_sentence(found))
+    sentence = off_sentence(found)
     assert f"{found.checked_at:%Y-%m-%d %H:%M}" in sentence
     assert "matching.enableFairness=true" in sentence
-    assert '"starter.py doctor" tries again' in sentence

@@ -11,7 +11,6 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
 from dev.devstack.temporal_server import TemporalDevServer
-from saas.queues import Queue
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.jobs import queue_control, queue_jobs
@@ -38,7 +37,7 @@ async def acme(temporal: TemporalDevServer, namespace: str) -> Client:
 
 
 @asynccontextmanager
-async def serving(client: Client, queue: Queue, slots: int) -> AsyncIterator[None]:
+async def serving(client: Client, queue: str, slots: int) -> AsyncIterator[None]:
     worker = Worker(
         client,
         task_queue=queue,
@@ -51,7 +50,7 @@ async def serving(client: Client, queue: Queue, slots: int) -> AsyncIterator[Non
 
 
 async def start(
-    client: Client, job: str, given: TurnInput, *, queue: Queue = Queue.BULK
+    client: Client, job: str, given: TurnInput, *, queue: str = "bulk"
 ) -> WorkflowHandle[object, object]:
     key = f"acme/{job}/{given.name}"
     return await client.start_workflow(job, given, id=key, task_queue=queue)
@@ -63,7 +62,7 @@ async def until_scheduled(run: WorkflowHandle[object, object], count: int) -> No
 
 
 async def test_a_flood_on_bulk_does_not_delay_critical(acme: Client, turns: Turns) -> None:
-    async with serving(acme, Queue.BULK, BULK_SLOTS), serving(acme, Queue.CRITICAL, 1):
+    async with serving(acme, "bulk", BULK_SLOTS), serving(acme, "critical", 1):
         flood = await start(
             acme, "test.usual", TurnInput(tenant_id="acme", name="flood", count=FLOOD, holds=True)
         )
@@ -74,7 +73,7 @@ async def test_a_flood_on_bulk_does_not_delay_critical(acme: Client, turns: Turn
             acme,
             "test.urgent",
             TurnInput(tenant_id="acme", name="critical"),
-            queue=Queue.CRITICAL,
+            queue="critical",
         )
         await critical.result()
         assert turns.order == ["flood"] * BULK_SLOTS + ["critical"]
@@ -84,7 +83,7 @@ async def test_a_flood_on_bulk_does_not_delay_critical(acme: Client, turns: Turn
 
 
 async def test_a_higher_priority_that_is_queued_last_runs_first(acme: Client, turns: Turns) -> None:
-    async with serving(acme, Queue.BULK, 1):
+    async with serving(acme, "bulk", 1):
         # It takes the only slot, so that whatever comes after it has to queue.
         runs = [
             await start(acme, "test.usual", TurnInput(tenant_id="acme", name="first", holds=True))

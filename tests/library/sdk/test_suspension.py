@@ -19,7 +19,6 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Replayer, Worker
 
 from dev.devstack.temporal_server import TemporalDevServer
-from processes.connect import PASSTHROUGH
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import CachedDirectory, Tenant, TenantDirectory, TenantStatus
@@ -44,7 +43,7 @@ def plugin_of(directory: TenantDirectory, database: Database | None = None) -> T
     return TenancyPlugin(
         directory=CachedDirectory(directory, seconds=0),
         database=database,
-        passthrough=[*PASSTHROUGH, "tests.fixtures.jobs.suspension_control"],
+        passthrough=["tests.fixtures.jobs.suspension_control"],
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -21,13 +20,10 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from dev.devstack.temporal_server import TemporalDevServer
-from processes.cli import fan_outs, runs
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import use_directory
-from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.scope import TenantScope
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import Alert
@@ -40,14 +36,12 @@ from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.sdk import header
 from temporal_tenancy.sdk.agreement import TENANT_ID
 from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken, own_run
-from temporal_tenancy.ticks.fan_out import FanOutInput
-from temporal_tenancy.ticks.fan_out.children import FAN_OUT, is_running, state_of_child
+from temporal_tenancy.ticks.fan_out.children import state_of_child
+from tests.fixtures.app import rows_of
 from tests.fixtures.jobs.fan_out_control import Control
 from tests.fixtures.jobs.relay_jobs import Noted
 from tests.fixtures.jobs.taken_jobs import QUEUE, WORKFLOWS, Child, Parent
 from tests.fixtures.relay import ask, messages_of, running, until_effects, until_messages
-from tests.fixtures.saas import rows_of
-from tests.fixtures.web import Web
 from tests.library.dead_letters.test_dead_letter_sweep import until_listed
 from tests.library.ticks.test_fan_out import JOB, add_tenants, start
 
@@ -68,11 +62,6 @@ class _Forging(Interceptor):
                 return await self.next.start_workflow(input)
 
         return Forging(next)
-
-
-@pytest.fixture
-async def raw(temporal: TemporalDevServer, namespace: str) -> Client:
-    return await Client.connect(temporal.address, namespace=namespace)
 
 
 @asynccontextmanager
@@ -130,13 +119,13 @@ def attributes(tenant: str) -> TypedSearchAttributes:
          "attribute", "header", "parent"],
 )  # fmt: skip
 async def test_what_is_not_the_tenants_own_run_has_taken_the_id(
-    raw: Client, saas: Client, take: Callable[[Client], Any], by: str
+    raw: Client, app: Client, take: Callable[[Client], Any], by: str
 ) -> None:
     await take(raw)
     with pytest.raises(
         WorkflowIdTaken, match=f'"{ID}" is taken by .*{by}.* delete --workflow-id {ID}"'
     ):
-        await own_run(saas, ID, NOTE)
+        await own_run(app, ID, NOTE)
 
 
 @pytest.mark.parametrize(
@@ -152,15 +141,15 @@ async def test_what_is_not_the_tenants_own_run_has_taken_the_id(
     ids=["by-hand", "attribute", "message", "own-child", "fan-out", "exempt"],
 )
 async def test_the_tenants_own_run_is_found_however_it_was_started(
-    raw: Client, saas: Client, begin: Callable[[Client], Any]
+    raw: Client, app: Client, begin: Callable[[Client], Any]
 ) -> None:
     await begin(raw)
-    assert (await own_run(saas, ID, NOTE)).id == ID
+    assert (await own_run(app, ID, NOTE)).id == ID
 
 
-async def test_an_id_that_nothing_has_is_not_found(saas: Client) -> None:
+async def test_an_id_that_nothing_has_is_not_found(app: Client) -> None:
     with pytest.raises(RPCError, match="not found"):
-        await own_run(saas, ID, NOTE)
+        await own_run(app, ID, NOTE)
 
 
 class Inbox:
@@ -179,7 +168,7 @@ async def the_letter(database: Database) -> DeadLetterRow:
 
 @pytest.mark.usefixtures("two_tenants")
 async def test_a_message_whose_id_is_taken_is_a_dead_letter_that_people_are_told_of(
-    raw: Client, saas: Client, database: Database, make_relay: MakeRelay, relay_worker: Worker
+    raw: Client, app: Client, database: Database, make_relay: MakeRelay, relay_worker: Worker
 ) -> None:
     await begun("evil.thing")(raw)
     async with running(make_relay()):
@@ -196,9 +185,9 @@ async def test_a_message_whose_id_is_taken_is_a_dead_letter_that_people_are_told
         assert [alert.details["error_type"] for alert in inbox.alerts] == ["WorkflowIdTaken"]
         letter = await the_letter(database)
         with pytest.raises(WorkflowIdTaken):
-            await replay(saas, letter, by="a person")
+            await replay(app, letter, by="a person")
         await raw.get_workflow_handle(ID).terminate()
-        assert (await replay(saas, letter, by="a person")).outcome is Outcome.REPLAYED
+        assert (await replay(app, letter, by="a person")).outcome is Outcome.REPLAYED
     assert await until_effects(database, "acme", 1) == ["k"]
 
 
@@ -215,7 +204,7 @@ async def test_a_message_whose_run_was_started_by_hand_is_done(
 
 async def test_a_fan_out_whose_childs_id_is_taken_fails_for_that_tenant_with_a_letter(
     raw: Client,
-    saas: Client,
+    app: Client,
     tenants: Tenants,
     database: Database,
     controlled_worker: Worker,
@@ -223,21 +212,21 @@ async def test_a_fan_out_whose_childs_id_is_taken_fails_for_that_tenant_with_a_l
 ) -> None:
     await add_tenants(tenants, 3)
     await thing(raw, f"t001/{JOB}/a")
-    result = await (await start(saas, "a")).result()
+    result = await (await start(app, "a")).result()
     assert (result.succeeded, result.failed, result.already) == (2, 1, 0)
     [row] = [row for row in await rows_of(database, JOB, "a") if row.state != "succeeded"]
     assert (row.tenant_id, row.state, row.error_type) == ("t001", "failed", "WorkflowIdTaken")
     letter = await the_letter(database)
     assert (letter.workflow_id, letter.source, letter.error_type) == (
         f"t001/{JOB}/a", "fan_out", "WorkflowIdTaken")  # fmt: skip
-    found = await state_of_child(saas, "t001", f"t001/{JOB}/a")  # as it is settled
+    found = await state_of_child(app, "t001", f"t001/{JOB}/a")  # as it is settled
     assert found is not None
     assert (found.state, found.error_type) == ("failed", "WorkflowIdTaken")
 
 
 @pytest.mark.usefixtures("two_tenants")
 async def test_what_has_taken_an_id_and_succeeds_settles_no_letter(
-    raw: Client, saas: Client, database: Database
+    raw: Client, app: Client, database: Database
 ) -> None:
     for key in ("k", "it's"):  # the second is no literal of a query
         await thing(raw, f"acme/{NOTE}/{key}")
@@ -251,52 +240,19 @@ async def test_what_has_taken_an_id_and_succeeds_settles_no_letter(
     """)
     async with database.platform_session("test") as session:
         await session.execute(insert)
-    await until_listed(saas, 2, "ExecutionStatus = 'Completed'")
+    await until_listed(app, 2, "ExecutionStatus = 'Completed'")
     with use_database(database):
-        assert await Sweep(saas).resolve() == 0
+        assert await Sweep(app).resolve() == 0
 
 
 @pytest.mark.usefixtures("two_tenants")
 async def test_what_takes_an_id_after_a_failure_hides_it_from_no_sweep(
-    raw: Client, saas: Client, database: Database
+    raw: Client, app: Client, database: Database
 ) -> None:
-    failed = await saas.start_workflow(NOTE, Noted(tenant_id="acme"), id=ID, task_queue="nobody")
+    failed = await app.start_workflow(NOTE, Noted(tenant_id="acme"), id=ID, task_queue="nobody")
     await failed.terminate()
     await begun("evil.thing")(raw)
-    await until_listed(saas, 1)
+    await until_listed(app, 1)
     with use_database(database):
-        assert await Sweep(saas).find(datetime.now(UTC), until=float("inf")) == 1
+        assert await Sweep(app).find(datetime.now(UTC), until=float("inf")) == 1
     assert (await the_letter(database)).run_id == failed.result_run_id
-
-
-async def test_a_fan_outs_id_that_is_taken_is_no_fan_out_that_runs(
-    raw: Client, saas: Client
-) -> None:
-    id = f"platform/{JOB}/tick-a"
-    await raw.start_workflow("evil.thing", id=id, task_queue="nobody")
-    assert not await is_running(saas, id)
-    there = cast(Any, SimpleNamespace(client=saas))
-    with pytest.raises(WorkflowIdTaken, match=r'a run of "evil\.thing"'):
-        await fan_outs.start(there, registry[JOB], FanOutInput(job=JOB, tick="a"))
-    await raw.get_workflow_handle(id).terminate()
-    handle, started = await fan_outs.start(there, registry[JOB], FanOutInput(job=JOB, tick="a"))
-    assert started
-    assert (await own_run(saas, id, FAN_OUT)).run_id == handle.run_id
-
-
-@pytest.mark.usefixtures("two_tenants")
-async def test_a_person_who_runs_a_job_is_told_that_its_id_is_taken(
-    raw: Client, saas: Client, database: Database
-) -> None:
-    await thing(raw)
-    there = cast(Any, SimpleNamespace(client=saas, database=database))
-    with pytest.raises(WorkflowIdTaken, match=r'a run of "nobodys\.thing"'):
-        await runs._start(there, registry[NOTE], Noted(tenant_id="acme"), ID)
-
-
-async def test_the_door_shows_no_run_that_is_not_the_jobs(
-    raw: Client, web_and_temporal: Web
-) -> None:
-    await thing(raw, "acme/search.index/k")
-    async with web_and_temporal.client("acme") as client:
-        assert (await client.get("/jobs/search.index/k")).status_code == 404

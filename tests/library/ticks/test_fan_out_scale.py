@@ -11,12 +11,10 @@ from temporalio.exceptions import TerminatedError
 
 from dev.devstack.temporal_binary import find_temporal
 from dev.devstack.temporal_server import TemporalDevServer
-from dev.sample_data.load import make_up_tenants
-from saas.queues import Queue
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, activities
+from tests.fixtures.app import add_active_tenants, app_plugin, app_worker
 from tests.fixtures.jobs import fan_out_control
-from tests.fixtures.saas import saas_plugin, saas_worker
 from tests.library.ticks.test_fan_out import JOB
 
 # Temporal's are 51,200 events, and 10,240 for the warning: these are a hundredth of them.
@@ -36,7 +34,7 @@ async def narrow(
     }
     server = TemporalDevServer(find_temporal(), tmp_path, ui=False, dynamic_config=limits)
     with server:
-        yield await Client.connect(server.address, plugins=[saas_plugin(database)])
+        yield await Client.connect(server.address, plugins=[app_plugin(database)])
 
 
 async def run(client: Client, tick: str, shard_size: int) -> FanOutResult:
@@ -44,7 +42,7 @@ async def run(client: Client, tick: str, shard_size: int) -> FanOutResult:
         FanOut.run,
         FanOutInput(job=JOB, tick=tick, shard_size=shard_size, window=10),
         id=f"platform/{JOB}/tick-{tick}",
-        task_queue=Queue.BULK,
+        task_queue="bulk",
     )
 
 
@@ -52,9 +50,9 @@ async def test_shards_keep_every_history_short_where_one_workflow_would_be_termi
     narrow: Client, database: Database
 ) -> None:
     fan_out_control.new_control()
-    await make_up_tenants(database, TENANTS)
+    await add_active_tenants(database, TENANTS)
     # The job's feature is not in every plan: who does not have it is skipped.
-    async with saas_worker(narrow):
+    async with app_worker(narrow):
         result = await run(narrow, "sharded", SHARD_SIZE)
         assert (result.planned, result.failed) == (TENANTS, 0)
         assert result.succeeded + result.skipped == TENANTS
@@ -81,11 +79,11 @@ async def test_a_shard_whose_tenants_come_one_by_one_leaves_the_rest_to_another(
 ) -> None:
     monkeypatch.setattr(activities, "PAGE_SIZE", 7)
     control = fan_out_control.new_control()
-    await make_up_tenants(database, 60)
+    await add_active_tenants(database, 60)
     request = FanOutInput(job="test.controlled_daily", tick="2013-04-30", window=1)
-    async with saas_worker(narrow):
+    async with app_worker(narrow):
         root = "platform/test.controlled_daily/tick-2013-04-30"
-        result = await narrow.execute_workflow(FanOut.run, request, id=root, task_queue=Queue.BULK)
+        result = await narrow.execute_workflow(FanOut.run, request, id=root, task_queue="bulk")
         shards = [
             each.history_length
             async for each in narrow.list_workflows("WorkflowType = 'fan_out.shard'")

@@ -26,7 +26,6 @@ from temporalio.client import (
 )
 from temporalio.common import Priority
 
-from saas.queues import Queue
 from temporal_tenancy.core.cron import read_cron
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.scope import TenantScope, enter
@@ -258,7 +257,7 @@ async def test_an_applied_schedule_keeps_its_pause_and_takes_the_new_line(client
     action = described.schedule.action
     assert isinstance(action, ScheduleActionStartWorkflow)
     assert action.id == "platform/test.controlled/tick"
-    assert action.task_queue == Queue.BULK
+    assert action.task_queue == "bulk"
     assert action.priority == Priority(priority_key=2, fairness_key="platform")
     await handle.delete()
 

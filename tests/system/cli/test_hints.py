@@ -5,21 +5,30 @@ from __future__ import annotations
 import io
 import json
 import logging
+import uuid
 from datetime import UTC, datetime
 
 import pytest
+from temporalio.client import Client
 
 from processes.cli.failures import report
 from processes.logs import handler
 from saas.hints import summary_with_hint, with_hint
-from temporal_tenancy.control_plane.server_checks import ServerCheck, off_sentence
-from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.control_plane.api_keys import ApiKeys, ApiKeyUnknown
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.server_checks import ServerCheck, keep_fairness, off_sentence
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.core.directory import TenantStatus, use_directory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.tenant_state import refusal, unknown
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.dead_letters.replaying import InputForgotten, replay
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.sdk.fairness import Fairness
 from temporal_tenancy.testing import make_tenant
 from tests.fixtures.jobs import hops  # noqa: F401  # known once they are imported
+from tests.library.dead_letters.test_dead_letter_recording import rows
+from tests.library.dead_letters.test_dead_letter_replay import the_letter, written
 
 
 def refused(status: TenantStatus, job: str = "echo.tell") -> str:
@@ -104,3 +113,38 @@ def test_the_command_follows_in_a_log_line(fields: dict[str, str]) -> None:
     logger.error("event.failed", extra=fields)
     hint = '"starter.py tenants list" shows who there is.'
     assert json.loads(stream.getvalue())["error"] == f"{fields['error']} {hint}"
+
+
+async def test_the_command_follows_that_a_key_is_not_there(
+    database: Database, tenants: Tenants
+) -> None:
+    await tenants.add("acme", "Acme", plan="standard")
+    with pytest.raises(ApiKeyUnknown) as unknown:
+        await ApiKeys(database).revoke("acme", uuid.uuid4())
+    assert with_hint(unknown.value.sentence).endswith(
+        ' "starter.py api-keys list --tenant acme" shows all.'
+    )
+
+
+async def test_the_command_follows_when_fairness_was_found_off(database: Database) -> None:
+    sentence = with_hint(off_sentence(await keep_fairness(database, "one", Fairness(share=0.9))))
+    assert '"starter.py doctor" tries again' in sentence
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_the_command_follows_that_an_input_is_forgotten(
+    app: Client, database: Database, tenants: Tenants, is_known: bool
+) -> None:
+    await tenants.add("acme", "Acme", plan="enterprise")
+    letter = await written(database, None)
+    if not is_known:
+        await rows(database, "update dead_letters set run_id = 'no-uuid' returning 1")
+        letter = await the_letter(database)
+    with (
+        use_database(database),
+        use_directory(ControlPlaneDirectory(database)),
+        pytest.raises(InputForgotten) as raised,
+    ):
+        await replay(app, letter, by="ada")
+    command = f'"starter.py run {letter.job} --tenant {letter.tenant_id}" does so.'
+    assert with_hint(raised.value.sentence).endswith(f" {command}")

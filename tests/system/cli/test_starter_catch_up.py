@@ -13,7 +13,7 @@ from dev.sample_data.load import make_up_tenants
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.postgres.database import Database
-from tests.fixtures.saas import states_of
+from tests.fixtures.app import states_of
 from tests.fixtures.starter import Batch, Command, Starter
 from tests.system.cli.test_starter import airlines, mend, worker  # noqa: F401  # fixtures
 

@@ -17,7 +17,7 @@ from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
-from tests.fixtures.saas import states_of
+from tests.fixtures.app import states_of
 from tests.fixtures.worker_process import StartWorker
 
 JOB = "billing.cycle"

@@ -20,8 +20,8 @@ from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.postgres.database import tenant_session
 from tests.fixtures.hostile_messages import HOSTILE as HOSTILE_ROWS
 from tests.fixtures.hostile_messages import insert_hostile, take_walls_away
-from tests.fixtures.relay import effects_of, messages_of, running
-from tests.fixtures.saas import saas_worker
+from tests.fixtures.relay import messages_of, running
+from tests.fixtures.saas import entries_of, saas_worker
 from tests.fixtures.starter import Starter
 from tests.fixtures.web import Web, answering, problem_of
 from tests.system.web import web_jobs
@@ -280,8 +280,8 @@ async def test_a_job_that_failed_days_ago_comes_back_in_its_own_tenant(
             replayed = await starter(*asked_for, "--json", program=STARTER)
             assert replayed.code == 0, replayed.err
             await until_status(client, address, "succeeded")
-    assert await effects_of(database, "acme") == ["k"]
-    assert await effects_of(database, "globex") == []
+    assert await entries_of(database, "acme") == ["k"]
+    assert await entries_of(database, "globex") == []
 
 
 async def three_days_pass(web: Web) -> None:
