@@ -68,9 +68,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def pytest_collect_directory(path: Path, parent: pytest.Collector) -> None:
-    """Loads the fixtures of the reference SaaS where a folder is not of the library alone."""
-    if path.parent == HERE and path.name not in ("library", "fixtures"):
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
+    """Loads the fixtures of the reference SaaS with the first file that is not the library's."""
+    room, *inside = file_path.relative_to(HERE).parts
+    if inside and room != "library":
         for name in OF_THE_SAAS:
             parent.config.pluginmanager.import_plugin(name)
 

@@ -17,7 +17,11 @@ from saas.settings import Settings
 from temporal_tenancy.core import errors
 
 ROOT = Path(__file__).parents[3]
+TESTS = ROOT / "tests"
 LIBRARY = sorted((ROOT / "temporal_tenancy").rglob("*.py"))
+OF_THE_SAAS = frozenset(
+    {"activities", "benchmarks", "docs", "processes", "saas", "starter", "worker", "workflows"}
+)
 OWN_MODULES = {path.stem for path in ROOT.glob("*.py")}
 TEXTS = sorted(
     path
@@ -86,6 +90,52 @@ def test_the_root_has_the_two_programs_and_nothing_imports_them() -> None:
     assert {path.name for path in ROOT.glob("*.py")} == {"starter.py", "worker.py"}
     for path in ROOT.glob("[a-z]*/**/*.py"):
         assert not re.search(r"^(from|import) (starter|worker)\b", path.read_text(), re.M), path
+
+
+def imported_by(path: Path) -> set[str]:
+    """The modules that a file names in its imports, wherever they are in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def is_of_the_saas(module: str) -> bool:
+    """Whether a module is the reference SaaS's; the laptop's servers are not."""
+    room, _, rest = module.partition(".")
+    return room in OF_THE_SAAS or (room == "dev" and rest.partition(".")[0] not in ("", "devstack"))
+
+
+def test_the_librarys_tests_import_nothing_of_the_saas_nor_does_what_they_import() -> None:
+    waiting = set((TESTS / "library").rglob("*.py"))
+    seen: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        modules = imported_by(path)
+        assert not {module for module in modules if is_of_the_saas(module)}, path
+        files = {(ROOT / module.replace(".", "/")).with_suffix(".py") for module in modules}
+        waiting |= {file for file in files if file.is_file() and file.is_relative_to(TESTS)} - seen
+    assert len(seen) > 60
+
+
+def test_the_librarys_tests_are_collected_where_there_is_no_saas() -> None:
+    absent = sorted({*OF_THE_SAAS, "dev.sample_data", "dev.local_saas", "dev.demo"})
+    program = (
+        "import sys, pytest; sys.modules.update(dict.fromkeys(sys.argv[1:])); sys.exit("
+        "pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', 'tests/library']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *absent],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr
 
 
 def test_every_failure_type_is_exported() -> None:
