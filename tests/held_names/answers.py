@@ -127,6 +127,8 @@ class Written:
             subject: ast.expr = call.func.value
         else:
             subject = call.args[0]
+        if _is(subject, "self"):  # what an object keeps for itself
+            return
         of = self._type(subject)
         for option in get_args(of) if get_origin(of) in (Union, UnionType) else (of,):
             if isinstance(option, type) and issubclass(option, BaseModel):

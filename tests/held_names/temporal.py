@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from temporalio import activity, workflow
+from temporalio.common import SearchAttributeKey
 
 from activities import ACTIVITIES
-from processes import search_attributes
 from saas.queues import Queue
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import job_of
@@ -22,6 +22,7 @@ from workflows import WORKFLOWS
 from workflows.schedules import SCHEDULES
 
 URL = "postgresql://{role}:unused@localhost/unused"  # nothing connects
+THE_SERVERS = "Temporal"  # search attributes of its own begin with it
 
 
 @cache
@@ -66,9 +67,15 @@ def temporal_names() -> Iterator[str]:
     yield f"workflow id {WorkflowId('a-tenant', 'a.job', 'a-key')}"
     yield f"header {header.NAME}"
     yield f"header {header.NAME} .{header.PLATFORM_FIELD}"
-    yield from (f"search attribute {name}" for name in search_attributes.NAMES)
     for module in modules():
+        yield from _search_attributes(module)
         yield from _in_histories(module)
+
+
+def _search_attributes(module: Module) -> Iterator[str]:
+    for value in vars(module.there).values():
+        if isinstance(value, SearchAttributeKey) and not value.name.startswith(THE_SERVERS):
+            yield f"search attribute {value.name}"
 
 
 def _job(cls: type) -> Iterator[str]:
