@@ -23,7 +23,7 @@ from benchmarks.outbox_stack import Outbox, outbox, running
 from benchmarks.procrastinate_peer import Peer, peer
 from benchmarks.relay_throughput import LastOf, nowhere
 from benchmarks.servers import Servers
-from temporal_tenancy.outbox.relay.relay import RelayOptions
+from temporal_tenancy.outbox import RelayOptions
 
 NAME: Final = "enqueue_and_claim"
 GOAL: Final = Goal(">=", 1.0)

@@ -19,9 +19,7 @@ from temporalio.client import Client
 from benchmarks.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.outbox_stack import LOOK, Connection, Outbox, outbox, plain, running, value_of
 from benchmarks.servers import Servers
-from temporal_tenancy.outbox.relay.messages import Unit
-from temporal_tenancy.outbox.relay.relay import RelayOptions
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import RelayOptions, RetryLadder, Unit
 
 NAME: Final = "marks_beside_lock"
 GOAL: Final = Goal("<=", 1.5)

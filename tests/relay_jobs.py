@@ -14,7 +14,7 @@ from saas.database.audit import record
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy.core.jobs import Coalesce, tenant_job
 from temporal_tenancy.outbox import current_event_id, once
 from temporal_tenancy.postgres.database import tenant_session
 from tests.relay_control import work
@@ -64,7 +64,7 @@ class Note:
         await workflow.execute_activity(note, job, **EFFECT)
 
 
-@tenant_job("test.small", queue="bulk", coalesce=100, handler=note, parallel=10)
+@tenant_job("test.small", queue="bulk", coalesce=Coalesce(100, note, parallel=10))
 class Small:
     """Notes an effect, together with others."""
 

@@ -16,13 +16,8 @@ from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters.alerts import Alert
-from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.outbox.relay import queue, upkeep
-from temporal_tenancy.outbox.relay import relay as relay_module
-from temporal_tenancy.outbox.relay.messages import Unit
-from temporal_tenancy.outbox.relay.relay import Relay
-from temporal_tenancy.outbox.relay.starting import ServerAway, start
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import Relay, RetryLadder, ServerAway, Unit, enqueue, start_unit
+from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.postgres import within
@@ -116,14 +111,12 @@ async def test_a_slot_is_free_again_after_a_workflow_that_could_not_say_so(
     work_control: Control,
     admission: Admission,
     saas: Client,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "SLOT_UNSEEN_FOR", timedelta(milliseconds=100))
     await admission.set_cap("acme", 1)
     work_control.holding.add("acme")
     await ask(database, "acme", key="stuck")
     await ask(database, "acme", key="next")
-    async with running(make_relay()):
+    async with running(make_relay(slot_unseen=timedelta(milliseconds=100))):
         await until(lambda seen: seen.running["acme"] == 1)
         await saas.get_workflow_handle("acme/test.note/stuck").terminate()
         await until_messages(database, "acme", lambda ms: ms[1].status == "completed")
@@ -272,7 +265,6 @@ async def test_while_a_server_is_away_no_attempt_is_counted(
     database: Database,
     make_relay: MakeRelay,
     relay_worker: Worker,
-    monkeypatch: pytest.MonkeyPatch,
     trouble: Exception,
 ) -> None:
     away = 10
@@ -282,12 +274,11 @@ async def test_while_a_server_is_away_no_attempt_is_counted(
         if away:
             away -= 1
             raise trouble
-        await start(client, unit, ladder)
+        await start_unit(client, unit, ladder)
 
     for number in range(3):
         await ask(database, "acme", key=f"k{number}")
-    monkeypatch.setattr(relay_module, "AWAY_SECONDS", (0.01,))
-    async with running(make_relay(deliver=deliver)):
+    async with running(make_relay(deliver=deliver, away=[timedelta(seconds=0.01)])):
         await until_effects(database, "acme", 3)
     assert [m.attempts for m in await messages_of(database, "acme")] == [1, 1, 1]
 
@@ -300,7 +291,7 @@ async def test_what_a_relay_lost_is_started_by_another_after_its_lease(
     async with relay_database.platform_session("a relay that dies") as session:
         lost = await queue.claim(session, {"acme": 4}, lease=timedelta(seconds=0.2))
     # One of them had been started, and was not marked.
-    await start(make_relay()._client, Unit(str(lost[0].own_id), [lost[0]]), RetryLadder())
+    await start_unit(make_relay()._client, Unit(str(lost[0].own_id), [lost[0]]), RetryLadder())
     async with running(make_relay()):
         await until_effects(database, "acme", 5)
         found = await until_messages(

@@ -13,7 +13,7 @@ from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay.marks import Marks
+from temporal_tenancy.outbox.relay.marks import MarkWriter
 from temporal_tenancy.outbox.relay.messages import Message, Unit
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -189,7 +189,7 @@ async def test_marks_are_counted_before_anybody_is_set_apart_too(database: Datab
     await ask(database, "acme", key="k")
     [asked] = await messages_of(database, "acme")
     taken = Message("acme", asked.id, asked.job, asked.key, "{}", 3, 1, None)
-    marks = Marks(database, RetryLadder())
+    marks = MarkWriter(database)
     marks.started(Unit(str(taken.own_id), [taken]))
     assert (marks.unwritten("acme"), marks.unwritten("globex")) == (1, 0)
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionDescription
 
 from temporal_tenancy.outbox.relay import marks, queue, upkeep
-from temporal_tenancy.outbox.relay.marks import Marks
+from temporal_tenancy.outbox.relay.marks import MarkWriter
 from temporal_tenancy.outbox.relay.upkeep import Upkeep
 from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
@@ -25,14 +25,14 @@ def _wait_for_every_lock() -> None:
 
 
 def _set_nobody_apart() -> None:
-    def give_up(self: Marks, tenant: str, unwritten: Any, error: Exception) -> None:
+    def give_up(self: MarkWriter, tenant: str, unwritten: Any, error: Exception) -> None:
         raise error
 
-    replace(Marks, "_set_apart", give_up)
+    replace(MarkWriter, "_set_apart", give_up)
 
 
 def _gather_without_end() -> None:
-    replace(Marks, "unwritten", lambda self, tenant: 0)
+    replace(MarkWriter, "unwritten", lambda self, tenant: 0)
 
 
 def _give_back_what_another_has() -> None:
@@ -49,7 +49,7 @@ def _believe_that_it_is_done() -> None:
 
 
 def _count_no_gathered_marks() -> None:
-    replace(Marks, "gathered", lambda self, tenant: 0)
+    replace(MarkWriter, "gathered", lambda self, tenant: 0)
 
 
 def _claim_for_as_long_as_it_takes() -> None:
