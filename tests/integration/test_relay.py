@@ -15,6 +15,7 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.dead_letters.alerts import Alert
 from temporal_tenancy.outbox import Relay, RetryLadder, ServerAway, Unit, enqueue, start_unit
 from temporal_tenancy.outbox.relay import queue
@@ -47,6 +48,30 @@ async def test_a_message_becomes_a_workflow_of_its_tenant(
     [message] = await messages_of(database, "acme")
     assert (message.status, message.attempts, message.error_type) == ("completed", 1, None)
     assert message.dequeued_at is not None
+
+
+async def test_a_relay_opens_its_own_connections_and_closes_them(
+    make_relay: MakeRelay, database_urls: DatabaseUrls
+) -> None:
+    count = """
+        select count(*) from pg_stat_activity
+        where application_name = 'temporal-tenancy relay' and datname = current_database()
+    """
+    relay = make_relay()
+    with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
+        async with running(relay):
+            await relay.until_running()
+            assert superuser.execute(count).fetchone() != (0,)
+        while superuser.execute(count).fetchone() != (0,):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # the server sees the end of each a little later
+
+
+async def test_a_client_that_knows_no_tenants_is_no_relays(
+    saas: Client, raw_client: Client, database_urls: DatabaseUrls
+) -> None:
+    Relay(saas, database_urls.relay)
+    with pytest.raises(ConfigurationError, match="this relay's client knows no tenants"):
+        Relay(raw_client, database_urls.relay)
 
 
 async def test_what_is_rolled_back_was_never_asked_for(

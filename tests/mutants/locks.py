@@ -8,6 +8,8 @@ from typing import Any, Final
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionDescription
 
+from temporal_tenancy.outbox import working
+from temporal_tenancy.outbox.marks import Holder, completing, failing
 from temporal_tenancy.outbox.relay import marks, queue, upkeep
 from temporal_tenancy.outbox.relay.marks import MarkWriter
 from temporal_tenancy.outbox.relay.upkeep import Upkeep
@@ -38,6 +40,12 @@ def _gather_without_end() -> None:
 def _give_back_what_another_has() -> None:
     later = "and m.attempts = released.attempts"
     replace(queue, "_RELEASE", text(queue._RELEASE.text.replace(later, "")))
+
+
+def _mark_what_another_has() -> None:
+    replace(queue, "RELAY", Holder(completing(), failing("true")))
+    replace(working, "_COMPLETE", completing())
+    replace(working, "_FAIL", failing("true"))
 
 
 def _believe_that_it_is_done() -> None:
@@ -118,6 +126,15 @@ LOCK_FAULTS: Final = [
         "a relay gives back what another has by now",
         (f"{BESIDE}::test_what_is_given_back_late_stays_with_who_has_it_since",),
         seed=_give_back_what_another_has,
+    ),
+    Mutant(
+        "marked-late",
+        "whoever had a message marks it, whoever has it by now",
+        (
+            f"{BESIDE}::test_what_a_relay_fails_late_stays_with_who_has_it_since",
+            f"{BESIDE}::test_what_a_workflow_marks_late_stays_with_the_one_that_has_it_since",
+        ),
+        seed=_mark_what_another_has,
     ),
     Mutant(
         "taken-id-is-done",
