@@ -85,7 +85,8 @@ def test_a_name_that_a_package_has_not_is_no_attribute_of_it(package: ModuleType
 
 def test_isolation_alone_needs_no_database_library() -> None:
     program = (
-        "import sys; from temporal_tenancy import TenancyPlugin, TenantInput, current_tenant, "
+        "import sys, temporal_tenancy.outbox; "
+        "from temporal_tenancy import TenancyPlugin, TenantInput, current_tenant, "
         "tenant_activity, tenant_job; TenancyPlugin(features=[]); "
         "print(*{'sqlalchemy', 'psycopg', 'alembic'} & set(sys.modules))"
     )

@@ -87,9 +87,9 @@ class Relay:
         """
         Args:
             client: with the tenancy plugin on, whose directory says who the tenants are.
-            url: of the database, as the role `tenancy_relay`. It names the server itself: it is
-                connected to with settings, and listened on, which a transaction pooler lets not
-                pass. `run()` closes what was opened.
+            url: of the database, as the role `tenancy_relay`. It names the server itself: a
+                transaction pooler passes on neither the relay's settings nor notifications. What
+                is opened there `run()` closes.
             options: how it works.
             alerts: the ways to people, beside the log, for messages that wait for too long.
             deliver: what is done with each unit; measurements put something else in its place.
@@ -98,8 +98,8 @@ class Relay:
             ConfigurationError: the client knows no tenants, or `url` is not one of PostgreSQL.
         """
         self._client = client
-        self._database = relay_database(url)
         self._directory = _directory_of(client)
+        self._database = relay_database(url)
         self._url = url
         self._options = options or RelayOptions()
         self._deliver = deliver
