@@ -23,8 +23,9 @@ from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, ro
 from benchmarks.shared.servers import Servers
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.outbox import RelayOptions
 from temporal_tenancy.outbox.relay import admission, queue
-from temporal_tenancy.outbox.relay.relay import TENANTS_AT_ONCE, RelayOptions
+from temporal_tenancy.outbox.relay.relay import TENANTS_AT_ONCE
 
 NAME: Final = "claim_cost"
 ALONE: Final = f"{NAME}_alone"

@@ -23,7 +23,7 @@ from benchmarks.outbox.procrastinate_peer import Peer, peer
 from benchmarks.outbox.relay_throughput import LastOf, nowhere
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.outbox.relay.relay import RelayOptions
+from temporal_tenancy.outbox import RelayOptions
 
 NAME: Final = "enqueue_and_claim"
 GOAL: Final = Goal(">=", 1.0)

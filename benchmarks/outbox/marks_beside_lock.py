@@ -27,9 +27,7 @@ from benchmarks.outbox.outbox_stack import (
 )
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.outbox.relay.messages import Unit
-from temporal_tenancy.outbox.relay.relay import RelayOptions
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import RelayOptions, RetryLadder, Unit
 
 NAME: Final = "marks_beside_lock"
 GOAL: Final = Goal("<=", 1.5)

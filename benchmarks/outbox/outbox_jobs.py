@@ -19,10 +19,10 @@ from benchmarks.outbox.outbox_effects import (
 )
 from benchmarks.shared.no_op import TIMEOUT
 from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import JobPriority, tenant_job
+from temporal_tenancy.core.jobs import Coalesce, JobPriority, tenant_job
 
 
-@tenant_job("bench.small", queue=SMALL_QUEUE, coalesce=100, handler=add_entry)
+@tenant_job("bench.small", queue=SMALL_QUEUE, coalesce=Coalesce(100, add_entry))
 class Small:
     """Adds one row; many of them are one workflow."""
 

@@ -18,17 +18,14 @@ from temporalio.worker import Worker
 
 from benchmarks.outbox.outbox_effects import ANALYTICS_QUEUE, ANALYTICS_SLOTS, SMALL_QUEUE
 from benchmarks.outbox.outbox_jobs import OUTBOX_ACTIVITIES, OUTBOX_JOBS
-from benchmarks.outbox.outbox_stack import READY, RELAY_CONNECTIONS
+from benchmarks.outbox.outbox_stack import READY
 from benchmarks.shared.measure import write_logs_away
 from benchmarks.shared.servers import PASSTHROUGH
 from processes.lifecycle.collector import spare_what_is_loaded
 from processes.worker.slots import POLLERS, SlotOptions
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
-from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.postgres.database import Database
 
 # What is done with stays, as in the peer's table; a failed attempt is tried again at once.
@@ -40,18 +37,7 @@ OPTIONS: Final = RelayOptions(
 async def relay() -> None:
     """Relays until it is killed."""
     url = os.environ["RELAY_DATABASE_URL"]
-    database = Database(
-        platform_url=url,
-        platform_pool_size=RELAY_CONNECTIONS,
-        platform_settings=SERVER_SETTINGS,
-    )
-    made = Relay(
-        await _client(database),
-        database,
-        CachedDirectory(ControlPlaneDirectory(database)),
-        url=url,
-        options=OPTIONS,
-    )
+    made = Relay(await _client(Database(platform_url=url)), url, options=OPTIONS)
     working = asyncio.create_task(made.run())
     await made.until_running()
     spare_what_is_loaded()  # as worker.py does

@@ -20,18 +20,15 @@ from benchmarks.shared.fan_outs import add_tenants
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.processes import OwnedProcess
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.directory import CachedDirectory, TenantStatus
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.outbox import enqueue_many
-from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
-from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
+from temporal_tenancy.outbox import Relay, RelayOptions, enqueue_many
+from temporal_tenancy.outbox.relay.connections import relay_database as relay_database_of
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 
 LOOK: Final = 0.02  # seconds
 READY: Final = "ready"  # what a process of ours prints
 FINISHED: Final = 20_000  # jobs that a table has behind it
-RELAY_CONNECTIONS: Final = 8  # as worker.py --relay has them
 
 # As a table looks that has been in use: what is done with is not deleted yet.
 _HISTORY: Final = """
@@ -91,15 +88,7 @@ class Outbox:
 
     def relay(self, client: Client, options: RelayOptions, **deliver: Any) -> Relay:
         """A relay in this process; `deliver` is the relay's own argument."""
-        directory = CachedDirectory(ControlPlaneDirectory(self.relay_database))
-        return Relay(
-            client,
-            self.relay_database,
-            directory,
-            url=self.urls.relay,
-            options=options,
-            **deliver,
-        )
+        return Relay(client, self.urls.relay, options=options, **deliver)
 
     async def process(self, role: str, *, module: str = "outbox_process") -> OwnedProcess:
         """Starts a module of this package as a process; returns once it takes work."""
@@ -132,11 +121,7 @@ async def outbox(servers: Servers, name: str, tenants: Sequence[str]) -> AsyncIt
     """A database of that name with active `tenants`; what was started on it ends with the block."""
     urls = servers.new_database(name)
     database = Database(tenant_url=urls.tenant, platform_url=urls.platform)
-    relay_database = Database(
-        platform_url=urls.relay,
-        platform_pool_size=RELAY_CONNECTIONS,
-        platform_settings=SERVER_SETTINGS,
-    )
+    relay_database = relay_database_of(urls.relay)
     try:
         await add_tenants(database, tenants, TenantStatus.ACTIVE)
         async with await psycopg.AsyncConnection.connect(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from temporalio.client import Client
@@ -21,10 +20,7 @@ from benchmarks.outbox.outbox_stack import Outbox, outbox, running
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell, turns
 from benchmarks.shared.servers import Servers
 from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.outbox.relay.messages import Unit
-from temporal_tenancy.outbox.relay.relay import RelayOptions
-from temporal_tenancy.outbox.relay.starting import start
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import RelayOptions, RetryLadder, Unit, start_unit
 
 NAME: Final = "pickup_latency"
 GOAL: Final = Goal("<=", 5.0)
@@ -54,9 +50,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                         taken = await _started(client, f"direct-{number}")
                     measured[arm] = quantile(taken, 0.95)
                 comparison.add(measured)
-        elsewhere = servers.new_database(f"{NAME}_elsewhere")  # where nobody is told anything
-        untold = replace(ours, urls=elsewhere)
-        async with running(untold.relay(client, RelayOptions(), deliver=pickup.deliver)):
+        untold = RelayOptions(listens=False)
+        async with running(ours.relay(client, untold, deliver=pickup.deliver)):
             polled += await _picked_up(ours, pickup, POLLED)
     tell(f"{NAME}: p95 {quantile(told, 0.95):.1f} ms, by polling alone {max(polled):.0f} ms")
     besides = {"p50": quantile(told, 0.5), "polling_most": max(polled)}
@@ -72,7 +67,7 @@ class Pickup:
 
     async def deliver(self, client: Client, unit: Unit, ladder: RetryLadder) -> None:
         """As the relay's own."""
-        await start(client, unit, ladder)
+        await start_unit(client, unit, ladder)
         self.started.set()
 
 

@@ -17,11 +17,10 @@ from typing import Final
 from temporalio.client import Client
 
 from benchmarks.outbox.outbox_stack import Outbox, outbox, running, value_of
-from benchmarks.outbox.relay_throughput import Deliver, LastOf, nowhere
+from benchmarks.outbox.relay_throughput import LastOf, nowhere
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.outbox.relay.relay import RelayOptions
-from temporal_tenancy.outbox.relay.starting import start
+from temporal_tenancy.outbox import Deliver, RelayOptions, start_unit
 
 NAME: Final = "poison"
 GOAL: Final = Goal(">=", 0.95)
@@ -51,9 +50,11 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     async with outbox(servers, NAME, TENANTS) as ours:
         await ours.has_history()
         client = await ours.client()
-        await _rate(ours, client, Arm.OURS, MESSAGES, start)
+        await _rate(ours, client, Arm.OURS, MESSAGES, start_unit)
         for order in turns(rounds(5, full=15)):
-            comparison.add({arm: await _rate(ours, client, arm, MESSAGES, start) for arm in order})
+            comparison.add(
+                {arm: await _rate(ours, client, arm, MESSAGES, start_unit) for arm in order}
+            )
             sunk.add({arm: await _rate(ours, client, arm, TO_NOWHERE, nowhere) for arm in order})
             with_poison, without = comparison.ours[-1], comparison.peer[-1]
             tell(f"{NAME}: {with_poison:.0f} messages/s, {without:.0f} without poison")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
@@ -23,17 +23,13 @@ from benchmarks.outbox.outbox_stack import Outbox, outbox, running
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
 from benchmarks.shared.servers import Servers
 from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.outbox.relay.messages import Unit
-from temporal_tenancy.outbox.relay.relay import RelayOptions
-from temporal_tenancy.outbox.relay.starting import start
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import Deliver, RelayOptions, RetryLadder, Unit, start_unit
 
 NAME: Final = "relay_throughput"
 GOAL: Final = Goal(">=", 0.9)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANTS: Final = tuple(f"t{number}" for number in range(6))
 JOB: Final = "bench.started"
-Deliver = Callable[[Client, Unit, RetryLadder], Awaitable[object]]
 AT_ONCE: Final = RelayOptions().starts
 
 
@@ -68,7 +64,7 @@ async def _relayed(ours: Outbox, client: Client, messages: int) -> float:
         await ours.ask(tenant, JOB, [{}] * (messages // len(TENANTS)))
     last = LastOf(messages)
     began = time.perf_counter()
-    async with running(ours.relay(client, RelayOptions(), deliver=last.after(start))):
+    async with running(ours.relay(client, RelayOptions(), deliver=last.after(start_unit))):
         await last.done.wait()
         took = time.perf_counter() - began
         await ours.until_worked_off()

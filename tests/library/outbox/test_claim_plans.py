@@ -13,6 +13,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dev.devstack.postgres import EmbeddedPostgres
+from temporal_tenancy.outbox import RelayOptions
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.postgres.database import Database
@@ -23,6 +24,7 @@ BATCH: Final = 100  # messages in a claim
 # Rows that a statement may read for each that it takes: itself, its lock, and those passed over.
 READS: Final = 5
 LEASE: Final = timedelta(minutes=1)
+LOST: Final = RelayOptions().lost_page
 
 _FILL: Final = f"""
     insert into outbox_messages (tenant_id, job, key, payload)
@@ -50,8 +52,8 @@ STATEMENTS: Final[dict[str, Statement]] = {
     "claim_more": lambda session, _: queue.claim_more(
         session, {("large", "test.note"): BATCH}, lease=LEASE
     ),
-    "lost": lambda session, _: queue.lost(session),
-    "more_lost": lambda session, _: queue.lost(session, after="0044-03-15 BC"),
+    "lost": lambda session, _: queue.lost(session, rows=LOST),
+    "more_lost": lambda session, _: queue.lost(session, rows=LOST, after="0044-03-15 BC"),
     "take_lost": lambda session, taken: queue.take_lost(
         session, (taken[0].tenant_id, taken[0].id), lease=LEASE
     ),
@@ -61,10 +63,10 @@ STATEMENTS: Final[dict[str, Statement]] = {
     "extend": lambda session, taken: queue.extend(
         session, replace(taken[0], workflow_id="large/test.note/messages-1"), lease=LEASE
     ),
-    "complete": queue.complete,
+    "complete": queue.RELAY.complete,
     "release": queue.release,
-    "fail": lambda session, taken: queue.fail(
-        session, [(Failed(each, "Wrong", "it was wrong."), LEASE) for each in taken]
+    "fail": lambda session, taken: queue.RELAY.fail(
+        session, [Failed(each, "Wrong", "it was wrong.", LEASE) for each in taken]
     ),
     "prune": lambda session, _: queue.prune(session, keep=timedelta(minutes=1)),
 }

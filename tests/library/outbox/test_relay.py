@@ -15,14 +15,10 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.dead_letters.alerts import Alert
-from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.outbox.relay import queue, upkeep
-from temporal_tenancy.outbox.relay import relay as relay_module
-from temporal_tenancy.outbox.relay.messages import Unit
-from temporal_tenancy.outbox.relay.relay import Relay
-from temporal_tenancy.outbox.relay.starting import ServerAway, start
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import Relay, RetryLadder, ServerAway, Unit, enqueue, start_unit
+from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.jobs.relay_control import Control, until
@@ -52,6 +48,30 @@ async def test_a_message_becomes_a_workflow_of_its_tenant(
     [message] = await messages_of(database, "acme")
     assert (message.status, message.attempts, message.error_type) == ("completed", 1, None)
     assert message.dequeued_at is not None
+
+
+async def test_a_relay_opens_its_own_connections_and_closes_them(
+    make_relay: MakeRelay, database_urls: DatabaseUrls
+) -> None:
+    count = """
+        select count(*) from pg_stat_activity
+        where application_name = 'temporal-tenancy relay' and datname = current_database()
+    """
+    relay = make_relay()
+    with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
+        async with running(relay):
+            await relay.until_running()
+            assert superuser.execute(count).fetchone() != (0,)
+        while superuser.execute(count).fetchone() != (0,):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # the server sees the end of each a little later
+
+
+async def test_a_client_that_knows_no_tenants_is_no_relays(
+    saas: Client, raw_client: Client, database_urls: DatabaseUrls
+) -> None:
+    Relay(saas, database_urls.relay)
+    with pytest.raises(ConfigurationError, match="this relay's client knows no tenants"):
+        Relay(raw_client, database_urls.relay)
 
 
 async def test_what_is_rolled_back_was_never_asked_for(
@@ -116,14 +136,12 @@ async def test_a_slot_is_free_again_after_a_workflow_that_could_not_say_so(
     work_control: Control,
     admission: Admission,
     app: Client,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "SLOT_UNSEEN_FOR", timedelta(milliseconds=100))
     await admission.set_cap("acme", 1)
     work_control.holding.add("acme")
     await ask(database, "acme", key="stuck")
     await ask(database, "acme", key="next")
-    async with running(make_relay()):
+    async with running(make_relay(slot_unseen=timedelta(milliseconds=100))):
         await until(lambda seen: seen.running["acme"] == 1)
         await app.get_workflow_handle("acme/test.note/stuck").terminate()
         await until_messages(database, "acme", lambda ms: ms[1].status == "completed")
@@ -272,7 +290,6 @@ async def test_while_a_server_is_away_no_attempt_is_counted(
     database: Database,
     make_relay: MakeRelay,
     relay_worker: Worker,
-    monkeypatch: pytest.MonkeyPatch,
     trouble: Exception,
 ) -> None:
     away = 10
@@ -282,12 +299,11 @@ async def test_while_a_server_is_away_no_attempt_is_counted(
         if away:
             away -= 1
             raise trouble
-        await start(client, unit, ladder)
+        await start_unit(client, unit, ladder)
 
     for number in range(3):
         await ask(database, "acme", key=f"k{number}")
-    monkeypatch.setattr(relay_module, "AWAY_SECONDS", (0.01,))
-    async with running(make_relay(deliver=deliver)):
+    async with running(make_relay(deliver=deliver, away=[timedelta(seconds=0.01)])):
         await until_effects(database, "acme", 3)
     assert [m.attempts for m in await messages_of(database, "acme")] == [1, 1, 1]
 
@@ -300,7 +316,7 @@ async def test_what_a_relay_lost_is_started_by_another_after_its_lease(
     async with relay_database.platform_session("a relay that dies") as session:
         lost = await queue.claim(session, {"acme": 4}, lease=timedelta(seconds=0.2))
     # One of them had been started, and was not marked.
-    await start(make_relay()._client, Unit(str(lost[0].own_id), [lost[0]]), RetryLadder())
+    await start_unit(make_relay()._client, Unit(str(lost[0].own_id), [lost[0]]), RetryLadder())
     async with running(make_relay()):
         await until_effects(database, "acme", 5)
         found = await until_messages(

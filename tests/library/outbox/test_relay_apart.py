@@ -8,16 +8,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
 from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
-from temporal_tenancy.outbox import enqueue_many
+from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder, Unit, enqueue_many, start_unit
 from temporal_tenancy.outbox.relay import queue, upkeep
-from temporal_tenancy.outbox.relay.messages import Unit
-from temporal_tenancy.outbox.relay.relay import Relay
-from temporal_tenancy.outbox.relay.starting import start
-from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
@@ -75,13 +70,12 @@ async def lose(relay_database: Database, tenant: str, how_many: int) -> None:
         assert len(await queue.claim(session, {tenant: how_many}, lease=timedelta(0))) == how_many
 
 
-@pytest.mark.parametrize("page", [queue.LOST_ROWS, 7])
+@pytest.mark.parametrize("page", [RelayOptions().lost_page, 7])
 async def test_what_one_tenant_has_lost_delays_no_others(
     database: Database,
     make_relay: MakeRelay,
     relay_database: Database,
     database_urls: DatabaseUrls,
-    monkeypatch: pytest.MonkeyPatch,
     page: int,
 ) -> None:
     started: list[str] = []
@@ -89,12 +83,6 @@ async def test_what_one_tenant_has_lost_delays_no_others(
     async def deliver(client: Client, unit: Unit, ladder: RetryLadder) -> None:
         started.append(unit.tenant_id)
 
-    whole = f"first {queue.LOST_ROWS} rows"
-    for name in ("_LOST_FIRST", "_LOST_NEXT"):
-        statement = getattr(queue, name).text
-        assert whole in statement
-        monkeypatch.setattr(queue, name, text(statement.replace(whole, f"first {page} rows")))
-    monkeypatch.setattr(queue, "LOST_ROWS", page)
     with within(database, "acme"):
         async with tenant_session():
             await enqueue_many("test.note", [{}] * LOST)
@@ -107,7 +95,7 @@ async def test_what_one_tenant_has_lost_delays_no_others(
         """)
     await ask(database, "globex", key="k")
     await lose(relay_database, "globex", 1)
-    async with running(make_relay(deliver=deliver)):
+    async with running(make_relay(deliver=deliver, lost_page=page)):
         await until_completed(database, "globex")
         await until_completed(database, "acme")
     # Some of each in a round, or all of the first pages.
@@ -147,7 +135,7 @@ async def test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_l
     async with relay_database.platform_session("a relay that dies") as session:
         taken = await queue.claim(session, {"acme": 2}, lease=timedelta(0))
     [there] = [each for each in taken if each.key == "started"]
-    await start(relay_client, Unit(str(there.own_id), [there]), RetryLadder())
+    await start_unit(relay_client, Unit(str(there.own_id), [there]), RetryLadder())
     with connect(database_urls.superuser) as superuser:
         superuser.execute("update outbox_messages set attempts = 9")  # its marks were locked
         async with running(make_relay()):

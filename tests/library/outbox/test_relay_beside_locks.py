@@ -12,14 +12,18 @@ import pytest
 from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.dead_letters.recording import Source
+from temporal_tenancy.outbox import working
+from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay.marks import Marks
-from temporal_tenancy.outbox.relay.messages import Message, Unit
+from temporal_tenancy.outbox.relay.marks import MarkWriter
+from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.held_locks import holding, take
+from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running, take_lost, until_messages
 
 MakeRelay = Callable[..., Relay]
@@ -189,7 +193,7 @@ async def test_marks_are_counted_before_anybody_is_set_apart_too(database: Datab
     await ask(database, "acme", key="k")
     [asked] = await messages_of(database, "acme")
     taken = Message("acme", asked.id, asked.job, asked.key, "{}", 3, 1, None)
-    marks = Marks(database, RetryLadder())
+    marks = MarkWriter(database)
     marks.started(Unit(str(taken.own_id), [taken]))
     assert (marks.unwritten("acme"), marks.unwritten("globex")) == (1, 0)
 
@@ -207,3 +211,39 @@ async def test_what_is_given_back_late_stays_with_who_has_it_since(
     [message] = await messages_of(database, "acme")
     assert since is not None
     assert (message.status, message.attempts) == ("processing", since.attempts)
+
+
+async def test_what_a_relay_fails_late_stays_with_who_has_it_since(
+    database: Database, relay_database: Database
+) -> None:
+    await ask(database, "acme", key="k")
+    async with relay_database.platform_session("a relay that is late") as session:
+        [first] = await queue.claim(session, {"acme": 1}, lease=timedelta(0))
+    async with relay_database.platform_session("another relay") as session:
+        await take_lost(session, lease=timedelta(minutes=1))
+    async with relay_database.platform_session("a relay that is late") as session:
+        assert await queue.RELAY.fail(session, [Failed(first, "X", "x", None)]) == []
+    assert await statuses(database, "acme") == {"processing"}
+
+
+async def test_what_a_workflow_marks_late_stays_with_the_one_that_has_it_since(
+    database: Database, relay_database: Database
+) -> None:
+    for key in ("done", "failed"):
+        await ask(database, "acme", "test.small", key=key)
+    late, since = (f"acme/test.small/messages-{name}" for name in ("late", "since"))
+    lease = timedelta(minutes=1)
+    async with relay_database.platform_session("a relay") as session:
+        taken = await queue.claim(session, {"acme": 2}, lease=lease)
+        await queue.hand_over(session, [Unit(late, taken, coalesced=True)], lease=lease)
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            done, failed = await working.load(session, [each.id for each in taken], late)
+    async with relay_database.platform_session("another relay") as session:
+        await queue.hand_over(session, [Unit(since, taken, coalesced=True)], lease=lease)
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            marks = Marks([done], [Failed(failed, "X", "x", None)])
+            await working.holder(late).write(session, marks, Source.MESSAGE)
+    found = {(m.status, m.workflow_id) for m in await messages_of(database, "acme")}
+    assert found == {("processing", since)}

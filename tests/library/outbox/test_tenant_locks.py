@@ -26,10 +26,9 @@ from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.relay import admission, queue
-from temporal_tenancy.outbox.relay.marks import Marks
+from temporal_tenancy.outbox.relay.marks import MarkWriter
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
-from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 from temporal_tenancy.postgres.database_errors import LockHeld
@@ -202,18 +201,18 @@ async def _ask_after(ground: Ground) -> Served:
 async def _mark_in_one(ground: Ground) -> Served:
     async with ground.relay.platform_session("test") as session:
         await queue.require_tables(session)
-        await queue.complete(session, ground.of_kind("inhand"))
+        await queue.RELAY.complete(session, ground.of_kind("inhand"))
     return None
 
 
 async def _mark(ground: Ground) -> Served:
-    marks = Marks(ground.relay, RetryLadder())
+    marks = MarkWriter(ground.relay)
     writing = asyncio.create_task(marks.run())
     for each in ground.of_kind("inhand"):
         if each.key.endswith("1"):
             marks.started(Unit(str(each.own_id), [each]))
         else:
-            marks.failed([Failed(each, "X", "x", for_good=True)])
+            marks.failed([Failed(each, "X", "x", wait=None)])
     await marks.written()
     marks.finish()
     await writing

@@ -31,14 +31,19 @@ from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.dead_letters.replaying import replay
 from temporal_tenancy.dead_letters.sweep import Sweep
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
-from temporal_tenancy.outbox import OutboxMessage, enqueue
-from temporal_tenancy.outbox.enqueueing import PayloadTooLarge
+from temporal_tenancy.outbox import (
+    Message,
+    OutboxMessage,
+    PayloadTooLarge,
+    Relay,
+    RetryLadder,
+    Unit,
+    enqueue,
+    start_unit,
+)
 from temporal_tenancy.outbox.inspection import backlogs
-from temporal_tenancy.outbox.relay.messages import Message, Unit
 from temporal_tenancy.outbox.relay.queue import TEXT_MAX
-from temporal_tenancy.outbox.relay.relay import Relay
-from temporal_tenancy.outbox.relay.starting import read_payload, start
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox.relay.starting import read_payload
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import (
     Database,
@@ -135,7 +140,7 @@ async def test_messages_worked_off_together_have_their_own_troubles(
                 statement = f"update outbox_messages set payload = {hostile} where key = %s"
                 superuser.execute(statement.encode(), [f"k{number}"])
                 taken.append(name)
-        await start(client, unit, ladder)
+        await start_unit(client, unit, ladder)
 
     for number in range(10):
         await ask(database, "acme", "test.small", key=f"k{number}")

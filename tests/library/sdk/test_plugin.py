@@ -37,7 +37,7 @@ from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.identifiers import TenantId
 from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput
-from temporal_tenancy.core.jobs import job_of, platform_job, tenant_job
+from temporal_tenancy.core.jobs import Coalesce, job_of, platform_job, tenant_job
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.periods import Period
 from temporal_tenancy.everything import TenancyPlugin
@@ -274,6 +274,38 @@ async def test_an_applications_feature_is_served_and_entered_around_activities(
 
 def test_a_plugin_names_the_migrations_of_its_features_once_and_in_order() -> None:
     assert TenancyPlugin().migrations == LIBRARY
+
+
+def takes_it_at_once(job: jobs.EchoInput) -> None: ...
+
+
+async def takes_it(job: jobs.EchoInput) -> None: ...
+
+
+async def takes_anothers(job: HasDefault) -> None: ...
+
+
+async def takes_more(job: jobs.EchoInput, more: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("coalesce", "sentence"),
+    [
+        (Coalesce(0, takes_it), "takes at least one message at a time"),
+        (Coalesce(1, takes_it, parallel=0), "takes at least one message at a time"),
+        (Coalesce(1, takes_it_at_once), "must be async"),  # type: ignore[arg-type]
+        (Coalesce(1, takes_anothers), "annotated with EchoInput, the input of the job"),
+        (Coalesce(1, takes_more), "exactly one argument"),  # type: ignore[arg-type]
+    ],
+)
+def test_messages_are_worked_off_together_by_what_takes_the_jobs_input(
+    coalesce: Coalesce, sentence: str
+) -> None:
+    declared = job_of(jobs.Echo)
+    assert declared is not None
+    dataclasses.replace(declared, coalesce=Coalesce(1, takes_it)).check()
+    with pytest.raises(ConfigurationError, match=sentence):
+        dataclasses.replace(declared, coalesce=coalesce).check()
 
 
 def test_two_jobs_of_one_name_are_refused() -> None:

@@ -20,8 +20,7 @@ from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.outbox.relay.messages import Message, Unit
-from temporal_tenancy.outbox.relay.starting import start
+from temporal_tenancy.outbox import Message, Unit, start_unit
 from temporal_tenancy.outbox.retries import LADDER
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.sdk.suspension import release
@@ -321,7 +320,7 @@ async def _deliver_again(stage: _Stage) -> bool:
     units = [Unit(str(each.own_id), [each]) for each in (Message(**row) for row in started)]
     copies = units * COPIES
     chance.shuffle(copies)
-    await asyncio.gather(*(start(stage.servers.client, unit, LADDER) for unit in copies))
+    await asyncio.gather(*(start_unit(stage.servers.client, unit, LADDER) for unit in copies))
     return forgotten.rowcount > 0
 
 

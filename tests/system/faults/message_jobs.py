@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from saas.database.audit import record
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy.core.jobs import Coalesce, tenant_job
 from temporal_tenancy.outbox import current_event_id, once
 from temporal_tenancy.postgres.database import tenant_session
 
@@ -81,7 +81,7 @@ class CountAlone:
         await workflow.execute_activity(count_alone, job, **_PATIENT)
 
 
-@tenant_job(TOGETHER, queue="bulk", coalesce=30, handler=count_together, parallel=5)
+@tenant_job(TOGETHER, queue="bulk", coalesce=Coalesce(30, count_together, parallel=5))
 class CountTogether:
     """Counts one message, which others are worked off with."""
 

@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
 
 import temporal_tenancy
+import temporal_tenancy.outbox
 from saas.settings import Settings
 from temporal_tenancy.core import errors
 
@@ -22,6 +24,7 @@ LIBRARY = sorted((ROOT / "temporal_tenancy").rglob("*.py"))
 OF_THE_SAAS = frozenset(
     {"activities", "benchmarks", "docs", "processes", "saas", "starter", "worker", "workflows"}
 )
+PACKAGES = [temporal_tenancy, temporal_tenancy.outbox]  # that load their names as they are asked
 OWN_MODULES = {path.stem for path in ROOT.glob("*.py")}
 TEXTS = sorted(
     path
@@ -55,28 +58,39 @@ TAKEN: Final = {
 }
 
 
-def test_the_export_list_is_sorted_and_every_name_on_it_is_there() -> None:
-    assert temporal_tenancy.__all__ == sorted(temporal_tenancy.__all__)
-    for name in temporal_tenancy.__all__:
-        assert getattr(temporal_tenancy, name)
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_the_export_list_is_sorted_and_every_name_on_it_is_there(package: ModuleType) -> None:
+    # Constants first, as the linter has it.
+    assert package.__all__ == sorted(package.__all__, key=lambda name: (not name.isupper(), name))
+    for name in package.__all__:
+        assert getattr(package, name)
+    assert set(package.__all__) <= set(dir(package))
 
 
-def test_type_checkers_and_programs_are_given_the_same_names() -> None:
-    tree = ast.parse((ROOT / "temporal_tenancy" / "__init__.py").read_text())
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_type_checkers_and_programs_are_given_the_same_names(package: ModuleType) -> None:
+    tree = ast.parse(Path(package.__file__ or "").read_text())
     [checked] = [node for node in tree.body if isinstance(node, ast.If)]
     told = {
-        alias.name: (node.module or "").removeprefix("temporal_tenancy.")
+        alias.name: (node.module or "").removeprefix(f"{package.__name__}.")
         for node in checked.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert told == temporal_tenancy._WHERE
-    assert set(told) == set(temporal_tenancy.__all__)
+    assert told == package._WHERE
+    assert set(told) == set(package.__all__)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_a_name_that_a_package_has_not_is_no_attribute_of_it(package: ModuleType) -> None:
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'x'"):
+        package.x  # noqa: B018  # it is what is tried
 
 
 def test_isolation_alone_needs_no_database_library() -> None:
     program = (
-        "import sys; from temporal_tenancy import TenancyPlugin, TenantInput, current_tenant, "
+        "import sys, temporal_tenancy.outbox; "
+        "from temporal_tenancy import TenancyPlugin, TenantInput, current_tenant, "
         "tenant_activity, tenant_job; TenancyPlugin(features=[]); "
         "print(*{'sqlalchemy', 'psycopg', 'alembic'} & set(sys.modules))"
     )

@@ -45,6 +45,7 @@ from temporal_tenancy.outbox import (
     working,
 )
 from temporal_tenancy.outbox.inspection import backlogs, find_message
+from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import admission, queue
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
@@ -98,7 +99,7 @@ async def _as_relay(relay: Database) -> None:
     together = Unit("globex/mail.send/messages-9", [third, fourth], coalesced=True)
     await send(lambda session: queue.take_slots(session, [together]))
     await send(lambda session: queue.hand_over(session, [together], lease=LEASE))
-    await send(lambda session: queue.complete(session, [first]))
+    await send(lambda session: queue.RELAY.complete(session, [first]))
     await send(lambda session: queue.release(session, [second]))
     lost = await send(lambda session: take_lost(session, lease=LEASE))
     assert lost.key == "lost-1"
@@ -119,7 +120,7 @@ async def _as_relay(relay: Database) -> None:
 
 
 async def _fail(session: AsyncSession, message: Message, wait: timedelta | None) -> None:
-    dead = await queue.fail(session, [(Failed(message, "RelayLost", "it died.", True), wait)])
+    dead = await queue.RELAY.fail(session, [Failed(message, "RelayLost", "it died.", wait)])
     letter = Letter(
         str(message.own_id), Source.RELAY, "RelayLost", "it died.", 2, message_id=dead[0].message.id
     )
@@ -236,12 +237,8 @@ def _failure(name: str) -> Letter:
 async def _work_off(session: AsyncSession) -> None:
     first, second, third = await working.load(session, [row(21), row(22), row(23)], TOGETHER)
     second = await working.begin_again(session, second, TOGETHER)
-    outcomes = [
-        working.Outcome(first),
-        working.Outcome(second, "Broken", "so", LEASE),
-        working.Outcome(third, "Broken", "so"),
-    ]
-    await working.mark(session, outcomes, TOGETHER)
+    failed = [Failed(second, "Broken", "so", LEASE), Failed(third, "Broken", "so", None)]
+    await working.holder(TOGETHER).write(session, Marks([first], failed), Source.MESSAGE)
 
 
 async def _read_everything(session: AsyncSession) -> None:
