@@ -34,6 +34,7 @@ from temporal_tenancy.core.jobs import Job, job_of
 from temporal_tenancy.sdk import agreement
 from temporal_tenancy.sdk.commands import refusal_of
 from temporal_tenancy.sdk.converter import PayloadDoesNotFit
+from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
 
@@ -146,15 +147,11 @@ class _GuardedInstance(WorkflowInstance):
         if given != expected:
             raise InvalidPayload(f"{job.name} takes {expected} input, not {given}.")
         job_input = self._decode(start) if expected else job.input_model()
-        scope = agreement.scope_of(job, job_input)
-        what = f"{job.name} for {scope.owner}"
-        parts = agreement.check_workflow_id(info.workflow_id, job, job_input)
-        agreement.check_header(info.headers, scope, what=what)
-        agreement.check_search_attributes(
-            info.typed_search_attributes, scope, parts.job, what=f'workflow "{info.workflow_id}"'
-        )
+        stamp = Stamp.of(job, job_input, info.workflow_id)
+        what = f"{job.name} for {stamp.scope.owner}"
+        stamp.check(info.headers, info.typed_search_attributes, what=what)
         if info.parent is not None:
-            self._check_parent(info.parent, parts)
+            self._check_parent(info.parent, stamp.id)
 
     def _check_parent(self, parent: workflow.ParentInfo, own: WorkflowId) -> None:
         try:
@@ -251,7 +248,8 @@ class _GuardedInstance(WorkflowInstance):
 
 def _foreign_upsert(commands: Iterable[WorkflowCommand], own: WorkflowId) -> TenancyError | None:
     """Workflow code may set search attributes past every interceptor, but not another's."""
-    right = {agreement.TENANT_ID.name: own.owner, agreement.JOB.name: own.job}
+    attributes = agreement.own_attributes(own.owner, own.job)
+    right = {key.name: value for key, value in attributes.items()}
     for command in commands:
         fields = command.upsert_workflow_search_attributes.search_attributes.indexed_fields
         try:

@@ -26,9 +26,8 @@ from temporal_tenancy.core.errors import (
     TenantMissing,
 )
 from temporal_tenancy.core.failures import root_cause, sentence_of
-from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begin
+from temporal_tenancy.core.scope import TenantScope, _begin
 from temporal_tenancy.sdk import agreement, header
 from temporal_tenancy.sdk.endings import (
     ends_for_good,
@@ -37,6 +36,7 @@ from temporal_tenancy.sdk.endings import (
     record_own_failure,
 )
 from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
 _SDK_HANDLERS = workflow._SignalDefinition.__module__
@@ -61,16 +61,14 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             self.next.init(outbound)  # not ours to carry
             return
         try:
-            self.id = WorkflowId.parse(info.workflow_id)
-            self.scope: Scope = (
-                TenantScope(self.id.tenant) if self.id.tenant else PlatformScope(self.job.reason)
-            )
+            stamp = Stamp.of_id(self.job, info.workflow_id)
         except TenancyError as error:
             # The guard, which comes next, refuses this start in better words. Should it ever be
             # missing, the run fails here.
             self.refusal = error
             self.next.init(outbound)
             return
+        self.id, self.scope = stamp.id, stamp.scope
         self.next.init(TenancyWorkflowOutbound(outbound, self.scope, self.id))
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
@@ -188,12 +186,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # Only starts that come past our client lack them. The patch lets histories replay that
         # were recorded before the plugin was there.
         if workflow.patched(PATCH_SEARCH_ATTRIBUTES):
-            workflow.upsert_search_attributes(
-                [
-                    agreement.TENANT_ID.value_set(self.scope.owner),
-                    agreement.JOB.value_set(self.id.job),
-                ]
-            )
+            own = agreement.own_attributes(self.scope.owner, self.id.job)
+            workflow.upsert_search_attributes([key.value_set(own[key]) for key in own])
 
     def _sentence(self) -> str:
         return f"{self.id.job} for {self.scope.owner}, {self.id.key}"
