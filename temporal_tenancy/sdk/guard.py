@@ -15,9 +15,6 @@ from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.failure.v1 import Failure
-from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
-from temporalio.bridge.proto.workflow_commands import WorkflowCommand
-from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
@@ -32,6 +29,13 @@ from temporal_tenancy.core.errors import (
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of
 from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk._private import (
+    InitializeWorkflow,
+    WorkflowActivation,
+    WorkflowActivationCompletion,
+    WorkflowCommand,
+    WorkflowDefinition,
+)
 from temporal_tenancy.sdk.commands import refusal_of
 from temporal_tenancy.sdk.converter import PayloadDoesNotFit
 from temporal_tenancy.sdk.stamps import Stamp
@@ -58,7 +62,7 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
             return instance
         return _GuardedInstance(instance, det, job)
 
-    def prepare_workflow(self, defn: workflow._Definition) -> None:
+    def prepare_workflow(self, defn: WorkflowDefinition) -> None:
         """Loads a workflow's module in the sandbox, which takes long: once in a process."""
         sandbox = self._sandbox()
         fit = _prepared.setdefault(defn.cls, [])

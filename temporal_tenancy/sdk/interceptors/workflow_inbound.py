@@ -29,6 +29,7 @@ from temporal_tenancy.core.failures import root_cause, sentence_of
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import TenantScope, _begin
 from temporal_tenancy.sdk import agreement, header
+from temporal_tenancy.sdk._private import is_bound_by_sdk, signal_method, update_method
 from temporal_tenancy.sdk.endings import (
     ends_for_good,
     free_own_slot,
@@ -39,7 +40,6 @@ from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowO
 from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
-_SDK_HANDLERS = workflow._SignalDefinition.__module__
 
 
 class TenancyWorkflowInbound(WorkflowInboundInterceptor):
@@ -127,7 +127,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # With a wrong number of arguments the call itself would raise a TypeError, which is
         # taken for a bug: the workflow task would be retried for ever.
         try:
-            _bind(workflow.get_signal_handler(input.signal), self._own_signal(input.signal), input)
+            own = signal_method(type(workflow.instance()), input.signal)
+            _bind(workflow.get_signal_handler(input.signal), own, input)
         except TypeError as error:
             self._drop_signal(input.signal, "signal.malformed", str(error))
             return None
@@ -154,7 +155,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # A handler that was set while the workflow ran may have no validator.
         self._check_sender(input.headers, f"update {input.update}")
         try:
-            _bind(workflow.get_update_handler(input.update), self._own_update(input.update), input)
+            own = update_method(type(workflow.instance()), input.update)
+            _bind(workflow.get_update_handler(input.update), own, input)
         except TypeError as error:
             raise InvalidPayload(f"update {input.update} cannot be taken: {error}.") from None
         with _begin(self.scope):
@@ -192,14 +194,6 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
     def _sentence(self) -> str:
         return f"{self.id.job} for {self.scope.owner}, {self.id.key}"
 
-    def _own_signal(self, name: str) -> Callable[..., Any] | None:
-        own = workflow._Definition.must_from_class(type(workflow.instance())).signals.get(name)
-        return own.fn if own else None
-
-    def _own_update(self, name: str) -> Callable[..., Any] | None:
-        own = workflow._Definition.must_from_class(type(workflow.instance())).updates.get(name)
-        return own.fn if own else None
-
 
 def _bind(
     handler: Callable[..., Any] | None,
@@ -213,7 +207,7 @@ def _bind(
     """
     if handler is None:  # the dynamic handler's, which takes whatever comes
         return
-    if method is not None and getattr(handler, "__module__", None) == _SDK_HANDLERS:
+    if method is not None and is_bound_by_sdk(handler):
         inspect.signature(method).bind(workflow.instance(), *message.args)
     else:
         inspect.signature(handler).bind(*message.args)
