@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel
 from temporalio import workflow
 
+from temporal_tenancy.core._private import run_method, updates_without_validator
 from temporal_tenancy.core.directory import RUNNABLE, TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError, InvalidPayload, UnknownJob
 from temporal_tenancy.core.identifiers import job_name
@@ -185,10 +186,10 @@ class Job:
 
     @property
     def _run(self) -> Callable[..., Any]:
-        for _, function in inspect.getmembers(self.workflow, inspect.isfunction):
-            if hasattr(function, "__temporal_workflow_run"):
-                return function
-        raise ConfigurationError(f"{self.workflow.__qualname__} has no @workflow.run method.")
+        run = run_method(self.workflow)
+        if run is None:
+            raise ConfigurationError(f"{self.workflow.__qualname__} has no @workflow.run method.")
+        return run
 
     def _parameters(self) -> list[inspect.Parameter]:
         return list(inspect.signature(self._run).parameters.values())[1:]
@@ -332,10 +333,8 @@ def _declare(cls: Class, job: Job) -> Class:
 def _give_updates_a_validator(cls: type) -> None:
     # Temporal asks the validator's interceptor only where there is a validator. With one, an
     # update that comes from another tenant is rejected and leaves nothing in the history.
-    for _, update in inspect.getmembers(cls, lambda m: hasattr(m, "validator")):
-        definition = getattr(update, "_defn", None)
-        if definition is not None and definition.validator is None:
-            update.validator(_accepting(definition.fn))
+    for update, handler in updates_without_validator(cls):
+        update.validator(_accepting(handler))
 
 
 def _accepting(handler: Callable[..., Any]) -> Callable[..., None]:

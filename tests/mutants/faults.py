@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import workflow
 from temporalio.common import Priority
 
 from activities import billing
 from temporal_tenancy.core import held, scope
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.postgres import tenant_owned
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk import agreement, guard, header, stamps
@@ -93,12 +93,13 @@ def _never_leave_a_scope() -> None:
 
 
 def _keep_the_parents_key() -> None:
-    def inherited(
-        priority: Priority, scope: scope.Scope, job: Job, *, caller: scope.Scope
-    ) -> Priority:
-        return priority
+    prioritised = stamps.prioritised
 
-    replace(workflow_outbound, "prioritised", inherited)
+    def inherited(priority: Priority, *given: Any, **options: Any) -> Priority:
+        in_child = workflow.in_workflow()
+        return priority if in_child else prioritised(priority, *given, **options)
+
+    replace(stamps, "prioritised", inherited)
 
 
 def _let_code_ask_for_shares() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
+from temporalio.converter import PayloadCodec
 
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -51,21 +54,27 @@ async def until_listed(app: Client, number: int, query: str = UNSUCCESSFUL) -> N
         """Visibility comes a moment later."""
 
 
+class LostKey(PayloadCodec):
+    """A codec that has lost the key to one kind of payload."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return list(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        if any(each.data == b'"unreadable"' for each in payloads):
+            raise RuntimeError("the key is lost")
+        return list(payloads)
+
+
 async def test_a_failure_that_cannot_be_read_keeps_the_sweep_from_no_other(
-    app: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    app: Client, database: Database
 ) -> None:
     for key in ("unreadable", "plain"):
-        await (await start(app, key)).terminate()
+        await (await start(app, key)).terminate(key)
     await until_listed(app, 2)
-    result = WorkflowHandle.result
-
-    async def unreadable(handle: WorkflowHandle[Any, Any], **options: Any) -> Any:
-        if handle.id.endswith("/unreadable"):
-            raise RuntimeError("of a codec that has lost its key")
-        return await result(handle, **options)
-
-    monkeypatch.setattr(WorkflowHandle, "result", unreadable)
-    assert await find(app) == 2
+    config = app.config(active_config=True)
+    config["data_converter"] = replace(config["data_converter"], payload_codec=LostKey())
+    assert await find(Client(**config)) == 2
     found = {each.workflow_id: each.error_type for each in await letters(database)}
     assert found == {
         f"acme/{JOB}/unreadable": "FailureUnreadable",

@@ -98,6 +98,7 @@ async def test_a_platform_session_runs_its_block_as_the_platform(database: Datab
 async def test_workflow_code_may_not_use_the_database(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # On purpose: this code stands for a workflow's, so that the check is met without a worker.
     monkeypatch.setattr(workflow, "in_workflow", lambda: True)
     with within(database, "ua"), pytest.raises(ScopeMissing, match="in an activity"):
         async with tenant_session():

@@ -23,8 +23,6 @@ from temporal_tenancy.postgres.database import Database, tenant_session, use_dat
 from temporal_tenancy.postgres.database_errors import LockHeld, MigrationBlocked
 from temporal_tenancy.postgres.migrations import Patience, migrate
 from temporal_tenancy.postgres.session_limits import SessionLimits
-from temporal_tenancy.sdk import fairness
-from temporal_tenancy.sdk.fairness import Fairness
 from tests.fixtures.held_locks import holding
 from tests.fixtures.postgres import within
 from tests.library.dead_letters.test_dead_letter_sweep import start, until_listed
@@ -167,12 +165,8 @@ async def test_a_turn_is_had_by_one_at_a_time_and_what_is_taken_is_passed_over(
 
 
 async def test_a_server_is_tried_whatever_keys_a_tenant_holds(
-    app: Client, database: Database, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+    app: Client, database: Database, database_urls: DatabaseUrls
 ) -> None:
-    async def probe(client: Client) -> Fairness:
-        return Fairness(share=0.1)
-
-    monkeypatch.setattr(fairness, "probe", probe)
     key = f"select pg_advisory_lock(hashtextextended('fairness of {app.namespace}', 0))"
     with holding(database_urls.tenant, "acme", key):
         async with asyncio.timeout(IN_TIME):

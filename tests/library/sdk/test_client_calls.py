@@ -170,6 +170,7 @@ async def test_a_tenants_code_does_all_that_a_client_can_with_its_own(
 async def test_the_connection_is_checked_where_no_interceptor_is(
     client: Client, updated: WorkflowHandle[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Taken away on purpose: the connection is the wall behind the interceptor.
     monkeypatch.setattr(TenancyClientOutbound, "_own", lambda *_: None)
     with enter(GLOBEX):
         for act in (updated.describe, updated.fetch_history, updated.cancel, updated.terminate):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.sdk._private import WorkflowCommand
 from temporal_tenancy.sdk.commands import COMMANDS, refusal_of
 
 OWN = WorkflowId("acme", "echo.tell", "1")

@@ -150,6 +150,7 @@ async def test_what_an_interceptor_forgets_the_guard_refuses(
     hook: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Taken away on purpose: the guard is the wall behind the interceptor.
     monkeypatch.setattr(TenancyWorkflowOutbound, hook, getattr(WorkflowOutboundInterceptor, hook))
     target = globex.id if how == "signal" else f"globex/echo.tell/{queue}"
     if how == "continue as new":
