@@ -67,9 +67,9 @@ async def test_a_relay_opens_its_own_connections_and_closes_them(
 
 
 async def test_a_client_that_knows_no_tenants_is_no_relays(
-    saas: Client, raw_client: Client, database_urls: DatabaseUrls
+    app: Client, raw_client: Client, database_urls: DatabaseUrls
 ) -> None:
-    Relay(saas, database_urls.relay)
+    Relay(app, database_urls.relay)
     with pytest.raises(ConfigurationError, match="this relay's client knows no tenants"):
         Relay(raw_client, database_urls.relay)
 

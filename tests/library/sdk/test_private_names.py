@@ -16,7 +16,7 @@ import temporalio
 
 import temporal_tenancy
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SDK = Path(temporalio.__file__).parent
 ALLOWED = {
     Path("temporal_tenancy/sdk/_private.py"),
