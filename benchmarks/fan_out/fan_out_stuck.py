@@ -18,7 +18,7 @@ from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tel
 from benchmarks.shared.no_op import OUR_QUEUE, STUCK, is_stuck
 from benchmarks.shared.servers import Servers, our_worker
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 
 from dev.sample_data.airlines import TIME_ZONE, Flight, airlines, flights
-from temporal_tenancy.control_plane.models import TenantRow
+from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.control_plane.tenants import TenantExists, Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.identifiers import tenant_id

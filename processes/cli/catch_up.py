@@ -21,7 +21,7 @@ from processes.cli.servers import Servers, as_platform, servers
 from processes.cli.waiting import problem_of, warn_without_worker
 from saas.hints import with_hint
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.models import TickRow, TickState
+from temporal_tenancy.control_plane.tables import TickRow, TickState
 from temporal_tenancy.core.due_times import EARLIEST
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.postgres.database import platform_session

@@ -17,7 +17,7 @@ from processes.cli.answers import Answer, address, facts, lines, number, say, ta
 from processes.cli.failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
 from processes.cli.servers import as_platform, control_plane, servers
 from saas.hints import message_with_hint, with_hint
-from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState
+from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.payloads import NotReadable, read
 from temporal_tenancy.dead_letters import letters

@@ -25,7 +25,7 @@ from processes.connect import NotReachable
 from saas.hints import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import (
     InvalidPayload,
     TenancyError,

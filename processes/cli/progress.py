@@ -17,7 +17,7 @@ from temporalio.client import WorkflowHandle
 
 from processes.cli.answers import err
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutResult
 

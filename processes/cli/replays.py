@@ -20,7 +20,7 @@ from processes.cli.servers import Servers, as_platform, servers
 from processes.cli.waiting import warn_without_worker
 from processes.connect import AWAY
 from saas.hints import with_hint
-from temporal_tenancy.control_plane.models import DeadLetterRow
+from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.failures import message_of, plain, root_cause, type_of
 from temporal_tenancy.core.jobs import registry

@@ -20,7 +20,7 @@ from processes.cli.waiting import problem_of, warn_without_worker
 from saas.hints import message_with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job

@@ -15,7 +15,7 @@ from processes.cli.fan_outs import as_scheduled, local_cron
 from processes.cli.servers import as_platform, control_plane
 from saas.hints import with_hint
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.models import LedgerState, TickRow, TickState
+from temporal_tenancy.control_plane.tables import LedgerState, TickRow, TickState
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.ticks.reconcile.missed import missed_tenants

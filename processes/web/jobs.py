@@ -19,7 +19,7 @@ from processes.web.callers import Authenticated
 from processes.web.door import Door, door_of
 from processes.web.errors import Problem, documented
 from processes.web.refusals import JobUnknown, RunUnknown
-from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState
+from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import read_input

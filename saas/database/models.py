@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of
+from temporal_tenancy.control_plane.tables import NAMING_CONVENTION, one_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from saas.database.exports import RequestStatus
 from saas.database.models import TenantData
-from temporal_tenancy.control_plane.models import one_of
+from temporal_tenancy.control_plane.tables import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
 REQUESTED_REPORT: Final = "report.requested"  # the kind of its document; the key is the report's id

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.models import AdmissionRow, InFlightRow
+from temporal_tenancy.control_plane.tables import AdmissionRow, InFlightRow
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 

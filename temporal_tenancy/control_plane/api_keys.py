@@ -15,7 +15,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.models import ApiKeyRow
+from temporal_tenancy.control_plane.tables import ApiKeyRow
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import TenancyError, TenantOffboarding
 from temporal_tenancy.core.tenant_state import unknown

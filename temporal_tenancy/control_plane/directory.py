@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Select, select
 from sqlalchemy.orm import contains_eager
 
-from temporal_tenancy.control_plane.models import TenantRow
+from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
 from temporal_tenancy.postgres.database import Database

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
+from temporal_tenancy.control_plane.tables import LedgerRow, LedgerState, TickRow, TickState
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from temporal_tenancy.control_plane.models import ServerCheckRow
+from temporal_tenancy.control_plane.tables import ServerCheckRow
 from temporal_tenancy.postgres import locks
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.lock_timeouts import wait_for_locks

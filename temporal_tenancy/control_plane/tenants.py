@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory, tenant_of, tenants
-from temporal_tenancy.control_plane.models import PlanRow, TenantRow
+from temporal_tenancy.control_plane.tables import PlanRow, TenantRow
 from temporal_tenancy.core import identifiers
 from temporal_tenancy.core.directory import Tenant, TenantStatus, pages
 from temporal_tenancy.core.due_times import zone_of

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 from temporalio.client import Client
 
-from temporal_tenancy.control_plane.models import DeadLetterRow
+from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.dead_letters.payload_texts import payload_texts

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.control_plane.models import DeadLetterRow, DeadLetterState, PositionRow
+from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, PositionRow
 
 UNSETTLED: Final = (DeadLetterState.OPEN, DeadLetterState.REPLAYED)
 """What may still turn out to have succeeded."""

@@ -11,7 +11,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState
+from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState
 from temporal_tenancy.core.directory import current_directory
 from temporal_tenancy.core.errors import InvalidPayload, ScopeMissing, TenancyError, UnknownJob
 from temporal_tenancy.core.inputs import read_input

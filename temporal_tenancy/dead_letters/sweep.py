@@ -22,7 +22,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from temporal_tenancy.control_plane.models import DeadLetterRow
+from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.errors import (
     TenancyError,
     TenantInvalid,

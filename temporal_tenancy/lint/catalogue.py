@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 from sqlalchemy import CheckConstraint
 
-from temporal_tenancy.control_plane.models import ControlPlane, DeadLetterRow
+from temporal_tenancy.control_plane.tables import ControlPlane, DeadLetterRow
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.core.printable import printable
 from temporal_tenancy.lint.checks import (

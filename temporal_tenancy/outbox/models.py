@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
-from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of, readable, short
+from temporal_tenancy.control_plane.tables import NAMING_CONVENTION, one_of, readable, short
 from temporal_tenancy.core.payloads import READABLE, NotReadable, read
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 

@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry, Turn
-from temporal_tenancy.control_plane.models import LedgerState, TickState
+from temporal_tenancy.control_plane.tables import LedgerState, TickState
 from temporal_tenancy.core.activities import platform_activity
 from temporal_tenancy.core.directory import current_directory
 from temporal_tenancy.core.errors import TenantUnknown

@@ -7,7 +7,7 @@ from typing import Final
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RawValue
 
-from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, taken

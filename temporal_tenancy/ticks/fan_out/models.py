@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.control_plane.ledger import Position
-from temporal_tenancy.control_plane.models import LedgerState, TickState
+from temporal_tenancy.control_plane.tables import LedgerState, TickState
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.inputs import JobInput, TenantInput
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import FeatureNotEnabled, TenantOffboarding, TenantSuspended
 from temporal_tenancy.core.failures import plain, root_cause, sentence_of, type_of
 from temporal_tenancy.ticks.fan_out.models import Outcome

@@ -9,7 +9,7 @@ from typing import Final
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry
-from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.cron import read_cron
 from temporal_tenancy.core.directory import Tenant, TenantStatus, current_directory, pages
 from temporal_tenancy.core.due_times import due_between, due_of_key, instant, spread_offset, zone_of

@@ -34,7 +34,7 @@ from temporalio.workflow import (
     ParentClosePolicy,
 )
 
-from temporal_tenancy.control_plane.models import LedgerState, TickState
+from temporal_tenancy.control_plane.tables import LedgerState, TickState
 from temporal_tenancy.core.errors import UnknownJob
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input

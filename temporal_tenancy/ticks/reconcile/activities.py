@@ -9,7 +9,7 @@ from typing import Final
 from temporalio import activity
 
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.models import TickState
+from temporal_tenancy.control_plane.tables import TickState
 from temporal_tenancy.core.activities import platform_activity
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.database import platform_session

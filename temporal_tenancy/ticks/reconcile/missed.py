@@ -10,7 +10,7 @@ from temporalio.client import Client
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import NeverBegun
-from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
+from temporal_tenancy.control_plane.tables import LedgerRow, LedgerState, TickRow, TickState
 from temporal_tenancy.core.directory import Tenant, TenantStatus, current_directory, pages
 from temporal_tenancy.core.due_times import due_of_key, instant, zone_of
 from temporal_tenancy.core.errors import TenancyError

@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry
-from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRow, TickState
+from temporal_tenancy.control_plane.tables import LedgerRow, LedgerState, TickRow, TickState
 from temporal_tenancy.core.directory import Tenant, current_directory
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import refusal

@@ -15,7 +15,7 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.ledger import Entry
-from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState
+from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus, use_directory
 from temporal_tenancy.core.errors import (

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.control_plane.models import DeadLetterRow
+from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import Alert

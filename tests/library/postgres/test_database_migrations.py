@@ -12,7 +12,7 @@ from sqlalchemy import MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from temporal_tenancy.control_plane.models import ControlPlane
+from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY
 from temporal_tenancy.outbox.models import OutboxData

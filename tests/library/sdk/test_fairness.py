@@ -11,7 +11,6 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from dev.devstack.temporal_server import TemporalDevServer
-from temporal_tenancy.control_plane.models import ServerCheckRow
 from temporal_tenancy.control_plane.server_checks import (
     HOLDS_FOR,
     ServerCheck,
@@ -20,6 +19,7 @@ from temporal_tenancy.control_plane.server_checks import (
     off_sentence,
     renew_fairness,
 )
+from temporal_tenancy.control_plane.tables import ServerCheckRow
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.fairness import FIRST, SECOND, Fairness, ProbeFailed, mean_rank

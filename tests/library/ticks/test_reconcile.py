@@ -22,7 +22,7 @@ from temporalio.worker import Worker
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.models import TickRow
+from temporal_tenancy.control_plane.tables import TickRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core import directory
 from temporal_tenancy.core.directory import TenantStatus, use_directory

@@ -31,7 +31,7 @@ from saas.database import audit
 from saas.database.models import AuditEntry, DailyAudit, Document, Subscription, UsageEvent
 from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.models import TenantRow
+from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.control_plane.tenants import PlanUnknown, Tenants, TrialEndRefused
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import TenantUnknown

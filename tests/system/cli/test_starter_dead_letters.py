@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from dev.devstack.postgres import DatabaseUrls
-from temporal_tenancy.control_plane.models import DeadLetterRow
+from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters import letters

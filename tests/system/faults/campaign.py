@@ -16,7 +16,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from saas.queues import Queue
-from temporal_tenancy.control_plane.models import TickState
+from temporal_tenancy.control_plane.tables import TickState
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from tests.system.faults.checker import Tick, problems
 from tests.system.faults.scenarios import WINDOW, Fault, Kind, Scenario

@@ -26,8 +26,8 @@ from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.api_keys import ApiKeys
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.ledger import Entry
-from temporal_tenancy.control_plane.models import DeadLetterRow, LedgerState, TickState
 from temporal_tenancy.control_plane.server_checks import last_fairness
+from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState, TickState
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters import letters

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from saas.database.models import TENANT_DATA
-from temporal_tenancy.control_plane.models import ControlPlane
+from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.payloads import read
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import kept_input
