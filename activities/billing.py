@@ -12,8 +12,8 @@ from activities.limits import LARGE
 from activities.months import Month, past_month
 from activities.refusals import Refused
 from saas.database import audit
-from saas.database.models import Invoice, InvoiceLine
 from saas.database.prices import CANCELLED, CURRENCY, OPERATED
+from saas.database.tables import Invoice, InvoiceLine
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.directory import current_tenant_record
 from temporal_tenancy.postgres.database import tenant_session

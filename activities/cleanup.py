@@ -11,7 +11,7 @@ from activities.deletion import Aging, delete_aged
 from saas.database.contacts import Import
 from saas.database.exports import Export
 from saas.database.mail import OutgoingMail
-from saas.database.models import Document
+from saas.database.tables import Document
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.outbox import ProcessedEvent
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from activities.limits import LARGE
 from saas.database.contacts import Contact
 from saas.database.exports import ExportDataset
-from saas.database.models import Invoice, UsageEvent
+from saas.database.tables import Invoice, UsageEvent
 from saas.services.contact_columns import EXPORT_MARK
 from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
 from temporal_tenancy.postgres.database import tenant_session

@@ -13,7 +13,7 @@ from temporalio import activity
 
 from activities.limits import LARGE
 from saas.database import audit
-from saas.database.models import AuditEntry
+from saas.database.tables import AuditEntry
 from saas.services.object_storage import current_storage
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.tenant_owned import TenantOwned

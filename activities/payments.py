@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.refusals import Refused
 from saas.database import audit
-from saas.database.models import Subscription, SubscriptionStatus
 from saas.database.payments import PaymentEvent, PaymentOutcome
+from saas.database.tables import Subscription, SubscriptionStatus
 from saas.services.webhooks import TOLERANCE, VerifiedEvent
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.inputs import refusal

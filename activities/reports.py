@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from activities.days import Day, past_day
 from activities.limits import LARGE
 from saas.database import audit
-from saas.database.models import Document
+from saas.database.tables import Document
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.directory import current_tenant_record
 from temporal_tenancy.core.instants import days_from

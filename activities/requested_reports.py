@@ -20,8 +20,8 @@ from activities.refusals import Refused
 from activities.search import ask_for_index
 from saas.database import audit
 from saas.database.exports import RequestStatus
-from saas.database.models import Document, Invoice
 from saas.database.reports import REQUESTED_REPORT, RequestedReport
+from saas.database.tables import Document, Invoice
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.directory import current_tenant_record
 from temporal_tenancy.core.errors import InvalidPayload

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime, BaseModel
 
 from activities.deletion import Aging, delete_aged
-from saas.database.models import UsageEvent
+from saas.database.tables import UsageEvent
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.directory import current_tenant_record
 from temporal_tenancy.core.instants import days_from

@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from saas.database.contacts import Contact
-from saas.database.models import Document
 from saas.database.search import SearchDocument
+from saas.database.tables import Document
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.outbox import current_event_id, enqueue, once

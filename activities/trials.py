@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
 from saas.database import audit
-from saas.database.models import Subscription, SubscriptionStatus
+from saas.database.tables import Subscription, SubscriptionStatus
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.activities import platform_activity, tenant_activity
 from temporal_tenancy.core.directory import TenantStatus, current_tenant_record

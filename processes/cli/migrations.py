@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from processes.cli.answers import Answer
 from processes.cli.servers import ENVIRONMENTS
 from processes.connect import HOW_TO_START, NotReachable, plain, reaching
-from saas.database.models import TENANT_DATA
+from saas.database.tables import TENANT_DATA
 from saas.settings import load_settings
 from temporal_tenancy.postgres.migrations import migrate, pending
 

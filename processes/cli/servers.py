@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 from temporalio.client import Client
 
 from processes import connect
-from saas.database.models import TENANT_DATA
+from saas.database.tables import TENANT_DATA
 from saas.settings import Settings, load_settings
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import use_directory

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from processes import search_attributes
 from processes.connect import HOW_TO_START, NotReachable, plain, reaching
 from processes.lifecycle.exits import ExitCode, WorkerExit
-from saas.database.models import TENANT_DATA
+from saas.database.tables import TENANT_DATA
 from saas.settings import Settings
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from saas.database.models import AuditEntry
+from saas.database.tables import AuditEntry
 
 Detail = str | int | float | bool | None
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from saas.database.models import TenantData
+from saas.database.tables import TenantData
 from temporal_tenancy.control_plane.tables import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from saas.database.models import TenantData
+from saas.database.tables import TenantData
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
 

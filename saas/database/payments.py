@@ -8,7 +8,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from saas.database.models import TenantData
+from saas.database.tables import TenantData
 from temporal_tenancy.control_plane.tables import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 

@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from saas.database.exports import RequestStatus
-from saas.database.models import TenantData
+from saas.database.tables import TenantData
 from temporal_tenancy.control_plane.tables import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from saas.database.models import TenantData
+from saas.database.tables import TenantData
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 

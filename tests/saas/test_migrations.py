@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import MetaData
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from saas.database.models import TENANT_DATA, TenantData
+from saas.database.tables import TENANT_DATA, TenantData
 from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.outbox.models import OutboxData

@@ -1,6 +1,6 @@
 """Alembic's way into the migrations of the tenant-owned tables."""
 
-from saas.database.models import TenantData
+from saas.database.tables import TenantData
 from temporal_tenancy.postgres.migrations import run_migrations
 
 run_migrations(TenantData.metadata)

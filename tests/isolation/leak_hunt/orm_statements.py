@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlalchemy.types import Date
 
-from saas.database.models import DailyUsage, UsageEvent
+from saas.database.tables import DailyUsage, UsageEvent
 from tests.isolation.leak_hunt.actions import action, answer
 from tests.isolation.leak_hunt.expectations import (
     added,

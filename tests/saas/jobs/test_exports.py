@@ -29,7 +29,7 @@ from activities.exports import (
 )
 from saas.database.contacts import Contact
 from saas.database.exports import Export, ExportDataset, ExportFormat
-from saas.database.models import AuditEntry, Invoice, UsageEvent
+from saas.database.tables import AuditEntry, Invoice, UsageEvent
 from saas.queues import Queue
 from saas.services.links import LinkTarget, read_link
 from saas.services.object_storage import ObjectNotFound, current_storage, object_path

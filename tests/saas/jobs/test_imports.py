@@ -24,7 +24,7 @@ from activities.cleanup import KEPT
 from activities.imports import FinishImport, ImportProgress, finish_import
 from activities.uploads import FileTooLarge, begin_import
 from saas.database.contacts import Import, ImportStatus, RejectedRow, SeenEmail
-from saas.database.models import AuditEntry
+from saas.database.tables import AuditEntry
 from saas.queues import Queue
 from saas.services.csv_safety import original_cell
 from temporal_tenancy.core.errors import ScopeMissing

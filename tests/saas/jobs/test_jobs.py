@@ -24,8 +24,8 @@ from activities.months import local_month
 from dev.devstack.postgres import DatabaseUrls
 from dev.sample_data.airlines import Flight
 from dev.sample_data.load import load_events
-from saas.database.models import DailyUsage, Invoice, InvoiceLine
 from saas.database.prices import CANCELLED, OPERATED
+from saas.database.tables import DailyUsage, Invoice, InvoiceLine
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.postgres.connections import connect

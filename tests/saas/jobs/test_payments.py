@@ -23,9 +23,9 @@ from activities.payments import (
     receive_payment_event,
 )
 from activities.trials import LookAtTrial, Trial, look_at_trial
-from saas.database.models import AuditEntry, Subscription
 from saas.database.payments import PaymentEvent
 from saas.database.payments import PaymentOutcome as Outcome
+from saas.database.tables import AuditEntry, Subscription
 from saas.queues import Queue
 from saas.services.webhooks import VerifiedEvent
 from temporal_tenancy.control_plane.tenants import Tenants

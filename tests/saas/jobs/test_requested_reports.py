@@ -12,8 +12,8 @@ from sqlalchemy import insert, select
 from temporalio.client import Client, WorkflowFailureError
 
 from activities.requested_reports import MadeReport, request_report
-from saas.database.models import AuditEntry, Document, Invoice, UsageEvent
 from saas.database.reports import REQUESTED_REPORT, RequestedReport
+from saas.database.tables import AuditEntry, Document, Invoice, UsageEvent
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import InvalidPayload

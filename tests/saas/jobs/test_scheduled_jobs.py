@@ -28,7 +28,7 @@ from dev.devstack.postgres import DatabaseUrls
 from dev.sample_data.airlines import TIME_ZONE, Flight, flights
 from dev.sample_data.load import load_events
 from saas.database import audit
-from saas.database.models import AuditEntry, DailyAudit, Document, Subscription, UsageEvent
+from saas.database.tables import AuditEntry, DailyAudit, Document, Subscription, UsageEvent
 from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import TenantRow

@@ -14,8 +14,8 @@ from temporalio.client import Client
 from activities import search as module
 from activities.search import IndexDocument, ask_for_index, index_document
 from saas.database.contacts import Contact
-from saas.database.models import Document
 from saas.database.search import Found, SearchDocument, search
+from saas.database.tables import Document
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import InvalidPayload

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from dev.sample_data.load import load_airlines, make_up_tenants
-from saas.database.models import UsageEvent
+from saas.database.tables import UsageEvent
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within

@@ -20,7 +20,7 @@ from dev.devstack.postgres import DatabaseUrls
 from processes import connect  # noqa: F401  # the jobs are known with it
 from saas.database.contacts import Contact, Import
 from saas.database.mail import Notification, OutgoingMail
-from saas.database.models import DailyUsage, Document, Invoice, InvoiceLine, TenantData, UsageEvent
+from saas.database.tables import DailyUsage, Document, Invoice, InvoiceLine, TenantData, UsageEvent
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.api_keys import ApiKeys
