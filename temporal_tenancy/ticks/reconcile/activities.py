@@ -16,7 +16,7 @@ from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 from temporal_tenancy.ticks.reconcile.due_ticks import TICKS_KEPT
 from temporal_tenancy.ticks.reconcile.missed import note_missed_ticks
-from temporal_tenancy.ticks.reconcile.models import MissedTick, MissedTicks, Settled
+from temporal_tenancy.ticks.reconcile.payloads import MissedTick, MissedTicks, Settled
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
 
 FIRST: Final = 10  # ticks named in a result
