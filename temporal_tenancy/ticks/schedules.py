@@ -28,7 +28,7 @@ from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.ticks.fan_out.models import FanOutInput
+from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import LOCAL_STEP
 from temporal_tenancy.ticks.fan_out.workflows import FanOut, child_input
 from temporal_tenancy.ticks.schedule_drift import differences

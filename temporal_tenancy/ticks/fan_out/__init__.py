@@ -11,7 +11,7 @@ from temporal_tenancy.ticks.fan_out.activities import (
     plan_ticks,
     record_outcomes,
 )
-from temporal_tenancy.ticks.fan_out.models import FanOutInput, FanOutResult
+from temporal_tenancy.ticks.fan_out.payloads import FanOutInput, FanOutResult
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 from temporal_tenancy.ticks.fan_out.workflows import FanOut, Shard
 

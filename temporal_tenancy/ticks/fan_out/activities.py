@@ -19,7 +19,7 @@ from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken
 from temporal_tenancy.ticks.fan_out import planning
 from temporal_tenancy.ticks.fan_out.children import state_of_child
-from temporal_tenancy.ticks.fan_out.models import (
+from temporal_tenancy.ticks.fan_out.payloads import (
     Candidate,
     ChildRef,
     CloseTicks,

@@ -7,7 +7,7 @@ from typing import Final
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import FeatureNotEnabled, TenantOffboarding, TenantSuspended
 from temporal_tenancy.core.failures import plain, root_cause, sentence_of, type_of
-from temporal_tenancy.ticks.fan_out.models import Outcome
+from temporal_tenancy.ticks.fan_out.payloads import Outcome
 
 # The tenant could not run any more when its turn came: no failure, and no one's fault.
 SKIPPING: Final = frozenset(

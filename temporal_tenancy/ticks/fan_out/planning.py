@@ -19,7 +19,7 @@ from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.periods import Period
 from temporal_tenancy.core.tenant_state import refusal
 from temporal_tenancy.postgres.database import platform_session
-from temporal_tenancy.ticks.fan_out.models import FanOutInput
+from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 
 LOCAL_STEP: Final = timedelta(minutes=15)
 """How often a tenant-local job looks for who is due next. No zone's time differs by less."""

@@ -40,7 +40,9 @@ from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry
 from temporal_tenancy.ticks.fan_out import activities
-from temporal_tenancy.ticks.fan_out.models import (
+from temporal_tenancy.ticks.fan_out.outcomes import outcome_of_failure
+from temporal_tenancy.ticks.fan_out.pace import Pace
+from temporal_tenancy.ticks.fan_out.payloads import (
     AllStarted,
     Candidate,
     ChildRef,
@@ -59,8 +61,6 @@ from temporal_tenancy.ticks.fan_out.models import (
     ShardPlan,
     ShardResult,
 )
-from temporal_tenancy.ticks.fan_out.outcomes import outcome_of_failure
-from temporal_tenancy.ticks.fan_out.pace import Pace
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 
 SCHEDULED_TIME: Final = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")

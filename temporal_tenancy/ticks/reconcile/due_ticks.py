@@ -17,7 +17,7 @@ from temporal_tenancy.core.due_times import EARLIEST, times
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.ticks.fan_out.models import FanOutInput
+from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 
 TICKS_KEPT: Final = timedelta(days=90)
