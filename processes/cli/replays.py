@@ -26,7 +26,7 @@ from temporal_tenancy.core.failures import message_of, plain, root_cause, type_o
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.dead_letters.replaying import Outcome, replay
+from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
 from temporal_tenancy.dead_letters.sweep import settle
 
 AT_ONCE: Final = 10  # starts
@@ -35,7 +35,7 @@ HELD_BACK: Final = "held back"
 SUCCEEDED: Final = "succeeded"
 FAILED_AGAIN: Final = "failed again"
 FAILED_OTHERWISE: Final = "failed otherwise"
-OUTCOMES: Final = (*(outcome.value for outcome in Outcome), REFUSED, HELD_BACK)
+OUTCOMES: Final = (*(outcome.value for outcome in ReplayOutcome), REFUSED, HELD_BACK)
 
 
 class NotTaken(TenancyError):
@@ -99,7 +99,7 @@ class Replays:
         handled: list[Handled] = []
         for position, letter in enumerate(its):
             first = await self._one(letter)
-            if first.outcome in (Outcome.REPLAYED, Outcome.RUNNING):
+            if first.outcome in (ReplayOutcome.REPLAYED, ReplayOutcome.RUNNING):
                 first = await self._watched(first)
             handled.append(first)
             if first.canary == FAILED_AGAIN:

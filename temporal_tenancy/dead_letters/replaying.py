@@ -36,7 +36,7 @@ class InputLocked(TenancyError):
     """What the job was given is locked by another transaction."""
 
 
-class Outcome(StrEnum):
+class ReplayOutcome(StrEnum):
     """What replaying a dead letter came to."""
 
     REPLAYED = "replayed"  # its job has been started again
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
 class Replay:
     """A dead letter's job, and the run that it has now."""
 
-    outcome: Outcome
+    outcome: ReplayOutcome
     run_id: str | None  # None: the server no longer knows the run that succeeded
     is_marked: bool = True  # False: the letter is locked, and does not say so yet
 
@@ -82,7 +82,7 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
             row = await ledger.row_of_workflow(session, letter.workflow_id)
         if row is not None and row.state == LedgerState.SUCCEEDED:
             await settle([letter], by)
-            return Replay(Outcome.RESOLVED, row.run_id)
+            return Replay(ReplayOutcome.RESOLVED, row.run_id)
     job_input = await _input(client, letter, job)
     try:
         with enter(TenantScope(letter.tenant_id)):
@@ -98,16 +98,16 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
     except WorkflowAlreadyStartedError:
         return await _started_before(client, letter, by)
     run_id = str(handle.first_execution_run_id)
-    return Replay(Outcome.REPLAYED, run_id, await _mark(letter, run_id, by))
+    return Replay(ReplayOutcome.REPLAYED, run_id, await _mark(letter, run_id, by))
 
 
 async def _started_before(client: Client, letter: DeadLetterRow, by: str) -> Replay:
     described = await own_run(client, letter.workflow_id, letter.job)
     if described.status is WorkflowExecutionStatus.COMPLETED:
         await settle([letter], by)
-        return Replay(Outcome.RESOLVED, described.run_id)
+        return Replay(ReplayOutcome.RESOLVED, described.run_id)
     is_marked = await _mark(letter, described.run_id, by)
-    return Replay(Outcome.RUNNING, described.run_id, is_marked)
+    return Replay(ReplayOutcome.RUNNING, described.run_id, is_marked)
 
 
 async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> bool:

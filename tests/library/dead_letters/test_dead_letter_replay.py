@@ -33,7 +33,7 @@ from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.dead_letters import letters, replaying
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source
-from temporal_tenancy.dead_letters.replaying import Outcome, replay
+from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
 from temporal_tenancy.postgres.database import Database, use_database
 from tests.fixtures.app import app_worker
 from tests.fixtures.held_locks import holding
@@ -90,7 +90,7 @@ async def test_a_job_runs_again_in_its_own_tenant_with_its_own_key_and_input(
     async with app_worker(app):
         handle = app.get_workflow_handle(ID, run_id=done.run_id)
         assert await handle.result() == "acme"
-    assert done.outcome is Outcome.REPLAYED
+    assert done.outcome is ReplayOutcome.REPLAYED
     started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     assert b'"note":"x"' in started.input.payloads[0].data
     letter = await the_letter(database)
@@ -108,7 +108,7 @@ async def test_what_the_server_has_forgotten_runs_again_all_the_same(
     done = await replay(app, letter, by="ada")
     async with app_worker(app):
         assert await app.get_workflow_handle(ID).result() == "acme"
-    assert done.outcome is Outcome.REPLAYED
+    assert done.outcome is ReplayOutcome.REPLAYED
 
 
 async def test_a_replay_that_fails_again_opens_the_letter_anew(
@@ -158,7 +158,7 @@ async def test_a_replay_that_was_cut_off_is_marked_by_the_next_and_counted_once(
     assert (await the_letter(database)).status == "open"
     for _ in range(2):
         done = await replay(app, letter, by="grace")
-        assert done.outcome is Outcome.RUNNING
+        assert done.outcome is ReplayOutcome.RUNNING
     letter = await the_letter(database)
     assert (letter.status, letter.replays, letter.handled_by) == ("replayed", 1, "grace")
 
@@ -181,7 +181,7 @@ async def test_what_has_succeeded_since_is_resolved_and_not_started(
         assert await (await start(app)).result() == "acme"
     done = await replay(app, letter, by="ada")
     letter = await the_letter(database)
-    assert (done.outcome, letter.status, letter.replays) == (Outcome.RESOLVED, "resolved", 0)
+    assert (done.outcome, letter.status, letter.replays) == (ReplayOutcome.RESOLVED, "resolved", 0)
     assert control.runs == {"acme": 2}
     assert await messages(database) == []
 
@@ -195,7 +195,7 @@ async def test_the_ledger_knows_of_a_success_that_the_server_has_forgotten(
         await ledger.plan(session, DAILY, "2013-01-01", [entry], planned_by="test")
         await session.execute(text("update ledger set state = 'succeeded'"))
     done = await replay(app, letter, by="ada")
-    assert done.outcome is Outcome.RESOLVED
+    assert done.outcome is ReplayOutcome.RESOLVED
     assert (await app.count_workflows()).count == 0
 
 
@@ -304,9 +304,9 @@ async def test_a_letter_that_its_tenant_has_locked_is_started_and_marked_by_the_
     letter = await written(database, {"note": "x"})
     with holding(database_urls.tenant, "acme", "select from dead_letters for update"):
         done = await replay(app, letter, by="ada")
-    assert (done.outcome, done.is_marked) == (Outcome.REPLAYED, False)
+    assert (done.outcome, done.is_marked) == (ReplayOutcome.REPLAYED, False)
     done = await replay(app, letter, by="grace")
-    assert (done.outcome, done.is_marked) == (Outcome.RUNNING, True)
+    assert (done.outcome, done.is_marked) == (ReplayOutcome.RUNNING, True)
     assert (await the_letter(database)).status == "replayed"
 
 

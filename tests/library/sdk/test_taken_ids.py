@@ -28,7 +28,7 @@ from temporal_tenancy.core.scope import TenantScope
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import Alert
 from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.dead_letters.replaying import Outcome, replay
+from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
 from temporal_tenancy.dead_letters.sweep import Sweep
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.outbox.relay.relay import Relay
@@ -187,7 +187,7 @@ async def test_a_message_whose_id_is_taken_is_a_dead_letter_that_people_are_told
         with pytest.raises(WorkflowIdTaken):
             await replay(app, letter, by="a person")
         await raw.get_workflow_handle(ID).terminate()
-        assert (await replay(app, letter, by="a person")).outcome is Outcome.REPLAYED
+        assert (await replay(app, letter, by="a person")).outcome is ReplayOutcome.REPLAYED
     assert await until_effects(database, "acme", 1) == ["k"]
 
 
