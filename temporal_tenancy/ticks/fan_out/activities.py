@@ -23,13 +23,13 @@ from temporal_tenancy.ticks.fan_out.payloads import (
     Candidate,
     ChildRef,
     CloseTicks,
+    FanOutPlan,
     NextPage,
-    Outcome,
     Page,
-    Plan,
     PlanTicks,
     RecordOutcomes,
     ShardPlan,
+    TenantOutcome,
 )
 from temporal_tenancy.ticks.fan_out.planning import TickTurns
 
@@ -39,19 +39,19 @@ PAGE_SIZE: Final = 100
 
 
 @platform_activity("plans a fan-out: enumerates tenants and writes the ledger")
-async def plan_ticks(asked: PlanTicks) -> Plan:
+async def plan_ticks(asked: PlanTicks) -> FanOutPlan:
     """Writes a row for each tenant, planned or skipped, and divides the tenants into shards.
 
     Done again, perhaps after it was killed half-way, it writes the same.
     """
     job = registry.get_or_raise(asked.request.job)
-    plan = Plan(ticks=[], shards=[], tenants=0, already=0)
+    plan = FanOutPlan(ticks=[], shards=[], tenants=0, already=0)
     for turns in planning.turns(job, asked.request, asked.nominal_time, asked.now):
         await _plan_tick(job, asked, turns, plan)
     return plan
 
 
-async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: Plan) -> None:
+async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: FanOutPlan) -> None:
     tenants = 0
     if turns.zones is None:  # a tick of which no tenant is due yet has not begun
         await _open(job, asked, turns)
@@ -189,7 +189,7 @@ async def close_ticks(request: CloseTicks) -> None:
 
 
 @platform_activity("asks the server what became of a tenant's job that another run started")
-async def look_at_child(child: ChildRef) -> Outcome | None:
+async def look_at_child(child: ChildRef) -> TenantOutcome | None:
     """What became of a child; None while it is running.
 
     Where something else has its id, nobody else writes its dead letter.

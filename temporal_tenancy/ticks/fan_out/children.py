@@ -12,12 +12,12 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, taken
 from temporal_tenancy.ticks.fan_out.outcomes import outcome_of_failure
-from temporal_tenancy.ticks.fan_out.payloads import Outcome
+from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
 FAN_OUT: Final = "fan_out.tick"  # the workflow type
 
 
-async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Outcome | None:
+async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> TenantOutcome | None:
     """What has become of the child's latest run; None: the server knows none, perhaps no longer.
 
     Where something else has its id, it has failed.
@@ -46,7 +46,7 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Ou
                 tenant_id, error.cause, workflow_id=workflow_id, run_id=run_id
             )
         state = LedgerState.SUCCEEDED  # it was begun again meanwhile, and has succeeded
-    return Outcome(tenant_id=tenant_id, state=state, workflow_id=workflow_id, run_id=run_id)
+    return TenantOutcome(tenant_id=tenant_id, state=state, workflow_id=workflow_id, run_id=run_id)
 
 
 async def is_running(client: Client, workflow_id: str) -> bool:

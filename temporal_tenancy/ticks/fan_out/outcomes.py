@@ -7,7 +7,7 @@ from typing import Final
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import FeatureNotEnabled, TenantOffboarding, TenantSuspended
 from temporal_tenancy.core.failures import plain, root_cause, sentence_of, type_of
-from temporal_tenancy.ticks.fan_out.payloads import Outcome
+from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
 # The tenant could not run any more when its turn came: no failure, and no one's fault.
 SKIPPING: Final = frozenset(
@@ -17,12 +17,12 @@ SKIPPING: Final = frozenset(
 
 def outcome_of_failure(
     tenant_id: str, error: BaseException, *, workflow_id: str, run_id: str | None
-) -> Outcome:
+) -> TenantOutcome:
     """The outcome of a child that ended with `error`: skipped or failed, and why."""
     cause = root_cause(error)
     error_type = type_of(cause)
     skipped = error_type in SKIPPING
-    return Outcome(
+    return TenantOutcome(
         tenant_id=tenant_id,
         state=LedgerState.SKIPPED if skipped else LedgerState.FAILED,
         reason=plain(sentence_of(cause)),

@@ -118,7 +118,7 @@ class ShardPlan(BaseModel):
     tenants: int
 
 
-class Plan(BaseModel):
+class FanOutPlan(BaseModel):
     """What a fan-out has to do: the shards in their order."""
 
     ticks: list[str]
@@ -179,7 +179,7 @@ class Page(BaseModel):
     last: Position | None  # None: there is no further page
 
 
-class Outcome(BaseModel):
+class TenantOutcome(BaseModel):
     """What is now known of one tenant's child."""
 
     tenant_id: str
@@ -195,7 +195,7 @@ class RecordOutcomes(BaseModel):
 
     job: str
     tick: str
-    outcomes: list[Outcome]
+    outcomes: list[TenantOutcome]
 
 
 class ChildRef(TenantInput):

@@ -50,16 +50,16 @@ from temporal_tenancy.ticks.fan_out.payloads import (
     Counts,
     Failure,
     FanOutInput,
+    FanOutPlan,
     FanOutResult,
     NextPage,
-    Outcome,
-    Plan,
     PlanTicks,
     RecordOutcomes,
     Rest,
     ShardInput,
     ShardPlan,
     ShardResult,
+    TenantOutcome,
 )
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 
@@ -147,9 +147,9 @@ class FanOut:
         if said.shard_id == self._shard_ids.get(said.number):
             self._all_started[said.number] = said.rest
 
-    async def _plan(self, request: FanOutInput, nominal: datetime | None) -> Plan:
+    async def _plan(self, request: FanOutInput, nominal: datetime | None) -> FanOutPlan:
         info = workflow.info()
-        plan: Plan = await workflow.execute_activity(
+        plan: FanOutPlan = await workflow.execute_activity(
             activities.plan_ticks,
             PlanTicks(
                 request=request,
@@ -181,7 +181,7 @@ class FanOut:
         )
         await workflow.execute_activity(activities.close_ticks, request, **_LEDGER)
 
-    async def _run_shards(self, request: FanOutInput, plan: Plan) -> Counts:
+    async def _run_shards(self, request: FanOutInput, plan: FanOutPlan) -> Counts:
         try:
             parts = deque(plan.shards)
             while parts:
@@ -257,7 +257,7 @@ class Shard:
         self._starting = 0  # children asked for, and not yet there
         self._seen = 0  # tenants whose turn has been read
         self._counts = Counts()
-        self._unwritten: list[Outcome] = []
+        self._unwritten: list[TenantOutcome] = []
         self._exhausted = False  # every page has been read, or left to another shard
         self._rest: Rest | None = None
         self._stopped = False  # cancelled: nothing more is started
@@ -385,11 +385,11 @@ class Shard:
         finally:
             self._starting -= 1
 
-    async def _follow(self, child: ChildRef) -> Outcome:
+    async def _follow(self, child: ChildRef) -> TenantOutcome:
         """Waits for a child that another run of this tick has started; holds no worker's slot."""
         pause = LOOK_SECONDS
         while True:
-            outcome: Outcome | None = await workflow.execute_activity(
+            outcome: TenantOutcome | None = await workflow.execute_activity(
                 activities.look_at_child, child, **_LEDGER
             )
             if outcome is not None:
@@ -397,7 +397,7 @@ class Shard:
             await workflow.sleep(pause)
             pause = min(pause * 2, LOOK_SECONDS_MAX)
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: TenantOutcome) -> None:
         self._unwritten.append(outcome)
         if outcome.state is LedgerState.SUCCEEDED:
             self._counts.succeeded += 1
@@ -451,7 +451,7 @@ async def _wait(condition: Callable[[], bool], longest: timedelta) -> None:
         await workflow.wait_condition(condition, timeout=longest)
 
 
-def _outcome(child: ChildRef, state: LedgerState, run_id: str | None) -> Outcome:
-    return Outcome(
+def _outcome(child: ChildRef, state: LedgerState, run_id: str | None) -> TenantOutcome:
+    return TenantOutcome(
         tenant_id=child.tenant_id, state=state, workflow_id=child.workflow_id, run_id=run_id
     )
