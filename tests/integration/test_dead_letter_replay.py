@@ -9,7 +9,13 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowInput,
+    WorkflowHandle,
+)
 
 from dev.devstack.postgres import DatabaseUrls
 from saas.hints import with_hint
@@ -31,14 +37,14 @@ from temporal_tenancy.core.errors import (
     UnknownJob,
 )
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.dead_letters import letters, replaying
+from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source
-from temporal_tenancy.dead_letters.replaying import Outcome, replay
+from temporal_tenancy.dead_letters.replaying import InputForgotten, Outcome, replay
 from temporal_tenancy.postgres.database import Database, use_database
 from tests.fan_out_control import Control, until
 from tests.fixtures.held_locks import holding
-from tests.fixtures.saas import saas_worker
+from tests.fixtures.saas import another_client, saas_plugin, saas_worker
 from tests.integration.test_dead_letter_recording import messages, record_as, rows
 from tests.integration.test_failed_runs import JOB, failing
 
@@ -126,36 +132,57 @@ async def test_a_replay_that_fails_again_opens_the_letter_anew(
     assert again.failed_at > letter.failed_at
 
 
+class SlowAnswers(Interceptor):
+    """Holds back what the server answers to a start, until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _SlowAnswers(next, self)
+
+
+class _SlowAnswers(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, answers: SlowAnswers) -> None:
+        super().__init__(next)
+        self.answers = answers
+
+    async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
+        handle = await super().start_workflow(input)
+        self.answers.started.set()
+        await self.answers.go_on.wait()
+        return handle
+
+
 async def test_a_failure_that_is_faster_than_the_mark_stays_open(
-    saas: Client, database: Database, control: Control, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, control: Control
 ) -> None:
     letter = await failed(saas, database, control)
     control.failing = {"acme"}
-    mark = replaying._mark
-
-    async def late(letter: DeadLetterRow, run_id: str, by: str) -> bool:
-        async with saas_worker(saas):
-            await failing(saas.get_workflow_handle(ID, run_id=run_id))
-        return await mark(letter, run_id, by)
-
-    monkeypatch.setattr(replaying, "_mark", late)
-    done = await replay(saas, letter, by="ada")
+    answers = SlowAnswers()
+    slow = await another_client(saas, saas_plugin(database), [answers])
+    replaying = asyncio.create_task(replay(slow, letter, by="ada"))
+    await answers.started.wait()
+    async with saas_worker(saas):
+        await failing(saas.get_workflow_handle(ID))
+    answers.go_on.set()
+    done = await replaying
     letter = await the_letter(database)
     assert (letter.status, letter.replays, letter.run_id) == ("open", 1, done.run_id)
 
 
 async def test_a_replay_that_was_cut_off_is_marked_by_the_next_and_counted_once(
-    saas: Client, database: Database, control: Control, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, control: Control
 ) -> None:
     letter = await failed(saas, database, control)
-
-    async def cut_off(letter: DeadLetterRow, run_id: str, by: str) -> None:
-        raise asyncio.CancelledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(replaying, "_mark", cut_off)
-        with pytest.raises(asyncio.CancelledError):
-            await replay(saas, letter, by="ada")
+    answers = SlowAnswers()
+    slow = await another_client(saas, saas_plugin(database), [answers])
+    replaying = asyncio.create_task(replay(slow, letter, by="ada"))
+    await answers.started.wait()
+    replaying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await replaying
     assert (await the_letter(database)).status == "open"
     for _ in range(2):
         done = await replay(saas, letter, by="grace")
@@ -238,7 +265,7 @@ async def test_who_lacks_the_feature_is_not_replayed(
         ({"note": "x", "more": 1}, InvalidPayload),
         ({"note": {"not": "text"}}, InvalidPayload),
         ({"tenant_id": "globex"}, TenantMismatch),
-        (None, replaying.InputForgotten),
+        (None, InputForgotten),
     ],
 )
 async def test_an_input_that_does_not_fit_or_is_lost_is_not_replayed(
@@ -259,7 +286,7 @@ async def refused(
 ) -> None:
     with pytest.raises(error) as raised:
         await replay(saas, letter, by="ada")
-    if error is replaying.InputForgotten:
+    if error is InputForgotten:
         command = f'"starter.py run {letter.job} --tenant {letter.tenant_id}" does so.'
         assert with_hint(raised.value.sentence).endswith(f" {command}")
     letter = await the_letter(database)
@@ -298,7 +325,7 @@ async def test_a_runs_id_that_a_tenants_role_has_made_up_is_one_that_is_not_know
 ) -> None:
     await written(database, None)
     await rows(database, "update dead_letters set run_id = 'no-uuid' returning 1")
-    await refused(saas, database, await the_letter(database), replaying.InputForgotten)
+    await refused(saas, database, await the_letter(database), InputForgotten)
 
 
 @pytest.mark.usefixtures("control")

@@ -14,9 +14,9 @@ from dev.devstack.temporal_server import TemporalDevServer
 from dev.sample_data.load import make_up_tenants
 from saas.queues import Queue
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, activities
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, fan_out
 from tests import fan_out_control
-from tests.fixtures.saas import saas_plugin, saas_worker
+from tests.fixtures.saas import another_client, saas_plugin, saas_worker
 from tests.integration.test_fan_out import JOB
 
 # Temporal's are 51,200 events, and 10,240 for the warning: these are a hundredth of them.
@@ -77,13 +77,13 @@ async def test_shards_keep_every_history_short_where_one_workflow_would_be_termi
     "narrow", [{"limit.historyCount.suggestContinueAsNew": "200"}], indirect=True
 )
 async def test_a_shard_whose_tenants_come_one_by_one_leaves_the_rest_to_another(
-    narrow: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    narrow: Client, database: Database
 ) -> None:
-    monkeypatch.setattr(activities, "PAGE_SIZE", 7)
+    pages_of_seven = await another_client(narrow, saas_plugin(database, fan_out(page_size=7)))
     control = fan_out_control.new_control()
     await make_up_tenants(database, 60)
     request = FanOutInput(job="test.controlled_daily", tick="2013-04-30", window=1)
-    async with saas_worker(narrow):
+    async with saas_worker(pages_of_seven):
         root = "platform/test.controlled_daily/tick-2013-04-30"
         result = await narrow.execute_workflow(FanOut.run, request, id=root, task_queue=Queue.BULK)
         shards = [
