@@ -27,8 +27,7 @@ from temporal_tenancy.core.instants import Instant
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.core.tenant_state import require_runnable
-from temporal_tenancy.outbox import MessageStatus, OutboxMessage, enqueue_or_find
-from temporal_tenancy.outbox.inspection import find_message
+from temporal_tenancy.outbox import MessageStatus, OutboxMessage, enqueue_or_find, find_message
 from temporal_tenancy.postgres.database import tenant_session
 
 AHEAD_MAX: Final = timedelta(days=366)
