@@ -78,7 +78,7 @@ def test_the_demo_holds_and_leaves_nothing_behind() -> None:
         assert shown in said
     assert "f9  failed     UsageNotBillable" in said
     assert "ha  skipped    TenantSuspended" in said
-    assert "catching up did two and left fourteen alone" in said
+    assert "catching up ran two and left fourteen alone" in said
     assert "as declared; the peak is" in said
     assert said.count("✓") == 30
     assert left_of(family) == []
