@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, BaseModel
 
-from activities.deletion import Aging, delete_aged
+from activities.deletion import Aging, Batches, delete_aged
 from saas.database.contacts import Import
 from saas.database.exports import Export
 from saas.database.mail import OutgoingMail
@@ -42,9 +42,18 @@ class CleanupReport(BaseModel):
     deleted: dict[str, int]
 
 
-@tenant_activity
-async def delete_expired(request: DeleteExpired) -> CleanupReport:
-    """Deletes, in batches, what had expired by `at`."""
-    return CleanupReport(
-        deleted={rows.table: await delete_aged(rows, request.at) for rows in EXPIRING}
-    )
+class Cleanup:
+    """Deletes what says itself when it expires."""
+
+    def __init__(self, batches: Batches | None = None) -> None:
+        """`batches` are how many rows one transaction deletes."""
+        self._batches = batches or Batches()
+
+    @tenant_activity
+    async def delete_expired(self, request: DeleteExpired) -> CleanupReport:
+        """Deletes, in batches, what had expired by `at`."""
+        return CleanupReport(
+            deleted={
+                rows.table: await delete_aged(rows, request.at, self._batches) for rows in EXPIRING
+            }
+        )

@@ -19,8 +19,6 @@ from saas.services.contact_columns import EXPORT_MARK
 from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
 from temporal_tenancy.postgres.database import tenant_session
 
-PAGE: Final = 10_000  # rows in memory at once
-
 # Where many rows share the key's first column, or have not been counted yet, the planner takes what
 # is ahead for little, and would read and sort all of it for each page.
 _IN_ORDER: Final = text("select set_config('enable_sort', 'off', true)")
@@ -39,8 +37,8 @@ class Dataset:
         """The columns' names and types, in their order."""
         return pyarrow.schema([(column.key, kind) for column, kind in self.columns.items()])
 
-    async def pages(self) -> AsyncIterator[Sequence[Row]]:
-        """Yields the current tenant's rows in the order of the key, up to `PAGE` at once.
+    async def pages(self, size: int) -> AsyncIterator[Sequence[Row]]:
+        """Yields the current tenant's rows in the order of the key, up to `size` at once.
 
         Each page is a transaction of its own, so that a long export holds nothing up. A row that
         is written meanwhile is in the file if its key is still ahead.
@@ -49,17 +47,18 @@ class Dataset:
         while True:
             async with tenant_session(limits=LARGE) as session:
                 await session.execute(_IN_ORDER)
-                rows = (await session.execute(self._page(after))).all()
+                rows = (await session.execute(self._page(after, size))).all()
             if not rows:
                 return
             names = [column.key for column in self.columns]
             after = [rows[-1][names.index(column.key)] for column in self.key]
             yield [list(map(_value, row)) for row in rows]
-            if len(rows) < PAGE:
+            if len(rows) < size:
                 return
 
-    def _page(self, after: Row | None) -> Any:  # Select[...] of as many columns as there are
-        page = select(*self.columns).order_by(*self.key).limit(PAGE)
+    # Select[...] of as many columns as there are.
+    def _page(self, after: Row | None, size: int) -> Any:
+        page = select(*self.columns).order_by(*self.key).limit(size)
         return page if after is None else page.where(_behind(self.key, after))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import CTE, Delete, and_, delete, func, inspect, select, true
 from sqlalchemy.orm import InstrumentedAttribute
@@ -19,8 +19,13 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
-BATCH: Final = 1_000  # rows
-BATCH_WITH_OBJECTS: Final = 50  # rows; each is a call to the object storage
+
+@dataclass(frozen=True)
+class Batches:
+    """How many rows one transaction deletes."""
+
+    rows: int = 1_000
+    rows_with_objects: int = 50  # each is a call to the object storage
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Aging:
         return str(inspect(self.model).local_table)
 
 
-async def delete_aged(rows: Aging, before: datetime) -> int:
+async def delete_aged(rows: Aging, before: datetime, batches: Batches) -> int:
     """Deletes the tenant's rows that are to be gone at `before` (aware), the oldest first.
 
     Each batch is a transaction of its own, with its entry in the audit log. An attempt that is cut
@@ -49,11 +54,12 @@ async def delete_aged(rows: Aging, before: datetime) -> int:
     log is asked, so a batch whose attempt was killed right after it is counted too. What another
     run deleted is not counted.
     """
+    size = batches.rows_with_objects if rows.paths else batches.rows
     deleted = 0
     reached: datetime | None = None
     before -= rows.keep
     async with heartbeating() as heart:
-        while moments := await _delete_batch(rows, before, reached):
+        while moments := await _delete_batch(rows, before, reached, size):
             deleted += len(moments)
             reached = max(moments)
             heart.beat(rows.table, deleted)
@@ -61,11 +67,11 @@ async def delete_aged(rows: Aging, before: datetime) -> int:
 
 
 async def _delete_batch(
-    rows: Aging, before: datetime, reached: datetime | None
+    rows: Aging, before: datetime, reached: datetime | None, size: int
 ) -> Sequence[datetime]:
     """Deletes one batch with its objects, and returns its rows' moments."""
     async with tenant_session(limits=LARGE) as session:
-        statement = _batch(rows, before, reached).returning(rows.moment, *rows.paths)
+        statement = _batch(rows, before, reached, size).returning(rows.moment, *rows.paths)
         unsynchronized = {"synchronize_session": False}
         deleted = (await session.execute(statement, execution_options=unsynchronized)).all()
         moments = [moment for moment, *_ in deleted]
@@ -85,8 +91,8 @@ async def _delete_batch(
     return moments
 
 
-def _batch(rows: Aging, before: datetime, reached: datetime | None) -> Delete:
-    """The statement that deletes the oldest rows, as many as make a batch, from `reached` on.
+def _batch(rows: Aging, before: datetime, reached: datetime | None, size: int) -> Delete:
+    """The statement that deletes the oldest rows, `size` at most, from `reached` on.
 
     What is deleted stays in the index while a long transaction, such as a backup, may see it: so
     no batch walks over the ones before.
@@ -96,7 +102,7 @@ def _batch(rows: Aging, before: datetime, reached: datetime | None) -> Delete:
         select(*keys)
         .where(rows.moment < before, true() if reached is None else rows.moment >= reached)
         .order_by(rows.moment, *keys)
-        .limit(BATCH_WITH_OBJECTS if rows.paths else BATCH)
+        .limit(size)
         .with_for_update()  # in one order, so that two runs take turns
         .cte("batch")
     )

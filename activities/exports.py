@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.datasets import DATASETS
+from activities.datasets import DATASETS, Dataset
 from activities.refusals import Refused
 from saas.database import audit
 from saas.database.exports import Export, ExportDataset, ExportFormat, RequestStatus
@@ -28,6 +28,7 @@ JOB: Final = "exports.generate"
 AREA: Final = "exports"  # of the object storage
 KEPT: Final = timedelta(days=7)
 LINK_OPENS: Final = timedelta(hours=1)
+PAGE_ROWS: Final = 10_000  # in memory at once
 
 
 class ExportNotFound(Refused):
@@ -78,33 +79,50 @@ async def export_link(session: AsyncSession, export_id: UUID) -> str:
     return make_link(export.path, min(left, LINK_OPENS))
 
 
-@tenant_activity
-async def write_export(request: WriteExport) -> WrittenExport:
-    """Writes an export's file and says that it is there, both once.
+class Exports:
+    """Writes exports' files."""
 
-    An attempt that is cut off leaves no part of a file; the next one begins anew. Raises
-    `ExportNotFound` where the tenant has no such export.
-    """
-    async with heartbeating() as heart:
-        async with tenant_session() as session:
-            export = await _export(session, request.export_id)
-            if export.status != RequestStatus.COMPLETED:
-                # Before the file, which is thus found when the row expires.
-                export.path = object_path(AREA, f"{export.id}.{export.format}")
-        if export.status == RequestStatus.COMPLETED or export.path is None:
-            return WrittenExport(
-                export_id=export.id, rows=export.rows or 0, bytes=export.bytes or 0
-            )
-        dataset = DATASETS[ExportDataset(export.dataset)]
-        counted = _Counted(dataset.pages(), heart)
-        if export.format == ExportFormat.CSV:
-            file = as_csv(dataset.schema, counted.pages(), mark=dataset.mark)
-        else:
-            file = as_parquet(dataset.schema, counted.pages())
-        written = await current_storage().put(export.path, file)
-        report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)
-        await _complete(export, report)
-        return report
+    def __init__(
+        self,
+        *,
+        page_rows: int = PAGE_ROWS,
+        datasets: Mapping[ExportDataset, Dataset] = DATASETS,
+    ) -> None:
+        """
+        Args:
+            page_rows: how many rows are read, and held, at once.
+            datasets: what may be taken away.
+        """
+        self._page_rows = page_rows
+        self._datasets = datasets
+
+    @tenant_activity
+    async def write_export(self, request: WriteExport) -> WrittenExport:
+        """Writes an export's file and says that it is there, both once.
+
+        An attempt that is cut off leaves no part of a file; the next one begins anew. Raises
+        `ExportNotFound` where the tenant has no such export.
+        """
+        async with heartbeating() as heart:
+            async with tenant_session() as session:
+                export = await _export(session, request.export_id)
+                if export.status != RequestStatus.COMPLETED:
+                    # Before the file, which is thus found when the row expires.
+                    export.path = object_path(AREA, f"{export.id}.{export.format}")
+            if export.status == RequestStatus.COMPLETED or export.path is None:
+                return WrittenExport(
+                    export_id=export.id, rows=export.rows or 0, bytes=export.bytes or 0
+                )
+            dataset = self._datasets[ExportDataset(export.dataset)]
+            counted = _Counted(dataset.pages(self._page_rows), heart)
+            if export.format == ExportFormat.CSV:
+                file = as_csv(dataset.schema, counted.pages(), mark=dataset.mark)
+            else:
+                file = as_parquet(dataset.schema, counted.pages())
+            written = await current_storage().put(export.path, file)
+            report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)
+            await _complete(export, report)
+            return report
 
 
 class _Counted:

@@ -89,28 +89,35 @@ class _Overtaken(Exception):
     """Another attempt has gone on with this import."""
 
 
-@tenant_activity
-async def import_slice(request: ImportSlice) -> ImportProgress:
-    """Imports the next rows of a file, for about 10 seconds, and says how far it is then.
+class Imports:
+    """Imports files slice by slice."""
 
-    How far it is is written with each batch, in one transaction: an attempt that is cut off leaves
-    whole batches behind, and the next goes on with the first that is missing.
-    """
-    async with heartbeating() as heart:
-        imported = await _open(request.import_id)
-        until = time.monotonic() + SLICE_SECONDS
-        try:
-            async with aclosing(_read(imported, request.batch_size)) as steps:
-                async for step in steps:
-                    imported = await _write(imported, step)
-                    if imported.status != ImportStatus.PROCESSING:
-                        break
-                    heart.beat(imported.position)
-                    if time.monotonic() >= until:
-                        return progress_of(imported)
-        except FileRefused as refused:
-            return progress_of(imported, at_end=True, refused=refused)
-        return progress_of(imported, at_end=True)
+    def __init__(self, slice_seconds: float = SLICE_SECONDS) -> None:
+        """`slice_seconds` is how long a slice takes, to the end of a batch."""
+        self._slice_seconds = slice_seconds
+
+    @tenant_activity
+    async def import_slice(self, request: ImportSlice) -> ImportProgress:
+        """Imports the next rows of a file, for some seconds, and says how far it is then.
+
+        How far it is is written with each batch, in one transaction: an attempt that is cut off
+        leaves whole batches behind, and the next goes on with the first that is missing.
+        """
+        async with heartbeating() as heart:
+            imported = await _open(request.import_id)
+            until = time.monotonic() + self._slice_seconds
+            try:
+                async with aclosing(_read(imported, request.batch_size)) as steps:
+                    async for step in steps:
+                        imported = await _write(imported, step)
+                        if imported.status != ImportStatus.PROCESSING:
+                            break
+                        heart.beat(imported.position)
+                        if time.monotonic() >= until:
+                            return progress_of(imported)
+            except FileRefused as refused:
+                return progress_of(imported, at_end=True, refused=refused)
+            return progress_of(imported, at_end=True)
 
 
 @tenant_activity

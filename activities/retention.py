@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime, BaseModel
 
-from activities.deletion import Aging, delete_aged
+from activities.deletion import Aging, Batches, delete_aged
 from saas.database.models import UsageEvent
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.directory import current_tenant_record
@@ -53,7 +53,14 @@ async def find_cutoff(request: FindCutoff) -> Cutoff:
     return Cutoff(before=datetime.combine(first, time(), zone))
 
 
-@tenant_activity
-async def delete_usage(request: DeleteUsage) -> int:
-    """Deletes usage events in batches, and returns how many this run has deleted."""
-    return await delete_aged(USAGE, request.before)
+class Retention:
+    """Deletes what is past the tenant's retention."""
+
+    def __init__(self, batches: Batches | None = None) -> None:
+        """`batches` are how many rows one transaction deletes."""
+        self._batches = batches or Batches()
+
+    @tenant_activity
+    async def delete_usage(self, request: DeleteUsage) -> int:
+        """Deletes usage events in batches, and returns how many this run has deleted."""
+        return await delete_aged(USAGE, request.before, self._batches)

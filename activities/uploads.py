@@ -51,6 +51,7 @@ async def begin_import(
     encoding: str | Naming | None = None,
     dry_run: bool = False,
     batch_size: int | None = None,
+    max_bytes: int = FILE_MAX_BYTES,
 ) -> UUID:
     """Stores a file of the current tenant's, and asks for its contacts to be imported.
 
@@ -65,12 +66,13 @@ async def begin_import(
         encoding: the file's, as its sender calls it; found out where nobody does.
         dry_run: whether to count what it would do, and write no contact.
         batch_size: rows a transaction; the job's own if not given.
+        max_bytes: how large the file may be.
 
     Returns:
         The import's id, which is the key of its job.
 
     Raises:
-        FileTooLarge: it is larger than 2 GiB; nothing is kept.
+        FileTooLarge: it is larger than `max_bytes`; nothing is kept.
         EncodingUnknown: there is no such encoding; nothing is kept.
         StorageFailed: the object storage does not take it.
         ScopeMissing: there is no tenant.
@@ -79,7 +81,7 @@ async def begin_import(
     storage = current_storage()
     path = object_path(AREA, f"{uuid4()}.csv")
     sniffer = Sniffer()
-    size = await storage.put(path, _watched(pieces, sniffer))
+    size = await storage.put(path, _watched(pieces, sniffer, max_bytes))
     try:
         if callable(encoding) and (name := encoding()):
             named = named_encoding(name)
@@ -112,13 +114,15 @@ def _kept(reading: Reading) -> dict[str, Any]:
     return {"because": reading.because, **({"candidates": candidates} if candidates else {})}
 
 
-async def _watched(pieces: AsyncIterator[bytes], sniffer: Sniffer) -> AsyncIterator[bytes]:
+async def _watched(
+    pieces: AsyncIterator[bytes], sniffer: Sniffer, max_bytes: int
+) -> AsyncIterator[bytes]:
     size = 0
     async for piece in pieces:
         size += len(piece)
-        if size > FILE_MAX_BYTES:
+        if size > max_bytes:
             raise FileTooLarge(
-                f"the file is larger than {FILE_MAX_BYTES // 1024**3} GiB. Import it in parts, "
+                f"the file is larger than {max_bytes // 1024**3} GiB. Import it in parts, "
                 "each with the header."
             )
         sniffer.feed(piece)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.cleanup import CleanupReport, DeleteExpired, delete_expired
+from activities.cleanup import Cleanup, CleanupReport, DeleteExpired
 from saas.queues import Queue
 from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.core.jobs import JobPriority, tenant_job
@@ -29,8 +29,8 @@ class CleanUpExpired:
     @workflow.run
     async def run(self, job: CleanUpExpiredInput) -> CleanupReport:
         """Returns how many rows were deleted, by table."""
-        report = await workflow.execute_activity(
-            delete_expired,
+        report = await workflow.execute_activity_method(
+            Cleanup.delete_expired,
             DeleteExpired(at=workflow.now()),
             start_to_close_timeout=timedelta(hours=1),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,

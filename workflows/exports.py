@@ -7,7 +7,7 @@ from uuid import UUID
 
 from temporalio import workflow
 
-from activities.exports import JOB, WriteExport, WrittenExport, write_export
+from activities.exports import JOB, Exports, WriteExport, WrittenExport
 from saas.queues import Queue
 from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.core.jobs import tenant_job
@@ -34,8 +34,8 @@ class GenerateExport:
     async def run(self, job: GenerateExportInput) -> WrittenExport:
         """Returns how much was written."""
         async with failure_noted("export", job.export_id):
-            written = await workflow.execute_activity(
-                write_export,
+            written = await workflow.execute_activity_method(
+                Exports.write_export,
                 WriteExport(export_id=job.export_id),
                 start_to_close_timeout=timedelta(hours=1),  # millions of rows
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,

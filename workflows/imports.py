@@ -15,10 +15,10 @@ from activities.imports import (
     BatchRows,
     FinishImport,
     ImportProgress,
+    Imports,
     ImportSlice,
     ImportStatus,
     finish_import,
-    import_slice,
 )
 from saas.queues import Queue
 from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
@@ -74,8 +74,8 @@ class ImportContacts:
         return self._progress
 
     async def _next_slice(self, job: ImportContactsInput) -> ImportProgress:
-        return await workflow.execute_activity(
-            import_slice,
+        return await workflow.execute_activity_method(
+            Imports.import_slice,
             ImportSlice(import_id=job.import_id, batch_size=job.batch_size),
             start_to_close_timeout=timedelta(minutes=5),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,

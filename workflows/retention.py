@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import AwareDatetime, BaseModel, Field
 from temporalio import workflow
 
-from activities.retention import DeleteUsage, FindCutoff, delete_usage, find_cutoff
+from activities.retention import DeleteUsage, FindCutoff, Retention, find_cutoff
 from saas.queues import Queue
 from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.core.jobs import JobPriority, tenant_job
@@ -51,8 +51,8 @@ class EnforceRetention:
             workflow.set_current_details(f"{job.tenant_id} keeps its flights without limit.")
             return RetentionReport(before=None, deleted=0)
         # One activity for all batches: the history stays as short with millions of events.
-        deleted = await workflow.execute_activity(
-            delete_usage,
+        deleted = await workflow.execute_activity_method(
+            Retention.delete_usage,
             DeleteUsage(before=cutoff.before),
             start_to_close_timeout=timedelta(hours=1),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,

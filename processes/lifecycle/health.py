@@ -45,10 +45,22 @@ class Polling(Protocol):
 class Health:
     """Whether the process lives, and whether it can take work."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        probe_timeout: float = PROBE_TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            probe_timeout: seconds after which what is probed does not answer.
+            clock: by which an answer ages, in seconds.
+        """
         self.workers: Sequence[Polling] = ()
         self.probes: Mapping[str, Probe] = {}  # by the reason to give when it fails
         self.stopping = False
+        self._probe_timeout = probe_timeout
+        self._clock = clock
         self._failed: list[str] = []
         self._probed_at = float("-inf")
         self._probing = asyncio.Lock()
@@ -80,15 +92,22 @@ class Health:
 
     async def _failed_probes(self) -> list[str]:
         async with self._probing:
-            if time.monotonic() - self._probed_at > PROBES_MAX_AGE:
-                answers = await asyncio.gather(*map(_answer, self.probes.values()))
+            if self._clock() - self._probed_at > PROBES_MAX_AGE:
+                answers = await asyncio.gather(*map(self._answer, self.probes.values()))
                 self._failed = [
                     reason
                     for reason, answer in zip(self.probes, answers, strict=True)
                     if not answer
                 ]
-                self._probed_at = time.monotonic()
+                self._probed_at = self._clock()
             return self._failed
+
+    async def _answer(self, probe: Probe) -> bool:
+        try:
+            async with asyncio.timeout(self._probe_timeout):
+                return await probe()
+        except TimeoutError:
+            return False
 
 
 @asynccontextmanager
@@ -140,11 +159,3 @@ def _application(health: Health) -> Starlette:
         return JSONResponse({"status": "not ready", "reasons": reasons}, status_code=503)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
-
-
-async def _answer(probe: Probe) -> bool:
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            return await probe()
-    except TimeoutError:
-        return False

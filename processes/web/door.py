@@ -35,6 +35,15 @@ start, and what sends mail would send anybody's."""
 
 
 @dataclass(frozen=True)
+class Watch:
+    """How an import is watched, in seconds."""
+
+    poll: float = 0.5  # between two looks at it
+    heartbeat: float = 15.0  # proxies give up connections that say nothing
+    longest: float = 600.0  # then whoever watches has to show a key again
+
+
+@dataclass(frozen=True)
 class Door:
     """What the routes work with, and what they may do."""
 
@@ -48,6 +57,7 @@ class Door:
     open_jobs: Collection[str] = OPEN_JOBS
     rates: Rates = field(default_factory=Rates)
     admission: Admission = field(default_factory=Admission)
+    watch: Watch = Watch()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # ends what would go on
 
 

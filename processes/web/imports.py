@@ -34,10 +34,6 @@ from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 
-POLL_SECONDS: Final = 0.5  # between two looks at an import that is watched
-HEARTBEAT_SECONDS: Final = 15.0  # proxies give up connections that say nothing
-STREAM_SECONDS: Final = 600.0  # then whoever watches has to show a key again
-
 FILE: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
     "requestBody": {
         "required": True,
@@ -237,12 +233,13 @@ async def _cancel_waiting(import_id: UUID) -> None:
 
 
 async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes]:
-    stopping = door_of(request).stopping
+    door = door_of(request)
+    watch = door.watch
     began = said = time.monotonic()
     yield _event(state)
-    while state.status is ImportStatus.PROCESSING and time.monotonic() - began < STREAM_SECONDS:
+    while state.status is ImportStatus.PROCESSING and time.monotonic() - began < watch.longest:
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), POLL_SECONDS)
+            await asyncio.wait_for(door.stopping.wait(), watch.poll)
             return
         if getattr(request.state, CALLER_ENDED, False):
             return  # most who end it have gone, and would hold a slot
@@ -254,7 +251,7 @@ async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes
         if now != state:
             yield _event(now)
             state, said = now, time.monotonic()
-        elif time.monotonic() - said >= HEARTBEAT_SECONDS:
+        elif time.monotonic() - said >= watch.heartbeat:
             yield KEEPALIVE_COMMENT
             said = time.monotonic()
 

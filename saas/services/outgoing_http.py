@@ -73,9 +73,13 @@ class Answer:
 class OutgoingHttp:
     """A client for URLs that tenants give. It follows no redirects and keeps no cookies."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        """`client` has been made by `outgoing_http`."""
+    def __init__(
+        self, client: httpx.AsyncClient, *, exchange_timeout: float, body_max_bytes: int
+    ) -> None:
+        """`outgoing_http` makes it, and says what these are."""
         self._client = client
+        self._exchange_timeout = exchange_timeout
+        self._body_max_bytes = body_max_bytes
 
     async def request(
         self,
@@ -105,7 +109,7 @@ class OutgoingHttp:
         target = _url(url)
         try:
             async with (
-                asyncio.timeout(EXCHANGE_TIMEOUT),
+                asyncio.timeout(self._exchange_timeout),
                 self._client.stream(
                     method,
                     target.copy_merge_params(params or {}),
@@ -114,7 +118,8 @@ class OutgoingHttp:
                 ) as response,
             ):
                 _refuse_failure(response, target.host)
-                return Answer(response.status_code, await _body(response, target.host))
+                body = await _body(response, target.host, self._body_max_bytes)
+                return Answer(response.status_code, body)
         # Their own messages may hold a header.
         except UnicodeError:
             raise AnswerRefused(
@@ -126,10 +131,18 @@ class OutgoingHttp:
 
 
 @asynccontextmanager
-async def outgoing_http(*, resolve: Resolver | None = None) -> AsyncIterator[OutgoingHttp]:
+async def outgoing_http(
+    *,
+    resolve: Resolver | None = None,
+    exchange_timeout: float = EXCHANGE_TIMEOUT,
+    body_max_bytes: int = BODY_MAX_BYTES,
+) -> AsyncIterator[OutgoingHttp]:
     """Opens a client for URLs that tenants give; connections are kept until the block ends.
 
-    `resolve` finds the addresses of a host and port; the system's resolver if not given.
+    Args:
+        resolve: finds the addresses of a host and port; the system's resolver if not given.
+        exchange_timeout: seconds for a request and its whole answer.
+        body_max_bytes: what an answer is refused above.
     """
     transport = _CheckedTransport(resolve or _resolve, _allowed())
     async with httpx.AsyncClient(
@@ -140,7 +153,7 @@ async def outgoing_http(*, resolve: Resolver | None = None) -> AsyncIterator[Out
         # What is not compressed cannot be a small answer that becomes a huge one.
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
     ) as client:
-        yield OutgoingHttp(client)
+        yield OutgoingHttp(client, exchange_timeout=exchange_timeout, body_max_bytes=body_max_bytes)
 
 
 class _CheckedTransport(httpx.AsyncBaseTransport):
@@ -273,15 +286,15 @@ def _refuse_failure(response: httpx.Response, host: str) -> None:
     raise AnswerRefused(f"{host} answered {status}. Check the URL and the credential.")
 
 
-async def _body(response: httpx.Response, host: str) -> bytes:
+async def _body(response: httpx.Response, host: str, max_bytes: int) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise AnswerRefused(f"{host} answered compressed, which was not asked for.")
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece
-        if len(body) > BODY_MAX_BYTES:
+        if len(body) > max_bytes:
             raise AnswerRefused(
-                f"{host} answered more than {BODY_MAX_BYTES:,} bytes. Ask for smaller pages."
+                f"{host} answered more than {max_bytes:,} bytes. Ask for smaller pages."
             )
     return bytes(body)
 
