@@ -71,7 +71,7 @@ def cases(
         ),
         "a wrong setting": Case(
             2,
-            "ConfigurationError: the environment is not right: WORKER_GRACE_SECONDS",
+            "ConfigurationError: the environment is invalid: WORKER_GRACE_SECONDS",
             variables={"WORKER_GRACE_SECONDS": "-1"},
         ),
         "a port in use": Case(
