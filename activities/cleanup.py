@@ -44,7 +44,7 @@ class CleanupReport(BaseModel):
 
 @tenant_activity
 async def delete_expired(request: DeleteExpired) -> CleanupReport:
-    """Deletes the rows that had expired by `at`, in batches."""
+    """Deletes, in batches, what had expired by `at`."""
     return CleanupReport(
         deleted={rows.table: await delete_aged(rows, request.at) for rows in EXPIRING}
     )

@@ -21,8 +21,8 @@ from temporal_tenancy.postgres.database import tenant_session
 
 PAGE: Final = 10_000  # rows in memory at once
 
-# If many rows share the key's first column, or statistics are missing, the planner underestimates
-# the remaining rows, and would read and sort all of them for each page.
+# Where many rows share the key's first column, or have not been counted yet, the planner takes what
+# is ahead for little, and would read and sort all of it for each page.
 _IN_ORDER: Final = text("select set_config('enable_sort', 'off', true)")
 
 
@@ -40,7 +40,7 @@ class Dataset:
         return pyarrow.schema([(column.key, kind) for column, kind in self.columns.items()])
 
     async def pages(self) -> AsyncIterator[Sequence[Row]]:
-        """Yields the current tenant's rows in key order, in pages of up to `PAGE`.
+        """Yields the current tenant's rows in the order of the key, up to `PAGE` at once.
 
         Each page is its own transaction, so that a long export does not block others. A row written
         during the export is included if its key is still ahead.
@@ -58,7 +58,7 @@ class Dataset:
             if len(rows) < PAGE:
                 return
 
-    def _page(self, after: Row | None) -> Any:  # a Select of a variable number of columns
+    def _page(self, after: Row | None) -> Any:  # Select[...] of as many columns as there are
         page = select(*self.columns).order_by(*self.key).limit(PAGE)
         return page if after is None else page.where(_behind(self.key, after))
 

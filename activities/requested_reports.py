@@ -178,7 +178,7 @@ async def _report(session: AsyncSession, report_id: str) -> RequestedReport:
     else:
         report = await session.scalar(wanted.with_for_update())
     if report is None:
-        raise ReportNotFound(f"{current_tenant()} has no report {report_id!r}. Ask for a new one.")
+        raise ReportNotFound(f"{current_tenant()} has no report {report_id!r}. Request a new one.")
     return report
 
 

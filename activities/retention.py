@@ -55,5 +55,5 @@ async def find_cutoff(request: FindCutoff) -> Cutoff:
 
 @tenant_activity
 async def delete_usage(request: DeleteUsage) -> int:
-    """Deletes usage events in batches; returns how many this run has deleted."""
+    """Deletes usage events in batches, and returns how many this run has deleted."""
     return await delete_aged(USAGE, request.before)

@@ -1,6 +1,6 @@
-"""Adds the command to run next to the library's messages.
+"""The commands that an operator runs next, after what the library says.
 
-The library's own messages name no command: it does not know which application uses it.
+The library's sentences name none: it does not know which application it is part of.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 _TENANT: Final = r"(?P<tenant>[a-z0-9][a-z0-9_-]{0,62})"
 _JOB: Final = r"(?P<job>[a-z][a-z0-9_.]*)"
 
-# By error type: how the message begins, and the hint to append.
+# By the type of an error: how its message begins, and what follows it then.
 _HINTS: Final = {
     kind: tuple((re.compile(begins), hint) for begins, hint in hints.items())
     for kind, hints in {
@@ -49,16 +49,16 @@ _KIND_OF_LETTERS: Final = "dead_letter."  # before the fingerprint, in an alert'
 
 
 def with_hint(sentence: str) -> str:
-    """Returns `TenantUnknown: there is no tenant x. …` with the command to run next, if any."""
-    parts = _SENTENCE.fullmatch(sentence)
-    if parts is None:
+    """`TenantUnknown: there is no tenant x. …` and what to run next, where a command helps."""
+    said = _SENTENCE.fullmatch(sentence)
+    if said is None:
         return sentence
-    kind = parts["kind"]
-    return f"{parts['lead']}{kind}: {message_with_hint(kind, parts['message'])}"
+    kind = said["kind"]
+    return f"{said['lead']}{kind}: {message_with_hint(kind, said['message'])}"
 
 
 def message_with_hint(kind: str, message: str) -> str:
-    """Returns the message of an error of type `kind` with the command to run next, if any."""
+    """What an error of this type says, and what to run next, where a command helps."""
     for begins, hint in _HINTS.get(kind, ()):
         found = begins.match(message)
         if found is not None:
@@ -67,7 +67,7 @@ def message_with_hint(kind: str, message: str) -> str:
 
 
 def summary_with_hint(alert: str, summary: str) -> str:
-    """Returns the summary of an alert with the command to run next, if any."""
+    """What an alert of this name says, and what to run next, where a command helps."""
     if alert.startswith(_KIND_OF_LETTERS):
         fingerprint = alert.removeprefix(_KIND_OF_LETTERS)
         hint = f'"starter.py dead-letters list --fingerprint {fingerprint}" shows them.'
@@ -76,5 +76,5 @@ def summary_with_hint(alert: str, summary: str) -> str:
 
 
 def _and(text: str, hint: str) -> str:
-    # Messages stored by older workers already contain the command.
+    # What an older worker has written down says it already, in its own words.
     return text if "starter.py" in text else f"{text} {hint}"

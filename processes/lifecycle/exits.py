@@ -1,4 +1,4 @@
-"""How a worker ends that cannot go on: one sentence, and the exit code for its kind."""
+"""The error that ends a process: one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the exit code says; the same as `starter.py`'s."""
+    """The exit codes, the same as those of `starter.py`."""
 
-    FAILED = 1  # a check, or a worker that was running
-    BAD_USAGE = 2  # an option or a setting
-    NOT_REACHABLE = 3  # something needed
+    FAILED = 1  # a check or a running worker failed
+    BAD_USAGE = 2  # an option or setting is wrong
+    NOT_REACHABLE = 3  # a required service does not answer
 
 
 class WorkerExit(Exception):
-    """The worker cannot start, or cannot go on."""
+    """The process cannot start, or cannot continue."""
 
     def __init__(self, code: ExitCode, sentence: str) -> None:
         """`sentence` says what is wrong and what to do about it, without credentials."""

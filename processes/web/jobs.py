@@ -1,4 +1,4 @@
-"""Jobs that tenants' own programs ask for, and what has become of them."""
+"""Jobs that tenants' own programs request, and their status."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ AHEAD_MAX: Final = timedelta(days=366)
 
 
 class JobRequest(BaseModel):
-    """What is asked for; whose job it is comes from the credential."""
+    """A request for a job of the credential's tenant."""
 
     model_config = ConfigDict(frozen=True)
 
     input: dict[str, Any] = {}  # JSON: the job's own fields
-    key: str | None = None  # makes it one, however often it is asked for
-    at: Instant | None = None  # not before
+    key: str | None = None  # idempotency key: repeated requests with it make one job
+    at: Instant | None = None  # the earliest start
 
 
 class JobLinks(BaseModel):
-    """Where a job's run is found."""
+    """Links to a job's run."""
 
     self: str
 
 
 class RunStatus(StrEnum):
-    """What has become of a job that was asked for."""
+    """The status of a requested job."""
 
-    WAITING = "waiting"  # for its time, its turn, or its tenant
+    WAITING = "waiting"  # for its time, its turn, or its suspended tenant
     STARTED = "started"
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # for good; somebody may start it again
+    FAILED = "failed"  # permanently, unless an operator replays it
 
 
 class AskedJob(BaseModel):
-    """A job that has been asked for."""
+    """A requested job."""
 
     message_id: UUID
     job: str
     key: str
-    added: bool  # by this request; false: it was asked for already, and is left as it was
+    added: bool  # false: the job had been requested before, and is unchanged
     status: RunStatus
-    scheduled_at: datetime  # not before
+    scheduled_at: datetime  # the earliest start
     links: JobLinks
 
 
@@ -77,10 +77,10 @@ class RunState(BaseModel):
     job: str
     key: str
     status: RunStatus
-    error: Problem | None = None  # why it has failed
+    error: Problem | None = None  # why it failed
 
 
-REQUEST: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
+REQUEST: Final[dict[str, Any]] = {  # OpenAPI of a body that FastAPI does not parse
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
@@ -105,19 +105,20 @@ router: Final = APIRouter(prefix="/jobs", tags=["jobs"])
     responses=documented(401, 403, 404, 409, 413, 415, 422),
 )
 async def ask_for_job(request: Request, job: str, caller: Authenticated) -> AskedJob:
-    """Ask for a job, which is started soon after, or at the time that is given.
+    """Request a job, which starts soon after, or at the given time.
 
-    A key makes it one: asked for again with the same key, it is not done again, and the answer says
-    that it was there and when it will run; with another input it is refused. Without a key it has
-    the job's period, or what nothing else has; a job with a period takes no other key.
+    The key makes the request idempotent: a repeated request with the same key does not run the job
+    again, and returns the existing request with its start time; with a different input it is an
+    error. The default key is the job's period, or else a unique one; a job with a period accepts
+    no other key.
     """
     wanted = _job(door_of(request), job)
     asked = await read_json(request, JobRequest)
     require_runnable(caller.tenant.id, caller.tenant, wanted)
     if asked.at is not None and asked.at > datetime.now(UTC) + AHEAD_MAX:
-        raise InvalidPayload(f"a job is asked for {AHEAD_MAX.days} days ahead at most.")
+        raise InvalidPayload(f"a job can be scheduled at most {AHEAD_MAX.days} days ahead.")
     if asked.key is not None:
-        WorkflowId(caller.tenant.id, wanted.name, asked.key)  # raises where it cannot be one
+        WorkflowId(caller.tenant.id, wanted.name, asked.key)  # raises for an invalid key
     values = wanted.with_period(_with_tenant(asked.input), asked.key)
     job_input = read_input(wanted.input_model, values, what=f"the input of {wanted.name}")
     async with tenant_session():
@@ -137,7 +138,7 @@ async def ask_for_job(request: Request, job: str, caller: Authenticated) -> Aske
 
 @router.get("/{job}/{key:path}", responses=documented(401, 404))
 async def show_run(request: Request, job: str, key: str, caller: Authenticated) -> RunState:
-    """Show what has become of a job that was asked for."""
+    """Show the status of a requested job."""
     door = door_of(request)
     wanted = _job(door, job)
     try:
@@ -148,7 +149,7 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
     status = _by_records(records)
     if status is None:
         run = await door.runs.status(str(workflow_id))
-        # What is behind an end is recorded before it, but may be so behind the first look.
+        # A job records its outcome before it ends, but perhaps only after the first lookup.
         records = await _recorded(workflow_id)
         status = _by_records(records) or _by_run(run, records)
     error = None
@@ -159,7 +160,7 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
 
 @dataclass(frozen=True)
 class _Records:
-    """What the database knows of a job that was asked for."""
+    """The database's records of a requested job."""
 
     message: OutboxMessage | None
     letter: DeadLetterRow | None
@@ -178,10 +179,10 @@ async def _recorded(workflow_id: WorkflowId) -> _Records:
 
 
 def _by_records(records: _Records) -> RunStatus | None:
-    """The status by what the database says alone; None: Temporal is to be asked."""
+    """Returns the status according to the database, or None if only Temporal can tell."""
     message, letter = records.message, records.letter
     if message is not None and message.status in _UNDER_WAY:
-        # With a workflow it is one of several that are worked off there.
+        # A message with a workflow is one of several that the workflow is processing.
         return RunStatus.STARTED if message.workflow_id else RunStatus.WAITING
     if letter is not None and letter.status in _BY_A_PERSON:
         return _BY_A_PERSON[DeadLetterState(letter.status)]
@@ -191,7 +192,7 @@ def _by_records(records: _Records) -> RunStatus | None:
 
 
 def _by_run(run: WorkflowExecutionStatus | None, records: _Records) -> RunStatus:
-    """The status by the run; raises `RunUnknown` where the database knows of none either."""
+    """Returns the status of the run; raises `RunUnknown` if the database has no record either."""
     if run is WorkflowExecutionStatus.COMPLETED:
         return RunStatus.SUCCEEDED
     if run in _ENDED_BADLY:
@@ -207,24 +208,23 @@ _BY_A_PERSON: Final = {
     DeadLetterState.DISCARDED: RunStatus.FAILED,
     DeadLetterState.RESOLVED: RunStatus.SUCCEEDED,
 }
-"""What a dead letter says by itself; of one that was replayed, its run has the word."""
+"""The status by a dead letter's state; for a replayed one, the new run decides."""
 
 
 def _job(door: Door, name: str) -> Job:
     job = registry.get(name) if name in door.open_jobs else None
     if job is None:
         known = ", ".join(sorted(set(door.open_jobs) & set(registry)))
-        raise JobUnknown(f"no such job can be asked for here. There are: {known}.")
+        raise JobUnknown(f"this job cannot be requested here. The available ones are: {known}.")
     return job
 
 
-def _with_tenant(given: dict[str, Any]) -> dict[str, Any]:
-    """The input's fields with the caller's tenant; raises `TenantMismatch` for another's."""
+def _with_tenant(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the input's fields with the caller's tenant; raises `TenantMismatch` for another."""
     tenant = current_tenant()
-    values = dict(given)
+    values = dict(fields)
     if values.setdefault("tenant_id", tenant) != tenant:
         raise TenantMismatch(
-            f'the input names another tenant than the key, which is {tenant}\'s. Leave "tenant_id" '
-            "out."
+            f'the input names another tenant, but the key is {tenant}\'s. Leave "tenant_id" out.'
         )
     return values

@@ -1,4 +1,4 @@
-"""The life of a relay process: checks, relays, tells how it is, and ends in order."""
+"""Runs a relay process: checks, relays, reports its health, and stops in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.database import Database
 
-QUEUE: Final = "outbox"  # what it polls, where a worker polls a task queue
+QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 CONNECTIONS: Final = 8
 
 log: Final = structlog.get_logger(__name__)
@@ -43,19 +43,19 @@ log: Final = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RelayProcess:
-    """What the command line says of a relay process."""
+    """A relay process's command-line options."""
 
     identity: str
     health_host: str
-    health_port: int  # 0: any free one
-    ready_file: Path | None = None  # written when messages are taken
+    health_port: int  # 0: any free port
+    ready_file: Path | None = None  # written when ready for messages
 
 
 def relay(process: RelayProcess, settings: Settings) -> None:
-    """Relays until a signal asks for an end; returns when all is in order.
+    """Relays until a signal asks it to stop; returns after an orderly shutdown.
 
     Raises:
-        WorkerExit: something needed is missing or wrong.
+        WorkerExit: something it needs is missing or wrong.
     """
     refuse_owner_credentials(settings)
     forward_core_logs()

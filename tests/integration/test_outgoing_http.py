@@ -158,7 +158,7 @@ async def test_the_first_address_that_answers_is_used(monkeypatch: pytest.Monkey
         ("file:///etc/passwd", "names no host"),
         ("/relative", "names no host"),
         ("https://", "names no host"),
-        ("https://user:hunter2@example.com/", "has credentials in it"),
+        ("https://user:hunter2@example.com/", "contains credentials"),
         ("https://0177.0.0.1/", "cannot be read"),
         ("https://127.0.0.1%00.example.com/", "cannot be read"),
         ("https://exa mple.com/", "cannot be read"),
