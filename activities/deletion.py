@@ -40,7 +40,7 @@ class Aging:
 
 
 async def delete_aged(rows: Aging, before: datetime) -> int:
-    """Deletes the tenant's rows that are due for deletion at `before` (aware), oldest first.
+    """Deletes the tenant's rows that are to be gone at `before` (aware), the oldest first.
 
     Each batch is its own transaction, with an entry in the audit log. After an interrupted attempt
     the next one continues with the remaining rows.
@@ -96,7 +96,7 @@ def _batch(rows: Aging, before: datetime, reached: datetime | None) -> Delete:
         .where(rows.moment < before, true() if reached is None else rows.moment >= reached)
         .order_by(rows.moment, *keys)
         .limit(BATCH_WITH_OBJECTS if rows.paths else BATCH)
-        .with_for_update()  # in a fixed order, so that two runs take turns
+        .with_for_update()  # in one order, so that two runs take turns
         .cte("batch")
     )
     return delete(rows.model).where(and_(*(key == batch.c[key.key] for key in keys)))

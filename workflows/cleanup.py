@@ -28,7 +28,7 @@ class CleanUpExpired:
 
     @workflow.run
     async def run(self, job: CleanUpExpiredInput) -> CleanupReport:
-        """Returns the number of deleted rows by table."""
+        """Returns how many rows were deleted, by table."""
         report = await workflow.execute_activity(
             delete_expired,
             DeleteExpired(at=workflow.now()),

@@ -6,11 +6,11 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The exit codes, the same as those of `starter.py`."""
+    """What the exit code says; the same as `starter.py`'s."""
 
-    FAILED = 1  # a check or a running worker failed
-    BAD_USAGE = 2  # an option or setting is wrong
-    NOT_REACHABLE = 3  # a required service does not answer
+    FAILED = 1  # a check, or a worker that was running
+    BAD_USAGE = 2  # an option or a setting
+    NOT_REACHABLE = 3  # something needed
 
 
 class WorkerExit(Exception):

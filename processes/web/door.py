@@ -48,7 +48,7 @@ class Door:
     open_jobs: Collection[str] = OPEN_JOBS
     rates: Rates = field(default_factory=Rates)
     admission: Admission = field(default_factory=Admission)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set to end open streams
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # ends what would go on
 
 
 def make_door(

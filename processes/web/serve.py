@@ -78,8 +78,8 @@ def _make_room_for_connections(connections: int) -> None:
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise WorkerExit(
             ExitCode.BAD_USAGE,
-            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which needs {needed} open "
-            f"files, but this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
+            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which takes {needed} open "
+            f"files, and this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -121,7 +121,7 @@ def _queues(values: Sequence[str]) -> list[str]:
         if name not in known:
             raise WorkerExit(
                 ExitCode.BAD_USAGE,
-                f'UsageError: "{name}" is not a queue. The queues are {", ".join(known)}.',
+                f'UsageError: "{name}" is not a queue. There are: {", ".join(known)}.',
             )
     return list(dict.fromkeys(named)) or known
 
@@ -134,13 +134,13 @@ def _slots(
         if target is not None and kind is not Slots.RESOURCE:
             raise WorkerExit(
                 ExitCode.BAD_USAGE,
-                f'UsageError: {name} needs "--slots resource". Add that, or leave {name} out.',
+                f'UsageError: {name} is for "--slots resource". Add that, or leave {name} out.',
             )
         if target is not None and not 0 < target <= 1:
             raise WorkerExit(
                 ExitCode.BAD_USAGE,
-                f"UsageError: {name} must be above 0 and at most 1, a share of the machine's, "
-                f"as in {name} 0.8.",
+                f"UsageError: {name} is a part of the machine's, above 0 and at most 1, as in "
+                f"{name} 0.8.",
             )
     return SlotOptions(
         kind,
