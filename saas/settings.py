@@ -26,9 +26,9 @@ class Settings(BaseSettings):
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
 
-    # A process's connection pool for tenants' data, and the limits of a transaction on it.
+    # Of a process's connections for tenants' data, and of a transaction on one of them.
     tenant_pool_size: Annotated[int, Field(ge=1)] = SIZE
-    tenant_pool_reserved: Annotated[int, Field(ge=RESERVED)] = RESERVED  # left for other tenants
+    tenant_pool_reserved: Annotated[int, Field(ge=RESERVED)] = RESERVED  # one leaves to others
     tenant_statement_timeout: timedelta = SessionLimits.statement
     tenant_lock_timeout: timedelta = SessionLimits.lock
     tenant_idle_timeout: timedelta = SessionLimits.idle  # in a transaction

@@ -96,7 +96,7 @@ async def check_search_attributes(client: Client) -> None:
 
 
 def answers(url: str) -> bool:
-    """Returns whether the database accepts a connection of its role."""
+    """Whether the database lets its role in."""
     try:
         with connect(url):
             return True
@@ -105,7 +105,7 @@ def answers(url: str) -> bool:
 
 
 def check_database(url: str) -> None:
-    """Checks one database as its role; raises the errors of `check_databases`."""
+    """Checks one database as its role sees it; raises as `check_databases`."""
     refuse_pending(url, ENVIRONMENTS)
     with connect(url) as connection:
         refuse_excess_rights(connection)

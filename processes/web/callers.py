@@ -38,7 +38,7 @@ class Caller:
 
 @contextmanager
 def acting_for(door: Door, tenant: Tenant) -> Iterator[None]:
-    """Runs the block in a tenant's scope, with the door's database."""
+    """Runs the block in a tenant's scope, on the door's database."""
     with use_database(door.database), enter(TenantScope(tenant.id)), use_tenant_record(tenant):
         yield
 

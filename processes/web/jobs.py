@@ -1,4 +1,4 @@
-"""Jobs that tenants' own programs request, and their status."""
+"""Jobs that tenants' own programs ask for, and what has become of them."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ AHEAD_MAX: Final = timedelta(days=366)
 
 
 class JobRequest(BaseModel):
-    """A request for a job of the credential's tenant."""
+    """What is asked for; whose job it is comes from the credential."""
 
     model_config = ConfigDict(frozen=True)
 
     input: dict[str, Any] = {}  # JSON: the job's own fields
-    key: str | None = None  # idempotency key: repeated requests with it make one job
-    at: Instant | None = None  # the earliest start
+    key: str | None = None  # makes it one, however often it is asked for
+    at: Instant | None = None  # not before
 
 
 class JobLinks(BaseModel):
-    """Links to a job's run."""
+    """Where a job's run is found."""
 
     self: str
 
 
 class RunStatus(StrEnum):
-    """The status of a requested job."""
+    """What has become of a job that was asked for."""
 
-    WAITING = "waiting"  # for its time, its turn, or its suspended tenant
+    WAITING = "waiting"  # for its time, its turn, or its tenant
     STARTED = "started"
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # permanently, unless an operator replays it
+    FAILED = "failed"  # for good; somebody may start it again
 
 
 class AskedJob(BaseModel):
-    """A requested job."""
+    """A job that has been asked for."""
 
     message_id: UUID
     job: str
     key: str
-    added: bool  # false: the job had been requested before, and is unchanged
+    added: bool  # by this request; false: it was asked for already, and is left as it was
     status: RunStatus
-    scheduled_at: datetime  # the earliest start
+    scheduled_at: datetime  # not before
     links: JobLinks
 
 
@@ -77,10 +77,10 @@ class RunState(BaseModel):
     job: str
     key: str
     status: RunStatus
-    error: Problem | None = None  # why it failed
+    error: Problem | None = None  # why it has failed
 
 
-REQUEST: Final[dict[str, Any]] = {  # OpenAPI of a body that FastAPI does not parse
+REQUEST: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
@@ -105,20 +105,19 @@ router: Final = APIRouter(prefix="/jobs", tags=["jobs"])
     responses=documented(401, 403, 404, 409, 413, 415, 422),
 )
 async def ask_for_job(request: Request, job: str, caller: Authenticated) -> AskedJob:
-    """Request a job, which starts soon after, or at the given time.
+    """Ask for a job, which is started soon after, or at the time that is given.
 
-    The key makes the request idempotent: a repeated request with the same key does not run the job
-    again, and returns the existing request with its start time; with a different input it is an
-    error. The default key is the job's period, or else a unique one; a job with a period accepts
-    no other key.
+    A key makes it one: asked for again with the same key, it is not done again, and the answer says
+    that it was there and when it will run; with another input it is refused. Without a key it has
+    the job's period, or what nothing else has; a job with a period takes no other key.
     """
     wanted = _job(door_of(request), job)
     asked = await read_json(request, JobRequest)
     require_runnable(caller.tenant.id, caller.tenant, wanted)
     if asked.at is not None and asked.at > datetime.now(UTC) + AHEAD_MAX:
-        raise InvalidPayload(f"a job can be scheduled at most {AHEAD_MAX.days} days ahead.")
+        raise InvalidPayload(f"a job is asked for {AHEAD_MAX.days} days ahead at most.")
     if asked.key is not None:
-        WorkflowId(caller.tenant.id, wanted.name, asked.key)  # raises for an invalid key
+        WorkflowId(caller.tenant.id, wanted.name, asked.key)  # raises where it cannot be one
     values = wanted.with_period(_with_tenant(asked.input), asked.key)
     job_input = read_input(wanted.input_model, values, what=f"the input of {wanted.name}")
     async with tenant_session():
@@ -138,7 +137,7 @@ async def ask_for_job(request: Request, job: str, caller: Authenticated) -> Aske
 
 @router.get("/{job}/{key:path}", responses=documented(401, 404))
 async def show_run(request: Request, job: str, key: str, caller: Authenticated) -> RunState:
-    """Show the status of a requested job."""
+    """Show what has become of a job that was asked for."""
     door = door_of(request)
     wanted = _job(door, job)
     try:
@@ -149,7 +148,7 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
     status = _by_records(records)
     if status is None:
         run = await door.runs.status(str(workflow_id))
-        # A job records its outcome before it ends, but perhaps only after the first lookup.
+        # What is behind an end is recorded before it, but may be so behind the first look.
         records = await _recorded(workflow_id)
         status = _by_records(records) or _by_run(run, records)
     error = None
@@ -160,7 +159,7 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
 
 @dataclass(frozen=True)
 class _Records:
-    """The database's records of a requested job."""
+    """What the database knows of a job that was asked for."""
 
     message: OutboxMessage | None
     letter: DeadLetterRow | None
@@ -179,10 +178,10 @@ async def _recorded(workflow_id: WorkflowId) -> _Records:
 
 
 def _by_records(records: _Records) -> RunStatus | None:
-    """Returns the status according to the database, or None if only Temporal can tell."""
+    """The status by what the database says alone; None: Temporal is to be asked."""
     message, letter = records.message, records.letter
     if message is not None and message.status in _UNDER_WAY:
-        # A message with a workflow is one of several that the workflow is processing.
+        # With a workflow it is one of several that are worked off there.
         return RunStatus.STARTED if message.workflow_id else RunStatus.WAITING
     if letter is not None and letter.status in _BY_A_PERSON:
         return _BY_A_PERSON[DeadLetterState(letter.status)]
@@ -192,7 +191,7 @@ def _by_records(records: _Records) -> RunStatus | None:
 
 
 def _by_run(run: WorkflowExecutionStatus | None, records: _Records) -> RunStatus:
-    """Returns the status of the run; raises `RunUnknown` if the database has no record either."""
+    """The status by the run; raises `RunUnknown` where the database knows of none either."""
     if run is WorkflowExecutionStatus.COMPLETED:
         return RunStatus.SUCCEEDED
     if run in _ENDED_BADLY:
@@ -208,23 +207,24 @@ _BY_A_PERSON: Final = {
     DeadLetterState.DISCARDED: RunStatus.FAILED,
     DeadLetterState.RESOLVED: RunStatus.SUCCEEDED,
 }
-"""The status by a dead letter's state; for a replayed one, the new run decides."""
+"""What a dead letter says by itself; of one that was replayed, its run has the word."""
 
 
 def _job(door: Door, name: str) -> Job:
     job = registry.get(name) if name in door.open_jobs else None
     if job is None:
         known = ", ".join(sorted(set(door.open_jobs) & set(registry)))
-        raise JobUnknown(f"this job cannot be requested here. The available ones are: {known}.")
+        raise JobUnknown(f"no such job can be asked for here. There are: {known}.")
     return job
 
 
-def _with_tenant(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the input's fields with the caller's tenant; raises `TenantMismatch` for another."""
+def _with_tenant(given: dict[str, Any]) -> dict[str, Any]:
+    """The input's fields with the caller's tenant; raises `TenantMismatch` for another's."""
     tenant = current_tenant()
-    values = dict(fields)
+    values = dict(given)
     if values.setdefault("tenant_id", tenant) != tenant:
         raise TenantMismatch(
-            f'the input names another tenant, but the key is {tenant}\'s. Leave "tenant_id" out.'
+            f'the input names another tenant than the key, which is {tenant}\'s. Leave "tenant_id" '
+            "out."
         )
     return values

@@ -29,7 +29,7 @@ def main(
     workflows: Sequence[type] = WORKFLOWS,
     activities: Sequence[Callable[..., Any]] = ACTIVITIES,
 ) -> int:
-    """Runs a worker with `workflows` and `activities`, and returns the exit code.
+    """Runs a worker of `workflows` and `activities`, and returns the exit code.
 
     If it cannot run, it prints one sentence on standard error.
     """

@@ -35,7 +35,7 @@ from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.database import Database
 
-QUEUE: Final = "outbox"  # shown where a worker shows its task queue
+QUEUE: Final = "outbox"  # what it polls, where a worker polls a task queue
 CONNECTIONS: Final = 8
 
 log: Final = structlog.get_logger(__name__)
@@ -47,8 +47,8 @@ class RelayProcess:
 
     identity: str
     health_host: str
-    health_port: int  # 0: any free port
-    ready_file: Path | None = None  # written when ready for messages
+    health_port: int  # 0: any free one
+    ready_file: Path | None = None  # written when messages are taken
 
 
 def relay(process: RelayProcess, settings: Settings) -> None:
