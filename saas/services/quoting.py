@@ -48,7 +48,7 @@ class RecordScanner:
         return [*self._cells, "".join(self._cell)] if self._cell or self._cells else [""]
 
     def feed(self, text: str) -> bool:
-        """Reads the next line; returns True if the row ends with it."""
+        """Reads the next part of the text; returns True if the row ends at its line ending."""
         at = 0
         while at < len(text):
             character = text[at]
