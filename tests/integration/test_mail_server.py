@@ -198,7 +198,7 @@ async def test_a_refusal_for_good_is_told_by_its_codes(inbox: Inbox, late: bool)
 
 async def test_a_server_that_does_not_answer_is_named() -> None:
     port = free_port()
-    with pytest.raises(MailDelayed, match=rf"the mail server {LOOPBACK}:{port} cannot be talked"):
+    with pytest.raises(MailDelayed, match=rf"the mail server {LOOPBACK}:{port} cannot be reached"):
         await MailServer(f"smtp://{LOOPBACK}:{port}", SENDER).send(MAIL)
 
 

@@ -294,7 +294,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
         b'{"type": "payment.failed", "timestamp": "0001-01-01T00:00:00+14:00", "data": {}}',
         "timestamp: Value error, a time lies between",
     ),
-    "a time to come": (event(minute=6 * 60 + 6).body, "happened after it was sent"),
+    "a time to come": (event(minute=6 * 60 + 6).body, "has a timestamp after"),
 }
 
 
