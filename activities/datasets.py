@@ -1,4 +1,4 @@
-"""What a tenant may take away: each dataset's columns, and its rows in pages."""
+"""The datasets that a tenant can export: their columns, and their rows in pages."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Dataset:
     """Some columns of a table."""
 
     columns: dict[InstrumentedAttribute[Any], pyarrow.DataType]
-    key: Sequence[InstrumentedAttribute[Any]]  # what is unique in a tenant's rows; some of columns
-    mark: str | None = None  # a column of its CSV by which an import knows that it is one of ours
+    key: Sequence[InstrumentedAttribute[Any]]  # columns that are unique among a tenant's rows
+    mark: str | None = None  # a CSV column by which an import recognises our own export
 
     @property
     def schema(self) -> pyarrow.Schema:
-        """The columns' names and types, in their order."""
+        """The columns' names and types, in order."""
         return pyarrow.schema([(column.key, kind) for column, kind in self.columns.items()])
 
     async def pages(self, size: int) -> AsyncIterator[Sequence[Row]]:
         """Yields the current tenant's rows in the order of the key, up to `size` at once.
 
-        Each page is a transaction of its own, so that a long export holds nothing up. A row that
-        is written meanwhile is in the file if its key is still ahead.
+        Each page is its own transaction, so that a long export does not block others. A row written
+        during the export is included if its key is still ahead.
         """
         after: Row | None = None
         while True:
@@ -67,7 +67,7 @@ def _behind(key: Sequence[InstrumentedAttribute[Any]], after: Row) -> ColumnElem
 
 
 def _value(value: object) -> object:
-    """A value as files have it: what they have no type for is text."""
+    """Returns a value as files hold it: a type that they lack becomes text."""
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
     return value

@@ -1,4 +1,4 @@
-"""Exports: a tenant's data in a file of its own, for a while."""
+"""Exports: writes a tenant's data to a file, which is kept for a week."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
 
 JOB: Final = "exports.generate"
-AREA: Final = "exports"  # of the object storage
+AREA: Final = "exports"  # in the object storage
 KEPT: Final = timedelta(days=7)
 LINK_OPENS: Final = timedelta(hours=1)
 PAGE_ROWS: Final = 10_000  # in memory at once
 
 
 class ExportNotFound(Refused):
-    """The tenant has no such export."""
+    """The tenant does not have the export."""
 
 
 class ExportNotReady(Refused):
-    """The export's file has not been written."""
+    """The export's file has not been written yet."""
 
 
 class WriteExport(BaseModel):
-    """Asks for an export's file to be written."""
+    """Input of `write_export`: the export to write."""
 
     export_id: UUID
 
 
 class WrittenExport(BaseModel):
-    """What has been written."""
+    """The result of writing an export."""
 
     export_id: UUID
     rows: int
@@ -54,7 +54,7 @@ class WrittenExport(BaseModel):
 
 
 async def begin_export(session: AsyncSession, dataset: ExportDataset, format: ExportFormat) -> UUID:
-    """Asks for an export in the transaction of `session`, the open `tenant_session()`.
+    """Requests an export in the transaction of `session`, the open `tenant_session()`.
 
     Returns the export's id, which is the key of its job.
     """
@@ -68,7 +68,7 @@ async def begin_export(session: AsyncSession, dataset: ExportDataset, format: Ex
 async def export_link(session: AsyncSession, export_id: UUID) -> str:
     """Returns a URL that opens an export's file for an hour, or until the export expires.
 
-    Raises `ExportNotFound`, also where it has expired, and `ExportNotReady`.
+    Raises `ExportNotReady`, and `ExportNotFound`, also for an expired export.
     """
     export = await _export(session, export_id)
     left = export.expires_at - datetime.now(UTC)
@@ -126,7 +126,7 @@ class Exports:
 
 
 class _Counted:
-    """Pages that are counted as they go by, and told as progress."""
+    """Counts the rows of pages that pass through, and reports them by heartbeat."""
 
     def __init__(self, pages: Pages, heart: Heart) -> None:
         self.rows = 0
@@ -164,7 +164,7 @@ async def _complete(export: Export, report: WrittenExport) -> None:
                 dataset=export.dataset,
                 rows=report.rows,
             )
-            # Without the link, which opens for whoever reads it; the door gives one.
+            # Without a link, which would work for anyone who reads it; the HTTP door makes one.
             await enqueue(
                 "notifications.send",
                 {
@@ -176,7 +176,7 @@ async def _complete(export: Export, report: WrittenExport) -> None:
                 key=f"export-{export.id}",
             )
     if completed is None and export.path is not None:
-        await current_storage().delete(export.path)  # it has expired meanwhile
+        await current_storage().delete(export.path)  # the export has expired meanwhile
         raise _not_found(export.id)
 
 
@@ -188,4 +188,4 @@ async def _export(session: AsyncSession, export_id: UUID) -> Export:
 
 
 def _not_found(export_id: UUID) -> ExportNotFound:
-    return ExportNotFound(f"{current_tenant()} has no export {export_id}. Ask for a new one.")
+    return ExportNotFound(f"{current_tenant()} has no export {export_id}. Request a new one.")

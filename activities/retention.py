@@ -1,4 +1,4 @@
-"""Retention: a tenant's usage is kept for as long as its plan says."""
+"""Retention: deletes usage that is older than the tenant's plan keeps it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ USAGE: Final = Aging(UsageEvent, UsageEvent.time_hour, "usage.deleted")
 
 
 class FindCutoff(BaseModel):
-    """Asks from when on a tenant's usage is kept."""
+    """Input of `find_cutoff`."""
 
     at: AwareDatetime
     keep_days: int | None  # None: the plan's
 
 
 class Cutoff(BaseModel):
-    """From when on usage is kept."""
+    """The moment before which usage is deleted."""
 
-    before: AwareDatetime | None  # what is older goes; None: nothing does
+    before: AwareDatetime | None  # None: everything is kept
 
 
 class DeleteUsage(BaseModel):
-    """Asks for usage to be deleted."""
+    """Input of `delete_usage`: events before this moment are deleted."""
 
     before: AwareDatetime
 
@@ -40,9 +40,9 @@ class DeleteUsage(BaseModel):
 @tenant_activity
 @heartbeating()
 async def find_cutoff(request: FindCutoff) -> Cutoff:
-    """Returns the beginning of the first day that is kept, in the tenant's time zone.
+    """Returns the start of the first day to keep, in the tenant's time zone.
 
-    That day is `keep_days` before the one of `at`.
+    That day is `keep_days` before the day of `at`.
     """
     tenant = current_tenant_record()
     days = tenant.plan.retention_days if request.keep_days is None else request.keep_days

@@ -1,4 +1,4 @@
-"""Cleaning up."""
+"""The job that deletes expired rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class CleanUpExpiredInput(TenantInput):
-    """Whose rows are cleaned up."""
+    """The tenant to clean up."""
 
 
 @tenant_job(
@@ -24,7 +24,7 @@ class CleanUpExpiredInput(TenantInput):
     execution_timeout=timedelta(hours=6),
 )
 class CleanUpExpired:
-    """Deletes the tenant's documents and exports that have expired."""
+    """Deletes the tenant's expired documents, exports, imports, mail and event records."""
 
     @workflow.run
     async def run(self, job: CleanUpExpiredInput) -> CleanupReport:
@@ -37,5 +37,5 @@ class CleanUpExpired:
             retry_policy=DATABASE_RETRIES,
         )
         counts = ", ".join(f"{count:,} {table}" for table, count in report.deleted.items())
-        workflow.set_current_details(f"Deleted what had expired of {job.tenant_id}: {counts}.")
+        workflow.set_current_details(f"Deleted expired rows of {job.tenant_id}: {counts}.")
         return report

@@ -1,4 +1,4 @@
-"""Retention."""
+"""The job that enforces retention."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class EnforceRetentionInput(TenantInput):
-    """For how long usage is kept."""
+    """How long to keep usage."""
 
-    keep_days: int | None = Field(default=None, ge=1, le=36_500)  # None: as the plan says
+    keep_days: int | None = Field(default=None, ge=1, le=36_500)  # None: the plan's
 
 
 class RetentionReport(BaseModel):
-    """What retention came to."""
+    """What retention deleted."""
 
     before: AwareDatetime | None  # None: everything is kept
-    deleted: int  # events, by this run
+    deleted: int  # events deleted by this run
 
 
 @tenant_job(
@@ -38,8 +38,8 @@ class EnforceRetention:
 
     @workflow.run
     async def run(self, job: EnforceRetentionInput) -> RetentionReport:
-        """Returns how many events were deleted; none where the plan keeps them without limit."""
-        # Found once, so that every attempt deletes up to the same moment.
+        """Returns the number of deleted events; none if the plan keeps usage without limit."""
+        # Determined once, so that every attempt deletes up to the same moment.
         cutoff = await workflow.execute_activity(
             find_cutoff,
             FindCutoff(at=workflow.now(), keep_days=job.keep_days),

@@ -159,7 +159,7 @@ async def test_rejected_rows_are_in_a_file_with_their_numbers_and_reasons(
         [
             "8",
             "11",
-            "a quote that it opens is not closed, so the 1 lines behind it, which are the rest of "
+            "a quote that it opens is not closed, so the 1 lines after it, which are the rest of "
             "the file, are in that cell",
             'quote@acme.example,"open',
         ],
