@@ -24,8 +24,8 @@ from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.sdk.lookups import is_namespace_missing
 from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
 
-DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's own
-DEFAULT_NAMESPACE: Final = "default"  # the SDK's own
+DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default
+DEFAULT_NAMESPACE: Final = "default"  # the SDK's default
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 # What workflow modules import. They themselves stay in the sandbox, which would be off for them.
 # A second structlog, imported inside the sandbox, would not be set up as this process's is.
@@ -58,14 +58,14 @@ def database(
     application_name: str = "temporal-tenancy",
     at_once: int | None = None,
 ) -> Database:
-    """The runtime roles' engines, as far as the environment has their URLs; nothing is sent yet.
+    """Returns the engines of the runtime roles whose URLs are set; does not connect yet.
 
-    `at_once` is how many activities of a queue the process runs at once: one tenant's share of the
-    connections is less, so that what waits in them for its locks leaves room for others.
+    `at_once` is how many activities of a queue the process runs concurrently. One tenant's share of
+    the connections stays below it, so that activities waiting for locks leave slots for others.
 
     Raises:
-        NotReachable: the environment names no control plane.
-        ConfigurationError: a URL is not one of PostgreSQL.
+        NotReachable: PLATFORM_DATABASE_URL is not set.
+        ConfigurationError: a URL is not a PostgreSQL URL.
     """
     if settings.platform_database_url is None:
         raise NotReachable(f"PLATFORM_DATABASE_URL is not set. {HOW_TO_START}")
@@ -82,15 +82,15 @@ def database(
 
 
 def plain(secret: SecretStr | None) -> str | None:
-    """A setting's value, for whoever connects with it."""
+    """Returns a secret setting's value."""
     return None if secret is None else secret.get_secret_value()
 
 
 def temporal_config() -> ClientConnectConfig:
-    """Temporal's address, namespace and credentials, by `temporalio.envconfig`.
+    """Returns Temporal's address, namespace and credentials from `temporalio.envconfig`.
 
     Raises:
-        ConfigurationError: a profile, a file or a variable of it is not right.
+        ConfigurationError: a profile, file or variable is invalid.
     """
     try:
         config = ClientConfig.load_client_connect_config()
@@ -106,13 +106,13 @@ def temporal_config() -> ClientConnectConfig:
 async def connect_client(
     database: Database | None = None, *, alerts: Sequence[AlertSink] = ()
 ) -> Client:
-    """Connects to Temporal with the plugin on, which knows the application's jobs.
+    """Connects to Temporal with the tenancy plugin and the application's jobs.
 
-    With `database`, the control plane there is the directory of tenants, and workers of this
-    client open their sessions on it. `alerts` are the ways to people of such workers.
+    With `database`, its control plane is the directory of tenants, and workers of this client open
+    their sessions on it. `alerts` is where those workers send alerts.
 
     Raises:
-        NotReachable: the server does not answer, or not to these credentials.
+        NotReachable: the server does not answer, or rejects the credentials.
         ConfigurationError: Temporal's settings cannot be read.
     """
     config = temporal_config()

@@ -20,7 +20,7 @@ NAMES: Final = (TENANT_ID.name, JOB.name)
 
 
 async def missing(client: Client) -> Sequence[str]:
-    """The names that the client's namespace does not know as Keyword."""
+    """Returns the names that the client's namespace does not have as Keyword."""
     listed = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
@@ -28,9 +28,9 @@ async def missing(client: Client) -> Sequence[str]:
 
 
 async def register_missing(client: Client) -> Sequence[str]:
-    """Registers what is missing in the client's namespace, and returns those names.
+    """Registers the missing names in the client's namespace, and returns them.
 
-    Raises `RPCError` where a name is there with another type, or the account may not do it (in
+    Raises `RPCError` if a name exists with another type, or if the account may not register it (in
     Temporal Cloud: add TenantId and Job, both Keyword, to the namespace by hand).
     """
     names = await missing(client)
@@ -42,7 +42,7 @@ async def register_missing(client: Client) -> Sequence[str]:
                 )
             )
         except RPCError as error:
-            # Another worker that started beside this one was faster.
+            # Another worker that started at the same time was faster.
             if error.status is not RPCStatusCode.ALREADY_EXISTS:
                 raise
     return names

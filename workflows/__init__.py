@@ -8,8 +8,8 @@ WORKFLOWS: list[type]
 
 
 def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    # Read when it is asked for: the sandbox imports this package anew for each run, and a run
-    # needs no module but its own.
+    # Imported on first access: the sandbox imports this package again for each run, and a run
+    # needs only its own module.
     if name != "WORKFLOWS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import temporal_tenancy.dead_letters  # the library's own jobs, which schedules name

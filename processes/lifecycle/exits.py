@@ -1,4 +1,4 @@
-"""How a worker ends that cannot go on: one sentence, and the exit code for its kind."""
+"""The error that ends a process: one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
 
 
 class WorkerExit(Exception):
-    """The worker cannot start, or cannot go on."""
+    """The process cannot start, or cannot continue."""
 
     def __init__(self, code: ExitCode, sentence: str) -> None:
         """`sentence` says what is wrong and what to do about it, without credentials."""

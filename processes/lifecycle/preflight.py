@@ -1,4 +1,4 @@
-"""What must hold before a worker takes work, each with its sentence where it does not."""
+"""The checks before a process takes work, each with its error message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Ends the worker with the right exit code for whatever the block finds wrong."""
+    """Turns errors in the block into `WorkerExit` with the right exit code."""
     try:
         with reaching():
             yield
@@ -48,13 +48,13 @@ def refuse_owner_credentials(settings: Settings) -> None:
     if settings.database_url is not None:
         raise WorkerExit(
             ExitCode.FAILED,
-            "ExcessRights: DATABASE_URL is set, and a worker has no use for the owner's "
+            "ExcessRights: DATABASE_URL is set, but a worker must not have the owner's "
             'credentials. Unset it: "env -u DATABASE_URL python worker.py".',
         )
 
 
 def runtime_urls(settings: Settings) -> list[str]:
-    """The URLs of the two runtime roles; raises `NotReachable` where one is missing."""
+    """Returns the URLs of the two runtime roles; raises `NotReachable` if one is not set."""
     urls = []
     for name in ("tenant_database_url", "platform_database_url"):
         url = plain(getattr(settings, name))
@@ -65,20 +65,20 @@ def runtime_urls(settings: Settings) -> list[str]:
 
 
 async def check_databases(settings: Settings) -> None:
-    """Checks the databases as the runtime roles see them.
+    """Checks the databases as the runtime roles.
 
     Raises:
         NotReachable: a URL is not set.
         DatabaseUnreachable: a database does not answer.
-        MigrationsBehind: it lacks migrations.
-        ExcessRights: a role may do more than its part.
+        MigrationsBehind: a database lacks migrations.
+        ExcessRights: a role has more rights than it should.
     """
     for url in runtime_urls(settings):
         await asyncio.to_thread(check_database, url)
 
 
 async def check_search_attributes(client: Client) -> None:
-    """Registers the search attributes where they are missing.
+    """Registers missing search attributes.
 
     Raises:
         ConfigurationError: they cannot be registered.

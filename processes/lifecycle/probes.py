@@ -1,4 +1,4 @@
-"""Whether what a process needs answers."""
+"""Probes of the servers that a process needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from temporal_tenancy.postgres.database import database_url
 
 
 def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
-    """A probe of Temporal and one of each database URL, by the reason to give when it fails."""
+    """Returns probes of Temporal and of each database, by the reason to show when one fails."""
 
     async def temporal() -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Running a process's one command: its exit code, and one sentence where it cannot go on."""
+"""Runs a process's command, and turns its errors into one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from temporal_tenancy.core.errors import ConfigurationError
 
 
 def run_program(command: Callable[..., None], arguments: Sequence[str], *, name: str) -> int:
-    """Runs `command` with what the command line says, and returns the exit code.
+    """Runs `command` with the command line's options, and returns the exit code.
 
-    Whatever keeps it from working is one sentence on standard error.
+    If the command cannot run, it prints one sentence on standard error.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)

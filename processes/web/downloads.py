@@ -1,4 +1,4 @@
-"""Links to tenants' files, which open for whoever has them until they expire."""
+"""Serves tenants' files by signed, expiring links."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ router: Final = APIRouter(prefix=DOWNLOADS, tags=["downloads"])
 
 
 async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
-    """Answers in the scope of the tenant whose link it is: its signature is the credential."""
+    """Verifies the link, whose signature is the credential, and enters its tenant's scope."""
     target = read_link(token, datetime.now(UTC))
     door = door_of(request)
     tenant = await door.directory.find(target.tenant_id)
@@ -44,6 +44,6 @@ async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
     responses={**FILE, **documented(404, 410, 429)},
 )
 async def download(target: Annotated[LinkTarget, Depends(opened)]) -> StreamingResponse:
-    """Download a file by a link that was given out for it."""
+    """Download a file by its signed link."""
     name = target.path.rsplit("/", 1)[-1]
     return await attachment(current_storage(), target.path, name)

@@ -1,4 +1,4 @@
-"""The life of a relay process: checks, relays, tells how it is, and ends in order."""
+"""Runs a relay process: checks, relays, reports its health, and stops in order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log: Final = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RelayProcess:
-    """What the command line says of a relay process."""
+    """A relay process's command-line options."""
 
     identity: str
     health_host: str
@@ -51,10 +51,10 @@ class RelayProcess:
 
 
 def relay(process: RelayProcess, settings: Settings) -> None:
-    """Relays until a signal asks for an end; returns when all is in order.
+    """Relays until a signal asks it to stop; returns after an orderly shutdown.
 
     Raises:
-        WorkerExit: something needed is missing or wrong.
+        WorkerExit: something it needs is missing or wrong.
     """
     refuse_owner_credentials(settings)
     forward_core_logs()

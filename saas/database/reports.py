@@ -1,4 +1,4 @@
-"""Reports that somebody asked for."""
+"""The table of requested reports."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from saas.database.tables import TenantData
 from temporal_tenancy.control_plane.tables import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
-REQUESTED_REPORT: Final = "report.requested"  # the kind of its document; the key is the report's id
+REQUESTED_REPORT: Final = "report.requested"  # kind of the document, whose key is the report's id
 
 
 class RequestedReport(TenantOwned, TenantData):
-    """What a report is to be about. Made, it is a document."""
+    """The request for a report; the finished report is a `Document`."""
 
     __tablename__ = "requested_reports"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import sys
@@ -45,11 +44,7 @@ def test_a_progress_bar_shows_nothing_that_a_terminal_obeys() -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-def test_a_log_line_holds_nothing_that_a_terminal_obeys(
-    format: logs.Format, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
+def test_a_log_line_holds_nothing_that_a_terminal_obeys(format: logs.Format) -> None:
     formatter = logs._formatter(format, None, colors=False)
     try:
         raise ValueError(OWNED)

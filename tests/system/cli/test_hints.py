@@ -115,6 +115,17 @@ def test_the_command_follows_in_a_log_line(fields: dict[str, str]) -> None:
     assert json.loads(stream.getvalue())["error"] == f"{fields['error']} {hint}"
 
 
+def test_the_command_follows_an_alert_in_a_log_line() -> None:
+    stream = io.StringIO()
+    logger = logging.Logger("test")
+    logger.addHandler(handler(format="json", stream=stream))
+    fields = {"alert": "dead_letter.7f3a", "summary": "3 of mail.send failed for good."}
+    logger.critical("alert.raised", extra=fields)
+    line = json.loads(stream.getvalue())
+    shows = '"starter.py dead-letters list --fingerprint 7f3a" shows them.'
+    assert (line["level"], line["summary"]) == ("critical", f"{fields['summary']} {shows}")
+
+
 async def test_the_command_follows_that_a_key_is_not_there(
     database: Database, tenants: Tenants
 ) -> None:

@@ -49,7 +49,7 @@ def cases(
     return {
         "the owner's URL": Case(
             1,
-            "ExcessRights: DATABASE_URL is set, and a worker has no use for the owner's "
+            "ExcessRights: DATABASE_URL is set, but a worker must not have the owner's "
             "credentials. Unset it",
             variables={"DATABASE_URL": CLOSED},
         ),
@@ -71,7 +71,7 @@ def cases(
         ),
         "a wrong setting": Case(
             2,
-            "ConfigurationError: the environment is not right: WORKER_GRACE_SECONDS",
+            "ConfigurationError: the environment is invalid: WORKER_GRACE_SECONDS",
             variables={"WORKER_GRACE_SECONDS": "-1"},
         ),
         "a port in use": Case(
