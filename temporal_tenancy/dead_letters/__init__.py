@@ -1,4 +1,4 @@
-"""Jobs that have failed for good, and starting them again in their own tenant."""
+"""Dead letters: jobs that have failed permanently, and their replay in their own tenant."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ __all__ = ["SweepDeadLetters", "dead_letters", "failed_runs_without_database"]
 
 
 def dead_letters(alerts: Sequence[AlertSink] = ()) -> Feature:
-    """The feature: letters of what fails for good, and the sweep that finds, settles and tells.
+    """Returns the feature that records dead letters and sweeps for those that no run recorded.
 
-    `alerts` are the ways to people, beside the log.
+    The sweep also resolves letters whose jobs have succeeded since, deletes old ones, and sends
+    alerts.
+
+    Args:
+        alerts: sinks that receive each alert, in addition to the log.
     """
     return Feature(
         "dead letters",
@@ -39,5 +43,8 @@ def dead_letters(alerts: Sequence[AlertSink] = ()) -> Feature:
 
 
 def failed_runs_without_database() -> Feature:
-    """What a worker without a database serves, so that histories are the same with and without."""
+    """Returns the feature for a worker without a database: letters are accepted but not stored.
+
+    A workflow's history is the same with and without a database.
+    """
     return Feature("failed runs", activities=(record_failed_run,))

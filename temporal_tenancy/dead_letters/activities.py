@@ -1,4 +1,4 @@
-"""The effects of a sweep of the dead letters."""
+"""Activities of the dead-letter sweep."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from temporal_tenancy.dead_letters.sweep import Sweep
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
-BUDGET: Final = 240.0  # seconds that one sweep looks for letters
+BUDGET: Final = 240.0  # seconds; how long one sweep searches
 
 log: Final = logging.getLogger(__name__)
 
 
-@platform_activity("finds what failed and could not say so, over all tenants")
+@platform_activity("finds failed runs that recorded no dead letter, over all tenants")
 @heartbeating()
 async def find_dead_letters() -> int:
-    """Writes a letter for each run that has failed for good without one; returns how many."""
+    """Records a letter for each run that failed permanently without one; returns the count."""
     until = asyncio.get_running_loop().time() + BUDGET
     found = await Sweep(activity.client()).find(datetime.now(UTC), until=until)
     if found:
@@ -32,29 +32,29 @@ async def find_dead_letters() -> int:
     return found
 
 
-@platform_activity("settles dead letters whose jobs have succeeded, over all tenants")
+@platform_activity("resolves dead letters whose jobs have succeeded, over all tenants")
 @heartbeating()
 async def resolve_dead_letters() -> int:
-    """Resolves the letters whose jobs have succeeded since; returns how many."""
+    """Resolves the letters whose jobs have succeeded since; returns the count."""
     return await Sweep(activity.client()).resolve()
 
 
-@platform_activity("forgets dead letters that were settled long ago, over all tenants")
+@platform_activity("deletes dead letters that were settled long ago, over all tenants")
 @heartbeating()
 async def forget_dead_letters() -> int:
-    """Deletes letters that were settled longer ago than they are kept; returns how many."""
+    """Deletes settled letters that are older than `SETTLED_KEPT`; returns the count."""
     return await Sweep(activity.client()).forget(datetime.now(UTC))
 
 
 class Alarm:
-    """Tells people of dead letters."""
+    """Alerts about dead letters."""
 
     def __init__(self, sinks: Sequence[AlertSink]) -> None:
-        """`sinks` are the ways to people, beside the log."""
+        """`sinks` receive each alert, in addition to the log."""
         self._sinks = sinks
 
-    @platform_activity("tells people of dead letters, over all tenants")
+    @platform_activity("sends alerts about dead letters, over all tenants")
     @heartbeating()
     async def tell_of_dead_letters(self) -> int:
-        """Returns how many alerts were sent."""
+        """Sends the alerts that are due; returns how many were sent."""
         return await tell_of_dead_letters(self._sinks)

@@ -1,4 +1,4 @@
-"""Telling people: a line in the log and a notification, and not all the time."""
+"""Alerts: a log line and a notification, at most once an hour for each name or tenant."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
 
-PAUSE: Final = timedelta(hours=1)  # between two alerts of one name, or of one tenant
-NAMED: Final = 5  # tenants in the sentence of one alert
+PAUSE: Final = timedelta(hours=1)  # between two alerts of the same name, or of the same tenant
+NAMED: Final = 5  # tenants listed in an alert's summary
 SINK_TIMEOUT: Final = 10.0  # seconds
-TELLING: Final = timedelta(seconds=30)  # that one waits for another who tells of the same
+TELLING: Final = timedelta(seconds=30)  # lock timeout: another process sends the same alert
 
 log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Alert:
-    """What people are told: facts to look it up by, and nothing of a job's input."""
+    """What an alert says: facts to look the problem up by, and nothing from a job's input."""
 
-    name: str  # what of; of one name, or of its tenants, there is one an hour
-    summary: str  # a sentence
+    name: str  # of the kind of problem; limits how often it is sent
+    summary: str  # one sentence
     details: Mapping[str, str | int] = field(default_factory=dict)
     severity: Literal["critical"] = "critical"
 
 
 class AlertSink(Protocol):
-    """A way to people."""
+    """Delivers alerts to people, for example by mail or webhook."""
 
     async def send(self, alert: Alert) -> None:
-        """Tells them; whatever it raises is logged, and keeps no other sink from telling."""
+        """Sends an alert; an exception is logged and does not affect the other sinks."""
 
 
-# The row is locked until the alert has been sent: who comes at the same time waits, and is late.
-# No tenant's role reaches this table.
+# The row stays locked until the alert has been sent, so a concurrent caller waits and then finds
+# it sent. Tenant roles have no access to this table.
 _CLAIM: Final = text("""
     insert into alerts as told (name, sent_at) values (:name, now())
     on conflict (name) do update set sent_at = now(), suppressed = 0
      where told.sent_at <= now() - cast(:pause as interval)
     returning coalesce(old.suppressed, 0)
 """)
-# Of several tenants those that nobody was told of within the hour. In order, against deadlocks.
+# Returns the tenants without an alert within the hour. Sorted, so that callers cannot deadlock.
 _CLAIM_TENANTS: Final = text("""
     insert into alerts as told (name, sent_at)
     select :name || '/' || tenant, now()
@@ -69,11 +69,22 @@ async def tell(
     count: int = 1,
     sink_timeout: float = SINK_TIMEOUT,
 ) -> bool:
-    """Sends an alert, unless one of its name was sent within the hour; returns whether it did.
+    """Sends an alert unless one of the same name was sent within the hour.
 
-    What is held back is counted, `count` a time, and the next alert of the name says how much it
-    was. `session` is the platform's or the relay's; an alert counts as sent when it commits. A sink
-    is given up after `sink_timeout` seconds.
+    The next alert of that name reports how many events were suppressed.
+
+    Args:
+        session: of the platform or the relay; the alert counts as sent once it commits.
+        alert: what to send.
+        sinks: receive the alert, in addition to the log.
+        count: how many events the alert stands for.
+        sink_timeout: seconds to wait for each sink.
+
+    Returns:
+        Whether the alert was sent.
+
+    Raises:
+        LockHeld: another process has been sending an alert of this name for 30 seconds.
     """
     await wait_for_locks(session, TELLING)
     before = await session.scalar(_CLAIM, {"name": alert.name, "pause": PAUSE})
@@ -95,17 +106,23 @@ async def tell_by_tenant(
     *,
     sink_timeout: float = SINK_TIMEOUT,
 ) -> bool:
-    """Sends one alert of the tenants that none of this name has told of within the hour.
+    """Sends one alert about all tenants that had no alert of this name within the hour.
 
-    The hour is each tenant's own: one that gives cause all the time hides no other.
+    Each tenant has its own hour, so one with constant problems does not hide the others.
 
     Args:
         session: as for `tell`.
         name: of the alert.
-        since: when it began for each tenant that gives cause now.
-        alert: makes the alert of those whom it is to tell of, who waits for longest first.
-        sinks: the ways to people.
-        sink_timeout: seconds after which a sink is given up.
+        since: when the problem began (aware), by the id of each affected tenant.
+        alert: builds the alert from the tenants to report, the longest affected first.
+        sinks: receive the alert, in addition to the log.
+        sink_timeout: seconds to wait for each sink.
+
+    Returns:
+        Whether an alert was sent.
+
+    Raises:
+        LockHeld: as for `tell`.
     """
     if not since:
         return False
@@ -115,13 +132,13 @@ async def tell_by_tenant(
     new = [claim.removeprefix(f"{name}/") for claim in claimed]
     if new:
         oldest_first = sorted(new, key=lambda tenant: (since[tenant], tenant))
-        of_new = alert({tenant: since[tenant] for tenant in oldest_first})
-        await _send_to_all(sinks, of_new, sink_timeout)
+        new_alert = alert({tenant: since[tenant] for tenant in oldest_first})
+        await _send_to_all(sinks, new_alert, sink_timeout)
     return bool(new)
 
 
 def named(tenants: Collection[str]) -> str:
-    """Some of these tenants by name, and how many more there are."""
+    """Returns the first five tenants as text, and how many more there are."""
     more = len(tenants) - NAMED
     return ", ".join(islice(tenants, NAMED)) + (f" and {more:,} more" if more > 0 else "")
 

@@ -1,7 +1,6 @@
-"""A run's own dead letter: written by the workflow that fails, before it ends.
+"""The dead letter that a failing workflow records itself, before it ends.
 
-What ends without its own doing (a timeout, a termination, a start that is refused) is found by the
-sweep.
+The sweep finds the runs that cannot: those that time out, are terminated, or are refused at start.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from temporal_tenancy.sdk.endings import FailedRun
 log: Final = logging.getLogger(__name__)
 
 
-@platform_activity("keeps what failed for good, also of a tenant whose jobs may not run now")
+@platform_activity("records a permanent failure, even if the tenant's jobs may not run now")
 async def record_failed_run(run: FailedRun) -> bool:
-    """Writes the dead letter of the calling workflow; returns whether there is one now.
+    """Records the dead letter of the calling workflow, in the tenant's scope.
 
-    As the tenant, in whose data it stays. A worker without a database has nowhere to write it.
+    Returns:
+        False on a worker without a database, which has nowhere to store a letter; else True.
     """
     info = activity.info()
     try:

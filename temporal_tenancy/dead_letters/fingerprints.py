@@ -1,4 +1,4 @@
-"""What failures of one kind have in common, whatever they are about."""
+"""Fingerprints, which group failures of the same kind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Final
 
-# What differs from one failure to the next of the same kind, the longer forms first.
+# Values that differ between failures of the same kind, the longer forms first.
 _QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|“[^”\n]*”|«[^»\n]*»")
 _UUID: Final = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _HEX: Final = re.compile(r"\b(?:0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]{8,})\b", re.IGNORECASE)
@@ -15,13 +15,14 @@ _LENGTH: Final = 16  # hexadecimal digits
 
 
 def fingerprint(job: str, error_type: str, message: str, *, tenant_id: str) -> str:
-    """Sixteen hexadecimal digits that are the same for failures of one kind.
+    """Returns 16 hexadecimal digits that are equal for failures of the same kind.
 
-    Quoted text, UUIDs, numbers and the tenant's own id in `message` make no difference.
+    They are the start of the SHA-256 of job, error type and message. Quoted text, UUIDs, numbers,
+    white space and the tenant's own id in `message` do not affect them.
     """
     bare = _QUOTED.sub("…", message)
     bare = re.sub(rf"(?<![\w-]){re.escape(tenant_id)}(?![\w-])", "…", bare)
     for pattern in (_UUID, _HEX, _DIGITS):
         bare = pattern.sub("…", bare)
-    said = "\n".join((job, error_type, " ".join(bare.split())))
-    return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:_LENGTH]
+    kind = "\n".join((job, error_type, " ".join(bare.split())))
+    return hashlib.sha256(kind.encode("utf-8", "replace")).hexdigest()[:_LENGTH]

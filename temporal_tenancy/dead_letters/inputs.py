@@ -1,4 +1,4 @@
-"""The inputs of dead letters, which are kept among the tenant's own outbox messages."""
+"""The inputs of dead letters, stored as outbox messages of the tenant."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _DELETE: Final = text("""
 
 
 async def kept_input(letter: DeadLetterRow) -> str | None:
-    """The input that was kept of a letter's job, without the tenant, as its JSON text.
+    """Returns the stored input of a letter's job, without the tenant, as JSON text.
 
-    It is what a producer wrote, and may be none that can be read (`payloads.read`). None: none was
-    kept.
+    The text is as the producer wrote it and may be unreadable; decode it with
+    `core.payloads.read_message`. None if no input was stored.
+
+    Raises:
+        LockHeld: another transaction has locked the input.
     """
     if letter.message_id is None:
         return None
@@ -38,11 +41,15 @@ async def kept_input(letter: DeadLetterRow) -> str | None:
 
 
 async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> bool:
-    """Deletes inputs of a tenant's letters that nobody will replay; False where some are locked."""
+    """Deletes stored inputs that nobody will replay.
+
+    Returns:
+        False if another transaction has locked one of them (none is deleted then), else True.
+    """
     try:
         scope = TenantScope(tenant_id)
     except TenancyError:
-        return True  # what a row names as its tenant is none, and has no data
+        return True  # the row names no valid tenant, so there is no data
     try:
         with enter(scope):
             async with tenant_session(limits=BRIEF) as session:
@@ -53,9 +60,14 @@ async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> bool:
 
 
 async def input_of_run(client: Client, workflow_id: str, run_id: str) -> tuple[Any, int]:
-    """What a run was started with (JSON; None where it is no one value), and which attempt it is.
+    """Reads the input and the attempt number of a run from the server.
 
-    Raises `RPCError` (NOT_FOUND) where the server no longer has the run.
+    Returns:
+        The input as decoded JSON, or None if it is unreadable or not a single value; and the
+        attempt, from 1.
+
+    Raises:
+        RPCError: with status NOT_FOUND, the server no longer has the run.
     """
     started = await started_event(client, workflow_id, run_id)
     return await input_of(client, workflow_id, started), started.attempt

@@ -1,4 +1,7 @@
-"""Dead letters in the control plane, as the platform reads and handles them."""
+"""Queries on the control plane's dead letters, for the platform role.
+
+Every `session` here is a platform session; "by tenant" means ordered by tenant id.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, PositionRow
 
 UNSETTLED: Final = (DeadLetterState.OPEN, DeadLetterState.REPLAYED)
-"""What may still turn out to have succeeded."""
+"""States of a letter whose job may still turn out to have succeeded."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which dead letters are meant; what is not said makes no difference."""
+    """Selects dead letters; a field that is None matches every letter."""
 
     tenant_id: str | None = None
     job: str | None = None
@@ -30,12 +33,12 @@ class Filter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it would let all of them through, but for their status."""
-        narrowing = (self.tenant_id, self.job, self.fingerprint, self.older_than, self.newer_than)
-        return all(each is None for each in narrowing)
+        """Whether no field other than `status` is set."""
+        fields = (self.tenant_id, self.job, self.fingerprint, self.older_than, self.newer_than)
+        return all(field is None for field in fields)
 
     def conditions(self, now: datetime) -> Sequence[ColumnElement[bool]]:
-        """As SQL has it; `now` is aware."""
+        """Returns the SQL conditions; ages are measured from `now` (aware)."""
         row = DeadLetterRow
         found = [
             column == value
@@ -55,10 +58,10 @@ class Filter:
 
 
 async def latest(session: AsyncSession, where: Filter, *, limit: int) -> Sequence[DeadLetterRow]:
-    """The letters that failed last, at most `limit`, the latest first.
+    """Returns at most `limit` letters, the latest failure first.
 
-    Where there are more, the tenants' latest are taken by turns: one that has many, or whose role
-    has written a time to come, hides nobody else's.
+    If more match, tenants take turns, each with its latest letters. So a tenant that has many
+    letters, or whose role wrote a time in the future, does not hide those of others.
     """
     row = DeadLetterRow
     latest_first = (row.failed_at.desc(), row.tenant_id, row.id)
@@ -79,7 +82,7 @@ async def latest(session: AsyncSession, where: Filter, *, limit: int) -> Sequenc
 
 
 async def count(session: AsyncSession, where: Filter) -> int:
-    """How many letters a filter lets through."""
+    """Returns how many letters match a filter."""
     query = select(func.count()).where(*where.conditions(datetime.now(UTC)))
     return int(await session.scalar(query.select_from(DeadLetterRow)) or 0)
 
@@ -92,9 +95,14 @@ async def page(
     limit: int,
     now: datetime,
 ) -> Sequence[DeadLetterRow]:
-    """Letters by tenant and in the order in which they came, `after` the last of the page before.
+    """Returns a page of matching letters, by tenant and then in the order of recording.
 
-    `now` is the same for all pages, so that their ages are.
+    Args:
+        session: of the platform.
+        where: which letters.
+        after: tenant id and id of the previous page's last letter; None for the first page.
+        limit: letters in the page.
+        now: aware; pass the same for all pages, so that ages do not shift between them.
     """
     place = tuple_(DeadLetterRow.tenant_id, DeadLetterRow.id)
     query = select(DeadLetterRow).where(*where.conditions(now)).order_by(place).limit(limit)
@@ -106,9 +114,10 @@ async def page(
 async def find(
     session: AsyncSession, ids: Sequence[UUID], *, tenant_id: str | None = None
 ) -> Sequence[DeadLetterRow]:
-    """The letters of these ids, as far as there are any, by tenant; of one tenant, or of any.
+    """Returns the letters with these ids, by tenant; unknown ids are ignored.
 
-    Two tenants may have letters of one id: an earlier release let them write it.
+    With `tenant_id`, only letters of that tenant. Two tenants may have letters with the same id,
+    because an earlier release let tenants choose it.
     """
     query = (
         select(DeadLetterRow)
@@ -123,7 +132,10 @@ async def find(
 async def unsettled(
     session: AsyncSession, *, after: tuple[str, UUID] | None, limit: int
 ) -> Sequence[DeadLetterRow]:
-    """A page of the letters that are open or replayed, by tenant and id."""
+    """Returns a page of the open and replayed letters, by tenant and id.
+
+    `after` is the tenant id and id of the previous page's last letter; None for the first page.
+    """
     place = tuple_(DeadLetterRow.tenant_id, DeadLetterRow.id)
     query = select(DeadLetterRow).where(DeadLetterRow.status.in_(UNSETTLED))
     if after is not None:
@@ -134,16 +146,19 @@ async def unsettled(
 async def known(
     session: AsyncSession, workflow_ids: Sequence[str]
 ) -> Mapping[str, tuple[str | None, datetime]]:
-    """The run that each of these workflows' letters is about, and when it failed, by workflow."""
+    """Returns the run id and the failure time (aware) of each workflow's letter, by workflow id.
+
+    A workflow without a letter is left out; the run id is None if there was no run.
+    """
     row = DeadLetterRow
     query = select(row.workflow_id, row.run_id, row.failed_at).where(
-        row.tenant_id.in_({each.split("/", 1)[0] for each in workflow_ids}),
+        row.tenant_id.in_({workflow_id.split("/", 1)[0] for workflow_id in workflow_ids}),
         row.workflow_id.in_(workflow_ids),
     )
     return {id: (run_id, failed_at) for id, run_id, failed_at in await session.execute(query)}
 
 
-# A run that failed again before this was written has opened the letter anew, and it stays open.
+# If the new run has already failed, it has reopened the letter, which then stays open.
 _REPLAYED: Final = text("""
     update dead_letters
        set status = case when run_id = :run_id then status else 'replayed' end,
@@ -157,12 +172,20 @@ _REPLAYED: Final = text("""
 
 
 async def mark_replayed(session: AsyncSession, letter: DeadLetterRow, run_id: str, by: str) -> bool:
-    """Writes that `by` has had a letter's job started again as `run_id`; once for a run."""
+    """Records that `by` had a letter's job started again as run `run_id`.
+
+    Returns:
+        False if this was already recorded for the run, else True.
+
+    Raises:
+        LockHeld: another transaction has locked the letter.
+    """
     values = {"tenant": letter.tenant_id, "id": letter.id, "run_id": run_id, "by": by}
     return (await session.scalar(_REPLAYED, values)) is not None
 
 
-# Of several tenants at once: what one of them has locked is left, and waited for by nobody.
+# The letters may belong to several tenants. A row that a tenant has locked is skipped, so that
+# nobody waits for it.
 _FREE: Final = """
     with free as materialized (
         select tenant_id, id
@@ -196,9 +219,9 @@ _DISCARD: Final = text(f"""
 
 
 async def resolve(session: AsyncSession, letters: Sequence[DeadLetterRow], by: str) -> int:
-    """Writes that the jobs of letters have succeeded, as `by` has seen; returns how many.
+    """Marks letters as resolved by `by`, because their jobs have succeeded; returns the count.
 
-    A letter that is locked is left as it is.
+    Letters that are already resolved, or that another transaction has locked, are skipped.
     """
     return len((await session.execute(_RESOLVE, _these(letters, by))).all())
 
@@ -206,9 +229,11 @@ async def resolve(session: AsyncSession, letters: Sequence[DeadLetterRow], by: s
 async def discard(
     session: AsyncSession, letters: Sequence[DeadLetterRow], by: str
 ) -> Sequence[tuple[str, UUID]]:
-    """Writes that `by` wants letters run no more.
+    """Marks open letters as discarded by `by`, so that they are not replayed.
 
-    Returns tenant and id of those that were open, and not locked.
+    Returns:
+        Tenant id and id of the discarded letters. Those that are not open, or that another
+        transaction has locked, are skipped.
     """
     found = await session.execute(_DISCARD, _these(letters, by))
     return [(row.tenant_id, row.id) for row in found]
@@ -216,23 +241,23 @@ async def discard(
 
 def _these(letters: Sequence[DeadLetterRow], by: str) -> dict[str, Any]:
     return {
-        "tenants": [each.tenant_id for each in letters],
-        "ids": [each.id for each in letters],
+        "tenants": [letter.tenant_id for letter in letters],
+        "ids": [letter.id for letter in letters],
         "by": by,
     }
 
 
 @dataclass(frozen=True)
 class Depth:
-    """What a tenant has open."""
+    """The open letters of one tenant."""
 
     tenant_id: str
     letters: int
-    oldest: datetime  # when it failed
+    oldest: datetime  # aware; when the oldest failed
 
 
 async def depths(session: AsyncSession) -> Sequence[Depth]:
-    """How many letters of each tenant are open, and when the oldest of them failed."""
+    """Returns the depth of each tenant that has open letters, in no particular order."""
     query = (
         select(DeadLetterRow.tenant_id, func.count(), func.min(DeadLetterRow.failed_at))
         .where(DeadLetterRow.status == DeadLetterState.OPEN)
@@ -261,19 +286,19 @@ _FORGET: Final = text(f"""
 
 @dataclass(frozen=True)
 class Settled:
-    """A letter that nobody waits for any more."""
+    """A letter that is resolved or discarded."""
 
     tenant_id: str
     id: UUID
-    message_id: UUID | None
+    message_id: UUID | None  # of the outbox message that stores its input
 
 
 async def settled_before(
     session: AsyncSession, before: datetime, *, but: Collection[str] = (), limit: int
 ) -> Sequence[Settled]:
-    """Letters that were resolved or discarded before a time (aware), by tenant.
+    """Returns at most `limit` letters resolved or discarded before a time (aware), by tenant.
 
-    Those of the tenants `but` are left out.
+    Letters of the tenants in `but` are left out.
     """
     values = {"before": before, "but": list(but), "limit": limit}
     found = await session.execute(_SETTLED_BEFORE, values)
@@ -281,16 +306,16 @@ async def settled_before(
 
 
 async def forget(session: AsyncSession, letters: Sequence[Settled]) -> None:
-    """Deletes letters that are settled, and not locked."""
+    """Deletes settled letters; those that another transaction has locked are skipped."""
     values = {
-        "tenants": [each.tenant_id for each in letters],
-        "ids": [each.id for each in letters],
+        "tenants": [letter.tenant_id for letter in letters],
+        "ids": [letter.id for letter in letters],
     }
     await session.execute(_FORGET, values)
 
 
 async def position(session: AsyncSession, name: str) -> datetime | None:
-    """How far `name` has come; None: it never went."""
+    """Returns the time (aware) up to which `name` has progressed; None if it never ran."""
     row = await session.get(PositionRow, name)
     return None if row is None else row.upto
 
@@ -302,5 +327,5 @@ _MOVE: Final = text("""
 
 
 async def move(session: AsyncSession, name: str, upto: datetime) -> None:
-    """Notes how far `name` has come (aware); it only goes on."""
+    """Records that `name` has progressed up to a time (aware); a position never moves back."""
     await session.execute(_MOVE, {"name": name, "upto": upto})

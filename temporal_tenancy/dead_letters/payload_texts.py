@@ -1,4 +1,4 @@
-"""Payloads as text, read so that one which cannot be read harms no other."""
+"""Reads payloads as text, so that an unreadable one does not affect the others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.core.payloads import READABLE, UNKNOWN
 from temporal_tenancy.postgres.database_errors import ROW_ERRORS, is_of_a_row
 
-# One character more than is read, so that a longer one is told from one that is as long. Characters
-# are counted of those alone that may have too many: it takes longer than all the rest.
+# One character more than the limit, so that a text over the limit can be told from one at it.
+# Counting characters costs more than everything else, so only texts with too many bytes are cut.
 PAYLOAD_TEXT: Final = f"""(
     select case when octet_length(json) <= {READABLE} then json else left(json, {READABLE + 1}) end
     from (select m.payload::text as json offset 0) as written
@@ -29,10 +29,16 @@ _TEXTS: Final = text(f"""
 
 
 async def payload_texts(session: AsyncSession, keys: Sequence[Key]) -> Mapping[Key, str]:
-    """The payloads of messages, as JSON texts; `UNKNOWN` where the database cannot make one.
+    """Returns the payloads of messages as JSON text, by key.
 
-    A payload of some KiB can be written so that its text would be more than the database can hold.
-    What is not there is left out. `session` is the relay's, or the tenant's of the keys.
+    Args:
+        session: of the relay, or of the tenant that all keys belong to.
+        keys: tenant id and message id of each message.
+
+    Returns:
+        At most `READABLE` + 1 characters for each message; `UNKNOWN` if the database cannot
+        convert the payload to text, because a few KiB can expand to more than a text can hold.
+        Missing messages are left out.
     """
     try:
         return await _texts(session, keys)

@@ -1,4 +1,4 @@
-"""What a sweep returns."""
+"""The result of a dead-letter sweep."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pydantic import BaseModel
 
 
 class Swept(BaseModel):
-    """What a sweep of the dead letters came to."""
+    """The counts of one dead-letter sweep."""
 
-    found: int  # letters that no workflow could write itself
-    resolved: int  # whose jobs have succeeded since
-    forgotten: int  # that were settled long ago
-    alerts: int  # sent to people
+    found: int  # failed runs that got a letter
+    resolved: int  # letters whose jobs have succeeded since
+    forgotten: int  # settled letters that were deleted
+    alerts: int  # sent

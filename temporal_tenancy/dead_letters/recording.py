@@ -1,4 +1,4 @@
-"""Writing down what has failed for good: once, whoever sees it, and how often."""
+"""Records permanent failures as dead letters: one for each, however often it is reported."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ Payload = Mapping[str, Any]  # a job's input as JSON, without the tenant
 
 
 class Source(StrEnum):
-    """Where a job has failed."""
+    """Where a job failed."""
 
-    RELAY = "relay"  # its workflow was never started
-    FAN_OUT = "fan_out"  # the same, by a fan-out
-    MESSAGE = "message"  # it was one of several messages in a workflow
-    WORKFLOW = "workflow"  # its own workflow failed, timed out or was terminated
+    RELAY = "relay"  # the relay could not start its workflow
+    FAN_OUT = "fan_out"  # a fan-out could not start its workflow
+    MESSAGE = "message"  # in a workflow that handles several messages
+    WORKFLOW = "workflow"  # in its own workflow, which failed, timed out or was terminated
 
 
 @dataclass(frozen=True)
 class Letter:
-    """A job of a tenant's that has failed for good."""
+    """A tenant's job that has failed permanently."""
 
-    workflow_id: str  # {tenant}/{job}/{key}, whether or not it was ever started
+    workflow_id: str  # {tenant}/{job}/{key}, even if it was never started
     source: Source
     error_type: str
-    message: str  # the failure's sentence, without values of the input
+    message: str  # one sentence, without values from the input
     attempts: int
-    run_id: str | None = None  # of the workflow in which it failed; None: there was none
-    message_id: UUID | None = None  # of the outbox message that is its input, if one is
+    run_id: str | None = None  # of the workflow that failed; None: no workflow ran
+    message_id: UUID | None = None  # of the outbox message that stores its input, if any
     failed_at: datetime | None = None  # aware; None: now
 
 
 @dataclass(frozen=True)
 class Put:
-    """A dead letter that was written: it is new, or has been opened anew."""
+    """A dead letter that was added or reopened."""
 
     tenant_id: str
     id: UUID
@@ -54,8 +54,8 @@ class Put:
     message_id: UUID | None
 
 
-# A failure that is known already changes nothing, so that it may be seen by several and more than
-# once, and what a person has decided of it stays. A later one of the same id opens it anew.
+# A failure that is already recorded changes nothing, so several processes may report it, and a
+# person's decision about it stays. A later failure of the same workflow id reopens the letter.
 _PUT: Final = text("""
     insert into dead_letters as letter (
         tenant_id, job, source, workflow_id, run_id, message_id, error_type, message, fingerprint,
@@ -68,7 +68,7 @@ _PUT: Final = text("""
         tenant_id text, job text, source text, workflow_id text, run_id text, message_id uuid,
         error_type text, message text, fingerprint text, attempts int, failed_at timestamptz
     )
-    -- One order for all who write, so that none waits for another in a circle.
+    -- All writers use the same order, so that they cannot deadlock.
     order by tenant_id, workflow_id, failed_at desc nulls first
     on conflict (tenant_id, workflow_id) do update
        set source = excluded.source,
@@ -90,8 +90,8 @@ _PUT: Final = text("""
     returning letter.tenant_id, letter.id, letter.workflow_id, letter.message_id
 """)
 
-# In the message that the letter has already, or else in a new one. Either is told by its own id,
-# which is the table's to make.
+# Stores the input in the message that the letter already refers to, or else in a new one, whose id
+# the table generates. Returns the message's id.
 _KEEP: Final = text("""
     with given as (
         select * from jsonb_to_record(cast(:input as jsonb)) as given (
@@ -129,23 +129,44 @@ _REFER: Final = text("""
 async def put_letters(
     session: AsyncSession | AsyncConnection, letters: Sequence[Letter]
 ) -> Sequence[Put]:
-    """Writes dead letters in the transaction of `session`; returns those that were not known.
+    """Records dead letters in the transaction of `session`, one for each workflow id.
 
-    A letter is one a workflow id. A failure that was written before, or that is older than the one
-    that was, changes nothing; a later one opens the letter anew. `session` is a tenant's, and the
-    letters then all its own, or the relay's.
+    A failure that is already recorded, or older than the recorded one, changes nothing. A later
+    failure reopens the letter.
+
+    Args:
+        session: of the platform or the relay, or of the tenant that all letters belong to.
+        letters: what to record; of two for a workflow id, the later failure counts.
+
+    Returns:
+        The letters that were added or reopened.
+
+    Raises:
+        TenantMismatch: a letter's workflow id is not `{tenant}/{job}/{key}`.
     """
     if not letters:
         return []
-    found = await session.execute(_PUT, {"letters": json.dumps([_row(each) for each in letters])})
-    return [Put(**row._mapping) for row in found]
+    rows = json.dumps([_row(letter) for letter in letters])
+    put = await session.execute(_PUT, {"letters": rows})
+    return [Put(**row._mapping) for row in put]
 
 
 async def record(session: AsyncSession, letter: Letter, payload: Payload | None) -> bool:
-    """Writes the dead letter of a workflow of the session's tenant, and keeps its input.
+    """Records the dead letter of a workflow and stores the workflow's input.
 
-    The input outlives Temporal's own memory of it, as an outbox message that no relay takes. One
-    that no message may hold is not kept. Returns whether the failure was not known.
+    The input is stored as an outbox message that no relay claims, so it outlives Temporal's
+    retention. An input that does not fit a message is not stored.
+
+    Args:
+        session: of the tenant that the workflow belongs to.
+        letter: what to record.
+        payload: the input as JSON, without the tenant; None stores none.
+
+    Returns:
+        Whether the letter was added or reopened; False if the failure was already recorded.
+
+    Raises:
+        TenantMismatch: the letter's workflow id is not `{tenant}/{job}/{key}`.
     """
     put = await put_letters(session, [letter])
     if not put:

@@ -1,4 +1,4 @@
-"""Starting a dead letter's job again: in its own tenant, under its own id, with its own input."""
+"""Replays a dead letter: starts its job again in its tenant, with its workflow id and input."""
 
 from __future__ import annotations
 
@@ -37,41 +37,58 @@ class InputLocked(TenancyError):
 
 
 class ReplayOutcome(StrEnum):
-    """What replaying a dead letter came to."""
+    """What a replay did."""
 
-    REPLAYED = "replayed"  # its job has been started again
-    RUNNING = "running"  # it was running already
-    RESOLVED = "resolved"  # it has succeeded since, and was not started
+    REPLAYED = "replayed"  # the job was started again
+    RUNNING = "running"  # the job was already running
+    RESOLVED = "resolved"  # the job had succeeded since, and was not started
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A dead letter's job, and the run that it has now."""
+    """The result of a replay."""
 
     outcome: ReplayOutcome
-    run_id: str | None  # None: the server no longer knows the run that succeeded
-    is_marked: bool = True  # False: the letter is locked, and does not say so yet
+    run_id: str | None  # of the job's run; None: it succeeded, and the server has forgotten it
+    is_marked: bool = True  # False: the letter was locked and does not record the replay yet
 
 
 async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
-    """Has a letter's job started again, and writes into the letter who wanted it, once it has been.
+    """Starts a letter's job again, then records in the letter who asked for it.
 
-    In the block of a `use_database` and a `use_directory`, outside any tenant's scope. A replay
-    that was cut off between the two finds the run that it has started.
+    Call it inside `use_database` and `use_directory`, outside any tenant's scope. It is safe to
+    repeat: a replay that was interrupted after the start finds the run that it started. If a
+    `TenancyError` is raised (all below but `RPCError`), nothing was started.
+
+    Args:
+        client: of the namespace in which the job runs.
+        letter: what to replay.
+        by: who asked for it; stored in the letter.
+
+    Returns:
+        What was done, and the job's run.
 
     Raises:
-        WorkflowIdTaken: something else has its id, and would keep it from being started.
-        TenancyError: the tenant may not run the job now, the job is not known here, or its input
-            does not fit it, cannot be read or is no longer known, or a tenant's code asks; nothing
-            is started.
+        WorkflowIdTaken: something else uses the job's workflow id.
+        ScopeMissing: the caller is in a tenant's scope.
+        UnknownJob: this process has no tenant job of that name.
+        TenantUnknown, TenantSuspended, TenantOffboarding, FeatureNotEnabled: the tenant may not
+            run the job now.
+        InputForgotten: the input was not stored and the server no longer has it.
+        InputLocked: another transaction has locked the input.
+        InvalidPayload, PayloadUnreadable: the input does not fit the job, or cannot be read.
+        TenantMismatch: the input names another tenant.
+        RPCError: the server does not answer.
     """
     scope = current_scope()
     if isinstance(scope, TenantScope):
-        raise ScopeMissing(f"{scope} replays no dead letters: that is for people to decide.")
+        raise ScopeMissing(
+            f"{scope} cannot replay dead letters. Replay them from outside a tenant's scope."
+        )
     job = registry.get(letter.job)
     if job is None or job.kind != "tenant":
         raise UnknownJob(
-            f"{letter.job!r} is not a job of tenants' here. Deploy the release that has it, or "
+            f"this release has no tenant job {letter.job!r}. Deploy the release that has it, or "
             "discard the letter."
         )
     found = await current_directory().find(letter.tenant_id)
@@ -111,7 +128,7 @@ async def _started_before(client: Client, letter: DeadLetterRow, by: str) -> Rep
 
 
 async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> bool:
-    """Returns whether the letter says now who had it replayed: a tenant may have it locked."""
+    """Records the replay in the letter; returns False if a tenant has locked the letter."""
     try:
         async with platform_session("mark a dead letter as replayed") as session:
             await letters.mark_replayed(session, letter, run_id, by)
@@ -121,7 +138,7 @@ async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> bool:
 
 
 async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of the job's model
-    """What the job was given: as it was kept, or else as the server still has it."""
+    """Returns the job's input: the stored one, or else the one that the server still has."""
     what = f"the input of {job.name}"
     try:
         kept = await kept_input(letter)
@@ -132,14 +149,14 @@ async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of 
         ) from None
     values = None if kept is None else read_message(kept, what=what)
     if values is None and letter.run_id is not None:
-        given = await if_known(input_of_run(client, letter.workflow_id, letter.run_id))
-        values = None if given is None else given[0]
+        started_with = await if_known(input_of_run(client, letter.workflow_id, letter.run_id))
+        values = None if started_with is None else started_with[0]
     if values is None:
         raise InputForgotten(
-            f"the input of {letter.workflow_id} was not kept, and the server has forgotten it. "
-            "Start the job anew, with its input."
+            f"the input of {letter.workflow_id} was not stored, and the server no longer has it. "
+            "Start the job again with its input."
         )
     if not isinstance(values, dict):
         raise InvalidPayload(f"{what} is not a JSON object.")
-    # The letter's tenant and no other; the start checks it against an input that names one.
+    # The letter's tenant; an input that names another tenant is refused at the start.
     return read_input(job.input_model, {"tenant_id": letter.tenant_id, **values}, what=what)

@@ -1,6 +1,6 @@
-"""Finding the dead letters that no workflow could write itself, in Temporal's visibility.
+"""Finds failed runs without a dead letter in Temporal's visibility store, and settles letters.
 
-A run that timed out, was terminated, or was refused before any of its code says nothing.
+A run that timed out, was terminated, or was refused before any of its code could not record one.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from temporal_tenancy.postgres.lock_timeouts import BRIEF
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement
 
-NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
-FIRST_LOOK: Final = timedelta(days=90)  # how far back it goes at first
+NAME: Final = "dead_letters.sweep"  # of the job, of its position, and `handled_by` of letters
+FIRST_LOOK: Final = timedelta(days=90)  # how far back the first sweep searches
 SMALLEST: Final = timedelta(milliseconds=1)  # a window is not divided further
-AT_ONCE: Final = 20  # questions to the server
-SETTLED_KEPT: Final = timedelta(days=90)
+AT_ONCE: Final = 20  # concurrent requests to the server
+SETTLED_KEPT: Final = timedelta(days=90)  # a letter is deleted so long after it was settled
 FORGOTTEN_AT_ONCE: Final = 1_000  # letters
 
 _ENDED_BADLY: Final = (
@@ -55,51 +55,61 @@ _ENDED_BADLY: Final = (
     WorkflowExecutionStatus.TIMED_OUT,
     WorkflowExecutionStatus.TERMINATED,
 )
-# A start that was refused because it names no tenant for sure was nobody's job.
+# A start refused with one of these names no tenant reliably, so it belongs to no tenant.
 _WRONG_START: Final = frozenset(e.__name__ for e in (TenantMissing, TenantInvalid, TenantMismatch))
 
 log: Final = logging.getLogger(__name__)
 
 
 class FailureUnreadable(TenancyError):
-    """Why the run failed cannot be read. Temporal's Web UI shows what it has of it."""
+    """The run's failure cannot be decoded. Temporal's Web UI shows what is stored of it."""
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """How much a sweep looks at together, and how far back."""
+    """The batch sizes of a sweep, and how far back it searches again."""
 
-    window: int = 1_000  # runs
-    overlap: timedelta = timedelta(minutes=2)  # visibility may lag behind by so much
+    window: int = 1_000  # runs examined together
+    overlap: timedelta = timedelta(minutes=2)  # searched again, because visibility may lag
     ids_at_once: int = 50  # workflow ids in one query
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A run that has failed for good without a dead letter."""
+    """A run that failed permanently without a dead letter."""
 
     letter: Letter
     payload: Payload
 
 
 class Sweep:
-    """Sweeps in the block of a `use_database`, as the platform."""
+    """Finds, resolves and deletes dead letters. Use it inside `use_database`, as the platform."""
 
     def __init__(self, client: Client, options: SweepOptions | None = None) -> None:
         """
         Args:
             client: of the namespace in which the jobs run.
-            options: how much is looked at together.
+            options: batch sizes and overlap; None for the defaults.
         """
         self._client = client
         self._options = options or SweepOptions()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def find(self, now: datetime, *, until: float) -> int:
-        """Writes a letter for each run that has failed since the last time; returns how many.
+        """Records a letter for each run that has failed since the last sweep.
 
-        In the order in which they ended, and until `until` on the event loop's clock: the next
-        time goes on from there.
+        Runs are read in the order in which they ended. If time runs out, the next sweep continues
+        from there.
+
+        Args:
+            now: aware.
+            until: when to stop, in seconds on the event loop's clock.
+
+        Returns:
+            How many letters were added or reopened.
+
+        Raises:
+            RPCError: the server does not answer.
         """
         async with platform_session("read how far dead letters were swept") as session:
             since = await letters.position(session, NAME) or now - FIRST_LOOK
@@ -109,14 +119,21 @@ class Sweep:
             written, in_full = await self._record(await self._lost(since, end))
             found += written
             all_written &= in_full
-            if all_written:  # else the next time begins at this window, and knows what is written
+            if all_written:  # else the next sweep starts at this window and skips recorded runs
                 async with platform_session("note how far dead letters were swept") as session:
                     await letters.move(session, NAME, min(end, now - self._options.overlap))
             since = end
         return found
 
     async def resolve(self) -> int:
-        """Settles the letters whose job has succeeded since; returns how many."""
+        """Resolves the letters whose jobs have succeeded since.
+
+        Returns:
+            How many letters were resolved.
+
+        Raises:
+            RPCError: the server does not answer.
+        """
         resolved, after, ids_at_once = 0, None, self._options.ids_at_once
         while True:
             async with platform_session("read dead letters") as session:
@@ -129,7 +146,16 @@ class Sweep:
                 resolved += await settle(done, NAME)
 
     async def forget(self, now: datetime) -> int:
-        """Deletes letters that were settled long ago, with their inputs; returns how many."""
+        """Deletes up to 1,000 letters that were settled more than 90 days ago, with their inputs.
+
+        Letters of a tenant that has locked some of the inputs are left for the next sweep.
+
+        Args:
+            now: aware.
+
+        Returns:
+            How many letters were deleted.
+        """
         before = now - SETTLED_KEPT
         locked: set[str] = set()
         while True:
@@ -137,17 +163,17 @@ class Sweep:
                 old = await letters.settled_before(
                     session, before, but=locked, limit=FORGOTTEN_AT_ONCE
                 )
-            found = await _forget_inputs(old)
-            free = [each for each in old if each.tenant_id not in found]
-            if free or not found:
+            newly_locked = await _forget_inputs(old)
+            free = [letter for letter in old if letter.tenant_id not in newly_locked]
+            if free or not newly_locked:
                 break
-            locked |= found  # theirs wait, and there may be others' behind them
+            locked |= newly_locked  # skip these tenants: others' letters may follow theirs
         async with platform_session("forget settled dead letters") as session:
             await letters.forget(session, free)
         return len(free)
 
     async def _end_of_window(self, since: datetime, until: datetime) -> datetime:
-        """The end of a window in which no more have ended than are looked at together."""
+        """Returns the end of a window from `since` in which at most `window` runs have ended."""
         while until - since > SMALLEST:
             ended = await self._client.count_workflows(_closed(since, until))
             if ended.count <= self._options.window:
@@ -164,22 +190,22 @@ class Sweep:
             known = await letters.known(session, list(listed))
         new = [run for run in listed.values() if not _is_known(run, known.get(run.id))]
         found = await asyncio.gather(*map(self._examine, new))
-        return [each for each in found if each is not None]
+        return [lost for lost in found if lost is not None]
 
     async def _examine(self, listed: WorkflowExecution) -> Lost | None:
-        """What has become of a workflow; None: it is forgotten, or nothing that a letter is for."""
+        """Returns the lost run; None if the server has forgotten it or it needs no letter."""
         async with self._slots:
             return await if_known(self._latest_run(listed))
 
     async def _latest_run(self, listed: WorkflowExecution) -> Lost | None:
         run = await self._client.get_workflow_handle(listed.id).describe()
-        if not _is_own(run):  # something else has taken the id since
+        if not _is_own(run):  # something else uses the id now
             run = await self._client.get_workflow_handle(listed.id, run_id=listed.run_id).describe()
         if run.status not in _ENDED_BADLY:
             return None  # it was started again
-        given, attempt = await input_of_run(self._client, run.id, run.run_id)
+        job_input, attempt = await input_of_run(self._client, run.id, run.run_id)
         failure = await self._failure_of(run)
-        return None if failure is None else _lost(run, given, attempt, failure)
+        return None if failure is None else _lost(run, job_input, attempt, failure)
 
     async def _failure_of(self, run: WorkflowExecution) -> BaseException | None:
         handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
@@ -189,44 +215,48 @@ class Sweep:
             return error.cause
         except RPCError:
             raise
-        except Exception:  # of whatever decodes it
+        except Exception:  # from any payload converter or codec
             log.exception("dead_letter.unreadable", extra={"workflow_id": run.id})
             return FailureUnreadable()
         return None
 
     async def _record(self, lost: Sequence[Lost]) -> tuple[int, bool]:
-        """Writes letters tenant by tenant; returns how many are new, and whether all are there."""
+        """Records letters tenant by tenant.
+
+        Returns:
+            How many are new, and whether all were recorded (False if a tenant held a lock).
+        """
         by_tenant = defaultdict(list)
-        for each in lost:
-            by_tenant[WorkflowId.parse(each.letter.workflow_id).owner].append(each)
+        for run in lost:
+            by_tenant[WorkflowId.parse(run.letter.workflow_id).owner].append(run)
         new, in_full = 0, True
-        for tenant, its_own in by_tenant.items():
+        for tenant, runs in by_tenant.items():
             try:
                 with enter(TenantScope(tenant)):
-                    for each in its_own:
-                        new += await _recorded(each)
+                    for run in runs:
+                        new += await _recorded(run)
             except LockHeld:
                 log.warning("dead_letters.locked", extra={"tenant_id": tenant})
                 in_full = False
         return new, in_full
 
     async def _succeeded(self, page: Sequence[DeadLetterRow]) -> Sequence[DeadLetterRow]:
-        """Those of the letters whose workflow has completed after it failed."""
-        plain = [each.workflow_id for each in page if _is_plain(each.workflow_id)]
+        """Returns the letters whose workflow has completed since it failed."""
+        quotable = [letter.workflow_id for letter in page if _is_quotable(letter.workflow_id)]
         completed: dict[str, datetime] = {}
-        if plain:
-            quoted = ", ".join(f"'{workflow_id}'" for workflow_id in plain)
+        if quotable:
+            quoted = ", ".join(f"'{workflow_id}'" for workflow_id in quotable)
             query = f"ExecutionStatus = 'Completed' AND WorkflowId IN ({quoted})"
             async for run in self._client.list_workflows(query):
                 if _is_own(run):
                     completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
-        for each in page:
-            if each.workflow_id not in plain:
-                completed |= await self._completed(each.workflow_id)
+        for letter in page:
+            if letter.workflow_id not in quotable:
+                completed |= await self._completed(letter.workflow_id)
         return [
-            each
-            for each in page
-            if each.workflow_id in completed and completed[each.workflow_id] > each.failed_at
+            letter
+            for letter in page
+            if letter.workflow_id in completed and completed[letter.workflow_id] > letter.failed_at
         ]
 
     async def _completed(self, workflow_id: str) -> dict[str, datetime]:
@@ -237,7 +267,10 @@ class Sweep:
 
 
 async def _recorded(lost: Lost) -> bool:
-    """Writes one letter; whatever the database has against it or its input is its own trouble."""
+    """Records one letter, without its input if the database rejects that; returns if it is new.
+
+    If the database rejects the letter too, it is logged and skipped, and the others go ahead.
+    """
     for payload in (lost.payload, None):
         try:
             async with tenant_session(limits=BRIEF) as session:
@@ -253,19 +286,27 @@ async def _recorded(lost: Lost) -> bool:
 
 
 async def settle(done: Sequence[DeadLetterRow], by: str) -> int:
-    """Resolves letters whose jobs have succeeded, and forgets their inputs; returns how many."""
+    """Resolves letters whose jobs have succeeded, and deletes their inputs.
+
+    Args:
+        done: the letters.
+        by: who found that the jobs have succeeded; stored in the letters.
+
+    Returns:
+        How many were resolved; letters that another transaction has locked are skipped.
+    """
     async with platform_session("resolve dead letters") as session:
         resolved = await letters.resolve(session, done, by)
-    await _forget_inputs(done)  # an input that is locked goes with its letter
+    await _forget_inputs(done)  # a locked input is deleted later, with its letter
     return resolved
 
 
 async def _forget_inputs(settled: Sequence[DeadLetterRow | Settled]) -> set[str]:
-    """Deletes the inputs of letters; returns the tenants whose are locked."""
+    """Deletes the inputs of letters; returns the tenants that have locked some of theirs."""
     inputs = defaultdict(list)
-    for each in settled:
-        if each.message_id is not None:
-            inputs[each.tenant_id].append(each.message_id)
+    for letter in settled:
+        if letter.message_id is not None:
+            inputs[letter.tenant_id].append(letter.message_id)
     return {
         tenant
         for tenant, message_ids in inputs.items()
@@ -286,7 +327,10 @@ def _as_text(moment: datetime) -> str:
 
 
 def _is_a_tenants(run: WorkflowExecution) -> bool:
-    """Whether a run looks like a tenant's job; what works off its messages is named otherwise."""
+    """Whether a run looks like a tenant's job.
+
+    The workflows that handle a tenant's messages in order have another type than their id says.
+    """
     try:
         parts = WorkflowId.parse(run.id)
     except TenancyError:
@@ -295,7 +339,7 @@ def _is_a_tenants(run: WorkflowExecution) -> bool:
 
 
 def _is_own(run: WorkflowExecution) -> bool:
-    """Whether a run is of the job that its id names, and not of whoever has taken the id."""
+    """Whether a run is of the job that its id names; something else may use the id."""
     return disagreement(run, WorkflowId.parse(run.id).job) is None
 
 
@@ -303,10 +347,12 @@ def _is_known(run: WorkflowExecution, letter: tuple[str | None, datetime] | None
     return letter is not None and (letter[0] == run.run_id or letter[1] >= _ended(run))
 
 
-def _lost(run: WorkflowExecution, given: Any, attempt: int, error: BaseException) -> Lost | None:
+def _lost(
+    run: WorkflowExecution, job_input: Any, attempt: int, error: BaseException
+) -> Lost | None:
     parts = WorkflowId.parse(run.id)
-    if not isinstance(given, dict) or given.get("tenant_id") != parts.owner:
-        return None  # nobody's, for sure
+    if not isinstance(job_input, dict) or job_input.get("tenant_id") != parts.owner:
+        return None  # the input does not name the tenant, so it is not certain whose run it is
     cause = root_cause(error)
     kind = type_of(cause)
     refused = isinstance(error, ApplicationError) and kind in _WRONG_START
@@ -321,15 +367,15 @@ def _lost(run: WorkflowExecution, given: Any, attempt: int, error: BaseException
         run_id=run.run_id,
         failed_at=_ended(run),
     )
-    return Lost(letter, {name: value for name, value in given.items() if name != "tenant_id"})
+    return Lost(letter, {name: value for name, value in job_input.items() if name != "tenant_id"})
 
 
 def _ended(run: WorkflowExecution) -> datetime:
     return run.close_time or run.start_time
 
 
-def _is_plain(workflow_id: str) -> bool:
-    """Whether an id is one, and can be quoted in a query."""
+def _is_quotable(workflow_id: str) -> bool:
+    """Whether an id is a valid workflow id that needs no escaping in a visibility query."""
     try:
         WorkflowId.parse(workflow_id)
     except TenancyError:

@@ -1,4 +1,4 @@
-"""What people are told of dead letters: new ones, too many, and too old ones."""
+"""Alerts about dead letters: new ones, too many open ones, and old ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from temporal_tenancy.dead_letters.alerts import (
 )
 from temporal_tenancy.postgres.database import platform_session
 
-DEPTH: Final = 1_000  # open letters above which people are told
-AGE: Final = timedelta(days=1)  # of an open letter, likewise
-KINDS_AT_ONCE: Final = 100  # of new letters that people are told of in one sweep
-LETTERS_AT_ONCE: Final = 10_000  # that are looked at for them
+DEPTH: Final = 1_000  # open letters; more raise an alert
+AGE: Final = timedelta(days=1)  # of an open letter; an older one raises an alert
+KINDS_AT_ONCE: Final = 100  # kinds of new letters that one sweep alerts about
+LETTERS_AT_ONCE: Final = 10_000  # new letters that it reads to find them
 
-# What a tenant has locked waits until it is free, and nobody's alert waits with it.
-# Tenants take turns: one that fails in very many ways is one kind in each turn.
+# A letter that a tenant has locked is left for the next sweep and delays no other alert.
+# Tenants take turns, so one that fails in very many ways gets one kind in each turn.
 _KINDS: Final = text("""
     with free as materialized (
         select tenant_id, fingerprint from dead_letters
@@ -57,10 +57,19 @@ _TOLD: Final = text("""
 async def tell_of_dead_letters(
     sinks: Sequence[AlertSink], *, sink_timeout: float = SINK_TIMEOUT
 ) -> int:
-    """Tells of what is new, of too many and of too old ones; returns how many alerts were sent.
+    """Sends the alerts that are due: for new letters, more than `DEPTH` open, or older than `AGE`.
 
-    A letter counts as told when its alert has been sent or held back. A sink is given up after
-    `sink_timeout` seconds.
+    A new letter is done once its alert has been sent or suppressed.
+
+    Args:
+        sinks: receive each alert, in addition to the log.
+        sink_timeout: seconds to wait for each sink.
+
+    Returns:
+        How many alerts were sent.
+
+    Raises:
+        LockHeld: another process has been sending one of these alerts for 30 seconds.
     """
     async with platform_session("read what people were not told of") as session:
         limits = {"limit": KINDS_AT_ONCE, "letters": LETTERS_AT_ONCE}
@@ -80,7 +89,7 @@ async def tell_of_dead_letters(
             alert = _of_too_many(depths, open_letters)
             sent += await tell(session, alert, sinks, sink_timeout=sink_timeout)
         before = datetime.now(UTC) - AGE
-        since = {each.tenant_id: each.oldest for each in depths if each.oldest < before}
+        since = {depth.tenant_id: depth.oldest for depth in depths if depth.oldest < before}
         sent += await tell_by_tenant(
             session, "dead_letters.age", since, _of_old, sinks, sink_timeout=sink_timeout
         )

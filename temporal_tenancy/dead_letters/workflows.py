@@ -1,4 +1,4 @@
-"""The platform's own job that finds dead letters, settles them, and tells people."""
+"""The platform job that finds, resolves and deletes dead letters, and sends alerts."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _EFFECT: Final[dict[str, Any]] = {
     execution_timeout=timedelta(hours=1),
 )
 class SweepDeadLetters:
-    """Finds what failed and could not say so, settles what has succeeded since, tells people."""
+    """Finds permanent failures, resolves those that have succeeded since, and sends alerts."""
 
     @workflow.run
     async def run(self) -> Swept:
-        """Returns what was found."""
+        """Finds, resolves and deletes letters, then sends alerts; returns the counts."""
         found = await workflow.execute_activity(activities.find_dead_letters, **_EFFECT)
         resolved = await workflow.execute_activity(activities.resolve_dead_letters, **_EFFECT)
         forgotten = await workflow.execute_activity(activities.forget_dead_letters, **_EFFECT)
@@ -40,7 +40,7 @@ class SweepDeadLetters:
             activities.Alarm.tell_of_dead_letters, **_EFFECT
         )
         workflow.set_current_details(
-            f"{found} dead letters were found, {resolved} resolved, {forgotten} forgotten; "
+            f"{found} dead letters were found, {resolved} resolved, {forgotten} deleted; "
             f"{alerts} alerts were sent."
         )
         return Swept(found=found, resolved=resolved, forgotten=forgotten, alerts=alerts)
