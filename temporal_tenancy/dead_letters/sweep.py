@@ -327,10 +327,7 @@ def _as_text(moment: datetime) -> str:
 
 
 def _is_a_tenants(run: WorkflowExecution) -> bool:
-    """Whether a run looks like a tenant's job.
-
-    The workflows that handle a tenant's messages in order have another type than their id says.
-    """
+    """Whether a run looks like a tenant's job; a workflow of coalesced messages does not."""
     try:
         parts = WorkflowId.parse(run.id)
     except TenancyError:

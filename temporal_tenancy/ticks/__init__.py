@@ -1,1 +1,1 @@
-"""Jobs that run for every tenant when a schedule says so."""
+"""Scheduled jobs that run for every tenant: schedules, fan-outs, the ledger, reconciling."""

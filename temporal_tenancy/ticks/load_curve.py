@@ -1,4 +1,4 @@
-"""How many tenants' jobs schedules are going to start, and when."""
+"""Load curves: how many tenants' jobs schedules will start, and when."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ BUCKET: Final = timedelta(minutes=5)
 
 @dataclass
 class LoadCurve:
-    """Starts of one job's children, by buckets of time."""
+    """The starts of one job's children, in buckets of five minutes."""
 
     job: str
-    since: datetime  # aware
+    since: datetime  # aware; start of the first bucket
     buckets: int
-    max_starts_per_second: float | None
+    max_starts_per_second: float | None  # None: no limit
     _starts: Counter[int] = field(default_factory=Counter)
 
     def add(self, moment: datetime) -> None:
-        """Counts a start that is due at `moment`, if that is within the curve."""
+        """Counts a start due at `moment` (aware); ignores one outside the curve."""
         bucket = int((moment - self.since) / BUCKET)
         if moment >= self.since and bucket < self.buckets:
             self._starts[bucket] += 1
 
     def starts(self) -> Sequence[int]:
-        """The starts in each bucket; what is over the cap is left for the next."""
+        """Returns the starts in each bucket; those above the limit move to the next bucket."""
         most = None
         if self.max_starts_per_second is not None:
             most = max(1, int(self.max_starts_per_second * BUCKET.total_seconds()))
@@ -58,18 +58,31 @@ async def load_curves(
     since: datetime,
     length: timedelta,
 ) -> tuple[Sequence[LoadCurve], Sequence[LoadCurve]]:
-    """The curve of each schedule of a tenant job: as declared, and without spread and cap.
+    """Computes the curves of all schedules of tenant jobs.
 
-    For the tenants as they are now: who may not run a job does not count.
+    It uses the tenants' current state: a tenant that may not run a job does not count.
+
+    Args:
+        schedules: the declarations; those of platform jobs are ignored.
+        tenants: read once.
+        since: aware; start of the curves.
+        length: of the curves, rounded up to five minutes.
+
+    Returns:
+        One curve for each schedule as declared, and one for each without spread and limit.
+
+    Raises:
+        UnknownJob: a schedule's job is not registered.
+        CronInvalid: a schedule's cron line is malformed.
     """
     until = since + length
     buckets = -(-length // BUCKET)
     jobs = {s.job: job for s in schedules if (job := registry.get_or_raise(s.job)).kind == "tenant"}
     declared = [s for s in schedules if s.job in jobs]
-    plain = [replace(s, spread=timedelta(), max_starts_per_second=None) for s in declared]
+    unlimited = [replace(s, spread=timedelta(), max_starts_per_second=None) for s in declared]
     both = [
-        [(s, LoadCurve(s.job, since, buckets, s.max_starts_per_second)) for s in each]
-        for each in (declared, plain)
+        [(s, LoadCurve(s.job, since, buckets, s.max_starts_per_second)) for s in variant]
+        for variant in (declared, unlimited)
     ]
     due = _DueTimes(since, until)
     async for tenant in tenants:
@@ -83,7 +96,7 @@ async def load_curves(
 
 
 class _DueTimes:
-    """When a schedule's runs are due for a tenant, worked out once for each time zone."""
+    """Computes when a schedule's runs are due for a tenant, once for each time zone."""
 
     def __init__(self, since: datetime, until: datetime) -> None:
         self._since, self._until = since.astimezone(UTC), until.astimezone(UTC)
@@ -101,8 +114,8 @@ class _DueTimes:
         try:
             where = zone_of(zone)
         except TenancyError:
-            return ()  # such a tenant has no local time
-        # What began before, and is spread or waits into the time that is looked at, belongs to it.
+            return ()  # unknown time zone: the tenant has no local time
+        # Earlier runs count too if their spread or waiting reaches into the curve.
         since, until = self._since - scheduled.spread - FURTHEST, self._until
         if not scheduled.local_time:
             job = registry[scheduled.job]
@@ -125,10 +138,14 @@ def _runs(job: Job, statuses: Sequence[TenantStatus] | None, tenant: Tenant) -> 
 
 
 def total(curves: Sequence[LoadCurve]) -> Sequence[int]:
-    """The starts of all curves together, in each bucket."""
-    return [sum(each) for each in zip(*(curve.starts() for curve in curves), strict=True)]
+    """Returns the starts of all curves together, in each bucket.
+
+    Raises:
+        ValueError: the curves differ in length.
+    """
+    return [sum(bucket) for bucket in zip(*(curve.starts() for curve in curves), strict=True)]
 
 
 def peaks(curves: Sequence[LoadCurve]) -> Mapping[str, int]:
-    """The largest bucket of each job."""
+    """Returns the most starts in one bucket, by job."""
     return {curve.job: max(curve.starts(), default=0) for curve in curves}

@@ -1,4 +1,4 @@
-"""Where a schedule on the server is not what is declared."""
+"""Differences between a schedule on the server and its declaration."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ from temporal_tenancy.sdk.stamps import is_stamped
 async def differences(
     client: Client, wanted: Schedule, line: CronLine, description: ScheduleDescription
 ) -> Sequence[str]:
-    """What differs, in words; nothing if the schedule is as wanted. A pause is no difference.
+    """Names what differs between a schedule and its declaration; a pause does not count.
 
-    `line` is the one (in UTC) that `wanted` has.
+    Args:
+        client: encodes the declared input for the comparison.
+        wanted: the schedule as declared.
+        line: the cron line of `wanted`, in UTC.
+        description: the schedule as the server has it.
+
+    Returns:
+        Words for people, such as "times" or "input"; empty if nothing differs.
     """
     found = description.schedule
     differs = []
@@ -37,9 +44,9 @@ async def differences(
         return [*differs, "action"]
     assert isinstance(wanted.action, ScheduleActionStartWorkflow)
     differs += [
-        what.replace("_", " ")
-        for what in ("workflow", "id", "task_queue")
-        if getattr(found.action, what) != getattr(wanted.action, what)
+        field.replace("_", " ")
+        for field in ("workflow", "id", "task_queue")
+        if getattr(found.action, field) != getattr(wanted.action, field)
     ]
     payloads = await client.data_converter.encode(wanted.action.args)
     if [_content(p) for p in found.action.args] != [_content(p) for p in payloads]:
@@ -57,7 +64,7 @@ def _same_times(line: CronLine, found: ScheduleSpec) -> bool:
     return not narrowed and in_utc and line.is_calendar(found.calendars[0])
 
 
-def _content(payload: Any) -> Any:  # as the server keeps it: a Payload of whatever was encoded
+def _content(payload: Any) -> Any:  # a Payload of any encoding, as the server stores it
     try:
         return json.loads(payload.data)
     except ValueError:

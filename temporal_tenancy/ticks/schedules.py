@@ -1,4 +1,4 @@
-"""Schedules: declared in code, and put on the server as they are declared."""
+"""Schedules: declared in code and applied to the server."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ from temporal_tenancy.ticks.fan_out.workflows import FanOut, child_input
 from temporal_tenancy.ticks.schedule_drift import differences
 
 CATCHUP_WINDOW: Final = timedelta(days=7)
-"""Ticks that fell due while the server was away are run if they are no older than this."""
+"""Ticks that became due while the server was unavailable still run if they are no older."""
 
 OVERLAP: Final = ScheduleOverlapPolicy.BUFFER_ALL
-"""A tick that is due while the one before still runs waits for it. None is dropped: under the
-server's default, a backfill of twelve months would run one."""
+"""A tick that becomes due while the one before still runs waits for it. None is dropped: with the
+server's default policy, a backfill of twelve months would run one."""
 
 LOCAL_OVERLAP: Final = ScheduleOverlapPolicy.ALLOW_ALL
-"""A tenant in one time zone does not wait for those of another."""
+"""Tenants in one time zone do not wait for those in another."""
 
 PLATFORM_OVERLAP: Final = ScheduleOverlapPolicy.SKIP
-"""The platform's own work is about the present: the next run does what one in between would."""
+"""A platform job works on the current state, so the next run makes up for a dropped one."""
 
 LOCAL_CRON: Final = f"*/{LOCAL_STEP.seconds // 60} * * * *"
 
 
 @dataclass(frozen=True)
 class ScheduledJob:
-    """A tenant job that is run for every tenant, or a job of the platform's, by a cron line."""
+    """The schedule of a tenant job, which runs for every tenant, or of a platform job."""
 
     job: str
-    cron: str  # five fields, in UTC, or on each tenant's wall clock
-    extra: dict[str, Any] = field(default_factory=dict)  # further fields of the job's input
+    cron: str  # five fields, in UTC; with `local_time` in each tenant's time zone
+    extra: dict[str, Any] = field(default_factory=dict)  # more fields of the job's input
     catchup_window: timedelta = CATCHUP_WINDOW
-    local_time: bool = False  # the line is in the tenants' own time zones
-    statuses: Sequence[TenantStatus] | None = None  # only for these; None: all but deleted ones
-    spread: timedelta = timedelta()  # over which the tenants' starts are spread, each at its time
+    local_time: bool = False  # whether `cron` is in each tenant's time zone
+    statuses: Sequence[TenantStatus] | None = None  # of the tenants; None: all but deleted
+    spread: timedelta = timedelta()  # each tenant starts at a fixed offset within it; a day at most
     max_starts_per_second: float | None = None  # of tenants' children; None: no limit
 
     @property
@@ -69,33 +69,41 @@ class ScheduledJob:
 
     @property
     def workflow_id(self) -> str:
-        """The id of its runs, to which the server appends the nominal time."""
+        """The workflow id of its runs, to which the server appends the nominal time."""
         return str(WorkflowId(PLATFORM, self.job, "tick"))
 
     @property
     def server_cron(self) -> str:
-        """The line that the server goes by, in UTC: local times are looked for every 15 minutes."""
+        """The server's cron line, in UTC; with `local_time`, it fires every 15 minutes."""
         return LOCAL_CRON if self.local_time else self.cron
 
     @property
     def server_line(self) -> CronLine:
-        """`server_cron` as it is read; raises `CronInvalid`."""
+        """The parsed `server_cron`; raises `CronInvalid`."""
         return read_cron(self.server_cron)
 
     @property
     def warning(self) -> str | None:
-        """What its author should know of its times, though it can work; None: nothing."""
+        """A warning about times that are valid but probably a mistake; None if there is none.
+
+        Raises:
+            CronInvalid: `cron` is malformed.
+        """
         job = registry.get(self.job)
         if job is None or job.period is None or not read_cron(self.cron).fires_again_in(job.period):
             return None
         return (
-            f"{self.job} is about one {job.period} and due more than once in it: after the first "
-            "run has succeeded, the others do nothing."
+            f"{self.job} works on one {job.period} and is due more than once in it: after the "
+            "first run has succeeded, the others do nothing."
         )
 
     @property
     def fan_out(self) -> FanOutInput:
-        """What its runs take, if the job is a tenant's."""
+        """The input of its fan-outs, if the job is a tenant job.
+
+        Raises:
+            ValidationError: a field is out of range.
+        """
         return FanOutInput(
             job=self.job,
             extra=self.extra,
@@ -107,7 +115,12 @@ class ScheduledJob:
         )
 
     def check(self) -> Job:
-        """Returns the job; raises `ConfigurationError` when the declaration cannot work."""
+        """Validates the declaration and returns its job.
+
+        Raises:
+            ConfigurationError: the job is unknown, the cron line is malformed, or the other fields
+                do not fit the job.
+        """
         try:
             read_cron(self.cron)
             job = registry.get_or_raise(self.job)
@@ -122,7 +135,11 @@ class ScheduledJob:
         return job
 
     def schedule(self) -> Schedule:
-        """What the server is to keep."""
+        """Builds the schedule for the server.
+
+        Raises:
+            ConfigurationError: as for `check()`.
+        """
         job = self.check()
         overlap = LOCAL_OVERLAP if self.local_time else OVERLAP
         return Schedule(
@@ -148,13 +165,14 @@ class ScheduledJob:
         if job.kind == "platform":
             if self.local_time or self.spread or self.statuses or self.max_starts_per_second:
                 raise ConfigurationError(
-                    f"{job.name} is the platform's: it has no tenants whose times could differ."
+                    f"{job.name} is a platform job, so local_time, spread, statuses and "
+                    "max_starts_per_second do not apply. Remove them."
                 )
             return
         if self.local_time and job.period is None:
             raise ConfigurationError(
-                f"{job.name} is to run at the tenants' local time, but is about no period, so its "
-                "runs of one day could not be told apart. Declare it with a period."
+                f"{job.name} is scheduled at the tenants' local time but has no period, so its "
+                "runs of one day could not be told apart. Declare the job with a period."
             )
         try:
             _ = self.fan_out
@@ -166,7 +184,7 @@ class ScheduledJob:
 
 
 class Applied(StrEnum):
-    """What applying a schedule came to."""
+    """What applying a schedule did."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -174,19 +192,30 @@ class Applied(StrEnum):
 
 
 def check_all(schedules: Iterable[ScheduledJob]) -> None:
-    """Raises `ConfigurationError` for the first declaration that cannot work, or is there twice."""
+    """Validates all declarations.
+
+    Raises:
+        ConfigurationError: one is invalid, or a job is scheduled twice.
+    """
     seen: set[str] = set()
     for scheduled in schedules:
         scheduled.check()
         if scheduled.job in seen:
-            raise ConfigurationError(f"{scheduled.job} is scheduled twice. Leave one.")
+            raise ConfigurationError(f"{scheduled.job} is scheduled twice. Remove one schedule.")
         seen.add(scheduled.job)
 
 
 async def apply(client: Client, schedules: Sequence[ScheduledJob]) -> dict[str, Applied]:
-    """Puts schedules on the server; done twice, it changes nothing. A pause stays a pause.
+    """Creates or updates schedules on the server; idempotent. A paused schedule stays paused.
 
-    All are checked before the first is touched. Returns what was done, by schedule id.
+    All declarations are validated before the first schedule is changed.
+
+    Returns:
+        What was done, by schedule id.
+
+    Raises:
+        ConfigurationError: as for `check_all`.
+        RPCError: the server does not answer; some schedules may have been applied.
     """
     check_all(schedules)
     done: dict[str, Applied] = {}
@@ -202,8 +231,7 @@ async def apply(client: Client, schedules: Sequence[ScheduledJob]) -> dict[str, 
 async def _update(client: Client, scheduled: ScheduledJob) -> Applied:
     wanted = scheduled.schedule()
     handle = client.get_schedule_handle(scheduled.id)
-    # What is as it should be stays untouched: since when a schedule is in force tells which of
-    # its ticks were missed.
+    # Do not update an unchanged schedule: missed ticks are looked for from its last update on.
     if not await differences(client, wanted, scheduled.server_line, await handle.describe()):
         return Applied.UNCHANGED
 

@@ -1,4 +1,4 @@
-"""Runs a tenant job for every tenant."""
+"""Fan-out: runs a tenant job for every tenant."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ __all__ = [
 
 
 def fan_out(*, page_size: int = PAGE_SIZE) -> Feature:
-    """The feature: the workflows that start a job's runs, and the ledger of what became of them.
+    """Returns the feature that runs a job for every tenant and records the outcomes in the ledger.
 
-    `page_size` is how many tenants of a shard are read at once.
+    Args:
+        page_size: tenants of a shard that one activity reads.
     """
     return Feature(
         "fan-out",

@@ -1,4 +1,4 @@
-"""The effects of a fan-out: enumeration and the ledger, always a page at a time."""
+"""Activities of a fan-out: they enumerate tenants and write the ledger, page by page."""
 
 from __future__ import annotations
 
@@ -33,16 +33,20 @@ from temporal_tenancy.ticks.fan_out.payloads import (
 )
 from temporal_tenancy.ticks.fan_out.planning import TickTurns
 
-# Tenants. So few that most of a page run while the directory's cache still has them; each of a
-# larger page's later ones would be looked up again.
+# Tenants. Few enough that most of a page run while the directory still has them in its cache; with
+# larger pages, the later tenants would be looked up again one by one.
 PAGE_SIZE: Final = 100
 
 
 @platform_activity("plans a fan-out: enumerates tenants and writes the ledger")
 async def plan_ticks(asked: PlanTicks) -> FanOutPlan:
-    """Writes a row for each tenant, planned or skipped, and divides the tenants into shards.
+    """Writes a ledger row for each tenant, planned or skipped, and divides them into shards.
 
-    Done again, perhaps after it was killed half-way, it writes the same.
+    It is idempotent, also after an attempt that was killed half-way.
+
+    Raises:
+        UnknownJob: this release has no job of that name.
+        InvalidPayload: as for `planning.turns`.
     """
     job = registry.get_or_raise(asked.request.job)
     plan = FanOutPlan(ticks=[], shards=[], tenants=0, already=0)
@@ -53,7 +57,7 @@ async def plan_ticks(asked: PlanTicks) -> FanOutPlan:
 
 async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: FanOutPlan) -> None:
     tenants = 0
-    if turns.zones is None:  # a tick of which no tenant is due yet has not begun
+    if turns.zones is None:  # else the tick begins with its first tenant that is due
         await _open(job, asked, turns)
     planned_by = asked.workflow_id
     async with platform_session("release what an earlier run left") as session:
@@ -80,14 +84,14 @@ async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: FanOutP
             planned_by=planned_by,
             size=asked.request.shard_size,
         )
-    afters = [None, *(each.upto for each in slices)]
+    afters = [None, *(part.upto for part in slices)]
     plan.ticks.append(turns.tick)
     plan.shards += [
-        ShardPlan(tick=turns.tick, after=after, upto=each.upto, tenants=each.tenants)
-        for after, each in zip(afters, slices, strict=False)
+        ShardPlan(tick=turns.tick, after=after, upto=part.upto, tenants=part.tenants)
+        for after, part in zip(afters, slices, strict=False)
     ]
     plan.tenants += tenants
-    plan.already += tenants - sum(each.tenants for each in slices)
+    plan.already += tenants - sum(part.tenants for part in slices)
 
 
 async def _open(job: Job, asked: PlanTicks, turns: TickTurns) -> None:
@@ -103,15 +107,19 @@ async def _open(job: Job, asked: PlanTicks, turns: TickTurns) -> None:
 
 
 class ShardPages:
-    """Reads shards page by page."""
+    """Reads the tenants of shards page by page."""
 
     def __init__(self, size: int = PAGE_SIZE) -> None:
-        """`size` is how many tenants a page has at most."""
+        """`size` is the number of tenants in a page, at most."""
         self._size = size
 
     @platform_activity("reads whose turns are next in a shard")
     async def next_page(self, request: NextPage) -> Page:
-        """The next tenants of a shard that are to run. Who may no longer run is skipped here."""
+        """Returns a shard's next tenants to run, and skips those that may no longer run.
+
+        Raises:
+            UnknownJob: this release has no job of that name.
+        """
         job = registry.get_or_raise(request.job)
         async with platform_session("read a page of the ledger") as session:
             turns = await ledger.page(
@@ -138,7 +146,8 @@ class ShardPages:
                 if tenant is not None
                 else _gone(turn, request)
             )
-            # What runs, or ran when its worker was lost, is followed to its end whoever it is.
+            # A row that says running has a run, which is followed to its end even if the tenant
+            # may not start one now.
             if entry.state is LedgerState.SKIPPED and turn.state is not LedgerState.RUNNING:
                 skipped.append(entry)
             else:
@@ -155,7 +164,7 @@ class ShardPages:
 
 @platform_activity("writes the outcomes of tenants' jobs into the ledger")
 async def record_outcomes(request: RecordOutcomes) -> None:
-    """Writes what is known of children. The latest word on a tenant counts."""
+    """Writes outcomes of children into the ledger; the last one of each tenant counts."""
     latest = {outcome.tenant_id: outcome for outcome in request.outcomes}
     started = {
         outcome.tenant_id: outcome
@@ -171,7 +180,7 @@ async def record_outcomes(request: RecordOutcomes) -> None:
 
 @platform_activity("closes a fan-out's ticks")
 async def close_ticks(request: CloseTicks) -> None:
-    """Writes how a fan-out ended, and that what it had still to start was not started."""
+    """Records how a fan-out ended, and marks the tenants that it did not reach as not started."""
     async with platform_session("close ticks") as session:
         ticks = request.ticks
         if ticks is None:
@@ -195,15 +204,20 @@ async def close_ticks(request: CloseTicks) -> None:
             )
 
 
-@platform_activity("asks the server what became of a tenant's job that another run started")
+@platform_activity("reads the state of a tenant's job that another run started")
 async def look_at_child(child: ChildRef) -> TenantOutcome | None:
-    """What became of a child; None while it is running.
+    """Returns the outcome of a child, or None while it is running.
 
-    Where something else has its id, nobody else writes its dead letter.
+    If something else uses the child's workflow id, this records the dead letter, because no other
+    process does.
+
+    Raises:
+        ApplicationError: the server has no such run; retryable.
+        RPCError: the server does not answer.
     """
     found = await state_of_child(activity.client(), child.tenant_id, child.workflow_id)
-    if found is None:  # it was there a moment ago
-        raise ApplicationError(f"{child.workflow_id} is not known to the server.")
+    if found is None:  # but its id was in use a moment ago
+        raise ApplicationError(f"the server has no workflow {child.workflow_id}.")
     if found.error_type == WorkflowIdTaken.__name__:
         letter = Letter(
             child.workflow_id,
@@ -212,12 +226,12 @@ async def look_at_child(child: ChildRef) -> TenantOutcome | None:
             (found.reason or "").removeprefix(f"{found.error_type}: "),
             attempts=1,
         )
-        async with platform_session("write that an id was taken") as session:
+        async with platform_session("record that an id is taken") as session:
             await put_letters(session, [letter])
     return None if found.state is LedgerState.RUNNING else found
 
 
 def _gone(turn: Turn, request: NextPage) -> Entry:
     kinds = ", ".join(request.statuses) if request.statuses else "not deleted"
-    why = TenantUnknown(f"{turn.tenant_id} is no longer among the tenants of this tick: {kinds}.")
+    why = TenantUnknown(f"{turn.tenant_id} no longer belongs to this tick's tenants: {kinds}.")
     return planning.skipped(turn.tenant_id, why, turn.position.due_at)

@@ -1,4 +1,4 @@
-"""What the server knows of a tenant's child workflow."""
+"""Reads the state of child workflows and fan-outs from the server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ FAN_OUT: Final = "fan_out.tick"  # the workflow type
 
 
 async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> TenantOutcome | None:
-    """What has become of the child's latest run; None: the server knows none, perhaps no longer.
+    """Returns the outcome of a child's latest run.
 
-    Where something else has its id, it has failed.
+    If something else uses the child's workflow id, the outcome is a failure with the error type
+    `WorkflowIdTaken`.
+
+    Returns:
+        The outcome, or None if the server has no such run, or no longer has it.
+
+    Raises:
+        RPCError: the server does not answer.
     """
     described = await if_known(client.get_workflow_handle(workflow_id).describe())
     if described is None:
@@ -37,7 +44,7 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Te
         state = LedgerState.SUCCEEDED
     else:
         try:
-            # Undecoded: it may be none that can be read.
+            # Not decoded, because the result may be unreadable.
             await client.get_workflow_handle(
                 workflow_id, run_id=run_id, result_type=RawValue
             ).result()
@@ -45,16 +52,20 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Te
             return outcome_of_failure(
                 tenant_id, error.cause, workflow_id=workflow_id, run_id=run_id
             )
-        state = LedgerState.SUCCEEDED  # it was begun again meanwhile, and has succeeded
+        state = LedgerState.SUCCEEDED  # it was started again meanwhile and has succeeded
     return TenantOutcome(tenant_id=tenant_id, state=state, workflow_id=workflow_id, run_id=run_id)
 
 
 async def is_running(client: Client, workflow_id: str) -> bool:
-    """Whether a fan-out's latest run is open."""
+    """Whether a fan-out's latest run is open; raises `RPCError` if the server does not answer."""
     return await status_of_run(client, workflow_id) is WorkflowExecutionStatus.RUNNING
 
 
 async def status_of_run(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
-    """The status of a fan-out's latest run; None: the server knows none."""
+    """Returns the status of a fan-out's latest run, or None if the server has none.
+
+    Raises:
+        RPCError: the server does not answer.
+    """
     run = await if_known(client.get_workflow_handle(workflow_id).describe())
     return None if run is None or disagreement(run, FAN_OUT) is not None else run.status

@@ -1,4 +1,4 @@
-"""What a child's failure means for the ledger."""
+"""Maps a child's failure to the tenant's outcome in the ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from temporal_tenancy.core.errors import FeatureNotEnabled, TenantOffboarding, T
 from temporal_tenancy.core.failures import plain, root_cause, sentence_of, type_of
 from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
-# The tenant could not run any more when its turn came: no failure, and no one's fault.
+# The tenant was not allowed to run when its turn came, which is not a failure.
 SKIPPING: Final = frozenset(
     error.__name__ for error in (TenantSuspended, TenantOffboarding, FeatureNotEnabled)
 )
@@ -18,7 +18,10 @@ SKIPPING: Final = frozenset(
 def outcome_of_failure(
     tenant_id: str, error: BaseException, *, workflow_id: str, run_id: str | None
 ) -> TenantOutcome:
-    """The outcome of a child that ended with `error`: skipped or failed, and why."""
+    """Returns the outcome of a child that ended with `error`: skipped or failed, with the reason.
+
+    `run_id` is None if the child never started.
+    """
     cause = root_cause(error)
     error_type = type_of(cause)
     skipped = error_type in SKIPPING

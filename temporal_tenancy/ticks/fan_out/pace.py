@@ -1,4 +1,4 @@
-"""How fast children may be started."""
+"""The pace at which a shard starts children."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from datetime import datetime, timedelta
 
 
 class Pace:
-    """Lets no more than so many starts through in any second, or below one, one in so long.
+    """Limits how many starts are allowed within a second; below 1 a second, it spaces them out.
 
-    Those of one moment have the next moment in common too, so a shard that is held up needs one
-    timer a second, and not one a child.
+    Starts that are allowed at the same moment share their next moment too, so a shard at the limit
+    needs one timer a second instead of one for each child.
     """
 
     def __init__(self, per_second: float | None, now: datetime, *, first: bool) -> None:
-        """`per_second`: None is no limit.
-
-        Only the `first` shard of a tick may start at once: before another there may have been
-        starts up to this moment.
+        """
+        Args:
+            per_second: starts a second; None for no limit.
+            now: aware.
+            first: whether this is the tick's first shard, which may start at once. The shard
+                before another one may have started children up to this moment.
         """
         seconds = max(1.0, 1.0 / per_second) if per_second else 0.0
         starts = max(1, int(per_second * seconds)) if per_second else 0
@@ -25,7 +27,7 @@ class Pace:
         self._last: deque[datetime] = deque([] if first else [now] * starts, maxlen=starts)
 
     def next_start(self, now: datetime) -> datetime:
-        """Takes a start, and returns from when on it may be made."""
+        """Reserves a start; returns the earliest time (aware) for it."""
         moment = now
         if self._last and len(self._last) == self._last.maxlen:
             moment = max(now, self._last[0] + self._apart)

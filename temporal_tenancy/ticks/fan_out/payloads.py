@@ -1,4 +1,4 @@
-"""What a fan-out takes and returns. Every message is bounded, however many tenants there are."""
+"""The payloads of a fan-out; their size is bounded, however many tenants there are."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from temporal_tenancy.control_plane.tables import LedgerState, TickState
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.inputs import JobInput, TenantInput
 
-SHARD_SIZE: Final = 2_000  # tenants at most; fewer where they are slow: a history has its limits
-WINDOW: Final = 100  # children at once; more were no faster
-FIRST_FAILURES: Final = 10  # named in a result; the ledger has the rest
+SHARD_SIZE: Final = 2_000  # tenants at most, fewer if they are slow: history size is limited
+WINDOW: Final = 100  # concurrent children; more were no faster
+FIRST_FAILURES: Final = 10  # listed in a result; the ledger has all
 LONGEST_SPREAD: Final = timedelta(days=1)
 
 
 class FanOutInput(JobInput):
-    """Runs a tenant job for every tenant."""
+    """Input of a fan-out, which runs a tenant job for every tenant."""
 
-    tick: str | None = None  # None: counted from the time the schedule meant
-    extra: dict[str, Any] = {}  # further fields of the job's input, the same for each tenant
+    tick: str | None = None  # None: computed from the schedule's nominal time
+    extra: dict[str, Any] = {}  # more fields of the job's input, the same for each tenant
     statuses: list[TenantStatus] | None = None  # None: every tenant that is not deleted
-    # Only those that a tick which began was for, and that no other fan-out is still to start.
+    # Only tenants that belong to a tick that has begun and that no other fan-out will start.
     missed: bool = False
-    cron: str | None = None  # the line of the job's schedule, where its times matter
-    local_time: bool = False  # the line is in the tenants' own time zones
+    cron: str | None = None  # of the job's schedule, if its times matter
+    local_time: bool = False  # the cron line is in each tenant's time zone
+    # The tenants' starts are spread over this time.
     spread: timedelta = Field(default=timedelta(), ge=timedelta(), le=LONGEST_SPREAD)
-    max_starts_per_second: float | None = Field(default=None, gt=0)  # None: as fast as may be
-    shard_size: int = Field(default=SHARD_SIZE, ge=1, le=SHARD_SIZE)
-    window: int = Field(default=WINDOW, ge=1, le=500)
+    max_starts_per_second: float | None = Field(default=None, gt=0)  # None: no limit
+    shard_size: int = Field(default=SHARD_SIZE, ge=1, le=SHARD_SIZE)  # tenants
+    window: int = Field(default=WINDOW, ge=1, le=500)  # concurrent children of a shard
 
 
 class ShardInput(JobInput):
-    """Runs a tenant job for the tenants behind `after`, up to and including `upto`."""
+    """Input of a shard: the tenants after `after`, up to and including `upto`."""
 
     tick: str
     extra: dict[str, Any]
     statuses: list[TenantStatus] | None
     planned_by: str  # the workflow id of the fan-out
-    after: Position | None
+    after: Position | None  # None: from the first tenant
     upto: Position
-    tenants: int  # between the two
+    tenants: int  # in that range
     max_starts_per_second: float | None
     window: int
     number: int  # of the shard in its fan-out, from 0
 
 
 class Failure(BaseModel):
-    """One tenant's failure, as it is shown to people."""
+    """One tenant's failure, for display."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,16 +60,16 @@ class Failure(BaseModel):
 
 
 class Counts(BaseModel):
-    """What became of the tenants of one run of a tick."""
+    """The tenants' outcomes in one run of a tick, counted."""
 
     succeeded: int = 0
     failed: int = 0
     skipped: int = 0
-    already: int = 0  # had succeeded before this run, or in another that ran beside it
-    failures: list[Failure] = []  # the first few
+    already: int = 0  # succeeded before this run, or in a concurrent one
+    failures: list[Failure] = []  # the first ten
 
     def add(self, other: Counts) -> None:
-        """Adds another's numbers to these."""
+        """Adds the counts of `other`, and its failures up to ten in all."""
         self.succeeded += other.succeeded
         self.failed += other.failed
         self.skipped += other.skipped
@@ -77,32 +78,32 @@ class Counts(BaseModel):
 
 
 class Rest(BaseModel):
-    """Tenants that a shard leaves to another, because its history is long enough."""
+    """The tenants that a shard leaves to a further shard, because its history has grown long."""
 
     after: Position
     tenants: int
 
 
 class AllStarted(BaseModel):
-    """What a shard says once it has started its last child."""
+    """The signal of a shard that has started its last child."""
 
-    number: int  # of the shard in its fan-out
-    shard_id: str  # its workflow id: one of an earlier run may say so too
+    number: int  # of the shard in its fan-out, from 0
+    shard_id: str  # its workflow id, because a shard of an earlier run may send the signal too
     rest: Rest | None
 
 
 class ShardResult(Counts):
-    """What became of the tenants of a shard, but for those that it left to another."""
+    """The outcomes of a shard's tenants, without those that it left to a further shard."""
 
     rest: Rest | None = None
 
 
 class Planned(BaseModel):
-    """A tick, and how many tenants it is for."""
+    """A tick, and how many tenants it has."""
 
     job: str
-    tick: str  # two of them, with a comma, where it is two dates at once on earth
-    planned: int
+    tick: str  # two, separated by a comma, if two local dates were served
+    planned: int  # tenants
 
 
 class FanOutResult(Counts, Planned):
@@ -110,61 +111,61 @@ class FanOutResult(Counts, Planned):
 
 
 class ShardPlan(BaseModel):
-    """A shard-to-be: tenants of one tick that have their turns one behind the other."""
+    """The range of a planned shard: consecutive tenants of one tick, in the order of turns."""
 
     tick: str
-    after: Position | None
-    upto: Position
+    after: Position | None  # None: from the first tenant
+    upto: Position  # included
     tenants: int
 
 
 class FanOutPlan(BaseModel):
-    """What a fan-out has to do: the shards in their order."""
+    """The plan of a fan-out: its shards in order."""
 
     ticks: list[str]
     shards: list[ShardPlan]
     tenants: int
-    already: int  # of these: had succeeded before
+    already: int  # of these tenants, those that had succeeded before
 
 
 class PlanTicks(BaseModel):
-    """Asks for the tenants of a fan-out to be planned."""
+    """Input of the activity that plans a fan-out's tenants."""
 
     request: FanOutInput
-    nominal_time: datetime | None  # that the schedule meant; None: no schedule started it
-    now: datetime  # when it began
+    nominal_time: datetime | None  # of the schedule; None: no schedule started the fan-out
+    now: datetime  # when the fan-out started
     workflow_id: str
     run_id: str
 
 
 class CloseTicks(BaseModel):
-    """Says how a fan-out ended."""
+    """Input of the activity that records how a fan-out ended."""
 
     model_config = ConfigDict(frozen=True)
 
     job: str
-    ticks: list[str] | None  # None: those that it has in the ledger
+    ticks: list[str] | None  # None: those that the ledger lists for the run
     workflow_id: str
     run_id: str
     state: TickState
-    reason: str | None = None  # why the rest was not started
+    reason: str | None = None  # why the remaining tenants were not started
 
 
 class NextPage(BaseModel):
-    """Asks for a shard's next tenants."""
+    """Input of the activity that reads a shard's next tenants."""
 
     model_config = ConfigDict(frozen=True)
 
     job: str
     tick: str
     statuses: list[TenantStatus] | None
-    planned_by: str
+    planned_by: str  # the workflow id of the fan-out
     after: Position | None
     upto: Position
 
 
 class Candidate(BaseModel):
-    """A tenant that is to run, with its plan's share."""
+    """A tenant that is to run, with the fairness weight of its plan."""
 
     tenant_id: str
     weight: float
@@ -172,15 +173,15 @@ class Candidate(BaseModel):
 
 
 class Page(BaseModel):
-    """Tenants of a shard, and how many were settled without running them."""
+    """A page of a shard's tenants, and how many tenants of it were skipped."""
 
     candidates: list[Candidate]
     skipped: int
-    last: Position | None  # None: there is no further page
+    last: Position | None  # None: this is the last page
 
 
 class TenantOutcome(BaseModel):
-    """What is now known of one tenant's child."""
+    """The current state of one tenant's child workflow."""
 
     tenant_id: str
     state: LedgerState
@@ -191,7 +192,7 @@ class TenantOutcome(BaseModel):
 
 
 class RecordOutcomes(BaseModel):
-    """Asks for outcomes to be written into the ledger."""
+    """Input of the activity that records outcomes in the ledger."""
 
     job: str
     tick: str
@@ -199,6 +200,6 @@ class RecordOutcomes(BaseModel):
 
 
 class ChildRef(TenantInput):
-    """A child that another run has started."""
+    """A tenant's child workflow that another run has started."""
 
     workflow_id: str

@@ -1,4 +1,4 @@
-"""Which tenants a fan-out is for, and when the turn of each is."""
+"""Plans a fan-out: which tenants it runs for, and when each has its turn."""
 
 from __future__ import annotations
 
@@ -22,22 +22,29 @@ from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 
 LOCAL_STEP: Final = timedelta(minutes=15)
-"""How often a tenant-local job looks for who is due next. No zone's time differs by less."""
+"""How often a tenant-local job looks for tenants that are due.
+
+UTC offsets of time zones are multiples of it.
+"""
 
 
 @dataclass(frozen=True)
 class TickTurns:
-    """A tick, and when the turn of each tenant in it is."""
+    """A tick, and when each of its tenants has its turn."""
 
     tick: str
-    due_at: datetime  # where the time is the same for all
+    due_at: datetime  # aware; for tenants without another time below
     spread: timedelta = timedelta()
-    zones: Mapping[str, datetime] | None = None  # only tenants in these, each at its time
-    local: datetime | None = None  # naive: at this time on each tenant's wall, where it has been
-    over: datetime | None = None  # naive: not before this time on each tenant's wall
+    zones: Mapping[str, datetime] | None = None  # aware, by zone; tenants in others are left out
+    local: datetime | None = None  # naive: due at this local time, if it has passed
+    over: datetime | None = None  # naive: not due before this local time
 
     def due(self, tenant: Tenant, job: Job, *, now: datetime) -> datetime | None:
-        """When the tenant's turn is; None: not yet. Raises `TimeZoneUnknown`."""
+        """Returns when the tenant has its turn (aware), or None if it is not due in this fan-out.
+
+        Raises:
+            TimeZoneUnknown: the tenant's time zone does not exist.
+        """
         due: datetime | None = self.due_at
         if self.zones is not None:
             due = self.zones.get(tenant.time_zone)
@@ -50,7 +57,11 @@ class TickTurns:
 
 
 def tick_of(job: Job, nominal: datetime) -> str:
-    """The tick that is due at `nominal`: the job's period before it, or the minute itself."""
+    """Returns the tick that is due at `nominal` (aware).
+
+    For a job with a period it is the period before `nominal` (`2013-04` on 2013-05-01), else the
+    minute in UTC (`2013-05-01T06:00Z`).
+    """
     nominal = nominal.astimezone(UTC)
     if job.period is not None:
         return job.period.key_before(nominal)
@@ -58,21 +69,29 @@ def tick_of(job: Job, nominal: datetime) -> str:
 
 
 def period_end(job: Job, tick: str) -> datetime | None:
-    """The time (naive) at which the period that a tick is about is over; None: it has none."""
+    """Returns the local time (naive) at which a tick's period is over; None without a period."""
     return job.period.due_between(tick)[0] if job.period else None
 
 
 def turns(
     job: Job, request: FanOutInput, nominal: datetime | None, now: datetime
 ) -> Sequence[TickTurns]:
-    """The ticks that a fan-out serves: one, unless it is for those whose local time it is.
+    """Returns the ticks that a fan-out serves.
 
-    `nominal` is the time that its schedule meant, `now` when it began (both aware). A period ends
-    later in the west: where the tenant is, it has to be over before its turn comes. Started by
-    hand, also through its schedule, it spreads nothing, and is for everyone who is due by now.
+    There is one, unless a schedule of a tenant-local job started the fan-out: then there is one for
+    each local date that is due now, possibly none. A period ends later in the west, so a tenant's
+    turn comes only after the period is over in its time zone. A fan-out that a person started or
+    triggered does not spread its starts, and serves every tenant that is due by now.
 
-    Raises `InvalidPayload` where `request.tick` is no period of the job's, or no run about it is
-    ever due.
+    Args:
+        job: the tenant job.
+        request: the fan-out's input.
+        nominal: the schedule's nominal time (aware); None if no schedule started the fan-out.
+        now: when the fan-out started (aware).
+
+    Raises:
+        InvalidPayload: `request.tick` is not a period of the job, or the schedule never runs the
+            job for it.
     """
     due_at = nominal or now
     if job.period is not None and request.tick is not None:
@@ -80,7 +99,7 @@ def turns(
             job.period.checked(request.tick)
         except ValueError as error:
             raise InvalidPayload(
-                f"{job.name} works on a {job.period}, and {request.tick!r} names none: {error}."
+                f"{job.name} works on a {job.period}, and {request.tick!r} is not one: {error}."
             ) from None
     if not request.local_time:
         tick = request.tick or tick_of(job, due_at)
@@ -96,22 +115,27 @@ def turns(
     tick = request.tick or tick_of(job, due_at)
     local = due_of_key(cron, period, tick)
     if local is None:
-        raise InvalidPayload(f'no {job.name} about {tick} is ever due by "{cron}".')
+        raise InvalidPayload(f'the schedule "{cron}" never runs {job.name} for {tick}.')
     return [TickTurns(tick, due_at, local=local)]
 
 
 async def entries(
     job: Job, request: FanOutInput, turns: TickTurns, *, now: datetime, planned_by: str
 ) -> AsyncIterator[Sequence[Entry]]:
-    """The tenants of a tick, by pages, planned or skipped with the reason.
+    """Yields a tick's tenants page by page, each planned or skipped with the reason.
 
-    `planned_by` is the workflow id of the fan-out that is planned.
+    Args:
+        job: the tenant job.
+        request: the fan-out's input.
+        turns: the tick, from `turns()`.
+        now: when the fan-out started (aware).
+        planned_by: the workflow id of the fan-out.
     """
     time_zones = None if turns.zones is None else sorted(turns.zones)
     async for page in pages(current_directory(), statuses=request.statuses, time_zones=time_zones):
         known = None
         if request.missed:
-            # Whom another fan-out is going to start is not missed: it keeps its turn.
+            # A tenant that another fan-out will start does not count as missed.
             known, waiting = await _known(job, turns.tick, page, planned_by)
             page = [tenant for tenant in page if tenant.id not in waiting]
         yield [
@@ -122,12 +146,12 @@ async def entries(
 
 
 def planned(job: Job, tenant: Tenant, tick: str, due_at: datetime) -> Entry:
-    """A tenant's entry: planned, or skipped for the reason why it may not run now."""
+    """Returns a tenant's ledger entry: planned, or skipped with the reason it may not run now."""
     try:
         workflow_id = str(WorkflowId(tenant.id, job.name, tick))
         if job.period is not None:  # periods are in the tenant's time zone
             zone_of(tenant.time_zone)
-    except TenancyError as error:  # too long an id or no such zone, for this tenant alone
+    except TenancyError as error:  # an id that is too long or an unknown zone, of this tenant only
         return skipped(tenant.id, error, due_at)
     refused = refusal(tenant, job)
     if refused is not None:
@@ -136,7 +160,7 @@ def planned(job: Job, tenant: Tenant, tick: str, due_at: datetime) -> Entry:
 
 
 def skipped(tenant_id: str, why: TenancyError, due_at: datetime) -> Entry:
-    """The entry of a tenant that is not to run."""
+    """Returns the ledger entry of a tenant that is skipped."""
     return Entry(
         tenant_id,
         LedgerState.SKIPPED,
@@ -147,9 +171,9 @@ def skipped(tenant_id: str, why: TenancyError, due_at: datetime) -> Entry:
 
 
 def is_asked_for(tenant: Tenant, statuses: Collection[TenantStatus] | None) -> bool:
-    """Whether a tick for tenants of these statuses (None: all but deleted ones) is for the tenant.
+    """Whether the tenant's current status is one of `statuses` (None: all but deleted).
 
-    As it is now: it may have changed since it was planned.
+    The status may have changed since the tenant was planned.
     """
     if statuses is None:
         return tenant.status is not TenantStatus.DELETED
@@ -157,7 +181,10 @@ def is_asked_for(tenant: Tenant, statuses: Collection[TenantStatus] | None) -> b
 
 
 def was_there(tenant: Tenant, due: datetime) -> bool:
-    """Whether the tenant was what it is now when something was due, as far as can be told."""
+    """Whether the tenant already had its current status at `due` (aware).
+
+    Only the time of the last change of status is known.
+    """
     return tenant.status_since <= due
 
 
@@ -170,7 +197,8 @@ def _entry(
         return skipped(tenant.id, error, now)
     if due is None:
         return None
-    # Planned by no fan-out: missed if the tenant's local time had come, else it came later itself.
+    # No fan-out planned this tenant. It was missed if it existed when its local time came;
+    # otherwise it was added, or changed its status, later.
     unplanned = known is not None and tenant.id not in known
     if unplanned and (turns.local is None or not was_there(tenant, due)):
         return None
@@ -180,7 +208,7 @@ def _entry(
 async def _known(
     job: Job, tick: str, page: Sequence[Tenant], planned_by: str
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Those of a page that the tick was for, and those that another fan-out will start."""
+    """Returns which tenants of a page have a row, and which another fan-out will start."""
     ids = [tenant.id for tenant in page]
     async with platform_session("read who a tick was for") as session:
         return (
@@ -192,12 +220,12 @@ async def _known(
 def _local(job: Job, request: FanOutInput) -> tuple[str, Period]:
     if request.cron is None or job.period is None:
         raise InvalidPayload(
-            f"{job.name} cannot run at the tenants' local time: that takes a cron line, and a job "
-            "that is about a period."
+            f"{job.name} cannot run at the tenants' local time, which requires a cron line and a "
+            "job with a period."
         )
     return request.cron, job.period
 
 
 def _is_step(nominal: datetime) -> bool:
-    """Whether a schedule means such a time; a manual trigger is somewhere in between."""
+    """Whether a nominal time is one of the schedule's; that of a manual trigger is not."""
     return nominal.timestamp() % LOCAL_STEP.total_seconds() == 0

@@ -1,9 +1,9 @@
-"""The fan-out: a root divides a tick's tenants into shards, a shard starts a child for each.
+"""The fan-out: a root divides a tick's tenants into shards; a shard starts a child for each.
 
-There is no barrier: a shard keeps a window of children that is refilled as each ends, and the
-next shard begins when the one before has started its last child. A tenant that hangs costs one
-place in one window until its job's own timeout. Tenants have their turns in the order in which
-they are due; a shard waits for the next by a timer, which holds no worker's slot.
+There is no barrier. A shard keeps a window of running children and starts another as soon as one
+ends; the next shard begins when the one before has started its last child. A tenant that hangs
+takes one place in one window until its job's own timeout. Tenants have their turns in the order in
+which they are due; a shard waits for the next by a timer, which occupies no worker slot.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ from temporal_tenancy.ticks.fan_out.payloads import (
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 
 SCHEDULED_TIME: Final = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
-FLUSH_SIZE: Final = 200  # outcomes written at once
-FLUSH_SECONDS: Final = 2.0  # how long an outcome waits for others, at most
-LOOK_SECONDS: Final = 1.0  # between looks at a child of another run, at first
+FLUSH_SIZE: Final = 200  # outcomes in one write
+FLUSH_SECONDS: Final = 2.0  # longest time that an outcome waits for others
+LOOK_SECONDS: Final = 1.0  # first pause between polls of a child of another run; it doubles
 LOOK_SECONDS_MAX: Final = 60.0
 
-# The control plane may be away for a while: that fails no tenant's job, it only waits.
+# While the control plane is unavailable, tenants' jobs wait and do not fail.
 _LEDGER: Final[dict[str, Any]] = {
     "start_to_close_timeout": timedelta(seconds=30),
     "schedule_to_close_timeout": timedelta(hours=2),
@@ -84,10 +84,22 @@ _PLAN: Final[dict[str, Any]] = {
 
 
 def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> TenantInput:
-    """The input of one tenant's child; raises a `TenancyError` when the fields do not fit."""
+    """Builds the input of one tenant's child.
+
+    Args:
+        job: a tenant job.
+        tenant_id: of the tenant.
+        tick: the input's `period`, if the job has one.
+        extra: more fields of the input.
+
+    Raises:
+        UnknownJob: `job` is not a tenant job.
+        TenantInvalid: `tenant_id` is malformed.
+        InvalidPayload: the fields do not fit the job's input.
+    """
     model = job.input_model
     if not issubclass(model, TenantInput):
-        raise UnknownJob(f"{job.name} is no tenant's job, so there is no fan-out of it.")
+        raise UnknownJob(f"{job.name} is not a tenant job, so it cannot be fanned out.")
     period = {"period": tick} if job.period is not None else {}
     what = f"the input of {job.name}"
     return read_input(model, {**extra, **period, "tenant_id": tenant_id}, what=what)
@@ -100,7 +112,7 @@ def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> T
     priority=JobPriority.HIGH,
 )
 class FanOut:
-    """Runs a job for every tenant, and returns what became of each."""
+    """Runs a job for every tenant, and returns the counts of their outcomes."""
 
     def __init__(self) -> None:
         self._all_started: dict[int, Rest | None] = {}
@@ -109,12 +121,17 @@ class FanOut:
 
     @workflow.run
     async def run(self, request: FanOutInput) -> FanOutResult:
-        """Plans the tenants' turns, then starts its shards one behind the other."""
+        """Plans the tenants' turns, then starts the shards one after the other.
+
+        Raises:
+            UnknownJob: this release has no job of that name, or it is not a tenant job.
+            InvalidPayload: the request does not fit the job.
+        """
         job = registry.get_or_raise(request.job)
         info = workflow.info()
         nominal = info.typed_search_attributes.get(SCHEDULED_TIME)
         tick = request.tick or tick_of(job, nominal or info.workflow_start_time)
-        child_input(job, "a", tick, request.extra)  # what fits no tenant fails here, once
+        child_input(job, "a", tick, request.extra)  # fails once here rather than for each tenant
         ticks: list[str] | None = None
         try:
             plan = await self._plan(request, nominal)
@@ -125,7 +142,7 @@ class FanOut:
         except (asyncio.CancelledError, FailureError) as error:
             state = TickState.CANCELLED if is_cancelled_exception(error) else TickState.FAILED
             reason = f"the fan-out was {state} before this tenant's turn."
-            # Said at once: a child that hangs may keep its shard for hours.
+            # Recorded before the shards end, which a child that hangs may delay for hours.
             await self._close(job, ticks, state, reason)
             await asyncio.gather(*self._shards, return_exceptions=True)
             raise
@@ -142,10 +159,10 @@ class FanOut:
         )
 
     @workflow.signal
-    def all_started(self, said: AllStarted) -> None:
-        """A shard has started its last child: the next may begin, with the rest if there is."""
-        if said.shard_id == self._shard_ids.get(said.number):
-            self._all_started[said.number] = said.rest
+    def all_started(self, message: AllStarted) -> None:
+        """Lets the next shard begin, because this one has started its last child."""
+        if message.shard_id == self._shard_ids.get(message.number):
+            self._all_started[message.number] = message.rest
 
     async def _plan(self, request: FanOutInput, nominal: datetime | None) -> FanOutPlan:
         info = workflow.info()
@@ -158,11 +175,11 @@ class FanOut:
                 workflow_id=info.workflow_id,
                 run_id=info.run_id,
             ),
-            # What is still being planned must not be written behind a tick that is closed.
+            # Wait, so that planning cannot write to a tick after it was closed.
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             **_PLAN,
         )
-        # A cancel that comes with the plan's result is not raised by the call above.
+        # A cancellation that arrives together with the result is not raised by the call above.
         if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
         return plan
@@ -192,7 +209,7 @@ class FanOut:
                 if rest is not None:
                     left = {"after": rest.after, "tenants": rest.tenants}
                     parts.appendleft(part.model_copy(update=left))
-            # A shard that fails, perhaps because it was terminated, does not stop the others.
+            # A shard that fails, for example because it was terminated, does not stop the others.
             await asyncio.gather(*self._shards, return_exceptions=True)
         except asyncio.CancelledError:
             for shard in self._shards:
@@ -206,7 +223,7 @@ class FanOut:
     async def _until_all_started(
         self, shard: asyncio.Task[ShardResult], number: int
     ) -> Rest | None:
-        """Waits for a shard to start its last child; returns what it left to another."""
+        """Waits until a shard has started its last child; returns the tenants that it left."""
         await workflow.wait_condition(lambda: shard.done() or number in self._all_started)
         if shard.done() and not shard.cancelled() and shard.exception() is None:
             return shard.result().rest
@@ -214,8 +231,8 @@ class FanOut:
 
     async def _run_shard(self, request: FanOutInput, number: int, part: ShardPlan) -> ShardResult:
         root = WorkflowId.parse(workflow.info().workflow_id)
-        # Unique in each run: a shard of an earlier run, or of one that was reset or
-        # terminated, may still wait for its children.
+        # Unique in each run, because a shard of an earlier run, or of one that was reset or
+        # terminated, may still be waiting for its children.
         key = f"{root.key}/shard-{number}-{workflow.uuid4().hex[:8]}"
         self._shard_ids[number] = str(WorkflowId(PLATFORM, request.job, key))
         return await workflow.execute_child_workflow(
@@ -248,25 +265,30 @@ class FanOut:
 class Shard:
     """Runs a job for up to 2,000 tenants, a bounded number at a time. Never continues as new.
 
-    How many events a tenant costs depends on how many end at once: where they come one by one, by
-    a slow pace or slow jobs, it leaves those that it has not read yet to another shard.
+    Children that end one by one, because of a slow pace or slow jobs, cost more history events
+    than children that end together. If the history grows too long, the shard leaves the tenants
+    that it has not read yet to a further shard.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[Candidate] = deque()
-        self._starting = 0  # children asked for, and not yet there
-        self._seen = 0  # tenants whose turn has been read
+        self._starting = 0  # children whose start is not confirmed yet
+        self._seen = 0  # tenants read from the ledger
         self._counts = Counts()
         self._unwritten: list[TenantOutcome] = []
-        self._exhausted = False  # every page has been read, or left to another shard
+        self._exhausted = False  # every page has been read or left to a further shard
         self._rest: Rest | None = None
-        self._stopped = False  # cancelled: nothing more is started
+        self._stopped = False  # cancelled: start no more children
         self._done = False
         self._turn = asyncio.Lock()
 
     @workflow.run
     async def run(self, request: ShardInput) -> ShardResult:
-        """Starts a child for each tenant, and waits for all of them."""
+        """Starts a child for each tenant, and waits for all of them.
+
+        Raises:
+            UnknownJob: this release has no job of that name.
+        """
         self._request = request
         self._job = registry.get_or_raise(request.job)
         self._after = request.after
@@ -278,7 +300,7 @@ class Shard:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            # Children that run are left to run; what they come to is still written down.
+            # Running children continue, and their outcomes are still recorded.
             self._stopped = True
             await work
             raise
@@ -288,12 +310,12 @@ class Shard:
         return ShardResult(**self._counts.model_dump(), rest=self._rest)
 
     async def _fill_a_place(self) -> None:
-        """Runs one child after the other until no tenant is left."""
+        """Runs one child after another until no tenant is left."""
         while (candidate := await self._next()) is not None:
             await self._run_child(candidate)
 
     async def _next(self) -> Candidate | None:
-        """The tenant whose turn it is, once it is; None: there is none left."""
+        """Waits for the next tenant's turn and returns the tenant; None if none is left."""
         async with self._turn:
             while not self._waiting and not self._exhausted and not self._stopped:
                 await self._read_page()
@@ -305,14 +327,14 @@ class Shard:
             return self._waiting.popleft()
 
     async def _wait_until(self, moment: datetime) -> None:
-        """Waits by a timer, unless the shard is stopped."""
+        """Waits on a timer; returns early if the shard is stopped."""
         left = moment - workflow.now()
         if left > timedelta():
             await _wait(lambda: self._stopped, left)
 
     async def _read_page(self) -> None:
         request = self._request
-        # At 4,096 events: what this shard has started still needs its own.
+        # Suggested at 4,096 events; the children already started will add more of them.
         if self._seen and self._after and workflow.info().is_continue_as_new_suggested():
             self._rest = Rest(after=self._after, tenants=request.tenants - self._seen)
             self._exhausted = True
@@ -335,7 +357,7 @@ class Shard:
         self._after = page.last
         self._exhausted = page.last is None
         if self._exhausted:
-            # Those that have succeeded since they were planned, or are now another run's.
+            # The rest have succeeded since they were planned, or now belong to another run.
             self._counts.already += request.tenants - self._seen
 
     async def _run_child(self, candidate: Candidate) -> None:
@@ -374,19 +396,19 @@ class Shard:
                 child_input(job, candidate.tenant_id, request.tick, request.extra),
                 id=child.workflow_id,
                 task_queue=job.queue,
-                # A child that failed may run again, one that succeeded may not.
+                # A child that failed may run again; one that succeeded may not.
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 cancellation_type=ChildWorkflowCancellationType.ABANDON,
                 priority=Priority(fairness_weight=candidate.weight),
-                # Nobody reads it: one that cannot be decoded is that child's trouble.
+                # The result is not used, so one that cannot be decoded must not fail the shard.
                 result_type=RawValue,
             )
         finally:
             self._starting -= 1
 
     async def _follow(self, child: ChildRef) -> TenantOutcome:
-        """Waits for a child that another run of this tick has started; holds no worker's slot."""
+        """Waits, without a worker slot, for a child that another run of this tick has started."""
         pause = LOOK_SECONDS
         while True:
             outcome: TenantOutcome | None = await workflow.execute_activity(
@@ -416,20 +438,20 @@ class Shard:
         if self._done or parent is None:
             return
         root = workflow.get_external_workflow_handle(parent.workflow_id)
-        # A root that is gone needs no telling.
+        # If the root has ended, the signal is not needed.
         with contextlib.suppress(FailureError):
-            said = AllStarted(
+            message = AllStarted(
                 number=self._request.number,
                 shard_id=workflow.info().workflow_id,
                 rest=self._rest,
             )
-            await root.signal(FanOut.all_started, said)
+            await root.signal(FanOut.all_started, message)
 
     async def _write_outcomes(self) -> None:
-        """Writes outcomes into the ledger, many at once and none later than a moment."""
+        """Writes outcomes into the ledger in batches, each within about two seconds."""
         while not (self._done and not self._unwritten):
             await self._until_worth_writing()
-            # No more at once than a payload may hold, however long the ledger was away.
+            # A batch stays within the payload limit, however long the ledger was unavailable.
             batch, self._unwritten = self._unwritten[:FLUSH_SIZE], self._unwritten[FLUSH_SIZE:]
             if batch:
                 request = RecordOutcomes(
@@ -445,10 +467,10 @@ class Shard:
         )
 
 
-async def _wait(condition: Callable[[], bool], longest: timedelta) -> None:
-    """Waits until `condition` holds, but no longer than that."""
+async def _wait(condition: Callable[[], bool], at_most: timedelta) -> None:
+    """Waits until `condition` holds or `at_most` has passed."""
     with contextlib.suppress(TimeoutError):
-        await workflow.wait_condition(condition, timeout=longest)
+        await workflow.wait_condition(condition, timeout=at_most)
 
 
 def _outcome(child: ChildRef, state: LedgerState, run_id: str | None) -> TenantOutcome:

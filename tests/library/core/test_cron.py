@@ -134,7 +134,7 @@ def test_what_fires_twice_in_its_period_is_told() -> None:
     assert ScheduledJob("billing.cycle", "0 6 1 * *").warning is None
     told = ScheduledJob("billing.cycle", "0 6 1,15 * *").warning
     assert told is not None
-    assert told.startswith("billing.cycle is about one month and due more than once in it")
+    assert told.startswith("billing.cycle works on one month and is due more than once in it")
 
 
 def test_the_error_names_the_schedule() -> None:

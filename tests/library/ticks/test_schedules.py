@@ -182,7 +182,7 @@ async def test_a_tenants_code_neither_makes_nor_lists_others_schedules(
         (ScheduledJob("nope.job", "0 6 1 * *"), "UnknownJob: 'nope.job' is not a job"),
         (ScheduledJob("echo.platform", "0 6 1 * *", local_time=True), "is the platform's"),
         (ScheduledJob("echo.platform", "0 6 1 * *", {"typo": 1}), "typo: Extra inputs"),
-        (ScheduledJob("test.controlled", "0 8 * * *", local_time=True), "about no period"),
+        (ScheduledJob("test.controlled", "0 8 * * *", local_time=True), "has no period"),
         (ScheduledJob("test.controlled", "0 8 * * *", spread=timedelta(days=2)), "spread: "),
         (ScheduledJob("test.controlled", "0 8 * * *", spread=-timedelta(1)), "spread: "),
         (ScheduledJob("test.controlled", "0 8 * * *", max_starts_per_second=0), "max_starts_"),
