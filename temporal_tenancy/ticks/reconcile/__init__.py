@@ -1,4 +1,4 @@
-"""Compares what was due with what ran."""
+"""Reconciling: compares the ticks that were due with those that ran."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ __all__ = ["ReconcileTicks", "ReleaseActivities", "reconcile"]
 
 
 def reconcile(*, pruned_at_once: int = PRUNED_AT_ONCE) -> Feature:
-    """The feature: finds missed ticks, settles lost ones, and releases paused activities.
+    """Returns the feature that finds missed ticks, settles lost ones and releases activities.
 
-    `pruned_at_once` is how many rows of the ledger one transaction deletes.
+    Args:
+        pruned_at_once: ledger rows that one transaction deletes.
     """
     return Feature(
         "reconcile",

@@ -1,4 +1,4 @@
-"""The effects of reconciling."""
+"""Activities of reconciling."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from temporal_tenancy.ticks.reconcile.missed import note_missed_ticks
 from temporal_tenancy.ticks.reconcile.payloads import MissedTick, MissedTicks, Settled
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
 
-FIRST: Final = 10  # ticks named in a result
-PRUNED_AT_ONCE: Final = 5_000  # rows of the ledger, in one transaction
+FIRST: Final = 10  # ticks listed in a result
+PRUNED_AT_ONCE: Final = 5_000  # ledger rows in one transaction
 
 log: Final = logging.getLogger(__name__)
 
@@ -28,20 +28,20 @@ log: Final = logging.getLogger(__name__)
 @platform_activity("compares schedules with the ticks that began")
 @heartbeating()
 async def find_missed_ticks() -> MissedTicks:
-    """Writes down the ticks that were due and never began, and names each once in the log."""
+    """Records the ticks that were due and never began, and logs each of them once."""
     missed = await note_missed_ticks(activity.client(), datetime.now(UTC))
-    for each in missed:
+    for due in missed:
         log.error(
             "tick.missed",
             extra={
-                "job": each.job.name,
-                "tick": each.tick,
-                "nominal_time": each.nominal_time.isoformat(),
+                "job": due.job.name,
+                "tick": due.tick,
+                "nominal_time": due.nominal_time.isoformat(),
             },
         )
     first = [
-        MissedTick(job=each.job.name, tick=each.tick, nominal_time=each.nominal_time)
-        for each in missed[:FIRST]
+        MissedTick(job=due.job.name, tick=due.tick, nominal_time=due.nominal_time)
+        for due in missed[:FIRST]
     ]
     return MissedTicks(found=len(missed), first=first)
 
@@ -49,7 +49,7 @@ async def find_missed_ticks() -> MissedTicks:
 @platform_activity("settles ticks whose fan-out was lost")
 @heartbeating()
 async def settle_ticks() -> Settled:
-    """Settles every tick that is said to be running; one whose fan-out runs is left to it."""
+    """Settles each tick that is recorded as running but whose fan-outs have all ended."""
     settlement = Settlement(activity.client())
     async with platform_session("read the ticks that run") as session:
         open_ticks = await ledger.ticks_in(session, TickState.RUNNING)
@@ -66,22 +66,22 @@ async def settle_ticks() -> Settled:
 
 
 class OldTicks:
-    """Forgets ticks, a part of the ledger at a time."""
+    """Deletes old ticks in batches of ledger rows."""
 
     def __init__(self, at_once: int = PRUNED_AT_ONCE) -> None:
-        """`at_once` is how many rows of the ledger one transaction deletes."""
+        """`at_once` is the number of ledger rows that one transaction deletes."""
         self._at_once = at_once
 
-    @platform_activity("forgets old ticks")
+    @platform_activity("deletes old ticks")
     @heartbeating()
     async def prune_ticks(self) -> int:
-        """Deletes ticks, and their part of the ledger, that began longer ago than they are kept."""
+        """Deletes ticks that began more than 90 days ago, with their rows; returns the count."""
         before = datetime.now(UTC) - TICKS_KEPT
         pruned = 0
         async with platform_session("read old ticks") as session:
             old = await ledger.ticks_before(session, before)
         for row in old:
-            while True:  # a tick has a row for each tenant: never one long delete
+            while True:  # a tick has a row for each tenant, too many for one transaction
                 async with platform_session("prune a tick") as session:
                     deleted = await ledger.prune(session, row.job, row.tick, limit=self._at_once)
                 if deleted < self._at_once:

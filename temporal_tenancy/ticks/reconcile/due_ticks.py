@@ -1,4 +1,4 @@
-"""Which ticks were due, as the server's schedules have it."""
+"""Reads from the server's schedules which ticks were due."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 
 TICKS_KEPT: Final = timedelta(days=90)
-GRACE: Final = timedelta(minutes=15)  # that a tick has to begin, after it was due
+GRACE: Final = timedelta(minutes=15)  # time that a tick has to begin after it is due
 
 log: Final = logging.getLogger(__name__)
 
-_LATEST: Final = timedelta(hours=12)  # behind UTC, where a date ends last
+_LATEST: Final = timedelta(hours=12)  # behind UTC, in the zones where a date ends last
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,24 @@ class DueTick:
 
     job: Job
     tick: str
-    nominal_time: datetime
-    paused: str | None  # the note on the schedule, while it is paused
-    workflow_id: str | None  # of its fan-out; None: several serve it, at their tenants' local times
+    nominal_time: datetime  # aware
+    paused: str | None  # the schedule's note while it is paused; None: it is not paused
+    workflow_id: str | None  # of its fan-out; None: tenant-local, so several fan-outs serve it
 
 
 async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
-    """The ticks of all schedules of fan-outs that were due, as long as ticks are kept.
+    """Yields the ticks that were due in the last 90 days, of all schedules that start fan-outs.
 
-    From when a schedule is in force. Of a job without a period only the last: it does what those
-    before were to do. Ticks that the server holds back behind one that runs are not due yet.
+    Only ticks since a schedule's last update count. For a job without a period, only the last tick
+    counts, because it makes up for those before it. A tick that the server holds back behind a
+    running one is not due yet.
+
+    Args:
+        client: of the namespace that has the schedules.
+        now: aware.
+
+    Raises:
+        RPCError: the server does not answer.
     """
     async for listed in await client.list_schedules():
         if not listed.id.startswith(f"{PLATFORM}/"):
@@ -65,7 +73,7 @@ async def due_ticks(client: Client, now: datetime) -> AsyncIterator[DueTick]:
                 if request.local_time
                 else await _ticks(client, description, job, since, until)
             )
-        except CronInvalid as error:  # of a release before: it keeps no other schedule's ticks
+        except CronInvalid as error:  # from an earlier release; other schedules are still read
             log.error("schedule.unreadable", extra={"schedule": listed.id, "error": error.message})
             continue
         state = description.schedule.state
@@ -83,7 +91,7 @@ async def _ticks(
     start, end = Timestamp(), Timestamp()
     end.FromDatetime(until)
     nominals: list[datetime] = []
-    while True:  # the server names no more than a thousand at once
+    while True:  # the server returns at most a thousand at once
         start.FromDatetime(nominals[-1] + timedelta(seconds=1) if nominals else since)
         answer = await client.workflow_service.list_schedule_matching_times(
             ListScheduleMatchingTimesRequest(
@@ -105,7 +113,7 @@ async def _ticks(
 def _local_ticks(
     job: Job, request: FanOutInput, since: datetime, until: datetime
 ) -> Iterator[tuple[str, datetime]]:
-    """Those whose local time has come everywhere on earth, and came nowhere before `since`."""
+    """Yields the ticks whose local time has passed in every zone, and in none before `since`."""
     if request.cron is None or job.period is None:
         return
     first = since.astimezone(UTC).replace(tzinfo=None) + EARLIEST
@@ -121,7 +129,7 @@ def _action(description: ScheduleDescription) -> ScheduleActionStartWorkflow:
 
 
 async def _fan_out_of(client: Client, description: ScheduleDescription) -> FanOutInput | None:
-    """What a schedule's fan-outs take; None where it starts something else."""
+    """Returns the input of a schedule's fan-outs; None if it starts something else."""
     action = description.schedule.action
     if not isinstance(action, ScheduleActionStartWorkflow) or action.workflow != "fan_out.tick":
         return None

@@ -1,4 +1,4 @@
-"""Who was missed: ticks that never began, and tenants who have not had what they may have."""
+"""Finds what was missed: ticks that never began, and tenants without their run of a tick."""
 
 from __future__ import annotations
 
@@ -25,31 +25,42 @@ from temporal_tenancy.ticks.reconcile.settlement import rows_in_doubt, tenants_o
 
 @dataclass(frozen=True)
 class Missed:
-    """A tenant that may run now, and has not had a tick's run."""
+    """A tenant that has no successful run of a tick although it may run now."""
 
     tenant_id: str
-    state: LedgerState | None  # None: no fan-out ever planned it
+    state: LedgerState | None  # None: no fan-out planned the tenant
     reason: str | None
 
 
 async def note_missed_ticks(client: Client, now: datetime) -> Sequence[DueTick]:
-    """Writes the ticks that were due and never began into the ledger; returns the new ones."""
+    """Records in the ledger the ticks that were due and never began.
+
+    Args:
+        client: of the namespace that has the schedules.
+        now: aware.
+
+    Returns:
+        The ticks that were not recorded before.
+
+    Raises:
+        RPCError: the server does not answer.
+    """
     due = [tick async for tick in due_ticks(client, now)]
     async with platform_session("read the ticks that are known") as session:
-        known = await ledger.known_ticks(session, {each.job.name for each in due})
+        known = await ledger.known_ticks(session, {tick.job.name for tick in due})
     new = [
-        each
-        for each in due
-        if (each.job.name, each.tick) not in known and not await _is_about_to_begin(client, each)
+        tick
+        for tick in due
+        if (tick.job.name, tick.tick) not in known and not await _is_about_to_begin(client, tick)
     ]
-    ticks = [NeverBegun(each.job.name, each.tick, each.nominal_time, _why(each)) for each in new]
-    async with platform_session("note the ticks that never began") as session:
+    ticks = [NeverBegun(tick.job.name, tick.tick, tick.nominal_time, _why(tick)) for tick in new]
+    async with platform_session("record the ticks that never began") as session:
         noted = await ledger.note_missed(session, ticks)
-    return [each for each in new if (each.job.name, each.tick) in noted]
+    return [tick for tick in new if (tick.job.name, tick.tick) in noted]
 
 
 async def _is_about_to_begin(client: Client, due: DueTick) -> bool:
-    """Whether a tick's fan-out runs and only waits for a worker, or there is nobody to be for."""
+    """Whether a tick's fan-out waits for a worker; if tenant-local, whether no tenant exists."""
     if due.workflow_id is None:
         return not await current_directory().page(limit=1)
     return await is_running(client, due.workflow_id)
@@ -63,11 +74,18 @@ async def missed_tenants(
     local_cron: str | None,
     now: datetime,
 ) -> Sequence[Missed]:
-    """The tenants of a settled tick that have not succeeded, are not under way, and may run now.
+    """Returns the tenants that were missed in a settled tick, by id.
 
-    `statuses` are those that the job's schedule is for; None: all but deleted tenants. `local_cron`
-    is the line of a tenant-local job: then those whose local time has come without any fan-out
-    planning them are missed too; and so is, of any job, whom a fan-out did not come to plan.
+    These have not succeeded, are not planned or running, and may run now. A tenant that no fan-out
+    planned counts too, if the planning was interrupted or, for a tenant-local job, if the tenant's
+    local time has passed.
+
+    Args:
+        job: of the tick.
+        tick: the tick, after `Settlement.settle`.
+        statuses: of the tenants that the job's schedule runs for; None: all but deleted.
+        local_cron: the cron line of a tenant-local job, else None.
+        now: aware.
     """
     if tick.state == TickState.MISSED:
         return [
@@ -82,8 +100,8 @@ async def missed_tenants(
         if is_asked_for(tenant, statuses) and refusal(tenant, job) is None
     ]
     if local_cron is not None or planning_broke_off(tick):
-        found += [each async for each in _unplanned(job, tick, statuses, local_cron, now)]
-    return sorted(found, key=lambda each: each.tenant_id)
+        found += [missed async for missed in _unplanned(job, tick, statuses, local_cron, now)]
+    return sorted(found, key=lambda missed: missed.tenant_id)
 
 
 def planning_broke_off(tick: TickRow) -> bool:
@@ -99,10 +117,17 @@ async def unplanned_ticks(
     local_cron: str,
     now: datetime,
 ) -> Sequence[TickRow]:
-    """Those of a tenant-local job's ticks in which a tenant was missed that none of them planned.
+    """Returns the ticks of a tenant-local job that lack a row for a tenant that was due.
 
-    Such a tick looks finished: all whom it was for may have succeeded. The tenants are read once
-    for all ticks.
+    Such a tick may look finished, because all planned tenants have succeeded. The tenants are read
+    once for all ticks.
+
+    Args:
+        job: a tenant-local job.
+        ticks: the ticks to look at.
+        statuses: of the tenants that the job's schedule runs for; None: all but deleted.
+        local_cron: the job's cron line.
+        now: aware.
     """
     left = {tick.tick: tick for tick in ticks}
     found = set()
@@ -123,7 +148,7 @@ async def _rows(job: Job, tick: TickRow) -> AsyncIterator[tuple[LedgerRow, Tenan
     async for rows in rows_in_doubt(job, tick.tick):
         tenants = await tenants_of(rows)
         for row in rows:
-            # A settled row that says so has a run that goes on, or a fan-out that will start it.
+            # In a settled tick, this row has a run under way or a fan-out that will start it.
             if row.state in (LedgerState.PLANNED, LedgerState.RUNNING):
                 continue
             if row.tenant_id in tenants:
@@ -167,12 +192,12 @@ def _was_due(
     try:
         due = instant(local, zone_of(tenant.time_zone))
     except TenancyError:
-        return True  # and the run that catches up says what is wrong with it
+        return True  # unknown time zone: the run that catches up reports it
     return due <= now and was_there(tenant, due)
 
 
 def _reason(row: LedgerRow) -> str | None:
-    # What it was skipped for no longer holds, or it would not be missed.
+    # The reason for skipping no longer holds, or the tenant would not count as missed.
     return f"was skipped: {row.reason}" if row.state == LedgerState.SKIPPED else row.reason
 
 
@@ -181,6 +206,6 @@ def _why(due: DueTick) -> str:
         note = f" ({due.paused.rstrip('.')})" if due.paused else ""
         return f"never began: its schedule is paused{note}."
     return (
-        "never began: the server was away for longer than the schedule's catch-up window, or the "
-        "schedule was paused."
+        "never began: the server was unavailable for longer than the schedule's catch-up window, "
+        "or the schedule was paused."
     )

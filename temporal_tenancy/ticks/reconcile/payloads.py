@@ -1,4 +1,4 @@
-"""What reconciling returns."""
+"""The results of reconciling."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class MissedTick(BaseModel):
 
 
 class MissedTicks(BaseModel):
-    """What was found since it was last looked."""
+    """The missed ticks that are new since the last run."""
 
     found: int
-    first: list[MissedTick]  # the first few; the ledger has all
+    first: list[MissedTick]  # the first ten; the ledger has all
 
 
 class Settled(BaseModel):
-    """How much of the ledger was not as the server has it."""
+    """How much of the ledger was corrected to what the server says."""
 
     ticks: int
-    rows: int
+    rows: int  # that changed
 
 
 class Reconciled(BaseModel):
-    """What a run of reconciling came to."""
+    """The result of one run of reconciling."""
 
     missed: MissedTicks
     settled: Settled

@@ -1,7 +1,7 @@
-"""Settles a tick: the ledger's rows are brought to what the server says of each child.
+"""Settles a tick: corrects the ledger's rows to what the server says about each child.
 
-A fan-out that was killed, terminated or reset could not write down what became of its children,
-and a person may have run one by hand since.
+A fan-out that was killed, terminated or reset could not record the outcomes of its children, and a
+person may have run some of them by hand since.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.ticks.fan_out.children import is_running, state_of_child, status_of_run
 
 PAGE_SIZE: Final = 500  # rows
-AT_ONCE: Final = 50  # questions to the server
+AT_ONCE: Final = 50  # concurrent requests to the server
 NOT_STARTED: Final = "its fan-out ended before this tenant's turn."
 FORGOTTEN: Final = (
     "RunForgotten: the server no longer knows the run, so whether it succeeded cannot be told."
@@ -34,17 +34,27 @@ _MAY_RUN_AGAIN: Final = (LedgerState.FAILED, LedgerState.SKIPPED)
 
 
 class Settlement:
-    """Settles ticks in the block of a `use_database` and a `use_directory`."""
+    """Settles ticks. Use it inside `use_database` and `use_directory`."""
 
     def __init__(self, client: Client) -> None:
-        """`client` is of the server on which the children run."""
+        """`client` is of the namespace in which the children run."""
         self._client = client
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def settle(self, job: Job, tick: str) -> int:
-        """Brings a tick and its rows up to date; returns how many rows changed.
+        """Corrects the rows of a tick and, if all its fan-outs have ended, closes the tick.
 
-        What has succeeded is left alone, and so is who was skipped and may not run now either.
+        Rows that say succeeded stay as they are, and so do skipped tenants that may still not run.
+
+        Args:
+            job: of the tick.
+            tick: its key.
+
+        Returns:
+            How many rows differed from the server.
+
+        Raises:
+            RPCError: the server does not answer.
         """
         changed = 0
         running: dict[str, bool] = {}  # fan-outs, by workflow id
@@ -57,13 +67,13 @@ class Settlement:
         self, job: Job, tick: str, rows: Sequence[LedgerRow], running: dict[str, bool]
     ) -> int:
         tenants = await tenants_of(rows)
-        asked = [row for row in rows if _is_in_doubt(row, tenants.get(row.tenant_id), job)]
-        found = await asyncio.gather(*(self._entry(row, running) for row in asked))
+        doubtful = [row for row in rows if _is_in_doubt(row, tenants.get(row.tenant_id), job)]
+        found = await asyncio.gather(*(self._entry(row, running) for row in doubtful))
         changes = sorted(
-            ((row.state, entry) for row, entry in zip(asked, found, strict=True) if entry),
+            ((row.state, entry) for row, entry in zip(doubtful, found, strict=True) if entry),
             key=lambda change: change[0],
         )
-        # Only where the row still says what it said: a fan-out that runs may have been faster.
+        # Only if the row still has the state that was read: a running fan-out may have changed it.
         for was, group in groupby(changes, key=lambda change: change[0]):
             entries = [entry for _, entry in group]
             async with platform_session("settle rows") as session:
@@ -71,16 +81,16 @@ class Settlement:
         return len(changes)
 
     async def _entry(self, row: LedgerRow, running: dict[str, bool]) -> Entry | None:
-        """What the row is to say; None: what it says already."""
+        """Returns the row's correct entry, or None if the row is correct already."""
         if row.workflow_id is None:
             return None
         async with self._slots:
             found = await state_of_child(self._client, row.tenant_id, row.workflow_id)
-            # Asked after the child: a fan-out that has ended starts no more.
+            # Read after the child's state: a fan-out that has ended cannot start the child later.
             at_work = row.state in _UNDER_WAY and await self._runs(row.planned_by, running)
             if found is not None:
                 if at_work and row.state == LedgerState.PLANNED and found.state in _MAY_RUN_AGAIN:
-                    return None  # it failed before: the fan-out is still to start it again
+                    return None  # from an earlier run; the fan-out will start the child again
                 return Entry(**found.model_dump()) if found.state != row.state else None
             if row.state not in _UNDER_WAY or at_work:
                 return None
@@ -96,7 +106,11 @@ class Settlement:
         return running[workflow_id]
 
     async def is_lost(self, tick: TickRow) -> bool:
-        """Whether a tick that is said to be running has no fan-out that runs."""
+        """Whether a tick is recorded as running although all its fan-outs have ended.
+
+        Raises:
+            RPCError: the server does not answer.
+        """
         if tick.state != TickState.RUNNING or tick.workflow_id is None:
             return False
         async with platform_session("read a tick's fan-outs") as session:
@@ -107,7 +121,7 @@ class Settlement:
         return True
 
     async def _settle_tick(self, job: Job, tick: str) -> None:
-        """Closes a tick whose fan-outs have all ended without saying so."""
+        """Closes a tick whose fan-outs have all ended without closing it."""
         async with platform_session("read a tick") as session:
             row = await ledger.find_tick(session, job.name, tick)
         if row is None or not await self.is_lost(row):
@@ -124,7 +138,7 @@ class Settlement:
 
 
 async def rows_in_doubt(job: Job, tick: str) -> AsyncIterator[Sequence[LedgerRow]]:
-    """The rows of a tick that have not succeeded, by pages."""
+    """Yields the rows of a tick that have not succeeded, in pages of up to 500, by tenant id."""
     after: str | None = None
     while True:
         rows = await _page_in_doubt(job, tick, after)
@@ -140,7 +154,7 @@ async def _page_in_doubt(job: Job, tick: str, after: str | None) -> Sequence[Led
 
 
 async def tenants_of(rows: Sequence[LedgerRow]) -> Mapping[str, Tenant]:
-    """The tenants of ledger rows, as far as there still are any, by id."""
+    """Returns the tenants of ledger rows, by id; a tenant that no longer exists is left out."""
     found = await current_directory().find_many([row.tenant_id for row in rows])
     return {tenant.id: tenant for tenant in found}
 

@@ -1,4 +1,4 @@
-"""The platform's own job that lets go on what waited out a suspension."""
+"""The platform job that releases activities when a suspension ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from temporal_tenancy.sdk import suspension
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
-@platform_activity("lets activities of all tenants go on that are no longer suspended")
+@platform_activity("releases paused activities of tenants that are no longer suspended")
 @heartbeating()
 async def release_activities() -> int:
-    """Releases what waited for the end of a suspension that is over; returns how many."""
+    """Releases the activities that waited for a suspension that has ended; returns the count."""
     return await suspension.release_all(activity.client(), current_directory())
 
 
@@ -29,11 +29,11 @@ async def release_activities() -> int:
     execution_timeout=timedelta(minutes=30),
 )
 class ReleaseActivities:
-    """Lets activities go on whose tenant is no longer suspended, whoever resumed it, and how."""
+    """Releases paused activities of tenants that are no longer suspended, however it ended."""
 
     @workflow.run
     async def run(self) -> int:
-        """Returns how many went on."""
+        """Returns how many activities were released."""
         return await workflow.execute_activity(
             release_activities,
             start_to_close_timeout=timedelta(minutes=5),

@@ -1,4 +1,4 @@
-"""The platform's own job that finds what was missed."""
+"""The platform job that finds missed ticks and settles lost ones."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _EFFECT: Final[dict[str, Any]] = {
     execution_timeout=timedelta(hours=6),
 )
 class ReconcileTicks:
-    """Finds ticks that never began, settles those whose fan-out was lost, and forgets old ones."""
+    """Finds ticks that never began, settles those whose fan-out was lost, and deletes old ones."""
 
     @workflow.run
     async def run(self) -> Reconciled:
-        """Returns what was found."""
-        # Settled first: a schedule holds ticks back behind a fan-out that only seems to run.
+        """Settles, finds and deletes ticks; returns the counts."""
+        # Settled first, because a schedule holds back ticks behind a fan-out that seems to run.
         settled = await workflow.execute_activity(activities.settle_ticks, **_EFFECT)
         missed = await workflow.execute_activity(activities.find_missed_ticks, **_EFFECT)
         pruned = await workflow.execute_activity_method(activities.OldTicks.prune_ticks, **_EFFECT)
         workflow.set_current_details(
-            f"{missed.found} ticks were missed, {settled.ticks} settled, {pruned} forgotten."
+            f"{missed.found} ticks were missed, {settled.ticks} settled, {pruned} deleted."
         )
         return Reconciled(missed=missed, settled=settled, ticks_pruned=pruned)

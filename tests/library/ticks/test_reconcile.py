@@ -313,7 +313,7 @@ class TestMissedTicks:
         row = await tick_row(database, found[0].tick, MONTHLY)
         assert (row.state, row.workflow_id) == ("missed", None)
         assert row.reason is not None
-        assert row.reason.startswith("never began: the server was away")
+        assert row.reason.startswith("never began: the server was unavailable")
         assert await note_missed_ticks(app, now) == []
         missed = await missed_tenants(registry[MONTHLY], row, local_cron=None, now=now)
         assert [(each.tenant_id, each.state) for each in missed] == [("acme", None)]

@@ -180,7 +180,7 @@ async def test_a_tenants_code_neither_makes_nor_lists_others_schedules(
         (ScheduledJob("test.controlled", "61 * * * *"), "goes from 0 to 59"),
         (ScheduledJob("test.controlled", "* * * * * *"), "five fields"),
         (ScheduledJob("nope.job", "0 6 1 * *"), "UnknownJob: 'nope.job' is not a job"),
-        (ScheduledJob("echo.platform", "0 6 1 * *", local_time=True), "is the platform's"),
+        (ScheduledJob("echo.platform", "0 6 1 * *", local_time=True), "is a platform job"),
         (ScheduledJob("echo.platform", "0 6 1 * *", {"typo": 1}), "typo: Extra inputs"),
         (ScheduledJob("test.controlled", "0 8 * * *", local_time=True), "has no period"),
         (ScheduledJob("test.controlled", "0 8 * * *", spread=timedelta(days=2)), "spread: "),
