@@ -14,16 +14,25 @@ from temporalio.client import WorkflowExecutionStatus
 
 from activities.imports import find_import
 from activities.uploads import JOB, UNSURE, begin_import, named_encoding
-from processes.cli import given as reading
-from processes.cli.answers import Answer, Problem, address, err, facts, lines, when
-from processes.cli.dead_letters import operator
-from processes.cli.messages import explain_message
-from processes.cli.servers import Servers, servers
-from processes.cli.waiting import warn_without_worker
 from saas.database.contacts import Import, ImportStatus
 from saas.services.csv_files import EncodingUnsure
 from saas.services.encodings import Because
 from saas.services.shown import shown
+from temporal_tenancy.cli import (
+    Answer,
+    Problem,
+    Servers,
+    address,
+    err,
+    explain_message,
+    facts,
+    lines,
+    operator,
+    servers,
+    tenant_job,
+    warn_without_worker,
+    when,
+)
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.core.scope import TenantScope, enter
@@ -58,7 +67,7 @@ async def start(
         EncodingUnknown: `encoding` is none; nothing is kept.
         FileTooLarge, StorageFailed: the file cannot be taken.
     """
-    job = reading.tenant_job(JOB)
+    job = tenant_job(JOB)
     if encoding is not None:
         named_encoding(encoding)
     async with servers() as there:

@@ -10,11 +10,11 @@ from typing import Final
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from processes import search_attributes
-from processes.connect import HOW_TO_START, NotReachable, plain, reaching
+from processes.connect import HOW_TO_START, plain, reaching
 from processes.lifecycle.exits import ExitCode, WorkerExit
 from saas.database.models import TENANT_DATA
 from saas.settings import Settings
+from temporal_tenancy.cli import NotReachable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.lint.catalogue import refuse_excess_rights
@@ -25,6 +25,7 @@ from temporal_tenancy.postgres.database_errors import (
     MigrationsBehind,
 )
 from temporal_tenancy.postgres.migrations import refuse_pending
+from temporal_tenancy.sdk import search_attributes
 
 ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
 

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from temporalio.client import Client
 
-from processes.connect import HOW_TO_START, NotReachable, connect_client, plain
+from processes.connect import HOW_TO_START, connect_client, plain
 from processes.lifecycle.collector import spare_what_is_loaded
 from processes.lifecycle.core_logs import forward_core_logs
 from processes.lifecycle.exits import ExitCode, WorkerExit
@@ -28,6 +28,7 @@ from processes.lifecycle.ready_file import write_ready_file
 from processes.lifecycle.stop_request import StopRequest, StopRequested
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
+from temporal_tenancy.cli import NotReachable
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS

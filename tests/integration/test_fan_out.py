@@ -20,9 +20,9 @@ from temporalio.worker import Worker
 
 from dev.devstack.postgres import DatabaseUrls
 from dev.sample_data.load import make_up_tenants
-from processes.cli.explanations import _look
-from processes.cli.servers import Temporal
 from saas.queues import Queue
+from temporal_tenancy.cli.explanations import _look
+from temporal_tenancy.cli.server_access import Temporal
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,8 +16,9 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from processes.cli import catch_up, fan_outs
+from processes.cli.program import load
 from saas.queues import Queue
+from temporal_tenancy.cli import Program, catch_up, use_program
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -181,12 +183,16 @@ class TestLocalTime:
         assert (result.planned, result.succeeded, result.already) == (2, 1, 1)
 
     async def test_a_tick_of_which_all_planned_have_succeeded_may_still_have_missed_somebody(
-        self, saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+        self, saas: Client, database: Database
     ) -> None:
         scheduled = ScheduledJob(DAILY, EIGHT, local_time=True)
-        monkeypatch.setattr(fan_outs, "SCHEDULES", [scheduled])
+        program = Program(load=lambda: replace(load(), schedules=[scheduled]))
         await backfill(saas, scheduled, "2013-05-01T12:00", "2013-05-01T12:15")
-        with use_database(database), use_directory(ControlPlaneDirectory(database)):
+        with (
+            use_program(program),
+            use_database(database),
+            use_directory(ControlPlaneDirectory(database)),
+        ):
             assert await catch_up.unfinished(None, None, datetime.now(UTC)) == []
             async with database.platform_session("test") as session:
                 await session.execute(

@@ -10,7 +10,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from dev.devstack.temporal_server import TemporalDevServer
-from processes.connect import NotReachable, reaching
+from processes.connect import reaching
+from temporal_tenancy.cli import NotReachable
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import own_run, started_event
 

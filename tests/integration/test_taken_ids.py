@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from dev.devstack.temporal_server import TemporalDevServer
-from processes.cli import fan_outs, runs
+from temporal_tenancy.cli import fan_outs, runs
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.control_plane.tenants import Tenants

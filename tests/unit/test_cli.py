@@ -19,13 +19,14 @@ from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NotFoundFai
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from processes.cli import answers, given, schedules
-from processes.cli.answers import Answer, Problem
 from processes.cli.environment import masked, show
-from processes.cli.failures import report
-from processes.cli.servers import Temporal
-from processes.connect import NotReachable, reaching
+from processes.cli.program import PROGRAM
+from processes.connect import reaching
 from saas.database.contacts import Import
+from temporal_tenancy.cli import NotReachable, answers, given, schedules, use_program
+from temporal_tenancy.cli.answers import Answer, Problem
+from temporal_tenancy.cli.failures import report
+from temporal_tenancy.cli.server_access import Temporal
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, ExcessRights
@@ -146,7 +147,8 @@ def test_a_run_that_is_not_there_is_no_namespace_that_is_not_whatever_its_tenant
 def test_each_kind_of_failure_has_its_exit_code_and_type(
     error: Exception, code: int, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report(error, json=True, debug=False) == code
+    with use_program(PROGRAM):
+        assert report(error, json=True, debug=False) == code
     shown = capsys.readouterr()
     problem: dict[str, Any] = json.loads(shown.out)["error"]
     assert problem["type"] == kind
@@ -158,9 +160,10 @@ def test_a_bug_is_one_sentence_and_a_traceback_only_on_request(
 ) -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         raise ZeroDivisionError("division by zero\nand more")
-    assert report(raised.value, json=False, debug=False) == 1
-    brief = capsys.readouterr().err
-    report(raised.value, json=False, debug=True)
+    with use_program(PROGRAM):
+        assert report(raised.value, json=False, debug=False) == 1
+        brief = capsys.readouterr().err
+        report(raised.value, json=False, debug=True)
     long = capsys.readouterr().err
     assert brief.startswith("ZeroDivisionError: division by zero. This is a bug: ")
     assert brief.count("\n") == 1
@@ -187,7 +190,7 @@ def test_a_tenants_text_begins_no_line_of_an_answer(
     async def command() -> Answer:
         return Answer({}, shown, Problem("Broken", FORGED))
 
-    with pytest.raises(typer.Exit):
+    with pytest.raises(typer.Exit), use_program(PROGRAM):
         answers.perform(command(), json=False)
     said = capsys.readouterr()
     assert SPELLED_OUT in said.out

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from processes.cli.failures import report
+from processes.cli.program import PROGRAM
 from processes.logs import handler
 from saas.hints import summary_with_hint, with_hint
+from temporal_tenancy.cli import use_program
+from temporal_tenancy.cli.failures import report
 from temporal_tenancy.control_plane.server_checks import ServerCheck, off_sentence
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError
@@ -70,7 +72,8 @@ def test_the_command_line_names_the_variable_that_is_missing(
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:
         getattr(Database(), side)
-    assert report(raised.value, json=False, debug=False) == 2
+    with use_program(PROGRAM):
+        assert report(raised.value, json=False, debug=False) == 2
     assert capsys.readouterr().err.endswith(f" Set {variable}.\n")
 
 

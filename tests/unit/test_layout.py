@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
 
 import temporal_tenancy
+import temporal_tenancy.cli
 from saas.settings import Settings
 from temporal_tenancy.core import errors
 
@@ -43,6 +45,7 @@ def names_of_the_application() -> re.Pattern[str]:
     return re.compile(rf"(?<![\w./])({'|'.join(map(re.escape, names))})(?!\w)")
 
 
+LAZY: Final = [temporal_tenancy, temporal_tenancy.cli]
 NAMES: Final = names_of_the_application()
 # What a record of the standard library's has by itself, and what each line has.
 TAKEN: Final = {
@@ -51,23 +54,49 @@ TAKEN: Final = {
 }
 
 
-def test_the_export_list_is_sorted_and_every_name_on_it_is_there() -> None:
-    assert temporal_tenancy.__all__ == sorted(temporal_tenancy.__all__)
-    for name in temporal_tenancy.__all__:
-        assert getattr(temporal_tenancy, name)
+@pytest.mark.parametrize("package", LAZY)
+def test_the_export_list_is_sorted_and_every_name_on_it_is_there(package: ModuleType) -> None:
+    assert package.__all__ == sorted(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name)
 
 
-def test_type_checkers_and_programs_are_given_the_same_names() -> None:
-    tree = ast.parse((ROOT / "temporal_tenancy" / "__init__.py").read_text())
+@pytest.mark.parametrize("package", LAZY)
+def test_type_checkers_and_programs_are_given_the_same_names(package: ModuleType) -> None:
+    assert package.__file__ is not None
+    tree = ast.parse(Path(package.__file__).read_text())
     [checked] = [node for node in tree.body if isinstance(node, ast.If)]
     told = {
-        alias.name: (node.module or "").removeprefix("temporal_tenancy.")
+        alias.name: (node.module or "").removeprefix(f"{package.__name__}.")
         for node in checked.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert told == temporal_tenancy._WHERE
-    assert set(told) == set(temporal_tenancy.__all__)
+    assert told == package._WHERE
+    assert set(told) == set(package.__all__)
+
+
+@pytest.mark.parametrize(
+    ("imported", "unloaded"),
+    [
+        ("temporal_tenancy", {"typer", "rich", "temporalio", "sqlalchemy"}),
+        ("temporal_tenancy.everything", {"typer", "rich"}),
+        ("temporal_tenancy.cli.hints", {"typer", "rich", "temporalio", "sqlalchemy"}),
+        ("temporal_tenancy.cli.app", {"temporalio", "sqlalchemy"}),
+    ],
+)
+def test_nothing_is_loaded_that_is_not_asked_for(imported: str, unloaded: set[str]) -> None:
+    program = f"import sys, {imported}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not unloaded & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_alone_need_the_terminals_libraries(path: Path) -> None:
+    if not path.is_relative_to(ROOT / "temporal_tenancy" / "cli"):
+        assert not re.search(r"^\s*(from|import) (typer|rich)\b", path.read_text(), re.M)
 
 
 def test_isolation_alone_needs_no_database_library() -> None:

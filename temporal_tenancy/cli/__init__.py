@@ -1,0 +1,125 @@
+"""The operators' commands: `explain`, `ticks`, `dead-letters`, `outbox` and the others.
+
+A program is these commands, and beside them whatever the application adds:
+
+    program = Program(load=load)  # load() makes the Application
+    sys.exit(run(command_line(program), program, sys.argv[1:]))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from temporal_tenancy.cli.answers import (
+        Answer,
+        Problem,
+        address,
+        err,
+        facts,
+        lines,
+        perform,
+        table,
+        when,
+    )
+    from temporal_tenancy.cli.app import command_line, run
+    from temporal_tenancy.cli.commands.options import Json, Wait
+    from temporal_tenancy.cli.dead_letters import operator
+    from temporal_tenancy.cli.failures import NOT_REACHABLE, REFUSED
+    from temporal_tenancy.cli.given import tenant_job
+    from temporal_tenancy.cli.hints import Hints
+    from temporal_tenancy.cli.messages import explain_message
+    from temporal_tenancy.cli.not_reachable import (
+        Advice,
+        NotReachable,
+        first_line,
+        reaching,
+        temporal_away,
+    )
+    from temporal_tenancy.cli.program import Application, Login, Program, use_program
+    from temporal_tenancy.cli.server_access import Servers, control_plane, servers
+    from temporal_tenancy.cli.waiting import warn_without_worker
+
+__all__ = [
+    "NOT_REACHABLE",
+    "REFUSED",
+    "Advice",
+    "Answer",
+    "Application",
+    "Hints",
+    "Json",
+    "Login",
+    "NotReachable",
+    "Problem",
+    "Program",
+    "Servers",
+    "Wait",
+    "address",
+    "command_line",
+    "control_plane",
+    "err",
+    "explain_message",
+    "facts",
+    "first_line",
+    "lines",
+    "operator",
+    "perform",
+    "reaching",
+    "run",
+    "servers",
+    "table",
+    "temporal_away",
+    "tenant_job",
+    "use_program",
+    "warn_without_worker",
+    "when",
+]
+
+# Loaded when they are asked for: whoever asks for a hint needs neither typer nor rich.
+_WHERE: Final = {
+    "Advice": "not_reachable",
+    "Answer": "answers",
+    "Application": "program",
+    "Hints": "hints",
+    "Json": "commands.options",
+    "Login": "program",
+    "NOT_REACHABLE": "failures",
+    "NotReachable": "not_reachable",
+    "Problem": "answers",
+    "Program": "program",
+    "REFUSED": "failures",
+    "Servers": "server_access",
+    "Wait": "commands.options",
+    "address": "answers",
+    "command_line": "app",
+    "control_plane": "server_access",
+    "err": "answers",
+    "explain_message": "messages",
+    "facts": "answers",
+    "first_line": "not_reachable",
+    "lines": "answers",
+    "operator": "dead_letters",
+    "perform": "answers",
+    "reaching": "not_reachable",
+    "run": "app",
+    "servers": "server_access",
+    "table": "answers",
+    "temporal_away": "not_reachable",
+    "tenant_job": "given",
+    "use_program": "program",
+    "warn_without_worker": "waiting",
+    "when": "answers",
+}
+
+
+def __getattr__(name: str) -> Any:  # a module's attributes are of any type
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

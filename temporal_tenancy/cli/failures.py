@@ -1,0 +1,118 @@
+"""What a command cannot do, in one sentence, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Final
+
+import typer
+
+from temporal_tenancy.cli.answers import OutputLost, drop_output, print_json, say
+from temporal_tenancy.cli.program import current_program, message_with_hint, quoted
+
+FAILED: Final = 1  # the job or a check failed
+REFUSED: Final = 2  # bad usage or input; nothing has been started
+NOT_REACHABLE: Final = 3  # something that is needed does not answer
+INTERRUPTED: Final = 130  # as a shell has it
+
+
+class Refusal(Exception):
+    """The command cannot be done as it was given; nothing has been started."""
+
+
+class ScheduleUnknown(Refusal):
+    """There is no such schedule."""
+
+
+class TickUnknown(Refusal):
+    """The ledger has no such tick."""
+
+
+class DeadLetterUnknown(Refusal):
+    """There is no such dead letter."""
+
+
+class DeadLetterAmbiguous(Refusal):
+    """Several tenants have a dead letter of that id."""
+
+
+class FilterMissing(Refusal):
+    """It is not said which ones are meant."""
+
+
+class RunUnknown(Refusal):
+    """There is no such run."""
+
+
+def report(error: Exception, *, json: bool, debug: bool) -> int:
+    """Prints what went wrong and returns the exit code. A traceback only where `debug` asks."""
+    code, kind, message = _classified(error)
+    message = message_with_hint(kind, message)
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if json:
+        try:
+            print_json({"error": {"type": kind, "message": message}})
+        except BrokenPipeError:
+            drop_output()  # whoever read has gone
+        except OutputLost:
+            pass  # said below, or it is what is said
+    say(f"{kind}: {message}")
+    return code
+
+
+def _classified(error: Exception) -> tuple[int, str, str]:
+    """Exit code, type and message."""
+    if isinstance(error, typer.TyperException):
+        return REFUSED, "UsageError", _usage(error)
+    if isinstance(error, OutputLost):
+        return FAILED, "OutputLost", str(error)
+    if isinstance(error, Refusal):
+        return REFUSED, type(error).__name__, str(error)
+
+    from sqlalchemy.exc import DBAPIError
+    from temporalio.service import RPCError
+
+    from temporal_tenancy.cli.not_reachable import NotReachable
+    from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+    from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
+
+    kind = type(error).__name__
+    application = current_program().loaded
+    for own, code in application.failures.items() if application is not None else ():
+        if isinstance(error, own):
+            return code, kind, getattr(error, "message", str(error))
+    if isinstance(error, TenancyError):
+        return REFUSED, kind, error.message
+    if isinstance(error, ConfigurationError):
+        return REFUSED, kind, str(error)
+    if isinstance(error, NotReachable):
+        return NOT_REACHABLE, kind, error.message
+    if isinstance(error, DatabaseProblem):
+        code = NOT_REACHABLE if isinstance(error, MigrationsBehind) else FAILED
+        return code, kind, error.message
+    if isinstance(error, RPCError):
+        return FAILED, "TemporalError", f"{error.message} ({error.status.name})"
+    if isinstance(error, DBAPIError):
+        return FAILED, "DatabaseError", str(error.orig).splitlines()[0]
+    return (
+        FAILED,
+        kind,
+        f"{_first_line(str(error) or 'it says nothing more')} This is a bug: {quoted('--debug')} "
+        "and the rest of the command shows where.",
+    )
+
+
+def _usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    # Without any arguments there is help, and nothing to say.
+    message = _first_line(error.format_message() or "No command is named")
+    if context is None:
+        return message
+    return f'{message} "{context.command_path} --help" shows what it takes.'
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0]
+    return line if line.endswith((".", "!", "?")) else f"{line}."
