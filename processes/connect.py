@@ -12,8 +12,8 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from saas.settings import Settings
-from temporal_tenancy import cli
-from temporal_tenancy.cli import Advice, NotReachable, first_line, temporal_away
+from temporal_tenancy.cli import Advice, NotReachable
+from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.dead_letters.alerts import AlertSink
@@ -81,7 +81,7 @@ def temporal_config() -> ClientConnectConfig:
         config = ClientConfig.load_client_connect_config()
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigurationError(
-            f"Temporal's settings (TEMPORAL_*) cannot be read: {first_line(error)}."
+            f"Temporal's settings (TEMPORAL_*) cannot be read: {_first_line(error)}."
         ) from None
     config.setdefault("target_host", DEFAULT_ADDRESS)
     config.setdefault("namespace", DEFAULT_NAMESPACE)
@@ -107,19 +107,22 @@ async def connect_client(
         passthrough=PASSTHROUGH,
         alerts=alerts,
     )
-    try:
+    with reaching_servers(_address, ADVICE, connecting=True):
         return await Client.connect(**config, plugins=[plugin], connect_timeout=CONNECT_TIMEOUT)
-    except RuntimeError as error:
-        raise temporal_away(config["target_host"], error, ADVICE) from None
 
 
 @contextmanager
 def reaching() -> Iterator[None]:
     """Turns whatever fails in the block because a server is away into `NotReachable`."""
-    with cli.reaching(_address, ADVICE):
+    with reaching_servers(_address, ADVICE):
         yield
 
 
 def _address() -> tuple[str, str]:
     config = temporal_config()
     return config["target_host"], config["namespace"]
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

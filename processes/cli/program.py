@@ -20,7 +20,7 @@ def load() -> Application:
     from saas.queues import Queue
     from saas.services.object_storage import StorageFailed
     from saas.settings import load_settings
-    from temporal_tenancy.cli import NOT_REACHABLE, REFUSED, Application, Login
+    from temporal_tenancy.cli import Application, ExitCode, Login
     from workflows.schedules import SCHEDULES
 
     settings = load_settings()
@@ -40,7 +40,7 @@ def load() -> Application:
         ui_url=settings.temporal_ui_url,
         worker="worker.py --queue {queue}",
         how_to_start=connect.HOW_TO_START,
-        failures={Refused: REFUSED, StorageFailed: NOT_REACHABLE},
+        failures={Refused: ExitCode.REFUSED, StorageFailed: ExitCode.NOT_REACHABLE},
     )
 
 

@@ -11,10 +11,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from processes.connect import HOW_TO_START, plain, reaching
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from saas.database.models import TENANT_DATA
 from saas.settings import Settings
-from temporal_tenancy.cli import NotReachable
+from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.lint.catalogue import refuse_excess_rights

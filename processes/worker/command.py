@@ -12,7 +12,7 @@ import typer
 
 from activities import ACTIVITIES
 from processes import logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.program import run_program
 from processes.worker.relaying import RelayProcess
 from processes.worker.relaying import relay as start_relay
@@ -20,6 +20,7 @@ from processes.worker.serve import Options, serve
 from processes.worker.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, SlotOptions, Slots
 from saas.queues import Queue
 from saas.settings import load_settings
+from temporal_tenancy.cli import ExitCode
 from workflows import WORKFLOWS
 
 
@@ -118,7 +119,7 @@ def _queues(given: Sequence[str]) -> list[str]:
     for name in named:
         if name not in known:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
+                ExitCode.REFUSED,
                 f'UsageError: "{name}" is not a queue. There are: {", ".join(known)}.',
             )
     return list(dict.fromkeys(named)) or known
@@ -131,12 +132,12 @@ def _slots(
     for name, given in (("--target-memory", memory), ("--target-cpu", cpu)):
         if given is not None and kind is not Slots.RESOURCE:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
+                ExitCode.REFUSED,
                 f'UsageError: {name} is for "--slots resource". Add that, or leave {name} out.',
             )
         if given is not None and not 0 < given <= 1:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
+                ExitCode.REFUSED,
                 f"UsageError: {name} is a part of the machine's, above 0 and at most 1, as in "
                 f"{name} 0.8.",
             )
@@ -154,7 +155,7 @@ def _refuse_worker_options(
     """Refuses what only a worker of task queues heeds."""
     if queue or slots is not Slots.FIXED or memory is not None or cpu is not None:
         raise WorkerExit(
-            ExitCode.BAD_USAGE,
+            ExitCode.REFUSED,
             "UsageError: a relay serves no task queue and runs no activities. Leave out --queue, "
             "--slots and the targets, or leave out --relay.",
         )

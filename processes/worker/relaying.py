@@ -15,7 +15,7 @@ from temporalio.client import Client
 from processes.connect import HOW_TO_START, connect_client, plain
 from processes.lifecycle.collector import spare_what_is_loaded
 from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
     check_database,
@@ -28,7 +28,7 @@ from processes.lifecycle.ready_file import write_ready_file
 from processes.lifecycle.stop_request import StopRequest, StopRequested
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
-from temporal_tenancy.cli import NotReachable
+from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS

@@ -26,27 +26,24 @@ if TYPE_CHECKING:
     from temporal_tenancy.cli.app import command_line, run
     from temporal_tenancy.cli.commands.options import Json, Wait
     from temporal_tenancy.cli.dead_letters import operator
-    from temporal_tenancy.cli.failures import NOT_REACHABLE, REFUSED
+    from temporal_tenancy.cli.exit_codes import ExitCode
     from temporal_tenancy.cli.given import tenant_job
     from temporal_tenancy.cli.hints import Hints
     from temporal_tenancy.cli.messages import explain_message
     from temporal_tenancy.cli.not_reachable import (
         Advice,
         NotReachable,
-        first_line,
         reaching,
-        temporal_away,
     )
     from temporal_tenancy.cli.program import Application, Login, Program, use_program
     from temporal_tenancy.cli.server_access import Servers, control_plane, servers
     from temporal_tenancy.cli.waiting import warn_without_worker
 
 __all__ = [
-    "NOT_REACHABLE",
-    "REFUSED",
     "Advice",
     "Answer",
     "Application",
+    "ExitCode",
     "Hints",
     "Json",
     "Login",
@@ -61,7 +58,6 @@ __all__ = [
     "err",
     "explain_message",
     "facts",
-    "first_line",
     "lines",
     "operator",
     "perform",
@@ -69,7 +65,6 @@ __all__ = [
     "run",
     "servers",
     "table",
-    "temporal_away",
     "tenant_job",
     "use_program",
     "warn_without_worker",
@@ -81,14 +76,13 @@ _WHERE: Final = {
     "Advice": "not_reachable",
     "Answer": "answers",
     "Application": "program",
+    "ExitCode": "exit_codes",
     "Hints": "hints",
     "Json": "commands.options",
     "Login": "program",
-    "NOT_REACHABLE": "failures",
     "NotReachable": "not_reachable",
     "Problem": "answers",
     "Program": "program",
-    "REFUSED": "failures",
     "Servers": "server_access",
     "Wait": "commands.options",
     "address": "answers",
@@ -97,7 +91,6 @@ _WHERE: Final = {
     "err": "answers",
     "explain_message": "messages",
     "facts": "answers",
-    "first_line": "not_reachable",
     "lines": "answers",
     "operator": "dead_letters",
     "perform": "answers",
@@ -105,7 +98,6 @@ _WHERE: Final = {
     "run": "app",
     "servers": "server_access",
     "table": "answers",
-    "temporal_away": "not_reachable",
     "tenant_job": "given",
     "use_program": "program",
     "warn_without_worker": "waiting",

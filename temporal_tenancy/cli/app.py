@@ -21,7 +21,8 @@ from temporal_tenancy.cli.commands import (
     tenants,
     ticks,
 )
-from temporal_tenancy.cli.failures import FAILED, INTERRUPTED, report
+from temporal_tenancy.cli.exit_codes import ExitCode
+from temporal_tenancy.cli.failures import report
 from temporal_tenancy.cli.program import Program, use_program
 
 HELP: Final = "Background jobs of a multi-tenant SaaS: start them, follow them, account for them."
@@ -56,13 +57,13 @@ def run(app: typer.Typer, program: Program, arguments: Sequence[str]) -> int:
         try:
             result = app(args=list(arguments), prog_name=program.name, standalone_mode=False)
         except (KeyboardInterrupt, typer.Abort):
-            result = INTERRUPTED
+            result = ExitCode.INTERRUPTED
         except BrokenPipeError:
             drop_output()  # whoever read has gone, as in "… | head"
-            return FAILED
+            return ExitCode.FAILED
         except Exception as error:
             return report(error, json=json, debug="--debug" in arguments)
-        if result == INTERRUPTED:  # so typer too answers Ctrl-C in a command
+        if result == ExitCode.INTERRUPTED:  # so typer too answers Ctrl-C in a command
             say("Interrupted: what has been started goes on.")
         return result if isinstance(result, int) else 0
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Final
 
 import typer
 
 from temporal_tenancy.cli.answers import OutputLost, drop_output, print_json, say
+from temporal_tenancy.cli.exit_codes import ExitCode
 from temporal_tenancy.cli.program import current_program, message_with_hint, quoted
-
-FAILED: Final = 1  # the job or a check failed
-REFUSED: Final = 2  # bad usage or input; nothing has been started
-NOT_REACHABLE: Final = 3  # something that is needed does not answer
-INTERRUPTED: Final = 130  # as a shell has it
 
 
 class Refusal(Exception):
@@ -65,11 +60,11 @@ def report(error: Exception, *, json: bool, debug: bool) -> int:
 def _classified(error: Exception) -> tuple[int, str, str]:
     """Exit code, type and message."""
     if isinstance(error, typer.TyperException):
-        return REFUSED, "UsageError", _usage(error)
+        return ExitCode.REFUSED, "UsageError", _usage(error)
     if isinstance(error, OutputLost):
-        return FAILED, "OutputLost", str(error)
+        return ExitCode.FAILED, "OutputLost", str(error)
     if isinstance(error, Refusal):
-        return REFUSED, type(error).__name__, str(error)
+        return ExitCode.REFUSED, type(error).__name__, str(error)
 
     from sqlalchemy.exc import DBAPIError
     from temporalio.service import RPCError
@@ -84,20 +79,20 @@ def _classified(error: Exception) -> tuple[int, str, str]:
         if isinstance(error, own):
             return code, kind, getattr(error, "message", str(error))
     if isinstance(error, TenancyError):
-        return REFUSED, kind, error.message
+        return ExitCode.REFUSED, kind, error.message
     if isinstance(error, ConfigurationError):
-        return REFUSED, kind, str(error)
+        return ExitCode.REFUSED, kind, str(error)
     if isinstance(error, NotReachable):
-        return NOT_REACHABLE, kind, error.message
+        return ExitCode.NOT_REACHABLE, kind, error.message
     if isinstance(error, DatabaseProblem):
-        code = NOT_REACHABLE if isinstance(error, MigrationsBehind) else FAILED
+        code = ExitCode.NOT_REACHABLE if isinstance(error, MigrationsBehind) else ExitCode.FAILED
         return code, kind, error.message
     if isinstance(error, RPCError):
-        return FAILED, "TemporalError", f"{error.message} ({error.status.name})"
+        return ExitCode.FAILED, "TemporalError", f"{error.message} ({error.status.name})"
     if isinstance(error, DBAPIError):
-        return FAILED, "DatabaseError", str(error.orig).splitlines()[0]
+        return ExitCode.FAILED, "DatabaseError", str(error.orig).splitlines()[0]
     return (
-        FAILED,
+        ExitCode.FAILED,
         kind,
         f"{_first_line(str(error) or 'it says nothing more')} This is a bug: {quoted('--debug')} "
         "and the rest of the command shows where.",

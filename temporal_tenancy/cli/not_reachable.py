@@ -43,13 +43,22 @@ class Advice:
 
 
 @contextmanager
-def reaching(address: Callable[[], tuple[str, str]], advice: Advice) -> Iterator[None]:
+def reaching(
+    address: Callable[[], tuple[str, str]], advice: Advice, *, connecting: bool = False
+) -> Iterator[None]:
     """Raises `NotReachable` for whatever fails in the block because a server is away.
 
-    `address` returns Temporal's address and namespace; it is called for a failure only.
+    Args:
+        address: returns Temporal's address and namespace; it is called for a failure only.
+        advice: what a person does about it.
+        connecting: whether the block is `Client.connect()`, which raises `RuntimeError`.
     """
     try:
         yield
+    except RuntimeError as error:
+        if not connecting:
+            raise
+        raise _temporal_away(address()[0], error, advice) from None
     except DatabaseUnreachable as error:
         closed = "authentication failed" in error.message
         raise NotReachable(
@@ -57,7 +66,7 @@ def reaching(address: Callable[[], tuple[str, str]], advice: Advice) -> Iterator
         ) from None
     except RPCError as error:
         if error.status in (*AWAY, *_CLOSED):
-            raise temporal_away(address()[0], error, advice) from None
+            raise _temporal_away(address()[0], error, advice) from None
         if is_namespace_missing(error):
             server, namespace = address()
             raise NotReachable(
@@ -66,16 +75,15 @@ def reaching(address: Callable[[], tuple[str, str]], advice: Advice) -> Iterator
         raise
 
 
-def temporal_away(address: str, error: Exception, advice: Advice) -> NotReachable:
-    """What to raise for Temporal's `address`; `error` is what the SDK raised."""
+def _temporal_away(address: str, error: Exception, advice: Advice) -> NotReachable:
     return NotReachable(
         _join(
-            f"the Temporal server {address} does not answer: {first_line(error)}.", advice.temporal
+            f"the Temporal server {address} does not answer: {_first_line(error)}.", advice.temporal
         )
     )
 
 
-def first_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """The innermost reason that the SDK's core gives, or the message's first line."""
     text = str(error).strip() or type(error).__name__
     reasons = _CORE_REASON.findall(text)

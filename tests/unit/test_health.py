@@ -11,8 +11,9 @@ import pytest
 from temporalio.worker import Worker
 
 from processes.lifecycle import health as module
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
+from temporal_tenancy.cli import ExitCode
 
 
 @dataclass
