@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -16,18 +15,9 @@ from saas.database.models import TENANT_DATA
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.migration_environment import LIBRARY
-from temporal_tenancy.lint.catalogue import refuse_excess_rights
-from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database_errors import (
-    DatabaseProblem,
-    DatabaseUnreachable,
-    MigrationsBehind,
-)
-from temporal_tenancy.postgres.migrations import refuse_pending
+from temporal_tenancy.lint import installation
+from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
 from temporal_tenancy.sdk import search_attributes
-
-ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
 
 
 @contextmanager
@@ -96,17 +86,6 @@ async def check_search_attributes(client: Client) -> None:
         ) from None
 
 
-def answers(url: str) -> bool:
-    """Whether the database lets its role in."""
-    try:
-        with connect(url):
-            return True
-    except DatabaseUnreachable:
-        return False
-
-
 def check_database(url: str) -> None:
     """Checks one database as its role sees it; raises as `check_databases`."""
-    refuse_pending(url, ENVIRONMENTS)
-    with connect(url) as connection:
-        refuse_excess_rights(connection)
+    installation.check_database(url, [TENANT_DATA])

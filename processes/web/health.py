@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from processes.lifecycle.preflight import answers
+from temporal_tenancy.postgres.connections import answers
 
 MAX_AGE: Final = 5.0  # seconds that an answer is taken to hold
 ASKED: Final = ["GET", "HEAD"]  # many a balancer asks for the status only

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.cli.commands.options import Json, Wait
     from temporal_tenancy.cli.dead_letters import operator
     from temporal_tenancy.cli.exit_codes import ExitCode
-    from temporal_tenancy.cli.given import tenant_job
     from temporal_tenancy.cli.hints import Hints
-    from temporal_tenancy.cli.messages import explain_message
     from temporal_tenancy.cli.not_reachable import (
         Advice,
         NotReachable,
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.cli.program import Application, Login, Program, use_program
     from temporal_tenancy.cli.server_access import Servers, control_plane, servers
+    from temporal_tenancy.cli.stops import why_stopped
     from temporal_tenancy.cli.waiting import warn_without_worker
 
 __all__ = [
@@ -56,7 +55,6 @@ __all__ = [
     "command_line",
     "control_plane",
     "err",
-    "explain_message",
     "facts",
     "lines",
     "operator",
@@ -65,10 +63,10 @@ __all__ = [
     "run",
     "servers",
     "table",
-    "tenant_job",
     "use_program",
     "warn_without_worker",
     "when",
+    "why_stopped",
 ]
 
 # Loaded when they are asked for: whoever asks for a hint needs neither typer nor rich.
@@ -89,7 +87,6 @@ _WHERE: Final = {
     "command_line": "app",
     "control_plane": "server_access",
     "err": "answers",
-    "explain_message": "messages",
     "facts": "answers",
     "lines": "answers",
     "operator": "dead_letters",
@@ -98,10 +95,10 @@ _WHERE: Final = {
     "run": "app",
     "servers": "server_access",
     "table": "answers",
-    "tenant_job": "given",
     "use_program": "program",
     "warn_without_worker": "waiting",
     "when": "answers",
+    "why_stopped": "stops",
 }
 
 

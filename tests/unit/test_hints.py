@@ -14,7 +14,7 @@ from processes.logs import handler
 from saas.hints import summary_with_hint, with_hint
 from temporal_tenancy.cli import use_program
 from temporal_tenancy.cli.failures import report
-from temporal_tenancy.control_plane.server_checks import ServerCheck, off_sentence
+from temporal_tenancy.control_plane.server_checks import ServerCheck
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import registry
@@ -30,7 +30,7 @@ def refused(status: TenantStatus, job: str = "echo.tell") -> str:
     return error.sentence
 
 
-OFF = off_sentence(ServerCheck(holds=False, message="", checked_at=datetime.now(UTC)))
+OFF = ServerCheck(holds=False, message="", checked_at=datetime.now(UTC)).off_sentence
 
 
 @pytest.mark.parametrize(
