@@ -1,4 +1,4 @@
-"""What a command says: one JSON document, or a few lines for a person."""
+"""What a command prints: one JSON document, or a few lines for a person."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for console in (out, err):
 
 
 class OutputLost(Exception):
-    """What a command answers cannot be written."""
+    """A command's answer cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Answer:
 
 
 def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
-    """Does a command and prints what it answers; raises `typer.Exit(1)` where there is a problem.
+    """Runs a command and prints its answer; raises `typer.Exit(1)` if the answer has a problem.
 
-    Whatever else it raises is for `failures.report`.
+    Every other exception is left to `failures.report`.
     """
     with closing(command):
         current_application()  # its jobs are known from here on
@@ -69,7 +69,7 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
     else:
         with _writing(), out.capture() as shown:
             out.print(_Printable(answer.text), crop=False)
-        # Columns are filled up with blanks, which only disturb whoever copies or compares.
+        # The blanks that fill up a column are in the way of copying and comparing.
         write("\n".join(line.rstrip() for line in shown.get().splitlines()))
     if answer.problem is not None:
         say(str(answer.problem))
@@ -79,7 +79,8 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
 def print_json(document: Any) -> None:
     """Prints a JSON document (whatever json.dumps takes) on standard output.
 
-    What a terminal would obey is escaped as JSON has it, and so is read back as it was.
+    Control characters are escaped as in JSON, so that a terminal does not act on them and whoever
+    parses the document reads the same text.
     """
     text = json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json)
     from temporal_tenancy.core.printable import printable_json
@@ -90,7 +91,7 @@ def print_json(document: Any) -> None:
 def write(text: str) -> None:
     """Prints lines on standard output.
 
-    Raises `OutputLost` where they cannot be written, and `BrokenPipeError` where nobody reads them.
+    Raises `OutputLost` if they cannot be written, and `BrokenPipeError` if nobody reads them.
     """
     with _writing():
         print(text, flush=True)
@@ -108,19 +109,19 @@ def _writing() -> Iterator[None]:
 
 
 def drop_output() -> None:
-    """Lets what is left of standard output go nowhere: its end is closed, or full."""
+    """Sends the rest of standard output nowhere, once its reader has gone or its disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(sentence: str) -> None:
     """Tells a person something on standard error."""
-    with suppress(OSError):  # nobody hears it, and what was asked for goes on
+    with suppress(OSError):  # nobody reads it; the command goes on
         print(_printable(sentence), file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class _Printable:
-    """What is shown, with the control characters of its texts spelled out."""
+    """Text for a person, with its control characters spelled out."""
 
     shown: RenderableType
 
@@ -133,13 +134,13 @@ class _Printable:
 
 
 def lines(*parts: RenderableType | None) -> RenderableType:
-    """The parts that there are, one below the other."""
+    """The parts that are not None, one below the other."""
     there_are = (part for part in parts if part is not None)
     return Group(*(_on_one_line(part) if isinstance(part, str) else part for part in there_are))
 
 
 def address(url: str | None, *before: object) -> RenderableType | None:
-    """A URL in one piece, however narrow the terminal, behind what it is the address of."""
+    """A URL that no terminal breaks into lines, after the words before it."""
     if url is None and not before:
         return None
     words = [*map(_on_one_line, before), *([url] if url else [])]
@@ -157,7 +158,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Renderable
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
-    """Names, and what they are called; what is None or empty is left out."""
+    """Names with their values; None and empty values are left out."""
     made = Table(box=None, pad_edge=False, show_header=False)
     made.add_column(style="bold")
     made.add_column(overflow="fold")
@@ -168,13 +169,12 @@ def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
 
 
 def _on_one_line(value: object) -> str:
-    """A value for people: a line end in it would begin a line that looks like one of ours."""
+    """A value on one line: after a line break, text of a tenant's could pass for ours."""
     return _printable(str(value))
 
 
 def _printable(text: str, *, lines: bool = False) -> str:
-    # What most sentences are needs nothing; with the function comes the whole library, which
-    # --help and a mistyped option do without.
+    # Most sentences need nothing. The function brings the SDK with it, and --help does without.
     if text.isascii() and text.isprintable():
         return text
     from temporal_tenancy.core.printable import printable

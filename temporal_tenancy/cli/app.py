@@ -73,4 +73,4 @@ def _options(
         bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
     ] = False,
 ) -> None:
-    """Takes what stands before a command."""
+    """Takes the options that come before a command."""

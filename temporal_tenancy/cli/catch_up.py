@@ -1,4 +1,4 @@
-"""Who was missed, and running the jobs of those."""
+"""The tenants that a tick missed, and running their jobs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHOWN: Final = 20  # tenants of a tick that people are shown
 
 @dataclass(frozen=True)
 class Part:
-    """A tick that somebody was missed in."""
+    """A tick that missed somebody."""
 
     job: Job
     tick: TickRow
@@ -47,7 +47,7 @@ class Part:
 
 
 async def missed(job_name: str | None, tick: str | None) -> Answer:
-    """Names the ticks that never began, and the tenants who have not had what they may have."""
+    """Names the ticks that never began, and the tenants whose jobs have not run and may."""
     async with servers() as there:
         with as_platform(there.database):
             parts = await _parts(there, job_name, tick)
@@ -82,7 +82,7 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
 
 
 async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Answer:
-    """Runs whoever was missed, in the tick in which it was; who has succeeded is left alone."""
+    """Runs the jobs of missed tenants, each in its own tick; leaves alone what has succeeded."""
     async with servers() as there:
         with as_platform(there.database):
             parts = await _parts(there, job_name, tick)
@@ -165,7 +165,7 @@ def _problem(documents: list[dict[str, Any]]) -> Problem | None:
 
 
 async def _parts(there: Servers, job_name: str | None, tick: str | None) -> Sequence[Part]:
-    """The ticks in which somebody was missed, settled, in order of job and time."""
+    """The ticks that missed somebody, settled, in order of job and time."""
     now = datetime.now(UTC)
     if job_name is not None:
         _check(reading.tenant_job(job_name), tick, now)
@@ -199,7 +199,7 @@ async def _again(row: TickRow) -> TickRow:
 async def unfinished(
     job_name: str | None, tick: str | None, now: datetime
 ) -> Sequence[tuple[Job, TickRow]]:
-    """The ticks in which somebody may have been missed, each with its job."""
+    """The ticks that may have missed somebody, each with its job."""
     async with platform_session("read unfinished ticks") as session:
         rows = await ledger.unfinished_ticks(session, job=job_name, tick=tick)
         if job_name is not None and tick is not None:
@@ -208,10 +208,10 @@ async def unfinished(
             return [(job, row or _never_begun(job, tick))]
         found = []
         for row in rows:
-            known = registry.get(row.job)  # or it is of an application that is no longer there
+            known = registry.get(row.job)  # None: the application no longer has it
             if known is None:
                 continue
-            # Of a job without a period only the last tick counts: it does the others' work.
+            # Without a period only a job's last tick counts: it does the work of those before.
             if known.period or await ledger.is_newest(session, row):
                 found.append((known, row))
     for job in (job for job in registry.values() if job_name in (None, job.name)):
@@ -220,7 +220,7 @@ async def unfinished(
 
 
 async def _unplanned(job: Job, seen: Collection[str], now: datetime) -> list[tuple[Job, TickRow]]:
-    """The ticks that look finished, and that no fan-out planned all tenants for at their time."""
+    """The ticks that look finished, though no fan-out planned all of their tenants in time."""
     cron = local_cron(job)
     if cron is None:
         return []
@@ -241,7 +241,7 @@ def _never_begun(job: Job, tick: str) -> TickRow:
 
 
 def _check(job: Job, tick: str | None, now: datetime) -> None:
-    """Raises `typer.BadParameter` for a tick that is none, or that cannot be over anywhere."""
+    """Raises `typer.BadParameter` for a key that is no tick, or one that is not over anywhere."""
     if tick is None or job.period is None:
         return
     try:

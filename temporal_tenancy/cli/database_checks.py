@@ -1,4 +1,4 @@
-"""Whether the databases are as jobs need them, seen through each runtime role."""
+"""The doctor's checks of the database, made as each runtime role."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ONCE: Final = ("migrations", "row-level security", "logins", "clock", "time zon
 
 
 def database_checks() -> Sequence[Check]:
-    """Each role's way in and rights; then migrations, the catalogue, logins and the clock, once."""
+    """Checks each role's login and rights; then, once, migrations, catalogue, logins and clock."""
     application = current_application()
     roles = (
         (TENANT_ROLE, application.tenant),
@@ -105,7 +105,7 @@ def _logins(found: Sequence[Finding]) -> Check:
 
 
 def _time_zones(connection: psycopg.Connection[Any]) -> Check:
-    """Names tenants in zones that no fan-out plans, and zones that PostgreSQL reads otherwise."""
+    """Names the tenants whose time zone Python or PostgreSQL does not know."""
     try:
         rows = connection.execute(
             "select id, time_zone from tenants where status <> 'deleted' order by id"

@@ -1,4 +1,4 @@
-"""Dead letters: read, started again, or put away."""
+"""Dead letters: listed, shown, discarded."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def filter_of(
     newer_than: str | None,
     status: str | None,
 ) -> Filter:
-    """The letters that options name; raises `typer.BadParameter` or `TenantInvalid`.
+    """A filter made of options; raises `typer.BadParameter` or `TenantInvalid`.
 
-    A job that is not known here may still have letters.
+    The job need not be in the registry: one that was removed may still have letters.
     """
     try:
         state = None if status is None else DeadLetterState(status)
@@ -82,7 +82,7 @@ async def show_all(where: Filter, limit: int) -> Answer:
 
 
 async def show(given: str, tenant: str | None) -> Answer:
-    """One letter with the input that was kept; `tenant` says whose, where several have that id.
+    """One letter with the input that was kept; `tenant` decides if several have that id.
 
     Raises:
         DeadLetterUnknown: there is none.
@@ -116,7 +116,7 @@ async def show(given: str, tenant: str | None) -> Answer:
 
 
 async def discard(given: Sequence[str], where: Filter, by: str | None) -> Answer:
-    """Puts letters away that are open; what is running or has succeeded is left alone.
+    """Discards open letters; leaves alone those whose job runs again or has succeeded.
 
     Raises:
         FilterMissing: neither ids nor a filter narrow them down.
@@ -153,7 +153,7 @@ async def discard(given: Sequence[str], where: Filter, by: str | None) -> Answer
 
 
 async def chosen(given: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]:
-    """The letters of these ids, or those that a filter lets through: open, unless it says."""
+    """The letters of these ids, or those that match a filter: open ones, unless it has a status."""
     _check(given, where)
     if given:
         return await find(given, where.tenant_id)
@@ -171,7 +171,7 @@ async def chosen(given: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]
 
 
 async def find(given: Sequence[str], tenant: str | None) -> Sequence[DeadLetterRow]:
-    """The letters of these ids, of `tenant` or of whoever has them.
+    """The letters of these ids, whether `tenant`'s or anybody's.
 
     Raises:
         DeadLetterUnknown: one of the ids is none.
@@ -186,7 +186,7 @@ async def find(given: Sequence[str], tenant: str | None) -> Sequence[DeadLetterR
 
 
 def operator() -> str:
-    """Who gives this command, as the operating system has it."""
+    """The name of the user who gives this command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -245,7 +245,7 @@ def _refuse_unknown(ids: Collection[UUID], tenant: str | None) -> None:
 
 
 def _shown(kept: str | None) -> Any:  # JSON
-    """An input for people: its value, or as much of its text as tells why it cannot be read."""
+    """An input for people: its value, or the beginning of a text that is not readable JSON."""
     if kept is None:
         return None
     try:

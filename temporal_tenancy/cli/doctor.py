@@ -24,7 +24,7 @@ STYLES: Final = {
 
 
 async def examine() -> Answer:
-    """Looks at everything, also after something has failed."""
+    """Makes every check, also after one has failed."""
     checks = [*await temporal_checks(), *await asyncio.to_thread(database_checks)]
     count = Counter(check.verdict for check in checks)
     table = Table(box=None, pad_edge=False, show_header=False)

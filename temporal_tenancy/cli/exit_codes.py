@@ -1,4 +1,4 @@
-"""How a program ends, for whoever called it."""
+"""Exit codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a program came to that did not do what it was asked for."""
+    """Why a program did not do what it was asked to."""
 
     FAILED = 1  # the job or a check failed, or a worker that was running
     REFUSED = 2  # bad usage, input or settings; nothing has been started

@@ -1,4 +1,4 @@
-"""What a run is, whose, where it stands, what it waits for, why it failed, and what to do."""
+"""Explaining a run: what it is, whose, where it stands, why it failed, and what to do."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from temporal_tenancy.sdk.taken_ids import disagreement, input_of, started_event
 from temporal_tenancy.ticks.fan_out import FanOut, tick_of
 from temporal_tenancy.ticks.fan_out.workflows import SCHEDULED_TIME, Shard
 
-# Started as it should not have been: the sentence says how, and the same again would fail too.
+# The start itself was wrong: its sentence says how, and starting it again would fail too.
 WRONG_STARTS: Final = frozenset(
     error.__name__ for error in (TenantMissing, TenantInvalid, TenantMismatch, InvalidPayload)
 )
@@ -75,14 +75,14 @@ class _Findings:
 
     @property
     def is_paused(self) -> bool:
-        """Whether something in it waits for the end of its tenant's suspension."""
+        """Whether an activity of it waits until its tenant is resumed."""
         return self.run is not None and any(
             map(is_waiting, self.run.raw_description.pending_activities)
         )
 
     @property
     def taken_by(self) -> str | None:
-        """What has the id of a job's workflow in its place; None: nothing has."""
+        """What has taken a job's workflow id; None: nothing has."""
         if self.run is None or self.parts is None or self.job is None:
             return None
         own = (_name(FanOut), _name(Shard)) if self.parts.tenant is None else (work_off_job().name,)
@@ -101,7 +101,7 @@ class _Findings:
 
 
 async def explain(workflow_id: str) -> Answer:
-    """All that is known of the latest run; raises `RunUnknown` where nothing is."""
+    """Explains the latest run of a workflow id; raises `RunUnknown` if nothing is known of it."""
     async with temporal() as there:
         found = await _look(there, workflow_id)
         await _ask_control_plane(found)
@@ -142,7 +142,7 @@ async def _look(there: Temporal, workflow_id: str) -> _Findings:
         found.failure = problem_of(error)
     except RPCError:
         raise
-    except Exception:  # noqa: S110  # whatever a converter raises at a result of others' making
+    except Exception:  # noqa: S110  # a converter may raise anything
         pass
     return found
 
@@ -274,7 +274,7 @@ def _ledger_line(found: _Findings) -> str | None:
 
 
 def _todo(found: _Findings) -> list[str]:
-    """The exact commands, in order; nothing where there is nothing to do."""
+    """The commands to run next, in order; empty if there is nothing to do."""
     parts, run = found.parts, found.run
     failed = run is not None and run.status in FAILED
     if found.kind == "tenant job" and parts is not None:
@@ -296,7 +296,7 @@ def _todo(found: _Findings) -> list[str]:
 
 
 def _how_it_goes_on(found: _Findings, tenant: str) -> str:
-    """What ends the wait for the end of a suspension; the refusal says it of one that lasts."""
+    """What lets a paused run go on: resuming the tenant, or nothing more."""
     if found.refused:
         return found.refused
     return f"Nothing: {tenant} may run again, and what waited goes on within a minute."
@@ -307,7 +307,7 @@ def _run_again(found: _Findings) -> str:
     assert parts is not None
     given = {name: value for name, value in found.given.items() if name != "tenant_id"}
     if job is not None and job.period is not None and given.get("period") == parts.key:
-        del given["period"]  # what the key says already
+        del given["period"]  # the key says it
     words = ["run", parts.job, "--tenant", parts.owner, "--key", parts.key]
     if given:
         words += ["--input", json.dumps(given, ensure_ascii=False)]

@@ -1,4 +1,4 @@
-"""What a command cannot do, in one sentence, and the exit code that goes with it."""
+"""Errors, as the command line reports them: one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def report(error: Exception, *, json: bool, debug: bool) -> int:
         except BrokenPipeError:
             drop_output()  # whoever read has gone
         except OutputLost:
-            pass  # said below, or it is what is said
+            pass  # the sentence below says it
     say(f"{kind}: {message}")
     return code
 
@@ -101,7 +101,7 @@ def _classified(error: Exception) -> tuple[int, str, str]:
 
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
-    # Without any arguments there is help, and nothing to say.
+    # Called without arguments a program prints its help, and the message is empty.
     message = _first_line(error.format_message() or "No command is named")
     if context is None:
         return message

@@ -1,4 +1,4 @@
-"""Telling whoever starts work that backlogs are not served fairly."""
+"""A warning, when work is started, that one tenant's backlog may hold up the others'."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem
 
 
 async def warn_where_off(database: Database, namespace: str) -> None:
-    """Says so where fairness was off when it was last tried. Nothing is tried for this."""
+    """Warns if fairness was off when it was last tried; does not try it again."""
     check = await last_fairness(database, namespace)
     if check is not None and not check.holds:
         say(with_hint(check.off_sentence))
 
 
 async def warn_where_known_off(namespace: str) -> None:
-    """As `warn_where_off`, for a command that does without the database."""
+    """As `warn_where_off`, in a command that needs no database and so works without one."""
     try:
         async with control_plane() as database:
             await warn_where_off(database, namespace)

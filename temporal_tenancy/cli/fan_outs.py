@@ -37,7 +37,7 @@ async def fan_out(
     wait: bool,
     quiet: bool,
 ) -> Answer:
-    """Starts a tick, or joins the run of it that is under way.
+    """Starts a tick's fan-out, or follows the one that is running.
 
     Raises:
         TenancyError: the tick or the input does not fit the job, or something else has the
@@ -81,14 +81,14 @@ async def fan_out(
 
 
 def as_scheduled(job: Job, tick: str) -> FanOutInput:
-    """What a fan-out for a tick takes, as the job's schedule declares it, but for its times."""
+    """The input of a tick's fan-out: what the job's schedule declares, without its times."""
     declared = {each.job: each for each in current_application().schedules}.get(job.name)
     request = declared.fan_out if declared is not None else FanOutInput(job=job.name)
     return request.model_copy(update={"tick": tick})
 
 
 def local_cron(job: Job) -> str | None:
-    """The line of the job's schedule, if that is in the tenants' own time zones."""
+    """The cron line of the job's schedule, if it is in the tenants' local time."""
     for scheduled in current_application().schedules:
         if scheduled.job == job.name and scheduled.local_time:
             return scheduled.cron
@@ -101,7 +101,7 @@ def workflow_id_of(job: Job, tick: str) -> str:
 
 
 async def start(there: Servers, job: Job, request: FanOutInput) -> tuple[Handle, bool]:
-    """The run, and whether it was started now. A tick that has ended may run again."""
+    """Returns the run, and whether this started it. A tick that has ended may run again."""
     workflow_id = workflow_id_of(job, str(request.tick))
     try:
         begun = await there.client.start_workflow(

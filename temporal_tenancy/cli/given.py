@@ -1,4 +1,4 @@
-"""What a person gives on the command line, read strictly."""
+"""Arguments of the command line, read strictly."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def tenant_job(name: str) -> Job:
 
 
 def fields(given: str | None, *, what: str) -> dict[str, Any]:
-    """The JSON object that `--input` holds; nothing given is an empty one.
+    """The JSON object of `--input`; empty if the option is missing.
 
-    Raises `InvalidPayload`, which repeats nothing of it.
+    Raises `InvalidPayload`, whose message quotes nothing of it.
     """
     if given is None:
         return {}
@@ -56,7 +56,7 @@ def fields(given: str | None, *, what: str) -> dict[str, Any]:
 
 
 def owner(tenant: str | None, given: dict[str, Any], *, what: str) -> str:
-    """The tenant that `--tenant` names, or the input does.
+    """The tenant that `--tenant` or the input names.
 
     Raises `TenantMissing`, `TenantInvalid`, or `TenantMismatch` where the two disagree.
     """
@@ -115,9 +115,9 @@ def age(given: str | None, *, option: str) -> timedelta | None:
 
 
 def moment(given: datetime, *, option: str) -> datetime:
-    """A time in UTC, of one with an offset or of one that is in UTC as it stands.
+    """A time in UTC; without an offset it is taken to be UTC already.
 
-    Raises `typer.BadParameter` for one that no calendar here holds.
+    Raises `typer.BadParameter` if UTC would put it outside the years that Python has.
     """
     try:
         return in_utc(given if given.tzinfo is not None else given.replace(tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""What a message in the outbox waits for, in sentences."""
+"""Explaining a message in the outbox: what it waits for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from temporal_tenancy.postgres.database import Database, tenant_session, use_dat
 
 
 async def explain_message(database: Database, workflow_id: WorkflowId) -> dict[str, Any] | None:
-    """The message that asks for a tenant's run, and under `waiting_for` why it waits; or None."""
+    """The message of a tenant's run, with why it waits under `waiting_for`; None: there is none."""
     with use_database(database), enter(TenantScope(workflow_id.owner)):
         async with tenant_session() as session:
             message = await find_message(session, workflow_id.job, workflow_id.key)

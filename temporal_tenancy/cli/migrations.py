@@ -1,4 +1,4 @@
-"""Bringing the database to what the code needs."""
+"""Migrating the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from temporal_tenancy.postgres.migrations import migrate, pending
 
 
 async def migrate_all() -> Answer:
-    """Makes the roles, the control plane and the tenants' tables; done twice, it changes nothing.
+    """Makes the roles, the control plane and the tenants' tables, as far as they are missing.
 
     Raises:
         NotReachable: a URL is not set, or its server does not answer.

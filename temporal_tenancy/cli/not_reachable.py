@@ -36,10 +36,10 @@ class NotReachable(Exception):
 class Advice:
     """What a person does about a server that does not answer: sentences, or nothing."""
 
-    database: str = ""  # it does not answer
-    login: str = ""  # it does not let a role in
+    database: str = ""  # if it does not answer
+    login: str = ""  # it refuses a role's password
     temporal: str = ""
-    namespace: str = "Create it."  # Temporal has none of that name
+    namespace: str = "Create it."  # if Temporal has none of that name
 
 
 @contextmanager

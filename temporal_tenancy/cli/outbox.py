@@ -1,4 +1,4 @@
-"""Asking for jobs through the outbox, and what is released of it."""
+"""Asking for jobs through the outbox, and controlling what the relay releases."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def ask(
 async def cancel(
     message: str | None, *, tenant: str | None, job: str | None, key: str | None
 ) -> Answer:
-    """Takes a waiting message back; raises where there is none, or something came first."""
+    """Cancels a waiting message; raises a `TenancyError` if there is none, or it was started."""
     which = _which(message, job, key)
     owner = await _owner(which, tenant)
     async with _tenants_session(owner):
@@ -91,7 +91,7 @@ async def cancel(
 async def reschedule(
     message: str | None, *, tenant: str | None, job: str | None, key: str | None, at: str
 ) -> Answer:
-    """Moves a waiting message to another time; raises as `cancel`."""
+    """Moves a waiting message to another time; raises the same as `cancel`."""
     which = _which(message, job, key)
     moment = _moment(at)
     assert moment is not None
@@ -104,7 +104,7 @@ async def reschedule(
 
 
 async def show() -> Answer:
-    """What each tenant has waiting, and why it waits."""
+    """Shows what each tenant has waiting, and why."""
     async with _relays_view() as (view, database):
         async with view.platform_session("look at the outbox") as session:
             backlog_of_all = await backlogs(session)
@@ -145,7 +145,7 @@ async def show() -> Answer:
 
 
 async def pause(tenant: str, reason: str | None) -> Answer:
-    """Releases none of a tenant's messages; raises `TenantUnknown` where there is none."""
+    """Stops releasing a tenant's messages; raises `TenantUnknown`."""
     async with control_plane() as database:
         await Admission(database).pause(tenant_id(tenant), reason)
     text = f"Of {tenant} nothing is released from now on; what runs goes on."
@@ -154,16 +154,16 @@ async def pause(tenant: str, reason: str | None) -> Answer:
 
 
 async def resume(tenant: str) -> Answer:
-    """Releases a tenant's messages again; raises `TenantUnknown` where there is none."""
+    """Releases a tenant's messages again; raises `TenantUnknown`."""
     async with control_plane() as database:
         await Admission(database).resume(tenant_id(tenant))
     return Answer({"tenant_id": tenant, "paused": False}, f"{tenant}'s messages are released.")
 
 
 async def cap(tenant: str, how_many: int | None) -> Answer:
-    """Sets how many of a tenant's released jobs may run at once; None: what its plan says.
+    """Sets how many of a tenant's released jobs may run at once; None: the plan's number.
 
-    What runs already counts. Raises `TenantUnknown` where there is no such tenant.
+    Jobs that run already count. Raises `TenantUnknown`.
     """
     async with servers() as there:
         running = []
@@ -189,7 +189,7 @@ def _how_to_take_back(asked: Enqueued, tenant: str) -> str:
 
 
 def _stands(asked: Enqueued) -> str:
-    """When a message that was there will run, or that it does."""
+    """Where an earlier message stands, for the end of a sentence."""
     if asked.status is MessageStatus.COMPLETED:
         return "and has been started"
     if asked.status is MessageStatus.PROCESSING:
@@ -210,7 +210,7 @@ def _document(tenant: str, message: Waiting) -> dict[str, Any]:  # JSON
 
 
 def _which(message: str | None, job: str | None, key: str | None) -> UUID | ByKey:
-    """The message that is meant; raises `typer.BadParameter` where that is not said in one way."""
+    """The message, by its id or by job and key; raises `typer.BadParameter` for neither or both."""
     if message is None and job is not None and key is not None:
         return ByKey(job, key)
     if message is None or job is not None or key is not None:
@@ -224,7 +224,7 @@ def _which(message: str | None, job: str | None, key: str | None) -> UUID | ByKe
 
 
 async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
-    """Whose message it is; only the relay's role can tell where nobody says."""
+    """The message's tenant; if `tenant` is None the relay's role looks it up."""
     if tenant is not None:
         return tenant_id(tenant)
     if isinstance(which, ByKey):
@@ -246,7 +246,7 @@ async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
 
 @asynccontextmanager
 async def _tenants_session(tenant: str) -> AsyncIterator[None]:
-    """A session of a tenant that there is; raises `TenantUnknown`."""
+    """Opens a session of an existing tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
         await _find(database, tenant)
         with use_database(database), enter(TenantScope(tenant)):
@@ -256,7 +256,7 @@ async def _tenants_session(tenant: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
-    """The outbox of all tenants, as the relay has it, and the control plane."""
+    """All tenants' outbox, opened as the relay's role, and the control plane."""
     application = current_application()
     login = application.relay
     if login.url is None:

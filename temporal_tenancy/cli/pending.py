@@ -22,7 +22,7 @@ CHILDREN_SHOWN: Final = 3
 
 
 async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
-    """One sentence for each thing; the queues that no worker serves come first."""
+    """One sentence for each; queues that no worker serves come first."""
     raw = run.raw_description
     queues = {run.task_queue, *(a.activity_options.task_queue.name for a in raw.pending_activities)}
     said = [

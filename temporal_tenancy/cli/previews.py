@@ -1,4 +1,4 @@
-"""What the schedules are going to start, as a curve over the next hours."""
+"""The starts of the next hours, as a curve."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 
 
 async def preview(hours: int, since: datetime | None, png: Path | None) -> Answer:
-    """The starts of the next hours, with and without spread, for the tenants as they are now.
+    """Previews the starts of the next hours, with and without spread, for today's tenants.
 
     Raises:
         ConfigurationError: a declaration cannot work.
@@ -93,12 +93,12 @@ def _text(document: dict[str, Any], begin: datetime, end: datetime) -> Renderabl
 
 
 def _curve(starts: Sequence[int], most: int) -> RenderableType:
-    """Columns as high as their largest bucket; `most` fills a column."""
+    """A chart: each column is as high as its largest bucket, and `most` fills one."""
     width = min(COLUMNS, len(starts))
     heights = []
     for column in range(width):
         part = starts[column * len(starts) // width : (column + 1) * len(starts) // width]
-        # What starts at all is to be seen, however little it is beside the most.
+        # Even a single start has to be visible beside the largest bucket.
         heights.append(max(1, round(max(part) / most * ROWS * 8)) if max(part) else 0)
     rows = [
         "".join(EIGHTHS[max(0, min(8, height - row * 8))] for height in heights)

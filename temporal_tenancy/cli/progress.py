@@ -28,7 +28,7 @@ OPEN: Final = (LedgerState.PLANNED, LedgerState.RUNNING)
 async def follow(
     database: Database, job: str, tick: str, handle: WorkflowHandle[FanOut, FanOutResult]
 ) -> FanOutResult:
-    """Shows how far a tick has come until its fan-out ends, and returns what that came to."""
+    """Shows a tick's progress until its fan-out ends, and returns the result."""
     result = asyncio.create_task(handle.result())
     with Progress(
         TextColumn("{task.description}"),
@@ -53,7 +53,7 @@ async def _look(
     async with database.platform_session("follow a tick") as session:
         row = await ledger.find_tick(session, job, tick)
         if row is None or row.run_id != run_id:
-            return  # not planned yet: what is there is of an earlier run
+            return  # not planned yet: these rows are an earlier run's
         counts = await ledger.count(session, job, tick)
     total = sum(counts.values())
     notes = [

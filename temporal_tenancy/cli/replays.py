@@ -49,15 +49,15 @@ class Handled:
     letter: DeadLetterRow
     outcome: str  # one of OUTCOMES
     run_id: str | None = None
-    why: TenancyError | None = None  # it was refused
-    canary: str | None = None  # how the run ended that was waited for
-    is_marked: bool = True  # the letter says that it was replayed
+    why: TenancyError | None = None  # why it was refused
+    canary: str | None = None  # how it ended, if it was the one waited for
+    is_marked: bool = True  # whether the letter was marked as replayed
 
 
 async def start_again(
     given: Sequence[str], where: Filter, *, canary: bool, by: str | None
 ) -> Answer:
-    """Replays letters: those of the ids, or the open ones that a filter lets through.
+    """Replays the letters of these ids, or the open ones that match a filter.
 
     Raises:
         FilterMissing: neither ids nor a filter narrow them down.
@@ -83,13 +83,13 @@ class Replays:
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def all(self, found: Sequence[DeadLetterRow]) -> Sequence[Handled]:
-        """Replays each; what is refused keeps none of the others back."""
+        """Replays each; one that is refused does not stop the others."""
         return await asyncio.gather(*map(self._one, found))
 
     async def with_canaries(self, found: Sequence[DeadLetterRow]) -> Sequence[Handled]:
-        """Replays one of each tenant's first, and the rest of those whose first did not fail again.
+        """Replays one of each tenant's letters, then the others unless that one failed again.
 
-        The tenants do not wait for one another.
+        Tenants do not wait for one another.
         """
         by_tenant = [list(its) for _, its in groupby(found, key=lambda each: each.tenant_id)]
         done = await asyncio.gather(*map(self._tenant, by_tenant))
@@ -106,7 +106,7 @@ class Replays:
                 return [*handled, *(Handled(each, HELD_BACK) for each in its[position + 1 :])]
             if first.canary is not None:
                 return [*handled, *await self.all(its[position + 1 :])]
-            # What was refused, or had succeeded, says nothing of the others.
+            # A letter that was refused, or had succeeded, tells nothing about the others.
         return handled
 
     async def _one(self, letter: DeadLetterRow) -> Handled:
@@ -125,7 +125,7 @@ class Replays:
     async def _watched(self, started: Handled) -> Handled:
         letter = started.letter
         await warn_without_worker(self._there.client, registry.get_or_raise(letter.job).queue)
-        # Its result is not read: it may be none that can be.
+        # The result is left undecoded: it may not be decodable.
         handle = self._there.client.get_workflow_handle(
             letter.workflow_id, run_id=started.run_id, result_type=RawValue
         )

@@ -28,7 +28,7 @@ from temporal_tenancy.core.tenant_state import refusal, require_startable
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import own_run
 
-Handle = WorkflowHandle[Any, Any]  # of a workflow that is known by its name only
+Handle = WorkflowHandle[Any, Any]  # of a workflow known only by name
 
 
 async def run(
@@ -85,7 +85,7 @@ _SAYS = {
 def _prepared(
     job: Job, *, tenant: str | None, given: str | None, key: str | None
 ) -> tuple[TenantInput, WorkflowId]:
-    """The input and the id of a run, as far as they can be checked without asking anyone."""
+    """The input and the workflow id of a run, checked as far as no server is needed."""
     what = f"the input of {job.name}"
     values = reading.fields(given, what=what)
     values["tenant_id"] = reading.owner(tenant, values, what=what)
@@ -104,7 +104,7 @@ def _prepared(
 async def _start(
     there: Servers, job: Job, job_input: TenantInput, workflow_id: str
 ) -> tuple[Handle, str]:
-    """The run, and whether it was started now, is running, or has succeeded before."""
+    """Returns the run, and whether it was started now, is running, or has succeeded before."""
     if job.period is not None:
         async with there.database.platform_session("look up a run") as session:
             row = await ledger.row_of_workflow(session, workflow_id)
@@ -131,7 +131,7 @@ async def _start(
 
 
 async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
-    """What the run returns (JSON); None where the server no longer knows."""
+    """What the run returns (JSON); None if the server has forgotten it."""
     if quiet or not err.is_terminal:
         return await if_known(handle.result())
     with err.status(f"{workflow_id} is running"):

@@ -1,4 +1,4 @@
-"""Schedules: what the application declares, and what is in force on the server."""
+"""Schedules: those that the application declares, and those on the server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.schedule_drift import differences
 from temporal_tenancy.ticks.schedules import ScheduledJob, check_all
 
-TRIGGER_TIMEOUT: Final = 5.0  # seconds until a triggered run is given up looking for
+TRIGGER_TIMEOUT: Final = 5.0  # seconds to look for a triggered run
 TRIGGER_INTERVAL: Final = 0.2  # seconds
 
 
@@ -73,7 +73,7 @@ async def apply() -> Answer:
 
 
 async def show_all() -> Answer:
-    """Every declared schedule as the server has it, and those on the server that are not declared.
+    """Shows every declared schedule as it is on the server, and undeclared ones too.
 
     Raises `ConfigurationError` for a declaration that cannot work.
     """
@@ -100,7 +100,7 @@ def _warnings() -> Sequence[str]:
 
 
 async def compare(there: Temporal) -> list[dict[str, Any]]:
-    """Every declared schedule beside what the server has, and the server's that are not declared.
+    """Compares the declared schedules with those on the server, undeclared ones included.
 
     `state` is applied, changed (`differs` says where), missing or undeclared.
     """
@@ -131,7 +131,7 @@ async def resume(job: str, reason: str | None) -> Answer:
 
 
 async def trigger(job: str) -> Answer:
-    """Starts a tick now; it waits for one that is under way."""
+    """Starts a tick now, or after the one that is running."""
     declared = _declared(job)
     async with temporal() as there, _known(there.client, declared) as handle:
         before = await handle.describe()
@@ -182,7 +182,7 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
             ScheduleBackfill(
                 start_at=first - timedelta(seconds=1),  # exclusive
                 end_at=last,
-                # One after the other: under the server's default eleven of twelve were dropped.
+                # One after the other: with the server's default, eleven of twelve were dropped.
                 overlap=ScheduleOverlapPolicy.BUFFER_ALL,
             )
         )
@@ -204,7 +204,7 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
 def _nominal_run(
     there: Temporal, declared: ScheduledJob, job: Job, nominal: datetime
 ) -> dict[str, Any]:
-    """A run that the schedule starts for a nominal time, or has started."""
+    """The run that the schedule starts, or has started, for a nominal time."""
     workflow_id = f"{declared.workflow_id}-{nominal:%Y-%m-%dT%H:%M:%SZ}"
     return {
         "tick": tick_of(job, nominal),
@@ -250,7 +250,7 @@ async def _known(client: Client, declared: ScheduledJob) -> AsyncIterator[Schedu
 async def _state(
     client: Client, declared: ScheduledJob
 ) -> tuple[ScheduleDescription | None, list[str]]:
-    """What the server has, and where it differs from what is declared."""
+    """The schedule on the server, and where it differs from the declared one."""
     description = await if_known(client.get_schedule_handle(declared.id).describe())
     if description is None:
         return None, []
@@ -261,7 +261,7 @@ async def _state(
 async def _triggered(
     handle: ScheduleHandle, before: ScheduleDescription
 ) -> ScheduleActionExecutionStartWorkflow | None:
-    """The run that a trigger started; None when none has within a few seconds."""
+    """The run that a trigger started; None if there is none within a few seconds."""
     seen = {_run_id(action.action) for action in before.info.recent_actions}
     for _ in range(int(TRIGGER_TIMEOUT / TRIGGER_INTERVAL)):
         description = await handle.describe()

@@ -1,4 +1,4 @@
-"""The servers, for as long as a command needs them."""
+"""Connections to the servers, open while a command runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LACKING: Final = ("42P01", "42703")  # SQLSTATE: no such table, no such column
 
 @dataclass(frozen=True)
 class Temporal:
-    """A client, and where people see what it does."""
+    """A Temporal client, and links to its Web UI."""
 
     client: Client
     ui_url: str | None
@@ -45,18 +45,18 @@ class Temporal:
 
 @dataclass(frozen=True)
 class Servers(Temporal):
-    """Both of them."""
+    """Temporal and the database."""
 
     database: Database
 
 
 @asynccontextmanager
 async def control_plane() -> AsyncIterator[Database]:
-    """The database alone.
+    """Opens the database alone.
 
     Raises:
         NotReachable: it does not answer.
-        MigrationsBehind: it lacks a table or column that the block asked for.
+        MigrationsBehind: the block needs a table or column that is missing.
     """
     application = current_application()
     database = application.database()
@@ -69,7 +69,7 @@ async def control_plane() -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def temporal() -> AsyncIterator[Temporal]:
-    """Temporal alone; raises `NotReachable` where it does not answer."""
+    """Connects to Temporal alone; raises `NotReachable`."""
     application = current_application()
     with application.reaching():
         yield Temporal(await application.connect(None), application.ui_url)
@@ -77,7 +77,7 @@ async def temporal() -> AsyncIterator[Temporal]:
 
 @asynccontextmanager
 async def servers() -> AsyncIterator[Servers]:
-    """Both, as `control_plane` and `temporal`."""
+    """Opens both; raises the same as `control_plane` and `temporal`."""
     async with control_plane() as database:
         application = current_application()
         yield Servers(await application.connect(database), application.ui_url, database)
@@ -85,13 +85,13 @@ async def servers() -> AsyncIterator[Servers]:
 
 @contextmanager
 def as_platform(database: Database) -> Iterator[None]:
-    """Gives the library's own functions their database and tenants, as a platform activity has."""
+    """Sets the current database and directory in the block, as in a platform activity."""
     with use_database(database), use_directory(ControlPlaneDirectory(database)):
         yield
 
 
 def environments(application: Application) -> Sequence[MigrationEnvironment]:
-    """Of all the migrations that the database needs: the library's, then the application's."""
+    """All migration environments: the library's, then the application's."""
     return (*LIBRARY, *application.environments)
 
 

@@ -1,4 +1,4 @@
-"""Why nobody goes on with a job that was asked for."""
+"""Why a job that was asked for has stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPEN: Final = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINU
 
 
 async def why_stopped(there: Servers, workflow_id: WorkflowId) -> str | None:
-    """The sentence, for a tenant's job that has not done its work; None: it runs, or waits."""
+    """Why a tenant's unfinished job goes no further; None: it runs, or waits for its turn."""
     hint = f"{quoted(f'explain {workflow_id}')} says more."
     try:
         run = await if_known(own_run(there.client, str(workflow_id), workflow_id.job))

@@ -1,4 +1,4 @@
-"""Whether Temporal is as jobs need it."""
+"""The doctor's checks of Temporal."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def _keep(namespace: str, found: Fairness) -> None:
         async with control_plane() as database:
             await keep_fairness(database, namespace, found)
     except (NotReachable, DatabaseProblem):
-        return  # what is the matter is another check's to say
+        return  # another check reports it
 
 
 async def _search_attributes(client: Client) -> Check:

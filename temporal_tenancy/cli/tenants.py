@@ -36,7 +36,7 @@ async def add(
     time_zone: str,
     trial_ends: str | None,
 ) -> Answer:
-    """Adds a tenant; raises a `TenancyError` where that cannot be done as asked."""
+    """Adds a tenant; raises a `TenancyError` if it is there already or an option does not fit."""
     found = reading.statuses(status) or ()
     if len(found) != 1 or found[0] not in RUNNABLE:
         raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
@@ -55,7 +55,7 @@ async def add(
 
 
 async def show_all(status: str | None) -> Answer:
-    """Every tenant, or those with one of the statuses."""
+    """Lists the tenants, or those with one of the statuses."""
     async with control_plane() as database:
         found = [
             tenant async for tenant in Tenants(database).list(statuses=reading.statuses(status))
@@ -68,7 +68,7 @@ async def show_all(status: str | None) -> Answer:
 
 
 async def show(identifier: str) -> Answer:
-    """One tenant; raises `TenantUnknown` where there is none."""
+    """Shows one tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
         tenant = await _find(database, identifier)
     plan = tenant.plan
@@ -88,7 +88,7 @@ async def show(identifier: str) -> Answer:
 
 
 async def suspend(identifier: str, reason: str | None) -> Answer:
-    """Suspends a tenant; one that is suspended stays so. Says how many of its runs wait."""
+    """Suspends a tenant, unless it is suspended already, and counts the runs that wait."""
     async with control_plane() as database:
         await _refuse_leaving(database, identifier, "suspended")
         tenant = await Tenants(database).set_status(
@@ -106,9 +106,9 @@ async def suspend(identifier: str, reason: str | None) -> Answer:
 
 
 async def resume(identifier: str) -> Answer:
-    """Gives a suspended tenant the status it had; one that may run jobs stays as it is.
+    """Gives a suspended tenant its earlier status; any other stays as it is.
 
-    Then it lets go on what waited, also what an earlier call did not come to.
+    Then releases what waited, including what an earlier call did not get to.
     """
     async with control_plane() as database:
         await _refuse_leaving(database, identifier, "resumed")
@@ -144,7 +144,7 @@ async def _go_on(tenant: str) -> str | None:
 
 
 def _day_or_time(given: str | None) -> datetime | date | None:
-    """What `--trial-ends` says: a day, or a time with its offset."""
+    """The value of `--trial-ends`: a day, or a time with its offset."""
     if given is None:
         return None
     with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Ticks: the ledger, as people read it."""
+"""Ticks: the ledger, for people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNTED = (LedgerState.SUCCEEDED, LedgerState.FAILED, LedgerState.SKIPPED)
 
 
 async def show_all(job: str | None, limit: int) -> Answer:
-    """The ticks that began last, of one job or of all; `UnknownJob` where there is no such job."""
+    """Lists the latest ticks, of one job or of all; raises `UnknownJob`."""
     if job is not None:
         reading.tenant_job(job)
     async with control_plane() as database, database.platform_session("list ticks") as session:
@@ -53,9 +53,9 @@ async def show_all(job: str | None, limit: int) -> Answer:
 
 
 async def show(job_name: str, tick: str | None) -> Answer:
-    """What became of each tenant; raises `TickUnknown` where the tick never began.
+    """Shows what became of each tenant; raises `TickUnknown` if the tick never began.
 
-    The ledger is settled first, so what is said is what the server says of each child.
+    The ledger is first brought up to date with what the server says of each child.
     """
     job = reading.tenant_job(job_name)
     async with control_plane() as database:
@@ -115,7 +115,7 @@ async def show(job_name: str, tick: str | None) -> Answer:
 
 
 async def _settled(job: Job, tick: str) -> None:
-    """Settles a tick, or says that it could not be: at night, that is when the ledger is read."""
+    """Settles a tick, or warns that it could not: people read the ledger in an outage."""
     try:
         async with temporal() as there:
             await Settlement(there.client).settle(job, tick)
@@ -139,7 +139,7 @@ async def _find(job: Job, tick: str | None) -> TickRow:
 
 
 def _counts(counted: dict[LedgerState, int]) -> dict[str, int]:
-    """`planned` counts every row; what is neither done nor skipped is told where there is any."""
+    """Rows by state; `planned` counts all of them."""
     rest = {
         "running": counted[LedgerState.RUNNING],
         "waiting": counted[LedgerState.PLANNED],

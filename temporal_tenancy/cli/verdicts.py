@@ -1,4 +1,4 @@
-"""What a check of the doctor's comes to."""
+"""The doctor's checks and their verdicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that the doctor looked at."""
 
     name: str
     verdict: Verdict
@@ -41,5 +41,5 @@ def failed(name: str, message: str) -> Check:
 
 
 def skipped(names: Iterable[str], message: str) -> list[Check]:
-    """What could not be looked at."""
+    """Checks that could not be made."""
     return [Check(name, Verdict.SKIPPED, message) for name in names]

@@ -1,4 +1,4 @@
-"""Whether anyone serves a task queue."""
+"""Whether a worker serves a task queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEN_WITHIN: Final = timedelta(seconds=75)
 
 
 async def has_worker(client: Client, queue: str) -> bool:
-    """Whether workers have asked for both the workflows and the activities of `queue` lately."""
+    """Whether workers have polled `queue` lately, for workflows and for activities."""
     for kind in (
         TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
