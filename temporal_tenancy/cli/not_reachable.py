@@ -44,21 +44,26 @@ class Advice:
 
 @contextmanager
 def reaching(
-    address: Callable[[], tuple[str, str]], advice: Advice, *, connecting: bool = False
+    address: Callable[[], tuple[str, str]] | None = None,
+    advice: Advice | None = None,
+    *,
+    connecting: bool = False,
 ) -> Iterator[None]:
     """Raises `NotReachable` for whatever fails in the block because a server is away.
 
     Args:
-        address: returns Temporal's address and namespace; it is called for a failure only.
+        address: returns Temporal's address and namespace, which the message names then; it is
+            called for a failure only.
         advice: what a person does about it.
         connecting: whether the block is `Client.connect()`, which raises `RuntimeError`.
     """
+    advice = advice or Advice()
     try:
         yield
     except RuntimeError as error:
         if not connecting:
             raise
-        raise _temporal_away(address()[0], error, advice) from None
+        raise _temporal_away(address, error, advice) from None
     except DatabaseUnreachable as error:
         closed = "authentication failed" in error.message
         raise NotReachable(
@@ -66,21 +71,21 @@ def reaching(
         ) from None
     except RPCError as error:
         if error.status in (*AWAY, *_CLOSED):
-            raise _temporal_away(address()[0], error, advice) from None
+            raise _temporal_away(address, error, advice) from None
         if is_namespace_missing(error):
-            server, namespace = address()
-            raise NotReachable(
-                _join(f'{server} has no namespace "{namespace}".', advice.namespace)
-            ) from None
+            found = "the Temporal server lacks the client's namespace."
+            if address is not None:
+                server, namespace = address()
+                found = f'{server} has no namespace "{namespace}".'
+            raise NotReachable(_join(found, advice.namespace)) from None
         raise
 
 
-def _temporal_away(address: str, error: Exception, advice: Advice) -> NotReachable:
-    return NotReachable(
-        _join(
-            f"the Temporal server {address} does not answer: {_first_line(error)}.", advice.temporal
-        )
-    )
+def _temporal_away(
+    address: Callable[[], tuple[str, str]] | None, error: Exception, advice: Advice
+) -> NotReachable:
+    server = "the Temporal server" if address is None else f"the Temporal server {address()[0]}"
+    return NotReachable(_join(f"{server} does not answer: {_first_line(error)}.", advice.temporal))
 
 
 def _first_line(error: Exception) -> str:

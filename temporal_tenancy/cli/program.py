@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,7 +34,8 @@ class Application:
 
     connect: Callable[[Database | None], Awaitable[Client]]
     """Connects to Temporal with the application's plugin on, whose directory and sessions are on
-    the database. Raises `NotReachable` where the server does not answer."""
+    the database. Raises `NotReachable` where the server does not answer: connect inside
+    `reaching(connecting=True)`."""
     database: Callable[[], Database]
     """Makes the engines of the runtime roles. Raises `NotReachable` where their URLs are missing.
     """
@@ -42,9 +43,11 @@ class Application:
     platform: Login
     relay: Login  # may be without a URL where no relay runs
     owner: Login  # may be without a URL but for `migrate`
-    reaching: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Raises `NotReachable` for whatever fails in the block because a server is away; see
-    `reaching()`."""
+    reaching: Callable[[], AbstractContextManager[None]] = field(
+        default_factory=lambda: _reaching()
+    )
+    """Raises `NotReachable` for whatever fails in the block because a server is away: `reaching`,
+    or the same with the application's advice."""
     schedules: Sequence[ScheduledJob] = ()
     queues: Sequence[str] = ()  # that workers have to serve
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
@@ -86,6 +89,13 @@ class Program:
     def loaded(self) -> Application | None:
         """The application; None: nothing has asked for it yet."""
         return vars(self).get("application")
+
+
+def _reaching() -> Callable[[], AbstractContextManager[None]]:
+    # Imported here: the SDK comes with it, and help does without.
+    from temporal_tenancy.cli.not_reachable import reaching
+
+    return reaching
 
 
 _program: Final[ContextVar[Program]] = ContextVar("program")
