@@ -1,4 +1,4 @@
-# The workers, the relay, the HTTP door and the command line, without the servers that a laptop embeds.
+# Workers, relay, HTTP door and command line, without the embedded servers of the dev stack.
 FROM python:3.11-slim-bookworm AS build
 ARG UV_VERSION=0.13.9
 RUN pip install --no-cache-dir uv==$UV_VERSION
@@ -17,9 +17,9 @@ COPY saas saas
 COPY activities activities
 COPY workflows workflows
 COPY processes processes
-# The volume's folder, so that it is the user's who writes there.
+# Creates the volume's folder, so that the user may write to it.
 RUN mkdir /storage && chown app /storage
 USER app
-# Not a shell: the signals are the worker's.
+# No shell, so that signals reach the worker.
 ENTRYPOINT ["python"]
 CMD ["worker.py"]

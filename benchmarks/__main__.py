@@ -7,34 +7,25 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from benchmarks import (
-    activity_overhead,
-    blocked_tenant,
+from benchmarks.fairness import blocked_tenant, fairness_order, fairness_wait
+from benchmarks.fan_out import fan_out_cost, fan_out_starts, fan_out_stuck, fan_out_throughput
+from benchmarks.imports import import_memory, import_throughput
+from benchmarks.isolation import activity_overhead, row_level_security
+from benchmarks.outbox import (
     claim_cost,
     enqueue_and_claim,
     enqueue_commit,
-    fairness_order,
-    fairness_wait,
-    fan_out_cost,
-    fan_out_starts,
-    fan_out_stuck,
-    fan_out_throughput,
-    idle_connections,
-    import_memory,
-    import_throughput,
     marks_beside_lock,
     payments_under_flood,
     pickup_latency,
     poison,
     relay_recovery,
     relay_throughput,
-    row_level_security,
     small_jobs,
-    worker_memory,
-    worker_slots,
 )
-from benchmarks.measure import Answer, tell, write_logs_away
-from benchmarks.servers import Servers, running_servers
+from benchmarks.processes import idle_connections, worker_memory, worker_slots
+from benchmarks.shared.measure import Answer, tell, write_logs_away
+from benchmarks.shared.servers import Servers, running_servers
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop

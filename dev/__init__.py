@@ -1,1 +1,1 @@
-"""What a laptop needs to run everything: servers, sample data, the demo."""
+"""Everything to run it locally: servers, sample data, the demo."""

@@ -1,4 +1,4 @@
-"""`make dev`: the whole reference SaaS, left running until Ctrl-C."""
+"""`make dev`: runs the whole reference SaaS until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dev.local_saas import HERE, CommandFailed
 from processes.lifecycle.process_exit import exit_process
 
 DIRECTORY: Final = HERE / ".devstack"
-WATCH_SECONDS: Final = 1.0  # between looks at whether the worker is still there
+WATCH_SECONDS: Final = 1.0  # between checks that every process still runs
 
 console = Console(highlight=False)
 
 
 def main() -> int:
-    """Starts everything, says where it is, and waits."""
+    """Starts everything, prints the addresses, and waits; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="keeps the state")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where to keep the state")
     directory = parser.parse_args().directory
     with orderly_stop():
         try:
@@ -70,7 +70,7 @@ def _serve(stack: Stack) -> int:
         console.print("  .venv/bin/python starter.py run billing.cycle --tenant ua \\")
         console.print("""      --input '{"period": "2013-04"}' --wait""")
         console.print()
-        console.print("Ctrl-C stops all of it.")
+        console.print("Ctrl-C stops everything.")
         running = {"worker": worker, "relay": relay, "web": web}
         try:
             while all(part.process.running for part in running.values()):
@@ -79,8 +79,8 @@ def _serve(stack: Stack) -> int:
             console.print("\nStopping…")
         for name, part in running.items():
             if not part.process.running:
-                said = f"the {name} has ended. Its log ends: {part.process.log_tail()}"
-                print(said, file=sys.stderr)
+                message = f"the {name} has ended. Its log ends: {part.process.log_tail()}"
+                print(message, file=sys.stderr)
         return 1
 
 

@@ -1,7 +1,7 @@
-"""`make demo`: the main job on real data, start to end, and the proof that it stayed in place.
+"""`make demo`: the main jobs on real data, start to end, and an attempt to break their isolation.
 
-It works in a throw-away folder and stops what it started. It exits with 0 only if all of what it
-shows has held.
+It works in a temporary folder and stops everything it started. It exits with 0 only if every claim
+that it prints holds.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NIGHTLY: Final = (
 MADE_UP: Final = 6  # tenants, two of each plan
 MADE_UP_EVENTS: Final = 2_500  # for each, in January 2013: three batches
 TRIAL: Final = "trial"
-PATIENCE_SECONDS: Final = 180.0  # without any progress
+PATIENCE_SECONDS: Final = 180.0  # without progress
 POLL_SECONDS: Final = 0.25
 
 
@@ -69,7 +69,7 @@ def main() -> int:
     began = time.monotonic()
     with orderly_stop(), tempfile.TemporaryDirectory(prefix="temporal-tenancy-demo-") as folder:
         try:
-            # The addresses of `make dev`, where a shell has sourced them, are not for this.
+            # Ignores the addresses of `make dev` that the shell may have sourced.
             environ = {
                 name: value
                 for name, value in os.environ.items()
@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def _run(stack: Stack, made_up: int) -> None:
-    title("The data: flights of 16 airlines out of New York in 2013")
+    title("The data: flights of 16 airlines from New York in 2013")
     command(stack, "migrate", owner=True)
     console.print("[dim]loading…[/]")
     loaded = local_saas.load_sample_data(stack)
@@ -120,9 +120,9 @@ def _one_month_with_trouble(stack: Stack) -> None:
     _ledger(shown)
     hold(
         (shown["succeeded"], shown["failed"], shown["skipped"]) == (14, 1, 1),
-        "14 tenants are done, one failed, one was skipped",
+        "14 tenants succeeded, one failed, one was skipped",
     )
-    title("Who was missed, once both causes are mended, is caught up with")
+    title("Both causes are fixed, and the missed tenants are caught up")
     command(stack, "tenants", "resume", SUSPENDED)
     asyncio.run(with_database(stack, _mend_usage))
     missed = command(stack, "ticks", "missed")
@@ -130,7 +130,7 @@ def _one_month_with_trouble(stack: Stack) -> None:
     hold(
         [each["tenant_id"] for tick in missed["ticks"] for each in tick["tenants"]]
         == [BROKEN, SUSPENDED],
-        "the two that have not had their April are named",
+        "the two tenants without an invoice for April are named",
     )
     again = command(stack, "ticks", "catch-up", "--wait")
     console.print(
@@ -139,20 +139,20 @@ def _one_month_with_trouble(stack: Stack) -> None:
     )
     hold(
         (again["succeeded"], again["failed"], again["already"]) == (2, 0, 14),
-        "catching up did two and left fourteen alone",
+        "catching up ran two and left fourteen alone",
     )
-    hold(command(stack, "ticks", "missed")["missed"] == 0, "now nobody is missed")
+    hold(command(stack, "ticks", "missed")["missed"] == 0, "now no tenant is missed")
 
 
 def _all_months(stack: Stack) -> None:
-    title("Both jobs for the twelve months of 2013, by their schedules' backfill")
+    title("Both jobs for all twelve months of 2013, by backfilling their schedules")
     for job in JOBS:
         command(stack, "schedules", "backfill", job, "--from", "2013-02-01", "--to", "2014-01-01")
     _wait(stack, dict.fromkeys(JOBS, MONTHS))
 
 
 def _totals(stack: Stack) -> None:
-    title("What was billed and counted, beside what the data set has")
+    title("Billed and counted flights, compared with the data set")
     of_data = Counter(flight.tenant_id for flight in flights())
     rows = asyncio.run(with_database(stack, _billed))
     table = Table(box=None, padding=(0, 1, 0, 0))
@@ -182,7 +182,7 @@ def _totals(stack: Stack) -> None:
 
 
 def _more_tenants(stack: Stack, count: int) -> None:
-    title(f"{count} more tenants, made up: January is billed for them, and for no one twice")
+    title(f"{count} more tenants, made up: January is billed for them, and for nobody twice")
 
     async def make_up(database: Database) -> None:
         await make_up_tenants(database, count, events=10)
@@ -197,7 +197,7 @@ def _more_tenants(stack: Stack, count: int) -> None:
 
 
 def _every_night(stack: Stack) -> None:
-    title("What else runs every night, for tenants that are made up; the airlines keep their data")
+    title("The other nightly jobs, for made-up tenants; the airlines keep their data")
     asyncio.run(with_database(stack, _make_up_some))
     asyncio.run(with_database(stack, _add_trial))
     before = asyncio.run(with_database(stack, _events))
@@ -206,19 +206,18 @@ def _every_night(stack: Stack) -> None:
         console.print(
             f"  {done['succeeded']} succeeded, {done['failed']} failed, {done['skipped']} skipped."
         )
-        hold(done["planned"] == done["succeeded"] + done["skipped"], f"{job} failed for no one")
+        hold(done["planned"] == done["succeeded"] + done["skipped"], f"{job} failed for no tenant")
     after = asyncio.run(with_database(stack, _events))
     kept = {tenant for tenant, events in after.items() if events}
     hold(
         {tenant: after[tenant] for tenant in kept} == {tenant: before[tenant] for tenant in kept}
         and any(before[tenant] and not after[tenant] for tenant in after),
-        "retention emptied who is past it, and touched no other: United has its "
-        f"{after['ua']:,} flights",
+        f"retention deleted only what is past it: United has its {after['ua']:,} flights",
     )
     ended = command(stack, "tenants", "show", TRIAL)
     hold(
         ended["status"] == "suspended",
-        "the trial that was over has ended: nobody had subscribed",
+        "the trial that was over is suspended, because nobody subscribed",
     )
 
 
@@ -228,16 +227,16 @@ def _load_curve(stack: Stack) -> None:
 
 
 def _isolation(stack: Stack, worker: WorkerProcess) -> None:
-    title("Isolation: each of these is tried, now, on what is running")
+    title("Isolation: each of these is tried on the running system")
     asyncio.run(with_database(stack, lambda database: _database_says_no(stack, database)))
     asyncio.run(_temporal_says_no(stack))
     hold(
         "DATABASE_URL" not in worker.environment(),
-        "the running worker's environment has no owner's credentials",
+        "the running worker's environment has no owner credentials",
     )
     checks = command(stack, "doctor", owner=True)["checks"]
     failed = [check for check in checks if check["verdict"] == "fail"]
-    hold(not failed, f"doctor finds nothing in {len(checks)} checks")
+    hold(not failed, f"doctor finds no fault in {len(checks)} checks")
 
 
 async def _database_says_no(stack: Stack, database: Database) -> None:
@@ -246,10 +245,8 @@ async def _database_says_no(stack: Stack, database: Database) -> None:
         with enter(TenantScope("ua")):
             async with tenant_session() as session:
                 seen = (await session.execute(everything)).one()
-            hold(tuple(seen) == (58_665, 1), "a query without any filter sees United's rows only")
-            await _refused(
-                _insert_for("dl"), TenantMismatch, "United cannot write a row of Delta's"
-            )
+            hold(tuple(seen) == (58_665, 1), "a query without a filter sees only United's rows")
+            await _refused(_insert_for("dl"), TenantMismatch, "United cannot write a row for Delta")
         await _refused(
             _insert_for("dl"), ScopeMissing, "without a tenant nothing is sent to the database"
         )
@@ -273,12 +270,12 @@ async def _database_says_no(stack: Stack, database: Database) -> None:
 
 async def _temporal_says_no(stack: Stack) -> None:
     raw = await Client.connect(stack.environment()["TEMPORAL_ADDRESS"])
-    for what, workflow_id, given, error_type in (
-        ("a start of United's with Delta's id", "dl/billing.cycle/x", "ua", "TenantMismatch"),
+    for what, workflow_id, tenant, error_type in (
+        ("a start for United under Delta's id", "dl/billing.cycle/x", "ua", "TenantMismatch"),
         ("a start without a tenant", "ua/billing.cycle/x", None, "TenantMissing"),
-        ("a start for a tenant there is not", "nobody/billing.cycle/x", "nobody", "TenantUnknown"),
+        ("a start for an unknown tenant", "nobody/billing.cycle/x", "nobody", "TenantUnknown"),
     ):
-        job_input = {"period": "2013-01"} | ({"tenant_id": given} if given else {})
+        job_input = {"period": "2013-01"} | ({"tenant_id": tenant} if tenant else {})
         try:
             await raw.execute_workflow(
                 "billing.cycle", job_input, id=workflow_id, task_queue="bulk"
@@ -288,7 +285,7 @@ async def _temporal_says_no(stack: Stack) -> None:
             cause = cause or getattr(error.cause, "cause", None)
             hold(getattr(cause, "type", None) == error_type, f"{what} fails: {error_type}")
         else:
-            raise NotHeld(f"{what} was let through")
+            raise NotHeld(f"{what} was accepted")
 
 
 def _insert_for(tenant: str) -> Callable[[], Awaitable[None]]:
@@ -364,7 +361,7 @@ async def _billed(database: Database) -> Mapping[str, Mapping[str, int]]:
 
 
 def _wait(stack: Stack, ticks: Mapping[str, int]) -> None:
-    """Shows how many tenants are done until each job has so many ticks that have ended."""
+    """Shows the number of finished tenants until each job has `ticks[job]` ended ticks."""
 
     async def watch(database: Database) -> None:
         query = text("""
@@ -375,7 +372,7 @@ def _wait(stack: Stack, ticks: Mapping[str, int]) -> None:
             select count(*) filter (where state not in ('planned', 'running'))
               from ledger where job = any (:jobs)
         """)
-        given = {"jobs": list(ticks)}
+        parameters = {"jobs": list(ticks)}
         progress = Progress(
             TextColumn("  tenants"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=console, transient=True, disable=not console.is_terminal,
@@ -385,15 +382,15 @@ def _wait(stack: Stack, ticks: Mapping[str, int]) -> None:
             seen, since = -1, time.monotonic()
             while True:
                 async with database.platform_session("watch the ledger") as session:
-                    found = (await session.execute(query, given)).all()
-                    done = int((await session.scalar(rows, given)) or 0)
+                    found = (await session.execute(query, parameters)).all()
+                    done = int((await session.scalar(rows, parameters)) or 0)
                 progress.update(task, completed=done)
                 if len(found) == len(ticks) and all(row.ended >= ticks[row.job] for row in found):
                     break
                 if done != seen:
                     seen, since = done, time.monotonic()
                 elif time.monotonic() - since > PATIENCE_SECONDS:
-                    raise NotHeld(f"nothing moved for {PATIENCE_SECONDS:.0f} s at {done} tenants")
+                    raise NotHeld(f"no progress for {PATIENCE_SECONDS:.0f} s at {done} tenants")
                 await asyncio.sleep(POLL_SECONDS)
         console.print(f"  {done} tenants' runs have ended.")
 

@@ -1,4 +1,4 @@
-"""The demo's part on what the application asks for: an import, a webhook, and a dead letter."""
+"""The demo's part on jobs that the application requests: an import, a webhook, a dead letter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ POLL_SECONDS: Final = 0.2
 
 
 def show_messages(stack: Stack) -> None:
-    """Shows them, with a relay and the HTTP door beside the workers."""
+    """Shows all three, with a relay and the HTTP door beside the worker."""
     with local_saas.relay(stack), local_saas.web(stack):
         _an_import(stack)
         _a_webhook(stack)
@@ -49,7 +49,7 @@ def show_messages(stack: Stack) -> None:
 
 
 def _an_import(stack: Stack) -> None:
-    title(f"A file of {CONTACTS:,} contacts, of which {WITHOUT_ADDRESS} have no address")
+    title(f"A file of {CONTACTS:,} contacts, {WITHOUT_ADDRESS} of them without an address")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "contacts.csv"
         _write_contacts(file)
@@ -64,11 +64,11 @@ def _an_import(stack: Stack) -> None:
         "every row of the file is accounted for",
     )
     command(stack, "imports", "show", done["id"], "--tenant", OTHER, expect=2)
-    hold(True, "for Delta there is no such import")
+    hold(True, "Delta cannot see that import")
 
 
 def _imported(stack: Stack, file: Path) -> Any:  # JSON
-    """Imports a file by the command that a person would use, with its progress bar."""
+    """Imports a file as a person would, with the progress bar."""
     arguments = ["imports", "start", str(file), "--tenant", IMPORTER, "--wait"]
     console.print(f"[dim]$ starter.py {' '.join(arguments)}[/]")
     done = subprocess.run(
@@ -92,7 +92,7 @@ def _write_contacts(file: Path) -> None:
 
 
 def _a_webhook(stack: Stack) -> None:
-    title(f"A payment is told of {DELIVERIES} times, signed, through the HTTP door")
+    title(f"A payment event is delivered {DELIVERIES} times, signed, to the HTTP door")
     secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
     folder = Path(url2pathname(urlsplit(stack.environment()["SECRETS_URL"]).path)) / PAYER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -108,16 +108,16 @@ def _a_webhook(stack: Stack) -> None:
     headers = sign(secret, "evt_demo", body, now)
     answers = [httpx.post(url, content=body, headers=headers) for _ in range(DELIVERIES)]
     console.print(f"[dim]$ curl {url}[/]  answered {[each.status_code for each in answers]}")
-    hold(all(each.is_success for each in answers), "each delivery is taken")
+    hold(all(each.is_success for each in answers), "each delivery is accepted")
     forged = httpx.post(url, content=body + b" ", headers=headers)
-    hold(forged.status_code == 401, "a body that was not signed is not")
+    hold(forged.status_code == 401, "a body that was changed after signing is refused")
     query = "select count(*) from audit_entries where action = 'subscription.active'"
     _until(stack, PAYER, query, 1)
-    hold(_count(stack, PAYER, query) == 1, "the subscription was made active once")
+    hold(_count(stack, PAYER, query) == 1, "the subscription was activated once")
 
 
 def _a_dead_letter(stack: Stack) -> None:
-    title("A job that was asked for and fails is a dead letter, and comes back in its own tenant")
+    title("A requested job fails, becomes a dead letter, and is replayed in its own tenant")
 
     async def spoil(database: Database) -> None:
         await load_events(database, FAILING, [unbillable_flight(FAILING, FAILING_MONTH)])
@@ -137,12 +137,12 @@ def _a_dead_letter(stack: Stack) -> None:
         time.sleep(POLL_SECONDS)
     [letter] = command(stack, "dead-letters", "list", *filters)
     console.print(f"  {letter['tenant_id']}  {letter['error_type']}: {letter['message']}")
-    hold(letter["error_type"] == "UsageNotBillable", "it says whose it is, and why it failed")
+    hold(letter["error_type"] == "UsageNotBillable", "it names its tenant and the failure")
     asyncio.run(with_database(stack, mend))
     command(stack, "dead-letters", "replay", letter["id"])
     query = f"select count(*) from invoices where period = '{FAILING_MONTH}'"  # noqa: S608  # ours
     _until(stack, FAILING, query, 1)
-    hold(_count(stack, FAILING, query) == 1, "replayed, Frontier has the invoice")
+    hold(_count(stack, FAILING, query) == 1, "after the replay, Frontier has the invoice")
     hold(_count(stack, OTHER, query) == 0, "and nobody else has one")
 
 

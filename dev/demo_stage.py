@@ -1,4 +1,4 @@
-"""What the demo shows things with: commands, what has to hold, and the database."""
+"""Helpers of the demo: running commands, checking claims, and using the database."""
 
 from __future__ import annotations
 
@@ -18,36 +18,39 @@ console: Final = Console(highlight=False, soft_wrap=True)
 
 
 class NotHeld(Exception):
-    """Something that the demo shows is not so."""
+    """A claim of the demo does not hold."""
 
 
 def command(
     stack: Stack, *arguments: str, owner: bool = False, text: bool = False, expect: int = 0
-) -> Any:  # what the command answers, as JSON
-    """Runs `starter.py`, shown as a person would type it; its answer, or None where it is shown."""
+) -> Any:  # the command's answer, as JSON
+    """Prints and runs a `starter.py` command; returns its answer.
+
+    With `text`, prints the answer as people see it, and returns None.
+    """
     console.print(f"[dim]$ starter.py {shlex.join(arguments)}[/]")
     if text:
         console.print(local_saas.starter_text(stack, *arguments), markup=False)
         return None
-    # A run of which a part failed answers as well: what it says is judged by the caller.
+    # A run that failed in part answers too; the caller judges the answer.
     return local_saas.starter(stack, *arguments, owner=owner, expect=expect)
 
 
 def title(words: str) -> None:
-    """Begins a part."""
+    """Prints the title of a part."""
     console.print(f"\n[bold]{words}[/]")
 
 
 def hold(held: bool, what: str, shown: bool = True) -> None:
-    """Ticks off what has held; raises `NotHeld` for what has not."""
+    """Prints a claim that holds; raises `NotHeld` for one that does not."""
     if not held:
-        raise NotHeld(f"it is not so that {what}")
+        raise NotHeld(f"this does not hold: {what}")
     if shown:
         console.print(f"  [green]✓[/] {what}")
 
 
 async def with_database(stack: Stack, work: Callable[[Database], Awaitable[Result]]) -> Result:
-    """Does `work` on the stack's database."""
+    """Runs `work` on the stack's database."""
     database = local_saas.runtime_database(stack)
     try:
         return await work(database)

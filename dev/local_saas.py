@@ -1,4 +1,4 @@
-"""The whole reference SaaS on this machine: servers, migrations, the airlines, and a worker."""
+"""Runs parts of the reference SaaS on the local stack: commands, sample data, processes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from temporal_tenancy.postgres.database import Database
 
 HERE: Final = Path(__file__).parents[1]
 WORKER_START_SECONDS: Final = 60.0
-WORKER_STOP_SECONDS: Final = 40.0  # longer than what running activities are given to finish
+WORKER_STOP_SECONDS: Final = 40.0  # longer than the time that running activities get to finish
 POLL_SECONDS: Final = 0.05
 
-# What the stack has and a process has no use for: what it does not hold, nobody gets from it.
+# Variables of the stack that each process does not get: a secret that it lacks cannot leak from it.
 WORKER: Final = ("RELAY_DATABASE_URL", "LINK_SECRET")
 RELAY: Final = (
     "TENANT_DATABASE_URL",
@@ -39,19 +39,19 @@ WEB: Final = ("RELAY_DATABASE_URL", "SMTP_URL")
 
 
 class CommandFailed(Exception):
-    """A command of `starter.py` did not do what it was to do."""
+    """A command of `starter.py` exited with an unexpected code."""
 
 
 def starter(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0) -> Any:
-    """Runs `starter.py ARGUMENTS --json` as a process, and returns what it answers.
+    """Runs `starter.py ARGUMENTS --json` as a process, and returns its answer.
 
-    Raises `CommandFailed` when it exits with another code than `expect`.
+    Raises `CommandFailed` when its exit code is not `expect`.
     """
     return json.loads(starter_text(stack, *arguments, "--json", owner=owner, expect=expect))
 
 
 def starter_text(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0) -> str:
-    """As `starter`, but returns what people are shown."""
+    """Runs `starter.py ARGUMENTS` as `starter` does, and returns its text output."""
     done = subprocess.run(
         [sys.executable, "starter.py", *arguments],
         cwd=HERE,
@@ -70,7 +70,7 @@ def starter_text(stack: Stack, *arguments: str, owner: bool = False, expect: int
 
 
 def runtime_database(stack: Stack) -> Database:
-    """The runtime roles' engines on the stack's database."""
+    """Returns the stack's database, with engines for the runtime roles."""
     addresses = stack.runtime_environment()
     return Database(
         tenant_url=addresses["TENANT_DATABASE_URL"],
@@ -79,7 +79,7 @@ def runtime_database(stack: Stack) -> Database:
 
 
 def load_sample_data(stack: Stack) -> dict[str, int]:
-    """Makes the 16 airlines tenants, with their flights; returns how many were new, by tenant."""
+    """Loads the 16 airlines and their flights; returns the number of new flights by tenant."""
 
     async def load() -> dict[str, int]:
         database = runtime_database(stack)
@@ -92,34 +92,34 @@ def load_sample_data(stack: Stack) -> dict[str, int]:
 
 
 class WorkerProcess:
-    """A running `worker.py`."""
+    """A running process of the reference SaaS: a worker, a relay or the HTTP door."""
 
     def __init__(self, process: OwnedProcess, ready: Mapping[str, Any]) -> None:
         self.process = process
         self.ready = ready
 
     def environment(self) -> dict[str, str]:
-        """The environment that the process really has."""
+        """Returns the environment that the process actually has."""
         return psutil.Process(self.process.pid).environ()
 
 
 @contextmanager
 def worker(stack: Stack, *arguments: str) -> Iterator[WorkerProcess]:
-    """Runs `worker.py` for all queues while the block does, without the owner's credentials."""
+    """Runs `worker.py` for all queues inside the block, without the owner's credentials."""
     with _running(stack, "worker", WORKER, str(HERE / "worker.py"), *arguments) as process:
         yield process
 
 
 @contextmanager
 def relay(stack: Stack) -> Iterator[WorkerProcess]:
-    """Runs `worker.py --relay` while the block does."""
+    """Runs `worker.py --relay` inside the block."""
     with _running(stack, "relay", RELAY, str(HERE / "worker.py"), "--relay") as process:
         yield process
 
 
 @contextmanager
 def web(stack: Stack) -> Iterator[WorkerProcess]:
-    """Runs the HTTP door while the block does, where WEB_URL says."""
+    """Runs the HTTP door inside the block, on the port of WEB_URL."""
     port = urlsplit(stack.environment()["WEB_URL"]).port
     with _running(stack, "web", WEB, "-m", "processes.web", "--port", str(port)) as process:
         yield process
@@ -129,7 +129,7 @@ def web(stack: Stack) -> Iterator[WorkerProcess]:
 def _running(
     stack: Stack, name: str, lacks: Collection[str], program: str, *arguments: str
 ) -> Iterator[WorkerProcess]:
-    """Runs a program that writes a ready file, under a health port of its own."""
+    """Runs a program that writes a ready file, on a free health port."""
     environ = stack.process_environment(without=lacks)
     ready = stack.directory / f"{name}.ready"
     ready.unlink(missing_ok=True)

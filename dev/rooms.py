@@ -1,6 +1,6 @@
-"""`make rooms`: the folders of the project, how large each is, and which it imports.
+"""`make rooms`: the folders of the project, with their sizes and imports.
 
-The import contract in pyproject.toml says what a room is; the arrows are the code's own imports.
+The import contract in pyproject.toml defines the rooms; the imports are read from the code.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ ROOT: Final = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Room:
-    """A package or module that the contract gives a place."""
+    """A package or module with a place in the contract."""
 
     name: str  # dotted
     purpose: str  # the first line of its docstring
     modules: int
     lines: int
-    imports: tuple[str, ...]  # other rooms of the same floor
+    imports: tuple[str, ...]  # other rooms on the same floor
 
     @property
     def short(self) -> str:
-        """Its name within its floor."""
+        """Its name without the floor's."""
         return self.name.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class Floor:
-    """Rooms side by side: those of the root, or those of one package."""
+    """The rooms of the root, or of one package."""
 
     name: str  # empty for the root
     rooms: tuple[Room, ...]  # from the top down
 
 
 def floors(root: Path = ROOT) -> list[Floor]:
-    """What `root`'s contract names, with the imports as they are."""
+    """Returns the floors of the contract in `root`, with the actual imports."""
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]
     first, *others = settings["root_packages"]
     graph = grimp.build_graph(first, *others, cache_dir=None)
@@ -59,7 +59,7 @@ def floors(root: Path = ROOT) -> list[Floor]:
 
 
 def _names(layers: Iterable[str], container: str) -> list[str]:
-    """The rooms that layers name, as `a | b` where they are independent of each other."""
+    """Returns the rooms named in layers; `a | b` in a layer are independent of each other."""
     names = [name.strip() for layer in layers for name in layer.split("|")]
     return [f"{container}.{name}" if container else name for name in names]
 
@@ -84,7 +84,7 @@ def _rooms(graph: grimp.ImportGraph, root: Path, names: Sequence[str]) -> Iterat
 
 
 def _files(root: Path, name: str) -> list[Path]:
-    """A room's modules, migrations among them, the one with its docstring first."""
+    """Returns a room's modules, including migrations; the first has the room's docstring."""
     path = root.joinpath(*name.split("."))
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
@@ -99,7 +99,7 @@ def _short(names: Collection[str]) -> str:
 
 
 def markdown(floor: Floor) -> str:
-    """The table in CONTRIBUTING.md: what a room is for, and what it imports."""
+    """Returns a floor's table for CONTRIBUTING.md: each room's purpose and imports."""
     lines = ["| room | what it is for | imports |", "| --- | --- | --- |"]
     lines += [
         f"| `{room.short}` | {room.purpose} | {_short(room.imports)} |" for room in floor.rooms
@@ -120,10 +120,10 @@ def _table(floor: Floor) -> Table:
 def main(arguments: Sequence[str]) -> int:
     """Prints every floor; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m dev.rooms", description=__doc__)
-    parser.add_argument("--markdown", action="store_true", help="the tables of CONTRIBUTING.md")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--markdown", action="store_true", help="print tables for CONTRIBUTING.md")
+    options = parser.parse_args(arguments)
     found = floors()
-    if given.markdown:
+    if options.markdown:
         print("\n\n".join(map(markdown, found)))
         return 0
     console = Console(highlight=False)

@@ -1,1 +1,1 @@
-"""The documentation, and what takes the pictures in it."""
+"""The documentation, and the script that takes its screenshots."""

@@ -1,7 +1,7 @@
 """`make screenshots`: the Web UI as operators see it, in a fan-out in which one tenant failed.
 
-It works in a throw-away folder, as `make demo` does. No picture is taken before what it is to show
-is on the page, so that this is also a test of what operators see.
+Like `make demo`, it works in a temporary folder. It takes a picture only once the page shows the
+expected words, so this also tests what operators see.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BACKFILLS: Final = {
 
 LOAD_CURVE: Final = "load-curve"
 LOAD_DAY: Final = "2026-11-22"  # a Sunday, when the weekly jobs are due
-MADE_UP: Final = 1_000  # tenants, so that there is a load
+MADE_UP: Final = 1_000  # tenants, for a visible load
 
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS: Final = (
@@ -72,19 +72,19 @@ class NotShown(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """A page of the Web UI, and what has to be seen on it."""
+    """A page of the Web UI, and the words that it must show."""
 
-    name: str  # of the file
+    name: str  # of the file, without its ending
     address: str
     shows: Sequence[str]
     height: float = HEIGHT  # pixels
-    above: str | None = None  # the picture ends where these words begin: a traceback names paths
+    above: str | None = None  # the picture ends above these words: a traceback contains paths
 
 
 def main() -> int:
     """Takes the pictures; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m docs.screenshots", description=__doc__)
-    parser.add_argument("--to", type=Path, default=IMAGES, help="the folder they go to")
+    parser.add_argument("--to", type=Path, default=IMAGES, help="the folder to put them in")
     folder = parser.parse_args().to
     with orderly_stop(), tempfile.TemporaryDirectory(prefix="temporal-tenancy-docs-") as scratch:
         try:
@@ -103,17 +103,17 @@ def take(folder: Path, scratch: Path) -> Sequence[Path]:
     """Takes every picture into `folder`, and returns their paths.
 
     Args:
-        folder: made where it is not there.
+        folder: created if missing.
         scratch: an empty folder for the servers' and the browser's state.
 
     Raises:
-        PartMissing: Chromium, Playwright, or a part of the stack.
+        PartMissing: Chromium, Playwright, or a part of the stack is missing.
         NotShown: a page does not show what it should.
-        CommandFailed: a command of `starter.py` did not do what it was to do.
+        CommandFailed: a command of `starter.py` exited with an unexpected code.
     """
     executable = find_chromium()
     folder.mkdir(parents=True, exist_ok=True)
-    # The addresses of `make dev`, where a shell has sourced them, are not for this.
+    # Ignores the addresses of `make dev` that the shell may have sourced.
     environ = {
         name: value
         for name, value in os.environ.items()
@@ -128,7 +128,7 @@ def take(folder: Path, scratch: Path) -> Sequence[Path]:
 
 
 def find_chromium() -> str:
-    """Returns the path of Chromium; raises `PartMissing` where it or Playwright is not there."""
+    """Returns the path of Chromium; raises `PartMissing` without it or Playwright."""
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
@@ -146,9 +146,9 @@ def find_chromium() -> str:
 
 @contextmanager
 def _troubled(stack: Stack) -> Iterator[None]:
-    """Runs the months up to April: one tenant is suspended, and the usage of one is not billable.
+    """Runs the months up to April, with one tenant suspended and one whose usage cannot be billed.
 
-    The worker stays while the block does: the Web UI asks it for a run's current details.
+    The worker keeps running inside the block, because the Web UI queries it for current details.
     """
     local_saas.starter(stack, "migrate", owner=True)
     local_saas.load_sample_data(stack)
@@ -200,7 +200,7 @@ def _wait_for_ticks(stack: Stack, job: str, count: int) -> None:
 
 
 def _pictures(stack: Stack) -> Sequence[Picture]:
-    """Where the commands say that each page is."""
+    """Returns the pictures, with the addresses that the commands report."""
     ui = f"{stack.environment()['TEMPORAL_UI_URL']}/namespaces/default"
     root = _explained(stack, f"platform/{JOB}/tick-2013-05-01T06:00:00Z")
     child = _explained(stack, f"{BROKEN}/{JOB}/2013-04")
@@ -293,14 +293,14 @@ def _take(page: Page, picture: Picture, folder: Path) -> Path:
 
 
 def _find(page: Page, words: str) -> Locator:
-    """The element that shows `words`, in the page or in a frame of it."""
+    """Returns the element that shows `words`, in the page or in one of its frames."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         for frame in page.frames:
             for element in frame.get_by_text(words).all():
                 if element.is_visible():
                     return element
-        page.wait_for_timeout(POLL_SECONDS * 1000)  # lets the browser's events in
+        page.wait_for_timeout(POLL_SECONDS * 1000)  # processes the browser's events
     raise NotShown(f'{page.url} does not show "{words}".')
 
 

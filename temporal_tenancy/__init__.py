@@ -6,8 +6,9 @@ This is the whole public surface; `temporal_tenancy.testing` is a kit for tests,
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.core.activities import platform_activity, tenant_activity
@@ -38,7 +39,14 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.core.identifiers import TenantId, WorkflowId, scoped_key
     from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput, read_input
-    from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry, tenant_job
+    from temporal_tenancy.core.jobs import (
+        Coalesce,
+        Job,
+        JobPriority,
+        platform_job,
+        registry,
+        tenant_job,
+    )
     from temporal_tenancy.core.periods import Period
     from temporal_tenancy.core.scope import (
         PlatformScope,
@@ -64,6 +72,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CachedDirectory",
+    "Coalesce",
     "ConfigurationError",
     "Database",
     "FanOut",
@@ -123,6 +132,7 @@ __all__ = [
 # Loaded when they are asked for: what needs no database does without SQLAlchemy.
 _WHERE: Final = {
     "CachedDirectory": "core.directory",
+    "Coalesce": "core.jobs",
     "ConfigurationError": "core.errors",
     "Database": "postgres.database",
     "FanOut": "ticks.fan_out",
@@ -179,14 +189,4 @@ _WHERE: Final = {
     "use_database": "postgres.database",
 }
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -10,19 +10,39 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+HERE = Path(__file__).parent
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 # The longest modules, which begin first, so that none of them is what all wait for in the end.
-LONG = ("faults", "upgrade", "acceptance", "isolation", "integration")
+LONG = (
+    "system/faults",
+    "system/upgrade",
+    "system/dev",
+    "system/cli",
+    "system/web",
+    "system/worker",
+    "isolation",
+    "library/outbox",
+    "library/ticks",
+    "library/dead_letters",
+    "library/postgres",
+    "library/sdk",
+    "saas/jobs",
+)
 
 pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.temporal",
-    "tests.fixtures.saas",
+    "tests.fixtures.app",
     "tests.fixtures.relay",
-    "tests.fixtures.log_lines",
+]
+# What brings the reference SaaS in: the library's tests do without.
+OF_THE_SAAS = [
+    "tests.fixtures.saas",
+    "tests.fixtures.process_logs",
     "tests.fixtures.worker_process",
     "tests.fixtures.starter",
     "tests.fixtures.web",
@@ -48,11 +68,20 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
+    """Loads the fixtures of the reference SaaS with the first file that is not the library's."""
+    room, *inside = file_path.relative_to(HERE).parts
+    if inside and room != "library":
+        for name in OF_THE_SAAS:
+            parent.config.pluginmanager.import_plugin(name)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest modules first."""
     items.sort(key=_place)  # stable: a module's own order stays
 
 
 def _place(item: pytest.Item) -> int:
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return LONG.index(folder) if folder in LONG else len(LONG)
+    module = item.path.relative_to(HERE).as_posix()
+    places = (number for number, folder in enumerate(LONG) if module.startswith(f"{folder}/"))
+    return next(places, len(LONG))

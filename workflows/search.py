@@ -8,11 +8,11 @@ from temporalio import workflow
 
 from activities.search import JOB, IndexDocument, index_document
 from saas.queues import Queue
-from temporal_tenancy.core.jobs import JobPriority, tenant_job
+from temporal_tenancy.core.jobs import Coalesce, JobPriority, tenant_job
 from workflows.retries import DATABASE_RETRIES
 
 
-@tenant_job(JOB, queue=Queue.BULK, priority=JobPriority.LOW, coalesce=100, handler=index_document)
+@tenant_job(JOB, queue=Queue.BULK, priority=JobPriority.LOW, coalesce=Coalesce(100, index_document))
 class IndexForSearch:
     """Brings what can be found of a contact or a document up to date."""
 

@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL and Temporal dev server that a laptop needs."""
+"""Embedded PostgreSQL and Temporal dev servers for a laptop."""

@@ -1,4 +1,4 @@
-"""The account that PostgreSQL runs under when the stack is started by root."""
+"""The account that PostgreSQL runs under when root starts the stack."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 
 from dev.devstack.errors import PartMissing
 
-# The distribution's own account where it has one, else the one the PostgreSQL wheel would make.
+# The distribution's account if it exists, else the one that the PostgreSQL wheel would create.
 ACCOUNT_NAMES = ("postgres", "pgserver")
 
-# From linux/capability.h, the narrower one first. Containers often have only the second.
+# From linux/capability.h. Containers often have only the second, wider one.
 CAP_DAC_READ_SEARCH = 2
 CAP_DAC_OVERRIDE = 1
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who a process runs as.
+    """The account that a process runs as.
 
-    `capability` lets it pass through folders that only root may enter, such as root's home.
+    `capability` lets it enter folders that only root may enter, such as root's home.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Account:
 
 
 def unprivileged_account(*paths: Path) -> Account | None:
-    """Returns the account for a server that must not run as root and has to reach these paths.
+    """Returns the account for a server that must not run as root but must reach these paths.
 
-    None for a normal user, who runs it as himself.
+    None for a normal user, under whose own account it runs.
 
     Raises:
-        PartMissing: there is no such account and none can be made, or it cannot reach a path.
+        PartMissing: no such account exists or can be created, or it cannot reach a path.
     """
     if os.geteuid() != 0:
         return None

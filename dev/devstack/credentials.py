@@ -1,4 +1,4 @@
-"""The passwords of the embedded PostgreSQL's roles, made once and kept in a file."""
+"""The passwords of the embedded PostgreSQL's roles, generated once and kept in a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Credentials:
 
     @classmethod
     def create(cls, path: Path, roles: Sequence[str]) -> Credentials:
-        """Makes a random password for each role and writes the file."""
+        """Generates a random password for each role and writes the file."""
         passwords = {role: secrets.token_urlsafe(24) for role in roles}
         write_private(path, json.dumps(passwords, indent=2) + "\n")
         return cls(path, passwords)
@@ -33,20 +33,20 @@ class Credentials:
         """Reads the file.
 
         Raises:
-            PartMissing: it is not there, or lacks a role: the data cannot be opened without it.
+            PartMissing: the file does not exist, or lacks a role's password.
         """
         passwords: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         for role in roles:
             if role not in passwords:
                 raise PartMissing(
-                    f"{path} does not hold the password of {role}, which the data beside it need. "
-                    f"Delete {path.parent} to start anew."
+                    f"{path} does not hold the password of {role}, which the data beside it needs. "
+                    f"Delete {path.parent} to start over."
                 )
         return cls(path, passwords)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, whole or not at all."""
+    """Writes a file atomically; only its owner may read it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

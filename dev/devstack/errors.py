@@ -1,17 +1,17 @@
-"""What can be missing when the stack starts."""
+"""Errors of a stack that cannot start."""
 
 from __future__ import annotations
 
 
 class PartMissing(Exception):
-    """Something the stack needs is not there.
+    """Something the stack needs is missing.
 
-    The message is one sentence that names what is missing and says how to get it.
+    The message names what is missing and says how to get it.
     """
 
 
 class PortInUse(PartMissing):
-    """Another program listens on the port that was asked for."""
+    """Another program listens on the requested port."""
 
     def __init__(self, port: int, host: str) -> None:
         super().__init__(

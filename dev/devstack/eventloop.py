@@ -1,4 +1,4 @@
-"""Coroutines, for callers that are none."""
+"""Runs coroutines from synchronous code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def run(function: Callable[[], Coroutine[object, object, T]]) -> T:
-    """Runs it to its end on a thread and a loop of its own: the caller's thread may have a loop."""
+    """Runs a coroutine on its own thread and loop, because the caller's thread may have one."""
     result: Future[T] = Future()
 
     def work() -> None:

@@ -1,12 +1,12 @@
 """Becomes another program that dies with the process that started it.
 
-Run by its path, with `python -I -S`, as the first step of every process the stack owns:
+Every process of the stack begins by running this file, with `python -I -S`:
 
     launcher.py PARENT SIGNAL UID GID CAPABILITY PROGRAM ARGUMENT…
 
-PARENT is the process that must be the parent, SIGNAL what the kernel sends when the parent's
-thread ends. UID, GID and CAPABILITY are -1 to stay as they are. It needs nothing but the standard
-library, since the account it changes to may not be able to read the environment's packages.
+PARENT is the id of the expected parent process. SIGNAL is what the kernel sends when the parent's
+thread ends. UID, GID and CAPABILITY are -1 to stay unchanged. This file uses only the standard
+library, because the account it changes to may not be able to read the environment's packages.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _prctl(option: int, value: int, second: int = 0) -> None:
 def _keep_only(capability: int) -> None:
     bit = 1 << capability
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
-    # Twice effective, permitted, inheritable: the low and the high 32 capabilities.
+    # Effective, permitted and inheritable, for the low and then the high 32 capabilities.
     sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)
     _call("capset", header, sets)
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
@@ -56,17 +56,17 @@ def _become(uid: int, gid: int, capability: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Becomes the program; ends with 126 if it cannot."""
+    """Becomes the program; exits with 126 if it cannot."""
     parent, death_signal, uid, gid, capability = map(int, arguments[:5])
     program = arguments[5:]
     try:
         if uid >= 0:
             _become(uid, gid, capability)
         if sys.platform == "linux":
-            # After the change of account, which would clear it.
+            # After the change of account, which clears it.
             _prctl(PR_SET_PDEATHSIG, death_signal)
         if os.getppid() != parent:
-            # The parent was gone before the kernel knew whom to watch.
+            # The parent ended before the kernel knew which process to watch.
             sys.exit(FAILED)
         os.execv(program[0], program)  # noqa: S606
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A mail server for a laptop: it takes every message, delivers none, and keeps each as a file."""
+"""A local mail server that delivers nothing and keeps each message as a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from dev.devstack.ports import LOOPBACK, prefer
 from dev.devstack.started import Started
 
-PORT: Final = 1025  # where mail sinks are expected
+PORT: Final = 1025  # the usual port of a mail sink
 
 
 class MailSink(Started):
@@ -23,39 +23,39 @@ class MailSink(Started):
     def __init__(self, directory: Path, *, port: int = PORT) -> None:
         """
         Args:
-            directory: where messages are put, `<time>-<id>.eml`; made if it is not there.
-            port: its own if it is free, any free one otherwise.
+            directory: where messages are kept as `<time>-<id>.eml`; created if missing.
+            port: the preferred port; any free one if it is taken.
         """
         self.directory = directory.absolute()
         self._port = port
         self._controller: Controller | None = None
 
     def start(self) -> None:
-        """Starts it; it takes mail when this returns."""
+        """Starts it, and returns once it accepts mail."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         controller = Controller(_Keeper(self.directory), hostname=LOOPBACK, port=prefer(self._port))
         controller.start()
         self._controller = controller
 
     def stop(self) -> None:
-        """Stops it; the messages stay."""
+        """Stops it, and keeps the messages."""
         if self._controller is not None:
             self._controller.stop()
             self._controller = None
 
     @property
     def url(self) -> str:
-        """SMTP_URL of whoever sends mail here, while it runs."""
-        assert self._controller is not None, "the mail sink does not run"
+        """The SMTP_URL of the running server."""
+        assert self._controller is not None, "the mail sink is not running"
         return f"smtp://{LOOPBACK}:{self._controller.port}"
 
     def messages(self) -> Sequence[Path]:
-        """The files of all messages, the oldest first."""
+        """Returns the files of all messages, oldest first."""
         return sorted(self.directory.glob("*.eml"))
 
 
 class _Keeper:
-    """What aiosmtpd hands messages to; it calls the method by its name, and looks at all others."""
+    """The handler of aiosmtpd, which finds methods by their names."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -64,7 +64,7 @@ class _Keeper:
         traced = [f"Return-Path: <{envelope.mail_from}>"]
         traced += [f"Delivered-To: {recipient}" for recipient in envelope.rcpt_tos]
         content = envelope.content
-        assert isinstance(content, bytes), "aiosmtpd is not asked to decode"
+        assert isinstance(content, bytes), "aiosmtpd must not decode"
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
         unfinished = self._directory / f"{name}.part"
         unfinished.write_bytes("".join(f"{line}\r\n" for line in traced).encode() + content)

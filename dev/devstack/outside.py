@@ -1,4 +1,4 @@
-"""What a SaaS has around it: mail, object storage, and its tenants' own credentials."""
+"""Local stand-ins for outside systems: mail, object storage, tenants' credentials."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ WEB_PORT = 8000
 
 
 def start_outside(parts: ExitStack, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Starts or makes what `environ` does not name, until `parts` are closed.
+    """Provides whatever `environ` does not name, until `parts` closes.
 
-    Returns the variables for whoever uses it. The HTTP door is told its port and not started.
+    Returns the variables for processes that use it. Chooses the HTTP door's port, but does not
+    start the door.
     """
     made: dict[str, str] = {}
     if not environ.get("SMTP_URL"):
@@ -39,7 +40,7 @@ def _folder(path: Path) -> str:
 
 
 def _kept_secret(path: Path) -> str:
-    """A random secret that is the same as long as the file is there."""
+    """Returns the secret in the file; generates it if there is none."""
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32))
     return path.read_text()

@@ -11,10 +11,10 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns that many different ports that nothing listens on.
+    """Returns `count` different ports that nothing listens on.
 
-    Nothing holds them: another program may take one before it is used, so whoever starts a server
-    on one has to be ready to try again.
+    They are not reserved: another program may take one before it is used, so code that starts a
+    server on one must be ready to retry.
     """
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
@@ -35,8 +35,8 @@ def require_free(port: int) -> int:
         PortInUse: something listens on it.
     """
     with socket.socket() as probe:
-        # A server's closed connections linger for a minute; they do not keep a new one from
-        # listening, and must not here.
+        # A server's closed connections linger for a minute. They do not stop a new server from
+        # listening, so they must not stop this probe.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

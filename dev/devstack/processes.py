@@ -1,4 +1,4 @@
-"""Processes that the stack owns: none outlives it, and it ends no others."""
+"""The stack's child processes, none of which outlives it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ END_TIMEOUT = 2.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
 LOG_LINES = 20
 
-# The kernel watches the thread that starts a process, not the whole parent. So one thread, which
-# lives as long as the interpreter, starts them all.
+# The kernel watches the thread that starts a process, not the whole parent. So a single thread,
+# which lives as long as the interpreter, starts them all.
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devstack-starter")
 
 
@@ -44,19 +44,19 @@ class OwnedProcess:
 
         Args:
             command: the program's absolute path and its arguments.
-            log: where its output goes, appended.
+            log: the file to which its output is appended.
             environ: its whole environment.
-            death_signal: what it gets when this process dies without stopping it (Linux only).
-            account: whom it runs as; None for this process's user.
-            umask: of the files it makes; nobody else may read them by default.
+            death_signal: sent to it when this process dies without stopping it (Linux only).
+            account: the account it runs as; None for this process's user.
+            umask: for the files it creates; by default only their owner may read them.
         """
         self.log = log
-        who = (-1, -1, -1)
+        identity = (-1, -1, -1)
         if account is not None:
-            who = (account.uid, account.gid, -1)
+            identity = (account.uid, account.gid, -1)
             if account.capability is not None:
-                who = (account.uid, account.gid, account.capability)
-        arguments = [os.getpid(), int(death_signal), *who]
+                identity = (account.uid, account.gid, account.capability)
+        arguments = [os.getpid(), int(death_signal), *identity]
         full = [sys.executable, "-I", "-S", launcher.__file__, *map(str, arguments), *command]
         self._process = _start(full, log, environ, umask)
 
@@ -74,7 +74,7 @@ class OwnedProcess:
         """Returns the exit code once it has ended.
 
         Raises:
-            TimeoutError: it still runs after so many seconds.
+            TimeoutError: it still runs after `timeout` seconds.
         """
         try:
             return self._process.wait(timeout)
@@ -84,7 +84,7 @@ class OwnedProcess:
     def stop(
         self, with_signal: signal.Signals = signal.SIGTERM, timeout: float = STOP_TIMEOUT
     ) -> None:
-        """Asks it to end, waits, and ends it if it does not; with what it had started."""
+        """Asks it to end, waits, and kills it if it does not, with its children."""
         family = self._family()
         try:
             if self.running:
@@ -96,7 +96,7 @@ class OwnedProcess:
             self._end(family)
 
     def kill(self) -> None:
-        """Ends it at once, with what it had started."""
+        """Kills it at once, with its children."""
         self._end(self._family())
 
     def log_tail(self, lines: int = LOG_LINES) -> str:
@@ -114,7 +114,7 @@ class OwnedProcess:
     def _end(self, family: list[psutil.Process]) -> None:
         self._process.kill()
         self._process.wait()
-        # Most end by themselves once their parent has.
+        # Most end on their own once their parent has.
         for each in survivors(family, END_TIMEOUT):
             with suppress(psutil.NoSuchProcess):
                 each.kill()
@@ -122,9 +122,9 @@ class OwnedProcess:
 
 
 def survivors(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
-    """Waits until all have ended, so many seconds at most, and returns those that have not.
+    """Waits at most `timeout` seconds until all have ended, and returns those that have not.
 
-    A zombie has: orphans are collected by the machine's first process, in its own good time.
+    A zombie counts as ended: the machine's first process collects orphans at some later time.
     """
     deadline = time.monotonic() + timeout
     while left := [each for each in processes if _lives(each)]:
@@ -161,7 +161,7 @@ def _start(
     try:
         return starting.result()
     except BaseException:
-        # Interrupted while it starts: nobody would ever stop it.
+        # Interrupted while it starts: nothing else would ever stop it.
         starting.add_done_callback(_discard)
         raise
 

@@ -1,4 +1,4 @@
-"""Signals that end a program, turned into an orderly stop."""
+"""Turns signals that end a program into an orderly stop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def orderly_stop() -> Iterator[None]:
     """Leaves the block with SystemExit(128 + n) at the first such signal, and ignores the next.
 
-    So the `with` blocks inside it stop what they have started, undisturbed by an impatient second
-    Ctrl-C. In another thread than the main one it does nothing: only the main one gets signals.
+    So the `with` blocks inside it can stop everything they started, even if an impatient user
+    presses Ctrl-C again. Outside the main thread it does nothing: only the main thread gets
+    signals.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
@@ -31,7 +32,7 @@ def orderly_stop() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignores the signals inside the block, which has to be short."""
+    """Ignores the signals inside the block, which must be short."""
     with _handled(_ignore):
         yield
 
@@ -41,7 +42,7 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # nohup has the terminal's end ignored; that stays so.
+    # nohup ignores SIGHUP, and it must stay ignored.
     chosen = [each for each in ENDING if each != signal.SIGHUP or not _is_ignored(each)]
     before = {each: signal.signal(each, handler) for each in chosen}
     try:

@@ -1,4 +1,4 @@
-"""PostgreSQL and Temporal together: started where the environment names none."""
+"""PostgreSQL and Temporal together, each started unless the environment names one."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dev.devstack.temporal_server import TemporalDevServer
 
 UI_PORT = 8233
 OWNER_VARIABLE = "DATABASE_URL"
-# What has to come with it, and what may.
+# The variables required with it, and the optional one.
 ROLE_VARIABLES = ("TENANT_DATABASE_URL", "PLATFORM_DATABASE_URL")
 OPTIONAL_ROLE_VARIABLES = ("RELAY_DATABASE_URL",)
 DATABASE_VARIABLES = (OWNER_VARIABLE, *ROLE_VARIABLES, *OPTIONAL_ROLE_VARIABLES)
 
 
 class Stack(Started):
-    """What the workers need, running while the `with` block does.
+    """The servers that the workers need, running inside the `with` block.
 
-    DATABASE_URL in the environment takes the place of the embedded PostgreSQL, TEMPORAL_ADDRESS
-    that of the Temporal dev server.
+    DATABASE_URL in the environment replaces the embedded PostgreSQL, and TEMPORAL_ADDRESS the
+    Temporal dev server.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Stack(Started):
     ) -> None:
         """
         Args:
-            directory: keeps the state and the logs; one stack at a time.
+            directory: where state and logs are kept; for one stack at a time.
             environ: the environment; this process's if not given.
-            ui: whether there is a Web UI.
-            ui_port: of the Web UI, if it is free; any free one if not, or if None.
-            durable: False keeps Temporal's state in memory and does without fsync: for tests.
+            ui: whether to serve the Web UI.
+            ui_port: the preferred port of the Web UI; any free one if it is taken or None.
+            durable: False keeps Temporal's state in memory and turns off fsync, for tests.
             partitions: of each task queue; see `TemporalDevServer`.
             dynamic_config: of the Temporal server; see `TemporalDevServer`.
-            temporal_binary: looked for if not given.
-            outside: whether there are mail, object storage and tenants' credentials too.
+            temporal_binary: searched for if not given.
+            outside: whether to provide mail, object storage and tenants' credentials too.
         """
         self.directory = directory.absolute()
         self.postgres: EmbeddedPostgres | None = None
@@ -74,14 +74,14 @@ class Stack(Started):
         self._parts = ExitStack()
 
     def start(self) -> None:
-        """Starts what the environment does not name; nothing runs on if that fails.
+        """Starts every part that the environment does not name; if one fails, stops them all.
 
         Raises:
-            PartMissing: a part, or a variable that has to come with another.
+            PartMissing: a part is missing, or a variable that another one requires.
             DirectoryInUse: another stack runs in the directory.
         """
         with ExitStack() as parts:
-            # Whatever fails on the way, what has been started is stopped.
+            # If a later part fails, the earlier ones are stopped.
             parts.enter_context(self._directory_lock())
             binary = self._find_temporal()
             variables = self._start_postgres(parts) | self._start_temporal(parts, binary)
@@ -91,16 +91,16 @@ class Stack(Started):
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
-        """Stops what was started, the last first. Signals wait until it is done."""
+        """Stops the parts in reverse order, ignoring signals meanwhile."""
         with undisturbed():
             self._parts.close()
 
     def environment(self) -> dict[str, str]:
-        """Returns the addresses as environment variables, the database owner's too."""
+        """Returns the addresses as environment variables, including the database owner's."""
         return dict(self._variables)
 
     def runtime_environment(self) -> dict[str, str]:
-        """Returns the addresses for a worker, which has no business with the database's owner."""
+        """Returns the addresses for a worker, without the database owner's."""
         return {name: value for name, value in self._variables.items() if name != OWNER_VARIABLE}
 
     def process_environment(
@@ -108,18 +108,18 @@ class Stack(Started):
     ) -> dict[str, str]:
         """Returns the whole environment for a child process.
 
-        It is the stack's own, with the addresses of its parts in place of any others.
+        It is the stack's environment, with the addresses of its parts in place of any others.
 
         Args:
             owner: whether the process, such as a migration, gets the database owner's URL.
-            without: variables that the process has no use for, and does not get.
+            without: variables that the process does not need and does not get.
         """
         own_temporal = self.temporal is not None
         kept = {
             name: value
             for name, value in self._environ.items()
             if name not in DATABASE_VARIABLES
-            # Keys and certificates for another server would keep the client from this one.
+            # Keys and certificates for another server would make the client fail on this one.
             and not (own_temporal and name.startswith("TEMPORAL_"))
         }
         given = kept | (self.environment() if owner else self.runtime_environment())
@@ -187,14 +187,14 @@ class Stack(Started):
 
     @contextmanager
     def _directory_lock(self) -> Iterator[None]:
-        # Others may pass through, since PostgreSQL has an account of its own under root.
+        # Others may enter, because under root PostgreSQL runs as another account.
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
             file = open(self.directory / "lock", "w")  # noqa: SIM115
         except PermissionError as error:
             raise PartMissing(
                 f"{self.directory} cannot be written by this user. Use another directory, or "
-                "delete this one if it is a left-over of another user's."
+                "delete this one if another user left it behind."
             ) from error
         with file:
             try:

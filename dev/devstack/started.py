@@ -1,4 +1,4 @@
-"""What runs for as long as a block does."""
+"""A base class for things that run inside a `with` block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Started(ABC):
-    """Is started at the beginning of a `with` block and stopped at its end."""
+    """Starts at the beginning of a `with` block and stops at its end."""
 
     @abstractmethod
     def start(self) -> None:
@@ -16,7 +16,7 @@ class Started(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Stops it; nothing where it does not run."""
+        """Stops it; does nothing if it is not running."""
 
     def __enter__(self) -> Self:
         self.start()

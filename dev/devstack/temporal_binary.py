@@ -1,8 +1,8 @@
 """The `temporal` program, whose `server start-dev` is the dev server.
 
-It is looked for on PATH, then in the user's cache folder. If it is in neither, it is put into the
-cache: by the Temporal SDK's own download or, where nothing can be downloaded, by building the
-pinned Go module in `dev/devstack/temporal/`.
+It is searched for on PATH, then in the user's cache folder. If it is in neither, it is put into the
+cache: downloaded by the Temporal SDK or, if the download fails, built from the pinned Go module in
+`dev/devstack/temporal/`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PACKAGE = "github.com/temporalio/cli"
 # The first server in which fairness is generally available.
 MINIMUM_SERVER = (1, 31)
 
-# Where Go's own installer puts it, which not every PATH has.
+# Where Go's installer puts it; not on every PATH.
 GO_FOLDER = "/usr/local/go/bin"
 
 VERSION_TIMEOUT = 30.0  # seconds
@@ -43,14 +43,14 @@ BUILD_TIMEOUT = 1800.0  # seconds; about 4 minutes on 2 cores
 def find_temporal(environ: Mapping[str, str] = os.environ, *, cache: Path | None = None) -> Path:
     """Returns the path of a `temporal` whose server is 1.31 or newer.
 
-    Says on standard error what it skips and what takes long.
+    Reports on standard error what it skips and what takes long.
 
     Args:
-        environ: where PATH is looked up; the build gets all of it.
-        cache: the folder that keeps it; the user's cache folder if not given.
+        environ: PATH is read from it; the build gets all of it.
+        cache: the folder to keep it in; the user's cache folder if not given.
 
     Raises:
-        PartMissing: there is none, and none can be got.
+        PartMissing: there is none, and it can be neither downloaded nor built.
     """
     on_path = shutil.which("temporal", path=environ.get("PATH", os.defpath))
     if on_path is not None:
@@ -69,7 +69,7 @@ def find_temporal(environ: Mapping[str, str] = os.environ, *, cache: Path | None
 
 
 def server_version(binary: Path) -> tuple[int, int] | None:
-    """Returns major and minor version of the server in it; None if it does not say."""
+    """Returns the major and minor version of its server; None if it does not report them."""
     try:
         answer = subprocess.run(
             [binary, "--version"],
@@ -100,7 +100,7 @@ def _install(target: Path, environ: Mapping[str, str]) -> None:
         binary = _download(Path(draft)) or _build(Path(draft), target.parent, environ)
         if server_version(binary) is None:
             raise PartMissing(
-                f"the Temporal dev server that was put into {target.parent} does not run. "
+                f"the Temporal dev server in {target.parent} does not run. "
                 'Install the Temporal CLI (https://docs.temporal.io/cli), so that "temporal" is on '
                 "PATH."
             )
@@ -109,7 +109,7 @@ def _install(target: Path, environ: Mapping[str, str]) -> None:
 
 
 def _download(folder: Path) -> Path | None:
-    """Gets the program as the SDK does; None where nothing can be downloaded."""
+    """Downloads the program with the SDK; None if the download fails."""
     try:
         eventloop.run(lambda: _start_downloaded(folder))
     except (RuntimeError, TimeoutError):
@@ -118,7 +118,7 @@ def _download(folder: Path) -> Path | None:
 
 
 async def _start_downloaded(folder: Path) -> None:
-    # The SDK downloads on the way to a running server, and only so.
+    # The SDK downloads only as part of starting a server.
     async with asyncio.timeout(DOWNLOAD_TIMEOUT):
         server = await WorkflowEnvironment.start_local(
             download_dest_dir=str(folder),
@@ -174,18 +174,18 @@ def _build(folder: Path, logs: Path, environ: Mapping[str, str]) -> Path:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Keeps a second process from building the same thing at the same time."""
+    """Keeps a second process from downloading or building at the same time."""
     with open(folder / "lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("waiting for another process that gets the Temporal dev server…")
+            _say("waiting for another process that is getting the Temporal dev server…")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _dotted(version: tuple[int, int] | None) -> str:
-    return "of no known version" if version is None else f"{version[0]}.{version[1]}"
+    return "of unknown version" if version is None else f"{version[0]}.{version[1]}"
 
 
 def _say(sentence: str) -> None:

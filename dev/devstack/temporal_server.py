@@ -28,14 +28,14 @@ SEARCH_ATTRIBUTES = {"TenantId": "Keyword", "Job": "Keyword"}
 FAIRNESS = {
     # Off by default; without it one tenant's backlog holds up the others.
     "matching.enableFairness": "true",
-    # A queue has several partitions, which hand tasks on to each other in no fair order until the
-    # oldest has waited for this long: by default 5 s, which is what a few small tasks then wait.
+    # A queue has several partitions, which pass tasks on to each other in no fair order until the
+    # oldest has waited this long. With the default of 5 s, a few small tasks wait for 5 s.
     "matching.backlogNegligibleAge": '"100ms"',
 }
 
 
 class TemporalDevServer(Started):
-    """`temporal server start-dev` on 127.0.0.1, with fairness and the search attributes."""
+    """`temporal server start-dev` on 127.0.0.1, with fairness on and the search attributes."""
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ class TemporalDevServer(Started):
         """
         Args:
             binary: the `temporal` program, from `find_temporal`.
-            directory: where its log goes; made if it is not there.
-            port: of the frontend; a free one if not given; the same over restarts of this object.
+            directory: where its log goes; created if missing.
+            port: of the frontend; a free one if not given, kept across restarts of this object.
             ui: whether it serves the Web UI.
             ui_port: of the Web UI; a free one if not given.
-            namespace: made beside "default".
+            namespace: created besides "default".
             database_file: the SQLite file that keeps its state; in memory if not given.
-            partitions: of each task queue. Order and fairness hold within one; 4 by default.
-            dynamic_config: further settings, name to JSON value.
+            partitions: of each task queue; order and fairness hold within one. 4 if not given.
+            dynamic_config: further settings, by name, as JSON values.
             log_level: debug, info, warn, error or never.
         """
         self.binary = binary
@@ -81,12 +81,12 @@ class TemporalDevServer(Started):
 
     @property
     def address(self) -> str:
-        """Host and port of the frontend."""
+        """The frontend's host and port."""
         return f"{LOOPBACK}:{self._started_ports[0]}"
 
     @property
     def ui_url(self) -> str | None:
-        """The Web UI's address; None without one."""
+        """The Web UI's address; None without a Web UI."""
         return f"http://{LOOPBACK}:{self._started_ports[1]}" if self._ui else None
 
     @property
@@ -98,7 +98,7 @@ class TemporalDevServer(Started):
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.running
 
     @property
@@ -111,8 +111,8 @@ class TemporalDevServer(Started):
         """Starts the server, and returns once it answers for its namespace.
 
         Raises:
-            PortInUse: a port that was asked for is taken.
-            PartMissing: it does not answer; the message has the end of its log.
+            PortInUse: a requested port is taken.
+            PartMissing: it does not answer; the message includes the end of its log.
         """
         if self.running:
             return
@@ -129,7 +129,7 @@ class TemporalDevServer(Started):
             if answers:
                 self._process = process
                 return
-            # A port that was free may have been taken meanwhile, one of its inner ones too.
+            # A free port may have been taken meanwhile, including one that the server chose.
             last = process.running or attempt == START_ATTEMPTS
             process.kill()
             if last:
@@ -141,7 +141,7 @@ class TemporalDevServer(Started):
     def stop(self) -> None:
         """Stops the server, if it runs."""
         if self._database_file is None:
-            # Nothing to bring to an end: its state goes with it.
+            # No orderly stop is needed: its state is in memory.
             self.kill()
             return
         process, self._process = self._process, None
@@ -149,13 +149,13 @@ class TemporalDevServer(Started):
             process.stop(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends the server at once, as a crash would."""
+        """Kills the server, as a crash would."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
 
     def command(self) -> list[str]:
-        """Returns the command line of the started server."""
+        """Returns the server's command line."""
         port, ui_port = self._started_ports
         return [
             *(str(self.binary), "server", "start-dev"),
@@ -203,7 +203,7 @@ def _repeated(option: str, values: Mapping[str, str]) -> list[str]:
 
 
 def _server_environ() -> dict[str, str]:
-    """This process's environment without what the program would take for its options."""
+    """Returns this process's environment without variables that the program reads as options."""
     return {
         name: value
         for name, value in os.environ.items()

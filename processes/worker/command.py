@@ -21,6 +21,7 @@ from processes.worker.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, Sl
 from saas.queues import Queue
 from saas.settings import load_settings
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.outbox import RelayOptions
 from workflows import WORKFLOWS
 
 
@@ -29,8 +30,9 @@ def main(
     *,
     workflows: Sequence[type] = WORKFLOWS,
     activities: Sequence[Callable[..., Any]] = ACTIVITIES,
+    relaying: RelayOptions = RelayOptions(),  # noqa: B008  # it is frozen
 ) -> int:
-    """Runs a worker of `workflows` and `activities`, and returns the exit code.
+    """Runs a worker of `workflows` and `activities`, or a relay, and returns the exit code.
 
     Whatever keeps it from working is one sentence on standard error.
     """
@@ -95,7 +97,8 @@ def main(
         port = settings.worker_health_port if health_port is None else health_port
         if relay:
             _refuse_worker_options(queue=queue, slots=slots, memory=target_memory, cpu=target_cpu)
-            start_relay(RelayProcess(name, settings.worker_health_host, port, ready_file), settings)
+            host = settings.worker_health_host
+            start_relay(RelayProcess(name, host, port, ready_file, relaying), settings)
             return
         options = Options(
             queues=_queues(queue or []),

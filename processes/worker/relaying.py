@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +29,11 @@ from processes.lifecycle.stop_request import StopRequest, StopRequested
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode, NotReachable
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.directory import CachedDirectory
-from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
-from temporal_tenancy.outbox.relay.relay import Relay, RelayOptions
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.postgres.database import Database
 
 QUEUE: Final = "outbox"  # what it polls, where a worker polls a task queue
-CONNECTIONS: Final = 8
+DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
 
 log: Final = structlog.get_logger(__name__)
 
@@ -50,6 +46,9 @@ class RelayProcess:
     health_host: str
     health_port: int  # 0: any free one
     ready_file: Path | None = None  # written when messages are taken
+    options: RelayOptions = field(
+        default_factory=RelayOptions
+    )  # but for its ladder, which the settings say
 
 
 def relay(process: RelayProcess, settings: Settings) -> None:
@@ -74,7 +73,7 @@ async def _relay(process: RelayProcess, settings: Settings) -> None:
         try:
             with refusing():
                 url = _relay_url(settings)
-                made, client = await stop.unless_requested(_make(url, settings, stack))
+                made, client = await stop.unless_requested(_make(url, process, settings, stack))
         except StopRequested:
             log.info("worker.stopped", signal=stop.signal)
             return
@@ -111,20 +110,22 @@ def _relay_url(settings: Settings) -> str:
     return url
 
 
-async def _make(url: str, settings: Settings, stack: AsyncExitStack) -> tuple[Relay, Client]:
+async def _make(
+    url: str, process: RelayProcess, settings: Settings, stack: AsyncExitStack
+) -> tuple[Relay, Client]:
     await asyncio.to_thread(check_database, url)
-    database = Database(
+    tenants = Database(
         platform_url=url,
-        platform_pool_size=CONNECTIONS,
-        application_name="temporal-tenancy relay",
-        platform_settings=SERVER_SETTINGS,
+        platform_pool_size=DIRECTORY_CONNECTIONS,
+        application_name="temporal-tenancy relay (directory)",
     )
-    stack.push_async_callback(database.dispose)
-    client = await connect_client(database)
+    stack.push_async_callback(tenants.dispose)
+    client = await connect_client(tenants)
     await check_search_attributes(client)
-    options = RelayOptions(
-        ladder=RetryLadder(attempts=settings.relay_attempts, unit=settings.relay_backoff)
-    )
-    directory = CachedDirectory(ControlPlaneDirectory(database))
-    alerts = configured_sinks(settings)
-    return Relay(client, database, directory, url=url, options=options, alerts=alerts), client
+    ladder = RetryLadder(attempts=settings.relay_attempts, unit=settings.relay_backoff)
+    return Relay(
+        client,
+        url,
+        options=replace(process.options, ladder=ladder),
+        alerts=configured_sinks(settings),
+    ), client

@@ -33,9 +33,10 @@ POLLERS: Final = PollerBehaviorAutoscaling()
 class Slots(StrEnum):
     """What decides whether another activity is taken.
 
-    Fixed ones are the default. On a mixed load (benchmarks/worker_slots.py) those by resources
-    took 1.15 to 1.5 times as long: activities that wait for an answer are held back for what
-    others compute. They are for activities so large that a fixed number could fill the machine.
+    Fixed ones are the default. On a mixed load (benchmarks/processes/worker_slots.py) those by
+    resources took 1.15 to 1.5 times as long: activities that wait for an answer are held back for
+    what others compute. They are for activities so large that a fixed number could fill the
+    machine.
     """
 
     FIXED = "fixed"  # how many there are

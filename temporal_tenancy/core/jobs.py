@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel
 from temporalio import workflow
 
+from temporal_tenancy.core._private import run_method, updates_without_validator
 from temporal_tenancy.core.directory import RUNNABLE, TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError, InvalidPayload, UnknownJob
 from temporal_tenancy.core.identifiers import job_name
@@ -40,11 +41,16 @@ class JobPriority(IntEnum):
 
 @dataclass(frozen=True)
 class Coalesce:
-    """How waiting messages of a tenant and a job are worked off together."""
+    """How waiting messages of one tenant and one job are worked off together.
 
-    limit: int  # messages in one workflow
-    handler: Callable[[Any], Awaitable[Any]]  # does the work of one; takes the job's input
-    parallel: int  # of them at once
+    Up to `limit` messages are one workflow and one activity, which calls `handler` for each,
+    `parallel` of them at once. `handler` is an async tenant activity that takes the job's input and
+    does one message's work.
+    """
+
+    limit: int  # messages, at least 1
+    handler: Callable[[Any], Awaitable[Any]]  # of the job's own input
+    parallel: int = 10  # messages, at least 1
 
 
 @dataclass(frozen=True)
@@ -180,10 +186,10 @@ class Job:
 
     @property
     def _run(self) -> Callable[..., Any]:
-        for _, function in inspect.getmembers(self.workflow, inspect.isfunction):
-            if hasattr(function, "__temporal_workflow_run"):
-                return function
-        raise ConfigurationError(f"{self.workflow.__qualname__} has no @workflow.run method.")
+        run = run_method(self.workflow)
+        if run is None:
+            raise ConfigurationError(f"{self.workflow.__qualname__} has no @workflow.run method.")
+        return run
 
     def _parameters(self) -> list[inspect.Parameter]:
         return list(inspect.signature(self._run).parameters.values())[1:]
@@ -241,9 +247,7 @@ def tenant_job(
     statuses: Iterable[TenantStatus] = RUNNABLE,
     waits_out_suspension: bool = False,
     execution_timeout: timedelta | None = None,
-    coalesce: int | None = None,
-    handler: Callable[[Any], Awaitable[Any]] | None = None,  # of the job's own input
-    parallel: int = 10,
+    coalesce: Coalesce | None = None,
 ) -> Callable[[Class], Class]:
     """Declares a workflow class to be a job that does one tenant's work.
 
@@ -257,14 +261,9 @@ def tenant_job(
     refused: the server cannot pause it. Timeouts that span attempts go on. It is for work that was
     asked for: a fan-out skips suspended tenants, and a child of it that waits keeps its place.
 
-    With `coalesce`, up to so many waiting messages of one tenant are worked off in one workflow,
-    `parallel` of them at once, by calling `handler` for each: an async tenant activity that takes
-    the job's input and does one message's work. A run that is started by itself is the class's own.
+    With `coalesce`, waiting messages of one tenant are worked off together, several in one
+    workflow. A run that is started by itself is the class's own.
     """
-    if (coalesce is None) != (handler is None):
-        raise ConfigurationError(
-            f"{name} coalesces by a number of messages and a handler for one of them. Give both."
-        )
 
     def declare(cls: Class) -> Class:
         return _declare(
@@ -280,11 +279,7 @@ def tenant_job(
                 statuses=frozenset(statuses),
                 execution_timeout=execution_timeout,
                 waits_out_suspension=waits_out_suspension,
-                coalesce=(
-                    None
-                    if coalesce is None or handler is None
-                    else Coalesce(coalesce, handler, parallel)
-                ),
+                coalesce=coalesce,
             ),
         )
 
@@ -338,10 +333,8 @@ def _declare(cls: Class, job: Job) -> Class:
 def _give_updates_a_validator(cls: type) -> None:
     # Temporal asks the validator's interceptor only where there is a validator. With one, an
     # update that comes from another tenant is rejected and leaves nothing in the history.
-    for _, update in inspect.getmembers(cls, lambda m: hasattr(m, "validator")):
-        definition = getattr(update, "_defn", None)
-        if definition is not None and definition.validator is None:
-            update.validator(_accepting(definition.fn))
+    for update, handler in updates_without_validator(cls):
+        update.validator(_accepting(handler))
 
 
 def _accepting(handler: Callable[..., Any]) -> Callable[..., None]:

@@ -135,7 +135,10 @@ async def enqueue_or_find(
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
 ) -> Enqueued:
-    """As `enqueue`, for who wants to know whether the message was there already, and its time."""
+    """As `enqueue`, for who wants to know whether the message was there already, and its time.
+
+    Returns the message, also where an earlier request wrote it. Raises what `enqueue` does.
+    """
     [asked] = await _enqueue_many(
         job, [input], keys=[key], at=at, priority=priority, correlation_id=correlation_id
     )
@@ -154,6 +157,11 @@ async def enqueue_many(
     """As `enqueue`, for several inputs of one job in one statement; `keys` are as many, or None.
 
     Returns the messages' ids in the order of `inputs`.
+
+    Raises:
+        KeyTaken: also where one key is to have two inputs; nothing is written.
+        ValueError: `keys` are not as many as `inputs`.
+        TenancyError: as `enqueue`, for any of them; nothing is written.
     """
     named = [None] * len(inputs) if keys is None else keys
     asked = await _enqueue_many(

@@ -29,7 +29,9 @@ async def once(session: AsyncSession, consumer: str, event_id: str) -> bool:
 
     `session` is the `tenant_session()` of the effect: both are committed, or neither. While another
     transaction has noted the same and not ended, this waits for it. Two tenants' events of one id
-    are two events.
+    are two events. They are told apart by `consumer`, a name that stays, such as the job's.
+
+    Raises `ScopeMissing` where no tenant's code calls it.
     """
     values = {"tenant": current_tenant(), "consumer": consumer, "event_id": event_id}
     return await session.scalar(_NOTE, values) is not None

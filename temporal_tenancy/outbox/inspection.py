@@ -29,7 +29,7 @@ _BACKLOG: Final = text("""
 
 @dataclass(frozen=True)
 class Backlog:
-    """What a tenant has waiting."""
+    """What a tenant has waiting, in numbers of messages."""
 
     tenant_id: str
     pending: int
@@ -39,7 +39,10 @@ class Backlog:
 
 
 async def find_message(session: AsyncSession, job: str, key: str) -> OutboxMessage | None:
-    """The latest message of that job and key; `session` is the tenant's."""
+    """The latest message of that job and key, or None; `session` is the tenant's.
+
+    What was completed is there for a minute or so, until a relay deletes it.
+    """
     query = (
         select(OutboxMessage)
         .where(OutboxMessage.job == job, OutboxMessage.key == key)
@@ -50,5 +53,8 @@ async def find_message(session: AsyncSession, job: str, key: str) -> OutboxMessa
 
 
 async def backlogs(session: AsyncSession) -> Sequence[Backlog]:
-    """What every tenant has waiting; `session` is the relay's. It reads all that waits."""
+    """What every tenant has waiting, by tenant id; those with nothing are left out.
+
+    `session` is a `platform_session()` of the relay's role. It reads all that waits.
+    """
     return [Backlog(**row._mapping) for row in await session.execute(_BACKLOG)]

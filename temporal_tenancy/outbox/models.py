@@ -45,6 +45,8 @@ class MessageStatus(StrEnum):
 
 
 WAITING: Final = (MessageStatus.PENDING, MessageStatus.FAILED)
+"""The states in which a message waits, for its first attempt or for another."""
+
 _WAITING: Final = "status in ('pending', 'failed')"
 
 

@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RetryLadder(BaseModel):
-    """After its nth attempt a message waits 2^n times `unit`; after the last it is dead."""
+    """After its nth attempt a message waits 2^n times `unit`; after the last it is dead.
+
+    `attempts` is at least 1, `unit` longer than nothing; pydantic's `ValidationError` says so.
+    """
 
     model_config = ConfigDict(frozen=True)
 

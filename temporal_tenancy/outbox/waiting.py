@@ -67,9 +67,11 @@ class Waiting:
 async def cancel(which: UUID | ByKey) -> Waiting:
     """Deletes a waiting message of the current tenant's, in the open `tenant_session()`.
 
-    Nothing is left of it: its key is free, and may be asked for with any input.
+    `which` is the message's id, or its job and key. Returns what it was. Nothing is left of it: its
+    key is free, and may be asked for with any input.
 
     Raises:
+        ScopeMissing: no `tenant_session()` is open.
         MessageUnknown: there is none, or there is none any more.
         MessageTaken: a relay has taken it, or it is done with.
     """
@@ -84,7 +86,7 @@ async def reschedule(which: UUID | ByKey, at: datetime) -> Waiting:
 
     Raises:
         InvalidPayload: `at` has no offset, or is no time from 1970 on.
-        MessageUnknown, MessageTaken: as `cancel`.
+        ScopeMissing, MessageUnknown, MessageTaken: as `cancel`.
     """
     session = current_tenant_session()
     require_time("the message", at)

@@ -15,19 +15,19 @@ from uuid import UUID
 from pydantic import BaseModel
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.errors import InvalidPayload, TenancyError
-from temporal_tenancy.core.failures import message_of, plain
 from temporal_tenancy.core.inputs import TenantJobInput, read_input
 from temporal_tenancy.core.jobs import Job, job_of, registry, tenant_job
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox import working
 from temporal_tenancy.outbox.events import use_event_id
+from temporal_tenancy.outbox.marks import Marks, failed
+from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.outbox.working import Outcome, Working
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
@@ -73,27 +73,27 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
     async with tenant_session() as session:
         messages = await working.load(session, batch.message_ids, workflow_id)
     alone = activity.info().attempt > 1
-    marks = _Marks(workflow_id, batch.retries, at_once=1 if alone else MARK_AT_ONCE)
+    marks = _Written(workflow_id, at_once=1 if alone else MARK_AT_ONCE)
     gate = asyncio.Semaphore(1 if alone else job.coalesce.parallel)
 
-    async def work(message: Working) -> None:
+    async def work(message: Message) -> None:
         async with gate:
             if alone:
                 async with tenant_session() as session:
                     message = await working.begin_again(session, message, workflow_id)
                 if message.attempts > batch.retries.attempts:
                     lost = WorkerLost(f"the worker died {message.attempts - 1} times at it.")
-                    await marks.add(message, lost)
+                    await marks.add(Marks(failed=[failed(message, lost, batch.retries)]))
                     return
-            await marks.add(message, await _outcome(job, message))
+            await marks.add(await _outcome(job, message, batch.retries))
 
     await asyncio.gather(*map(work, messages))
     await marks.write()
     return marks.report
 
 
-async def _outcome(job: Job, message: Working) -> Exception | None:
-    """Does one message's work; returns why it failed, or None."""
+async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
+    """Does one message's work; returns what became of it."""
     assert job.coalesce is not None
     what = f"the payload of {job.name}"
     try:
@@ -114,51 +114,36 @@ async def _outcome(job: Job, message: Working) -> Exception | None:
                 "error_type": type(error).__name__,
             },
         )
-        return error
-    return None
+        return Marks(failed=[failed(message, error, retries)])
+    return Marks(completed=[message])
 
 
-class _Marks:
-    """Writes outcomes some at a time."""
+class _Written:
+    """Writes marks some at a time, and counts them."""
 
-    def __init__(self, workflow_id: str, retries: RetryLadder, *, at_once: int) -> None:
+    def __init__(self, workflow_id: str, *, at_once: int) -> None:
         self.report = WorkedOff()
         self._at_once = at_once
-        self._workflow_id = workflow_id
-        self._retries = retries
-        self._waiting: list[Outcome] = []
+        self._holder = working.holder(workflow_id)
+        self._waiting = Marks()
 
-    async def add(self, message: Working, error: Exception | None) -> None:
-        self._waiting.append(self._outcome(message, error))
+    async def add(self, marks: Marks) -> None:
+        self._waiting.add(marks)
         if len(self._waiting) >= self._at_once:
             await self.write()
 
     async def write(self) -> None:
-        outcomes, self._waiting = self._waiting, []
-        if not outcomes:
+        marks, self._waiting = self._waiting, Marks()
+        if not marks:
             return
         async with tenant_session() as session:
-            await working.mark(session, outcomes, self._workflow_id)
-        dead = sum(outcome.is_dead for outcome in outcomes)
-        completed = sum(outcome.error_type is None for outcome in outcomes)
+            await self._holder.write(session, marks, Source.MESSAGE)
+        dead = sum(one.is_dead for one in marks.failed)
         self.report = WorkedOff(
-            completed=self.report.completed + completed,
-            failed=self.report.failed + len(outcomes) - completed - dead,
+            completed=self.report.completed + len(marks.completed),
+            failed=self.report.failed + len(marks.failed) - dead,
             dead_letters=self.report.dead_letters + dead,
         )
-
-    def _outcome(self, message: Working, error: Exception | None) -> Outcome:
-        if error is None:
-            return Outcome(message)
-        known = error if isinstance(error, ApplicationError) else None
-        wait = self._retries.wait_after(message.attempts)
-        if known is not None and known.non_retryable:
-            wait = None
-        elif wait is not None and known is not None and known.next_retry_delay is not None:
-            wait = known.next_retry_delay
-        kind = (known.type if known else None) or type(error).__name__
-        said = message_of(error)
-        return Outcome(message, plain(kind), plain(said), wait)
 
 
 # While its tenant is suspended it waits, as its messages would if they were still in the outbox.

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import SearchAttributeKey, TypedSearchAttributes
 
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
@@ -65,7 +65,7 @@ def check_search_attributes(
     attributes: TypedSearchAttributes, scope: Scope, job: str, *, what: str
 ) -> None:
     """Raises `TenantMismatch` when `TenantId` or `Job` is there and says something else."""
-    for key, right in ((TENANT_ID, scope.owner), (JOB, job)):
+    for key, right in own_attributes(scope.owner, job).items():
         value = attributes.get(key)
         if value is not None and value != right:
             raise TenantMismatch(
@@ -74,13 +74,9 @@ def check_search_attributes(
             )
 
 
-def search_attributes(
-    existing: TypedSearchAttributes | None, scope: Scope, job: str
-) -> TypedSearchAttributes:
-    """Returns `existing` with `TenantId` and `Job` in it."""
-    return (existing or TypedSearchAttributes.empty).updated(
-        SearchAttributePair(TENANT_ID, scope.owner), SearchAttributePair(JOB, job)
-    )
+def own_attributes(owner: str, job: str) -> dict[SearchAttributeKey[str], str]:
+    """The search attributes that a run of an owner's job has."""
+    return {TENANT_ID: owner, JOB: job}
 
 
 def check_same_owner(scope: Scope | None, workflow_id: str, *, what: str) -> None:

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from temporalio.bridge.proto.workflow_commands import WorkflowCommand
-
 from temporal_tenancy.core.errors import HopRefused, TenancyError, TenantMismatch
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import TenantScope
 from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk._private import WorkflowCommand
 
 
 @dataclass(frozen=True)

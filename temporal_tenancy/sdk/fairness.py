@@ -81,26 +81,30 @@ class Fairness:
         return f"one tenant's backlog holds up all others': fairness is off. {HOW_TO_TURN_ON}."
 
 
-async def probe(client: Client) -> Fairness:
+async def probe(client: Client, *, poll_timeout: timedelta = POLL_TIMEOUT) -> Fairness:
     """Queues a backlog of one key and then of another, and looks which is served first; about 1 s.
 
     It is one workflow on a queue of its own, which is terminated in the end: one closed run stays
     in the namespace. A server that is very busy may look as if fairness were off, so that this is
     believed only of the third try.
 
+    Args:
+        client: of the namespace that is tried.
+        poll_timeout: how long one poll waits for a task.
+
     Raises:
         ProbeFailed: it did not come to an end in time, or the queue kept tasks back.
         RPCError: the server does not answer, or does not allow it.
     """
     for _ in range(TRIES - 1):
-        found = await _try(client)
+        found = await _try(client, poll_timeout)
         if found.on:
             return found
-    return await _try(client)
+    return await _try(client, poll_timeout)
 
 
-async def _try(client: Client) -> Fairness:
-    run = _Probe(client)
+async def _try(client: Client, poll_timeout: timedelta) -> Fairness:
+    run = _Probe(client, poll_timeout)
     try:
         async with asyncio.timeout(TIMEOUT):
             await run.start()
@@ -127,8 +131,9 @@ def mean_rank(order: Sequence[bool]) -> float:
 class _Probe:
     """One try. The requests are raw ones: no plugin of the client has a say in them."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, poll_timeout: timedelta) -> None:
         name = uuid.uuid4().hex[:12]
+        self.poll_timeout = poll_timeout
         self.client = client
         self.service = client.workflow_service
         self.id = str(WorkflowId(PLATFORM, JOB, name))
@@ -170,7 +175,7 @@ class _Probe:
                     task_queue=self.queue,
                     identity=self.client.identity,
                 ),
-                timeout=POLL_TIMEOUT,
+                timeout=self.poll_timeout,
             )
             if task.task_token:
                 empty = 0
@@ -204,7 +209,7 @@ class _Probe:
                     task_queue=self.queue,
                     identity=self.client.identity,
                 ),
-                timeout=POLL_TIMEOUT,
+                timeout=self.poll_timeout,
             )
             token = task.task_token
         return token

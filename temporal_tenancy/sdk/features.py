@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from temporalio import activity
-
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
+from temporal_tenancy.sdk._private import activity_definition
 
 Activity = Callable[..., Any]
 
@@ -34,7 +33,7 @@ class Feature:
 def serves(features: Iterable[Feature], name: str) -> bool:
     """Whether one of `features` brings the activity `name`."""
     return any(
-        activity._Definition.must_from_callable(function).name == name
+        activity_definition(function).name == name
         for feature in features
         for function in feature.activities
     )

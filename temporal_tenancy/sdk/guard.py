@@ -15,9 +15,6 @@ from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.failure.v1 import Failure
-from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
-from temporalio.bridge.proto.workflow_commands import WorkflowCommand
-from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
@@ -32,8 +29,16 @@ from temporal_tenancy.core.errors import (
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of
 from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk._private import (
+    InitializeWorkflow,
+    WorkflowActivation,
+    WorkflowActivationCompletion,
+    WorkflowCommand,
+    WorkflowDefinition,
+)
 from temporal_tenancy.sdk.commands import refusal_of
 from temporal_tenancy.sdk.converter import PayloadDoesNotFit
+from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
 
@@ -57,7 +62,7 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
             return instance
         return _GuardedInstance(instance, det, job)
 
-    def prepare_workflow(self, defn: workflow._Definition) -> None:
+    def prepare_workflow(self, defn: WorkflowDefinition) -> None:
         """Loads a workflow's module in the sandbox, which takes long: once in a process."""
         sandbox = self._sandbox()
         fit = _prepared.setdefault(defn.cls, [])
@@ -146,15 +151,11 @@ class _GuardedInstance(WorkflowInstance):
         if given != expected:
             raise InvalidPayload(f"{job.name} takes {expected} input, not {given}.")
         job_input = self._decode(start) if expected else job.input_model()
-        scope = agreement.scope_of(job, job_input)
-        what = f"{job.name} for {scope.owner}"
-        parts = agreement.check_workflow_id(info.workflow_id, job, job_input)
-        agreement.check_header(info.headers, scope, what=what)
-        agreement.check_search_attributes(
-            info.typed_search_attributes, scope, parts.job, what=f'workflow "{info.workflow_id}"'
-        )
+        stamp = Stamp.of(job, job_input, info.workflow_id)
+        what = f"{job.name} for {stamp.scope.owner}"
+        stamp.check(info.headers, info.typed_search_attributes, what=what)
         if info.parent is not None:
-            self._check_parent(info.parent, parts)
+            self._check_parent(info.parent, stamp.id)
 
     def _check_parent(self, parent: workflow.ParentInfo, own: WorkflowId) -> None:
         try:
@@ -251,7 +252,8 @@ class _GuardedInstance(WorkflowInstance):
 
 def _foreign_upsert(commands: Iterable[WorkflowCommand], own: WorkflowId) -> TenancyError | None:
     """Workflow code may set search attributes past every interceptor, but not another's."""
-    right = {agreement.TENANT_ID.name: own.owner, agreement.JOB.name: own.job}
+    attributes = agreement.own_attributes(own.owner, own.job)
+    right = {key.name: value for key, value in attributes.items()}
     for command in commands:
         fields = command.upsert_workflow_search_attributes.search_attributes.indexed_fields
         try:

@@ -14,6 +14,7 @@ from temporalio import activity, workflow
 
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, last_scope
+from temporal_tenancy.sdk._private import ERROR_IDENTIFIER
 
 FIELDS: Final = ("tenant_id", "job", "job_id", "run_id", "attempt", "worker")
 """What every line of a job has. `job_id` is the workflow id. A line of the platform's work has
@@ -25,7 +26,7 @@ SDK_EXTRAS: Final = (
     "workflow_info",
     "activity_info",
     "temporal_log",
-    "__temporal_error_identifier",
+    ERROR_IDENTIFIER,
 )
 """What the SDK leaves on its loggers' records, which is more than a line needs."""
 _TOLD: Final = "__tenancy_told__"

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel
-from temporalio import activity, workflow
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, ClientConfig
 from temporalio.plugin import SimplePlugin
@@ -24,6 +23,7 @@ from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.scope import _outside
 from temporal_tenancy.sdk import converter
+from temporal_tenancy.sdk._private import activity_definition, mark_shut_down, workflow_definition
 from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.guard import guarded, is_guarded
@@ -116,9 +116,7 @@ class TenancyPluginBase(SimplePlugin):
         try:
             await self._check_built(worker.config(active_config=True))
         except BaseException:
-            # Nothing was started. The SDK marks that in this way where its own validation fails:
-            # `async with worker` would wait for ever otherwise.
-            worker._shutdown_complete_event.set()
+            mark_shut_down(worker)  # nothing was started
             raise
         await super().run_worker(worker, next)
 
@@ -178,7 +176,7 @@ class TenancyPluginBase(SimplePlugin):
 
     def _check_workflows(self, workflows: Sequence[type]) -> None:
         for cls in workflows:
-            definition = workflow._Definition.must_from_class(cls)
+            definition = workflow_definition(cls)
             if definition.name in self.exempt:
                 continue
             job = job_of(cls)
@@ -224,7 +222,7 @@ class TenancyPluginBase(SimplePlugin):
 
     def _check_activities(self, activities: Sequence[Any]) -> None:
         for function in activities:
-            definition = activity._Definition.must_from_callable(function)
+            definition = activity_definition(function)
             name = definition.name or "(dynamic)"
             if name not in self.exempt and mark_of(definition.fn) is None:
                 raise ConfigurationError(
@@ -242,7 +240,7 @@ def _with(given: Sequence[Any], own: Iterable[Any]) -> list[Any]:
 
 
 def _are_local(activities: Iterable[Any]) -> bool:
-    names = {activity._Definition.must_from_callable(each).name for each in activities}
+    names = {activity_definition(each).name for each in activities}
     return names <= _LOCAL
 
 

@@ -15,7 +15,7 @@ from temporalio.client import (
 )
 
 from temporal_tenancy.core.cron import CronLine
-from temporal_tenancy.sdk import header
+from temporal_tenancy.sdk.stamps import is_stamped
 
 
 async def differences(
@@ -44,7 +44,7 @@ async def differences(
     payloads = await client.data_converter.encode(wanted.action.args)
     if [_content(p) for p in found.action.args] != [_content(p) for p in payloads]:
         differs.append("input")
-    if header.read(found.action.headers) is None or not found.action.priority.fairness_key:
+    if not is_stamped(found.action):
         differs.append("stamps")  # changed by a client without the plugin
     return differs
 

@@ -21,8 +21,9 @@ from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
 from temporal_tenancy.outbox import OutboxMessage, ProcessedEvent, enqueue, enqueue_many, working
 from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay.messages import Unit
+from temporal_tenancy.outbox.relay.messages import Failed, Unit
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
@@ -242,7 +243,7 @@ async def test_messages_of_one_id_are_each_tenants_own(
         ours, theirs = await queue.claim(session, {"dl": 9, "ua": 9}, lease=lease)
         assert ours.id == theirs.id == UUID(ID)
         mine = ours if ours.tenant_id == "ua" else theirs
-        await queue.complete(session, [mine])
+        await queue.RELAY.complete(session, [mine])
     states = {}
     for tenant in ("ua", "dl"):
         with within(database, tenant):
@@ -280,11 +281,11 @@ async def test_a_delay_without_end_is_a_year_and_one_before_now_is_none(
     with within(database, "ua"):
         async with tenant_session() as session:
             messages = await working.load(session, ids, workflow_id)
-            outcomes = [
-                working.Outcome(message, "Broken", "so", delay)
+            failed = [
+                Failed(message, "Broken", "so", delay)
                 for message, delay in zip(messages, delays, strict=True)
             ]
-            await working.mark(session, outcomes, workflow_id)
+            await working.holder(workflow_id).write(session, Marks(failed=failed), Source.MESSAGE)
         async with tenant_session() as session:
             found = await session.scalars(text(
                 "select extract(epoch from scheduled_at - last_attempt_at) from outbox_messages "

@@ -10,8 +10,8 @@ from temporal_tenancy.sdk.interceptors import client_outbound, rpcs, service_cli
 from tests.mutants.hops import LISTS
 from tests.mutants.mutant import Mutant, replace
 
-COMMANDS: Final = "tests/integration/test_workflow_commands.py"
-CALLS: Final = "tests/integration/test_client_calls.py"
+COMMANDS: Final = "tests/library/sdk/test_workflow_commands.py"
+CALLS: Final = "tests/library/sdk/test_client_calls.py"
 REPLAYS: Final = "tests/replay/test_replay.py::test_a_recorded_history_replays"
 
 _CHILD: Final = f"{COMMANDS}::test_a_child_of_an_unknown_type_takes_no_id_that_is_not_its_tenants"
@@ -27,7 +27,7 @@ KILLERS: Final[dict[str, str]] = {
     "continue_as_new_workflow_execution": f"{_FORGOTTEN}[continue as new-continue_as_new]",
     # The server knows no such endpoint, and would have the workflow's task tried for ever.
     "schedule_nexus_operation": (
-        "tests/unit/test_commands.py::test_a_tenants_command_that_names_another_is_refused"
+        "tests/library/sdk/test_commands.py::test_a_tenants_command_that_names_another_is_refused"
     ),
 }
 
@@ -165,7 +165,7 @@ COMMAND_FAULTS: Final = [
     Mutant(
         "calls-unknown-taken",
         "a call that nobody has decided upon is made",
-        ("tests/unit/test_rpcs.py::test_an_rpc_that_nobody_has_decided_upon_is_refused",),
+        ("tests/library/sdk/test_rpcs.py::test_an_rpc_that_nobody_has_decided_upon_is_refused",),
         seed=_let_unknown_calls_pass,
     ),
 ]

@@ -18,12 +18,12 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.outbox import requests
 from tests.mutants.mutant import Mutant, replace
 
-CONNECTIONS: Final = "tests/integration/test_web_connections.py"
-SHARES: Final = "tests/integration/test_web_shares.py"
-JOBS: Final = "tests/integration/test_web_jobs.py"
-CALLS: Final = "tests/integration/test_web_hostile_calls.py"
-ADDRESSES: Final = "tests/unit/test_web_addresses.py"
-CELLS: Final = "tests/unit/test_csv_safety.py"
+CONNECTIONS: Final = "tests/system/web/test_web_connections.py"
+SHARES: Final = "tests/system/web/test_web_shares.py"
+JOBS: Final = "tests/system/web/test_web_jobs.py"
+CALLS: Final = "tests/system/web/test_web_hostile_calls.py"
+ADDRESSES: Final = "tests/system/web/test_web_addresses.py"
+CELLS: Final = "tests/saas/services/test_csv_safety.py"
 AMBIGUOUS: Final = (
     f"{CONNECTIONS}::test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_done"
 )

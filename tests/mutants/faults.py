@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import workflow
 from temporalio.common import Priority
 
 from activities import billing
 from temporal_tenancy.core import held, scope
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.postgres import tenant_owned
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk import agreement, guard, header, stamps
@@ -36,8 +36,8 @@ from tests.mutants.scopes import SCOPE_FAULTS
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
 LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
 CATALOGUE: Final = "tests/isolation/test_catalogue.py"
-SESSIONS: Final = "tests/integration/test_database.py"
-FAN_OUT: Final = "tests/integration/test_fan_out.py"
+SESSIONS: Final = "tests/library/postgres/test_database.py"
+FAN_OUT: Final = "tests/library/ticks/test_fan_out.py"
 
 _POLICIES: Final = ("tenant_isolation", "tenant_access")
 _BESIDE: Final = f"{LEAK_HUNT}::test_an_action_beside_another_tenants_rows_does_as_modelled"
@@ -93,12 +93,13 @@ def _never_leave_a_scope() -> None:
 
 
 def _keep_the_parents_key() -> None:
-    def inherited(
-        priority: Priority, scope: scope.Scope, job: Job, *, caller: scope.Scope
-    ) -> Priority:
-        return priority
+    prioritised = stamps.prioritised
 
-    replace(workflow_outbound, "prioritised", inherited)
+    def inherited(priority: Priority, *given: Any, **options: Any) -> Priority:
+        in_child = workflow.in_workflow()
+        return priority if in_child else prioritised(priority, *given, **options)
+
+    replace(stamps, "prioritised", inherited)
 
 
 def _let_code_ask_for_shares() -> None:
@@ -221,14 +222,14 @@ FAULTS: Final = [
     Mutant(
         "agreement-of-an-activity",
         "an activity believes its header",
-        ("tests/unit/test_activity_agreement.py",),
+        ("tests/library/sdk/test_activity_agreement.py",),
         seed=_believe_an_activitys_header,
     ),
     Mutant(
         "state-unchecked",
         "an activity runs whatever its tenant's status",
         (
-            "tests/integration/test_tenant_state.py::"
+            "tests/library/sdk/test_tenant_state.py::"
             "test_a_tenant_that_may_not_run_the_job_is_refused_before_any_activity_code",
         ),
         seed=_believe_every_state,
@@ -236,7 +237,7 @@ FAULTS: Final = [
     Mutant(
         "context-not-reset",
         "a scope is entered and never left",
-        ("tests/unit/test_scope.py",),
+        ("tests/library/core/test_scope.py",),
         seed=_never_leave_a_scope,
     ),
     Mutant(
@@ -264,7 +265,7 @@ FAULTS: Final = [
         "once-guard-outside",
         "an invoice is committed before its lines are",
         (
-            "tests/integration/test_jobs.py::"
+            "tests/saas/jobs/test_jobs.py::"
             "test_an_invoice_that_breaks_half_way_leaves_nothing_for_the_next_attempt_to_find",
         ),
         seed=_commit_the_invoice_before_its_lines,

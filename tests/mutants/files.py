@@ -10,11 +10,11 @@ from saas.services import addresses, csv_files, encodings
 from saas.services.csv_files import Record, RecordParser
 from tests.mutants.mutant import Mutant, replace
 
-READING: Final = "tests/unit/test_csv_files.py"
-ANY_BYTES: Final = "tests/unit/test_any_file.py"
-ENCODINGS: Final = "tests/unit/test_encodings.py"
-ROWS: Final = "tests/unit/test_contact_rows.py"
-ADDRESSES: Final = "tests/unit/test_addresses.py"
+READING: Final = "tests/saas/services/test_csv_files.py"
+ANY_BYTES: Final = "tests/saas/services/test_any_file.py"
+ENCODINGS: Final = "tests/saas/services/test_encodings.py"
+ROWS: Final = "tests/saas/jobs/test_contact_rows.py"
+ADDRESSES: Final = "tests/saas/services/test_addresses.py"
 
 
 def _take_bytes_that_cannot_be_read() -> None:

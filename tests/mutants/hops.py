@@ -11,12 +11,12 @@ from temporal_tenancy.sdk.interceptors.hooks import HOOKS, Handling, Hook
 from temporal_tenancy.sdk.interceptors.workflow_inbound import TenancyWorkflowInbound
 from tests.mutants.mutant import Mutant, replace
 
-HOPS: Final = "tests/integration/test_hops.py"
-LISTS: Final = "tests/integration/test_list_filters.py"
-MESSAGES: Final = "tests/integration/test_messages.py"
-SCHEDULES: Final = "tests/integration/test_schedules.py"
-STARTS: Final = "tests/integration/test_starts.py"
-REFUSED: Final = "tests/unit/test_refused_hops.py"
+HOPS: Final = "tests/library/sdk/test_hops.py"
+LISTS: Final = "tests/library/sdk/test_list_filters.py"
+MESSAGES: Final = "tests/library/sdk/test_messages.py"
+SCHEDULES: Final = "tests/library/ticks/test_schedules.py"
+STARTS: Final = "tests/library/sdk/test_starts.py"
+REFUSED: Final = "tests/library/sdk/test_refused_hops.py"
 
 _REACH: Final = f"{MESSAGES}::test_a_tenants_code_cannot_reach_another_tenants_workflow"
 _COMPLETE: Final = f"{MESSAGES}::test_a_tenants_code_cannot_complete_another_tenants_activity"
@@ -53,7 +53,7 @@ KILLERS: Final[dict[str, tuple[str, ...]]] = {
         f"{LISTS}::test_a_list_that_was_asked_for_in_a_tenants_scope_stays_in_it",
     ),
     "ClientOutbound.count_workflows": (
-        "tests/unit/test_list_filter.py::test_a_count_is_narrowed_before_it_is_passed_on",
+        "tests/library/sdk/test_list_filter.py::test_a_count_is_narrowed_before_it_is_passed_on",
     ),
     "ClientOutbound.heartbeat_async_activity": (f"{_COMPLETE}[heartbeat]",),
     "ClientOutbound.complete_async_activity": (f"{_COMPLETE}[complete]",),

@@ -8,15 +8,17 @@ from typing import Any, Final
 from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionDescription
 
+from temporal_tenancy.outbox import working
+from temporal_tenancy.outbox.marks import Holder, completing, failing
 from temporal_tenancy.outbox.relay import marks, queue, upkeep
-from temporal_tenancy.outbox.relay.marks import Marks
+from temporal_tenancy.outbox.relay.marks import MarkWriter
 from temporal_tenancy.outbox.relay.upkeep import Upkeep
 from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
 
-BESIDE: Final = "tests/integration/test_relay_beside_locks.py"
-APART: Final = "tests/integration/test_relay_apart.py"
-TAKEN: Final = "tests/integration/test_taken_ids.py"
+BESIDE: Final = "tests/library/outbox/test_relay_beside_locks.py"
+APART: Final = "tests/library/outbox/test_relay_apart.py"
+TAKEN: Final = "tests/library/sdk/test_taken_ids.py"
 
 
 def _wait_for_every_lock() -> None:
@@ -25,19 +27,25 @@ def _wait_for_every_lock() -> None:
 
 
 def _set_nobody_apart() -> None:
-    def give_up(self: Marks, tenant: str, unwritten: Any, error: Exception) -> None:
+    def give_up(self: MarkWriter, tenant: str, unwritten: Any, error: Exception) -> None:
         raise error
 
-    replace(Marks, "_set_apart", give_up)
+    replace(MarkWriter, "_set_apart", give_up)
 
 
 def _gather_without_end() -> None:
-    replace(Marks, "unwritten", lambda self, tenant: 0)
+    replace(MarkWriter, "unwritten", lambda self, tenant: 0)
 
 
 def _give_back_what_another_has() -> None:
     later = "and m.attempts = released.attempts"
     replace(queue, "_RELEASE", text(queue._RELEASE.text.replace(later, "")))
+
+
+def _mark_what_another_has() -> None:
+    replace(queue, "RELAY", Holder(completing(), failing("true")))
+    replace(working, "_COMPLETE", completing())
+    replace(working, "_FAIL", failing("true"))
 
 
 def _believe_that_it_is_done() -> None:
@@ -49,7 +57,7 @@ def _believe_that_it_is_done() -> None:
 
 
 def _count_no_gathered_marks() -> None:
-    replace(Marks, "gathered", lambda self, tenant: 0)
+    replace(MarkWriter, "gathered", lambda self, tenant: 0)
 
 
 def _claim_for_as_long_as_it_takes() -> None:
@@ -118,6 +126,15 @@ LOCK_FAULTS: Final = [
         "a relay gives back what another has by now",
         (f"{BESIDE}::test_what_is_given_back_late_stays_with_who_has_it_since",),
         seed=_give_back_what_another_has,
+    ),
+    Mutant(
+        "marked-late",
+        "whoever had a message marks it, whoever has it by now",
+        (
+            f"{BESIDE}::test_what_a_relay_fails_late_stays_with_who_has_it_since",
+            f"{BESIDE}::test_what_a_workflow_marks_late_stays_with_the_one_that_has_it_since",
+        ),
+        seed=_mark_what_another_has,
     ),
     Mutant(
         "taken-id-is-done",

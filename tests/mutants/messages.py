@@ -11,9 +11,9 @@ from temporal_tenancy.sdk import lookups
 from temporal_tenancy.ticks.fan_out import outcomes
 from tests.mutants.mutant import Mutant, replace
 
-RELAY: Final = "tests/integration/test_relay.py"
-REPLAY: Final = "tests/integration/test_dead_letter_replay.py"
-CLAIMS: Final = "tests/integration/test_fair_claims.py"
+RELAY: Final = "tests/library/outbox/test_relay.py"
+REPLAY: Final = "tests/library/dead_letters/test_dead_letter_replay.py"
+CLAIMS: Final = "tests/library/outbox/test_fair_claims.py"
 
 
 def _ignore_caps() -> None:
@@ -59,7 +59,9 @@ MESSAGE_FAULTS: Final = [
     Mutant(
         "failures-kept-as-they-are",
         "what a tenant's child fails with is given to the ledger as it is, a NUL too",
-        ("tests/integration/test_fan_out.py::test_whatever_a_failures_type_is_it_stops_no_other",),
+        (
+            "tests/library/ticks/test_fan_out.py::test_whatever_a_failures_type_is_it_stops_no_other",
+        ),
         seed=_keep_what_a_child_says_as_it_is,
     ),
     Mutant(
@@ -72,7 +74,7 @@ MESSAGE_FAULTS: Final = [
         "namespaces-taken-for-runs",
         "a namespace that the server lacks is taken for a run that was never started",
         (
-            "tests/integration/test_lookups.py"
+            "tests/library/sdk/test_lookups.py"
             "::test_a_namespace_that_is_missing_says_nothing_of_what_was_in_it",
         ),
         seed=_take_a_missing_namespace_for_a_missing_run,

@@ -14,7 +14,7 @@ from temporal_tenancy.postgres import every_time
 from temporal_tenancy.sdk import converter
 from tests.mutants.mutant import Mutant, replace
 
-UNREADABLE: Final = "tests/integration/test_unreadable_messages.py"
+UNREADABLE: Final = "tests/library/outbox/test_unreadable_messages.py"
 
 _HOSTILE: Final = f"{UNREADABLE}::test_what_a_row_holds_stops_neither_the_relay_nor_others"
 
@@ -102,13 +102,17 @@ PAYLOAD_FAULTS: Final = [
     Mutant(
         "enqueue-of-infinity",
         "enqueue() turns Infinity into null",
-        ("tests/integration/test_fair_claims.py::test_what_cannot_be_asked_for_leaves_no_message",),
+        (
+            "tests/library/outbox/test_fair_claims.py::test_what_cannot_be_asked_for_leaves_no_message",
+        ),
         seed=_take_in_what_is_not_finite,
     ),
     Mutant(
         "details-decoded-or-nothing",
         "a failure whose details cannot be decoded cannot be read at all",
-        ("tests/integration/test_fan_out.py::test_what_one_tenants_run_ends_with_stops_no_other",),
+        (
+            "tests/library/ticks/test_fan_out.py::test_what_one_tenants_run_ends_with_stops_no_other",
+        ),
         seed=_decode_every_detail,
     ),
 ]

@@ -22,12 +22,12 @@ from temporal_tenancy.postgres.shared_pool import SharedPool
 from temporal_tenancy.postgres.transaction_clock import TransactionClock
 from tests.mutants.mutant import Mutant, replace
 
-LIMITS: Final = "tests/integration/test_session_limits.py"
-SHARES: Final = "tests/unit/test_connection_shares.py"
+LIMITS: Final = "tests/library/postgres/test_session_limits.py"
+SHARES: Final = "tests/library/postgres/test_connection_shares.py"
 POOL: Final = "tests/isolation/test_pool_shares.py"
-GUARD: Final = "tests/unit/test_statement_guard.py"
-SESSIONS: Final = "tests/integration/test_database.py"
-TEMPLATE: Final = "template_migrated"
+GUARD: Final = "tests/library/postgres/test_statement_guard.py"
+SESSIONS: Final = "tests/library/postgres/test_database.py"
+TEMPLATE: Final = "template_library"
 
 _TENANT_ALONE: Final = "select set_config('app.tenant_id', :tenant, true)"
 

@@ -11,8 +11,8 @@ from temporal_tenancy.outbox import enqueueing
 from temporal_tenancy.outbox.relay import starting
 from tests.mutants.mutant import Mutant, replace
 
-REQUESTS: Final = "tests/integration/test_requests.py"
-KEYS: Final = "tests/unit/test_job_keys.py"
+REQUESTS: Final = "tests/library/outbox/test_requests.py"
+KEYS: Final = "tests/system/cli/test_job_keys.py"
 
 
 def _take_any_key() -> None:

@@ -12,11 +12,11 @@ from temporal_tenancy.postgres import connection_guard, database
 from temporal_tenancy.sdk.interceptors import activity_inbound
 from tests.mutants.mutant import Mutant, replace
 
-CARRIED: Final = "tests/unit/test_carried_scopes.py"
+CARRIED: Final = "tests/library/core/test_carried_scopes.py"
 PROGRAMS: Final = "tests/isolation/test_scope_programs.py"
-SESSIONS: Final = "tests/integration/test_carried_sessions.py"
-JOBS: Final = "tests/integration/test_scopes_of_jobs.py"
-WEB: Final = "tests/integration/test_web_scopes.py"
+SESSIONS: Final = "tests/library/postgres/test_carried_sessions.py"
+JOBS: Final = "tests/library/sdk/test_scopes_of_jobs.py"
+WEB: Final = "tests/system/web/test_web_scopes.py"
 
 
 def _leave_open() -> None:

@@ -38,8 +38,9 @@ from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.sdk.endings import SLOT
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
-from tests import jobs, scope_jobs
-from tests.failing_jobs import Failing
+from tests.fixtures.jobs import hops as jobs
+from tests.fixtures.jobs import scope_jobs
+from tests.fixtures.jobs.failing_jobs import Failing
 from workflows import WORKFLOWS
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,11 @@ async def record(address: str, database: Database, release: str) -> None:
     plugin = TenancyPlugin(
         directory=ControlPlaneDirectory(database),
         database=database,
-        passthrough=[*PASSTHROUGH, "tests.marks", "tests.scope_control"],
+        passthrough=[
+            *PASSTHROUGH,
+            "tests.fixtures.jobs.marks",
+            "tests.fixtures.jobs.scope_control",
+        ],
         exempt=jobs.EXEMPT,
     )
     client = await Client.connect(address, plugins=[plugin], identity=RECORDER)

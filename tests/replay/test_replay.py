@@ -14,13 +14,14 @@ from temporalio.workflow import NondeterminismError
 from processes.connect import PASSTHROUGH
 from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.everything import TenancyPlugin
-from tests import jobs, scope_jobs
-from tests.failing_jobs import Failing
+from tests.fixtures.jobs import hops as jobs
+from tests.fixtures.jobs import scope_jobs
+from tests.fixtures.jobs.failing_jobs import Failing
 from tests.replay.record import HISTORIES
 from workflows import WORKFLOWS
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
-PASSED_THROUGH = [*PASSTHROUGH, "tests.marks", "tests.scope_control"]
+PASSED_THROUGH = [*PASSTHROUGH, "tests.fixtures.jobs.marks", "tests.fixtures.jobs.scope_control"]
 PLUGIN = TenancyPlugin(passthrough=PASSED_THROUGH, exempt=jobs.EXEMPT)
 
 

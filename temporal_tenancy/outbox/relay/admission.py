@@ -34,7 +34,7 @@ _IN_FLIGHT: Final = text("""
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person has decided of a tenant's messages."""
+    """What a person has decided of a tenant's messages; `Decision()` is nothing."""
 
     paused_since: datetime | None = None
     paused_reason: str | None = None
@@ -54,7 +54,10 @@ NOTHING: Final = Decision()
 
 
 def cap_of(tenant: Tenant | None, decision: Decision) -> int | None:
-    """How many of a tenant's jobs may run at once: what a person has said, or else its plan."""
+    """How many of a tenant's jobs may run at once: what a person has said, or else its plan.
+
+    None: as many as there are. `tenant` is None where the directory knows none.
+    """
     if decision.concurrency_cap is not None:
         return decision.concurrency_cap
     return None if tenant is None else tenant.plan.concurrency_cap
@@ -76,7 +79,10 @@ def held_back(tenant: Tenant | None, decision: Decision, job: Job | None = None)
 
 
 async def decisions(session: AsyncSession, tenants: Sequence[str]) -> Mapping[str, Decision]:
-    """What has been decided of `tenants`, as far as anything has."""
+    """What has been decided of `tenants`, by id, as far as anything has.
+
+    `session` is a `platform_session()`, of the platform's role or of the relay's.
+    """
     rows = await session.execute(_DECISIONS, {"tenants": list(tenants)})
     return {
         row.tenant_id: Decision(row.paused_since, row.paused_reason, row.concurrency_cap)
@@ -85,7 +91,10 @@ async def decisions(session: AsyncSession, tenants: Sequence[str]) -> Mapping[st
 
 
 async def in_flight(session: AsyncSession, tenants: Sequence[str]) -> Mapping[str, int]:
-    """How many workflows count against the caps of `tenants`, as far as there are any."""
+    """How many workflows count against the caps of `tenants`, by id, as far as there are any.
+
+    `session` is as that of `decisions`.
+    """
     rows = await session.execute(_IN_FLIGHT, {"tenants": list(tenants)})
     return {row.tenant_id: row.how_many for row in rows}
 

@@ -1,4 +1,4 @@
-"""What became of messages, written some at a time.
+"""What a relay marks, written some at a time beside what it does.
 
 A tenant whose rows somebody holds locked is set apart: its marks come again later, by themselves,
 and those of the others are written as ever.
@@ -10,19 +10,18 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Final, Self
 
 from sqlalchemy.exc import DBAPIError
 
-from temporal_tenancy.core.errors import TenancyError
-from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
+from temporal_tenancy.dead_letters.recording import Source
+from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
-from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 
@@ -37,26 +36,21 @@ log: Final = logging.getLogger(__name__)
 
 
 @dataclass
-class _Waiting:
-    """What is to be written: of one tenant, or of several together."""
+class _Waiting(Marks):
+    """What is to be written, of one tenant or of several together; a relay gives back, too."""
 
-    completed: list[Message] = field(default_factory=list)
     released: list[Message] = field(default_factory=list)
-    failed: list[Failed] = field(default_factory=list)
     free: list[tuple[str, str]] = field(default_factory=list)  # slots, by tenant and workflow
 
     def __bool__(self) -> bool:
-        return bool(self.completed or self.released or self.failed or self.free)
+        return super().__bool__() or len(self.free) > 0
 
     def __len__(self) -> int:
-        """How many messages there are marks of."""
-        return len(self.completed) + len(self.released) + len(self.failed)
+        return super().__len__() + len(self.released)
 
-    def add(self, later: _Waiting) -> None:
-        """Puts what was marked later behind this."""
-        self.completed += later.completed
+    def add(self, later: Self) -> None:
+        super().add(later)
         self.released += later.released
-        self.failed += later.failed
         self.free += later.free
 
 
@@ -82,16 +76,15 @@ class _Apart:
         self.failed += 1
 
 
-class Marks:
+class MarkWriter:
     """Gathers marks, and writes them in the order of time.
 
     What is not written when the process dies is found after its lease: a message that was started
     is started again under the same id, which is the same workflow.
     """
 
-    def __init__(self, database: Database, ladder: RetryLadder) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._ladder = ladder
         self._waiting: defaultdict[str, _Waiting] = defaultdict(_Waiting)  # by tenant
         self._written: dict[str, _Waiting] = {}  # just now, by tenant
         self._apart: dict[str, _Apart] = {}
@@ -265,18 +258,15 @@ class Marks:
             apart.tried = _Waiting()
 
     async def _write_all(self, waiting: _Waiting) -> None:
-        failed = [(one, self._wait(one)) for one in waiting.failed]
         async with self._database.platform_session(
             "mark messages", lock_timeout=LOCK_WAIT
         ) as session:
-            await queue.complete(session, waiting.completed)
+            await queue.RELAY.write(session, waiting, Source.RELAY)
             await queue.release(session, waiting.released)
-            dead = await queue.fail(session, failed)
-            await put_letters(session, list(letters_of(dead, Source.RELAY)))
             await queue.free_slots(session, waiting.free)
-        for one, wait in failed:
+        for one in waiting.failed:
             log.warning(
-                "message.failed" if wait else "message.dead",
+                "message.dead" if one.is_dead else "message.failed",
                 extra={
                     "tenant_id": one.message.tenant_id,
                     "job": one.message.job,
@@ -286,9 +276,6 @@ class Marks:
                     "error": one.error_message,
                 },
             )
-
-    def _wait(self, failed: Failed) -> timedelta | None:
-        return None if failed.for_good else self._ladder.wait_after(failed.message.attempts)
 
     def _put_back(self, unwritten: Mapping[str, _Waiting]) -> None:
         if self._finishing:
@@ -301,24 +288,3 @@ class Marks:
 
 def _slot_of(unit: Unit) -> _Waiting:
     return _Waiting(free=[(unit.tenant_id, unit.workflow_id)] if unit.holds_slot else [])
-
-
-def letters_of(dead: Iterable[Failed], source: Source) -> Iterator[Letter]:
-    """The dead letters of messages that have failed for good."""
-    for failed in dead:
-        message = failed.message
-        try:
-            yield Letter(
-                workflow_id=message.letter_id,
-                source=source,
-                error_type=failed.error_type,
-                message=failed.error_message,
-                attempts=message.attempts,
-                message_id=message.id,
-            )
-        except TenancyError as error:
-            # The row's tenant cannot be one, so there is nobody whose letter it would be. The
-            # message stays where it is, and so do its reasons.
-            log.error(
-                "message.nobodys", extra={"message_id": str(message.id), "error": error.sentence}
-            )

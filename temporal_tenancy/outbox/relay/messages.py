@@ -1,9 +1,10 @@
-"""A message as the relay has it in hand."""
+"""A message as the relay, or the workflow that works off several, has it in hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -62,4 +63,9 @@ class Failed:
     message: Message
     error_type: str
     error_message: str
-    for_good: bool = False  # another attempt would fail in the same way
+    wait: timedelta | None  # until the next attempt; None: there is none
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has failed for good."""
+        return self.wait is None

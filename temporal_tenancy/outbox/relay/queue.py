@@ -17,11 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT, Key, payload_texts
 from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
-from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.outbox.marks import Holder, completing, failing, named
+from temporal_tenancy.outbox.relay.messages import Message, Unit
 from temporal_tenancy.outbox.transitions import (
     CLAIMED,
-    COMPLETED,
-    FAILED,
     GIVEN_BACK,
     HANDED_OVER,
     ONE_MORE_ATTEMPT,
@@ -42,7 +41,6 @@ SERVER_SETTINGS: Final = {
 }
 PRUNE_ROWS: Final = 5_000  # deleted at once
 TOGETHER_ROWS: Final = 1_000  # looked after at once
-LOST_ROWS: Final = 5_000  # looked at for whose they are, at once
 
 # A tenant's role may have written whatever the columns take: no text of any length is read, no time
 # that may be none of Python's, and no JSON but as text.
@@ -124,13 +122,13 @@ _CLAIM_MORE_BLIND: Final = text(f"{_MORE} {_BLIND}")
 
 # Without locks, and in pages: what one tenant has lost is passed by. All rows of a page's last time
 # are in it, so that the next one begins behind that.
-_LOST: Final = f"""
+_LOST: Final = """
     select tenant_id, id, until from (
         select tenant_id, id, attempts, lease_until, lease_until::text as until
         from outbox_messages
-        where status = 'processing' and lease_until < now() {{behind}}
+        where status = 'processing' and lease_until < now() {behind}
         order by lease_until
-        fetch first {LOST_ROWS} rows with ties
+        fetch first (cast(:rows as bigint)) rows with ties
     ) as page
     order by lease_until, attempts
 """
@@ -158,11 +156,6 @@ _MARKED: Final = """
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
     where m.tenant_id = marked.tenant_id and m.id = marked.id and m.status = 'processing'
 """
-_COMPLETE: Final = text(f"""
-    update outbox_messages as m
-    set {COMPLETED}
-    {_MARKED}
-""")
 _RELEASE: Final = text(f"""
     update outbox_messages as m
     set {RELEASED}
@@ -177,18 +170,6 @@ _HAND_OVER: Final = text(f"""
     update outbox_messages as m
     set {HANDED_OVER}
     {_MARKED}
-""")
-_FAIL: Final = text(f"""
-    update outbox_messages as m
-    set {FAILED}
-    from unnest(
-        cast(:tenants as text[]), cast(:ids as uuid[]), cast(:waits as interval[]),
-        cast(:error_types as text[]), cast(:error_messages as text[]), cast(:attempts as int[])
-    ) as failed (tenant_id, id, wait, error_type, error_message, attempts)
-    where m.tenant_id = failed.tenant_id and m.id = failed.id
-        -- Another may have it by now, whose attempt is a later one.
-        and m.status = 'processing' and m.attempts = failed.attempts
-    returning m.tenant_id, m.id
 """)
 _TOGETHER: Final = text(f"""
     select {_BLIND}
@@ -252,6 +233,12 @@ _SLOTS_TO_CHECK: Final = text("""
 """)
 
 
+# A workflow that has been started is there, whoever has its message by now. Of an attempt that has
+# failed another may be the later one.
+RELAY: Final = Holder(completing(), failing("m.attempts = failed.attempts"))
+"""A relay as the one that has messages in hand: they are its own by their attempt."""
+
+
 async def waiting_tenants(session: AsyncSession, *, after: str, limit: int) -> list[str]:
     """Up to `limit` tenants with waiting messages, due or not, in order from behind `after`."""
     found = await session.execute(_TENANTS, {"after": after, "limit": limit})
@@ -305,16 +292,19 @@ async def limit_statements(session: AsyncSession, at_most: timedelta) -> None:
     await session.execute(_LIMIT, {"milliseconds": milliseconds(at_most)})
 
 
-async def lost(session: AsyncSession, *, after: str | None = None) -> tuple[list[Key], str | None]:
-    """A page of messages that somebody had, and did not mark before their leases ended.
+async def lost(
+    session: AsyncSession, *, rows: int, after: str | None = None
+) -> tuple[list[Key], str | None]:
+    """A page of `rows` messages that somebody had, and did not mark before their leases ended.
 
     Returns them by tenant and id, the oldest leases first, and behind what the next page is; None
     where this is the last one. Nobody has them yet.
     """
     statement = _LOST_FIRST if after is None else _LOST_NEXT
-    rows = (await session.execute(statement, {} if after is None else {"after": after})).all()
-    more = rows[-1].until if len(rows) >= LOST_ROWS else None
-    return [(row.tenant_id, row.id) for row in rows], more
+    values = {"rows": rows} if after is None else {"rows": rows, "after": after}
+    found = (await session.execute(statement, values)).all()
+    more = found[-1].until if len(found) >= rows else None
+    return [(row.tenant_id, row.id) for row in found], more
 
 
 async def take_lost(session: AsyncSession, key: Key, *, lease: timedelta) -> Message | None:
@@ -335,7 +325,7 @@ async def hand_over(session: AsyncSession, units: Iterable[Unit], *, lease: time
     """Notes which workflow works off the messages of each unit that has several."""
     for unit in units:
         values = {"workflow_id": unit.workflow_id, "lease": lease}
-        await session.execute(_HAND_OVER, _named(unit.messages) | values)
+        await session.execute(_HAND_OVER, named(unit.messages) | values)
 
 
 async def extend(session: AsyncSession, message: Message, *, lease: timedelta) -> None:
@@ -358,7 +348,7 @@ async def give_back(
 ) -> None:
     """Gives messages back whose attempt came to nothing; the next is at once."""
     values = {"error_type": error_type, "error_message": error_message}
-    await session.execute(_GIVE_BACK, _named(messages) | values)
+    await session.execute(_GIVE_BACK, named(messages) | values)
 
 
 async def require_tables(session: AsyncSession) -> None:
@@ -366,41 +356,11 @@ async def require_tables(session: AsyncSession) -> None:
     await session.execute(_REQUIRE_TABLES)
 
 
-async def complete(session: AsyncSession, messages: Sequence[Message]) -> None:
-    """Marks messages whose workflow has been started."""
-    await _mark(session, _COMPLETE, messages)
-
-
 async def release(session: AsyncSession, messages: Sequence[Message]) -> None:
     """Gives messages back as they were: nothing has been tried."""
     if messages:
         attempts = [message.attempts for message in messages]
-        await session.execute(_RELEASE, _named(messages) | {"attempts": attempts})
-
-
-async def fail(
-    session: AsyncSession, failed: Sequence[tuple[Failed, timedelta | None]]
-) -> list[Failed]:
-    """Marks attempts that have failed, each with how long to wait, or None after the last.
-
-    Returns those that are dead letters with this call.
-    """
-    if not failed:
-        return []
-    values = {
-        "tenants": [one.message.tenant_id for one, _ in failed],
-        "ids": [one.message.id for one, _ in failed],
-        "waits": [wait for _, wait in failed],
-        "error_types": [one.error_type for one, _ in failed],
-        "error_messages": [one.error_message for one, _ in failed],
-        "attempts": [one.message.attempts for one, _ in failed],
-    }
-    marked = {(row.tenant_id, row.id) for row in await session.execute(_FAIL, values)}
-    return [
-        one
-        for one, wait in failed
-        if wait is None and (one.message.tenant_id, one.message.id) in marked
-    ]
+        await session.execute(_RELEASE, named(messages) | {"attempts": attempts})
 
 
 async def prune(session: AsyncSession, *, keep: timedelta) -> int:
@@ -437,24 +397,12 @@ async def _with_payloads(session: AsyncSession, messages: Sequence[Message]) -> 
     ]
 
 
-async def _mark(session: AsyncSession, statement: TextClause, messages: Sequence[Message]) -> None:
-    if messages:
-        await session.execute(statement, _named(messages))
-
-
 async def _slots(
     session: AsyncSession, statement: TextClause, workflows: Sequence[tuple[str, str]]
 ) -> None:
     if workflows:
         tenants, ids = zip(*workflows, strict=True)
         await session.execute(statement, {"tenants": list(tenants), "ids": list(ids)})
-
-
-def _named(messages: Sequence[Message]) -> dict[str, Any]:  # parameters of several types
-    return {
-        "tenants": [message.tenant_id for message in messages],
-        "ids": [message.id for message in messages],
-    }
 
 
 def _in_order(rows: Iterable[Row[Any]]) -> list[Message]:  # of several columns

@@ -17,20 +17,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
 from temporal_tenancy.core.directory import CachedDirectory, Tenant
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.dead_letters.alerts import AlertSink
+from temporal_tenancy.outbox.marks import failed
 from temporal_tenancy.outbox.relay import admission, queue
 from temporal_tenancy.outbox.relay.age import tell_of_old_messages
 from temporal_tenancy.outbox.relay.apart import Apart
+from temporal_tenancy.outbox.relay.connections import relay_database
 from temporal_tenancy.outbox.relay.listening import listen
-from temporal_tenancy.outbox.relay.marks import LOCK_WAIT, Marks
+from temporal_tenancy.outbox.relay.marks import LOCK_WAIT, MarkWriter
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
-from temporal_tenancy.outbox.relay.starting import ServerAway, failures, job_of_message, start
+from temporal_tenancy.outbox.relay.options import RelayOptions
+from temporal_tenancy.outbox.relay.starting import Deliver, ServerAway, job_of_message, start_unit
 from temporal_tenancy.outbox.relay.upkeep import Upkeep
-from temporal_tenancy.outbox.retries import LADDER, RetryLadder
-from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import (
     ROW_ERRORS,
     DatabaseProblem,
@@ -38,30 +40,14 @@ from temporal_tenancy.postgres.database_errors import (
     is_of_a_row,
     kind_of,
 )
+from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
 TENANTS_AT_ONCE: Final = 64  # looked at in one claim
 ONE_BY_ONE: Final = 4  # messages in a claim of a tenant whose rows have failed one before
 LONGEST_CLAIM: Final = 4  # times the limit, of a tenant that fails alone again and again
 SLOW_LOOK: Final = 10.0  # seconds between looks for whom slow claims are owed to
-AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0)  # between attempts while a server is away
 
 log: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RelayOptions:
-    """How a relay works."""
-
-    batch: int = 256  # messages in one claim
-    starts: int = 48  # workflows that are being started at once
-    lease: timedelta = timedelta(seconds=60)  # after which another may take what was claimed
-    poll: timedelta = timedelta(seconds=1)  # between looks without being told
-    claim_limit: timedelta = timedelta(seconds=1)  # of a claim's statements, which others wait for
-    apart: timedelta = timedelta(minutes=5)  # after a tenant's last trouble with a claim
-    keep_completed: timedelta = timedelta(minutes=1)
-    upkeep: timedelta = timedelta(seconds=5)  # between looks for what was lost
-    age_look: timedelta = timedelta(minutes=1)  # between looks at how long messages wait
-    ladder: RetryLadder = LADDER
 
 
 @dataclass(frozen=True)
@@ -92,27 +78,28 @@ class Relay:
     def __init__(
         self,
         client: Client,
-        database: Database,
-        directory: CachedDirectory,
-        *,
         url: str,
+        *,
         options: RelayOptions | None = None,
         alerts: Sequence[AlertSink] = (),
-        deliver: Callable[[Client, Unit, RetryLadder], Awaitable[object]] = start,
+        deliver: Deliver = start_unit,
     ) -> None:
         """
         Args:
-            client: with the tenancy plugin on.
-            database: whose platform role is the relay's.
-            directory: of the tenants.
-            url: of the same database, to listen on.
+            client: with the tenancy plugin on, whose directory says who the tenants are.
+            url: of the database, as the role `tenancy_relay`. It names the server itself: a
+                transaction pooler passes on neither the relay's settings nor notifications. What
+                is opened there `run()` closes.
             options: how it works.
             alerts: the ways to people, beside the log, for messages that wait for too long.
             deliver: what is done with each unit; measurements put something else in its place.
+
+        Raises:
+            ConfigurationError: the client knows no tenants, or `url` is not one of PostgreSQL.
         """
         self._client = client
-        self._database = database
-        self._directory = directory
+        self._directory = _directory_of(client)
+        self._database = relay_database(url)
         self._url = url
         self._options = options or RelayOptions()
         self._deliver = deliver
@@ -129,8 +116,8 @@ class Relay:
         self._apart = Apart(self._options.apart)
         self._slow_look = 0.0  # when a slow claim makes its tenants suspect again, monotonic
         self._away = 0  # times in a row that Temporal did not answer
-        self._marks = Marks(database, self._options.ladder)
-        self._upkeep = Upkeep(client, database, self._options.ladder, self._options.lease)
+        self._marks = MarkWriter(self._database)
+        self._upkeep = Upkeep(client, self._database, self._options)
         self.task_queue: Final = "outbox"  # what its process's health calls it
         self.is_running = False  # whether the last look at the outbox succeeded
         self.is_shutdown = False
@@ -148,23 +135,32 @@ class Relay:
         await self._has_run.wait()
 
     async def run(self) -> None:
-        """Works until `stop()`; returns when nothing is in hand any more.
+        """Works until `stop()`; returns when nothing is in hand any more, and all is closed.
 
         Whatever ends one of its parts ends it, and is raised.
         """
+        try:
+            await self._run()
+        finally:
+            self.is_running = False
+            self.is_shutdown = True
+            await self._database.dispose()
+
+    async def _run(self) -> None:
         claiming = [
             asyncio.create_task(self._claiming()),
             asyncio.create_task(self._claiming_apart()),
         ]
         marking = asyncio.create_task(self._marks.run())
         beside = [
-            asyncio.create_task(listen(self._url, self._wake)),
             *(
                 asyncio.create_task(self._looking_after(duty))
-                for duty in (self._start_lost, self._free_ended_slots, self._prune)
+                for duty in (self._start_lost, self._free_ended_slots, self._upkeep.prune)
             ),
             asyncio.create_task(self._minding_the_age()),
         ]
+        if self._options.listens:
+            beside.append(asyncio.create_task(listen(self._url, self._wake)))
         try:
             parts = (*claiming, marking, *beside)
             ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -179,8 +175,6 @@ class Relay:
             await asyncio.gather(*claiming, *beside, return_exceptions=True)
             self._marks.finish()
             await asyncio.wait((marking,))
-            self.is_running = False
-            self.is_shutdown = True
         marking.result()
 
     async def _claiming(self) -> None:
@@ -195,8 +189,8 @@ class Relay:
                 if failed == 0:
                     log.warning("relay.database_away", extra={"error_type": type(error).__name__})
                 self.is_running = False
-                await self._pause(AWAY_SECONDS[min(failed, len(AWAY_SECONDS) - 1)])
                 failed += 1
+                await self._pause_while_away(failed)
 
     async def _wait_for_room(self) -> None:
         while not self._stopping.is_set() and self._in_hand >= self._options.batch:
@@ -204,7 +198,7 @@ class Relay:
             await self._room.wait()
         if self._away and not self._stopping.is_set() and self._in_hand == 0:
             # One small claim after another finds out whether Temporal is back.
-            await self._pause(AWAY_SECONDS[min(self._away, len(AWAY_SECONDS)) - 1])
+            await self._pause_while_away(self._away)
 
     async def _idle(self) -> None:
         try:
@@ -213,9 +207,11 @@ class Relay:
         except TimeoutError:
             pass
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause_while_away(self, times: int) -> None:
+        """Waits, once a server has not answered so many `times` in a row."""
+        pauses = self._options.away
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(pauses[min(times, len(pauses)) - 1].total_seconds()):
                 await self._stopping.wait()
         except TimeoutError:
             pass
@@ -302,7 +298,7 @@ class Relay:
                 await self._claim_apart(tenant)
             except (DatabaseProblem, DBAPIError):  # whoever claims for the others tells of it
                 self._apart.rest(tenant)
-                await self._pause(AWAY_SECONDS[0])
+                await self._pause_while_away(1)
 
     async def _claim_apart(self, tenant: str) -> None:
         if not await self._not_behind([tenant]):
@@ -360,11 +356,15 @@ class Relay:
             if not one_by_one:
                 units, more_refused = await self._fill(session, units, records)
             units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
-            await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
-            together = [unit for unit in units if unit.coalesced]
-            await queue.hand_over(session, together, lease=self._options.lease)
+            await self._take_in_hand(session, units)
             seconds = time.monotonic() - began
         return _Claimed(units, [*refused, *more_refused], seconds)
+
+    async def _take_in_hand(self, session: AsyncSession, units: Sequence[Unit]) -> None:
+        """Notes what is going to be started: the slots it holds, and what it works off."""
+        await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
+        together = [unit for unit in units if unit.coalesced]
+        await queue.hand_over(session, together, lease=self._options.lease)
 
     async def _records(self, tenants: Sequence[str]) -> list[Tenant]:
         found = await asyncio.gather(*map(self._directory.find, tenants))
@@ -382,7 +382,7 @@ class Relay:
                 job, input = job_of_message(message, records.get(message.tenant_id))
                 alone = Unit(str(message.own_id), [message], input=input)
             except Exception as error:  # whatever it is, it is this message's own
-                refused += failures([message], error)
+                refused.append(failed(message, error, self._options.ladder))
                 continue
             if job.coalesce is None:
                 units.append(alone)
@@ -442,7 +442,10 @@ class Relay:
             except (DatabaseProblem, DBAPIError):  # of the directory; whoever claims tells of it
                 self._marks.released(unit)
             except Exception as error:  # whatever it is, it is these messages' own
-                self._marks.not_started(unit, failures(unit.messages, error))
+                ladder = self._options.ladder
+                self._marks.not_started(
+                    unit, [failed(each, error, ladder) for each in unit.messages]
+                )
             finally:
                 self._in_hand -= len(unit.messages)
                 if self._in_hand < self._options.batch:
@@ -470,9 +473,6 @@ class Relay:
     async def _free_ended_slots(self) -> None:
         if await self._upkeep.free_ended_slots():
             self._wake.set()
-
-    async def _prune(self) -> None:
-        await self._upkeep.prune(self._options.keep_completed)
 
     async def _minding_the_age(self) -> None:
         while True:
@@ -502,14 +502,22 @@ class Relay:
                 "relay messages", lock_timeout=LOCK_WAIT
             ) as session:
                 cap = admission.cap_of(tenant, decision)
-                unit = replace(lost, holds_slot=cap is not None)
-                if unit.holds_slot:  # it was admitted before it was lost
-                    await queue.take_slots(session, [unit])
-                if unit.coalesced:
-                    await queue.hand_over(session, [unit], lease=self._options.lease)
+                unit = replace(lost, holds_slot=cap is not None)  # it was admitted before
+                await self._take_in_hand(session, [unit])
             self._in_hand += 1
             await self._start(unit, time.monotonic())
         await self._marks.written()
+
+
+def _directory_of(client: Client) -> CachedDirectory:
+    """Who the tenants are, as the client's own starts are checked; one cache for both."""
+    for plugin in client.config()["plugins"]:
+        if isinstance(plugin, TenancyPluginBase) and plugin.directory is not None:
+            return plugin.directory
+    raise ConfigurationError(
+        "this relay's client knows no tenants. Give it to the client: "
+        "Client.connect(..., plugins=[TenancyPlugin(directory=...)])."
+    )
 
 
 def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
@@ -14,14 +14,13 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.directory import Tenant, TenantStatus
-from temporal_tenancy.core.errors import InvalidPayload, TenancyError, UnknownJob
-from temporal_tenancy.core.failures import message_of, plain
+from temporal_tenancy.core.errors import InvalidPayload, UnknownJob
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.tenant_state import require_runnable
-from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.outbox.relay.messages import Message, Unit
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import WorkOff, work_off_job
 from temporal_tenancy.sdk.endings import SLOT
@@ -41,6 +40,10 @@ _AWAY: Final = (
     RPCStatusCode.PERMISSION_DENIED,
     RPCStatusCode.NOT_FOUND,  # the namespace
 )
+
+
+Deliver = Callable[[Client, Unit, RetryLadder], Awaitable[object]]
+"""What is done with a unit: `start_unit`, or what a measurement puts in its place."""
 
 
 class ServerAway(Exception):
@@ -93,7 +96,7 @@ def read_payload(job: Job, message: Message) -> Any:  # of the job's own model
     return read_input(job.input_model, values | {"tenant_id": message.tenant_id}, what=what)
 
 
-async def start(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
+async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
     """Starts a unit's workflow; one that was started before is left as it is.
 
     Returns whether it was started now.
@@ -144,15 +147,6 @@ def _telling_whether_it_is_away() -> Iterator[None]:
         if error.status in _AWAY and not _is_too_large(error):
             raise ServerAway(f"{error.status.name}: {error.message}") from error
         raise
-
-
-def failures(messages: Sequence[Message], error: Exception) -> list[Failed]:
-    """What an attempt's `error` means for its messages."""
-    for_good = isinstance(error, TenancyError)
-    kind = error.type if isinstance(error, TenancyError) else type(error).__name__
-    said = error.message if isinstance(error, RPCError) else message_of(error)
-    # As the database takes it, whatever an exception says: marks of others are written with it.
-    return [Failed(each, plain(kind or "Error"), plain(said), for_good) for each in messages]
 
 
 def _is_too_large(error: RPCError) -> bool:

@@ -18,19 +18,18 @@ from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.dead_letters.payload_texts import Key
-from temporal_tenancy.dead_letters.recording import Source, put_letters
+from temporal_tenancy.dead_letters.recording import Source
+from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay.marks import LOCK_WAIT, letters_of
+from temporal_tenancy.outbox.relay.marks import LOCK_WAIT
 from temporal_tenancy.outbox.relay.messages import Failed, Message
-from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox.relay.options import RelayOptions
 from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import LockHeld, StatementTimeout
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, own_run
 
-WORKED_OFF_FOR: Final = timedelta(minutes=5)  # before a workflow of several messages is asked after
-SLOT_UNSEEN_FOR: Final = timedelta(minutes=1)  # before it is asked whether its workflow runs
 SLOTS_AT_ONCE: Final = 100
 LOST_AT_ONCE: Final = 10  # lost messages of a tenant in a round
 RPC_TIMEOUT: Final = timedelta(seconds=5)
@@ -49,13 +48,10 @@ class _State(Enum):
 class Upkeep:
     """Finds messages, slots and rows that nobody else will deal with."""
 
-    def __init__(
-        self, client: Client, database: Database, ladder: RetryLadder, lease: timedelta
-    ) -> None:
+    def __init__(self, client: Client, database: Database, options: RelayOptions) -> None:
         self._client = client
         self._database = database
-        self._ladder = ladder
-        self._lease = lease
+        self._options = options
 
     async def lost(self, is_behind: Callable[[str], bool]) -> AsyncIterator[Message]:
         """Yields messages that somebody had and lost, one at a time, to be started.
@@ -75,7 +71,10 @@ class Upkeep:
                 if message is None:
                     continue
                 took = True
-                if message.workflow_id is None and message.attempts <= self._ladder.attempts:
+                if (
+                    message.workflow_id is None
+                    and message.attempts <= self._options.ladder.attempts
+                ):
                     log.info(
                         "message.lost",
                         extra={"tenant_id": message.tenant_id, "message_id": str(message.id)},
@@ -95,16 +94,18 @@ class Upkeep:
 
     async def _look_for_lost(self, after: str | None) -> tuple[list[Key], str | None]:
         async with self._database.platform_session("look for lost messages") as session:
-            return await queue.lost(session, after=after)
+            return await queue.lost(session, rows=self._options.lost_page, after=after)
 
     async def _take_lost(self, key: Key) -> Message | None:
         async with self._database.platform_session("take a lost message") as session:
-            return await queue.take_lost(session, key, lease=self._lease)
+            return await queue.take_lost(session, key, lease=self._options.lease)
 
     async def free_ended_slots(self) -> int:
         """Frees slots whose workflow has ended without saying so; returns how many."""
         async with self._database.platform_session("look for ended workflows") as session:
-            held = await queue.slots_to_check(session, age=SLOT_UNSEEN_FOR, limit=SLOTS_AT_ONCE)
+            held = await queue.slots_to_check(
+                session, age=self._options.slot_unseen, limit=SLOTS_AT_ONCE
+            )
         over = await asyncio.gather(*(self.frees(workflow_id) for _, workflow_id in held))
         ended = [slot for slot, is_over in zip(held, over, strict=True) if is_over]
         if ended:
@@ -113,8 +114,9 @@ class Upkeep:
             log.info("relay.slots_freed", extra={"slots": len(ended)})
         return len(ended)
 
-    async def prune(self, keep: timedelta) -> None:
-        """Deletes what was completed longer ago than `keep`."""
+    async def prune(self) -> None:
+        """Deletes what was completed long enough ago."""
+        keep = self._options.keep_completed
         deleted = queue.PRUNE_ROWS
         while deleted == queue.PRUNE_ROWS:
             async with self._database.platform_session("prune the outbox") as session:
@@ -134,7 +136,7 @@ class Upkeep:
             "mark a lost message", lock_timeout=LOCK_WAIT
         ) as session:
             if was_started:  # its marks alone were lost: what its tenant had locked again and again
-                await queue.complete(session, [message])
+                await queue.RELAY.complete(session, [message])
                 return
             said = f"the relay died {message.attempts - 1} times at it."
             await self._fail(session, [message], "RelayLost", said)
@@ -169,7 +171,7 @@ class Upkeep:
             "look after a workflow's messages", lock_timeout=LOCK_WAIT
         ) as session:
             if state in (_State.RUNNING, None):
-                await queue.extend(session, message, lease=WORKED_OFF_FOR)
+                await queue.extend(session, message, lease=self._options.worked_off)
                 return
             messages = await queue.together_with(session, message)
             if state is _State.UNKNOWN:
@@ -183,14 +185,11 @@ class Upkeep:
     async def _fail(
         self, session: AsyncSession, messages: Sequence[Message], error_type: str, said: str
     ) -> None:
-        failed = [
-            (Failed(each, error_type, said), self._ladder.wait_after(each.attempts))
-            for each in messages
-        ]
-        dead = await queue.fail(session, failed)
+        wait_after = self._options.ladder.wait_after
+        failed = [Failed(each, error_type, said, wait_after(each.attempts)) for each in messages]
         alone = all(each.workflow_id is None for each in messages)
         source = Source.RELAY if alone else Source.MESSAGE
-        await put_letters(session, list(letters_of(dead, source)))
+        await queue.RELAY.write(session, Marks(failed=failed), source)
 
     async def _state_of(self, workflow_id: str) -> _State | None:
         """What has become of a workflow; None where the server does not say."""

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio import client
 from temporalio.api.common.v1 import Payload
-from temporalio.common import TypedSearchAttributes
 
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import HopRefused, InvalidPayload, TenantMismatch, TenantMissing
@@ -19,7 +18,7 @@ from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.sdk import agreement, header
 from temporal_tenancy.sdk.interceptors.schedules import restamping, stamp_schedule
 from temporal_tenancy.sdk.list_filter import narrowed
-from temporal_tenancy.sdk.stamps import details, fair, prioritised, summary
+from temporal_tenancy.sdk.stamps import Stamp, fair
 
 AnyStart = client.StartWorkflowInput | client.UpdateWithStartStartWorkflowInput
 
@@ -49,10 +48,10 @@ class TenancyClientOutbound(client.OutboundInterceptor):
     async def start_update_with_start_workflow(
         self, input: client.StartWorkflowUpdateWithStartInput
     ) -> client.WorkflowUpdateHandle[Any]:
-        scope = await self._stamp_start(input.start_workflow_input)
-        if scope is not None:
+        stamp = await self._stamp_start(input.start_workflow_input)
+        if stamp is not None:
             update = input.update_workflow_input
-            update.headers = header.write(update.headers, scope)
+            update.headers = header.write(update.headers, stamp.scope)
         return await self.next.start_update_with_start_workflow(input)
 
     async def create_schedule(self, input: client.CreateScheduleInput) -> client.ScheduleHandle:
@@ -182,8 +181,8 @@ class TenancyClientOutbound(client.OutboundInterceptor):
             f"the Nexus operation {input.operation} cannot carry a tenant. Start a job instead."
         )
 
-    async def _stamp_start(self, input: AnyStart) -> Scope | None:
-        """Checks a start of a known job and stamps it; returns its scope."""
+    async def _stamp_start(self, input: AnyStart) -> Stamp | None:
+        """Checks a start of a known job and stamps it."""
         current = current_scope()
         job = registry.get(input.workflow)
         if job is None:
@@ -198,23 +197,10 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         scope = agreement.scope_of(job, job_input)
         if isinstance(current, TenantScope) and scope != current:
             raise TenantMismatch(f"{current.tenant_id} cannot start {job.name} for {scope.owner}.")
-        parts = agreement.check_workflow_id(input.id, job, job_input)
-        agreement.check_header(input.headers, scope, what=job.name)
-        attributes = input.search_attributes
-        if attributes is None or isinstance(attributes, TypedSearchAttributes):
-            what = f'workflow "{input.id}"'
-            agreement.check_search_attributes(
-                attributes or TypedSearchAttributes.empty, scope, parts.job, what=what
-            )
-            input.search_attributes = agreement.search_attributes(attributes, scope, parts.job)
-        input.headers = header.write(input.headers, scope)
-        input.priority = prioritised(
-            input.priority, scope, job, caller=current, weight=await self._weight(scope)
-        )
-        input.static_summary = input.static_summary or summary(parts)
-        input.static_details = input.static_details or details(job)
-        input.execution_timeout = input.execution_timeout or job.execution_timeout
-        return scope
+        stamp = Stamp.of(job, job_input, input.id)
+        stamp.check(input.headers, input.search_attributes, what=job.name)
+        stamp.put_on(input, caller=current, weight=await self._weight(scope))
+        return stamp
 
     async def _weight(self, scope: Scope) -> float | None:
         if self.directory is None or not isinstance(scope, TenantScope):

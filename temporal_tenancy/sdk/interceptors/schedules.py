@@ -14,12 +14,11 @@ from temporalio.client import (
 )
 
 from temporal_tenancy.core.errors import TenantMismatch
-from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, current_scope
-from temporal_tenancy.sdk import agreement, header
-from temporal_tenancy.sdk.stamps import details, prioritised, summary
+from temporal_tenancy.core.scope import TenantScope, current_scope
+from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk.stamps import Stamp
 
 Updated = ScheduleUpdate | None
 Updater = Callable[[ScheduleUpdateInput], Updated | Awaitable[Updated]]
@@ -39,20 +38,13 @@ def stamp_schedule(schedule_id: str, schedule: Schedule) -> None:
     job = registry.get(action.workflow)
     if job is None:
         return
-    scope, parts = _agreed(job, action)
-    if schedule_id.split("/", 1)[0] != scope.owner:
+    stamp = _agreed(job, action)
+    owner = stamp.scope.owner
+    if schedule_id.split("/", 1)[0] != owner:
         raise TenantMismatch(
-            f'schedule "{schedule_id}" starts work of {scope.owner}. '
-            f'Call it "{scope.owner}/{parts.job}".'
+            f'schedule "{schedule_id}" starts work of {owner}. Call it "{owner}/{stamp.id.job}".'
         )
-    action.headers = header.write(action.headers, scope)
-    action.priority = prioritised(action.priority, scope, job, caller=current_scope())
-    action.typed_search_attributes = agreement.search_attributes(
-        action.typed_search_attributes, scope, parts.job
-    )
-    action.static_summary = action.static_summary or summary(parts)
-    action.static_details = action.static_details or details(job)
-    action.execution_timeout = action.execution_timeout or job.execution_timeout
+    stamp.put_on(action, caller=current_scope())
 
 
 def restamping(schedule_id: str, updater: Updater) -> Updater:
@@ -69,14 +61,13 @@ def restamping(schedule_id: str, updater: Updater) -> Updater:
     return updated
 
 
-def _agreed(job: Job, action: ScheduleActionStartWorkflow) -> tuple[Scope, WorkflowId]:
-    parts = WorkflowId.parse(action.id)
+def _agreed(job: Job, action: ScheduleActionStartWorkflow) -> Stamp:
+    stamp = Stamp.of_id(job, action.id)
     if any(isinstance(arg, Payload) for arg in action.args):
         # Read back from the server, where it was put with the id that is checked here.
-        scope: Scope = TenantScope(parts.tenant) if parts.tenant else PlatformScope(job.reason)
-        if (job.kind == "tenant") != (parts.tenant is not None):
+        if (job.kind == "tenant") != isinstance(stamp.scope, TenantScope):
             raise TenantMismatch(f'{job.name} cannot be scheduled as "{action.id}".')
-        return scope, parts
+        return stamp
     model = job.input_model
     given = action.args[0] if action.args else {}
     job_input = (
@@ -84,6 +75,5 @@ def _agreed(job: Job, action: ScheduleActionStartWorkflow) -> tuple[Scope, Workf
         if isinstance(given, model)
         else read_input(model, given, what=f"the input of {job.name}")
     )
-    scope = agreement.scope_of(job, job_input)
-    agreement.check_header(action.headers, scope, what=job.name)
-    return scope, agreement.check_workflow_id(action.id, job, job_input)
+    agreement.check_header(action.headers, agreement.scope_of(job, job_input), what=job.name)
+    return Stamp.of(job, job_input, action.id)

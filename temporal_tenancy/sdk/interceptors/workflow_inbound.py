@@ -26,10 +26,10 @@ from temporal_tenancy.core.errors import (
     TenantMissing,
 )
 from temporal_tenancy.core.failures import root_cause, sentence_of
-from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begin
+from temporal_tenancy.core.scope import TenantScope, _begin
 from temporal_tenancy.sdk import agreement, header
+from temporal_tenancy.sdk._private import is_bound_by_sdk, signal_method, update_method
 from temporal_tenancy.sdk.endings import (
     ends_for_good,
     free_own_slot,
@@ -37,9 +37,9 @@ from temporal_tenancy.sdk.endings import (
     record_own_failure,
 )
 from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
-_SDK_HANDLERS = workflow._SignalDefinition.__module__
 
 
 class TenancyWorkflowInbound(WorkflowInboundInterceptor):
@@ -61,16 +61,14 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             self.next.init(outbound)  # not ours to carry
             return
         try:
-            self.id = WorkflowId.parse(info.workflow_id)
-            self.scope: Scope = (
-                TenantScope(self.id.tenant) if self.id.tenant else PlatformScope(self.job.reason)
-            )
+            stamp = Stamp.of_id(self.job, info.workflow_id)
         except TenancyError as error:
             # The guard, which comes next, refuses this start in better words. Should it ever be
             # missing, the run fails here.
             self.refusal = error
             self.next.init(outbound)
             return
+        self.id, self.scope = stamp.id, stamp.scope
         self.next.init(TenancyWorkflowOutbound(outbound, self.scope, self.id))
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
@@ -129,7 +127,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # With a wrong number of arguments the call itself would raise a TypeError, which is
         # taken for a bug: the workflow task would be retried for ever.
         try:
-            _bind(workflow.get_signal_handler(input.signal), self._own_signal(input.signal), input)
+            own = signal_method(type(workflow.instance()), input.signal)
+            _bind(workflow.get_signal_handler(input.signal), own, input)
         except TypeError as error:
             self._drop_signal(input.signal, "signal.malformed", str(error))
             return None
@@ -156,7 +155,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # A handler that was set while the workflow ran may have no validator.
         self._check_sender(input.headers, f"update {input.update}")
         try:
-            _bind(workflow.get_update_handler(input.update), self._own_update(input.update), input)
+            own = update_method(type(workflow.instance()), input.update)
+            _bind(workflow.get_update_handler(input.update), own, input)
         except TypeError as error:
             raise InvalidPayload(f"update {input.update} cannot be taken: {error}.") from None
         with _begin(self.scope):
@@ -188,23 +188,11 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # Only starts that come past our client lack them. The patch lets histories replay that
         # were recorded before the plugin was there.
         if workflow.patched(PATCH_SEARCH_ATTRIBUTES):
-            workflow.upsert_search_attributes(
-                [
-                    agreement.TENANT_ID.value_set(self.scope.owner),
-                    agreement.JOB.value_set(self.id.job),
-                ]
-            )
+            own = agreement.own_attributes(self.scope.owner, self.id.job)
+            workflow.upsert_search_attributes([key.value_set(own[key]) for key in own])
 
     def _sentence(self) -> str:
         return f"{self.id.job} for {self.scope.owner}, {self.id.key}"
-
-    def _own_signal(self, name: str) -> Callable[..., Any] | None:
-        own = workflow._Definition.must_from_class(type(workflow.instance())).signals.get(name)
-        return own.fn if own else None
-
-    def _own_update(self, name: str) -> Callable[..., Any] | None:
-        own = workflow._Definition.must_from_class(type(workflow.instance())).updates.get(name)
-        return own.fn if own else None
 
 
 def _bind(
@@ -219,7 +207,7 @@ def _bind(
     """
     if handler is None:  # the dynamic handler's, which takes whatever comes
         return
-    if method is not None and getattr(handler, "__module__", None) == _SDK_HANDLERS:
+    if method is not None and is_bound_by_sdk(handler):
         inspect.signature(method).bind(workflow.instance(), *message.args)
     else:
         inspect.signature(handler).bind(*message.args)

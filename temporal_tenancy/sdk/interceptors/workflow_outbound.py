@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy, TypedSearchAttributes
+from temporalio.common import Priority, RetryPolicy
 from temporalio.worker import (
     ContinueAsNewInput,
     SignalChildWorkflowInput,
@@ -27,7 +27,7 @@ from temporal_tenancy.core.inputs import JobInput, read_input, tenants_named
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import Scope, TenantScope
 from temporal_tenancy.sdk import agreement, header
-from temporal_tenancy.sdk.stamps import details, fair, prioritised, summary
+from temporal_tenancy.sdk.stamps import Stamp, fair
 
 MAXIMUM_ATTEMPTS: Final = 10  # of an activity whose retry policy names no end
 
@@ -73,18 +73,9 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
                 input.id = str(WorkflowId(scope.owner, input.workflow, input.id))
             if input.priority != Priority.default:
                 input.priority = fair(input.priority, scope, caller=self.scope)
+            input.headers = header.write(input.headers, scope)
         else:
-            scope = self._scope_of_child(job, input)
-            input.priority = prioritised(input.priority, scope, job, caller=self.scope)
-            # Children inherit neither search attributes nor summary.
-            attributes = input.search_attributes
-            if attributes is None or isinstance(attributes, TypedSearchAttributes):
-                name = WorkflowId.parse(input.id).job
-                input.search_attributes = agreement.search_attributes(attributes, scope, name)
-            input.static_summary = input.static_summary or summary(WorkflowId.parse(input.id))
-            input.static_details = input.static_details or details(job)
-            input.execution_timeout = input.execution_timeout or job.execution_timeout
-        input.headers = header.write(input.headers, scope)
+            self._stamp_of_child(job, input).put_on(input, caller=self.scope)
         return await self.next.start_child_workflow(input)
 
     async def signal_child_workflow(self, input: SignalChildWorkflowInput) -> None:
@@ -102,9 +93,8 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         name = input.workflow or info.workflow_type
         job = registry.get(name)
         if job is not None and job.takes_input:
-            job_input = _only_input(job, input.args)
             # The id stays, so the next run must be of the same tenant and job.
-            agreement.check_workflow_id(info.workflow_id, job, job_input)
+            Stamp.of(job, _only_input(job, input.args), info.workflow_id)
         input.headers = header.write(input.headers, self.scope)
         self.next.continue_as_new(input)
 
@@ -136,7 +126,7 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         named = named_tenant(input.args)
         return self.scope if named is None else TenantScope(named)
 
-    def _scope_of_child(self, job: Job, input: StartChildWorkflowInput) -> Scope:
+    def _stamp_of_child(self, job: Job, input: StartChildWorkflowInput) -> Stamp:
         if isinstance(self.scope, TenantScope) and job.kind == "platform":
             raise TenantMismatch(
                 f"{self.id.job} runs for {self.scope.tenant_id} and cannot start {job.name}, "
@@ -153,8 +143,7 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         if "/" not in input.id:  # the SDK's own random id, or a key: complete it
             name = job_input.job if isinstance(job_input, JobInput) else job.name
             input.id = str(WorkflowId(scope.owner, name, input.id))
-        agreement.check_workflow_id(input.id, job, job_input)
-        return scope
+        return Stamp.of(job, job_input, input.id)
 
     def _refuse_foreign(self, args: Sequence[Any], what: str) -> None:
         if not isinstance(self.scope, TenantScope):

@@ -1,0 +1,1 @@
+"""How long a small tenant waits for a large one."""

@@ -1,0 +1,1 @@
+"""How fast a fan-out is, and what holds it up."""

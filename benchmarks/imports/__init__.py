@@ -1,0 +1,1 @@
+"""How fast an import of contacts is, and what memory it takes."""

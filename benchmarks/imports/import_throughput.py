@@ -1,0 +1,170 @@
+"""How many rows a second does an import take, by how many a plain COPY of the same rows?
+
+Ours is the job contacts.import from its start to its result: Temporal, a worker, the file read from
+the object storage (a folder), each row decoded, checked and counted, and written into `contacts`
+under row-level security, in batches of 5,000 and of 100 rows, each of which keeps how far it is.
+The file has been stored before, as it has been for the peers.
+
+The peer is the least that any import could do: the same file's bytes, unread, by one
+`COPY … FROM STDIN (FORMAT csv)` into a table with the same columns, defaults and indexes and no
+row-level security. It checks nothing, has no upsert, and cannot go on where it was cut off. The
+second peer is the same upsert into `contacts` row by row with psycopg's `executemany` (which
+pipelines), 5,000 rows a transaction, from rows that are read and split already.
+
+All tables are emptied before each; batches of 100 have a tenth of the rows. A round takes each arm
+once; the value is the median over rounds of ours by the peer's rows a second.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities import ACTIVITIES
+from benchmarks.imports.contact_files import (
+    COLUMNS,
+    TENANT,
+    import_contacts,
+    read_pieces,
+    storage_in,
+    store,
+    write_contacts,
+)
+from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
+from benchmarks.shared.servers import Servers
+from dev.devstack.postgres import DatabaseUrls
+from processes import connect
+from saas.queues import Queue
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.everything import TenancyPlugin
+from temporal_tenancy.postgres.connections import connect as connect_to
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.roles import TENANT_ROLE
+from workflows import WORKFLOWS
+
+NAME: Final = "import_throughput"
+GOAL: Final = Goal(">=", 0.35)
+NO_SLOWER: Final = Goal(">=", 1.0)
+TEMPORAL_CONFIG: Final[dict[str, str]] = {}
+BATCH: Final = 5_000  # rows
+SMALL_BATCH: Final = 100  # rows
+PLAIN: Final = "bench_plain_contacts"
+_UPSERT: Final = """
+    insert into contacts as there (tenant_id, email, name, phone, company, country)
+    values (%s, %s, %s, %s, %s, %s)
+    on conflict (tenant_id, email) do update set
+        name = coalesce(excluded.name, there.name),
+        phone = coalesce(excluded.phone, there.phone),
+        company = coalesce(excluded.company, there.company),
+        country = coalesce(excluded.country, there.country),
+        updated_at = now()
+"""
+
+
+async def answers(servers: Servers) -> Sequence[Answer]:
+    """Asks the question; half a minute or so, with FULL=1 (a million rows) some minutes."""
+    rows = 1_000_000 if is_full() else 100_000
+    urls = servers.new_database("import_throughput")
+    _make_plain_table(urls)
+    database = Database(tenant_url=urls.tenant, platform_url=urls.platform)
+    await Tenants(database).add(TENANT, "Acme", plan="enterprise")
+    file = write_contacts(servers.directory / "contacts.csv", rows)
+    few = rows // 10  # in small batches, which take ten times as long
+    short = write_contacts(servers.directory / "few.csv", few)
+    plugin = TenancyPlugin(
+        directory=ControlPlaneDirectory(database),
+        database=database,
+        passthrough=connect.PASSTHROUGH,
+    )
+    client = await Client.connect(servers.temporal_address, plugins=[plugin])
+    plain, executemany, small = Comparison(), Comparison(), Comparison()
+    try:
+        with storage_in(servers.directory / "objects"):
+            worker = Worker(
+                client, task_queue=Queue.DEFAULT, workflows=WORKFLOWS, activities=ACTIVITIES
+            )
+            async with worker:
+                for number, order in enumerate(turns(rounds(5, full=3))):
+                    measured: dict[Arm, float] = {}
+                    for arm in order:
+                        _empty(urls)
+                        if arm is Arm.OURS:
+                            measured[arm] = rows / await _ours(database, client, file, rows, BATCH)
+                        else:
+                            measured[arm] = rows / _copied(urls, file)
+                    plain.add(measured)
+                    _empty(urls)
+                    peer = rows / _executed(urls, file)
+                    executemany.add({Arm.OURS: measured[Arm.OURS], Arm.PEER: peer})
+                    _empty(urls)
+                    slow = few / await _ours(database, client, short, few, SMALL_BATCH)
+                    small.add({Arm.OURS: slow, Arm.PEER: measured[Arm.PEER]})
+                    tell(
+                        f"{NAME}: round {number + 1}: ours {measured[Arm.OURS]:,.0f}, "
+                        f"COPY {measured[Arm.PEER]:,.0f}, executemany {peer:,.0f}, "
+                        f"batches of {SMALL_BATCH}: {slow:,.0f} rows/s"
+                    )
+    finally:
+        await database.dispose()
+    besides = {
+        "rows": rows,
+        "batches_of_100": median(small.ours),
+        "batches_of_100_ratio": small.ratio,
+    }
+    return [
+        Answer(f"{NAME}.copy", "plain COPY without checks", GOAL, "rows/s", plain, besides),
+        Answer(f"{NAME}.executemany", "upserts by executemany", NO_SLOWER, "rows/s", executemany),
+    ]
+
+
+def _make_plain_table(urls: DatabaseUrls) -> None:
+    with connect_to(urls.owner) as owner:
+        owner.execute(f"create table {PLAIN} (like contacts including all)")
+        owner.execute(f"alter table {PLAIN} alter tenant_id set default '{TENANT}'")
+        owner.execute(f"grant select, insert on {PLAIN} to {TENANT_ROLE}")
+
+
+def _empty(urls: DatabaseUrls) -> None:
+    with connect_to(urls.owner) as owner:
+        owner.execute(f"truncate contacts, {PLAIN}")
+
+
+async def _ours(
+    database: Database, client: Client, file: Path, rows: int, batch_size: int
+) -> float:
+    import_id = await store(database, file)
+    began = time.perf_counter()
+    progress = await import_contacts(client, import_id, batch_size=batch_size)
+    taken = time.perf_counter() - began
+    assert (progress.imported, progress.rows) == (rows, rows)
+    return taken
+
+
+def _copied(urls: DatabaseUrls, file: Path) -> float:
+    began = time.perf_counter()
+    with connect_to(urls.tenant) as connection, connection.cursor() as cursor:
+        statement = f"copy {PLAIN} ({', '.join(COLUMNS)}) from stdin (format csv, header)"
+        with cursor.copy(statement.encode()) as copy:
+            for piece in read_pieces(file):
+                copy.write(piece)
+    return time.perf_counter() - began
+
+
+def _executed(urls: DatabaseUrls, file: Path) -> float:
+    with file.open(newline="") as opened:
+        records = [(TENANT, *record) for record in csv.reader(opened)][1:]
+    began = time.perf_counter()
+    with connect_to(urls.tenant) as connection, connection.cursor() as cursor:
+        for start in range(0, len(records), BATCH):
+            with connection.transaction():
+                cursor.execute("select set_config('app.tenant_id', %s, true)", [TENANT])
+                cursor.executemany(_UPSERT, records[start : start + BATCH])
+    return time.perf_counter() - began

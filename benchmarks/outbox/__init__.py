@@ -1,0 +1,1 @@
+"""How fast jobs go through the outbox, by procrastinate among others."""

@@ -1,0 +1,1 @@
+"""What the processes can bear: workers under load, the HTTP door under connections."""

@@ -1,0 +1,147 @@
+"""Do a thousand idle connections delay who calls the HTTP door?
+
+The door is a process as it is run, with its own limits. A round is two lots of calls with a key,
+each on a connection of its own: once with nothing else, and once beside 1,000 connections from 20
+other addresses of this machine, of which half have sent nothing and half a part of a head. What
+counts is the p95 from connecting to the whole answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import psycopg
+
+from benchmarks.outbox.outbox_stack import LOOK, plain
+from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell, turns
+from benchmarks.shared.servers import Servers
+from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.processes import OwnedProcess
+from temporal_tenancy.control_plane.api_keys import ApiKeys
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.postgres.database import Database
+
+NAME: Final = "idle_connections"
+GOAL: Final = Goal("<=", 2.0)
+TEMPORAL_CONFIG: Final[dict[str, str]] = {}
+TENANT: Final = "dl"
+CALLS: Final = 60  # of each arm in a round
+IDLE: Final = 1_000
+ADDRESSES: Final = 20  # that the idle connections are from
+PART_OF_A_HEAD: Final = b"GET / HTTP/1.1\r\nHost: "
+OTHER_FILES: Final = 256  # of this process
+ROOT: Final = Path(__file__).parents[2]
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def answers(servers: Servers) -> Sequence[Answer]:
+    """Asks the question; some 20 s."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(IDLE + OTHER_FILES, hard), hard))
+    urls = servers.new_database(NAME)
+    key = await _key(urls)
+    comparison = Comparison()
+    left = IDLE
+    async with _door(servers, urls) as url:
+        await _calls(url, key)
+        for order in turns(rounds(6, full=30)):
+            p95: dict[Arm, float] = {}
+            for arm in order:
+                if arm is Arm.PEER:
+                    p95[arm] = quantile(await _calls(url, key), 0.95)
+                else:
+                    async with _idle(url) as open_:
+                        p95[arm] = quantile(await _calls(url, key), 0.95)
+                        left = min(left, sum(not reader.at_eof() for reader, _ in open_))
+            comparison.add(p95)
+            tell(f"{NAME}: p95 {p95[Arm.OURS]:.1f} ms beside {IDLE}, {p95[Arm.PEER]:.1f} ms alone")
+    measured = "ms, p95 of a call on a new connection"
+    besides = {"idle_at_the_end": float(left)}
+    return [Answer(NAME, "without idle connections", GOAL, measured, comparison, besides)]
+
+
+async def _key(urls: DatabaseUrls) -> str:
+    database = Database(tenant_url=urls.tenant, platform_url=urls.platform)
+    try:
+        await Tenants(database).add(TENANT, "Delta", plan="enterprise")
+        _, key = await ApiKeys(database).create(TENANT, NAME)
+    finally:
+        await database.dispose()
+    async with await psycopg.AsyncConnection.connect(plain(urls.superuser)) as connection:
+        await connection.execute("update plans set rate_limits = '{\"http\": 100000}'")
+    return key
+
+
+@asynccontextmanager
+async def _door(servers: Servers, urls: DatabaseUrls) -> AsyncIterator[str]:
+    """Runs the door while the block does; yields its URL."""
+    ready = servers.directory / f"{NAME}.ready"
+    process = OwnedProcess(
+        [sys.executable, "-m", "processes.web", "--port", "0", "--ready-file", str(ready)],
+        log=servers.directory / f"{NAME}.log",
+        environ={
+            "PYTHONPATH": str(ROOT),
+            "TENANT_DATABASE_URL": urls.tenant,
+            "PLATFORM_DATABASE_URL": urls.platform,
+            "TEMPORAL_ADDRESS": servers.temporal_address,
+            "LOG_LEVEL": "warning",
+        },
+    )
+
+    try:
+        while not ready.exists():  # another process has no event
+            assert process.running, process.log_tail()
+            await asyncio.sleep(LOOK)
+        yield json.loads(ready.read_text())["url"]
+    finally:
+        process.stop()
+
+
+async def _calls(url: str, key: str) -> list[float]:
+    """Milliseconds of each call, one after another."""
+    parts = urlsplit(url)
+    request = (
+        f"GET /imports/{UUID(int=0)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Authorization: Bearer {key}\r\n\r\n"
+    ).encode()
+    taken = []
+    for _ in range(CALLS):
+        began = time.perf_counter()
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(request)
+        said = await reader.read()
+        taken.append((time.perf_counter() - began) * 1000)
+        assert b" 404 " in said.partition(b"\r\n")[0], said
+        writer.close()
+    return taken
+
+
+@asynccontextmanager
+async def _idle(url: str) -> AsyncIterator[list[Connection]]:
+    """Holds connections open on which nothing is asked."""
+    parts = urlsplit(url)
+    open_: list[Connection] = []
+    try:
+        for number in range(IDLE):
+            source = (f"127.0.1.{number % ADDRESSES + 1}", 0)
+            connection = await asyncio.open_connection(
+                parts.hostname, parts.port, local_addr=source
+            )
+            if number % 2:
+                connection[1].write(PART_OF_A_HEAD)
+            open_.append(connection)
+        yield open_
+    finally:
+        for _, writer in open_:
+            writer.transport.abort()

@@ -1,0 +1,161 @@
+"""What the relay sends is answered from its indexes, whatever the table was when last analysed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+import psycopg
+import pytest
+from sqlalchemy import event, make_url
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dev.devstack.postgres import EmbeddedPostgres
+from temporal_tenancy.outbox import RelayOptions
+from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.postgres.database import Database
+
+WAITING: Final = 50_000  # messages of one tenant
+OTHERS: Final = 50  # tenants with a few each
+BATCH: Final = 100  # messages in a claim
+# Rows that a statement may read for each that it takes: itself, its lock, and those passed over.
+READS: Final = 5
+LEASE: Final = timedelta(minutes=1)
+LOST: Final = RelayOptions().lost_page
+
+_FILL: Final = f"""
+    insert into outbox_messages (tenant_id, job, key, payload)
+    select 'large', 'test.note', n, '{{}}'::jsonb from generate_series(1, {WAITING}) as n
+    union all
+    select 'small-' || n % {OTHERS}, 'test.note', n, '{{}}' from generate_series(1, 200) as n
+"""
+_COMPLETED: Final = """
+    update outbox_messages set status = 'completed', completed_at = now() - interval '1 hour'
+    where tenant_id = 'large' and key::int <= 2000
+"""
+
+Statement = Callable[[AsyncSession, list[Message]], Awaitable[object]]
+
+
+async def _claim_of_many(session: AsyncSession, _: list[Message]) -> object:
+    tenants = await queue.waiting_tenants(session, after="", limit=OTHERS)
+    return await queue.claim(session, dict.fromkeys(tenants, 2), lease=LEASE)
+
+
+STATEMENTS: Final[dict[str, Statement]] = {
+    "waiting_tenants": lambda session, _: queue.waiting_tenants(session, after="", limit=64),
+    "claim": lambda session, _: queue.claim(session, {"large": BATCH}, lease=LEASE),
+    "claim_of_many": _claim_of_many,
+    "claim_more": lambda session, _: queue.claim_more(
+        session, {("large", "test.note"): BATCH}, lease=LEASE
+    ),
+    "lost": lambda session, _: queue.lost(session, rows=LOST),
+    "more_lost": lambda session, _: queue.lost(session, rows=LOST, after="0044-03-15 BC"),
+    "take_lost": lambda session, taken: queue.take_lost(
+        session, (taken[0].tenant_id, taken[0].id), lease=LEASE
+    ),
+    "hand_over": lambda session, taken: queue.hand_over(
+        session, [Unit("large/test.note/messages-1", taken, coalesced=True)], lease=LEASE
+    ),
+    "extend": lambda session, taken: queue.extend(
+        session, replace(taken[0], workflow_id="large/test.note/messages-1"), lease=LEASE
+    ),
+    "complete": queue.RELAY.complete,
+    "release": queue.release,
+    "fail": lambda session, taken: queue.RELAY.fail(
+        session, [Failed(each, "Wrong", "it was wrong.", LEASE) for each in taken]
+    ),
+    "prune": lambda session, _: queue.prune(session, keep=timedelta(minutes=1)),
+}
+
+
+@dataclass(frozen=True)
+class Filled:
+    """An outbox with a backlog."""
+
+    database: Database  # as the relay's role has it
+    taken: list[Message]  # claimed, and not marked
+
+
+@pytest.fixture(scope="module", params=["empty", "full"])
+async def filled(
+    request: pytest.FixtureRequest, postgres: EmbeddedPostgres, migrated_template: str
+) -> AsyncIterator[Filled]:
+    """The outbox when it was analysed empty, and when it was analysed full."""
+    name = f"claim_plans_{request.param}"
+    urls = postgres.create_database(name, template=migrated_template)
+    target = make_url(urls.superuser).set(drivername="postgresql")
+    async with await psycopg.AsyncConnection.connect(
+        target.render_as_string(hide_password=False), autocommit=True
+    ) as everything:
+        await everything.execute("alter table outbox_messages set (autovacuum_enabled = false)")
+        if request.param == "empty":
+            await everything.execute("analyze outbox_messages")
+        await everything.execute(_FILL.encode())
+        await everything.execute(_COMPLETED)
+        if request.param == "full":
+            await everything.execute("analyze outbox_messages")
+    database = Database(platform_url=urls.relay, platform_settings=queue.SERVER_SETTINGS)
+    async with database.platform_session("claim in a test") as session:
+        taken = await queue.claim(session, {"large": BATCH}, lease=timedelta(0))
+    yield Filled(database, taken)
+    await database.dispose()
+    postgres.drop_database(name)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_a_statement_reads_what_it_takes_and_not_the_backlog(
+    name: str, filled: Filled
+) -> None:
+    plans = await _plans(STATEMENTS[name], filled)
+    assert plans
+    for plan in plans:
+        nodes = list(_nodes(plan))
+        kinds = {node["Node Type"] for node in nodes}
+        assert not kinds & {"Seq Scan", "Bitmap Heap Scan", "Hash Join", "Merge Join"}, plan
+        most = queue.PRUNE_ROWS if name == "prune" else BATCH
+        assert all(node["Actual Rows"] <= most for node in nodes if "Sort" in node["Node Type"])
+        assert sum(map(_read, nodes)) <= most * READS, plan
+
+
+async def _plans(statement: Statement, filled: Filled) -> list[dict[str, Any]]:
+    """The plans of all that a function sends, each as it was executed; nothing is kept."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(connection: object, cursor: object, sql: str, parameters: object, *_: object) -> None:
+        sent.append((sql, parameters))
+
+    engine = filled.database.platform_engine.sync_engine
+    async with filled.database.platform_session("look at plans in a test") as session:
+        event.listen(engine, "before_cursor_execute", note)
+        await statement(session, filled.taken)
+        event.remove(engine, "before_cursor_execute", note)
+        await session.rollback()
+        found = []
+        for sql, parameters in sent:
+            if "outbox_messages" not in sql:
+                continue
+            connection = await session.connection()
+            explained = await connection.exec_driver_sql(
+                f"explain (analyze, format json) {sql}", parameters
+            )
+            found.append(explained.scalar_one()[0]["Plan"])
+            await session.rollback()
+    return found
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from _nodes(inner)
+
+
+def _read(node: dict[str, Any]) -> float:
+    """Rows of the outbox that a node has looked at."""
+    if node.get("Relation Name") != "outbox_messages" or "Scan" not in node["Node Type"]:
+        return 0
+    passed_over = node.get("Rows Removed by Filter", 0)
+    return float(node["Actual Loops"] * (node["Actual Rows"] + passed_over))

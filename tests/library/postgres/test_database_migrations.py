@@ -1,0 +1,211 @@
+"""Migrations: what they make, twice and at once, and whether a database has had them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, create_engine, make_url
+from sqlalchemy.pool import NullPool
+
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.control_plane.models import ControlPlane
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY
+from temporal_tenancy.outbox.models import OutboxData
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import (
+    DatabaseUnreachable,
+    ExcessRights,
+    MigrationsBehind,
+)
+from temporal_tenancy.postgres.migrations import migrate, pending, refuse_pending
+from temporal_tenancy.postgres.roles import ensure_role
+from tests.fixtures.tables.models import TABLES, Tables
+
+ENVIRONMENTS = (*LIBRARY, TABLES)
+
+
+def run(urls: DatabaseUrls) -> None:
+    migrate(urls.owner, tenant_url=urls.tenant, platform_url=urls.platform, application=[TABLES])
+
+
+@pytest.fixture
+def empty_urls(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
+    yield postgres.create_database("empty")
+    postgres.drop_database("empty")
+
+
+CONSTRAINTS = """
+    select conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+    from pg_constraint
+    where connamespace = 'public'::regnamespace and conrelid <> 0
+        and conrelid::regclass::text not like '%\\_version'
+"""
+
+
+def tables_differ(urls: DatabaseUrls, metadata: MetaData) -> list[object]:
+    """In what a migrated database's tables are not those of `metadata`."""
+    engine = create_engine(urls.owner, poolclass=NullPool)
+    with engine.connect() as connection:
+        migration = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_server_default": True,
+                "include_name": lambda name, kind, _: kind != "table" or name in metadata.tables,
+            },
+        )
+        return list(compare_metadata(migration, metadata))
+
+
+def constraints_of(
+    migrated: DatabaseUrls, empty: DatabaseUrls, models: Iterable[MetaData]
+) -> tuple[set[object], set[object]]:
+    """The constraints of a migrated database, and those that the models make of an empty one."""
+    engine = create_engine(empty.owner, poolclass=NullPool)
+    for metadata in models:
+        metadata.create_all(engine)
+    with connect(migrated.owner) as made, connect(empty.owner) as modelled:
+        return set(made.execute(CONSTRAINTS)), set(modelled.execute(CONSTRAINTS))
+
+
+@pytest.mark.parametrize("metadata", [ControlPlane.metadata, Tables.metadata])
+def test_the_migrations_make_the_tables_of_the_models(
+    database_urls: DatabaseUrls, metadata: MetaData
+) -> None:
+    assert tables_differ(database_urls, metadata) == []
+
+
+def test_the_migrations_make_the_constraints_of_the_models(
+    database_urls: DatabaseUrls, empty_urls: DatabaseUrls
+) -> None:
+    every = (ControlPlane.metadata, OutboxData.metadata, Tables.metadata)
+    made, modelled = constraints_of(database_urls, empty_urls, every)
+    assert made == modelled
+    assert len(made) > 20
+
+
+def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres) -> None:
+    urls = postgres.urls("postgres")
+    with connect(urls.superuser) as superuser:
+        superuser.execute("create role poor login password 'poor'")
+        superuser.execute("grant connect on database postgres to poor")
+        poor = make_url(urls.superuser).set(username="poor", password="poor")
+        try:
+            with (
+                connect(poor.render_as_string(hide_password=False)) as connection,
+                pytest.raises(ConfigurationError, match="poor may not make the role anybody"),
+            ):
+                ensure_role(connection, "anybody", "password")
+        finally:
+            superuser.execute("drop owned by poor; drop role poor")
+
+
+def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("delete from plans where id = 'free'")
+        run(database_urls)
+        assert owner.execute("select count(*) from plans").fetchone() == (2,)
+
+
+def test_migrating_at_once_takes_turns(
+    postgres: EmbeddedPostgres, empty_urls: DatabaseUrls
+) -> None:
+    """Two databases too: they have the server's roles in common."""
+    beside = postgres.create_database("empty_too")
+    targets = [empty_urls, beside] * 3
+    ready = threading.Barrier(len(targets))
+    failures: list[Exception] = []
+
+    def attempt(urls: DatabaseUrls) -> None:
+        try:
+            ready.wait()
+            run(urls)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt, args=[urls]) for urls in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert failures == []
+        assert pending(empty_urls.tenant, ENVIRONMENTS) == []
+        assert pending(beside.tenant, ENVIRONMENTS) == []
+    finally:
+        postgres.drop_database("empty_too")
+
+
+def test_the_runtime_roles_learn_that_migrations_are_pending(
+    database_urls: DatabaseUrls, superuser_sets_revision: None
+) -> None:
+    for url in (database_urls.tenant, database_urls.platform):
+        assert [behind.environment for behind in pending(url, ENVIRONMENTS)] == [CONTROL_PLANE]
+    with pytest.raises(MigrationsBehind, match=r"control plane is at its beginning.*needs 00"):
+        refuse_pending(database_urls.platform, ENVIRONMENTS)
+
+
+@pytest.fixture
+def superuser_sets_revision(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("delete from control_plane_version")
+
+
+def test_an_empty_database_is_behind(empty_urls: DatabaseUrls) -> None:
+    assert len(pending(empty_urls.owner, ENVIRONMENTS)) == 3
+
+
+def test_a_database_ahead_of_the_code_is_not_behind(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("update control_plane_version set version_num = 'of a later release'")
+    refuse_pending(database_urls.platform, ENVIRONMENTS)
+
+
+def test_a_url_of_the_wrong_role_or_without_a_password_is_refused(
+    empty_urls: DatabaseUrls,
+) -> None:
+    with pytest.raises(ConfigurationError, match="Log in as tenancy_tenant"):
+        migrate(empty_urls.owner, tenant_url=empty_urls.platform, platform_url=empty_urls.platform)
+    with pytest.raises(ConfigurationError, match="no password"):
+        migrate(
+            empty_urls.owner,
+            tenant_url="postgresql://tenancy_tenant@localhost/saas",
+            platform_url=empty_urls.platform,
+        )
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    with pytest.raises(DatabaseUnreachable, match=r"127\.0\.0\.1:1/saas") as caught:
+        pending("postgresql://tenancy_owner:hunter2@127.0.0.1:1/saas", ENVIRONMENTS)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_runtime_role_with_too_many_rights_is_refused(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("alter role tenancy_platform bypassrls")
+        try:
+            with pytest.raises(ExcessRights, match="tenancy_platform"):
+                run(database_urls)
+        finally:
+            superuser.execute("alter role tenancy_platform nobypassrls")
+
+
+def test_the_relays_role_logs_in_when_its_url_is_given(database_urls: DatabaseUrls) -> None:
+    migrate(
+        database_urls.owner,
+        tenant_url=database_urls.tenant,
+        platform_url=database_urls.platform,
+        relay_url=database_urls.relay,
+        application=[TABLES],
+    )
+    refuse_pending(database_urls.relay, ENVIRONMENTS)
+
+
+def test_a_role_is_logged_in_to_by_its_password_only(database_urls: DatabaseUrls) -> None:
+    password = database_urls.tenant.split(":")[2].split("@")[0]
+    with pytest.raises(DatabaseUnreachable), connect(database_urls.tenant.replace(password, "x")):
+        pass

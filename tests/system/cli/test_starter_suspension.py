@@ -1,0 +1,80 @@
+"""An operator suspends a tenant, sees what waits, and resumes it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from temporal_tenancy.control_plane.tenants import Tenants
+from tests.fixtures.jobs import suspension_control, suspension_jobs
+from tests.fixtures.jobs.suspension_control import Control
+from tests.fixtures.jobs.suspension_jobs import QUEUE
+from tests.fixtures.starter import Said, Starter
+from tests.library.sdk.test_suspension import PAUSED, until, until_listed
+
+PROGRAM = ("-m", "tests.system.cli.suspended_too")
+RUN = "acme/test.patient/1"
+
+
+@pytest.fixture
+async def control(
+    saas: Client, tenants: Tenants, starter_environ: dict[str, str]
+) -> AsyncIterator[Control]:
+    """A worker whose activities the test lets end."""
+    await tenants.add("acme", "Acme", plan="enterprise")
+    control = suspension_control.new_control()
+    async with Worker(
+        saas,
+        task_queue=QUEUE,
+        workflows=suspension_jobs.WORKFLOWS,
+        activities=[suspension_control.step_on],
+    ):
+        yield control
+        control.release()
+
+
+async def test_a_run_waits_out_a_suspension_and_says_so(
+    saas: Client, starter: Starter, control: Control
+) -> None:
+    async def say(*arguments: str, code: int = 0) -> Said:
+        said = await starter(*arguments, program=PROGRAM)
+        assert said.code == code, said
+        return said
+
+    await say("run", "test.patient", "--tenant", "acme", "--key", "1")
+    await control.until_begun(1)
+    suspended = await say("tenants", "suspend", "acme")
+    assert "Runs that wait until then: 1." in suspended.out
+    await until(saas.get_workflow_handle(RUN), PAUSED)
+    await until_listed(saas)
+    explained = (await say("explain", RUN, "--json")).document
+    [waiting] = explained["waiting_for"]
+    assert waiting.startswith("step_on is paused while acme is suspended since 2")
+    assert explained["what_to_do"][0].startswith("TenantSuspended: acme is suspended since 2")
+    assert '"starter.py tenants resume acme"' in explained["what_to_do"][0]
+
+    started = await say("run", "test.patient", "--tenant", "acme", "--key", "2", "--json")
+    assert started.document["started"]
+    assert started.err.startswith("It waits: acme is suspended since 2")
+    refused = await say("run", "test.impatient", "--tenant", "acme", code=2)
+    assert refused.err.startswith("TenantSuspended: ")
+    await until(saas.get_workflow_handle("acme/test.patient/2"), PAUSED)
+    await until_listed(saas, 2)
+
+    control.release()
+    resumed = await say("tenants", "resume", "acme")
+    assert "Activities that waited and go on: 2." in resumed.out
+    assert await saas.get_workflow_handle(RUN).result() == 1
+    assert await saas.get_workflow_handle("acme/test.patient/2").result() == 0
+
+
+async def test_a_tenant_is_resumed_also_while_temporal_is_away(
+    starter: Starter, tenants: Tenants
+) -> None:
+    await tenants.add("acme", "Acme", plan="enterprise")
+    resumed = await starter("tenants", "resume", "acme", TEMPORAL_ADDRESS="127.0.0.1:1")
+    assert (resumed.code, resumed.out[:14]) == (0, "acme is active")
+    assert resumed.err.startswith("What waited goes on within a minute of Temporal's return: ")

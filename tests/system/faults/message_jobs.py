@@ -1,0 +1,95 @@
+"""Jobs whose effects can be counted, and traced to whoever asked for them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
+
+from saas.database.audit import record
+from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy.core.jobs import Coalesce, tenant_job
+from temporal_tenancy.outbox import current_event_id, once
+from temporal_tenancy.postgres.database import tenant_session
+
+ALONE: Final = "test.counted"
+TOGETHER: Final = "test.counted_together"
+EFFECT: Final = "counted"  # in the audit log
+WORK_SECONDS: Final = 0.03  # before the effect and after it, so that there is a time to die in
+
+REFUSE: Final = "refuse"
+GARBLE: Final = "garble"
+DIE: Final = "die"
+
+
+class Counted(TenantInput):
+    """What is to be counted."""
+
+    owner: str  # who asks, in words that nothing but the message carries
+    how: str = ""  # it fails; empty: it does not
+
+
+@tenant_activity
+async def count_alone(job: Counted) -> None:
+    """Has its effect once for each message."""
+    await _count(job, ALONE)
+
+
+@tenant_activity
+async def count_together(job: Counted) -> None:
+    """As `count_alone`, for messages that are worked off with others."""
+    await _count(job, TOGETHER)
+
+
+async def _count(job: Counted, name: str) -> None:
+    await asyncio.sleep(WORK_SECONDS)
+    if job.how == DIE:
+        os._exit(1)
+    if job.how == REFUSE:
+        raise ApplicationError("this is not counted.", type="NotCounted", non_retryable=True)
+    if job.how == GARBLE:
+        raise ApplicationError("a NUL: \x00", type="Garbled", non_retryable=True)
+    async with tenant_session() as session:
+        if await once(session, name, current_event_id()):
+            await record(session, EFFECT, f"{name}/{current_event_id()}", owner=job.owner)
+    await asyncio.sleep(WORK_SECONDS)
+
+
+_PATIENT: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=0.2),
+        maximum_interval=timedelta(seconds=1),
+        maximum_attempts=100,
+    ),
+}
+
+
+@tenant_job(ALONE, queue="bulk", waits_out_suspension=True)
+class CountAlone:
+    """Counts one message."""
+
+    @workflow.run
+    async def run(self, job: Counted) -> None:
+        """Counts it."""
+        await workflow.execute_activity(count_alone, job, **_PATIENT)
+
+
+@tenant_job(TOGETHER, queue="bulk", coalesce=Coalesce(30, count_together, parallel=5))
+class CountTogether:
+    """Counts one message, which others are worked off with."""
+
+    @workflow.run
+    async def run(self, job: Counted) -> None:
+        """Counts it."""
+        await workflow.execute_activity(count_together, job, **_PATIENT)
+
+
+WORKFLOWS: list[type] = [CountAlone, CountTogether]
+ACTIVITIES: list[Any] = [count_alone, count_together]

@@ -1,0 +1,35 @@
+"""worker.py of the jobs that are counted, as a worker or a relay that does not wait for long."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Final
+
+from processes.lifecycle.process_exit import exit_process
+from processes.worker.command import main
+from temporal_tenancy.outbox import RelayOptions, work_off
+from tests.system.faults import message_jobs
+
+LEASE: Final = timedelta(seconds=3)
+# What is waited for after a death, and only then.
+OPTIONS: Final = RelayOptions(
+    lease=LEASE,
+    poll=timedelta(seconds=0.5),
+    upkeep=timedelta(seconds=0.3),
+    keep_completed=timedelta(hours=1),  # so that it can be counted
+    worked_off=timedelta(seconds=2),
+    slot_unseen=timedelta(seconds=1),
+)
+
+if __name__ == "__main__":
+    assert "HEARTBEAT_TIMEOUT" in vars(work_off)
+    vars(work_off)["HEARTBEAT_TIMEOUT"] = timedelta(seconds=2)  # its workflow's own
+    exit_process(
+        main(
+            sys.argv[1:],
+            workflows=message_jobs.WORKFLOWS,
+            activities=message_jobs.ACTIVITIES,
+            relaying=OPTIONS,
+        )
+    )

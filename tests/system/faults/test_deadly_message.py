@@ -1,0 +1,69 @@
+"""A message that kills its worker each time is a dead letter, and no other is harmed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from temporalio.client import Client
+
+from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import Database
+from tests.fixtures.relay import ask, running, until_messages
+from tests.fixtures.worker_process import StartWorker
+from tests.system.faults.message_jobs import DIE, TOGETHER
+
+MODULE = "tests.system.faults.message_process"
+MESSAGES = 30
+DEADLY = "m12"
+ATTEMPTS = 2
+
+
+def effects(urls: DatabaseUrls) -> list[str]:
+    """The keys of the messages that have had their effect, once for each time."""
+    with connect(urls.superuser) as everything:
+        rows = everything.execute(
+            "select split_part(subject, '/', 2) from audit_entries where action = 'counted'"
+        )
+        return sorted(key for (key,) in rows)
+
+
+def letters(urls: DatabaseUrls) -> list[tuple[object, ...]]:
+    """The dead letters' workflow ids, sources and messages."""
+    with connect(urls.superuser) as everything:
+        found = everything.execute("select workflow_id, source, message_id from dead_letters")
+        return found.fetchall()
+
+
+async def test_a_message_that_kills_its_worker_is_a_dead_letter_and_no_other_is_harmed(
+    saas: Client,
+    database: Database,
+    database_urls: DatabaseUrls,
+    tenants: Tenants,
+    make_relay: Callable[..., Relay],
+    start_worker: StartWorker,
+) -> None:
+    await tenants.add("acme", "Acme", plan="standard")
+    keys = [f"m{number:02}" for number in range(MESSAGES)]
+    for key in keys:
+        asked = {"owner": "acme", "how": DIE if key == DEADLY else ""}
+        await ask(database, "acme", TOGETHER, key=key, input=asked)
+    async with running(make_relay(ladder=RetryLadder(attempts=ATTEMPTS))):
+        for _ in range(ATTEMPTS):
+            assert await start_worker("--queue", "bulk", module=MODULE).exit_code() == 1
+        last = await start_worker("--queue", "bulk", module=MODULE).until_ready()
+        found = await until_messages(
+            database, "acme", lambda ms: {m.status for m in ms} <= {"completed", "dead_letter"}
+        )
+    last.send(signal.SIGTERM)
+    assert await last.exit_code() == 0
+    others = [key for key in keys if key != DEADLY]
+    assert [message.key for message in found if message.status == "completed"] == others
+    assert effects(database_urls) == others
+    [deadly] = [message for message in found if message.key == DEADLY]
+    assert (deadly.error_type, deadly.attempts) == ("WorkerLost", ATTEMPTS + 1)
+    assert letters(database_urls) == [(f"acme/{TOGETHER}/{DEADLY}", "message", deadly.id)]

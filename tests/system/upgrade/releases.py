@@ -1,0 +1,114 @@
+"""A release as it is kept: its revisions, the rows of its database, and what it sends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from dev.devstack.postgres import DatabaseUrls
+from saas.database.models import TENANT_DATA
+from temporal_tenancy.core.migration_environment import LIBRARY
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.migrations import alembic_config
+from temporal_tenancy.postgres.roles import (
+    PLATFORM_ROLE,
+    RELAY_ROLE,
+    TENANT_ROLE,
+    ensure_role,
+    grant_database,
+    password_of,
+)
+from tests.system.upgrade.recording import Recording, read
+
+ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
+FOLDER: Final = Path(__file__).parent / "releases"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release, by the name of its folder."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return FOLDER / self.name
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """How far its migrations go, by environment."""
+        return dict(json.loads((self.folder / "revisions.json").read_text()))
+
+    @property
+    def rows(self) -> str:
+        """SQL that fills its database, for a superuser."""
+        return (self.folder / "rows.sql").read_text()
+
+    @property
+    def transactions(self) -> list[dict[str, Any]]:
+        """What it sends, as `Recording.document` has it, with parameters for the driver."""
+        found = json.loads((self.folder / "statements.json").read_text())
+        return [
+            {
+                "role": each["role"],
+                "sent": [one | {"parameters": read(one["parameters"])} for one in each["sent"]],
+            }
+            for each in found
+        ]
+
+    def write_revisions(self, revisions: Mapping[str, str]) -> None:
+        """Keeps how far its migrations go."""
+        self._write("revisions.json", revisions)
+
+    def write_transactions(self, recording: Recording) -> None:
+        """Keeps what it sends."""
+        self._write("statements.json", recording.document())
+
+    def _write(self, name: str, document: Any) -> None:
+        (self.folder / name).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def releases() -> list[Release]:
+    """All that are kept."""
+    return [Release(each.name) for each in sorted(FOLDER.iterdir()) if each.is_dir()]
+
+
+def heads() -> dict[str, str]:
+    """How far the migrations go that are there."""
+    return {
+        each.name: ScriptDirectory.from_config(alembic_config(each, None)).get_current_head() or ""
+        for each in ENVIRONMENTS
+    }
+
+
+def build(urls: DatabaseUrls, release: Release) -> None:
+    """Makes the database of a release, which is empty yet, with its rows."""
+    roles = {TENANT_ROLE: urls.tenant, PLATFORM_ROLE: urls.platform, RELAY_ROLE: urls.relay}
+    engine = create_engine(database_url(urls.owner), poolclass=NullPool)
+    with connect(urls.owner) as owner:
+        for role, url in roles.items():
+            ensure_role(owner, role, password_of(url, role))
+        grant_database(owner, list(roles))
+        for environment in ENVIRONMENTS:
+            with engine.connect() as connection:
+                config = alembic_config(environment, connection)
+                command.upgrade(config, release.revisions[environment.name])
+            owner.execute(
+                sql.SQL("grant select on {} to {}").format(
+                    sql.Identifier(environment.version_table),
+                    sql.SQL(", ").join(map(sql.Identifier, roles)),
+                )
+            )
+    with connect(urls.superuser) as superuser:
+        superuser.execute(release.rows.encode())

@@ -1,0 +1,20 @@
+"""A worker.py that serves the test's own jobs too."""
+
+from __future__ import annotations
+
+import sys
+
+from activities import ACTIVITIES
+from processes.lifecycle.process_exit import exit_process
+from processes.worker.command import main
+from tests.fixtures.jobs import slow_jobs
+from workflows import WORKFLOWS
+
+if __name__ == "__main__":
+    exit_process(
+        main(
+            sys.argv[1:],
+            workflows=[*WORKFLOWS, *slow_jobs.WORKFLOWS],
+            activities=[*ACTIVITIES, *slow_jobs.ACTIVITIES],
+        )
+    )
