@@ -184,8 +184,8 @@ _OWNERS: Final = sql("select tenant_id from outbox_messages where id = :id order
 
 
 def _how_to_take_back(asked: Enqueued, tenant: str) -> str:
-    cancel = quoted(f"outbox cancel {asked.id} --tenant {tenant}")
-    return f'{cancel} takes it back, and "outbox reschedule" with a time moves it.'
+    command = quoted(f"outbox cancel {asked.id} --tenant {tenant}")
+    return f'{command} takes it back, and "outbox reschedule" with a time moves it.'
 
 
 def _stands(asked: Enqueued) -> str:
