@@ -43,15 +43,15 @@ class CleanupReport(BaseModel):
 
 
 class Cleanup:
-    """Deletes what says itself when it expires."""
+    """Deletes expired rows."""
 
     def __init__(self, batches: Batches | None = None) -> None:
-        """`batches` are how many rows one transaction deletes."""
+        """`batches` is how many rows one transaction deletes."""
         self._batches = batches or Batches()
 
     @tenant_activity
     async def delete_expired(self, request: DeleteExpired) -> CleanupReport:
-        """Deletes, in batches, what had expired by `at`."""
+        """Deletes the rows that had expired by `at`, in batches."""
         return CleanupReport(
             deleted={
                 rows.table: await delete_aged(rows, request.at, self._batches) for rows in EXPIRING

@@ -19,8 +19,8 @@ from saas.services.contact_columns import EXPORT_MARK
 from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
 from temporal_tenancy.postgres.database import tenant_session
 
-# Where many rows share the key's first column, or have not been counted yet, the planner takes what
-# is ahead for little, and would read and sort all of it for each page.
+# If many rows share the key's first column, or statistics are missing, the planner underestimates
+# the remaining rows, and would read and sort all of them for each page.
 _IN_ORDER: Final = text("select set_config('enable_sort', 'off', true)")
 
 
@@ -38,7 +38,7 @@ class Dataset:
         return pyarrow.schema([(column.key, kind) for column, kind in self.columns.items()])
 
     async def pages(self, size: int) -> AsyncIterator[Sequence[Row]]:
-        """Yields the current tenant's rows in the order of the key, up to `size` at once.
+        """Yields the current tenant's rows in key order, in pages of up to `size`.
 
         Each page is its own transaction, so that a long export does not block others. A row written
         during the export is included if its key is still ahead.
@@ -56,7 +56,7 @@ class Dataset:
             if len(rows) < size:
                 return
 
-    # Select[...] of as many columns as there are.
+    # Any stands for a Select of a variable number of columns.
     def _page(self, after: Row | None, size: int) -> Any:
         page = select(*self.columns).order_by(*self.key).limit(size)
         return page if after is None else page.where(_behind(self.key, after))

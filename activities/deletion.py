@@ -45,7 +45,7 @@ class Aging:
 
 
 async def delete_aged(rows: Aging, before: datetime, batches: Batches) -> int:
-    """Deletes the tenant's rows that are to be gone at `before` (aware), the oldest first.
+    """Deletes the tenant's rows that are due for deletion at `before` (aware), oldest first.
 
     Each batch is its own transaction, with an entry in the audit log. After an interrupted attempt
     the next one continues with the remaining rows.
@@ -91,7 +91,7 @@ async def _delete_batch(
 
 
 def _batch(rows: Aging, before: datetime, reached: datetime | None, size: int) -> Delete:
-    """The statement that deletes the oldest rows, `size` at most, from `reached` on.
+    """Returns the statement that deletes the oldest rows from `reached` on, at most `size`.
 
     Deleted rows stay in the index while a long transaction, such as a backup, may see them.
     Starting from `reached` keeps a batch from scanning those of earlier batches.
@@ -102,7 +102,7 @@ def _batch(rows: Aging, before: datetime, reached: datetime | None, size: int) -
         .where(rows.moment < before, true() if reached is None else rows.moment >= reached)
         .order_by(rows.moment, *keys)
         .limit(size)
-        .with_for_update()  # in one order, so that two runs take turns
+        .with_for_update()  # in a fixed order, so that two runs take turns
         .cte("batch")
     )
     return delete(rows.model).where(and_(*(key == batch.c[key.key] for key in keys)))

@@ -28,7 +28,7 @@ JOB: Final = "exports.generate"
 AREA: Final = "exports"  # in the object storage
 KEPT: Final = timedelta(days=7)
 LINK_OPENS: Final = timedelta(hours=1)
-PAGE_ROWS: Final = 10_000  # in memory at once
+PAGE_ROWS: Final = 10_000  # rows in memory at once
 
 
 class ExportNotFound(Refused):
@@ -90,24 +90,24 @@ class Exports:
     ) -> None:
         """
         Args:
-            page_rows: how many rows are read, and held, at once.
-            datasets: what may be taken away.
+            page_rows: how many rows to read, and keep in memory, at once.
+            datasets: the datasets that can be exported.
         """
         self._page_rows = page_rows
         self._datasets = datasets
 
     @tenant_activity
     async def write_export(self, request: WriteExport) -> WrittenExport:
-        """Writes an export's file and says that it is there, both once.
+        """Writes an export's file and notifies the tenant, both once.
 
-        An attempt that is cut off leaves no part of a file; the next one begins anew. Raises
-        `ExportNotFound` where the tenant has no such export.
+        An interrupted attempt leaves no partial file; the next one starts again. Raises
+        `ExportNotFound` if the tenant does not have the export.
         """
         async with heartbeating() as heart:
             async with tenant_session() as session:
                 export = await _export(session, request.export_id)
                 if export.status != RequestStatus.COMPLETED:
-                    # Before the file, which is thus found when the row expires.
+                    # Stored before the file is written, so that cleaning up always finds the file.
                     export.path = object_path(AREA, f"{export.id}.{export.format}")
             if export.status == RequestStatus.COMPLETED or export.path is None:
                 return WrittenExport(

@@ -86,22 +86,22 @@ class ImportProgress(BaseModel):
 
 
 class _Overtaken(Exception):
-    """Another attempt has gone on with this import."""
+    """Another attempt has continued this import."""
 
 
 class Imports:
     """Imports files slice by slice."""
 
     def __init__(self, slice_seconds: float = SLICE_SECONDS) -> None:
-        """`slice_seconds` is how long a slice takes, to the end of a batch."""
+        """`slice_seconds` is how long a slice takes; it ends with the batch after that."""
         self._slice_seconds = slice_seconds
 
     @tenant_activity
     async def import_slice(self, request: ImportSlice) -> ImportProgress:
-        """Imports the next rows of a file, for some seconds, and says how far it is then.
+        """Imports the next rows of a file for some seconds, and returns the progress.
 
-        How far it is is written with each batch, in one transaction: an attempt that is cut off
-        leaves whole batches behind, and the next goes on with the first that is missing.
+        Each batch records the progress in its own transaction: an interrupted attempt leaves
+        complete batches behind, and the next one continues with the first missing batch.
         """
         async with heartbeating() as heart:
             imported = await _open(request.import_id)

@@ -54,13 +54,13 @@ async def find_cutoff(request: FindCutoff) -> Cutoff:
 
 
 class Retention:
-    """Deletes what is past the tenant's retention."""
+    """Deletes usage past the tenant's retention."""
 
     def __init__(self, batches: Batches | None = None) -> None:
-        """`batches` are how many rows one transaction deletes."""
+        """`batches` is how many rows one transaction deletes."""
         self._batches = batches or Batches()
 
     @tenant_activity
     async def delete_usage(self, request: DeleteUsage) -> int:
-        """Deletes usage events in batches, and returns how many this run has deleted."""
+        """Deletes usage events in batches; returns how many this run has deleted."""
         return await delete_aged(USAGE, request.before, self._batches)

@@ -60,22 +60,22 @@ async def begin_import(
     file.
 
     Args:
-        pieces: the file's bytes; no more than one piece is held.
-        file_name: as who sent it calls it. It is shown, and cut where it is long.
-        started_by: who sent it.
-        encoding: the file's, as its sender calls it; found out where nobody does.
-        dry_run: whether to count what it would do, and write no contact.
-        batch_size: rows a transaction; the job's own if not given.
-        max_bytes: how large the file may be.
+        pieces: the chunks of the file, of which only one is in memory at a time.
+        file_name: the sender's name for it, for display; a long name is cut.
+        started_by: the sender.
+        encoding: the encoding that the sender named; detected if not given.
+        dry_run: whether to only count what the import would do.
+        batch_size: rows per transaction; default: the job's.
+        max_bytes: the maximum size of the file.
 
     Returns:
         The import's id, which is the key of its job.
 
     Raises:
         FileTooLarge: it is larger than `max_bytes`; nothing is kept.
-        EncodingUnknown: there is no such encoding; nothing is kept.
-        StorageFailed: the object storage does not take it.
-        ScopeMissing: there is no tenant.
+        EncodingUnknown: the encoding does not exist; nothing is kept.
+        StorageFailed: the object storage does not accept the file.
+        ScopeMissing: the scope is not a tenant's.
     """
     named = named_encoding(encoding) if isinstance(encoding, str) else None
     storage = current_storage()

@@ -1,4 +1,4 @@
-"""The logs of this process: JSON for machines, text on a terminal, always on standard error.
+"""The process's logs on standard error: JSON for machines, or text on a terminal.
 
 Lines from structlog and from the standard library's loggers, including `workflow.logger` and
 `activity.logger`, go through one handler and have one format.

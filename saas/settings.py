@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.pool_share import RESERVED, SIZE
+from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.postgres.session_limits import SessionLimits
 
 
@@ -26,9 +26,10 @@ class Settings(BaseSettings):
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
 
-    # Of a process's connections for tenants' data, and of a transaction on one of them.
-    tenant_pool_size: Annotated[int, Field(ge=1)] = SIZE
-    tenant_pool_reserved: Annotated[int, Field(ge=RESERVED)] = RESERVED  # one leaves to others
+    # A process's connection pool for tenants' data, and the limits of a transaction on it.
+    tenant_pool_size: Annotated[int, Field(ge=1)] = PoolShare.size
+    # Connections that one tenant leaves to others.
+    tenant_pool_reserved: Annotated[int, Field(ge=PoolShare.reserved)] = PoolShare.reserved
     tenant_statement_timeout: timedelta = SessionLimits.statement
     tenant_lock_timeout: timedelta = SessionLimits.lock
     tenant_idle_timeout: timedelta = SessionLimits.idle  # in a transaction

@@ -12,7 +12,7 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     # needs only its own module.
     if name != "WORKFLOWS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import temporal_tenancy.dead_letters  # the library's own jobs, which schedules name
+    import temporal_tenancy.dead_letters  # the library's own jobs, which the schedules start
     import temporal_tenancy.ticks.reconcile  # noqa: F401
     from temporal_tenancy.outbox import outbox  # noqa: F401
     from workflows.analytics import AggregateAnalytics

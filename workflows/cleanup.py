@@ -28,7 +28,7 @@ class CleanUpExpired:
 
     @workflow.run
     async def run(self, job: CleanUpExpiredInput) -> CleanupReport:
-        """Returns how many rows were deleted, by table."""
+        """Returns the number of deleted rows by table."""
         report = await workflow.execute_activity_method(
             Cleanup.delete_expired,
             DeleteExpired(at=workflow.now()),

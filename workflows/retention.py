@@ -50,7 +50,7 @@ class EnforceRetention:
         if cutoff.before is None:
             workflow.set_current_details(f"{job.tenant_id} keeps its flights without limit.")
             return RetentionReport(before=None, deleted=0)
-        # One activity for all batches: the history stays as short with millions of events.
+        # One activity for all batches keeps the history short even for millions of events.
         deleted = await workflow.execute_activity_method(
             Retention.delete_usage,
             DeleteUsage(before=cutoff.before),

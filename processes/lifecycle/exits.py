@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-
-class ExitCode(IntEnum):
-    """What the exit code says; the same as `starter.py`'s."""
-
-    FAILED = 1  # a check, or a worker that was running
-    BAD_USAGE = 2  # an option or a setting
-    NOT_REACHABLE = 3  # something needed
+from temporal_tenancy.cli import ExitCode
 
 
 class WorkerExit(Exception):

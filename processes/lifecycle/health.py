@@ -53,11 +53,11 @@ class Health:
     ) -> None:
         """
         Args:
-            probe_timeout: seconds after which what is probed does not answer.
-            clock: by which an answer ages, in seconds.
+            probe_timeout: seconds after which a probe fails.
+            clock: returns the time in seconds, for the age of a result.
         """
         self.workers: Sequence[Polling] = ()
-        self.probes: Mapping[str, Probe] = {}  # by the reason to give when it fails
+        self.probes: Mapping[str, Probe] = {}  # by the reason to show when one fails
         self.stopping = False
         self._probe_timeout = probe_timeout
         self._clock = clock

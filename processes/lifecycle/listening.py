@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
+from temporal_tenancy.cli import ExitCode
 
 
 def listen(host: str, port: int, *, otherwise: str) -> socket.socket:

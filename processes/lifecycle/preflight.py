@@ -5,28 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from processes import search_attributes
-from processes.connect import HOW_TO_START, NotReachable, plain, reaching
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.connect import HOW_TO_START, plain, reaching
+from processes.lifecycle.exits import WorkerExit
 from saas.database.tables import TENANT_DATA
 from saas.settings import Settings
+from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.migration_environment import LIBRARY
-from temporal_tenancy.lint.catalogue import refuse_excess_rights
-from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database_errors import (
-    DatabaseProblem,
-    DatabaseUnreachable,
-    MigrationsBehind,
-)
-from temporal_tenancy.postgres.migrations import refuse_pending
-
-ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
+from temporal_tenancy.lint import installation
+from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
+from temporal_tenancy.sdk import search_attributes
 
 
 @contextmanager
@@ -95,17 +86,6 @@ async def check_search_attributes(client: Client) -> None:
         ) from None
 
 
-def answers(url: str) -> bool:
-    """Whether the database lets its role in."""
-    try:
-        with connect(url):
-            return True
-    except DatabaseUnreachable:
-        return False
-
-
 def check_database(url: str) -> None:
-    """Checks one database as its role sees it; raises as `check_databases`."""
-    refuse_pending(url, ENVIRONMENTS)
-    with connect(url) as connection:
-        refuse_excess_rights(connection)
+    """Checks one database as its role; raises the errors of `check_databases`."""
+    installation.check_database(url, [TENANT_DATA])

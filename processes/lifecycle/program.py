@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from saas.hints import with_hint
+from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.core.errors import ConfigurationError
 
 
@@ -24,9 +25,9 @@ def run_program(command: Callable[..., None], arguments: Sequence[str], *, name:
     except WorkerExit as exit:
         return _refuse(exit.sentence, exit.code)
     except ConfigurationError as error:
-        return _refuse(f"{type(error).__name__}: {error}", ExitCode.BAD_USAGE)
+        return _refuse(f"{type(error).__name__}: {error}", ExitCode.REFUSED)
     except typer.TyperException as error:
-        return _refuse(f"UsageError: {error.format_message()}", ExitCode.BAD_USAGE)
+        return _refuse(f"UsageError: {error.format_message()}", ExitCode.REFUSED)
     return result if isinstance(result, int) else 0
 
 

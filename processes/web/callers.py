@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -15,15 +14,14 @@ from processes.web.door import Door, door_of
 from processes.web.hosts import host_tenant
 from processes.web.refusals import InvalidRequest, Unauthenticated, WrongHost
 from processes.web.tokens import TokenRejected
-from temporal_tenancy.control_plane.api_keys import MARK
-from temporal_tenancy.core.directory import Tenant, TenantStatus, use_tenant_record
-from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres.database import use_database
+from temporal_tenancy.control_plane.api_keys import ApiKeys
+from temporal_tenancy.core.directory import Tenant, TenantStatus
+from temporal_tenancy.postgres.acting import acting_for
 
 BEARER: Final = HTTPBearer(
     auto_error=False,
     scheme_name="key",
-    description=f'An API key ("{MARK}…"), or a JWT whose claim "tenant" names the tenant.',
+    description=f'An API key ("{ApiKeys.MARK}…"), or a JWT whose claim "tenant" names the tenant.',
 )
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 
@@ -34,13 +32,6 @@ class Caller:
 
     tenant: Tenant
     name: str  # the key or user, for people to read
-
-
-@contextmanager
-def acting_for(door: Door, tenant: Tenant) -> Iterator[None]:
-    """Runs the block in a tenant's scope, on the door's database."""
-    with use_database(door.database), enter(TenantScope(tenant.id)), use_tenant_record(tenant):
-        yield
 
 
 async def authenticated(request: Request, credentials: Credentials) -> AsyncIterator[Caller]:
@@ -65,7 +56,8 @@ async def authenticated(request: Request, credentials: Credentials) -> AsyncIter
         raise WrongHost
     await door.rates.admit(caller.tenant)
     _refuse_unknown_parameters(request)
-    with door.admission.tenant_requests.taken(caller.tenant.id), acting_for(door, caller.tenant):
+    requests = door.admission.tenant_requests
+    with requests.taken(caller.tenant.id), acting_for(caller.tenant, door.database):
         yield caller
 
 
@@ -73,7 +65,7 @@ Authenticated = Annotated[Caller, Depends(authenticated)]
 
 
 async def _identify(door: Door, credential: str) -> Caller:
-    if credential.startswith(MARK):
+    if credential.startswith(ApiKeys.MARK):
         key = await door.keys.find(credential)
         if key is None:
             raise Unauthenticated

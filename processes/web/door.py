@@ -36,11 +36,11 @@ and a job that sends mail would let callers send mail to anyone."""
 
 @dataclass(frozen=True)
 class Watch:
-    """How an import is watched, in seconds."""
+    """The timing of a stream of an import's progress, in seconds."""
 
-    poll: float = 0.5  # between two looks at it
-    heartbeat: float = 15.0  # proxies give up connections that say nothing
-    longest: float = 600.0  # then whoever watches has to show a key again
+    poll: float = 0.5  # between two checks of the import
+    heartbeat: float = 15.0  # between keepalives: proxies drop silent connections
+    longest: float = 600.0  # after that the client must authenticate again
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Door:
     rates: Rates = field(default_factory=Rates)
     admission: Admission = field(default_factory=Admission)
     watch: Watch = Watch()
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # ends what would go on
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set to end open streams
 
 
 def make_door(

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
-from processes.web.callers import acting_for
 from processes.web.door import door_of
 from processes.web.errors import documented
 from processes.web.files import attachment
@@ -17,6 +16,7 @@ from processes.web.refusals import FileUnknown
 from saas.services.links import DOWNLOADS, LinkTarget, read_link
 from saas.services.object_storage import current_storage
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.acting import acting_for
 
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The file.", "content": {"application/octet-stream": {}}}
@@ -34,7 +34,7 @@ async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
         raise FileUnknown
     request.state.tenant_id = tenant.id
     await door.rates.admit(tenant, "downloads")
-    with door.admission.tenant_requests.taken(tenant.id), acting_for(door, tenant):
+    with door.admission.tenant_requests.taken(tenant.id), acting_for(tenant, door.database):
         yield target
 
 

@@ -15,12 +15,12 @@ from starlette.responses import JSONResponse, Response
 from temporalio.service import RPCError
 
 from activities.uploads import EncodingUnknown, FileTooLarge
-from processes.connect import NotReachable
 from processes.web.refusals import InvalidRequest, WebRefusal
 from saas.hints import message_with_hint
 from saas.services.links import LinkExpired, LinkForged
 from saas.services.object_storage import StorageFailed
 from saas.services.webhooks import WebhookRejected
+from temporal_tenancy.cli import NotReachable
 from temporal_tenancy.core.errors import (
     ConfigurationError,
     FeatureNotEnabled,

@@ -34,7 +34,7 @@ from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 
-FILE: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
+FILE: Final[dict[str, Any]] = {  # OpenAPI of a body that FastAPI does not parse
     "requestBody": {
         "required": True,
         "content": {
@@ -234,7 +234,7 @@ async def _cancel_waiting(import_id: UUID) -> None:
 async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes]:
     door = door_of(request)
     watch = door.watch
-    began = said = time.monotonic()
+    began = sent_at = time.monotonic()
     yield _event(state)
     while state.status is ImportStatus.PROCESSING and time.monotonic() - began < watch.longest:
         with suppress(TimeoutError):
@@ -249,10 +249,10 @@ async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes
             return  # the client reconnects
         if now != state:
             yield _event(now)
-            state, said = now, time.monotonic()
-        elif time.monotonic() - said >= watch.heartbeat:
+            state, sent_at = now, time.monotonic()
+        elif time.monotonic() - sent_at >= watch.heartbeat:
             yield KEEPALIVE_COMMENT
-            said = time.monotonic()
+            sent_at = time.monotonic()
 
 
 def _event(state: ImportState) -> bytes:

@@ -12,10 +12,8 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from processes.connect import connect_client, reaching
-from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.outbox.requests import run_status
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import disagreement
 
 
 class Runs:
@@ -30,11 +28,7 @@ class Runs:
     async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
         """Returns the status of the job's latest run, or None if Temporal has none (any more)."""
         with reaching():
-            handle = (await self._connected()).get_workflow_handle(workflow_id)
-            run = await if_known(handle.describe())
-        if run is None or disagreement(run, WorkflowId.parse(workflow_id).job) is not None:
-            return None
-        return run.status
+            return await run_status(await self._connected(), workflow_id)
 
     async def cancel(self, workflow_id: str) -> bool:
         """Requests cancellation of the run; returns False if none is running."""

@@ -13,7 +13,7 @@ import structlog
 
 from processes.connect import database
 from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.listening import listen
 from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
 from processes.lifecycle.ready_file import write_ready_file
@@ -23,6 +23,7 @@ from processes.web.connections import BACKLOG
 from processes.web.door import Door, make_door
 from processes.web.server import DoorServer
 from saas.settings import Settings
+from temporal_tenancy.cli import ExitCode
 
 OTHER_FILES: Final = 256  # for databases, Temporal and files being written
 
@@ -77,9 +78,9 @@ def _make_room_for_connections(connections: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise WorkerExit(
-            ExitCode.BAD_USAGE,
-            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which takes {needed} open "
-            f"files, and this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
+            ExitCode.REFUSED,
+            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which needs {needed} open "
+            f"files, but this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from activities.payments import receive_payment_event
 from processes.web.bodies import JSON_MAX_BYTES, read_body, refuse_announced
-from processes.web.callers import acting_for
 from processes.web.door import Door, door_of
 from processes.web.errors import documented
 from processes.web.hosts import host_tenant
@@ -26,6 +25,7 @@ from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.postgres.acting import acting_for
 from temporal_tenancy.postgres.database import tenant_session
 
 SECRET: Final = "payments.webhook"  # noqa: S105  # the name of a secret
@@ -86,7 +86,7 @@ async def _verified(request: Request, door: Door, named: str | None, body: bytes
     if tenant is None:
         verify([NOBODYS_SECRET], request.headers, body, now)
         raise WebhookRejected  # nobody could have signed it
-    with acting_for(door, tenant):
+    with acting_for(tenant, door.database):
         keys, unfit = await asyncio.to_thread(_secrets)
         try:
             event = verify(keys or [NOBODYS_SECRET], request.headers, body, now)

@@ -12,7 +12,7 @@ import typer
 
 from activities import ACTIVITIES
 from processes import logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.program import run_program
 from processes.worker.relaying import RelayProcess
 from processes.worker.relaying import relay as start_relay
@@ -20,6 +20,7 @@ from processes.worker.serve import Options, serve
 from processes.worker.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, SlotOptions, Slots
 from saas.queues import Queue
 from saas.settings import load_settings
+from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.outbox import RelayOptions
 from workflows import WORKFLOWS
 
@@ -31,7 +32,7 @@ def main(
     activities: Sequence[Callable[..., Any]] = ACTIVITIES,
     relaying: RelayOptions = RelayOptions(),  # noqa: B008  # it is frozen
 ) -> int:
-    """Runs a worker of `workflows` and `activities`, or a relay, and returns the exit code.
+    """Runs a worker with `workflows` and `activities`, or a relay, and returns the exit code.
 
     If it cannot run, it prints one sentence on standard error.
     """
@@ -123,8 +124,8 @@ def _queues(values: Sequence[str]) -> list[str]:
     for name in named:
         if name not in known:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
-                f'UsageError: "{name}" is not a queue. There are: {", ".join(known)}.',
+                ExitCode.REFUSED,
+                f'UsageError: "{name}" is not a queue. The queues are {", ".join(known)}.',
             )
     return list(dict.fromkeys(named)) or known
 
@@ -136,14 +137,14 @@ def _slots(
     for name, target in (("--target-memory", memory), ("--target-cpu", cpu)):
         if target is not None and kind is not Slots.RESOURCE:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
-                f'UsageError: {name} is for "--slots resource". Add that, or leave {name} out.',
+                ExitCode.REFUSED,
+                f'UsageError: {name} needs "--slots resource". Add that, or leave {name} out.',
             )
         if target is not None and not 0 < target <= 1:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
-                f"UsageError: {name} is a part of the machine's, above 0 and at most 1, as in "
-                f"{name} 0.8.",
+                ExitCode.REFUSED,
+                f"UsageError: {name} must be above 0 and at most 1, a share of the machine's, "
+                f"as in {name} 0.8.",
             )
     return SlotOptions(
         kind,
@@ -159,7 +160,7 @@ def _refuse_worker_options(
     """Rejects options that only a worker of task queues uses."""
     if queue or slots is not Slots.FIXED or memory is not None or cpu is not None:
         raise WorkerExit(
-            ExitCode.BAD_USAGE,
+            ExitCode.REFUSED,
             "UsageError: a relay serves no task queue and runs no activities. Leave out --queue, "
             "--slots and the targets, or leave out --relay.",
         )

@@ -12,7 +12,7 @@ import structlog
 from temporalio.client import Client
 
 from saas.hints import with_hint
-from temporal_tenancy.control_plane.server_checks import HOLDS_FOR, off_sentence, renew_fairness
+from temporal_tenancy.control_plane.server_checks import renew_fairness
 from temporal_tenancy.postgres.database import Database
 
 RETRY_AFTER: Final = timedelta(hours=1)  # after a check that failed
@@ -45,6 +45,6 @@ async def _look(client: Client, database: Database) -> timedelta:
         log.warning("fairness.unknown", error_type=type(error).__name__, error=str(error))
         return RETRY_AFTER
     if not found.holds:
-        sentence = with_hint(off_sentence(found))
+        sentence = with_hint(found.off_sentence)
         log.warning("fairness.off", message=sentence, checked_at=str(found.checked_at))
-    return max(HOLDS_FOR - found.age, timedelta(0))
+    return found.due_in

@@ -22,7 +22,7 @@ from activities import ACTIVITIES
 from processes.connect import connect_client, database
 from processes.lifecycle.collector import spare_what_is_loaded
 from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
     check_databases,
@@ -39,6 +39,7 @@ from processes.worker.fairness_watch import watching_fairness
 from processes.worker.slots import POLLERS, SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
+from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.postgres.database import Database
 from workflows import WORKFLOWS
 

@@ -33,10 +33,10 @@ POLLERS: Final = PollerBehaviorAutoscaling()
 class Slots(StrEnum):
     """What limits a worker's concurrent activities.
 
-    Fixed ones are the default. On a mixed load (benchmarks/processes/worker_slots.py) those by
-    resources took 1.15 to 1.5 times as long: activities that wait for an answer are held back for
-    what others compute. They are for activities so large that a fixed number could fill the
-    machine.
+    Fixed slots are the default. On a mixed load (benchmarks/processes/worker_slots.py)
+    resource-based slots took 1.15 to 1.5 times as long, as activities that only wait are delayed by
+    others that compute. Use them for activities so large that a fixed number of them could exhaust
+    the machine.
     """
 
     FIXED = "fixed"  # their number

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from saas.database.checks import one_of
 from saas.database.exports import RequestStatus
 from saas.database.tables import TenantData
-from temporal_tenancy.control_plane.tables import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
 REQUESTED_REPORT: Final = "report.requested"  # kind of the document, whose key is the report's id

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from temporal_tenancy.control_plane.tables import NAMING_CONVENTION, one_of
+from saas.database.checks import one_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
@@ -30,6 +30,16 @@ TENANT_DATA: Final = MigrationEnvironment(
     script_location="saas.database:migrations",
     version_table="tenant_data_version",
 )
+
+
+# A name for every constraint, so that a migration can name the one it changes.
+NAMING_CONVENTION: Final = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
 
 
 class TenantData(DeclarativeBase):

@@ -76,7 +76,7 @@ class OutgoingHttp:
     def __init__(
         self, client: httpx.AsyncClient, *, exchange_timeout: float, body_max_bytes: int
     ) -> None:
-        """`outgoing_http` makes it, and says what these are."""
+        """Use `outgoing_http`, which describes the arguments."""
         self._client = client
         self._exchange_timeout = exchange_timeout
         self._body_max_bytes = body_max_bytes
@@ -120,7 +120,7 @@ class OutgoingHttp:
                 _refuse_failure(response, target.host)
                 body = await _body(response, target.host, self._body_max_bytes)
                 return Answer(response.status_code, body)
-        # Their own messages may hold a header.
+        # The original messages may contain a header.
         except UnicodeError:
             raise AnswerRefused(
                 "a header of the request is not ASCII. Check the credential."
@@ -137,12 +137,12 @@ async def outgoing_http(
     exchange_timeout: float = EXCHANGE_TIMEOUT,
     body_max_bytes: int = BODY_MAX_BYTES,
 ) -> AsyncIterator[OutgoingHttp]:
-    """Opens a client for URLs that tenants give; connections are kept until the block ends.
+    """Opens a client for tenants' URLs; connections stay open until the block ends.
 
     Args:
-        resolve: finds the addresses of a host and port; the system's resolver if not given.
-        exchange_timeout: seconds for a request and its whole answer.
-        body_max_bytes: what an answer is refused above.
+        resolve: finds the addresses of a host and port; default: the system's resolver.
+        exchange_timeout: seconds for a request and its whole response.
+        body_max_bytes: the maximum size of a response's body.
     """
     transport = _CheckedTransport(resolve or _resolve, _allowed())
     async with httpx.AsyncClient(
@@ -288,13 +288,13 @@ def _refuse_failure(response: httpx.Response, host: str) -> None:
 
 async def _body(response: httpx.Response, host: str, max_bytes: int) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise AnswerRefused(f"{host} answered compressed, which was not asked for.")
+        raise AnswerRefused(f"{host} sent a compressed response, which was not requested.")
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece
         if len(body) > max_bytes:
             raise AnswerRefused(
-                f"{host} answered more than {max_bytes:,} bytes. Ask for smaller pages."
+                f"{host} sent more than {max_bytes:,} bytes. Ask for smaller pages."
             )
     return bytes(body)
 

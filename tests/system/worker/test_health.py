@@ -10,8 +10,9 @@ import httpx
 import pytest
 from temporalio.worker import Worker
 
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import PROBES_MAX_AGE, Health, serving
+from temporal_tenancy.cli import ExitCode
 
 
 @dataclass

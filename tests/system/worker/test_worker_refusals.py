@@ -55,18 +55,18 @@ def cases(
         ),
         "an unknown queue": Case(
             2,
-            'UsageError: "express" is not a queue. There are: critical, default, bulk.',
+            'UsageError: "express" is not a queue. The queues are critical, default, bulk.',
             arguments=["--queue", "bulk,express"],
         ),
         "a target of slots that look at none": Case(
             2,
-            'UsageError: --target-cpu is for "--slots resource". Add that, or leave --target-cpu '
+            'UsageError: --target-cpu needs "--slots resource". Add that, or leave --target-cpu '
             "out.",
             arguments=["--target-cpu", "0.5"],
         ),
         "a target beyond the machine": Case(
             2,
-            "UsageError: --target-memory is a part of the machine's, above 0 and at most 1",
+            "UsageError: --target-memory must be above 0 and at most 1, a share of the machine's",
             arguments=["--slots", "resource", "--target-memory", "80"],
         ),
         "a wrong setting": Case(
