@@ -29,11 +29,11 @@ from temporal_tenancy.sdk.taken_ids import own_run
 
 
 class InputForgotten(TenancyError):
-    """What the job was given is no longer known."""
+    """The job's input is no longer stored anywhere."""
 
 
 class InputLocked(TenancyError):
-    """What the job was given is locked by another transaction."""
+    """The job's input is locked by another transaction."""
 
 
 class ReplayOutcome(StrEnum):

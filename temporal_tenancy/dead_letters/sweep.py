@@ -47,7 +47,7 @@ NAME: Final = "dead_letters.sweep"  # of the job, of its position, and `handled_
 FIRST_LOOK: Final = timedelta(days=90)  # how far back the first sweep searches
 SMALLEST: Final = timedelta(milliseconds=1)  # a window is not divided further
 AT_ONCE: Final = 20  # concurrent requests to the server
-SETTLED_KEPT: Final = timedelta(days=90)  # a letter is deleted so long after it was settled
+SETTLED_KEPT: Final = timedelta(days=90)  # from settling a letter to deleting it
 FORGOTTEN_AT_ONCE: Final = 1_000  # letters
 
 _ENDED_BADLY: Final = (
@@ -120,7 +120,7 @@ class Sweep:
             found += written
             all_written &= in_full
             if all_written:  # else the next sweep starts at this window and skips recorded runs
-                async with platform_session("note how far dead letters were swept") as session:
+                async with platform_session("record how far dead letters were swept") as session:
                     await letters.move(session, NAME, min(end, now - self._options.overlap))
             since = end
         return found
@@ -168,7 +168,7 @@ class Sweep:
             if free or not newly_locked:
                 break
             locked |= newly_locked  # skip these tenants: others' letters may follow theirs
-        async with platform_session("forget settled dead letters") as session:
+        async with platform_session("delete settled dead letters") as session:
             await letters.forget(session, free)
         return len(free)
 

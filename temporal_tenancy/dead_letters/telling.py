@@ -71,12 +71,12 @@ async def tell_of_dead_letters(
     Raises:
         LockHeld: another process has been sending one of these alerts for 30 seconds.
     """
-    async with platform_session("read what people were not told of") as session:
+    async with platform_session("read which dead letters are new") as session:
         limits = {"limit": KINDS_AT_ONCE, "letters": LETTERS_AT_ONCE}
         kinds = (await session.scalars(_KINDS, limits)).all()
     sent = 0
     for kind in kinds:
-        async with platform_session("tell of new dead letters") as session:
+        async with platform_session("send an alert for new dead letters") as session:
             new = (await session.execute(_TOLD, {"fingerprint": kind})).all()
             if new:
                 alert = _of_new(kind, new)
@@ -84,7 +84,7 @@ async def tell_of_dead_letters(
     async with platform_session("read how many dead letters there are") as session:
         depths = await letters.depths(session)
     open_letters = sum(depth.letters for depth in depths)
-    async with platform_session("tell of dead letters") as session:
+    async with platform_session("send alerts for open dead letters") as session:
         if open_letters > DEPTH:
             alert = _of_too_many(depths, open_letters)
             sent += await tell(session, alert, sinks, sink_timeout=sink_timeout)
@@ -101,7 +101,7 @@ def _of_new(fingerprint: str, new: Sequence[Row[Any]]) -> Alert:
     tenants = len({row.tenant_id for row in new})
     return Alert(
         name=f"dead_letter.{fingerprint}",
-        summary=f"{len(new)} of {first.job} failed for good with {first.error_type}.",
+        summary=f"{len(new)} of {first.job} failed permanently with {first.error_type}.",
         details={
             "job": first.job,
             "error_type": first.error_type,
@@ -118,7 +118,7 @@ def _of_too_many(depths: Sequence[letters.Depth], open_letters: int) -> Alert:
     return Alert(
         name="dead_letters.depth",
         summary=(
-            f"{open_letters:,} dead letters are open, and more than {DEPTH:,} are too many. "
+            f"{open_letters:,} dead letters are open, more than the limit of {DEPTH:,}. "
             f"{most.tenant_id} has the most, {most.letters:,}."
         ),
         details={
@@ -135,7 +135,7 @@ def _of_old(since: Mapping[str, datetime]) -> Alert:
     hours = int((datetime.now(UTC) - failed_at).total_seconds() // 3600)
     return Alert(
         name="dead_letters.age",
-        summary=f"dead letters of {named(since)} have been open for up to {hours} hours.",
+        summary=f"Dead letters of {named(since)} have been open for up to {hours} hours.",
         details={
             "tenant_id": oldest,
             "hours": hours,

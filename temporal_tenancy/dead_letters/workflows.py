@@ -22,7 +22,7 @@ _EFFECT: Final[dict[str, Any]] = {
 
 @platform_job(
     NAME,
-    reason="finds, settles and tells of dead letters, over all tenants",
+    reason="finds and settles dead letters and sends alerts, over all tenants",
     queue="default",
     priority=JobPriority.HIGH,
     execution_timeout=timedelta(hours=1),

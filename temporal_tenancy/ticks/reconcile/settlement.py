@@ -26,7 +26,7 @@ PAGE_SIZE: Final = 500  # rows
 AT_ONCE: Final = 50  # concurrent requests to the server
 NOT_STARTED: Final = "its fan-out ended before this tenant's turn."
 FORGOTTEN: Final = (
-    "RunForgotten: the server no longer knows the run, so whether it succeeded cannot be told."
+    "RunForgotten: the server no longer has the run, so it is unknown whether it succeeded."
 )
 
 _UNDER_WAY: Final = (LedgerState.PLANNED, LedgerState.RUNNING)
@@ -131,10 +131,8 @@ class Settlement:
 
     async def _ended(self, tick: TickRow) -> str:
         status = await status_of_run(self._client, str(tick.workflow_id))
-        word = (
-            "is no longer known to the server" if status is None else f"was {status.name.lower()}"
-        )
-        return f"its fan-out {word.replace('_', ' ')}, and could not say how it ended."
+        word = "is no longer on the server" if status is None else f"was {status.name.lower()}"
+        return f"its fan-out {word.replace('_', ' ')} and did not record how it ended."
 
 
 async def rows_in_doubt(job: Job, tick: str) -> AsyncIterator[Sequence[LedgerRow]]:

@@ -82,7 +82,7 @@ async def test_new_letters_of_a_kind_are_one_alert_with_their_number(
     alert = inbox.alerts[0]
     [letter] = await rows(database, "select distinct fingerprint from dead_letters")
     assert alert.name == f"dead_letter.{letter.fingerprint}"
-    assert alert.summary == "3 of mail.send failed for good with MailboxFull."
+    assert alert.summary == "3 of mail.send failed permanently with MailboxFull."
     assert (alert.details["letters"], alert.details["tenants"]) == (3, 2)
     assert "example.org" not in str(alert)
     line = log_lines.one("alert.raised", alert=alert.name)

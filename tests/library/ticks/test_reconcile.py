@@ -113,7 +113,7 @@ class TestSettling:
         row = await tick_row(database, "a")
         assert (row.state, row.reason) == (
             "failed",
-            "its fan-out was terminated, and could not say how it ended.",
+            "its fan-out was terminated and did not record how it ended.",
         )
         assert await missed_in(database, "a") == {
             "t001": "failed",
