@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import func, select, text, update
@@ -73,6 +73,9 @@ class ApiKeys:
     Raises:
         ScopeMissing: a method was called in a tenant's scope.
     """
+
+    MARK: ClassVar = MARK
+    """The prefix of every key."""
 
     def __init__(self, database: Database) -> None:
         """

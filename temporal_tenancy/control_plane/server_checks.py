@@ -37,6 +37,20 @@ class ServerCheck:
         """The time since the check."""
         return datetime.now(UTC) - self.checked_at
 
+    @property
+    def due_in(self) -> timedelta:
+        """The time until the next check: a day after this one, or zero."""
+        return max(HOLDS_FOR - self.age, timedelta(0))
+
+    @property
+    def off_sentence(self) -> str:
+        """The warning for operators if the check found fairness off."""
+        time = self.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return (
+            f"FairnessOff: one tenant's backlog delays all others, according to a check at {time}. "
+            f"{HOW_TO_TURN_ON}."
+        )
+
 
 async def last_fairness(database: Database, namespace: str) -> ServerCheck | None:
     """Returns the last fairness check of a Temporal namespace, or None if there was none."""
@@ -74,15 +88,6 @@ async def renew_fairness(client: Client, database: Database) -> ServerCheck:
         if last is not None and last.age < HOLDS_FOR:
             return last
         return await _record(session, name, await fairness.probe(client))
-
-
-def off_sentence(check: ServerCheck) -> str:
-    """Returns the warning for operators that a check found fairness off."""
-    time = check.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return (
-        f"FairnessOff: one tenant's backlog delays all others, according to a check at {time}. "
-        f"{HOW_TO_TURN_ON}."
-    )
 
 
 def _name(namespace: str) -> str:

@@ -82,7 +82,12 @@ def instant(local: datetime, zone: ZoneInfo) -> datetime:
 
 
 def due_between(
-    cron: str, period: Period, since: datetime, until: datetime
+    cron: str,
+    period: Period,
+    since: datetime,
+    until: datetime,
+    *,
+    zones: Sequence[str] | None = None,
 ) -> Mapping[str, Mapping[str, datetime]]:
     """Returns when a tenant-local job is due in each time zone from `since` until before `until`.
 
@@ -91,6 +96,7 @@ def due_between(
         period: the period that one run of the job covers.
         since: aware.
         until: aware.
+        zones: IANA names; None means all of `zone_names()`.
 
     Returns:
         For each period key, the instant (aware, in UTC) by time zone name. One call can return two
@@ -101,9 +107,10 @@ def due_between(
     """
     local = (since.astimezone(UTC).replace(tzinfo=None), until.astimezone(UTC).replace(tzinfo=None))
     found: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
+    names = _zones() if zones is None else zones
     for moment in times(cron, local[0] - FURTHEST, local[1] + FURTHEST):
         key = period.key_before(moment)
-        for name in _zones():
+        for name in names:
             due = instant(moment, ZoneInfo(name))
             if since <= due < until:
                 found[key][name] = due
