@@ -23,7 +23,6 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from temporalio import workflow
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
-from temporal_tenancy.core.held import Held
 from temporal_tenancy.core.scope import (
     PlatformScope,
     TenantScope,
@@ -31,6 +30,7 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     enter,
 )
+from temporal_tenancy.core.scoped_value import ScopedValue
 from temporal_tenancy.postgres.connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.postgres.connection_shares import ConnectionShares
 from temporal_tenancy.postgres.database_errors import withhold_values
@@ -158,7 +158,7 @@ class Database:
                     )
                 ) as session,
             ):
-                with _session.during(session):
+                with _session.provide(session):
                     yield session
 
     @asynccontextmanager
@@ -194,20 +194,20 @@ class Database:
 
 PLATFORM: Final = "the platform"
 
-_session: Final[Held[AsyncSession]] = Held(
+_session: Final[ScopedValue[AsyncSession]] = ScopedValue(
     "temporal_tenancy_session", "the current tenant_session()", in_generators=True
 )
-_current: Final[Held[Database]] = Held("temporal_tenancy_database", "the database")
+_current: Final[ScopedValue[Database]] = ScopedValue("temporal_tenancy_database", "the database")
 
 
 def use_database(database: Database) -> AbstractContextManager[Database]:
     """Makes `database` the one that sessions inside the block are opened on."""
-    return _current.during(database)
+    return _current.provide(database)
 
 
 def current_database() -> Database:
     """The database of the running code; raises `ConfigurationError` where there is none."""
-    database = _current.last()  # it is the process's, and says nothing of whose code this is
+    database = _current.peek()  # it is the process's, and says nothing of whose code this is
     if database is None:
         raise ConfigurationError(
             "no database is set. Give one to the plugin, or wrap the code in use_database(...)."

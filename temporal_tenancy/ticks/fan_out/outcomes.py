@@ -6,7 +6,7 @@ from typing import Final
 
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import FeatureNotEnabled, TenantOffboarding, TenantSuspended
-from temporal_tenancy.core.failures import plain, root_cause, sentence_of, type_of
+from temporal_tenancy.core.failures import root_cause, sentence_of, storable, type_of
 from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
 # The tenant was not allowed to run when its turn came, which is not a failure.
@@ -28,8 +28,8 @@ def outcome_of_failure(
     return TenantOutcome(
         tenant_id=tenant_id,
         state=LedgerState.SKIPPED if skipped else LedgerState.FAILED,
-        reason=plain(sentence_of(cause)),
-        error_type=plain(error_type),
+        reason=storable(sentence_of(cause)),
+        error_type=storable(error_type),
         workflow_id=workflow_id,
         run_id=run_id,
     )
