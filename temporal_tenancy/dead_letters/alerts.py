@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
 
-PAUSE: Final = timedelta(hours=1)  # between two alerts of one name, or of one tenant
+PAUSE: Final = timedelta(hours=1)
+"""The minimum time between two alerts of one name, or of one tenant."""
 NAMED: Final = 5  # tenants in the sentence of one alert
 SINK_TIMEOUT: Final = 10.0  # seconds
 TELLING: Final = timedelta(seconds=30)  # that one waits for another who tells of the same

@@ -18,8 +18,8 @@ from psycopg.rows import tuple_row
 from sqlalchemy import CheckConstraint
 
 from temporal_tenancy.control_plane.models import ControlPlane, DeadLetterRow
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
-from temporal_tenancy.core.printable import printable
 from temporal_tenancy.lint.checks import (
     COMMON,
     GRANT_CHECKS,

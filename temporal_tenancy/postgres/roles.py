@@ -16,7 +16,8 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import ExcessRights
 
-TENANT_ROLE: Final = "tenancy_tenant"  # reads and writes one tenant's rows at a time
+TENANT_ROLE: Final = "tenancy_tenant"
+"""The database role that reads and writes one tenant's rows at a time."""
 PLATFORM_ROLE: Final = "tenancy_platform"  # reads and writes the control plane
 RELAY_ROLE: Final = "tenancy_relay"  # turns outbox messages into workflows
 RUNTIME_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, RELAY_ROLE)
