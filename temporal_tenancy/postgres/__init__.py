@@ -1,1 +1,1 @@
-"""A tenant's session in PostgreSQL, and what holds it to its tenant."""
+"""Tenant and platform sessions in PostgreSQL, and the checks that keep them in their scope."""
