@@ -9,7 +9,7 @@ from typing import Any, Final
 import psycopg
 
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
-from temporal_tenancy.postgres.database_errors import unreachable
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
 
 APPLICATION_NAME: Final = "temporal-tenancy migrations"
 
@@ -34,3 +34,15 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
         raise unreachable(target, error) from None
     with connection:
         yield connection
+
+
+def answers(url: str) -> bool:
+    """Whether the database accepts a connection with `url`; blocks until it is open or refused.
+
+    Raises `ConfigurationError` if `url` is not a PostgreSQL URL.
+    """
+    try:
+        with connect(url):
+            return True
+    except DatabaseUnreachable:
+        return False
