@@ -196,7 +196,7 @@ def _rolled_back_if_refused(connection: Connection) -> Iterator[None]:
 
 
 def _translate_error(context: ExceptionContext) -> BaseException | None:
-    """Removes row values from an error; maps policy, limit and connection errors to own types."""
+    """Removes row values from an error; gives policy, limit and connection errors own types."""
     original, wrapped = context.original_exception, context.sqlalchemy_exception
     if not isinstance(original, psycopg.Error):
         if isinstance(original, Exception) and isinstance(wrapped, StatementError):

@@ -90,7 +90,7 @@ class ConnectionShares:
 
     @contextmanager
     def holder(self, owner: str) -> Iterator[Holder]:
-        """Counts connections that the block takes towards `owner`."""
+        """Attributes the connections that the block takes to `owner`."""
         holder = Holder(self, owner, _holder.get())
         token = _holder.set(holder)
         try:
