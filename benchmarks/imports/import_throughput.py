@@ -85,7 +85,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
         passthrough=connect.PASSTHROUGH,
     )
     client = await Client.connect(servers.temporal_address, plugins=[plugin])
-    plain, executemany, small = Comparison(), Comparison(), Comparison()
+    copied, executemany, small = Comparison(), Comparison(), Comparison()
     try:
         with storage_in(servers.directory / "objects"):
             worker = Worker(
@@ -100,7 +100,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                             measured[arm] = rows / await _ours(database, client, file, rows, BATCH)
                         else:
                             measured[arm] = rows / _copied(urls, file)
-                    plain.add(measured)
+                    copied.add(measured)
                     _empty(urls)
                     peer = rows / _executed(urls, file)
                     executemany.add({Arm.OURS: measured[Arm.OURS], Arm.PEER: peer})
@@ -120,7 +120,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
         "batches_of_100_ratio": small.ratio,
     }
     return [
-        Answer(f"{NAME}.copy", "plain COPY without checks", GOAL, "rows/s", plain, besides),
+        Answer(f"{NAME}.copy", "plain COPY without checks", GOAL, "rows/s", copied, besides),
         Answer(f"{NAME}.executemany", "upserts by executemany", NO_SLOWER, "rows/s", executemany),
     ]
 

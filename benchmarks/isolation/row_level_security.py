@@ -128,16 +128,16 @@ async def _load(urls: DatabaseUrls) -> list[Place]:
 
 def _copy(urls: DatabaseUrls, tenants: Sequence[str]) -> None:
     """Creates the table without row-level security, otherwise identical to the other."""
-    ours, plain = TABLES[Arm.OURS], TABLES[Arm.PEER]
+    ours, copy = TABLES[Arm.OURS], TABLES[Arm.PEER]
     with connect(urls.owner) as owner, connect(urls.tenant) as reader:
-        owner.execute(f"create table {plain} (like {ours} including all)")
-        owner.execute(f"grant select, insert on {plain} to {TENANT_ROLE}")
+        owner.execute(f"create table {copy} (like {ours} including all)")
+        owner.execute(f"grant select, insert on {copy} to {TENANT_ROLE}")
         # The policies apply to the owner too, so the tenant role copies the rows.
         for tenant in tenants:
             with reader.transaction():
                 _set_tenant(reader, tenant)
-                reader.execute(f"insert into {plain} select * from {ours} order by ctid")
-        for table in (ours, plain):
+                reader.execute(f"insert into {copy} select * from {ours} order by ctid")
+        for table in (ours, copy):
             owner.execute(f"vacuum (analyze, freeze) {table}")
 
 

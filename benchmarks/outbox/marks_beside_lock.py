@@ -20,8 +20,8 @@ from benchmarks.outbox.outbox_stack import (
     LOOK,
     Connection,
     Outbox,
+    driver_url,
     outbox,
-    plain,
     running,
     value_of,
 )
@@ -53,7 +53,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     async with outbox(servers, NAME, TENANTS) as ours:
         await ours.has_history()
         client = await ours.client()
-        async with await psycopg.AsyncConnection.connect(plain(ours.urls.superuser)) as locker:
+        async with await psycopg.AsyncConnection.connect(driver_url(ours.urls.superuser)) as locker:
             await _seconds(ours, client, locker, Arm.PEER)
             for order in turns(rounds(5, full=15)):
                 comparison.add({arm: await _seconds(ours, client, locker, arm) for arm in order})

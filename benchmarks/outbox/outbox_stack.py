@@ -128,7 +128,7 @@ async def outbox(servers: Servers, name: str, tenants: Sequence[str]) -> AsyncIt
     try:
         await add_tenants(database, tenants, TenantStatus.ACTIVE)
         async with await psycopg.AsyncConnection.connect(
-            plain(urls.superuser), autocommit=True
+            driver_url(urls.superuser), autocommit=True
         ) as (everything):
             outbox = Outbox(servers, urls, database, relay_database, tenants, everything)
             try:
@@ -158,6 +158,6 @@ async def value_of(connection: Connection, query: str) -> Any:  # of any type
     return row[0]
 
 
-def plain(url: str) -> str:
+def driver_url(url: str) -> str:
     """Returns the URL in the form that psycopg accepts."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -17,7 +17,7 @@ from procrastinate.types import JSONValue
 from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.outbox.outbox_effects import ADD_ENTRY
-from benchmarks.outbox.outbox_stack import FINISHED, LOOK, READY, Outbox, plain, value_of
+from benchmarks.outbox.outbox_stack import FINISHED, LOOK, READY, Outbox, driver_url, value_of
 
 CONCURRENCY: Final = 10
 # One for each concurrent job, which it is also fetched and finished with; two for notifications and
@@ -94,7 +94,9 @@ async def peer(outbox: Outbox) -> AsyncIterator[Peer]:
 def make_app(url: str) -> App:
     """Returns an app on the database at `url`, with a pool as large as its concurrency needs."""
     return App(
-        connector=PsycopgConnector(conninfo=plain(url), min_size=CONNECTIONS, max_size=CONNECTIONS)
+        connector=PsycopgConnector(
+            conninfo=driver_url(url), min_size=CONNECTIONS, max_size=CONNECTIONS
+        )
     )
 
 
@@ -102,7 +104,7 @@ async def _work() -> None:
     url = os.environ["DATABASE_URL"]
     app = make_app(url)
     entries: Entries = AsyncConnectionPool(
-        plain(url), min_size=CONCURRENCY, open=False, kwargs={"autocommit": True}
+        driver_url(url), min_size=CONCURRENCY, open=False, kwargs={"autocommit": True}
     )
 
     @app.task(name=TASK)

@@ -20,7 +20,7 @@ from typing import Final
 
 import psycopg
 
-from benchmarks.outbox.outbox_stack import Outbox, outbox, plain
+from benchmarks.outbox.outbox_stack import Outbox, driver_url, outbox
 from benchmarks.outbox.procrastinate_peer import peer
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, tell
 from benchmarks.shared.servers import Servers
@@ -172,6 +172,6 @@ async def _done(ours: Outbox) -> dict[Arm, int]:
 async def _everything(ours: Outbox) -> AsyncIterator[psycopg.AsyncConnection]:
     """Opens a new connection as the superuser, since the faults close existing ones."""
     async with await psycopg.AsyncConnection.connect(
-        plain(ours.urls.superuser), autocommit=True
+        driver_url(ours.urls.superuser), autocommit=True
     ) as connection:
         yield connection

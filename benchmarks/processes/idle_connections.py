@@ -22,7 +22,7 @@ from uuid import UUID
 
 import psycopg
 
-from benchmarks.outbox.outbox_stack import LOOK, plain
+from benchmarks.outbox.outbox_stack import LOOK, driver_url
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell, turns
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
@@ -81,7 +81,7 @@ async def _key(urls: DatabaseUrls) -> str:
         _, key = await ApiKeys(database).create(TENANT, NAME)
     finally:
         await database.dispose()
-    async with await psycopg.AsyncConnection.connect(plain(urls.superuser)) as connection:
+    async with await psycopg.AsyncConnection.connect(driver_url(urls.superuser)) as connection:
         await connection.execute("update plans set rate_limits = '{\"http\": 100000}'")
     return key
 
