@@ -1,7 +1,7 @@
-"""Background jobs for multi-tenant SaaS on Temporal, in which no tenant is lost in silence.
+"""Background jobs for multi-tenant SaaS on Temporal that never lose their tenant silently.
 
-This is the whole public surface; `temporal_tenancy.testing` is a kit for tests, and
-`temporal_tenancy.control_plane` has the library's own tables.
+This module exports the whole public interface. `temporal_tenancy.testing` has helpers for tests,
+and `temporal_tenancy.control_plane` has the library's own tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plugin with all features of the library, which is the usual one."""
+"""The standard plugin, with all features of the library."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class TenancyPlugin(TenancyPluginBase):
-    """Makes losing the tenant impossible to do quietly.
+    """The Temporal plugin that carries the tenant through every call and checks it.
 
-    Give it to the client (`Client.connect(..., plugins=[TenancyPlugin(...)])`): workers of that
-    client have it too. A `Replayer` takes the same plugin.
+    Pass it to the client: `Client.connect(..., plugins=[TenancyPlugin(...)])`. Workers of that
+    client use it too. A `Replayer` takes the same plugin.
     """
 
     def __init__(
@@ -34,25 +34,27 @@ class TenancyPlugin(TenancyPluginBase):
     ) -> None:
         """
         Args:
-            directory: who the tenants are. Workers need one, and clients take the fairness weight
-                of the tenant's plan from it. It is cached for at most 5 s.
-            database: what `tenant_session()` and `platform_session()` open inside activities.
-            features: what workers serve beside the application's own; None is `everything()`. With
-                `[]` it is isolation alone.
-            passthrough: the application's own packages, which workflow modules then import
-                plainly; the sandbox stays on.
-            exempt: workflow and activity types that are let through unmarked, each with the reason
-                (a third-party plugin's). They get no scope, so nothing of a tenant's opens there.
-            alerts: the ways to people, beside the log, for what `dead_letters.sweep` tells them.
+            directory: where tenants are looked up. Required for workers; clients read the fairness
+                weight of the tenant's plan from it. Lookups are cached for at most 5 s.
+            database: the database that `tenant_session()` and `platform_session()` use inside
+                activities.
+            features: the library's workflows and activities that workers run in addition to the
+                application's. None means `everything()`; `[]` means isolation only.
+            passthrough: the application's own packages, which workflow modules can then import
+                directly. The sandbox stays on.
+            exempt: undeclared workflow and activity types to allow, each with a reason, such as
+                those of a third-party plugin. They run without a scope, so they cannot open a
+                tenant's session.
+            alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
 
         Raises:
-            ConfigurationError: an exemption has no reason, or a feature is there twice.
+            ConfigurationError: an exemption has no reason, or a feature is listed twice.
         """
-        given = everything(database, alerts=alerts) if features is None else tuple(features)
+        served = everything(database, alerts=alerts) if features is None else tuple(features)
         if features is not None and database is not None:
-            given = (sessions(database), *given)
+            served = (sessions(database), *served)
         super().__init__(
-            directory=directory, features=given, passthrough=passthrough, exempt=exempt
+            directory=directory, features=served, passthrough=passthrough, exempt=exempt
         )
         self.database = database
 
@@ -60,12 +62,14 @@ class TenancyPlugin(TenancyPluginBase):
 def everything(
     database: Database | None = None, *, alerts: Sequence[AlertSink] = ()
 ) -> tuple[Feature, ...]:
-    """All features of the library.
+    """Returns all features of the library.
 
-    Without a database none is served, but for failed runs: their histories are the same with and
-    without one. Histories of all can be replayed.
+    Args:
+        database: the database of the features. Without one, workers run only the workflow for
+            failed runs, whose history is the same either way, but can replay the histories of all.
+        alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
     """
-    # Here, so that whoever wants isolation alone needs none of what these need.
+    # Imported here, so that isolation alone does not need the dependencies of these features.
     from temporal_tenancy.dead_letters import dead_letters, failed_runs_without_database
     from temporal_tenancy.outbox import outbox
     from temporal_tenancy.ticks.fan_out import fan_out
@@ -74,12 +78,15 @@ def everything(
     features = (fan_out(), outbox(), dead_letters(alerts), reconcile())
     if database is not None:
         return (sessions(database), *features)
-    known = (replace(one, workflows=(), activities=(), replayed=one.workflows) for one in features)
+    known = (
+        replace(feature, workflows=(), activities=(), replayed=feature.workflows)
+        for feature in features
+    )
     return (*known, failed_runs_without_database())
 
 
 def sessions(database: Database) -> Feature:
-    """Gives activities the sessions of `database`."""
+    """Returns the feature that opens sessions on `database` inside activities."""
     from temporal_tenancy.postgres.database import use_database
 
     return Feature("sessions", around_activities=lambda: use_database(database))

@@ -1,4 +1,4 @@
-"""A kit for the tests of applications that use the library."""
+"""Helpers for tests of applications that use the library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ def make_tenant(
     plan: Plan = STANDARD_PLAN,
     **fields: Any,  # any other field of Tenant
 ) -> Tenant:
-    """A tenant with everything a directory must say of it."""
+    """Returns a tenant with defaults for all required fields.
+
+    Args:
+        tenant_id: the id; also the default name.
+        status: the status, since now unless `status_since` is given.
+        plan: the plan; the default is "standard", without features or limits.
+        **fields: any other field of `Tenant`.
+
+    Raises:
+        ValidationError: a field does not fit `Tenant`.
+        TenancyError: the id is not a tenant id.
+    """
     return Tenant(
         id=tenant_id,
         status=status,
@@ -28,27 +39,31 @@ def make_tenant(
 
 
 class InMemoryDirectory:
-    """A `TenantDirectory` in a dictionary, which a test may change while jobs run."""
+    """A `TenantDirectory` in memory, which a test can change while jobs run."""
 
     def __init__(self, tenants: Iterable[Tenant] = ()) -> None:
         self.tenants = {tenant.id: tenant for tenant in tenants}
 
     def add(self, *tenants: Tenant) -> None:
-        """Adds tenants, or puts others in their place."""
+        """Adds tenants, or replaces those with the same id."""
         self.tenants.update({tenant.id: tenant for tenant in tenants})
 
     def set_status(self, tenant_id: str, status: TenantStatus) -> None:
-        """Changes a tenant's status as of now."""
+        """Changes a tenant's status from now on.
+
+        Raises:
+            KeyError: there is no such tenant.
+        """
         changed = {"status": status, "status_since": datetime.now(UTC)}
         self.tenants[tenant_id] = self.tenants[tenant_id].model_copy(update=changed)
 
     async def find(self, tenant_id: str) -> Tenant | None:
-        """As `TenantDirectory.find`."""
+        """Like `TenantDirectory.find`."""
         return self.tenants.get(tenant_id)
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
-        """As `TenantDirectory.find_many`."""
-        return [self.tenants[each] for each in tenant_ids if each in self.tenants]
+        """Like `TenantDirectory.find_many`."""
+        return [self.tenants[id_] for id_ in tenant_ids if id_ in self.tenants]
 
     async def page(
         self,
@@ -58,13 +73,13 @@ class InMemoryDirectory:
         statuses: Collection[TenantStatus] | None = None,
         time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
-        """As `TenantDirectory.page`."""
-        wanted = statuses or [s for s in TenantStatus if s is not TenantStatus.DELETED]
-        found = sorted(self.tenants.values(), key=lambda tenant: tenant.id)
+        """Like `TenantDirectory.page`."""
+        included = statuses or [s for s in TenantStatus if s is not TenantStatus.DELETED]
+        ordered = sorted(self.tenants.values(), key=lambda tenant: tenant.id)
         return [
             tenant
-            for tenant in found
-            if tenant.status in wanted
+            for tenant in ordered
+            if tenant.status in included
             and tenant.id > (after or "")
             and (time_zones is None or tenant.time_zone in time_zones)
         ][:limit]

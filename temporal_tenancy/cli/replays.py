@@ -22,7 +22,7 @@ from temporal_tenancy.cli.server_access import Servers, as_platform, servers
 from temporal_tenancy.cli.waiting import warn_without_worker
 from temporal_tenancy.control_plane.models import DeadLetterRow
 from temporal_tenancy.core.errors import TenancyError
-from temporal_tenancy.core.failures import message_of, plain, root_cause, type_of
+from temporal_tenancy.core.failures import message_of, root_cause, storable, type_of
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 from temporal_tenancy.dead_letters.letters import Filter
@@ -135,8 +135,8 @@ class Replays:
             cause = root_cause(error.cause)
             kind = fingerprint(
                 letter.job,
-                plain(type_of(cause)),
-                plain(message_of(cause)),
+                storable(type_of(cause)),
+                storable(message_of(cause)),
                 tenant_id=letter.tenant_id,
             )
             again = kind == letter.fingerprint

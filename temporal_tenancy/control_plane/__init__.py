@@ -1,4 +1,4 @@
-"""The library's own central tables: tenants, plans, ticks and the ledger."""
+"""The library's central tables: tenants, plans, ticks, the ledger, admission and API keys."""
 
 from __future__ import annotations
 

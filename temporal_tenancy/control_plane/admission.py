@@ -1,4 +1,4 @@
-"""Deciding what is released of a tenant's messages: a pause, and a cap beside its plan's."""
+"""Admission of a tenant's outbox messages: pausing them, and a cap that overrides its plan's."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from temporal_tenancy.control_plane.models import AdmissionRow, InFlightRow
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 
-CHANNEL: Final = "tenancy_outbox"  # of NOTIFY, by which relays are woken; what it says is empty
+CHANNEL: Final = "tenancy_outbox"  # NOTIFY channel that wakes relays; the payload is empty
 
 
 class Admission:
-    """The table `admission`. Relays heed a change in their next claim."""
+    """The table `admission`. Relays apply a change from their next claim on.
+
+    Every method runs as the platform.
+
+    Raises:
+        ScopeMissing: a method was called in a tenant's scope.
+    """
 
     def __init__(self, database: Database) -> None:
-        """`database` is where the control plane is."""
+        """
+        Args:
+            database: the one with the control plane's tables.
+        """
         self._database = database
 
     async def pause(self, tenant_id: str, reason: str | None = None) -> None:
-        """Releases none of a tenant's messages from now on; what runs goes on.
+        """Stops releasing a tenant's messages. Workflows that run already continue.
 
         Raises:
             TenantUnknown: there is no such tenant.
@@ -33,7 +42,7 @@ class Admission:
         await self._decide(tenant_id, paused_since=func.now(), paused_reason=reason)
 
     async def resume(self, tenant_id: str) -> None:
-        """Releases a tenant's messages again.
+        """Releases a tenant's messages again, after `pause`.
 
         Raises:
             TenantUnknown: there is no such tenant.
@@ -43,30 +52,35 @@ class Admission:
     async def set_cap(
         self, tenant_id: str, cap: int | None, *, running: Sequence[str] = ()
     ) -> None:
-        """Lets at most `cap` of a tenant's released jobs run at once; None: what its plan says.
+        """Limits how many of a tenant's released jobs run at once.
 
-        `running` are the ids of its workflows that run already and are to count.
+        Args:
+            tenant_id: whose jobs.
+            cap: jobs, at least 1; None restores the cap of the plan.
+            running: workflow ids of the tenant's jobs that run already, to count against the cap.
 
         Raises:
             TenantUnknown: there is no such tenant.
         """
         await self._decide(tenant_id, concurrency_cap=cap)
         if cap is not None and running:
-            async with self._database.platform_session("count what runs") as session:
-                rows = [{"tenant_id": tenant_id, "workflow_id": each} for each in running]
+            async with self._database.platform_session("record running workflows") as session:
+                rows = [
+                    {"tenant_id": tenant_id, "workflow_id": workflow_id} for workflow_id in running
+                ]
                 await session.execute(insert(InFlightRow).values(rows).on_conflict_do_nothing())
 
     async def _decide(self, tenant_id: str, **values: object) -> None:
         if await ControlPlaneDirectory(self._database).find(tenant_id) is None:
             raise unknown(tenant_id)
-        async with self._database.platform_session("decide on messages") as session:
-            decided = insert(AdmissionRow).values(tenant_id=tenant_id, **values)
+        async with self._database.platform_session("change the admission of messages") as session:
+            inserted = insert(AdmissionRow).values(tenant_id=tenant_id, **values)
             await session.execute(
-                decided.on_conflict_do_update(index_elements=["tenant_id"], set_=values)
+                inserted.on_conflict_do_update(index_elements=["tenant_id"], set_=values)
             )
             await wake_relays(session)
 
 
 async def wake_relays(session: AsyncSession) -> None:
-    """Lets relays look again once the transaction of `session` is committed."""
+    """Wakes all relays when the transaction of `session` is committed."""
     await session.execute(text(f"select pg_notify('{CHANNEL}', '')"))

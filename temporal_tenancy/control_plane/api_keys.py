@@ -1,4 +1,4 @@
-"""Keys by which a tenant's own programs call: made, listed, revoked, and found by what is sent."""
+"""API keys for a tenant's own programs: creates, lists, revokes and verifies them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from temporal_tenancy.core.errors import TenancyError, TenantOffboarding
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 
-MARK: Final = "tk_"  # every key begins so, for those who look for keys where none should be
-KEY_BYTES: Final = 32  # random ones
+MARK: Final = "tk_"  # the prefix of every key, so that scanners recognize a leaked one
+KEY_BYTES: Final = 32  # of randomness
 PREFIX_CHARACTERS: Final = len(MARK) + 6
 NAME_MAX_CHARACTERS: Final = 100
 
 _KEY: Final = re.compile(rf"{MARK}[A-Za-z0-9_-]{{43}}")  # 32 bytes in base64
 
-# One statement a call. When it was used last is written once a minute: a busy key's row would else
-# be what its calls wait for.
+# One statement per call. The time of last use is written at most once a minute; otherwise the calls
+# of a busy key would wait for its row lock.
 _FIND: Final = text("""
     with found as (
         select id, tenant_id, name, prefix, created_at, last_used_at, revoked_at
@@ -51,51 +51,63 @@ class ApiKeyUnknown(TenancyError):
 
 
 class ApiKeyNameRefused(TenancyError):
-    """A key needs a name by which people know it."""
+    """A key needs a name that users recognize."""
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key as people see it."""
+    """A key as users see it, without the secret."""
 
     id: UUID
     tenant_id: str
     name: str
     prefix: str  # the key's first characters
-    created_at: datetime
-    last_used_at: datetime | None  # to the minute
-    revoked_at: datetime | None
+    created_at: datetime  # aware, like the others
+    last_used_at: datetime | None  # written at most once a minute; None: never used
+    revoked_at: datetime | None  # None: valid
 
 
 class ApiKeys:
-    """The table `api_keys`. Every call is the platform's work, and refused in a tenant's scope."""
+    """The table `api_keys`. Every method runs as the platform.
+
+    Raises:
+        ScopeMissing: a method was called in a tenant's scope.
+    """
 
     MARK: ClassVar = MARK
-    """What every key begins with."""
+    """The prefix of every key."""
 
     def __init__(self, database: Database) -> None:
-        """`database` is where the control plane is."""
+        """
+        Args:
+            database: the one with the control plane's tables.
+        """
         self._database = database
 
     async def create(self, tenant_id: str, name: str) -> tuple[ApiKey, str]:
-        """Makes a key of `tenant_id`; returns it, and what is to be sent, which nobody can again.
+        """Creates a key of a tenant.
+
+        Returns:
+            The key's record, and the secret that programs send. The secret is not stored and cannot
+            be returned again.
 
         Raises:
             TenantUnknown: there is no such tenant.
-            TenantOffboarding: it is leaving, or gone.
+            TenantOffboarding: it is being offboarded or has been deleted.
             ApiKeyNameRefused: the name is empty, over 100 characters, or not one printable line.
         """
         if not name.strip() or len(name) > NAME_MAX_CHARACTERS or not name.isprintable():
             raise ApiKeyNameRefused(
-                "a key's name is one line of at most 100 characters that says what it is for."
+                "a key's name must be one printable line of 1 to 100 characters. Say what the key "
+                "is for."
             )
         tenant = await ControlPlaneDirectory(self._database).find(tenant_id)
         if tenant is None:
             raise unknown(tenant_id)
         if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
-            raise TenantOffboarding(f"{tenant_id} is {tenant.status}, and gets no new keys.")
+            raise TenantOffboarding(f"{tenant_id} is {tenant.status} and cannot get new keys.")
         key = f"{MARK}{secrets.token_urlsafe(KEY_BYTES)}"
-        async with self._database.platform_session("make an API key") as session:
+        async with self._database.platform_session("create an API key") as session:
             row = await session.scalar(
                 insert(ApiKeyRow)
                 .values(
@@ -110,7 +122,7 @@ class ApiKeys:
             return _key_of(row), key
 
     async def list(self, tenant_id: str) -> Sequence[ApiKey]:
-        """A tenant's keys, the oldest first, with those that were revoked.
+        """Returns a tenant's keys, including revoked ones, oldest first.
 
         Raises:
             TenantUnknown: there is no such tenant.
@@ -126,7 +138,7 @@ class ApiKeys:
             return [_key_of(row) for row in await session.scalars(query)]
 
     async def revoke(self, tenant_id: str, key_id: UUID) -> ApiKey:
-        """Lets nobody in by a key from now on; one that was revoked stays so.
+        """Revokes a key and returns it; a key that is revoked already does not change.
 
         Raises:
             ApiKeyUnknown: the tenant has no such key.
@@ -140,11 +152,13 @@ class ApiKeys:
         async with self._database.platform_session("revoke an API key") as session:
             row = await session.scalar(changed)
             if row is None:
-                raise ApiKeyUnknown(f"{tenant_id} has no key {key_id}. Name one of its own.")
+                raise ApiKeyUnknown(
+                    f"{tenant_id} has no key {key_id}. Use the id of one of its keys."
+                )
             return _key_of(row)
 
     async def find(self, key: str) -> ApiKey | None:
-        """The key that was sent; None where there is none such, or it was revoked. One query."""
+        """Returns the key with this secret, or None if it is unknown or revoked. One query."""
         if not _KEY.fullmatch(key):
             return None
         async with self._database.platform_session("look up an API key") as session:
@@ -153,8 +167,8 @@ class ApiKeys:
 
 
 def _digest(key: str) -> bytes:
-    # A quick hash is right here, where for a password it is not: there is nothing to guess in 256
-    # random bits, and a slow one would only be paid for by each call.
+    # A fast hash is enough, unlike for passwords: 256 random bits cannot be guessed, and a slow one
+    # would only delay each call.
     return hashlib.sha256(key.encode()).digest()
 
 

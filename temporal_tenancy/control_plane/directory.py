@@ -1,4 +1,4 @@
-"""The control plane's own directory of tenants."""
+"""The tenant directory of the control plane."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ LIVING: Final = tuple(status for status in TenantStatus if status is not TenantS
 
 
 class ControlPlaneDirectory:
-    """Finds tenants in the table `tenants`, as the platform role; a `TenantDirectory`.
+    """A `TenantDirectory` over the table `tenants`, which it reads as the platform.
 
-    A lookup is the platform's work. A tenant's code may ask about its own tenant (`find`), and is
-    refused anything about others (`ScopeMissing`).
+    Code in a tenant's scope can `find` its own tenant and nothing else.
+
+    Raises:
+        ScopeMissing: code in a tenant's scope asks about others.
     """
 
     def __init__(self, database: Database) -> None:
-        """`database` is where the control plane is."""
+        """
+        Args:
+            database: the one with the control plane's tables.
+        """
         self._database = database
 
     async def find(self, tenant_id: str) -> Tenant | None:
-        """As `TenantDirectory.find`; one query."""
+        """Like `TenantDirectory.find`; one query."""
         with _asked_about(tenant_id):
             async with self._database.platform_session("look up a tenant") as session:
                 row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
                 return None if row is None else tenant_of(row)
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
-        """As `TenantDirectory.find_many`; one query."""
+        """Like `TenantDirectory.find_many`; one query."""
         async with self._database.platform_session("look up tenants") as session:
             query = tenants().where(TenantRow.id.in_(tenant_ids))
             return [tenant_of(row) for row in await session.scalars(query)]
@@ -49,7 +54,7 @@ class ControlPlaneDirectory:
         statuses: Collection[TenantStatus] | None = None,
         time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
-        """As `TenantDirectory.page`; one query, whose cost does not grow with what is behind."""
+        """Like `TenantDirectory.page`; one query, whose cost does not depend on the position."""
         query = (
             tenants()
             .where(TenantRow.status.in_(LIVING if statuses is None else statuses))
@@ -65,19 +70,19 @@ class ControlPlaneDirectory:
 
 
 def _asked_about(tenant_id: str) -> AbstractContextManager[None]:
-    """Lets a tenant's code ask the platform about its own tenant."""
+    """Leaves the tenant's scope if it is that of `tenant_id`; otherwise does nothing."""
     scope = current_scope()
     own = isinstance(scope, TenantScope) and scope.tenant_id == tenant_id
     return _outside() if own else nullcontext()
 
 
 def tenants() -> Select[TenantRow]:
-    """Selects tenants with their plans, in one query."""
+    """Returns a query for tenants with their plans."""
     return select(TenantRow).join(TenantRow.plan).options(contains_eager(TenantRow.plan))
 
 
 def tenant_of(row: TenantRow) -> Tenant:
-    """The tenant that a row of `tenants()` holds."""
+    """Converts a row of `tenants()` to a `Tenant`."""
     plan = row.plan
     return Tenant(
         id=row.id,

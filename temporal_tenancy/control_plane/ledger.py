@@ -1,7 +1,7 @@
-"""The ledger: for each job, tick and tenant, what was planned and what became of it.
+"""The ledger: one row per job, tick and tenant, with the state of that tenant's run.
 
-It, and not the workflow id, decides what has succeeded: the server forgets closed workflows after
-the namespace's retention. So a row that says `succeeded` is never changed again.
+The ledger, not the workflow id, decides what has succeeded, because the server forgets closed
+workflows after the namespace's retention. So a row with the state `succeeded` never changes again.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from temporal_tenancy.control_plane.models import LedgerRow, LedgerState, TickRo
 
 @dataclass(frozen=True)
 class Entry:
-    """What is now known of one tenant's part of a tick."""
+    """The new state of one tenant's part of a tick."""
 
     tenant_id: str
     state: LedgerState
     reason: str | None = None  # why it was skipped, failed or not started
-    error_type: str | None = None  # the failure's type, as Temporal has it
+    error_type: str | None = None  # Temporal's failure type
     workflow_id: str | None = None
     run_id: str | None = None
-    due_at: datetime | None = None  # aware; not started before; None: now
+    due_at: datetime | None = None  # aware; the earliest start; None: now
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the order in which a tick's tenants have their turn."""
+    """A position in the order in which a tick's tenants start: by due time, then by id."""
 
     due_at: datetime  # aware
     tenant_id: str
@@ -40,28 +40,28 @@ class Position:
 
 @dataclass(frozen=True)
 class Turn:
-    """A tenant that has not succeeded, and when its turn is."""
+    """A tenant that has not succeeded, and its position in the order."""
 
     position: Position
     state: LedgerState
 
     @property
     def tenant_id(self) -> str:
-        """Whose turn it is."""
+        """The id of the tenant."""
         return self.position.tenant_id
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Tenants that have their turns one behind the other."""
+    """A range of consecutive tenants in the order."""
 
-    upto: Position  # the last of them
-    tenants: int
+    upto: Position  # of the last tenant, inclusive
+    tenants: int  # their number
 
 
 @dataclass(frozen=True)
 class NeverBegun:
-    """A tick that was due, and why it may not have begun."""
+    """A tick that was due but never began, with the probable reason."""
 
     job: str
     tick: str
@@ -86,7 +86,7 @@ _ALL_PLANNED: Final = text("""
     update ticks set planned_at = coalesce(planned_at, now()) where job = :job and tick = :tick
 """)
 
-# Several fan-outs may serve one tick, at the times of several time zones: the last one closes it.
+# Several fan-outs can serve one tick, one per time zone; the last one to end closes it.
 _CLOSE: Final = text("""
     update ticks
        set state = :state, reason = :reason, ended_at = now()
@@ -102,14 +102,14 @@ _CLOSE: Final = text("""
            )
 """)
 
-# One statement for a page of tenants, whatever its size: arrays in, rows out.
+# Arrays, so that a page of any size is one statement.
 _UNNEST: Final = """
     select *
       from unnest(
              cast(:tenants as text[]), cast(:states as text[]), cast(:reasons as text[]),
              cast(:error_types as text[]), cast(:workflow_ids as text[]), cast(:run_ids as text[]),
              cast(:due_ats as timestamptz[])
-           ) as given (tenant_id, state, reason, error_type, workflow_id, run_id, due_at)
+           ) as entry (tenant_id, state, reason, error_type, workflow_id, run_id, due_at)
 """
 
 _PLAN: Final = text(f"""
@@ -118,7 +118,7 @@ _PLAN: Final = text(f"""
     )
     select :job, :tick, tenant_id, state, reason, error_type, workflow_id, :planned_by,
            coalesce(due_at, now())
-      from ({_UNNEST}) as given
+      from ({_UNNEST}) as entry
     on conflict (job, tick, tenant_id) do update
        set state = excluded.state,
            reason = excluded.reason,
@@ -133,7 +133,7 @@ _PLAN: Final = text(f"""
      where ledger.state not in ('succeeded', 'running')
 """)
 
-# What runs is left as it is, but for who follows it to its end.
+# Running rows keep their state; only the fan-out that waits for them changes.
 _TAKE_OVER: Final = text("""
     update ledger
        set planned_by = :planned_by
@@ -168,18 +168,18 @@ _SLICES: Final = text("""
 
 _RECORD: Final = text(f"""
     update ledger
-       set state = given.state,
-           reason = given.reason,
-           error_type = given.error_type,
-           workflow_id = coalesce(given.workflow_id, ledger.workflow_id),
-           run_id = coalesce(given.run_id, ledger.run_id),
-           attempts = ledger.attempts + case when given.state = 'running' then 1 else 0 end,
-           started_at = case when given.state = 'running' then now() else ledger.started_at end,
-           ended_at = case when given.state = 'running' then null else now() end
-      from ({_UNNEST}) as given
+       set state = entry.state,
+           reason = entry.reason,
+           error_type = entry.error_type,
+           workflow_id = coalesce(entry.workflow_id, ledger.workflow_id),
+           run_id = coalesce(entry.run_id, ledger.run_id),
+           attempts = ledger.attempts + case when entry.state = 'running' then 1 else 0 end,
+           started_at = case when entry.state = 'running' then now() else ledger.started_at end,
+           ended_at = case when entry.state = 'running' then null else now() end
+      from ({_UNNEST}) as entry
      where ledger.job = :job
        and ledger.tick = :tick
-       and ledger.tenant_id = given.tenant_id
+       and ledger.tenant_id = entry.tenant_id
        and ledger.state <> 'succeeded'
        and ledger.state = coalesce(:was, ledger.state)
 """)
@@ -208,7 +208,7 @@ _ABANDON: Final = text("""
        and planned_by = :planned_by
 """)
 
-# A fan-out that was lost: it can no longer close its tick itself.
+# For a fan-out that has ended without closing its tick.
 _CLOSE_LOST: Final = text("""
     update ticks
        set state = 'failed', reason = :reason, ended_at = now()
@@ -221,12 +221,12 @@ _NOTE_MISSED: Final = text("""
       from unnest(
              cast(:jobs as text[]), cast(:ticks as text[]), cast(:nominal_times as timestamptz[]),
              cast(:reasons as text[])
-           ) as given (job, tick, nominal_time, reason)
+           ) as missed (job, tick, nominal_time, reason)
     on conflict (job, tick) do nothing
     returning job, tick
 """)
 
-# The tick goes with the last of its rows.
+# The tick is deleted with the last of its rows.
 _PRUNE: Final = text("""
     with pruned as (
         delete from ledger
@@ -272,9 +272,9 @@ async def open_tick(
     workflow_id: str,
     run_id: str,
 ) -> None:
-    """Notes that a fan-out of `job` for `tick` has begun, perhaps again."""
-    given = {"nominal_time": nominal_time, "workflow_id": workflow_id, "run_id": run_id}
-    await session.execute(_OPEN, {"job": job, "tick": tick, **given})
+    """Records that a fan-out of `job` for `tick` has started; safe to repeat."""
+    fan_out = {"nominal_time": nominal_time, "workflow_id": workflow_id, "run_id": run_id}
+    await session.execute(_OPEN, {"job": job, "tick": tick, **fan_out})
 
 
 async def close_tick(
@@ -286,39 +286,49 @@ async def close_tick(
     workflow_id: str,
     reason: str | None = None,
 ) -> None:
-    """Notes how a fan-out ended; nothing while another one has tenants of the tick to run."""
-    given = {"job": job, "tick": tick, "state": state.value, "reason": reason}
-    await session.execute(_CLOSE, {**given, "workflow_id": workflow_id})
+    """Records how the fan-out `workflow_id` ended; no effect while another still runs tenants."""
+    parameters = {"job": job, "tick": tick, "state": state.value, "reason": reason}
+    await session.execute(_CLOSE, {**parameters, "workflow_id": workflow_id})
 
 
 async def plan(
     session: AsyncSession, job: str, tick: str, entries: Sequence[Entry], *, planned_by: str
 ) -> None:
-    """Writes `planned` and `skipped` entries over what neither has succeeded nor is running.
+    """Writes `planned` and `skipped` rows, except over rows that have succeeded or are running.
 
-    They are then `planned_by`'s to run (the workflow id of a fan-out), and what runs its to follow.
+    Args:
+        session: of the platform.
+        job: the name of a tenant job.
+        tick: the key of the tick.
+        entries: one per tenant.
+        planned_by: the workflow id of the fan-out that starts these tenants from now on, and that
+            waits for those that are already running.
     """
-    given = {**_arrays(job, tick, entries), "planned_by": planned_by}
-    await session.execute(_PLAN, given)
-    await session.execute(_TAKE_OVER, given)
+    parameters = {**_arrays(job, tick, entries), "planned_by": planned_by}
+    await session.execute(_PLAN, parameters)
+    await session.execute(_TAKE_OVER, parameters)
 
 
 async def all_planned(session: AsyncSession, job: str, tick: str) -> None:
-    """Notes that every tenant that a tick is for has a row."""
+    """Records that every tenant of a tick now has a row."""
     await session.execute(_ALL_PLANNED, {"job": job, "tick": tick})
 
 
 async def slices(
     session: AsyncSession, job: str, tick: str, *, planned_by: str, size: int
 ) -> list[Slice]:
-    """Divides the tenants that are `planned_by`'s, in the order of their turns, by `size`."""
-    given = {"job": job, "tick": tick, "planned_by": planned_by, "size": size}
-    found: list[Slice] = []
+    """Divides the unfinished tenants of the fan-out `planned_by` into slices.
+
+    Returns:
+        Slices of `size` tenants each, in order; the last can be smaller.
+    """
+    parameters = {"job": job, "tick": tick, "planned_by": planned_by, "size": size}
+    result: list[Slice] = []
     before = 0
-    for row in await session.execute(_SLICES, given):
-        found.append(Slice(Position(row.due_at, row.tenant_id), row.number - before))
+    for row in await session.execute(_SLICES, parameters):
+        result.append(Slice(Position(row.due_at, row.tenant_id), row.number - before))
         before = row.number
-    return found
+    return result
 
 
 async def record(
@@ -329,9 +339,17 @@ async def record(
     *,
     was: LedgerState | None = None,
 ) -> None:
-    """Writes what became of tenants, each once in `entries`; with `was` only over that state."""
-    given = {**_arrays(job, tick, entries), "was": None if was is None else was.value}
-    await session.execute(_RECORD, given)
+    """Updates rows with the new states of their tenants, except rows that have succeeded.
+
+    Args:
+        session: of the platform.
+        job: the name of a tenant job.
+        tick: the key of the tick.
+        entries: at most one per tenant.
+        was: update only rows in this state; None updates rows in any.
+    """
+    parameters = {**_arrays(job, tick, entries), "was": None if was is None else was.value}
+    await session.execute(_RECORD, parameters)
 
 
 async def page(
@@ -344,8 +362,18 @@ async def page(
     upto: Position,
     limit: int,
 ) -> list[Turn]:
-    """The next turns of those that are `planned_by`'s: behind `after`, up to `upto`."""
-    given = {
+    """Returns the next `limit` unfinished tenants of the fan-out `planned_by`, in order.
+
+    Args:
+        session: of the platform.
+        job: the name of a tenant job.
+        tick: the key of the tick.
+        planned_by: the workflow id of the fan-out.
+        after: exclusive; None starts at the first tenant.
+        upto: inclusive.
+        limit: the size of the page, in tenants.
+    """
+    parameters = {
         "job": job,
         "tick": tick,
         "planned_by": planned_by,
@@ -357,22 +385,22 @@ async def page(
     }
     return [
         Turn(Position(row.due_at, row.tenant_id), LedgerState(row.state))
-        for row in await session.execute(_PAGE, given)
+        for row in await session.execute(_PAGE, parameters)
     ]
 
 
 async def abandon(
     session: AsyncSession, job: str, tick: str, reason: str, *, planned_by: str
 ) -> None:
-    """Notes that what a fan-out had still to start is not started."""
-    given = {"job": job, "tick": tick, "reason": reason, "planned_by": planned_by}
-    await session.execute(_ABANDON, given)
+    """Marks the tenants that the fan-out `planned_by` has not started as `not_started`."""
+    parameters = {"job": job, "tick": tick, "reason": reason, "planned_by": planned_by}
+    await session.execute(_ABANDON, parameters)
 
 
 async def known(
     session: AsyncSession, job: str, tick: str, tenant_ids: Collection[str]
 ) -> frozenset[str]:
-    """Those of the tenants that have a row in a tick."""
+    """Returns which of the tenants have a row in a tick."""
     rows = select(LedgerRow.tenant_id).where(
         LedgerRow.job == job, LedgerRow.tick == tick, LedgerRow.tenant_id.in_(tenant_ids)
     )
@@ -382,15 +410,15 @@ async def known(
 async def without_rows(
     session: AsyncSession, job: str, ticks: Sequence[str], tenant_ids: Sequence[str]
 ) -> Sequence[tuple[str, str]]:
-    """The pairs of tick and tenant that have no row."""
-    given = {"job": job, "ticks": ticks, "tenants": tenant_ids}
-    return [(row.tick, row.tenant_id) for row in await session.execute(_WITHOUT_ROWS, given)]
+    """Returns the pairs `(tick, tenant id)` of all ticks and tenants that have no row."""
+    parameters = {"job": job, "ticks": ticks, "tenants": tenant_ids}
+    return [(row.tick, row.tenant_id) for row in await session.execute(_WITHOUT_ROWS, parameters)]
 
 
 async def planned_by_others(
     session: AsyncSession, job: str, tick: str, tenant_ids: Collection[str], *, planned_by: str
 ) -> frozenset[str]:
-    """Those of the tenants that another fan-out than `planned_by` has still to start."""
+    """Returns which of the tenants a fan-out other than `planned_by` will still start."""
     rows = select(LedgerRow.tenant_id).where(
         LedgerRow.job == job,
         LedgerRow.tick == tick,
@@ -402,34 +430,34 @@ async def planned_by_others(
 
 
 async def release(session: AsyncSession, job: str, tick: str, *, planned_by: str) -> None:
-    """Takes from a fan-out what an earlier run of the same workflow id has left in a tick."""
-    given = {"job": job, "tick": tick, "planned_by": planned_by}
-    await session.execute(_RELEASE, given)
+    """Releases the unfinished tenants that an earlier run of the fan-out `planned_by` left."""
+    parameters = {"job": job, "tick": tick, "planned_by": planned_by}
+    await session.execute(_RELEASE, parameters)
 
 
 async def ticks_of_run(session: AsyncSession, job: str, run_id: str) -> Sequence[str]:
-    """The ticks that a run of a fan-out was the last to open."""
+    """Returns the ticks that the fan-out run `run_id` was the last to open."""
     rows = select(TickRow.tick).where(TickRow.job == job, TickRow.run_id == run_id)
     return (await session.scalars(rows)).all()
 
 
 async def count(session: AsyncSession, job: str, tick: str) -> dict[LedgerState, int]:
-    """How many tenants of a tick are in each state; states without a tenant are 0."""
-    found = dict.fromkeys(LedgerState, 0)
+    """Returns the number of tenants of a tick in each state, with 0 for states without any."""
+    counts = dict.fromkeys(LedgerState, 0)
     for state, number in await session.execute(_COUNT, {"job": job, "tick": tick}):
-        found[LedgerState(state)] = number
-    return found
+        counts[LedgerState(state)] = number
+    return counts
 
 
 async def find_tick(session: AsyncSession, job: str, tick: str) -> TickRow | None:
-    """The tick, if there has been one."""
+    """Returns a tick, or None if it is not in the ledger."""
     return await session.get(TickRow, (job, tick))
 
 
 async def latest_ticks(
     session: AsyncSession, *, job: str | None = None, limit: int
 ) -> Sequence[TickRow]:
-    """The ticks that began last, of one job or of all."""
+    """Returns the last `limit` ticks to begin, newest first; of one job or, with None, of all."""
     query = select(TickRow).order_by(TickRow.started_at.desc()).limit(limit)
     if job is not None:
         query = query.where(TickRow.job == job)
@@ -437,7 +465,7 @@ async def latest_ticks(
 
 
 async def rows(session: AsyncSession, job: str, tick: str) -> Sequence[LedgerRow]:
-    """A tick's rows, in order of tenant."""
+    """Returns all rows of a tick, ordered by tenant id."""
     query = (
         select(LedgerRow)
         .where(LedgerRow.job == job, LedgerRow.tick == tick)
@@ -449,7 +477,7 @@ async def rows(session: AsyncSession, job: str, tick: str) -> Sequence[LedgerRow
 async def in_doubt(
     session: AsyncSession, job: str, tick: str, *, after: str | None, limit: int
 ) -> Sequence[LedgerRow]:
-    """A tick's rows that have not succeeded, in order of tenant, from behind `after`."""
+    """Returns up to `limit` rows of a tick that have not succeeded, by tenant id, after `after`."""
     query = (
         select(LedgerRow)
         .where(
@@ -465,7 +493,7 @@ async def in_doubt(
 
 
 async def fan_outs_at_work(session: AsyncSession, job: str, tick: str) -> Sequence[str]:
-    """The workflow ids of the fan-outs that still have tenants of a tick to start or to follow."""
+    """Returns the workflow ids of the fan-outs with tenants of a tick to start or to wait for."""
     query = (
         select(LedgerRow.planned_by)
         .where(
@@ -476,40 +504,44 @@ async def fan_outs_at_work(session: AsyncSession, job: str, tick: str) -> Sequen
         )
         .distinct()
     )
-    return [str(each) for each in await session.scalars(query)]
+    return [str(workflow_id) for workflow_id in await session.scalars(query)]
 
 
 async def close_lost(session: AsyncSession, tick: TickRow, *, reason: str) -> None:
-    """Closes a tick whose fan-out has ended without doing so, unless another has begun."""
-    given = {"job": tick.job, "tick": tick.tick, "run_id": tick.run_id, "reason": reason}
-    await session.execute(_CLOSE_LOST, given)
+    """Marks a tick as failed whose fan-out ended without closing it, unless another has begun."""
+    parameters = {"job": tick.job, "tick": tick.tick, "run_id": tick.run_id, "reason": reason}
+    await session.execute(_CLOSE_LOST, parameters)
 
 
 async def known_ticks(session: AsyncSession, jobs: Collection[str]) -> set[tuple[str, str]]:
-    """Job and tick of all that is noted of some jobs."""
+    """Returns the pairs `(job, tick)` of all ticks of these jobs."""
     query = select(TickRow.job, TickRow.tick).where(TickRow.job.in_(jobs))
     return {(row.job, row.tick) for row in await session.execute(query)}
 
 
 async def note_missed(session: AsyncSession, ticks: Sequence[NeverBegun]) -> set[tuple[str, str]]:
-    """Writes that ticks never began, but for those that did; returns job and tick of the new."""
-    given = {
-        "jobs": [each.job for each in ticks],
-        "ticks": [each.tick for each in ticks],
-        "nominal_times": [each.nominal_time for each in ticks],
-        "reasons": [each.reason for each in ticks],
+    """Records ticks as missed, except those that have a row already.
+
+    Returns:
+        The pairs `(job, tick)` that are new.
+    """
+    parameters = {
+        "jobs": [tick.job for tick in ticks],
+        "ticks": [tick.tick for tick in ticks],
+        "nominal_times": [tick.nominal_time for tick in ticks],
+        "reasons": [tick.reason for tick in ticks],
     }
-    return {(row.job, row.tick) for row in await session.execute(_NOTE_MISSED, given)}
+    return {(row.job, row.tick) for row in await session.execute(_NOTE_MISSED, parameters)}
 
 
 async def ticks_in(session: AsyncSession, state: TickState) -> Sequence[TickRow]:
-    """The ticks in a state, the oldest first."""
+    """Returns the ticks in a state, oldest first."""
     query = select(TickRow).where(TickRow.state == state).order_by(TickRow.started_at)
     return (await session.scalars(query)).all()
 
 
 async def ticks_before(session: AsyncSession, moment: datetime) -> Sequence[TickRow]:
-    """The ticks that last began before `moment` and do not run, the oldest first."""
+    """Returns ticks that last began before `moment` (aware) and are not running, oldest first."""
     query = (
         select(TickRow)
         .where(TickRow.started_at < moment, TickRow.state != TickState.RUNNING)
@@ -521,13 +553,16 @@ async def ticks_before(session: AsyncSession, moment: datetime) -> Sequence[Tick
 async def unfinished_ticks(
     session: AsyncSession, *, job: str | None, tick: str | None
 ) -> Sequence[TickRow]:
-    """The ticks that were never planned to the end, or have rows that have not succeeded.
+    """Returns the ticks that lack rows for some tenants or have rows that have not succeeded.
 
-    In order of job and time; those that never began are among the first.
+    They are ordered by job and nominal time, and include ticks that never began. With None, `job`
+    and `tick` match any.
     """
-    left = [state for state in LedgerState if state is not LedgerState.SUCCEEDED]
+    unfinished = [state for state in LedgerState if state is not LedgerState.SUCCEEDED]
     row = select(LedgerRow.tick).where(
-        LedgerRow.job == TickRow.job, LedgerRow.tick == TickRow.tick, LedgerRow.state.in_(left)
+        LedgerRow.job == TickRow.job,
+        LedgerRow.tick == TickRow.tick,
+        LedgerRow.state.in_(unfinished),
     )
     query = (
         select(TickRow)
@@ -542,7 +577,7 @@ async def unfinished_ticks(
 
 
 async def begun_ticks(session: AsyncSession, job: str) -> Sequence[TickRow]:
-    """The ticks of a job that have begun, in order of time."""
+    """Returns the ticks of a job that have begun, ordered by nominal time."""
     query = (
         select(TickRow)
         .where(TickRow.job == job, TickRow.state != TickState.MISSED)
@@ -552,7 +587,7 @@ async def begun_ticks(session: AsyncSession, job: str) -> Sequence[TickRow]:
 
 
 async def is_newest(session: AsyncSession, tick: TickRow) -> bool:
-    """Whether no tick of the same job was due, or where that is not known began, after this one."""
+    """Returns whether no later tick of the job exists, by nominal time or else by start time."""
     due = func.coalesce(TickRow.nominal_time, TickRow.started_at)
     later = select(TickRow.tick).where(
         TickRow.job == tick.job, due > (tick.nominal_time or tick.started_at)
@@ -561,13 +596,17 @@ async def is_newest(session: AsyncSession, tick: TickRow) -> bool:
 
 
 async def prune(session: AsyncSession, job: str, tick: str, *, limit: int) -> int:
-    """Deletes up to `limit` rows of a tick, with the last one the tick; returns how many."""
-    given = {"job": job, "tick": tick, "limit": limit}
-    return int((await session.execute(_PRUNE, given)).scalar_one())
+    """Deletes up to `limit` rows of a tick, and the tick itself once it has no more.
+
+    Returns:
+        The number of rows deleted; less than `limit` means that the tick is gone.
+    """
+    parameters = {"job": job, "tick": tick, "limit": limit}
+    return int((await session.execute(_PRUNE, parameters)).scalar_one())
 
 
 async def row_of_workflow(session: AsyncSession, workflow_id: str) -> LedgerRow | None:
-    """The ledger row that a child workflow serves, if it serves one."""
+    """Returns the ledger row of a fan-out's child, or None if the workflow is not one."""
     tenant_id, job, tick = workflow_id.split("/", 2)
     return await session.get(LedgerRow, (job, tick, tenant_id))
 

@@ -1,4 +1,4 @@
-"""The tables of the control plane. The role `tenancy_platform` reads and writes them."""
+"""The tables of the control plane, which the role `tenancy_platform` reads and writes."""
 
 from __future__ import annotations
 
@@ -30,64 +30,64 @@ NAMING_CONVENTION: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
 }
-"""A name for every constraint, so that a migration can name the one it changes."""
+"""Names for all constraints, so that migrations can refer to them."""
 
 
 TEXT_MAX_CHARACTERS: Final = 1_000
-"""Of any text that a tenant's role may write into a table of the library's."""
+"""The limit of texts that a tenant's role can write to the library's tables."""
 
 
 class LedgerState(StrEnum):
-    """How far a tenant's part of a tick has come."""
+    """The state of one tenant's part of a tick."""
 
     PLANNED = "planned"  # selected; its child workflow has not started
     RUNNING = "running"  # its child workflow has started
-    SUCCEEDED = "succeeded"  # done, and never started again
-    FAILED = "failed"  # its child workflow failed; may start again
-    SKIPPED = "skipped"  # not started, for the reason beside it
+    SUCCEEDED = "succeeded"  # done; never starts again
+    FAILED = "failed"  # its child workflow failed; can start again
+    SKIPPED = "skipped"  # not started, for the reason in the row
     NOT_STARTED = "not_started"  # selected, but its tick ended before its turn
 
 
 class TickState(StrEnum):
-    """How far a tick has come."""
+    """The state of a tick."""
 
-    RUNNING = "running"  # tenants are being enumerated, or their children run
+    RUNNING = "running"  # enumerating tenants, or running their children
     ENDED = "ended"  # every tenant's row is final
     FAILED = "failed"  # the fan-out itself failed
-    CANCELLED = "cancelled"  # stopped by a person; the rest was not started
-    MISSED = "missed"  # was due, and never began
+    CANCELLED = "cancelled"  # an operator stopped it; the rest was not started
+    MISSED = "missed"  # it was due but never began
 
 
 class DeadLetterState(StrEnum):
-    """What has become of a dead letter."""
+    """The state of a dead letter."""
 
-    OPEN = "open"  # waits for a person
-    REPLAYED = "replayed"  # started again; opened anew if that fails too
+    OPEN = "open"  # waits for an operator
+    REPLAYED = "replayed"  # started again; reopened if that fails
     RESOLVED = "resolved"  # its job has succeeded since
-    DISCARDED = "discarded"  # a person has decided that it is not run again
+    DISCARDED = "discarded"  # an operator decided not to run it again
 
 
 def one_of(column: str, values: type[StrEnum]) -> str:
-    """The check that `column` has one of `values`."""
+    """Returns SQL that checks that `column` has one of `values`."""
     return f"{column} in ({', '.join(repr(value.value) for value in values)})"
 
 
 def readable(*columns: str) -> str:
-    """The check that times are finite, and ones that Python holds in every time zone."""
+    """Returns SQL that checks that times are finite, and valid in Python in every time zone."""
     span = "between '0002-01-01 00:00:00+00' and '9999-01-01 00:00:00+00'"
     return " and ".join(f"{column} {span}" for column in columns)
 
 
 def short(*columns: str) -> str:
-    """The check that texts are no longer than any that the library writes."""
+    """Returns SQL that checks that texts have at most `TEXT_MAX_CHARACTERS` characters."""
     return " and ".join(f"char_length({column}) <= {TEXT_MAX_CHARACTERS}" for column in columns)
 
 
 class ControlPlane(DeclarativeBase):
-    """The tables' common base."""
+    """The declarative base of these tables."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
+    type_annotation_map = {  # SQLAlchemy's own attribute, which the mapper reads once
         str: Text(),
         datetime: DateTime(timezone=True),
         list[str]: ARRAY(Text()),
@@ -97,7 +97,7 @@ class ControlPlane(DeclarativeBase):
 
 
 class PlanRow(ControlPlane):
-    """A tier; `temporal_tenancy.core.directory.Plan` says what its fields mean."""
+    """A plan; `core.directory.Plan` documents the columns."""
 
     __tablename__ = "plans"
 
@@ -116,17 +116,17 @@ class PlanRow(ControlPlane):
 
 
 class TenantRow(ControlPlane):
-    """A customer organisation; `core.directory.Tenant` says what its fields mean."""
+    """A customer organisation; `core.directory.Tenant` documents the columns."""
 
     __tablename__ = "tenants"
 
-    # In the order of bytes, as Python sorts them: keyset pages go by it.
+    # Byte order, as in Python, because keyset pages compare ids.
     id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     name: Mapped[str]
     status: Mapped[str]
     status_since: Mapped[datetime] = mapped_column(server_default=func.now())
     status_reason: Mapped[str | None]
-    resumes_as: Mapped[str | None]  # while it is suspended: its status before
+    resumes_as: Mapped[str | None]  # while suspended: the previous status
     plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"))
     features: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
@@ -143,20 +143,20 @@ class TenantRow(ControlPlane):
 
 
 class TickRow(ControlPlane):
-    """One period of a scheduled job, over all tenants."""
+    """One period of a scheduled job, for all tenants."""
 
     __tablename__ = "ticks"
 
     job: Mapped[str] = mapped_column(primary_key=True)
     tick: Mapped[str] = mapped_column(primary_key=True)
     nominal_time: Mapped[datetime | None]
-    workflow_id: Mapped[str | None]  # of the fan-out that began last; None: none ever did
+    workflow_id: Mapped[str | None]  # of the last fan-out to begin; None: none began
     run_id: Mapped[str | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    planned_at: Mapped[datetime | None]  # when every tenant had a row; None: that never came
+    planned_at: Mapped[datetime | None]  # when every tenant had a row; None: not yet
     ended_at: Mapped[datetime | None]
     state: Mapped[str]
-    reason: Mapped[str | None]  # why it was missed, or failed
+    reason: Mapped[str | None]  # why it was missed or failed
 
     __table_args__ = (
         CheckConstraint(one_of("state", TickState), name="state"),
@@ -165,21 +165,21 @@ class TickRow(ControlPlane):
 
 
 class LedgerRow(ControlPlane):
-    """One tenant's part of a tick: whether the job ran for it, and why not."""
+    """One tenant's part of a tick: whether the job ran, or why it did not."""
 
     __tablename__ = "ledger"
 
     job: Mapped[str] = mapped_column(primary_key=True)
     tick: Mapped[str] = mapped_column(primary_key=True)
-    # No foreign key: an application may bring a directory of its own.
+    # No foreign key, because an application can use its own directory.
     tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     state: Mapped[str]
     reason: Mapped[str | None]
     error_type: Mapped[str | None]
     workflow_id: Mapped[str | None]
     run_id: Mapped[str | None]
-    planned_by: Mapped[str | None]  # the workflow id of the fan-out whose turn it is to run it
-    due_at: Mapped[datetime] = mapped_column(server_default=func.now())  # not started before
+    planned_by: Mapped[str | None]  # the workflow id of the fan-out that starts it
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())  # the earliest start
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     planned_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
@@ -194,7 +194,7 @@ class LedgerRow(ControlPlane):
 
 
 class ServerCheckRow(ControlPlane):
-    """What was last found of a server by trying it, for those who cannot try it each time."""
+    """The last result of a slow check of a server, for processes that cannot repeat it."""
 
     __tablename__ = "server_checks"
 
@@ -205,35 +205,37 @@ class ServerCheckRow(ControlPlane):
 
 
 class AdmissionRow(ControlPlane):
-    """What a person has decided of the messages that a tenant has waiting, beside its plan."""
+    """What an operator decided about a tenant's waiting messages, in addition to its plan."""
 
     __tablename__ = "admission"
 
     tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
-    paused_since: Mapped[datetime | None]  # none is released while this is set
+    paused_since: Mapped[datetime | None]  # set while no message is released
     paused_reason: Mapped[str | None]
-    concurrency_cap: Mapped[int | None]  # in the place of the plan's; None: the plan's
+    concurrency_cap: Mapped[int | None]  # overrides the plan's; None: the plan's applies
 
     __table_args__ = (CheckConstraint("concurrency_cap >= 1", name="concurrency_cap"),)
 
 
 class InFlightRow(ControlPlane):
-    """A workflow that a relay has started for a tenant with a cap, and that has not ended."""
+    """A running workflow that counts against its tenant's concurrency cap."""
 
     __tablename__ = "in_flight"
 
     tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     workflow_id: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime] = mapped_column(server_default=func.now())
-    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())  # that it still runs
+    checked_at: Mapped[datetime] = mapped_column(
+        server_default=func.now()
+    )  # when it was last seen running
 
     __table_args__ = (Index(None, "checked_at"),)
 
 
 class DeadLetterRow(ControlPlane):
-    """A tenant's job that has failed for good. A workflow id has one.
+    """A tenant's job that has failed permanently; one per workflow id.
 
-    Its input is in the tenant's own outbox, as a message with the status `dead_letter`.
+    The input is in the tenant's outbox, in a message with the status `dead_letter`.
     """
 
     __tablename__ = "dead_letters"
@@ -241,26 +243,26 @@ class DeadLetterRow(ControlPlane):
     tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
     job: Mapped[str]
-    source: Mapped[str]  # "relay", "message" (one of several in a workflow), or "workflow"
-    workflow_id: Mapped[str]  # {tenant}/{job}/{key}, whether or not it was ever started
-    run_id: Mapped[str | None]  # None: it was not
-    message_id: Mapped[UUID | None]  # of the outbox; None: the input could not be kept
+    source: Mapped[str]  # "relay", "workflow", or "message" (one of a batch in a workflow)
+    workflow_id: Mapped[str]  # {tenant}/{job}/{key}, even if it never started
+    run_id: Mapped[str | None]  # None: it never started
+    message_id: Mapped[UUID | None]  # in the outbox; None: the input could not be stored
     error_type: Mapped[str]
     message: Mapped[str]
-    fingerprint: Mapped[str]  # the same for failures of one kind
+    fingerprint: Mapped[str]  # the same for failures of the same kind
     attempts: Mapped[int]
     failed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
     status: Mapped[str] = mapped_column(server_default=text("'open'"))
     replays: Mapped[int] = mapped_column(server_default=text("0"))
-    handled_at: Mapped[datetime | None]  # replayed, resolved or discarded last
-    handled_by: Mapped[str | None]  # a user, or what has seen that it succeeded
-    replay_run_id: Mapped[str | None]  # that the last replay started
-    told_at: Mapped[datetime | None]  # when people were told of it; None: they are to be
+    handled_at: Mapped[datetime | None]  # of the last replay, resolution or discard
+    handled_by: Mapped[str | None]  # a user, or the process that saw it succeed
+    replay_run_id: Mapped[str | None]  # of the run that the last replay started
+    told_at: Mapped[datetime | None]  # when the alert was sent; None: not yet
 
     __table_args__ = (
         CheckConstraint(one_of("status", DeadLetterState), name="status"),
-        # Tenants' workers write letters, and the platform's code reads them, many at a time.
+        # The tenant role writes letters, and platform code reads many tenants' letters at once.
         CheckConstraint(
             readable("failed_at", "recorded_at", "handled_at", "told_at"), name="times"
         ),
@@ -277,7 +279,7 @@ class DeadLetterRow(ControlPlane):
 
 
 class PositionRow(ControlPlane):
-    """How far something has come that goes on from there the next time."""
+    """The position of a recurring process, from which its next run continues."""
 
     __tablename__ = "positions"
 
@@ -286,7 +288,7 @@ class PositionRow(ControlPlane):
 
 
 class LockRow(ControlPlane):
-    """Something that one process does at a time: whoever has the row locked."""
+    """A named lock, held by the transaction that has locked the row."""
 
     __tablename__ = "locks"
 
@@ -294,28 +296,28 @@ class LockRow(ControlPlane):
 
 
 class AlertRow(ControlPlane):
-    """When people were last told of something, so that they are not told all the time."""
+    """The time of the last alert of a name, to limit how often it is repeated."""
 
     __tablename__ = "alerts"
 
-    name: Mapped[str] = mapped_column(primary_key=True)  # what of; a fingerprint is part of it
+    name: Mapped[str] = mapped_column(primary_key=True)  # may include a fingerprint
     sent_at: Mapped[datetime]
-    suppressed: Mapped[int] = mapped_column(server_default=text("0"))  # since then
+    suppressed: Mapped[int] = mapped_column(server_default=text("0"))  # alerts not sent since then
 
 
 class ApiKeyRow(ControlPlane):
-    """A key by which a tenant's own programs call; the key itself is kept nowhere."""
+    """An API key of a tenant's own programs; the secret itself is not stored."""
 
     __tablename__ = "api_keys"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
-    # No foreign key: an application may bring a directory of its own.
+    # No foreign key, because an application can use its own directory.
     tenant_id: Mapped[str] = mapped_column(Text(collation="C"))
-    name: Mapped[str]  # for people
-    digest: Mapped[bytes] = mapped_column(unique=True)  # SHA-256 of the key
-    prefix: Mapped[str]  # the key's first characters, by which people tell it from others
+    name: Mapped[str]  # shown to users
+    digest: Mapped[bytes] = mapped_column(unique=True)  # SHA-256 of the secret
+    prefix: Mapped[str]  # the first characters, by which users recognize the key
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    last_used_at: Mapped[datetime | None]  # to the minute
+    last_used_at: Mapped[datetime | None]  # written at most once a minute
     revoked_at: Mapped[datetime | None]
 
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""What trying the servers found, kept for those who cannot try them each time."""
+"""Stored results of slow checks of the servers, for processes that cannot repeat them each time."""
 
 from __future__ import annotations
 
@@ -18,61 +18,62 @@ from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
 from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.fairness import HOW_TO_TURN_ON, Fairness
 
-HOLDS_FOR: Final = timedelta(days=1)
-TRYING: Final = timedelta(minutes=5)  # that one waits for another who tries the same
-LOOK_UP: Final = "look up what was found of the server"
-KEEP: Final = "keep what was found of the server"
+HOLDS_FOR: Final = timedelta(days=1)  # the validity of a result
+TRYING: Final = timedelta(minutes=5)  # the longest wait for a process that runs the same check
+LOOK_UP: Final = "look up a server check"
+KEEP: Final = "store a server check"
 
 
 @dataclass(frozen=True)
 class ServerCheck:
-    """What was found, and when."""
+    """The result of a check, and its time."""
 
-    holds: bool
+    holds: bool  # whether the server passed
     message: str  # one sentence
-    checked_at: datetime
+    checked_at: datetime  # aware
 
     @property
     def age(self) -> timedelta:
-        """How long ago it was found."""
+        """The time since the check."""
         return datetime.now(UTC) - self.checked_at
 
     @property
     def due_in(self) -> timedelta:
-        """When to try again: a day after it was found, or at once."""
+        """The time until the next check: a day after this one, or zero."""
         return max(HOLDS_FOR - self.age, timedelta(0))
 
     @property
     def off_sentence(self) -> str:
-        """What to tell a person about fairness that was found to be off."""
-        found = self.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        """The warning for operators if the check found fairness off."""
+        time = self.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         return (
-            f"FairnessOff: one tenant's backlog holds up all others', as was found at {found}. "
+            f"FairnessOff: one tenant's backlog delays all others, according to a check at {time}. "
             f"{HOW_TO_TURN_ON}."
         )
 
 
 async def last_fairness(database: Database, namespace: str) -> ServerCheck | None:
-    """What was found last of the fairness of a Temporal namespace; None: it was never tried."""
+    """Returns the last fairness check of a Temporal namespace, or None if there was none."""
     async with database.platform_session(LOOK_UP) as session:
         return await _find(session, _name(namespace))
 
 
 async def keep_fairness(database: Database, namespace: str, found: Fairness) -> ServerCheck:
-    """Keeps what was found of a namespace's fairness, in the place of what was found before."""
+    """Stores the result of a fairness check of a namespace, and replaces the previous one."""
     async with database.platform_session(KEEP) as session:
         return await _record(session, _name(namespace), found)
 
 
 async def renew_fairness(client: Client, database: Database) -> ServerCheck:
-    """What was found last of the client's namespace; tried anew, and kept, once that is a day old.
+    """Returns the fairness check of the client's namespace, and repeats it if it is a day old.
 
-    Of many processes that ask at once one tries; the others wait for what it finds.
+    If several processes call this at once, one of them runs the check and the others wait for its
+    result.
 
     Raises:
-        ProbeFailed: the try came to no end.
-        LockHeld: another's did not.
-        RPCError: Temporal does not answer, or does not allow it.
+        ProbeFailed: the check did not finish.
+        LockHeld: the check of another process did not finish within 5 minutes.
+        RPCError: Temporal does not answer, or denies the check.
         DatabaseUnreachable: the control plane does not answer.
     """
     name = _name(client.namespace)
@@ -80,7 +81,7 @@ async def renew_fairness(client: Client, database: Database) -> ServerCheck:
     if last is not None and last.age < HOLDS_FOR:
         return last
     async with database.platform_session(KEEP) as session:
-        # Released with the transaction, also where this process is killed in the midst of it.
+        # The lock ends with the transaction, even if this process is killed.
         await wait_for_locks(session, TRYING)
         await locks.take(session, name)
         last = await _find(session, name)
@@ -99,7 +100,7 @@ async def _find(session: AsyncSession, name: str) -> ServerCheck | None:
 
 
 async def _record(session: AsyncSession, name: str, found: Fairness) -> ServerCheck:
-    # Not the transaction's time: that began before the try.
+    # Not now(), which is the start of the transaction and so before the check.
     values = {"holds": found.on, "message": found.message, "checked_at": func.clock_timestamp()}
     row = await session.scalar(
         insert(ServerCheckRow)

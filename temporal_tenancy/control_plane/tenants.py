@@ -1,4 +1,4 @@
-"""Adding tenants to the control plane and changing their status, as the platform."""
+"""Adds tenants to the control plane and changes their status, as the platform."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from temporal_tenancy.postgres.database import Database
 
 
 class TenantExists(TenancyError):
-    """A tenant has this id already."""
+    """Another tenant has this id."""
 
 
 class PlanUnknown(TenancyError):
@@ -31,14 +31,21 @@ class PlanUnknown(TenancyError):
 
 
 class TrialEndRefused(TenancyError):
-    """This tenant cannot have such an end of its trial."""
+    """This tenant cannot have that end of a trial."""
 
 
 class Tenants:
-    """The table `tenants`. Every call is the platform's work, and refused in a tenant's scope."""
+    """The table `tenants`. Every method runs as the platform.
+
+    Raises:
+        ScopeMissing: a method was called in a tenant's scope.
+    """
 
     def __init__(self, database: Database) -> None:
-        """`database` is where the control plane is."""
+        """
+        Args:
+            database: the one with the control plane's tables.
+        """
         self._database = database
 
     async def add(
@@ -55,15 +62,24 @@ class Tenants:
     ) -> Tenant:
         """Adds a tenant and returns it.
 
-        A trial ends at `trial_ends_at`, an aware time, or a day in the tenant's time zone, with
-        which it ends; None sets no end.
+        Args:
+            tenant_id: 1 to 63 characters of `a-z0-9_-`.
+            name: the organisation's name, for users.
+            plan: the id of a row in `plans`.
+            status: the first status.
+            features: features in addition to the plan's.
+            time_zone: an IANA name.
+            settings: JSON, for the application's own use.
+            trial_ends_at: the end of a trial: an aware time, or the last day in the tenant's time
+                zone. None sets no end.
 
         Raises:
+            TenantMissing: the id is empty.
             TenantInvalid: the id is malformed or reserved.
             TenantExists: the id is taken, perhaps by a tenant that has been deleted.
             PlanUnknown: `plan` is not in the table `plans`.
             TimeZoneUnknown: `time_zone` is not an IANA name.
-            TrialEndRefused: the tenant is no trial, or its end is a time without an offset.
+            TrialEndRefused: the tenant is not a trial, or the end has no offset or is out of range.
         """
         identifiers.tenant_id(tenant_id)
         ends_at = _trial_end(tenant_id, status, trial_ends_at, zone_of(time_zone))
@@ -86,8 +102,8 @@ class Tenants:
             )
             if added is None:
                 raise TenantExists(
-                    f'there is a tenant "{tenant_id}" already. Choose another id; '
-                    "that of a deleted tenant is not given away again."
+                    f'there is already a tenant "{tenant_id}". Choose another id; '
+                    "the id of a deleted tenant cannot be reused."
                 )
             row = (await session.scalars(tenants().where(TenantRow.id == tenant_id))).one()
             return tenant_of(row)
@@ -95,7 +111,7 @@ class Tenants:
     async def set_status(
         self, tenant_id: str, status: TenantStatus, *, reason: str | None = None
     ) -> Tenant:
-        """Changes a tenant's status and returns the tenant; the same status is no change.
+        """Changes a tenant's status and returns the tenant; the same status changes nothing.
 
         Raises:
             TenantUnknown: there is no such tenant.
@@ -118,7 +134,7 @@ class Tenants:
             return tenant_of(row)
 
     async def resume(self, tenant_id: str) -> Tenant:
-        """Gives a suspended tenant the status it had before; any other stays as it is.
+        """Restores the previous status of a suspended tenant; leaves any other tenant unchanged.
 
         Raises:
             TenantUnknown: there is no such tenant.
@@ -136,13 +152,19 @@ class Tenants:
         return await self.set_status(tenant_id, TenantStatus(before or TenantStatus.ACTIVE))
 
     async def end_trial(self, tenant_id: str, *, plan: str | None, at: datetime) -> Tenant | None:
-        """Ends a trial that is over: the tenant becomes active on `plan`, or suspended without one.
+        """Ends a tenant's trial if its end is not later than `at`.
 
-        It was over if its end is no later than `at` (aware), which becomes the time since when the
-        tenant has its new status. Resumed, a tenant whose trial had ended is active.
+        The call is safe to repeat with the same `at`.
 
-        Returns the tenant if its trial ended with this call, or with an earlier one of the same
-        `at`, so that a call may be repeated; None where there was nothing to end.
+        Args:
+            tenant_id: whose trial.
+            plan: the plan on which the tenant becomes active; None suspends it, and it becomes
+                active when it is resumed.
+            at: aware; the time from which the new status holds.
+
+        Returns:
+            The tenant if this call, or an earlier one with the same `at`, ended the trial. None if
+            there was no trial to end.
 
         Raises:
             TenantUnknown: there is no such tenant.
@@ -176,9 +198,9 @@ class Tenants:
     async def list(
         self, *, statuses: Collection[TenantStatus] | None = None
     ) -> AsyncIterator[Tenant]:
-        """Yields tenants in order of their ids, read by pages.
+        """Yields tenants ordered by id, read page by page.
 
-        Deleted tenants are left out unless `statuses` asks for them.
+        Deleted tenants are left out unless `statuses` includes them.
         """
         async for page in pages(ControlPlaneDirectory(self._database), statuses=statuses):
             for tenant in page:
@@ -192,33 +214,33 @@ async def _require_plan(session: AsyncSession, plan: str) -> None:
 
 
 def _last_day(row: TenantRow) -> date:
-    """The tenant's own day in which its trial ended; at midnight it is the day before."""
+    """Returns the last day of the trial in the tenant's time zone: at midnight, the day before."""
     assert row.trial_ends_at is not None
     end = row.trial_ends_at.astimezone(ZoneInfo(row.time_zone))
     return (end - timedelta(microseconds=1)).date()
 
 
 def _trial_end(
-    tenant_id: str, status: TenantStatus, given: datetime | date | None, zone: ZoneInfo
+    tenant_id: str, status: TenantStatus, end: datetime | date | None, zone: ZoneInfo
 ) -> datetime | None:
-    if given is None:
+    if end is None:
         return None
     if status is not TenantStatus.TRIAL:
         raise TrialEndRefused(
-            f"{tenant_id} is to be {status}, and only a trial ends. "
+            f"{tenant_id} would be {status}, and only a trial can have an end. "
             "Make it a trial, or leave the end out."
         )
-    if isinstance(given, datetime) and given.utcoffset() is None:
+    if isinstance(end, datetime) and end.utcoffset() is None:
         raise TrialEndRefused(
             f"the end of {tenant_id}'s trial has no offset. Give a day in {zone.key}, "
             "or a time with its offset."
         )
     try:
-        if not isinstance(given, datetime):
-            given = datetime.combine(given + timedelta(days=1), time(), zone)
-        return in_utc(given)
+        if not isinstance(end, datetime):
+            end = datetime.combine(end + timedelta(days=1), time(), zone)
+        return in_utc(end)
     except (ValueError, OverflowError):
         raise TrialEndRefused(
-            f"{tenant_id}'s trial ends between {FIRST.date()} and {LAST.date()}. Give a day there, "
-            "or make the tenant active."
+            f"the end of {tenant_id}'s trial must be between {FIRST.date()} and {LAST.date()}. "
+            "Give such a day, or make the tenant active."
         ) from None

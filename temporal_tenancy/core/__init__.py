@@ -1,4 +1,4 @@
-"""Whose job it is, what it is given, and when it is due: no input or output, no SQL."""
+"""Scopes, inputs, jobs and due times; this package does no I/O and sends no SQL."""
 
 from __future__ import annotations
 

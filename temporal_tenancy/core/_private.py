@@ -1,7 +1,7 @@
-"""What `core` reads of the SDK that is not public: how decorators mark a workflow's methods.
+"""Access to private names of the Temporal SDK: how its decorators mark a workflow's methods.
 
-All other such names are in `temporal_tenancy.sdk._private`, which `core` cannot import. A test sees
-to it that no third module reads any.
+All other private names are read in `temporal_tenancy.sdk._private`, which `core` cannot import. A
+test makes sure that no third module reads any.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def run_method(cls: type) -> Callable[..., Any] | None:
-    """The method of a workflow class that `@workflow.run` is on; None where there is none.
+    """Returns the method of a workflow class that `@workflow.run` decorates, or None.
 
-    To be replaced by a public way to ask for a workflow class's definition.
+    Replace this once the SDK has a public way to get a workflow class's definition.
     """
     for _, function in inspect.getmembers(cls, inspect.isfunction):
         if hasattr(function, "__temporal_workflow_run"):
@@ -23,10 +23,10 @@ def run_method(cls: type) -> Callable[..., Any] | None:
 
 
 def updates_without_validator(cls: type) -> list[tuple[Any, Callable[..., Any]]]:
-    """The updates of a workflow class that have no validator, each with the handler's function.
+    """Returns the updates of a workflow class without a validator, as `(update, handler)` pairs.
 
-    The first of a pair has the public `validator()`. To be replaced by a public way to ask for a
-    workflow class's definition.
+    `update` is the decorated method, which has the public `validator()`; `handler` is the plain
+    function. Replace this once the SDK has a public way to get a workflow class's definition.
     """
     found = []
     for _, update in inspect.getmembers(cls, lambda member: hasattr(member, "validator")):

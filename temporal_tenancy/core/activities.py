@@ -1,4 +1,4 @@
-"""Activities: whether one works for a tenant or for the platform is declared on it."""
+"""Decorators that declare whether an activity works for a tenant or for the platform."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ _MARK: Final = "__tenancy_activity__"
 
 @dataclass(frozen=True)
 class ActivityMark:
-    """What an activity was declared to be."""
+    """The declaration of an activity."""
 
     kind: Literal["tenant", "platform"]
-    reason: str = ""  # why a platform activity is no tenant's
+    reason: str = ""  # why a platform activity belongs to no tenant
 
 
 def tenant_activity(function: Function) -> Function:
-    """Declares an activity that works for one tenant: `current_tenant()` inside it.
+    """Declares an activity that works for one tenant; `current_tenant()` returns its id inside.
 
-    It runs in the tenant of the workflow that calls it. A platform workflow names the tenant in
-    the input instead, which then extends `TenantInput`. The decorator takes the place of
-    `@activity.defn`.
+    It runs in the scope of the tenant whose workflow calls it. A platform workflow instead names
+    the tenant in the activity's input, a model that extends `TenantInput`. Use this decorator in
+    place of `@activity.defn`.
     """
     setattr(function, _MARK, ActivityMark("tenant"))
     return activity.defn(function)
 
 
 def platform_activity(reason: str) -> Callable[[Function], Function]:
-    """Declares an activity that works for the platform, and says why.
+    """Declares an activity that works for the platform.
 
-    A tenant's workflow may call it only with an input that extends `TenantInput` and names that
-    same tenant. The decorator takes the place of `@activity.defn`.
+    A tenant's workflow may call it only with an input that extends `TenantInput` and names the
+    same tenant. Use this decorator in place of `@activity.defn`.
+
+    Args:
+        reason: why the work does not belong to a single tenant, in a few words.
+
+    Raises:
+        ConfigurationError: the reason is missing or blank.
     """
     if not isinstance(reason, str) or not reason.strip():
         raise ConfigurationError('@platform_activity needs a reason: @platform_activity("…").')
@@ -52,13 +58,13 @@ def platform_activity(reason: str) -> Callable[[Function], Function]:
 
 
 def mark_of(function: Callable[..., Any]) -> ActivityMark | None:
-    """What an activity was declared to be; None when it was not."""
+    """Returns the declaration of an activity, or None if it has none."""
     mark: ActivityMark | None = getattr(inspect.unwrap(function), _MARK, None)
     return mark or getattr(function, _MARK, None)
 
 
 def named_tenant(args: Any) -> str | None:
-    """The tenant that the input of a hop names: that of its only argument, if it has one."""
+    """Returns the tenant that a call's only argument names; None if it is not a `TenantInput`."""
     if len(args) == 1 and isinstance(args[0], TenantInput):
         return args[0].tenant_id
     return None

@@ -1,7 +1,7 @@
-"""Cron lines, and the one place that reads them.
+"""Cron lines and their parser, the only one in the project.
 
-Temporal gets the calendar that was read here and never the line itself, so that a line means the
-same in a check, a preview, a backfill and on the server.
+Temporal receives the parsed calendar and never the line itself, so that a line means the same in a
+check, a preview, a backfill and on the server.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _PART: Final = re.compile(
     r"(?:/(?P<step>[0-9]{1,3}))?"
 )
 _LEAP_YEARS: Final = timedelta(days=8 * 366)
-"""29 February comes again within so long, also around a year such as 2100."""
+"""At least the time from one 29 February to the next, which is eight years around 2100."""
 
 
 class CronInvalid(TenancyError):
-    """A cron line that cannot be read, or that different readers would understand differently."""
+    """A cron line cannot be parsed, or different cron parsers would read it differently."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class _Field:
     name: str
     lowest: int
     highest: int
-    names: Sequence[str] = ()  # of the values from the lowest on
-    also: int | None = None  # a second name of the lowest
+    names: Sequence[str] = ()  # of the values, from the lowest up
+    alias: int | None = None  # a second number for the lowest
 
     @property
     def all(self) -> frozenset[int]:
@@ -66,13 +66,13 @@ _FIELDS: Final = (
     _Field("hour", 0, 23),
     _Field("day of the month", 1, 31),
     _Field("month", 1, 12, _MONTHS),
-    _Field("day of the week", 0, 6, _WEEKDAYS, also=7),
+    _Field("day of the week", 0, 6, _WEEKDAYS, alias=7),
 )
 
 
 @dataclass(frozen=True)
 class CronLine:
-    """What the five fields of a cron line match. Sunday is 0."""
+    """A parsed cron line: the values that each of its five fields matches. Sunday is 0."""
 
     text: str
     minutes: frozenset[int]
@@ -82,9 +82,10 @@ class CronLine:
     weekdays: frozenset[int]
 
     def times(self, since: datetime, until: datetime) -> Iterator[datetime]:
-        """The times from `since` to before `until`, in the clock of the two.
+        """Yields the times from `since` until before `until`, in order.
 
-        Both are aware (of a zone without clock changes, such as UTC) or both naive.
+        Both arguments are aware, in a zone without clock changes such as UTC, or both are naive.
+        The times are of the same kind.
         """
         hours, minutes = sorted(self.hours), sorted(self.minutes)
         for day in self._days(since.date(), until.date()):
@@ -95,7 +96,7 @@ class CronLine:
                         yield moment
 
     def matches(self, moment: datetime) -> bool:
-        """Whether the line means the minute of `moment`, by the moment's own clock."""
+        """Returns whether the line matches the minute of `moment`, in the time zone of `moment`."""
         return (
             moment.minute in self.minutes
             and moment.hour in self.hours
@@ -103,7 +104,7 @@ class CronLine:
         )
 
     def calendar(self) -> ScheduleCalendarSpec:
-        """The same as Temporal keeps it, with the line as the comment."""
+        """Returns the line as a Temporal calendar, with the text of the line as its comment."""
         return ScheduleCalendarSpec(
             minute=_ranges(self.minutes),
             hour=_ranges(self.hours),
@@ -113,22 +114,22 @@ class CronLine:
             comment=self.text,
         )
 
-    def is_calendar(self, found: ScheduleCalendarSpec) -> bool:
-        """Whether a calendar that the server keeps means the same times."""
-        return not found.year and all(
+    def is_calendar(self, calendar: ScheduleCalendarSpec) -> bool:
+        """Returns whether a calendar from the server matches the same times."""
+        return not calendar.year and all(
             _values(ranges) == values
             for ranges, values in (
-                (found.second, {0}),
-                (found.minute, self.minutes),
-                (found.hour, self.hours),
-                (found.day_of_month, self.days),
-                (found.month, self.months),
-                (found.day_of_week, self.weekdays),
+                (calendar.second, {0}),
+                (calendar.minute, self.minutes),
+                (calendar.hour, self.hours),
+                (calendar.day_of_month, self.days),
+                (calendar.month, self.months),
+                (calendar.day_of_week, self.weekdays),
             )
         )
 
     def fires_again_in(self, period: Period) -> bool:
-        """Whether it is due more than once in one period: all but one then find the work done."""
+        """Returns whether the line is due more than once per period; later runs find no work."""
         if len(self.minutes) * len(self.hours) > 1:
             return True
         if period is Period.DAY:
@@ -155,14 +156,16 @@ _SOME_YEARS: Final = (date(2096, 1, 1), date(2096, 1, 1) + _LEAP_YEARS)
 
 @lru_cache
 def read_cron(text: str) -> CronLine:
-    """Reads five fields: minute, hour, day of the month, month, day of the week.
+    """Parses a cron line of five fields: minute, hour, day of the month, month, day of the week.
 
-    A field is `*`, a number, a range `a-b`, each of them with a step `/n`, or a list of these.
-    Months and days of the week also have their English names; Sunday is 0 or 7.
+    A field is `*`, a number or a range `a-b`, each optionally with a step `/n`, or a list of these
+    with commas. Months and days of the week can also be English names of three letters; Sunday is
+    0 or 7.
 
     Raises:
-        CronInvalid: it is no such line; it restricts both the day of the month and the day of the
-            week, which cron joins by OR and Temporal by AND; or it is never due.
+        CronInvalid: the line does not have this form; it restricts both the day of the month and
+            the day of the week, which cron combines with OR and Temporal with AND; or no date
+            matches it.
     """
     fields = text.split()
     if len(fields) != len(_FIELDS):
@@ -177,12 +180,14 @@ def read_cron(text: str) -> CronLine:
     if days != _FIELDS[2].all and len(weekdays) < 7:
         raise CronInvalid(
             f"the cron line {quoted(text)} restricts the day of the month and the day of the "
-            "week: some readers want either of them, others both. Restrict one, and check the "
+            "week: some cron parsers require either, others both. Restrict one, and check the "
             "other in the job."
         )
     line = CronLine(" ".join(fields), minutes, hours, days, months, weekdays)
     if next(line._days(*_SOME_YEARS), None) is None:
-        raise CronInvalid(f"the cron line {quoted(text)} is never due: no month has such a day.")
+        raise CronInvalid(
+            f"the cron line {quoted(text)} is never due, because no month has that day."
+        )
     return line
 
 
@@ -207,7 +212,7 @@ def _read(field: _Field, text: str, line: str) -> frozenset[int]:
         if step == 0 or last < first:
             raise CronInvalid(
                 f"the cron line {quoted(line)} has {quoted(part)} for the {field.name}, which "
-                "is empty. A range goes from the lower to the higher value, and a step is 1 or "
+                "is empty. Write a range from the lower to the higher value, and a step of 1 or "
                 "more."
             )
         found.update(range(first, last + 1, step))
@@ -217,7 +222,7 @@ def _read(field: _Field, text: str, line: str) -> frozenset[int]:
 def _value(field: _Field, text: str, line: str) -> int:
     if text in field.names:
         return field.lowest + field.names.index(text)
-    if text.isdigit() and (int(text) in field.all or int(text) == field.also):
+    if text.isdigit() and (int(text) in field.all or int(text) == field.alias):
         return int(text)
     raise CronInvalid(
         f"the cron line {quoted(line)} has {quoted(text)} for the {field.name}, which goes from "
@@ -226,7 +231,7 @@ def _value(field: _Field, text: str, line: str) -> int:
 
 
 def _ranges(values: frozenset[int]) -> Sequence[ScheduleRange]:
-    """The values as few ranges: one with a step where they are evenly apart."""
+    """Returns the values as few ranges, or as one with a step if they are evenly spaced."""
     ordered = sorted(values)
     steps = {after - before for before, after in itertools.pairwise(ordered)}
     if len(steps) <= 1:
@@ -243,6 +248,6 @@ def _ranges(values: frozenset[int]) -> Sequence[ScheduleRange]:
 def _values(ranges: Sequence[ScheduleRange]) -> set[int]:
     return {
         value
-        for each in ranges
-        for value in range(each.start, max(each.end, each.start) + 1, each.step or 1)
+        for part in ranges
+        for value in range(part.start, max(part.end, part.start) + 1, part.step or 1)
     }

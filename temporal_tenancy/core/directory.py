@@ -1,4 +1,4 @@
-"""How the library knows tenants: a small protocol, and a short cache in front of it."""
+"""The protocol through which the library looks up tenants, and a short cache in front of it."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from typing import Any, Final, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.core.errors import ScopeMissing
-from temporal_tenancy.core.held import Held
 from temporal_tenancy.core.identifiers import TenantId
 from temporal_tenancy.core.scope import _outside
+from temporal_tenancy.core.scoped_value import ScopedValue
 
-STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status may go unnoticed
-PAGE_SIZE: Final = 1_000  # tenants read at once, where all are gone through
-STATE_CACHE_TENANTS: Final = 10_000  # entries; the cache is emptied when it is full
+STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status goes unnoticed
+PAGE_SIZE: Final = 1_000  # tenants per page when all are read
+STATE_CACHE_TENANTS: Final = 10_000  # entries; a full cache is cleared
 
 
 class TenantStatus(StrEnum):
-    """Where a tenant is in its life."""
+    """The stage of a tenant's life cycle."""
 
-    TRIAL = "trial"  # may run jobs, until the trial ends
+    TRIAL = "trial"  # may run jobs until the trial ends
     ACTIVE = "active"  # may run jobs
-    SUSPENDED = "suspended"  # may not, until it is resumed
-    OFFBOARDING = "offboarding"  # is leaving: only jobs that say so still run
-    DELETED = "deleted"  # is gone; the row is kept so that its id is not given away again
+    SUSPENDED = "suspended"  # may not run jobs until it is resumed
+    OFFBOARDING = "offboarding"  # is leaving; only jobs that allow this status run
+    DELETED = "deleted"  # has left; the row stays so that its id is never reused
 
 
 RUNNABLE: Final = frozenset({TenantStatus.TRIAL, TenantStatus.ACTIVE})
-"""The statuses in which a tenant's jobs run unless the job says otherwise."""
+"""The statuses in which a tenant may run a job that does not set its own."""
 
 
 class Plan(BaseModel):
-    """A tier: what its tenants may use, and their share."""
+    """A pricing tier: the features, limits and share of its tenants."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
-    fairness_weight: float = Field(default=1.0, ge=0.001, le=1000)  # Temporal's own bounds
-    concurrency_cap: int | None = Field(default=None, ge=1)  # jobs at once; None: no cap
-    rate_limits: dict[str, float] = {}  # calls a second, by the name of what is called
+    fairness_weight: float = Field(default=1.0, ge=0.001, le=1000)  # Temporal's bounds
+    concurrency_cap: int | None = Field(default=None, ge=1)  # concurrent jobs; None: no cap
+    rate_limits: dict[str, float] = {}  # calls per second, by the name of the service
     features: frozenset[str] = frozenset()
-    retention_days: int | None = Field(default=None, ge=1)  # None: kept without limit
+    retention_days: int | None = Field(default=None, ge=1)  # None: kept forever
 
 
 class Tenant(BaseModel):
@@ -60,24 +60,24 @@ class Tenant(BaseModel):
     status: TenantStatus
     status_since: datetime
     plan: Plan
-    features: frozenset[str] = frozenset()  # beyond those of the plan
+    features: frozenset[str] = frozenset()  # in addition to the plan's
     time_zone: str = "UTC"  # an IANA name
-    settings: dict[str, Any] = {}  # JSON, whatever the application keeps for a tenant
-    trial_ends_at: datetime | None = None  # aware; None: no end is set
+    settings: dict[str, Any] = {}  # JSON, for the application's own use
+    trial_ends_at: datetime | None = None  # aware; None: the trial does not end
 
     def has_feature(self, feature: str) -> bool:
-        """Whether the plan or the tenant itself has `feature`."""
+        """Returns whether the plan or the tenant itself has `feature`."""
         return feature in self.plan.features or feature in self.features
 
 
 class TenantDirectory(Protocol):
-    """Where tenants are looked up. The control plane has one; an application may bring its own."""
+    """A source of tenants. The control plane has one; an application can provide its own."""
 
     async def find(self, tenant_id: str) -> Tenant | None:
-        """Returns the tenant, whatever its status; None when there has never been one."""
+        """Returns the tenant in any status; None if that id never existed."""
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
-        """Returns those of the tenants that there are, whatever their status, in any order."""
+        """Returns the tenants that exist, in any status and in any order."""
 
     async def page(
         self,
@@ -87,10 +87,13 @@ class TenantDirectory(Protocol):
         statuses: Collection[TenantStatus] | None = None,
         time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
-        """Returns up to `limit` tenants in order of their ids, from behind `after`.
+        """Returns one page of tenants, ordered by id.
 
-        Deleted tenants are left out unless `statuses` asks for them. With `time_zones` (IANA
-        names) only the tenants there are returned.
+        Args:
+            after: the page starts after this id; None starts at the first tenant.
+            limit: the size of the page, in tenants.
+            statuses: the statuses to include; None includes all but `DELETED`.
+            time_zones: IANA names; None includes every time zone.
         """
 
 
@@ -100,7 +103,7 @@ async def pages(
     statuses: Collection[TenantStatus] | None = None,
     time_zones: Collection[str] | None = None,
 ) -> AsyncIterator[Sequence[Tenant]]:
-    """Yields all tenants that `TenantDirectory.page` returns for these, a page at a time."""
+    """Yields every page of `TenantDirectory.page`, 1,000 tenants each, until there are no more."""
     after: str | None = None
     while page := await directory.page(
         after=after, limit=PAGE_SIZE, statuses=statuses, time_zones=time_zones
@@ -111,7 +114,7 @@ async def pages(
 
 @dataclass
 class _Question:
-    """What is about to be asked of a directory, and the answer to be."""
+    """A pending lookup that several callers share, and the task that answers it."""
 
     loop: asyncio.AbstractEventLoop
     tenant_ids: set[str]
@@ -120,10 +123,17 @@ class _Question:
 
 @dataclass
 class CachedDirectory:
-    """Remembers what a directory found for at most `seconds`, so that a check costs nothing.
+    """Caches the tenants of a directory in memory, for at most `seconds`.
 
-    Only tenants that were found are remembered, also by `find_many`: a tenant that has just been
-    added is known at once.
+    Only tenants that exist are cached, so a tenant that has just been added is found at once.
+
+    Args:
+        directory: where tenants are looked up.
+        seconds: how long an entry is valid, 0 to 5.
+        clock: returns the current time in seconds.
+
+    Raises:
+        ValueError: `seconds` is out of range.
     """
 
     directory: TenantDirectory
@@ -135,15 +145,15 @@ class CachedDirectory:
     def __post_init__(self) -> None:
         if not 0 <= self.seconds <= STATE_CACHE_SECONDS:
             raise ValueError(
-                f"a tenant's state is cached for {STATE_CACHE_SECONDS:.0f} s at most, "
+                f"a tenant's state can be cached for 0 to {STATE_CACHE_SECONDS:.0f} s, "
                 f"not {self.seconds} s."
             )
 
     async def find(self, tenant_id: str) -> Tenant | None:
-        """As `TenantDirectory.find`, at most `seconds` old.
+        """Like `TenantDirectory.find`, but the result may be up to `seconds` old.
 
-        What is asked for in the same moment is one question to the directory: a hundred children
-        of a fan-out that start together are one query, and not a hundred.
+        Concurrent calls share one lookup: a hundred children of a fan-out that start together
+        cost one query.
         """
         known = self._found.get(tenant_id)
         if known is not None and self.clock() - known[0] < self.seconds:
@@ -152,16 +162,16 @@ class CachedDirectory:
         question = self._asked
         if question is None or question.loop is not loop:
             question = self._asked = _Question(loop, {tenant_id})
-            with _outside():  # it is asked for several tenants, and so for none of them
+            with _outside():  # the lookup serves several tenants, so it runs in no tenant's scope
                 question.answer = loop.create_task(self._ask(question))
         question.tenant_ids.add(tenant_id)
-        # One who asked too may be cancelled; the others wait for the answer still.
+        # If one caller is cancelled, the others still get the answer.
         return (await asyncio.shield(question.answer)).get(tenant_id)
 
     async def _ask(self, question: _Question) -> Mapping[str, Tenant]:
-        await asyncio.sleep(0)  # lets everyone ask who is about to
+        await asyncio.sleep(0)  # lets other tasks that are ready join this lookup
         if self._asked is question:
-            self._asked = None  # from now on it is another question
+            self._asked = None  # later calls start a new lookup
         now = self.clock()
         tenants = await self.directory.find_many(question.tenant_ids)
         found = {tenant.id: tenant for tenant in tenants}
@@ -171,9 +181,9 @@ class CachedDirectory:
         return found
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
-        """As `TenantDirectory.find_many`, always asked anew.
+        """Like `TenantDirectory.find_many`; always queries, and caches the result for `find`.
 
-        Most tenants of a fan-out run within seconds of being looked up: `find` then has them.
+        Most tenants of a fan-out start within seconds of this lookup.
         """
         now = self.clock()
         tenants = await self.directory.find_many(tenant_ids)
@@ -188,7 +198,7 @@ class CachedDirectory:
         statuses: Collection[TenantStatus] | None = None,
         time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
-        """As `TenantDirectory.page`, always asked anew; what it returns is not remembered."""
+        """Like `TenantDirectory.page`; always queries and does not cache the result."""
         return await self.directory.page(
             after=after, limit=limit, statuses=statuses, time_zones=time_zones
         )
@@ -198,44 +208,54 @@ class CachedDirectory:
             self._found.clear()
         for tenant in tenants:
             known = self._found.get(tenant.id)
-            if known is None or known[0] <= asked:  # an answer may be overtaken by a later one
+            if known is None or known[0] <= asked:  # answers can arrive out of order
                 self._found[tenant.id] = (asked, tenant)
 
 
-_current: Final[Held[TenantDirectory]] = Held("temporal_tenancy_directory", "the directory")
-_record: Final[Held[Tenant]] = Held("temporal_tenancy_record", "the tenant's record")
+_current: Final[ScopedValue[TenantDirectory]] = ScopedValue(
+    "temporal_tenancy_directory", "the directory"
+)
+_record: Final[ScopedValue[Tenant]] = ScopedValue("temporal_tenancy_record", "the tenant's record")
 
 
 def use_directory(directory: TenantDirectory) -> AbstractContextManager[TenantDirectory]:
-    """Makes `directory` the one that `current_directory()` returns inside the block."""
-    return _current.during(directory)
+    """Returns a context manager in which `current_directory()` returns `directory`."""
+    return _current.provide(directory)
 
 
 def current_directory() -> TenantDirectory:
-    """The directory of the running platform activity; raises `ScopeMissing` elsewhere.
+    """Returns the directory of the running platform activity.
 
-    A tenant's code has `current_tenant_record()`: the others are none of its business.
+    A tenant's activity has `current_tenant_record()` instead, as it must not see other tenants.
+
+    Raises:
+        ScopeMissing: this code does not run in a platform activity, or that activity has ended.
     """
     directory = _current.get()
     if directory is None:
         raise ScopeMissing(
-            "no directory of tenants is in use here. It is for platform activities of a worker "
-            "whose plugin has one: TenancyPlugin(directory=...)."
+            "no tenant directory is available here. Call current_directory() in a platform "
+            "activity, on a worker with TenancyPlugin(directory=...)."
         )
     return directory
 
 
 def use_tenant_record(tenant: Tenant) -> AbstractContextManager[Tenant]:
-    """Makes `tenant` the one that `current_tenant_record()` returns inside the block."""
-    return _record.during(tenant)
+    """Returns a context manager in which `current_tenant_record()` returns `tenant`."""
+    return _record.provide(tenant)
 
 
 def current_tenant_record() -> Tenant:
-    """What the directory says of the tenant that this activity works for, at most 5 s old.
+    """Returns the directory's record of the tenant that this activity works for.
 
-    Raises `ScopeMissing` outside a tenant's activity, also behind its end.
+    The record was at most 5 s old when the activity started.
+
+    Raises:
+        ScopeMissing: this code does not run in a tenant's activity, or that activity has ended.
     """
     tenant = _record.get()
     if tenant is None:
-        raise ScopeMissing("no tenant's record is known here: it is for tenant activities.")
+        raise ScopeMissing(
+            "no tenant record is available here. Call current_tenant_record() in a tenant activity."
+        )
     return tenant

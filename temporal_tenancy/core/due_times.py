@@ -1,4 +1,4 @@
-"""When a tenant's turn is: at a cron line's time where the tenant is, and spread by its id."""
+"""When a tenant's job is due: in its own time zone, and spread over a window by its id."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from temporal_tenancy.core.instants import FURTHEST
 from temporal_tenancy.core.periods import Period
 from temporal_tenancy.core.printable import quoted
 
-SPREAD_STEPS: Final = 360  # so many times at most in a window: each costs a shard one timer
+SPREAD_STEPS: Final = 360  # start times per window at most; each costs a shard one timer
 
 EARLIEST: Final = timedelta(hours=14)
-"""By how much a date begins sooner than in UTC where it begins first on earth."""
+"""How long before UTC a date begins in the easternmost time zone (UTC+14)."""
 
 
 _NO_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
@@ -27,14 +27,17 @@ _NO_FOLDERS: Final = ("posix/", "right/", "SystemV/")
 
 
 class TimeZoneUnknown(TenancyError):
-    """There is no such time zone, or not every part of the system knows it by this name."""
+    """There is no time zone of that name, or not every part of the system knows the name."""
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The time zone of an IANA name; raises `TimeZoneUnknown`.
+    """Returns the time zone of an IANA name.
 
-    A name that only a file of this machine has (`posix/Asia/Bangkok`, `localtime`) is none: a
-    fan-out plans the zones that it enumerates, and PostgreSQL reads the name too.
+    Names that exist only as files on this machine (`posix/Asia/Bangkok`, `localtime`) do not
+    count: fan-outs enumerate the zones, and PostgreSQL must know the name too.
+
+    Raises:
+        TimeZoneUnknown: `name` is not one of `zone_names()`.
     """
     if name not in zone_names():
         raise TimeZoneUnknown(
@@ -45,7 +48,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 @cache
 def zone_names() -> Set[str]:
-    """The names of the time zones that a tenant may be in."""
+    """Returns the IANA names that a tenant's time zone can have."""
     return frozenset(
         name
         for name in available_timezones()
@@ -54,19 +57,26 @@ def zone_names() -> Set[str]:
 
 
 def times(cron: str, since: datetime, until: datetime) -> Iterator[datetime]:
-    """The times of a five-field cron line from `since` to before `until`, both aware or both naive.
+    """Yields the times of a five-field cron line from `since` until before `until`.
 
-    They are in the clock of the two: UTC's, or a tenant's wall clock. Raises `CronInvalid`.
+    Args:
+        cron: as for `read_cron`.
+        since: aware (in UTC) or naive (a tenant's wall clock). The times are of the same kind.
+        until: of the same kind as `since`.
+
+    Raises:
+        CronInvalid: the line cannot be read.
     """
     return read_cron(cron).times(since, until)
 
 
 def instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """The one instant (in UTC) at which a clock on the wall shows the naive `local`.
+    """Returns the instant (aware, in UTC) at which a wall clock in `zone` shows `local` (naive).
 
-    Where daylight saving ends and the clock shows it twice, it is the first; where it begins and
-    the clock leaves it out, it is as long after midnight as on other days (PEP 495, fold 0). So
-    each local time has exactly one instant, and what is due at it runs exactly once.
+    If the clock shows the time twice, because daylight saving ends, this is the first instant. If
+    the clock skips the time, because daylight saving begins, the offset from before the change
+    applies (PEP 495, fold 0). So each local time has exactly one instant, and a job that is due
+    then runs exactly once.
     """
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
@@ -79,19 +89,28 @@ def due_between(
     *,
     zones: Sequence[str] | None = None,
 ) -> Mapping[str, Mapping[str, datetime]]:
-    """Which time zones a tenant-local job is due in from `since` to before `until` (aware).
+    """Returns when a tenant-local job is due in each time zone from `since` until before `until`.
 
-    Of `zones` (IANA names), or of all that there are.
+    Args:
+        cron: as for `read_cron`, in each tenant's own time.
+        period: the period that one run of the job covers.
+        since: aware.
+        until: aware.
+        zones: IANA names; None means all of `zone_names()`.
 
-    Returns, by the key of the period that it is about, the instants by time zone. At one time of
-    day there may be two keys: it is two dates at once on earth.
+    Returns:
+        For each period key, the instant (aware, in UTC) by time zone name. One call can return two
+        keys, because two dates are in use on earth at the same time.
+
+    Raises:
+        CronInvalid: the line cannot be read.
     """
     local = (since.astimezone(UTC).replace(tzinfo=None), until.astimezone(UTC).replace(tzinfo=None))
     found: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
-    among = _zones() if zones is None else zones
+    names = _zones() if zones is None else zones
     for moment in times(cron, local[0] - FURTHEST, local[1] + FURTHEST):
         key = period.key_before(moment)
-        for name in among:
+        for name in names:
             due = instant(moment, ZoneInfo(name))
             if since <= due < until:
                 found[key][name] = due
@@ -100,16 +119,16 @@ def due_between(
 
 @lru_cache
 def due_of_key(cron: str, period: Period, key: str) -> datetime | None:
-    """The local time (naive) at which the run about the period `key` is due; None: at none."""
+    """Returns the local time (naive) at which the run for the period `key` is due, or None."""
     first, last = period.due_between(key)
     return next(times(cron, first, last), None)
 
 
 def spread_offset(tenant_id: str, job: str, window: timedelta) -> timedelta:
-    """How far into `window` a tenant's turn is: always the same for a tenant and job.
+    """Returns how far into `window` a tenant's job starts: the same for a tenant and job each time.
 
-    Evenly over the tenants, and in no order: SHA-256 of both, as a share of the window, which is
-    cut into at most `SPREAD_STEPS` whole seconds.
+    Offsets are spread evenly and in no order: SHA-256 of both names picks one of at most
+    `SPREAD_STEPS` steps, rounded down to whole seconds.
     """
     if not window:
         return timedelta()

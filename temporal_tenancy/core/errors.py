@@ -1,8 +1,8 @@
-"""The failures that the library raises, one type each.
+"""The errors that the library raises, one type for each kind.
 
-Each is an `ApplicationError`, so that the same class travels from a worker through Temporal to
-whoever waits, and its name is Temporal's failure type. All are non-retryable: a second attempt
-with the same input would be refused in the same way.
+All but `ConfigurationError` are `ApplicationError`s, so that they travel from a worker through
+Temporal to the caller, with the class name as Temporal's failure type. All are non-retryable: a
+second attempt with the same input would fail in the same way.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from temporal_tenancy.core.printable import printable
 
 
 class TenancyError(ApplicationError):
-    """Tenancy was violated."""
+    """A rule of tenancy was violated."""
 
     def __init__(self, message: str | None = None) -> None:
-        """`message` is one sentence (or two) that says what is wrong and what to do about it."""
+        """
+        Args:
+            message: one or two sentences that say what is wrong and what to do about it. The
+                default is the docstring of the class.
+        """
         super().__init__(
             printable(message or type(self).__doc__ or ""),
             type=type(self).__name__,
@@ -25,12 +29,12 @@ class TenancyError(ApplicationError):
 
     @property
     def sentence(self) -> str:
-        """What a person is shown: `TenantMissing: the input of billing.cycle names no tenant.`"""
+        """The type and the message, as in `TenantMissing: the input of x.y names no tenant.`"""
         return f"{type(self).__name__}: {self.message}"
 
 
 class TenantMissing(TenancyError):
-    """No tenant is named where one is required."""
+    """A tenant is required, but none is named."""
 
 
 class TenantInvalid(TenancyError):
@@ -38,7 +42,7 @@ class TenantInvalid(TenancyError):
 
 
 class TenantMismatch(TenancyError):
-    """Two carriers of the tenant disagree, or a workflow id is not {tenant}/{job}/{key}."""
+    """Two parts of a call name different tenants, or a workflow id is not {tenant}/{job}/{key}."""
 
 
 class TenantUnknown(TenancyError):
@@ -50,23 +54,23 @@ class TenantSuspended(TenancyError):
 
 
 class TenantOffboarding(TenancyError):
-    """The tenant is being offboarded, or is gone."""
+    """The tenant is being offboarded or has been deleted."""
 
 
 class FeatureNotEnabled(TenancyError):
-    """The tenant's plan does not have the feature that the job needs."""
+    """The tenant's plan does not include the feature that the job needs."""
 
 
 class ScopeMissing(TenancyError):
-    """Code ran without the scope it needs."""
+    """Code ran without the scope that it needs."""
 
 
 class StatementRefused(TenancyError):
-    """SQL was to be sent that could take its tenant or its limits from a session."""
+    """A SQL statement was not sent because it could change a session's tenant or limits."""
 
 
 class UnknownJob(TenancyError):
-    """No job of this name is known here."""
+    """This process knows no job of that name."""
 
 
 class InvalidPayload(TenancyError):
@@ -74,8 +78,8 @@ class InvalidPayload(TenancyError):
 
 
 class HopRefused(TenancyError):
-    """This hop cannot carry a tenant, so it is not taken."""
+    """This kind of call cannot carry a tenant, so it is not allowed."""
 
 
 class ConfigurationError(ValueError):
-    """A worker, client or job is put together in a way that could lose a tenant."""
+    """A worker, client or job is configured in a way that could lose a tenant."""

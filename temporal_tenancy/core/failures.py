@@ -1,4 +1,4 @@
-"""Failures in words: what was behind one, its type, and the sentence that people are shown."""
+"""The cause, type and message of a failure, as logs, tables and users see them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SENTENCE_MAX_CHARACTERS: Final = 500
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The innermost failure: that of the activity, behind the workflow's and the child's."""
+    """Returns the innermost cause: the activity's failure inside the child's and the workflow's."""
     while isinstance(error, FailureError) and error.cause is not None:
         error = error.cause
     return error
 
 
 def type_of(error: BaseException) -> str:
-    """A failure's type in one word; a job may call its own whatever it likes, so it is cut."""
+    """Returns a failure's type in one word, cut to 500 characters as jobs can choose any."""
     if isinstance(error, ApplicationError):
         return cut(error.type or "ApplicationError")
     if isinstance(error, TimeoutError):
@@ -36,17 +36,17 @@ def type_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What a failure says, without its type; nothing where its own code fails to say it."""
+    """Returns a failure's message without its type; "" if its `__str__` raises."""
     if isinstance(error, FailureError):
         return error.message
     try:
         return str(error)
-    except Exception:  # a class of anyone's, and numbers that are too long to be written
+    except Exception:  # any class's own __str__, or an integer too long to convert
         return ""
 
 
 def sentence_of(error: BaseException) -> str:
-    """A failure in one sentence, `type: message`, as people are shown it."""
+    """Returns a failure as `type: message`, cut to 500 characters."""
     message = message_of(error)
     prefix = f"{type_of(error)}: "
     text = message if message.startswith(prefix) else f"{prefix}{message}"
@@ -54,12 +54,15 @@ def sentence_of(error: BaseException) -> str:
 
 
 def cut(text: str) -> str:
-    """`text` as far as it is shown and kept: 500 characters."""
+    """Cuts `text` to 500 characters and marks the cut with an ellipsis."""
     return text if len(text) <= SENTENCE_MAX_CHARACTERS else f"{text[:SENTENCE_MAX_CHARACTERS]}…"
 
 
-def plain(text: str) -> str:
-    """`text` as the database takes it, cut to 500 characters."""
+def storable(text: str) -> str:
+    """Cuts `text` to 500 characters and removes what PostgreSQL cannot store.
+
+    NUL characters are dropped, and lone surrogates become "?".
+    """
     return cut(text.replace("\x00", "").encode("utf-8", "replace").decode())
 
 

@@ -1,4 +1,4 @@
-"""Tenant ids and the keys that are built from them, so that no key forgets its tenant."""
+"""Tenant ids, and the workflow ids and keys that are built from them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,38 @@ from pydantic import BeforeValidator
 
 from temporal_tenancy.core.errors import TenantInvalid, TenantMismatch, TenantMissing
 
-PLATFORM: Final = "platform"  # reserved: the first segment of ids that are no tenant's
-TENANT_ID_MAX_BYTES: Final = 63  # a PostgreSQL identifier; Temporal's fairness key holds 64
-WORKFLOW_ID_MAX_CHARACTERS: Final = 255  # what every Temporal persistence store holds
+PLATFORM: Final = "platform"  # reserved: the first segment of ids that belong to no tenant
+TENANT_ID_MAX_BYTES: Final = 63  # fits a PostgreSQL identifier, and a fairness key (64)
+WORKFLOW_ID_MAX_CHARACTERS: Final = 255  # fits every Temporal persistence store
 
 _TENANT_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _JOB_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # halves of pairs too
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f\ud800-\udfff]"
+)  # control characters and lone surrogates
 
 
 def tenant_id(value: object) -> str:
-    """Returns `value` when it is a tenant id.
+    """Returns `value` if it is a tenant id.
 
-    Raises `TenantMissing` when it is None or empty, `TenantInvalid` when it is anything else. A
-    tenant id is 1 to 63 characters of `a-z0-9_-` that begin with a letter or digit, and is not
-    the reserved word `platform`.
+    A tenant id has 1 to 63 characters of `a-z0-9_-` and begins with a letter or digit. The word
+    `platform` is reserved.
+
+    Raises:
+        TenantMissing: `value` is None or empty.
+        TenantInvalid: it is anything else.
     """
     if value is None or value == "":
         raise TenantMissing('no tenant is named. Add "tenant_id".')
     if not isinstance(value, str):
-        raise TenantInvalid(f"a tenant id is a string, not {type(value).__name__}.")
+        raise TenantInvalid(f"a tenant id must be a string, not {type(value).__name__}.")
     if value == PLATFORM:
-        raise TenantInvalid('"platform" is reserved for work that is no tenant\'s.')
+        raise TenantInvalid('"platform" is reserved for work that belongs to no tenant.')
     if not _TENANT_ID.fullmatch(value):
         shown = value if len(value) <= 80 else f"{value[:80]}…"
         raise TenantInvalid(
             f"{shown!r} is not a tenant id: 1 to {TENANT_ID_MAX_BYTES} of a-z 0-9 _ -, "
-            "beginning with a letter or digit."
+            "and the first is a letter or digit."
         )
     return value
 
@@ -46,17 +51,26 @@ TenantId = Annotated[str, BeforeValidator(tenant_id)]
 
 
 def job_name(value: str) -> str:
-    """Returns `value` when it reads `area.verb`; raises `ValueError` otherwise."""
+    """Returns `value` if it has the form `area.verb`.
+
+    Raises:
+        ValueError: it does not.
+    """
     if not _JOB_NAME.fullmatch(value):
-        raise ValueError(f'{value!r} is not a job name: it reads "area.verb", in lower case.')
+        raise ValueError(f'{value!r} is not a job name. Use the form "area.verb", in lower case.')
     return value
 
 
 @dataclass(frozen=True)
 class WorkflowId:
-    """The id of a workflow: `{owner}/{job}/{key}`, where the owner is a tenant or `platform`.
+    """A workflow id, `{owner}/{job}/{key}`, where the owner is a tenant id or `platform`.
 
-    Only the first two slashes separate, so a key may hold any printable text.
+    Only the first two slashes are separators; the key can be any printable text. The id has at
+    most 255 characters.
+
+    Raises:
+        TenantInvalid: the owner is not a tenant id.
+        TenantMismatch: the job or key is malformed, or the id is too long.
     """
 
     owner: str
@@ -69,7 +83,7 @@ class WorkflowId:
         if not self.job or "/" in self.job:
             raise TenantMismatch(f"{self.job!r} cannot be the job of a workflow id.")
         if not self.key or _UNPRINTABLE.search(self.key):
-            raise TenantMismatch("the key of a workflow id is printable text, and not empty.")
+            raise TenantMismatch("the key of a workflow id must be printable text and not empty.")
         if len(str(self)) > WORKFLOW_ID_MAX_CHARACTERS:
             raise TenantMismatch(
                 f"workflow id {str(self)[:60]!r}… is longer than {WORKFLOW_ID_MAX_CHARACTERS} "
@@ -81,12 +95,16 @@ class WorkflowId:
 
     @property
     def tenant(self) -> str | None:
-        """The tenant that owns the workflow; None when the platform does."""
+        """The tenant that owns the workflow; None if the platform owns it."""
         return None if self.owner == PLATFORM else self.owner
 
     @classmethod
     def parse(cls, value: str) -> WorkflowId:
-        """Reads `{owner}/{job}/{key}`; raises `TenantMismatch` when `value` is nothing like it."""
+        """Parses `{owner}/{job}/{key}`.
+
+        Raises:
+            TenantMismatch: `value` does not have this form.
+        """
         parts = value.split("/", 2)
         if len(parts) != 3 or not all(parts):
             raise TenantMismatch(f'workflow id "{value}" is not {{tenant}}/{{job}}/{{key}}.')
@@ -99,10 +117,19 @@ class WorkflowId:
 
 
 def scoped_key(tenant: str, kind: str, name: str) -> str:
-    """Builds a cache, lock, rate-limit or idempotency key: `{tenant}/{kind}/{name}`.
+    """Returns `{tenant}/{kind}/{name}`, a key for a cache, lock, rate limit or idempotency check.
 
-    `kind` says what the key is for and holds no slash, so two tenants' keys never meet and
-    neither do two kinds'.
+    Keys of different tenants or of different kinds never collide.
+
+    Args:
+        tenant: a tenant id.
+        kind: what the key is for, without a slash.
+        name: any text.
+
+    Raises:
+        TenantMissing: the tenant is empty.
+        TenantInvalid: it is not a tenant id.
+        ValueError: `kind` is empty or has a slash.
     """
     if not kind or "/" in kind:
         raise ValueError(f"{kind!r} cannot be the kind of a key.")

@@ -1,4 +1,4 @@
-"""What workflows take: models in which the tenant is a required field."""
+"""Input models of workflows, with the tenant as a required field."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from temporal_tenancy.core.identifiers import TenantId
 
 
 class TenantInput(BaseModel):
-    """The input of a tenant's workflow, and of activities that name the tenant they enter.
+    """The input of a tenant's workflow, or of an activity that names the tenant it works for.
 
-    Unknown fields are passed over here, since an old worker may meet a newer caller; the doors
-    through which people start jobs refuse them (`read_input`).
+    Subclass it. Workers ignore unknown fields, because an old worker can receive the input of a
+    newer caller; the doors through which users start jobs reject them (`read_input`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,18 +35,18 @@ class PlatformInput(BaseModel):
 
 
 class JobInput(PlatformInput):
-    """The input of a platform workflow that works on a job of the tenants', like a fan-out.
+    """The input of a platform workflow that manages a tenant job, such as a fan-out.
 
-    Such a workflow's id carries that job: `platform/{job}/{key}`.
+    The workflow id names that job: `platform/{job}/{key}`.
     """
 
     job: str
 
 
 class TenantJobInput(TenantInput):
-    """The input of a workflow that does one of a tenant's jobs in another way than the job's own.
+    """The input of a workflow that runs another tenant job's work, such as a batch of messages.
 
-    Such a workflow's id carries that job: `{tenant}/{job}/{key}`, and so do its checks.
+    The workflow id names that job, `{tenant}/{job}/{key}`, and that job's checks apply.
     """
 
     job: str
@@ -56,10 +56,19 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_input(model: type[Model], value: Any, *, what: str) -> Model:
-    """Validates `value` (a mapping, JSON text or bytes) strictly enough for a door.
+    """Validates an input and rejects unknown fields, for the doors through which jobs start.
 
-    Unknown fields are refused. `what` names the input in the sentence. Raises `TenantMissing`,
-    `TenantInvalid` or `InvalidPayload`; none of them repeats a value of the input.
+    The errors do not repeat the input's values, except for a tenant id that is invalid.
+
+    Args:
+        model: the model to validate against.
+        value: a mapping, or JSON as text or bytes.
+        what: the subject of the error's sentence, such as "the input of billing.cycle".
+
+    Raises:
+        TenantMissing: the input names no tenant.
+        TenantInvalid: its tenant id is malformed or reserved.
+        InvalidPayload: it does not fit the model.
     """
     try:
         if isinstance(value, str | bytes):
@@ -72,7 +81,7 @@ def read_input(model: type[Model], value: Any, *, what: str) -> Model:
 
 
 def refusal(error: ValidationError, what: str) -> TenancyError:
-    """Turns pydantic's error into ours: where and what is wrong, without the input's values."""
+    """Converts pydantic's error to ours: fields and what is wrong with each, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if any(e["type"] == "missing" and e["loc"] == ("tenant_id",) for e in found):
         return TenantMissing(f'{what} names no tenant. Add "tenant_id".')
@@ -85,15 +94,15 @@ def refusal(error: ValidationError, what: str) -> TenancyError:
 
 
 def _named(part: int | str) -> str:
-    """A field's name, which is whoever's sent it: cut where it is very long."""
+    """Returns a field's name, cut to 80 characters because the caller chose it."""
     name = str(part)
     return name if len(name) <= 80 else f"{name[:80]}…"
 
 
 def require_plain_tenant_id(model: type[BaseModel], what: str) -> None:
-    """Raises `ConfigurationError` where a subclass has softened `TenantInput`'s own field."""
+    """Raises `ConfigurationError` if a subclass of `TenantInput` relaxes the field `tenant_id`."""
     inherited, field = TenantInput.model_fields["tenant_id"], model.model_fields["tenant_id"]
-    softened = (
+    relaxed = (
         not field.is_required()
         or field.annotation is not inherited.annotation
         or field.metadata != inherited.metadata
@@ -101,17 +110,17 @@ def require_plain_tenant_id(model: type[BaseModel], what: str) -> None:
         or not model.model_config.get("frozen")
         or model.model_config.get("alias_generator") is not None
     )
-    if softened:
+    if relaxed:
         raise ConfigurationError(
-            f'{what} changes "tenant_id". Leave it as TenantInput has it: required, by that name, '
-            "a tenant id, and frozen."
+            f'{what} changes "tenant_id". Leave it as in TenantInput: a required, frozen tenant id '
+            "without an alias."
         )
 
 
 def tenants_named(value: Any) -> set[Any]:
-    """Whatever a value calls its `tenant_id`: a model, a mapping, or items of a list of these.
+    """Returns each `tenant_id` in `value`: a model, a mapping, or a list or tuple of these.
 
-    It is only for telling that something names another tenant, never for choosing one.
+    Use it only to detect that a value names another tenant, never to choose the tenant.
     """
     if isinstance(value, BaseModel):
         return {named} if (named := getattr(value, "tenant_id", None)) is not None else set()

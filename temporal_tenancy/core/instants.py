@@ -1,7 +1,7 @@
-"""Instants that Python and PostgreSQL both hold, in every time zone.
+"""Instants that both Python and PostgreSQL can represent in every time zone.
 
-Python's calendar ends with the year 9999, PostgreSQL's much later, and an offset moves a time over
-that end: what comes from outside is looked at after it has been converted to UTC.
+Python's calendar ends with the year 9999 and PostgreSQL's much later, and an offset can move a time
+past that end. So times from outside are checked after they have been converted to UTC.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, AwareDatetime
 
 FURTHEST: Final = timedelta(hours=40)
-"""Further than any zone has ever been from UTC, with the day that Samoa left out."""
+"""More than the offset of any zone from UTC, including the day that Samoa skipped in 2011."""
 
 FIRST: Final = datetime.min.replace(tzinfo=UTC) + FURTHEST
 LAST: Final = datetime.max.replace(tzinfo=UTC) - FURTHEST
@@ -21,8 +21,9 @@ LAST: Final = datetime.max.replace(tzinfo=UTC) - FURTHEST
 def in_utc(moment: datetime) -> datetime:
     """Converts an aware time to UTC.
 
-    Raises `ValueError`, with a sentence for whoever gave it, where it has no offset or lies so near
-    the calendar's ends that it has no date in some time zone.
+    Raises:
+        ValueError: the time has no offset, or lies so close to an end of the calendar that it has
+            no date in some time zone. The message is a sentence for users.
     """
     if moment.utcoffset() is None:
         raise ValueError("a time needs an offset, as in 2026-12-24T18:00:00Z")
@@ -31,18 +32,18 @@ def in_utc(moment: datetime) -> datetime:
     except OverflowError:
         converted = None
     if converted is None or not FIRST <= converted <= LAST:
-        raise ValueError(f"a time lies between {FIRST.date()} and {LAST.date()}")
+        raise ValueError(f"a time must be between {FIRST.date()} and {LAST.date()}")
     return converted
 
 
 def days_from(moment: datetime, days: int) -> datetime:
-    """The aware `moment` moved by so many days, but not past either end of the calendar.
+    """Returns the aware `moment` moved by `days`, limited to the ends of the calendar.
 
-    "Kept for two billion days" is kept until the end.
+    So a retention of two billion days ends where the calendar ends.
     """
     ahead, behind = (LAST - moment).days, (moment - FIRST).days
     return moment + timedelta(days=max(-behind, min(ahead, days)))
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(in_utc)]
-"""A pydantic field type: an aware time, converted to UTC, that every part can hold."""
+"""A pydantic field type: an aware time, converted to UTC, that every part can represent."""

@@ -1,4 +1,4 @@
-"""Jobs: what a workflow class declares about itself, and the registry of those declarations."""
+"""Jobs: the declarations on workflow classes, and the registry of all of them."""
 
 from __future__ import annotations
 
@@ -30,69 +30,70 @@ _MARK: Final = "__tenancy_job__"
 
 
 class JobPriority(IntEnum):
-    """Temporal's priority keys: among waiting tasks of one queue, the lower goes first."""
+    """Temporal's priority keys: among the tasks that wait in a queue, lower keys run first."""
 
     URGENT = 1
     HIGH = 2
-    NORMAL = 3  # what Temporal takes when nothing is said
+    NORMAL = 3  # Temporal's default
     LOW = 4
     IDLE = 5
 
 
 @dataclass(frozen=True)
 class Coalesce:
-    """How waiting messages of one tenant and one job are worked off together.
+    """How waiting messages of one tenant and job are batched into one workflow.
 
-    Up to `limit` messages are one workflow and one activity, which calls `handler` for each,
-    `parallel` of them at once. `handler` is an async tenant activity that takes the job's input and
-    does one message's work.
+    Up to `limit` messages become one workflow with one activity, which calls `handler` once per
+    message, with up to `parallel` calls at a time. `handler` is an async tenant activity that takes
+    the job's input and does the work of one message.
     """
 
-    limit: int  # messages, at least 1
-    handler: Callable[[Any], Awaitable[Any]]  # of the job's own input
-    parallel: int = 10  # messages, at least 1
+    limit: int  # messages per workflow, at least 1
+    handler: Callable[[Any], Awaitable[Any]]  # takes the job's input
+    parallel: int = 10  # concurrent calls of the handler, at least 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """A workflow type and what holds for all its runs."""
+    """A workflow type and the settings of all its runs."""
 
     name: str  # also the workflow type's name
     kind: Literal["tenant", "platform"]
     queue: str
     priority: JobPriority
     workflow: type = field(repr=False)
-    feature: str | None = None  # what the tenant's plan must have
-    period: Period | None = None  # None: each run has a key of its own
-    statuses: frozenset[TenantStatus] = RUNNABLE  # in which the tenant may run it
-    execution_timeout: timedelta | None = None  # over all retries of one run
-    waits_out_suspension: bool = False  # where another job is refused
-    coalesce: Coalesce | None = None  # None: each message is a workflow of its own
-    reason: str = ""  # why a platform job is no tenant's
+    feature: str | None = None  # required of the tenant or its plan
+    period: Period | None = None  # None: each run has its own key
+    statuses: frozenset[TenantStatus] = RUNNABLE  # of the tenant, in which the job may run
+    execution_timeout: timedelta | None = None  # of one run, including retries
+    waits_out_suspension: bool = False  # instead of failing
+    coalesce: Coalesce | None = None  # None: one workflow per message
+    reason: str = ""  # why a platform job belongs to no tenant
 
     @property
     def summary(self) -> str:
-        """The first line of the class's docstring."""
+        """The first line of the class's docstring; the job's name if there is none."""
         return (inspect.getdoc(self.workflow) or self.name).split("\n", 1)[0]
 
     @cached_property
     def is_asked_for(self) -> bool:
-        """Whether it is a tenant's own job, and no other way to do one of those."""
+        """Whether users can request it: a tenant job, and not one that runs another job's work."""
         return self.kind == "tenant" and not issubclass(self.input_model, TenantJobInput)
 
     @cached_property
     def takes_input(self) -> bool:
-        """Whether `run` takes an argument; a tenant's job always does."""
+        """Whether `run` takes an argument; that of a tenant job always does."""
         return len(self._parameters()) > 0
 
     @cached_property
     def input_model(self) -> type[BaseModel]:
-        """The model that `run` takes; `PlatformInput` when it takes none.
+        """The model that `run` takes, or `PlatformInput` if it takes no argument.
 
-        Raises `ConfigurationError` when `run` takes anything else.
+        Raises:
+            ConfigurationError: `run` takes anything else, or its annotations cannot be resolved.
         """
         parameters = self._parameters()
-        wanted = TenantInput if self.kind == "tenant" else PlatformInput
+        base = TenantInput if self.kind == "tenant" else PlatformInput
         if self.kind == "platform" and not parameters:
             return PlatformInput
         try:
@@ -100,20 +101,27 @@ class Job:
         except NameError as error:
             raise ConfigurationError(
                 f"the annotations of {self.workflow.__qualname__}.run ({self.name}) cannot be "
-                f"read: {error}. Import at module level what they name."
+                f"resolved: {error}. Import the names they use at module level."
             ) from None
         model = hints.get(parameters[0].name) if len(parameters) == 1 else None
-        if not (isinstance(model, type) and issubclass(model, wanted)):
+        if not (isinstance(model, type) and issubclass(model, base)):
             raise ConfigurationError(
                 f"{self.workflow.__qualname__}.run ({self.name}) must take exactly one argument, "
-                f"annotated with a model that extends {wanted.__name__}."
+                f"annotated with a model that extends {base.__name__}."
             )
         return model
 
     def with_period(self, values: Mapping[str, Any], key: str | None) -> dict[str, Any]:
-        """`values` (JSON) with the period that they leave out: the key's, or the last whole one.
+        """Returns `values` with the field `period` filled in if it is missing.
 
-        Raises `InvalidPayload` where the key names no period, and so could not be of this job.
+        The default is the period that `key` names or, without a key, the last whole period.
+
+        Args:
+            values: the input, as JSON.
+            key: the key of the run, if it is known.
+
+        Raises:
+            InvalidPayload: the job has a period, and `key` is not the key of one.
         """
         if self.period is None:
             return dict(values)
@@ -122,9 +130,10 @@ class Job:
         return {"period": self.period.key_now() if key is None else key, **values}
 
     def key_of(self, job_input: BaseModel, key: str | None = None) -> str | None:
-        """The key of a run: its period, or else what it was given; None: nothing says.
+        """Returns the key of a run: the period in its input, or `key` if the job has no period.
 
-        Raises `InvalidPayload` where the job has a period, and the key is another one or none.
+        Raises:
+            InvalidPayload: the period or `key` is not valid, or the two differ.
         """
         if self.period is None:
             return key
@@ -137,51 +146,62 @@ class Job:
             )
         return period
 
-    def _check_period(self, what: str, given: str) -> None:
-        """Raises `InvalidPayload` where `what`, which was given, names no period of the job's."""
+    def _check_period(self, what: str, key: str) -> None:
+        """Raises `InvalidPayload` if `key` is not a period; `what` names it in the message."""
         assert self.period is not None
         try:
-            self.period.checked(given)
+            self.period.checked(key)
         except ValueError as error:
             raise InvalidPayload(
-                f"{what} of {self.name} is no {self.period} that it works on: {error}. Give one as "
+                f"{what} of {self.name} is not a valid {self.period}: {error}. Give one such as "
                 f'"{self.period.key_now()}".'
             ) from None
 
     def check(self) -> None:
-        """Raises `ConfigurationError` when the declaration could lose a tenant."""
+        """Checks the declaration.
+
+        Raises:
+            ConfigurationError: the job could lose a tenant, or its input or handler does not fit.
+        """
         model = self.input_model
         self._check_model(model)
         if self.coalesce is not None:
             self._check_coalesce(self.coalesce, model)
         if self.period is not None and "period" not in model.model_fields:
             raise ConfigurationError(
-                f'{self.name} works on a {self.period}, but {model.__name__} has no field "period".'
+                f'{self.name} has the period "{self.period}", but {model.__name__} has no field '
+                '"period". Add one.'
             )
 
     def _check_coalesce(self, coalesce: Coalesce, model: type[BaseModel]) -> None:
-        """Refuses a handler that could not take the job's input."""
+        """Raises `ConfigurationError` if the handler could not take the job's input."""
         what = f"the handler of {self.name}"
         if coalesce.limit < 1 or coalesce.parallel < 1:
-            raise ConfigurationError(f"{what} takes at least one message at a time.")
+            raise ConfigurationError(
+                f"{what} takes at least one message at a time. Set limit and parallel to 1 or more."
+            )
         parameters = inspect.signature(coalesce.handler).parameters
         hints = get_type_hints(coalesce.handler)
-        takes = [hints.get(name) for name in parameters]
-        if not inspect.iscoroutinefunction(inspect.unwrap(coalesce.handler)) or takes != [model]:
+        accepted = [hints.get(name) for name in parameters]
+        if not inspect.iscoroutinefunction(inspect.unwrap(coalesce.handler)) or accepted != [model]:
             raise ConfigurationError(
                 f"{what} must be async and take exactly one argument, annotated with "
                 f"{model.__name__}, the input of the job."
             )
 
     def _check_model(self, model: type[BaseModel]) -> None:
-        """Refuses models that name no tenant for sure, or that are of both kinds."""
+        """Raises `ConfigurationError` if the model fits the other kind of job, or both."""
         what = f"{model.__name__}, the input of {self.name},"
         if self.kind == "platform":
             if issubclass(model, TenantInput):
-                raise ConfigurationError(f"{what} extends TenantInput, but the job is no tenant's.")
+                raise ConfigurationError(
+                    f"{what} extends TenantInput, but the job is a platform job."
+                )
             return
         if issubclass(model, PlatformInput):
-            raise ConfigurationError(f"{what} extends PlatformInput too. A tenant's job does not.")
+            raise ConfigurationError(
+                f"{what} extends PlatformInput. Extend only TenantInput for a tenant job."
+            )
         require_plain_tenant_id(model, what)
 
     @property
@@ -196,34 +216,42 @@ class Job:
 
 
 class Registry(Mapping[str, Job]):
-    """Every job whose module has been imported, by name."""
+    """All jobs whose modules have been imported, by name."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
 
     def add(self, job: Job) -> None:
-        """Adds a job; raises `ConfigurationError` when another class has its name."""
+        """Adds a job.
+
+        Raises:
+            ConfigurationError: another class has this job's name.
+        """
         known = self._jobs.get(job.name)
         if known is not None and _path(known.workflow) != _path(job.workflow):
             raise ConfigurationError(
                 f"two jobs are called {job.name}: {_path(known.workflow)} and "
                 f"{_path(job.workflow)}. Rename one."
             )
-        # The sandbox imports again what is not passed through: the first class stays.
+        # The sandbox imports modules again that are not passed through; keep the first class.
         self._jobs.setdefault(job.name, job)
 
     def get_or_raise(self, name: str) -> Job:
-        """Returns the job; raises `UnknownJob`, which lists what there is."""
+        """Returns the job of that name.
+
+        Raises:
+            UnknownJob: there is none; the message lists the tenant jobs.
+        """
         job = self._jobs.get(name)
         if job is None:
             known = sorted(job.name for job in self._jobs.values() if job.kind == "tenant")
-            raise UnknownJob(f"{name!r} is not a job. There are: {', '.join(known)}.")
+            raise UnknownJob(f"{name!r} is not a job. Use one of: {', '.join(known)}.")
         return job
 
     def __getitem__(self, name: str) -> Job:
         return self._jobs[name]
 
-    def __iter__(self) -> Any:  # Iterator[str]; Mapping's own stub asks for the loose form
+    def __iter__(self) -> Any:  # Iterator[str]; Mapping's stub requires the loose form
         return iter(self._jobs)
 
     def __len__(self) -> int:
@@ -249,20 +277,33 @@ def tenant_job(
     execution_timeout: timedelta | None = None,
     coalesce: Coalesce | None = None,
 ) -> Callable[[Class], Class]:
-    """Declares a workflow class to be a job that does one tenant's work.
+    """Declares a workflow class as a job that does one tenant's work.
 
-    `run` takes one model that extends `TenantInput`; a job with a `period` has a field `period`
-    in it. The decorator takes the place of `@workflow.defn`.
+    Use this decorator in place of `@workflow.defn`. `run` takes one model that extends
+    `TenantInput`.
 
-    With `waits_out_suspension`, a run that is under way when its tenant is suspended, or that is
-    started then, is not failed but waits. Its activities are paused on the server, where they hold
-    no slot and use up no attempt; once the tenant is resumed they go on at their last heartbeat.
-    Of those in threads only one that sends heartbeats is interrupted, and a local activity is
-    refused: the server cannot pause it. Timeouts that span attempts go on. It is for work that was
-    asked for: a fan-out skips suspended tenants, and a child of it that waits keeps its place.
+    With `waits_out_suspension`, a run whose tenant is suspended waits instead of failing. Its
+    activities are paused on the server, where they hold no slot and use no attempts; once the
+    tenant is resumed, they continue from their last heartbeat. An activity in a thread is
+    interrupted only if it sends heartbeats. A local activity fails, because the server cannot pause
+    it. Timeouts that span attempts keep running. Use it for jobs that users request: a fan-out
+    skips suspended tenants, and a child of a fan-out that waits keeps its slot.
 
-    With `coalesce`, waiting messages of one tenant are worked off together, several in one
-    workflow. A run that is started by itself is the class's own.
+    Args:
+        name: of the job and of the workflow type, `area.verb`.
+        queue: the task queue of the workflow.
+        priority: the order among tasks that wait in the same queue.
+        feature: a feature that the tenant or its plan must have.
+        period: the period that one run covers; the input then has a field `period`.
+        statuses: the tenant's statuses in which the job may run.
+        waits_out_suspension: as above.
+        execution_timeout: of one run, including retries; None sets no limit.
+        coalesce: batches waiting messages of one tenant into one workflow. A run that is started
+            directly still runs the class itself.
+
+    Raises:
+        ConfigurationError: another class has this job's name.
+        ValueError: the name does not have the form `area.verb`.
     """
 
     def declare(cls: Class) -> Class:
@@ -294,10 +335,22 @@ def platform_job(
     priority: JobPriority = JobPriority.NORMAL,
     execution_timeout: timedelta | None = None,
 ) -> Callable[[Class], Class]:
-    """Declares a workflow class to be work that is no single tenant's, and says why.
+    """Declares a workflow class as a job that belongs to no single tenant.
 
-    `run` takes nothing, or one model that extends `PlatformInput`. It enters a tenant only by
-    naming it: in the input of a child, or of an activity.
+    Use this decorator in place of `@workflow.defn`. `run` takes no argument, or one model that
+    extends `PlatformInput`. The job works for a tenant only by naming it in the input of a child
+    workflow or activity.
+
+    Args:
+        name: of the job and of the workflow type, `area.verb`.
+        reason: why the work belongs to no single tenant, in a few words.
+        queue: the task queue of the workflow.
+        priority: the order among tasks that wait in the same queue.
+        execution_timeout: of one run, including retries; None sets no limit.
+
+    Raises:
+        ConfigurationError: another class has this job's name.
+        ValueError: the name does not have the form `area.verb`.
     """
 
     def declare(cls: Class) -> Class:
@@ -318,7 +371,7 @@ def platform_job(
 
 
 def job_of(cls: type) -> Job | None:
-    """The job that a workflow class was declared to be, if it was."""
+    """Returns the job that a workflow class declares, or None."""
     job: Job | None = cls.__dict__.get(_MARK)
     return job
 
@@ -331,24 +384,24 @@ def _declare(cls: Class, job: Job) -> Class:
 
 
 def _give_updates_a_validator(cls: type) -> None:
-    # Temporal asks the validator's interceptor only where there is a validator. With one, an
-    # update that comes from another tenant is rejected and leaves nothing in the history.
+    # The SDK calls the interceptor of validators only for updates that have one. A validator that
+    # rejects an update from another tenant leaves nothing in the history.
     for update, handler in updates_without_validator(cls):
         update.validator(_accepting(handler))
 
 
 def _accepting(handler: Callable[..., Any]) -> Callable[..., None]:
-    """A validator for `handler` that accepts what the interceptors let through and it can take."""
+    """Returns a validator that accepts every call that fits the signature of `handler`."""
     signature = inspect.signature(handler)
 
     def accept(*args: object) -> None:
-        # With a wrong number of arguments the handler's call would fail the workflow task, which
-        # would be retried for ever; here it is a rejection.
+        # A wrong number of arguments in the handler's call would fail the workflow task, and the
+        # server would retry it forever. Here it rejects the update.
         try:
             signature.bind(*args)
         except TypeError as error:
-            raise InvalidPayload(f"the update cannot be taken: {error}.") from None
+            raise InvalidPayload(f"the arguments do not fit the update: {error}.") from None
 
-    # The SDK wants a validator to have its handler's parameters.
+    # The SDK requires a validator to have its handler's parameters.
     accept.__signature__ = signature  # type: ignore[attr-defined]
     return accept

@@ -1,4 +1,4 @@
-"""A package's public names, loaded when they are asked for."""
+"""A package's public names, imported on first use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 def lazy_exports(
     package: str, where: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package that imports its modules as late as it can.
+    """Returns the `__getattr__` and `__dir__` of a package that imports its modules on first use.
 
-    Who needs one of its names then needs only what that name's module needs: isolation alone does
-    without SQLAlchemy.
+    Importing one name then needs only that name's dependencies: isolation alone works without
+    SQLAlchemy.
 
     Args:
         package: the package's `__name__`.
-        where: each public name, and the module inside the package that has it.
+        where: the public names, each with the module inside the package that defines it.
     """
 
-    def __getattr__(name: str) -> Any:  # a module's attributes are of any type
+    def __getattr__(name: str) -> Any:  # a module attribute can have any type
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(f"{package}.{where[name]}"), name)

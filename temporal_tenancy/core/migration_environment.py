@@ -1,4 +1,4 @@
-"""Where a part of the database's migrations are, and where it is written how far they are."""
+"""The Alembic environments of the library's two sets of migrations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 
 @dataclass(frozen=True)
 class MigrationEnvironment:
-    """An Alembic environment: a folder of migrations and the table that says how far they are."""
+    """An Alembic environment: a folder of migrations and the table with their current revision."""
 
-    name: str  # for people
+    name: str  # shown to users
     script_location: str  # "package:folder"
     version_table: str
 
@@ -26,4 +26,4 @@ OUTBOX: Final = MigrationEnvironment(
     version_table="outbox_version",
 )
 LIBRARY: Final = (CONTROL_PLANE, OUTBOX)
-"""What `migrate()` runs before the application's own."""
+"""The environments that `migrate()` runs before the application's own."""

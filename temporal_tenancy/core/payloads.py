@@ -1,6 +1,6 @@
-"""JSON that anybody may have written, read from its text: what a message may hold, and what not.
+"""Limits on the JSON of outbox messages, and a reader that enforces them on untrusted text.
 
-The database takes more as JSONB than Python reads, and Python reads more than can be sent on.
+PostgreSQL stores JSONB that Python cannot parse, and Python parses JSON that cannot be sent on.
 """
 
 from __future__ import annotations
@@ -15,30 +15,33 @@ from pydantic import BaseModel
 
 from temporal_tenancy.core.errors import TenancyError
 
-DEPTH: Final = 100  # objects and lists inside one another
-PARTS: Final = 1_000_000  # of a value, that are looked at
-DIGITS: Final = 1_000  # of a number, written without an exponent; any finite double has fewer
-PAYLOAD_MAX_BYTES: Final = 64 * 1024  # of a message
-READABLE: Final = 256 * 1024  # characters, as the database writes JSONB: with blanks
+DEPTH: Final = 100  # levels of nested objects and lists
+PARTS: Final = 1_000_000  # objects, lists and scalars in one value
+DIGITS: Final = 1_000  # of a number written without an exponent; a finite double has fewer
+PAYLOAD_MAX_BYTES: Final = 64 * 1024  # of a message's payload
+READABLE: Final = 256 * 1024  # characters, in PostgreSQL's JSONB output, which adds spaces
 UNKNOWN: Final = ""
-"""Stands for a text that the database itself could not make: nothing that JSON could be."""
+"""Marks a JSONB value that PostgreSQL could not write as text. It is not valid JSON itself."""
 
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 _EXPONENT: Final = re.compile(r"\de([+-]\d{1,3})(?=[],}])")  # as Python and pydantic write it
 
 
 class PayloadUnreadable(TenancyError):
-    """What was kept of a message's payload cannot be read."""
+    """The stored payload of a message cannot be read."""
 
 
 class NotReadable(ValueError):
-    """A text that is not JSON, or more than is read; says which, and repeats nothing of it."""
+    """A text is not JSON or exceeds a limit; the message does not quote the text."""
 
 
 def read(text: str) -> Any:  # JSON
-    """Returns the value of a JSON text; raises `NotReadable`, and never anything else.
+    """Parses a JSON text into a value that is safe to validate, compare, print and write as JSON.
 
-    What it returns can be validated, compared, shown, and written as JSON again.
+    Raises:
+        NotReadable: the text is not JSON, is longer than 262,144 characters, nests deeper than 100
+            levels, or has a number that is not finite or of more than 1,000 digits, or half a
+            surrogate pair. It raises nothing else.
     """
     if text == UNKNOWN:
         raise NotReadable("is more than the database can write as text")
@@ -61,20 +64,31 @@ def read(text: str) -> Any:  # JSON
 
 
 def read_message(text: str, *, what: str) -> Any:  # JSON
-    """`read`, for what a message holds; raises `PayloadUnreadable`. `what` names the payload."""
+    """Parses the payload of a message like `read`.
+
+    Args:
+        text: JSON.
+        what: the subject of the error's sentence, such as "the payload of billing.cycle".
+
+    Raises:
+        PayloadUnreadable: `read` would raise `NotReadable`.
+    """
     try:
         return read(text)
     except NotReadable as error:
         raise PayloadUnreadable(
-            f"{what} cannot be read: it {error}. Mend what writes it, ask for the job anew, and "
-            "discard this one."
+            f"{what} cannot be read: it {error}. Fix the code that writes it, enqueue the job "
+            "again, and discard this one."
         ) from None
 
 
 def require_storable(text: str) -> None:
-    """Raises `NotReadable` where the database refuses a JSON text, or nobody could read it there.
+    """Checks that PostgreSQL accepts a JSON text as JSONB, and that `read` can read it back.
 
-    It writes a blank after each comma and colon, and each number without an exponent.
+    PostgreSQL writes JSONB with a space after each comma and colon and without exponents.
+
+    Raises:
+        NotReadable: it would not.
     """
     if _NUL.search(text) is not None:
         raise NotReadable("has a NUL character, which JSONB refuses")
@@ -86,43 +100,50 @@ def require_storable(text: str) -> None:
 
 
 def require_writable(value: Any) -> None:
-    """Raises `NotReadable` where writing a value as JSON would take very long.
+    """Checks that a value can be written as JSON in reasonable time.
 
-    A list that is in itself, or in a list many times that is in another many times, has few objects
-    and as many parts as it takes. The time for a whole number is the square of its digits.
+    A list that contains itself, or nested lists that repeat one another, expand to any number of
+    parts from few objects. Writing an integer takes time quadratic in its digits.
+
+    Raises:
+        NotReadable: the value has more than 1,000,000 parts, or an integer of more than about 1,200
+            digits.
     """
-    waiting, parts = [value], 0
-    while waiting:
-        each = waiting.pop()
+    pending, parts = [value], 0
+    while pending:
+        part = pending.pop()
         parts += 1
-        if isinstance(each, int) and each.bit_length() > 4 * DIGITS:  # a digit is 3.3 bits
+        if isinstance(part, int) and part.bit_length() > 4 * DIGITS:  # a digit is 3.3 bits
             raise _too_many_digits()
         inner: Collection[Any] = ()
-        if isinstance(each, BaseModel):
-            inner = vars(each).values()
-        elif isinstance(each, Mapping):
-            inner = each.values()
-        elif isinstance(each, list | tuple | set | frozenset):
-            inner = each
-        if parts + len(waiting) + len(inner) > PARTS:
+        if isinstance(part, BaseModel):
+            inner = vars(part).values()
+        elif isinstance(part, Mapping):
+            inner = part.values()
+        elif isinstance(part, list | tuple | set | frozenset):
+            inner = part
+        if parts + len(pending) + len(inner) > PARTS:
             raise NotReadable(f"has more than {PARTS:,} parts")
-        waiting += inner
+        pending += inner
 
 
 def require_finite(value: Any) -> None:
-    """Raises `NotReadable` where a value (of mappings and lists) has Infinity or NaN in it.
+    """Checks that a value of mappings and lists has no Infinity and no NaN.
 
-    As JSON they would become null without a word.
+    pydantic would silently write them to JSON as null.
+
+    Raises:
+        NotReadable: it has one.
     """
-    open_ = [value]
-    while open_:
-        each = open_.pop()
-        if isinstance(each, float) and not math.isfinite(each):
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, float) and not math.isfinite(part):
             raise NotReadable("has a number that is not finite")
-        if isinstance(each, Mapping):
-            open_ += each.values()
-        elif isinstance(each, list | tuple | set | frozenset):
-            open_ += each
+        if isinstance(part, Mapping):
+            pending += part.values()
+        elif isinstance(part, list | tuple | set | frozenset):
+            pending += part
 
 
 def _int(digits: str) -> int:
@@ -133,7 +154,7 @@ def _int(digits: str) -> int:
 
 def _float(digits: str) -> float:
     mantissa, _, exponent = digits.lower().partition("e")
-    # As the database writes it: 1e300 has 301 digits there.
+    # PostgreSQL writes numbers without an exponent: 1e300 has 301 digits.
     if len(exponent) > len(str(DIGITS)) + 1 or len(mantissa) + abs(int(exponent or 0)) > DIGITS:
         raise _too_many_digits()
     value = float(digits)
@@ -156,8 +177,8 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
             return False
         level = [
             inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
+            for part in level
+            for inner in (part.values() if isinstance(part, dict) else part)
             if isinstance(inner, dict | list)
         ]
     return bool(level)
@@ -167,7 +188,7 @@ def _require_characters(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise NotReadable("has half a surrogate pair, which is no character") from None
+        raise NotReadable("has half a surrogate pair, which is not a character") from None
 
 
 def _too_long() -> NotReadable:
@@ -183,12 +204,12 @@ def _too_many_digits() -> NotReadable:
 
 
 def fits_a_message(payload: Mapping[str, Any]) -> bool:
-    """Whether an outbox message may hold `payload`: 64 KiB of what can be read back."""
+    """Returns whether an outbox message can hold `payload`: at most 64 KiB, and readable again."""
     try:
         text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         if len(text.encode()) > PAYLOAD_MAX_BYTES:
             return False
         require_storable(text)
-    except (ValueError, RecursionError):  # half a surrogate pair too, and numbers that JSON has not
+    except (ValueError, RecursionError):  # ValueError covers surrogates and non-finite numbers too
         return False
     return True

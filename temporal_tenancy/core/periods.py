@@ -1,4 +1,4 @@
-"""The period that a scheduled job works on, named by its key and counted from a nominal time."""
+"""The period of time that one run of a scheduled job covers, and its key."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from typing import Final
 
 
 class Period(StrEnum):
-    """How long a stretch of time one run of a job is about."""
+    """The length of time that one run of a job covers."""
 
-    MONTH = "month"  # key 2013-04; due in the month after
-    DAY = "day"  # key 2013-04-30; due on the day after
+    MONTH = "month"  # key 2013-04; due in the next month
+    DAY = "day"  # key 2013-04-30; due on the next day
 
     def key_before(self, nominal: datetime) -> str:
-        """The key of the last whole period before `nominal` (aware; in the zone of the period).
+        """Returns the key of the last whole period before `nominal`.
 
-        A monthly job that is due on 2013-05-01 works on 2013-04.
+        A monthly job that is due on 2013-05-01 covers 2013-04.
+
+        Args:
+            nominal: the time at which the job is due, in the period's own time zone.
         """
         if self is Period.MONTH:
             return (nominal.replace(day=1) - timedelta(days=1)).date().isoformat()[:7]
         return (nominal - timedelta(days=1)).date().isoformat()
 
     def due_between(self, key: str) -> tuple[datetime, datetime]:
-        """From when to when a run about the period `key` may be due: the whole period behind it.
+        """Returns when a run for the period `key` can be due: during the whole next period.
 
-        Both naive, in the zone of the period; the second is no longer in it.
+        Returns:
+            The start (inclusive) and the end (exclusive), both naive in the period's time zone.
         """
         if self is Period.MONTH:
             _, first = month_bounds(key)
@@ -37,7 +41,7 @@ class Period(StrEnum):
         return datetime.combine(first, time()), datetime.combine(last, time())
 
     def is_key(self, key: str) -> bool:
-        """Whether `key` names a period of this kind that Python's calendar has everywhere."""
+        """Returns whether `key` names a period of this length that exists in every time zone."""
         try:
             self.checked(key)
         except ValueError:
@@ -45,12 +49,16 @@ class Period(StrEnum):
         return True
 
     def checked(self, key: str) -> str:
-        """`key`, as `is_key` has it; raises `ValueError`, with a sentence for whoever gave it."""
+        """Returns `key` if `is_key` accepts it.
+
+        Raises:
+            ValueError: it does not. The message is a sentence for users.
+        """
         if not _PATTERNS[self].fullmatch(key):
             raise ValueError(f"a period is a {self}, written {_WRITTEN[self]}")
         first, last = _ENDS[self]
         if not first <= key <= last:
-            raise ValueError(f"a period lies between {first} and {last}")
+            raise ValueError(f"a period must be between {first} and {last}")
         try:
             date.fromisoformat(key if self is Period.DAY else f"{key}-01")
         except ValueError:
@@ -58,7 +66,7 @@ class Period(StrEnum):
         return key
 
     def key_now(self) -> str:
-        """The key of the last whole period before this moment, in UTC."""
+        """Returns the key of the last whole period before now, in UTC."""
         return self.key_before(datetime.now(UTC))
 
 
@@ -71,11 +79,11 @@ _ENDS: Final = {
     Period.MONTH: ("0001-02", "9999-10"),
     Period.DAY: ("0001-01-03", "9999-12-28"),
 }
-"""The first and the last key whose period, and the one in which it is due, lie between `FIRST` and
-`LAST`: both ends of each are instants, and dates, in every time zone."""
+"""The first and last valid key. Its period and the next one, in which it is due, lie between
+`instants.FIRST` and `instants.LAST`, so their ends are valid instants and dates in every zone."""
 
 
 def month_bounds(key: str) -> tuple[date, date]:
-    """The first day of the month `key` (`YYYY-MM`) and the first day of the next."""
+    """Returns the first day of the month `key` (`YYYY-MM`) and the first day of the next month."""
     first = date.fromisoformat(f"{key}-01")
     return first, (first + timedelta(days=31)).replace(day=1)

@@ -1,7 +1,7 @@
-"""Text that came from outside, as people may be shown it.
+"""Untrusted text, made safe to show to users.
 
-A terminal obeys control characters, and format characters show a reader something else than what
-is there (reversed, or not at all). Both are spelled out, wherever a sentence is put together.
+A terminal executes control characters, and format characters can display text reversed or hide it.
+Both are escaped wherever such text becomes part of a sentence.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import unicodedata
 
-_SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode general categories
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Spells out control and format characters, line ends too, as Python does: `\\x1b`, `\\u202e`.
+    """Escapes control and format characters as Python does: `\\x1b`, `\\u202e`.
 
-    With `lines` a line end and a tab stay what they are.
+    Args:
+        text: any text.
+        lines: whether to keep newlines and tabs; the default escapes them too.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -28,33 +30,34 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def is_hidden(character: str) -> bool:
-    """Whether a character does something, or shows nothing, where it is printed."""
-    return unicodedata.category(character) in _SPELLED_OUT
+    """Returns whether a character controls the output or is invisible when printed."""
+    return unicodedata.category(character) in _ESCAPED
 
 
 def spelled_out(character: str) -> str:
-    """A character as Python's own escapes have it: `\\n`, `\\x1b`, `\\u202e`."""
+    """Returns the Python escape of a character: `\\n`, `\\x1b`, `\\u202e`."""
     return character.encode("unicode_escape").decode("ascii")
 
 
 def printable_json(text: str) -> str:
-    """A JSON text that says the same, with what `is_hidden` in its strings escaped as JSON has it.
+    """Escapes hidden characters in the strings of a JSON text, without changing its value.
 
-    `text` is not formatted but by line ends and blanks, which stay.
+    Args:
+        text: JSON, formatted with newlines and spaces only; these stay.
     """
     if text.isascii() and "\x7f" not in text:
-        return text  # JSON has escaped the others
+        return text  # JSON escapes all other control characters itself
     return "".join(
         character
         if character == "\n" or not is_hidden(character)
         else f"\\u{ord(character):04x}"
         if ord(character) < 0x10000
-        else json.dumps(character)[1:-1]  # two halves
+        else json.dumps(character)[1:-1]  # a surrogate pair
         for character in text
     )
 
 
 def quoted(text: str) -> str:
-    """`text` in quotes, for a sentence; cut where it is very long."""
+    """Returns `text` in double quotes, escaped and cut to 80 characters, for use in a sentence."""
     shown = text if len(text) <= 80 else f"{text[:80]}…"
     return f'"{printable(shown)}"'

@@ -1,4 +1,4 @@
-"""What the running code may touch: one tenant's data, or the platform's, and never neither."""
+"""Scopes: whether the running code acts for one tenant or for the platform."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from typing import Final
 from temporalio import activity, workflow
 
 from temporal_tenancy.core.errors import ScopeMissing, TenancyError, TenantMismatch
-from temporal_tenancy.core.held import Block, Held, applies
 from temporal_tenancy.core.identifiers import PLATFORM, tenant_id
+from temporal_tenancy.core.scoped_value import Block, ScopedValue, is_enforced
 
 
 @dataclass(frozen=True)
 class TenantScope:
-    """One tenant's data, and nothing else."""
+    """Access to one tenant's data and nothing else.
+
+    Raises:
+        TenantMissing: the tenant id is empty.
+        TenantInvalid: it is malformed or reserved.
+    """
 
     tenant_id: str
 
@@ -36,13 +41,17 @@ class TenantScope:
 
 @dataclass(frozen=True)
 class PlatformScope:
-    """Work that is no single tenant's, and the reason for it."""
+    """Work that does not belong to a single tenant, with the reason for it.
+
+    Raises:
+        ScopeMissing: the reason is blank.
+    """
 
     reason: str
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
-            raise ScopeMissing("platform work needs a reason: say in a few words what it is for.")
+            raise ScopeMissing("platform work needs a reason. Say in a few words what it is for.")
 
     @property
     def owner(self) -> str:
@@ -55,7 +64,7 @@ class PlatformScope:
 
 Scope = TenantScope | PlatformScope
 
-_current: Final[Held[Scope]] = Held("temporal_tenancy_scope", "the scope")
+_current: Final[ScopedValue[Scope]] = ScopedValue("temporal_tenancy_scope", "the scope")
 
 log: Final = logging.getLogger(__name__)
 
@@ -63,24 +72,24 @@ log: Final = logging.getLogger(__name__)
 class _Entry(Block[Scope]):
     """A block that runs in a scope."""
 
-    __slots__ = ("told",)
+    __slots__ = ("reported",)
 
-    def __init__(self, held: Held[Scope], value: Scope) -> None:
-        super().__init__(held, value)
-        self.told = False  # that it was used behind its end
+    def __init__(self, scoped_value: ScopedValue[Scope], value: Scope) -> None:
+        super().__init__(scoped_value, value)
+        self.reported = False  # whether a use after the end has been logged
 
     def __enter__(self) -> Scope:
-        self.heed_generator(sys._getframe(1))
+        self.check_generator(sys._getframe(1))
         around = current_scope()
-        if isinstance(around, TenantScope) and around != self.value and applies():
-            raise _foreign(around, self.value)
+        if isinstance(around, TenantScope) and around != self.value and is_enforced():
+            raise _foreign_scope(around, self.value)
         self.outer = _current.variable.get()
         self.begin()
         return self.value
 
 
 class _First(_Entry):
-    """The block that a job's own code, a handler or an activity begins with."""
+    """The block in which a job's own code, a handler or an activity starts."""
 
     __slots__ = ()
 
@@ -90,38 +99,40 @@ class _First(_Entry):
 
 
 def enter(scope: Scope) -> AbstractContextManager[Scope]:
-    """Runs the block in `scope`, and returns to whatever was before, also after an error.
+    """Returns a context manager that runs its block in `scope`.
 
-    When the block has ended, its scope is closed: a task, thread, generator or callback that was
-    carried out of it is refused from then on. Entering raises:
+    Leaving the block restores the previous scope, also after an error, and closes this one: a
+    task, thread, generator or callback that outlives the block can no longer use it.
 
-        TenantMismatch: this code works for another tenant, whose code nobody leads out of it.
-        ScopeMissing: it works for a tenant and would be the platform, its own scope is closed, or
-            it is a generator that is no context manager.
+    Raises (on entering the block):
+        TenantMismatch: this code runs in the scope of another tenant.
+        ScopeMissing: this code runs in a tenant's scope and asks for the platform's; or its own
+            scope is closed; or it is a generator that is not a context manager.
     """
     return _Entry(_current, scope)
 
 
 def _begin(scope: Scope) -> AbstractContextManager[Scope]:
-    """As `enter`, whatever the code that calls it runs in: for the library, where a hop begins."""
+    """Like `enter`, but from any scope; the library uses it where a hop begins."""
     return _First(_current, scope)
 
 
 @contextmanager
 def _outside() -> Iterator[None]:
-    """Runs the block in no scope at all: for the library, whose own work it is."""
+    """Runs the block without a scope, for the library's own work."""
     token = _current.variable.set(None)
     try:
         yield
     finally:
-        with suppress(ValueError):  # as where a block is left
+        with suppress(ValueError):  # for the same reason as in Block.__exit__
             _current.variable.reset(token)
 
 
 def current_scope() -> Scope | None:
-    """The scope this code runs in; None outside any job.
+    """Returns the scope that this code runs in, or None outside any job.
 
-    Raises `ScopeMissing` where the scope is closed: the block that entered it has ended.
+    Raises:
+        ScopeMissing: the scope is closed, because the block that entered it has ended.
     """
     entry = _current.variable.get()
     if entry is None:
@@ -137,14 +148,15 @@ def current_scope() -> Scope | None:
 
 
 def last_scope() -> Scope | None:
-    """As `current_scope`, and the closed one where it is closed: for what is told of this code."""
-    return _current.last()
+    """Like `current_scope`, but returns a closed scope instead of raising; for logs and errors."""
+    return _current.peek()
 
 
 def current_tenant() -> str:
-    """The tenant this code works for.
+    """Returns the id of the tenant that this code works for.
 
-    Raises `ScopeMissing` where there is none, or where the scope is closed.
+    Raises:
+        ScopeMissing: this code does not run in a tenant's scope, or that scope is closed.
     """
     scope = current_scope()
     if isinstance(scope, TenantScope):
@@ -157,38 +169,38 @@ def current_tenant() -> str:
 
 
 def _refuse_closed(entry: Block[Scope], ended: Block[Scope]) -> None:
-    """Raises `ScopeMissing` for code in the block of `entry`: `ended` is it, or one around it."""
-    # A run's tasks end with the run, and what they do is checked against its workflow id.
+    """Raises `ScopeMissing` for code in the block `entry`; `ended` is it or one around it."""
+    # A workflow's tasks end with its run, and their commands are checked against its workflow id.
     if workflow.in_workflow():
         return
-    _tell(ended)
+    _report(ended)
     raise ScopeMissing(
         f"this code still runs in the scope of {entry.value}, which is closed: the activity, "
-        "request or block that it was started in has ended. Wait for it there (as "
-        "asyncio.TaskGroup does), or ask for a job to do the rest."
+        "request or block that started it has ended. Wait for it there (as asyncio.TaskGroup "
+        "does), or enqueue a job for the rest."
     )
 
 
-def _tell(entry: Block[Scope]) -> None:
-    """Counts a use of a closed scope, and logs the first."""
+def _report(entry: Block[Scope]) -> None:
+    """Counts each use of a closed scope and logs the first."""
     fields: dict[str, str] = {}
     if isinstance(entry.value, TenantScope):
         fields["tenant_id"] = entry.value.tenant_id
-    if activity.in_activity():  # also behind its end
+    if activity.in_activity():  # still true after the activity has ended
         fields["job"] = activity.info().workflow_type or ""
         activity.metric_meter().create_counter(
             "tenancy_scopes_used_after_close", "Uses of a scope whose activity has ended"
         ).add(1)
-    if isinstance(entry, _Entry) and not entry.told:
-        entry.told = True
+    if isinstance(entry, _Entry) and not entry.reported:
+        entry.reported = True
         log.warning("scope.used_after_close", extra=fields)
 
 
-def _foreign(scope: TenantScope, wanted: Scope) -> TenancyError:
+def _foreign_scope(scope: TenantScope, wanted: Scope) -> TenancyError:
     if isinstance(wanted, TenantScope):
         return TenantMismatch(
             f"this code works for {scope} and cannot enter the scope of {wanted}. Do it in a job "
-            f"of {wanted.tenant_id}'s, or in a platform activity, which enters each tenant by name."
+            f"of {wanted.tenant_id}, or in a platform activity, which enters each tenant by name."
         )
     return ScopeMissing(
         f"this code works for {scope} and cannot enter the scope of {wanted}. "

@@ -1,4 +1,4 @@
-"""Whether a tenant may run a job now, and the sentence that says why not."""
+"""Whether a tenant may run a job now, and the error if it may not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from temporal_tenancy.core.jobs import Job
 
 
 def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
-    """Why `tenant` may not run `job` now; None when it may."""
+    """Returns the error for running `job` in `tenant` now, or None if it may run."""
     since = tenant.status_since.date().isoformat()
     if tenant.status not in job.statuses:
         if tenant.status is TenantStatus.SUSPENDED:
@@ -22,9 +22,9 @@ def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
                 f"{tenant.id} is suspended since {since}. Resume it to run its jobs."
             )
         if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
-            word = "being offboarded" if tenant.status is TenantStatus.OFFBOARDING else "deleted"
+            status = "being offboarded" if tenant.status is TenantStatus.OFFBOARDING else "deleted"
             return TenantOffboarding(
-                f"{tenant.id} is {word} since {since}, and "
+                f"{tenant.id} is {status} since {since}, and "
                 f"{job.name} does not run for such a tenant."
             )
         allowed = ", ".join(sorted(job.statuses))
@@ -41,7 +41,7 @@ def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
 
 
 def waits(tenant: Tenant, job: Job) -> bool:
-    """Whether a run of `job` waits until `tenant` is resumed, where another would be refused."""
+    """Returns whether a run of `job` waits for `tenant` to be resumed instead of failing."""
     return (
         job.waits_out_suspension
         and tenant.status is TenantStatus.SUSPENDED
@@ -50,12 +50,19 @@ def waits(tenant: Tenant, job: Job) -> bool:
 
 
 def unknown(tenant_id: str) -> TenantUnknown:
-    """The refusal of a tenant that the directory does not have."""
-    return TenantUnknown(f"there is no tenant {tenant_id}. Add it, or correct its id.")
+    """Returns the error for a tenant that is not in the directory."""
+    return TenantUnknown(f"there is no tenant {tenant_id}. Add it or correct the id.")
 
 
 def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
-    """Returns the tenant when it may run `job` now; raises the refusal otherwise."""
+    """Returns the tenant if it may run `job` now.
+
+    Raises:
+        TenantUnknown: `tenant` is None.
+        TenantSuspended: its status does not allow the job, now or at all.
+        TenantOffboarding: it is leaving or deleted, and the job does not run then.
+        FeatureNotEnabled: neither its plan nor the tenant itself has the job's feature.
+    """
     if tenant is None:
         raise unknown(tenant_id)
     refused = refusal(tenant, job)
@@ -65,7 +72,7 @@ def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
 
 
 def require_startable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
-    """As `require_runnable`, but a run that would wait out a suspension may be started in one."""
+    """Like `require_runnable`, but accepts a suspended tenant if the run would wait for it."""
     if tenant is not None and waits(tenant, job):
         return tenant
     return require_runnable(tenant_id, tenant, job)

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from temporal_tenancy.core.failures import plain
+from temporal_tenancy.core.failures import storable
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.payloads import fits_a_message
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
@@ -160,8 +160,8 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
             "key": parts.key,
             "payload": payload,
             "attempts": letter.attempts,
-            "error_type": plain(letter.error_type),
-            "error_message": plain(letter.message),
+            "error_type": storable(letter.error_type),
+            "error_message": storable(letter.message),
         }
         message_id = await session.scalar(_KEEP, {"input": json.dumps(kept)})
         if message_id != new.message_id:
@@ -172,8 +172,8 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
 
 def _row(letter: Letter) -> dict[str, Any]:  # JSON
     parts = WorkflowId.parse(letter.workflow_id)
-    kind = plain(letter.error_type)
-    message = plain(letter.message)
+    kind = storable(letter.error_type)
+    message = storable(letter.message)
     return {
         "tenant_id": parts.owner,
         "job": parts.job,

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from temporal_tenancy.core.errors import ScopeMissing
-from temporal_tenancy.core.held import Held
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import current_scope, current_tenant
+from temporal_tenancy.core.scoped_value import ScopedValue
 
 # As SQL: by way of the ORM it takes twice as long as the database does.
 _NOTE: Final = text("""
@@ -21,7 +21,7 @@ _NOTE: Final = text("""
     on conflict do nothing
     returning event_id
 """)
-_message: Final[Held[str]] = Held("temporal_tenancy_message", "the event's id")
+_message: Final[ScopedValue[str]] = ScopedValue("temporal_tenancy_message", "the event's id")
 
 
 async def once(session: AsyncSession, consumer: str, event_id: str) -> bool:
@@ -55,4 +55,4 @@ def current_event_id() -> str:
 
 def use_event_id(key: str) -> AbstractContextManager[str]:
     """Makes `key` the one that `current_event_id()` returns inside the block."""
-    return _message.during(key)
+    return _message.provide(key)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.core.errors import TenancyError
-from temporal_tenancy.core.failures import message_of, plain
+from temporal_tenancy.core.failures import message_of, storable
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -59,7 +59,7 @@ def failed(message: Message, error: Exception, ladder: RetryLadder) -> Failed:
         wait = known.next_retry_delay
     kind = (known.type if known else None) or type(error).__name__ or "Error"
     # As the database takes it, whatever an exception says: marks of others are written with it.
-    return Failed(message, plain(kind), plain(message_of(error)), wait)
+    return Failed(message, storable(kind), storable(message_of(error)), wait)
 
 
 @dataclass(frozen=True)

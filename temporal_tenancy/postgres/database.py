@@ -23,7 +23,6 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from temporalio import workflow
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
-from temporal_tenancy.core.held import Held
 from temporal_tenancy.core.scope import (
     PlatformScope,
     TenantScope,
@@ -31,6 +30,7 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     enter,
 )
+from temporal_tenancy.core.scoped_value import ScopedValue
 from temporal_tenancy.postgres.connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.postgres.connection_shares import ConnectionShares
 from temporal_tenancy.postgres.database_errors import withhold_values
@@ -169,7 +169,7 @@ class Database:
                     )
                 ) as session,
             ):
-                with _session.during(session):
+                with _session.provide(session):
                     yield session
 
     @asynccontextmanager
@@ -208,20 +208,20 @@ class Database:
 
 PLATFORM: Final = "the platform"
 
-_session: Final[Held[AsyncSession]] = Held(
+_session: Final[ScopedValue[AsyncSession]] = ScopedValue(
     "temporal_tenancy_session", "the current tenant_session()", in_generators=True
 )
-_current: Final[Held[Database]] = Held("temporal_tenancy_database", "the database")
+_current: Final[ScopedValue[Database]] = ScopedValue("temporal_tenancy_database", "the database")
 
 
 def use_database(database: Database) -> AbstractContextManager[Database]:
     """Opens sessions inside the block on `database`."""
-    return _current.during(database)
+    return _current.provide(database)
 
 
 def current_database() -> Database:
     """Returns the current database; raises `ConfigurationError` if none is set."""
-    database = _current.last()  # the process's: safe to use after its block, unlike a scope
+    database = _current.peek()  # the process's: safe to use after its block, unlike a scope
     if database is None:
         raise ConfigurationError(
             "no database is set. Give one to the plugin, or wrap the code in use_database(...)."

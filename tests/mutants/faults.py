@@ -13,7 +13,7 @@ from temporalio import workflow
 from temporalio.common import Priority
 
 from activities import billing
-from temporal_tenancy.core import held, scope
+from temporal_tenancy.core import scope, scoped_value
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.postgres import tenant_owned
 from temporal_tenancy.postgres.database import tenant_session
@@ -89,7 +89,7 @@ def _believe_every_state() -> None:
 
 
 def _never_leave_a_scope() -> None:
-    replace(held.Block, "__exit__", lambda *given: None)
+    replace(scoped_value.Block, "__exit__", lambda *given: None)
 
 
 def _keep_the_parents_key() -> None:

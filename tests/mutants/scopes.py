@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.core import held, scope
+from temporal_tenancy.core import scope, scoped_value
 from temporal_tenancy.postgres import connection_guard, database
 from temporal_tenancy.sdk.interceptors import activity_inbound
 from tests.mutants.mutant import Mutant, replace
@@ -22,9 +22,9 @@ WEB: Final = "tests/system/web/test_web_scopes.py"
 def _leave_open() -> None:
     def left(block: Any, *error: object) -> None:
         with suppress(ValueError):
-            block._held.variable.reset(block._token)
+            block._scoped_value.variable.reset(block._token)
 
-    replace(held.Block, "__exit__", left)
+    replace(scoped_value.Block, "__exit__", left)
 
 
 def _forget_the_block_around() -> None:
@@ -62,8 +62,8 @@ def _begin_again_behind_the_block() -> None:
 
 
 def _refuse_what_has_happened() -> None:
-    for module in (scope, held):
-        replace(module, "applies", lambda: True)
+    for module in (scope, scoped_value):
+        replace(module, "is_enforced", lambda: True)
 
 
 SCOPE_FAULTS: Final = [
@@ -93,7 +93,7 @@ SCOPE_FAULTS: Final = [
         "scope-left-to-the-caller",
         "a generator that is no context manager may enter a scope",
         (f"{CARRIED}::test_a_generator_that_is_no_context_manager_begins_no_block", PROGRAMS),
-        seed=lambda: replace(held.Block, "heed_generator", lambda block, frame: None),
+        seed=lambda: replace(scoped_value.Block, "check_generator", lambda block, frame: None),
     ),
     Mutant(
         "scope-of-whoever-started-the-worker",
@@ -132,12 +132,14 @@ SCOPE_FAULTS: Final = [
         "generators-session-is-its-callers",
         "what is asked for in a loop is written in its generator's transaction",
         (f"{SESSIONS}::test_a_generators_session_is_not_its_callers_also_after_a_break",),
-        seed=lambda: replace(held.Held, "block", lambda variable: variable.variable.get()),
+        seed=lambda: replace(
+            scoped_value.ScopedValue, "current_block", lambda variable: variable.variable.get()
+        ),
     ),
     Mutant(
         "record-behind-the-block",
         "a tenant's record is found behind the end of its activity",
         (f"{CARRIED}::test_what_a_block_gives_is_refused_behind_its_end",),
-        seed=lambda: replace(held.Held, "get", held.Held.last),
+        seed=lambda: replace(scoped_value.ScopedValue, "get", scoped_value.ScopedValue.peek),
     ),
 ]

@@ -1,4 +1,4 @@
-"""Alembic's way into the control plane's migrations."""
+"""The Alembic environment of the control plane's migrations."""
 
 from temporal_tenancy.control_plane.models import ControlPlane
 from temporal_tenancy.postgres.migrations import run_migrations

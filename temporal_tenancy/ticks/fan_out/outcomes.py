@@ -6,7 +6,7 @@ from typing import Final
 
 from temporal_tenancy.control_plane.models import LedgerState
 from temporal_tenancy.core.errors import FeatureNotEnabled, TenantOffboarding, TenantSuspended
-from temporal_tenancy.core.failures import plain, root_cause, sentence_of, type_of
+from temporal_tenancy.core.failures import root_cause, sentence_of, storable, type_of
 from temporal_tenancy.ticks.fan_out.models import Outcome
 
 # The tenant could not run any more when its turn came: no failure, and no one's fault.
@@ -25,8 +25,8 @@ def outcome_of_failure(
     return Outcome(
         tenant_id=tenant_id,
         state=LedgerState.SKIPPED if skipped else LedgerState.FAILED,
-        reason=plain(sentence_of(cause)),
-        error_type=plain(error_type),
+        reason=storable(sentence_of(cause)),
+        error_type=storable(error_type),
         workflow_id=workflow_id,
         run_id=run_id,
     )

@@ -232,7 +232,7 @@ def test_a_scope_is_entered_from_none_the_same_or_the_platforms(
 @pytest.mark.parametrize(
     ("around", "wanted", "error", "said"),
     [
-        ([UA], DL, TenantMismatch, "a job of dl's, or in a platform activity"),
+        ([UA], DL, TenantMismatch, "a job of dl, or in a platform activity"),
         ([UA], PLATFORM, ScopeMissing, "in a platform activity"),
         ([PLATFORM, UA], DL, TenantMismatch, "works for tenant ua"),
         ([PLATFORM, UA], PLATFORM, ScopeMissing, "works for tenant ua"),
@@ -446,7 +446,7 @@ async def test_what_a_block_gives_is_refused_behind_its_end(
     with give():
         assert await later(use)() is not None
         happen = later(use)
-    with pytest.raises(ScopeMissing, match="was given for a block that has ended"):
+    with pytest.raises(ScopeMissing, match="belongs to a block that has ended"):
         await happen()
 
 
@@ -461,7 +461,7 @@ def test_a_block_is_entered_once() -> None:
     block = enter(UA)
     with block:
         pass
-    with pytest.raises(RuntimeError, match="another one"), block:
+    with pytest.raises(RuntimeError, match="Create a new one"), block:
         pass
     assert current_scope() is None
 

@@ -131,15 +131,17 @@ def test_a_line_that_fires_twice_in_a_period_is_known(
 
 
 def test_what_fires_twice_in_its_period_is_told() -> None:
-    assert ScheduledJob("billing.cycle", "0 6 1 * *").warning is None
-    told = ScheduledJob("billing.cycle", "0 6 1,15 * *").warning
+    assert ScheduledJob("test.controlled_monthly", "0 6 1 * *").warning is None
+    told = ScheduledJob("test.controlled_monthly", "0 6 1,15 * *").warning
     assert told is not None
-    assert told.startswith("billing.cycle is about one month and due more than once in it")
+    assert told.startswith(
+        "test.controlled_monthly is about one month and due more than once in it"
+    )
 
 
 def test_the_error_names_the_schedule() -> None:
     lines = [
-        ScheduledJob("billing.cycle", "0 6 1 * *"),
+        ScheduledJob("test.controlled_monthly", "0 6 1 * *"),
         ScheduledJob("test.controlled_daily", "0 3 L * *"),
     ]
     with pytest.raises(

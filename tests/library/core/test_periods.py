@@ -49,13 +49,13 @@ def test_what_is_no_month_is_no_key_of_one(key: str) -> None:
         (Period.MONTH, "10000-01", "a period is a month, written YYYY-MM"),
         (Period.MONTH, "2013-13", "the calendar has no such month"),
         (Period.MONTH, "2013-00", "the calendar has no such month"),
-        (Period.MONTH, "9999-12", "a period lies between 0001-02 and 9999-10"),
-        (Period.MONTH, "0000-05", "a period lies between 0001-02 and 9999-10"),
+        (Period.MONTH, "9999-12", "a period must be between 0001-02 and 9999-10"),
+        (Period.MONTH, "0000-05", "a period must be between 0001-02 and 9999-10"),
         (Period.DAY, "2013-04", "a period is a day, written YYYY-MM-DD"),
         (Period.DAY, "2013-02-30", "the calendar has no such day"),
         (Period.DAY, "2013-13-01", "the calendar has no such day"),
-        (Period.DAY, "9999-12-31", "a period lies between 0001-01-03 and 9999-12-28"),
-        (Period.DAY, "0000-01-01", "a period lies between 0001-01-03 and 9999-12-28"),
+        (Period.DAY, "9999-12-31", "a period must be between 0001-01-03 and 9999-12-28"),
+        (Period.DAY, "0000-01-01", "a period must be between 0001-01-03 and 9999-12-28"),
     ],
 )
 def test_what_is_no_period_is_told_why(period: Period, key: str, sentence: str) -> None:

@@ -247,5 +247,5 @@ async def test_a_key_that_no_door_takes_is_a_dead_letter_at_the_relay(
             lambda all: {each.status for each in all} <= {"dead_letter", "completed"},
         )
     assert (letter.status, letter.error_type) == ("dead_letter", "InvalidPayload")
-    assert "is no month that it works on" in (letter.error_message or "")
+    assert "is not a valid month" in (letter.error_message or "")
     assert "replay" in (letter.error_message or "")

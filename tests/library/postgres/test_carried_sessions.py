@@ -169,7 +169,7 @@ async def test_a_session_that_has_ended_is_nobodys_current_one(database: Databas
         async with tenant_session():
             task = asyncio.create_task(work())
         released.set()
-        with pytest.raises(ScopeMissing, match="tenant_session\\(\\) was given for a block"):
+        with pytest.raises(ScopeMissing, match="tenant_session\\(\\) belongs to a block"):
             await task
 
 

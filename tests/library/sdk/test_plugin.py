@@ -200,8 +200,11 @@ class HasNoPeriod:
         ({"workflows": [TakesAnyString]}, 'changes "tenant_id"'),
         ({"workflows": [TakesAlias]}, 'changes "tenant_id"'),
         ({"workflows": [TakesMutable]}, 'changes "tenant_id"'),
-        ({"workflows": [TakesBoth]}, "extends PlatformInput too"),
-        ({"workflows": [PlatformTakesTenant]}, "extends TenantInput, but the job is no tenant's"),
+        ({"workflows": [TakesBoth]}, "extends PlatformInput"),
+        (
+            {"workflows": [PlatformTakesTenant]},
+            "extends TenantInput, but the job is a platform job",
+        ),
         ({"activities": [takes_unlooked]}, "has a tenant_id but does not extend TenantInput"),
         ({"activities": [takes_two]}, "beside other arguments"),
         ({"activities": [takes_default]}, 'changes "tenant_id"'),

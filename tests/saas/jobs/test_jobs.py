@@ -194,7 +194,7 @@ async def test_usage_is_counted_by_the_tenants_own_days_and_counted_anew_each_ti
     [
         ("2013-4", "a period is a month, written YYYY-MM"),
         ("2013-13", "the calendar has no such month"),
-        ("9999-12", "a period lies between 0001-02 and 9999-10"),
+        ("9999-12", "a period must be between 0001-02 and 9999-10"),
         ("april", "a period is a month, written YYYY-MM"),
         ("2013-04-01", "a period is a month, written YYYY-MM"),
         ("", "a period is a month, written YYYY-MM"),

@@ -288,11 +288,11 @@ INVALID: dict[str, tuple[bytes, str]] = {
     ),
     "an end beyond the calendar": (
         event(current_period_end="9999-12-31T23:59:59-05:00").body,
-        "current_period_end: Value error, a time lies between",
+        "current_period_end: Value error, a time must be between",
     ),
     "a time before the calendar": (
         b'{"type": "payment.failed", "timestamp": "0001-01-01T00:00:00+14:00", "data": {}}',
-        "timestamp: Value error, a time lies between",
+        "timestamp: Value error, a time must be between",
     ),
     "a time to come": (event(minute=6 * 60 + 6).body, "has a timestamp after"),
 }

@@ -445,7 +445,11 @@ async def test_a_trials_last_day_is_the_tenants_own(
 @pytest.mark.parametrize(
     ("status", "given", "message"),
     [
-        (TenantStatus.ACTIVE, date(2026, 12, 1), "x is to be active, and only a trial ends"),
+        (
+            TenantStatus.ACTIVE,
+            date(2026, 12, 1),
+            "x would be active, and only a trial can have an end",
+        ),
         (TenantStatus.TRIAL, PAST.replace(tzinfo=None), "no offset. Give a day in America/New_Yo"),
     ],
 )

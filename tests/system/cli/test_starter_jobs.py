@@ -90,7 +90,10 @@ async def test_a_trial_is_added_with_its_last_day_and_ends_after_it(
 
 async def test_an_end_that_no_trial_can_have_is_refused_with_a_sentence(batch: Batch) -> None:
     given = {
-        ("--trial-ends", "2026-03-01"): "TrialEndRefused: x is to be active, and only a trial ends",
+        (
+            "--trial-ends",
+            "2026-03-01",
+        ): "TrialEndRefused: x would be active, and only a trial can have an end",
         ("--status", "trial", "--trial-ends", "soon"): "it is a day, as 2026-12-01, or a time",
         ("--status", "trial", "--trial-ends", "2026-03-01T08:00"): "it is a day, as 2026-12-01",
     }

@@ -93,12 +93,12 @@ CASES = {
     ),
     "half a pair as the key": Case(
         2,
-        "TenantMismatch: the key of a workflow id is printable text",
+        "TenantMismatch: the key of a workflow id must be printable text",
         (*RUN, "acme", "--input", PERIOD, "--key", "\udc80"),
     ),
     "a time before the first": Case(
         2,
-        "UsageError: Invalid value for --at: a time lies between 0001-01-02 and 9999-12-30",
+        "UsageError: Invalid value for --at: a time must be between 0001-01-02 and 9999-12-30",
         (*ENQUEUE, "acme", "--input", PERIOD, "--at", "0001-01-01T00:00:00+14:00"),
     ),
     "a time that is too early": Case(
@@ -112,7 +112,7 @@ CASES = {
         (*RUN, "acme", "--input", "[]"),
     ),
     "an unknown job": Case(
-        2, "UnknownJob: 'nope' is not a job. There are: ", ("run", "nope", "--tenant", "acme")
+        2, "UnknownJob: 'nope' is not a job. Use one of: ", ("run", "nope", "--tenant", "acme")
     ),
     "the platform's job": Case(
         2,
@@ -164,7 +164,7 @@ CASES = {
         ("schedules", "backfill", "billing.cycle", "--from", "2013-05-01", "--to", "2013-04-01"),
     ),
     "a tenant that is there": Case(
-        2, 'TenantExists: there is a tenant "acme" already.', ("tenants", "add", "acme")
+        2, 'TenantExists: there is already a tenant "acme".', ("tenants", "add", "acme")
     ),
     "an unknown plan": Case(
         2,

@@ -209,7 +209,7 @@ async def test_a_period_that_is_none_is_told_why(web: Web, key: str) -> None:
     for answer in answers:
         assert (answer.status_code, problem_of(answer)) == (422, "InvalidPayload")
         said = answer.json()["error"]["message"]
-        assert "the calendar has no such month" in said or "a period lies between" in said
+        assert "the calendar has no such month" in said or "a period must be between" in said
 
 
 async def test_health_is_told_to_who_asks_for_the_status_only(web: Web) -> None:

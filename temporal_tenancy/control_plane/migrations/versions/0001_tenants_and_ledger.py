@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Makes the four tables, three plans to begin with, and the platform role's grants."""
+    """Creates the four tables, three initial plans, and the platform role's grants."""
     plans = op.create_table(
         "plans",
         sa.Column("id", sa.Text, nullable=False),
@@ -113,6 +113,6 @@ def upgrade() -> None:
             },
         ],
     )
-    # A tenant's row is kept after it has gone, so that its id is not given away again.
+    # No delete: a deleted tenant's row stays, so that its id is never reused.
     op.execute("grant select, insert, update on plans, tenants to tenancy_platform")
     op.execute("grant select, insert, update, delete on ticks, ledger to tenancy_platform")

@@ -1,4 +1,4 @@
-"""When a tenant's turn is, whose fan-out planned it, ticks that never began, and trials' ends."""
+"""Due times and owners of ledger rows, missed ticks, ends of trials, and server checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Adds columns; what is there already was due when it was planned."""
+    """Adds columns and a table; existing ledger rows become due when they were planned."""
     op.add_column("ledger", sa.Column("planned_by", sa.Text))
     op.add_column(
         "ledger",

@@ -1,4 +1,4 @@
-"""What is released for a tenant and what runs, dead letters, and what people were told."""
+"""Admission, workflows in flight, dead letters, positions and alerts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _time(name: str, *, now: bool = False) -> sa.Column[datetime]:
 
 
 def upgrade() -> None:
-    """Makes the tables; dead letters are under row-level security for the tenants' own jobs."""
+    """Creates the tables, with row-level security on dead letters for the tenant role."""
     op.create_table(
         "admission",
         _tenant_id(),
@@ -97,7 +97,7 @@ def upgrade() -> None:
         sa.Column("suppressed", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("name", name="pk_alerts"),
     )
-    # A tenant's worker writes its own letters, the relay anyone's; people read and handle all.
+    # The tenant role writes its own tenant's letters; the relay and the platform access all.
     protect("dead_letters")
     op.execute(f"revoke delete on dead_letters from {TENANT_ROLE}")
     for policy, role in (("relay_access", RELAY_ROLE), ("platform_access", PLATFORM_ROLE)):

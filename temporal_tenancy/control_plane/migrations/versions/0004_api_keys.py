@@ -1,4 +1,4 @@
-"""Keys by which a tenant's own programs call the HTTP door."""
+"""API keys of tenants' own programs for the HTTP door."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Makes the table."""
+    """Creates the table."""
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Uuid, nullable=False, server_default=sa.text("uuidv7()")),
@@ -30,5 +30,5 @@ def upgrade() -> None:
         sa.CheckConstraint("length(digest) = 32", name=op.f("ck_api_keys_digest")),
     )
     op.create_index("ix_api_keys_tenant_id_created_at", "api_keys", ["tenant_id", "created_at"])
-    # A key is revoked, and its row stays: who called with it is asked later.
+    # No delete: a revoked key's row stays, to answer later who called with it.
     op.execute(f"grant select, insert, update on api_keys to {PLATFORM_ROLE}")

@@ -1,4 +1,4 @@
-"""Turns that processes take."""
+"""Named locks between processes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Makes the table where `migrate()`, whose own turn is a row of it, has not; and grants."""
+    """Creates the table, unless `migrate()` has for its own lock, and grants access."""
     op.execute(MAKE_TABLE)
     op.execute(f"grant select, insert, update on locks to {PLATFORM_ROLE}, {RELAY_ROLE}")

@@ -1,4 +1,4 @@
-"""What the tenant's role may write of a dead letter, and what of it the platform can rely on."""
+"""Limits the columns and values of a dead letter that the tenant role can write."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _CHECKS: Final = {
     "owner": "starts_with(workflow_id, tenant_id || '/' || job || '/')",
     "fingerprint": "fingerprint ~ '^[0-9a-f]{16}$'",
 }
-# A letter goes by what its relay would have called it, had its job been none. A fingerprint that is
-# none becomes one of its own kind.
+# A letter whose workflow id is not of its own tenant and job gets the job "unknown.job", as a relay
+# names a job that it does not know. An invalid fingerprint is replaced by its hash.
 _REPAIR: Final = f"""
     update dead_letters
        set job = case when is_own then job else 'unknown.job' end,
@@ -59,9 +59,9 @@ _REPAIR: Final = f"""
 
 
 def upgrade() -> None:
-    """Takes from the tenant's role what is the platform's, and repairs what it has written of it.
+    """Revokes the platform's columns from the tenant role, and repairs invalid rows.
 
-    What the release before sends, as the tenant's role too, it goes on to take.
+    Statements that the previous release sends, also as the tenant role, still work.
     """
     for name, check in _CHECKS.items():
         constraint = op.f(f"ck_dead_letters_{name}")
@@ -80,7 +80,7 @@ def upgrade() -> None:
             recorded_at, status, told_at
         ) on dead_letters to {TENANT_ROLE}
     """)
-    # For triggers whose condition says what a role may not write.
+    # Called by triggers whose conditions match forbidden writes.
     op.execute("""
         create or replace function refuse_write() returns trigger language plpgsql as $$
         begin
