@@ -97,7 +97,7 @@ def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres)
         try:
             with (
                 connect(poor.render_as_string(hide_password=False)) as connection,
-                pytest.raises(ConfigurationError, match="poor may not make the role anybody"),
+                pytest.raises(ConfigurationError, match="poor may not create the role anybody"),
             ):
                 ensure_role(connection, "anybody", "password")
         finally:
