@@ -1,7 +1,7 @@
-"""Job requests that are written in the transaction of the data they are about.
+"""The transactional outbox: job requests written in the same transaction as their data.
 
-A relay turns them into workflows; `processed_events` lets a consumer see that it was there before.
-This is the package's whole public surface.
+A relay turns the requests into workflows. `processed_events` lets a consumer skip an event that it
+has already processed. This module exports the package's whole public API.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from temporal_tenancy.outbox.events import current_event_id, once
     from temporal_tenancy.outbox.feature import outbox
     from temporal_tenancy.outbox.inspection import Backlog, backlogs, find_message
-    from temporal_tenancy.outbox.models import WAITING, MessageStatus, OutboxMessage, ProcessedEvent
     from temporal_tenancy.outbox.relay.admission import (
         Decision,
         cap_of,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.outbox.relay.relay import Relay
     from temporal_tenancy.outbox.relay.starting import Deliver, ServerAway, start_unit
     from temporal_tenancy.outbox.retries import RetryLadder
+    from temporal_tenancy.outbox.tables import WAITING, MessageStatus, OutboxMessage, ProcessedEvent
     from temporal_tenancy.outbox.waiting import (
         ByKey,
         MessageTaken,
@@ -90,18 +90,18 @@ _WHERE: Final = {
     "Enqueued": "enqueueing",
     "KeyTaken": "enqueueing",
     "Message": "relay.messages",
-    "MessageStatus": "models",
+    "MessageStatus": "tables",
     "MessageTaken": "waiting",
     "MessageUnknown": "waiting",
-    "OutboxMessage": "models",
+    "OutboxMessage": "tables",
     "PayloadTooLarge": "enqueueing",
-    "ProcessedEvent": "models",
+    "ProcessedEvent": "tables",
     "Relay": "relay.relay",
     "RelayOptions": "relay.options",
     "RetryLadder": "retries",
     "ServerAway": "relay.starting",
     "Unit": "relay.messages",
-    "WAITING": "models",
+    "WAITING": "tables",
     "Waiting": "waiting",
     "backlogs": "inspection",
     "cancel": "waiting",

@@ -165,7 +165,7 @@ async def test_a_relay_that_is_claiming_a_message_came_first(
         trying = asyncio.create_task(try_to_cancel())
         await until_locked(database)
         assert not trying.done()
-    with pytest.raises(MessageTaken, match="a relay came first"):
+    with pytest.raises(MessageTaken, match="a relay has already claimed"):
         await trying
     assert claimed.id == message
     assert [each.status for each in await messages_of(database, "acme")] == ["processing"]
