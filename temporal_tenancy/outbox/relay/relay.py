@@ -91,7 +91,7 @@ class Relay:
                 transaction pooler forwards neither the relay's settings nor notifications. `run()`
                 closes the connections.
             options: sizes and timings.
-            alerts: where to send alerts about messages that wait for too long, beside the log.
+            alerts: where to send alerts about messages that wait for too long, besides the log.
             deliver: what to do with each unit; measurements replace it.
 
         Raises:
@@ -279,7 +279,7 @@ class Relay:
         """
         limit = self._options.batch
         if any(self._marks.gathered(tenant) >= limit for tenant in tenants):
-            await self._marks.written()  # unless that quarantines the tenant's marks
+            await self._marks.written()  # or the tenant's marks are quarantined
         return [tenant for tenant in tenants if self._marks.unwritten(tenant) < limit]
 
     def _is_slow(self, claimed: _Claimed) -> bool:

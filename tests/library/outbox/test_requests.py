@@ -75,7 +75,7 @@ async def test_another_input_under_a_key_is_refused(database: Database) -> None:
         await ask(database, "acme", key="k", input={"text": "second", "data": [1e300]})
     with within(database, "acme"):
         async with tenant_session():
-            with pytest.raises(KeyTaken, match="twice at once"):
+            with pytest.raises(KeyTaken, match="twice in one call"):
                 await enqueue_several("test.note", [{}, {"text": "x"}], keys=["a", "a"])
     assert [each.key for each in await messages_of(database, "acme")] == ["k"]
 
@@ -143,7 +143,7 @@ async def test_what_does_not_wait_any_more_is_left_alone(
     with within(database, "acme"):
         async with tenant_session():
             for act in (cancel(NOTE), reschedule(message, FAR)):
-                with pytest.raises(MessageTaken, match="first"):
+                with pytest.raises(MessageTaken, match="already"):
                     await act
             with pytest.raises(MessageUnknown):
                 await cancel(uuid4())
