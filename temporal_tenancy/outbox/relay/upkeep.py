@@ -54,7 +54,7 @@ class Upkeep:
         self._options = options
 
     async def lost(self, is_behind: Callable[[str], bool]) -> AsyncIterator[Message]:
-        """Yields lost messages to start, one at a time: a holder's lease expired before its mark.
+        """Yields lost messages, whose leases expired before they were marked, to start them again.
 
         Tenants take turns, with a few messages of each per page, until no lost message can be
         claimed. Skips tenants that are `is_behind`. If a workflow handles the message, checks on
