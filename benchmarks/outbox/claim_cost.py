@@ -102,5 +102,5 @@ async def _claims(database: Outbox, records: Mapping[str, Tenant] | None) -> flo
 
 async def _shares(session: AsyncSession, records: Mapping[str, Tenant]) -> Mapping[str, int]:
     tenants = await queue.waiting_tenants(session, after="", limit=TENANTS_AT_ONCE)
-    allowed = await admission.allowances(session, tenants, records, room=ROOM, some=True)
+    allowed = await admission.allowances(session, tenants, records, room=ROOM, partial=True)
     return {tenant: allowance.quota for tenant, allowance in allowed.items()}

@@ -29,7 +29,7 @@ from temporal_tenancy.lint.checks import (
     Check,
 )
 from temporal_tenancy.lint.code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
-from temporal_tenancy.outbox.models import RELAY_INDEXES, OutboxData
+from temporal_tenancy.outbox.tables import RELAY_INDEXES, OutboxData
 from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,

@@ -15,7 +15,7 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.models import ControlPlane
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY
-from temporal_tenancy.outbox.models import OutboxData
+from temporal_tenancy.outbox.tables import OutboxData
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
     DatabaseUnreachable,
