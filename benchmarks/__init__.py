@@ -1,1 +1,1 @@
-"""The measurements behind `make bench`: a module a question, each with its side-by-side peer."""
+"""The benchmarks behind `make bench`: each module answers one question, beside a peer."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: asks every question, and prints one line of JSON for each answer."""
+"""`python -m benchmarks`: measures every question, and prints one line of JSON per answer."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from processes.lifecycle.process_exit import exit_process
 
 
 class Question(Protocol):
-    """What a module of a question has."""
+    """The interface of a question's module."""
 
     @property
     def NAME(self) -> str:
-        """What it is called in the answers, perhaps with more behind it."""
+        """The name in the answers, where a suffix may follow it."""
 
     @property
     def TEMPORAL_CONFIG(self) -> dict[str, str]:
-        """Settings of the Temporal server it is asked on."""
+        """Dynamic configuration of its Temporal server: setting name to JSON value."""
 
     async def answers(self, servers: Servers) -> Sequence[Answer]:
-        """Measures."""
+        """Measures, and returns one or more answers."""
 
 
 QUESTIONS: Final[tuple[Question, ...]] = (
@@ -77,16 +77,18 @@ QUESTIONS: Final[tuple[Question, ...]] = (
 
 
 def main() -> int:
-    """Returns 0 when every goal holds, 1 when one does not, 2 or 3 when nothing was measured."""
+    """Returns 0 if every goal holds, 1 if one does not, 2 or 3 if nothing was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("-k", metavar="NAME", default="", help="only questions with this in them")
+    parser.add_argument(
+        "-k", metavar="NAME", default="", help="only questions whose name contains this"
+    )
     wanted = parser.parse_args().k
     chosen = [question for question in QUESTIONS if wanted in question.NAME]
     if not chosen:
         names = ", ".join(question.NAME for question in QUESTIONS)
-        tell(f"there is no question {wanted!r}. There are: {names}.")
+        tell(f"no question has {wanted!r} in its name. Choose from: {names}.")
         return 2
-    forward_core_logs()  # standard output is for the answers
+    forward_core_logs()  # keeps standard output for the answers
     write_logs_away()
     all_hold = True
     try:
@@ -103,14 +105,14 @@ def main() -> int:
 
 def _ask(question: Question) -> Sequence[Answer]:
     with running_servers(question.TEMPORAL_CONFIG) as servers:
-        # On a thread of its own: a signal then leaves this block at once, where a worker that is
-        # cancelled in the midst of its work would keep it.
+        # On its own thread, so that a signal leaves this block at once. A worker that is cancelled
+        # in the middle of its work would delay it.
         return eventloop.run(partial(question.answers, servers))
 
 
 if __name__ == "__main__":
     try:
         code = main()
-    except SystemExit as stopped:  # by a signal, or over the arguments
+    except SystemExit as stopped:  # by a signal or an invalid argument
         code = stopped.code if isinstance(stopped.code, int) else 1
     exit_process(code)

@@ -1,1 +1,1 @@
-"""How long a small tenant waits for a large one."""
+"""Benchmarks of fairness: how long a small tenant waits behind a large one."""

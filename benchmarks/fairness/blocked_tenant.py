@@ -1,13 +1,13 @@
-"""Do a tenant's jobs wait when another's are blocked, more of them than the worker has slots?
+"""Do a tenant's jobs wait while another tenant has more blocked jobs than the worker has slots?
 
-A job changes the one row of its tenant, in one activity. Ours are jobs of dl, one after the other,
-on a worker with 20 activity slots and 10 connections, while a transaction of ua's stays idle with
-ua's row locked, and 40 jobs of ua want it: each of these has been tried and has failed at least
-once. The peer is dl on the same worker without ua. What counts is the p95 of the time from a job's
-start to its result, as its caller sees it.
+A job changes its tenant's single row, in one activity. Ours: jobs of tenant dl, one after the
+other, on a worker with 20 activity slots and 10 connections, while an idle transaction keeps ua's
+row locked and 40 jobs of ua need it, each of which has failed at least once. Peer: dl's jobs on the
+same worker without ua's. Measured: the p95 time from a job's start to its result, as its caller
+sees it.
 
-Besides, in seconds: the longest that a job of dl took in the first moments, in which ua's jobs come
-and have every slot until the worker finds that they do not get on.
+Also reported: the longest time of one of dl's jobs, in seconds, at the onset, while ua's jobs
+occupy every slot and the worker has not yet found that they make no progress.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 SLOTS: Final = 20
 CONNECTIONS: Final = 10
 BLOCKED: Final = 2 * SLOTS  # jobs of ua
-JOBS: Final = 30  # of dl, an arm and round
-LOOK: Final = 0.05  # seconds
+JOBS: Final = 30  # of dl, per arm and round
+LOOK: Final = 0.05  # seconds between polls
 BLOCKER: Final = "ua"
 OTHER: Final = "dl"
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 15 s a round."""
+    """Measures; about 15 s per round."""
     urls = servers.new_database(NAME)
     database = Database(
         tenant_url=urls.tenant, platform_url=urls.platform, tenant_pool_size=CONNECTIONS
     )
     comparison, onsets = Comparison(), []
-    logging.disable(logging.WARNING)  # the SDK tells of each attempt that fails
+    logging.disable(logging.WARNING)  # the SDK logs each failed attempt
     try:
         with connect(urls.superuser) as blocker:
             for tenant in (BLOCKER, OTHER):
@@ -78,26 +78,26 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                     onsets.append(onset)
                     comparison.add({Arm.OURS: beside, Arm.PEER: alone})
                     tell(
-                        f"{NAME}: round {number + 1}: p95 {beside * 1e3:.0f} ms beside, "
-                        f"{alone * 1e3:.0f} ms alone; {onset:.2f} s at most at the onset"
+                        f"{NAME}: round {number + 1}: p95 {beside * 1e3:.0f} ms beside blocked "
+                        f"jobs, {alone * 1e3:.0f} ms alone; {onset:.2f} s at most at the onset"
                     )
     finally:
         logging.disable(logging.NOTSET)
         await database.dispose()
     besides = {"at_the_onset": max(onsets)}
     measured = "s, p95 from start to result"
-    return [Answer(NAME, "the same without the other", GOAL, measured, comparison, besides)]
+    return [Answer(NAME, "the same without blocked jobs", GOAL, measured, comparison, besides)]
 
 
 @asynccontextmanager
 async def _blocked(
     client: Client, blocker: psycopg.Connection[Any], number: int
 ) -> AsyncIterator[float]:
-    """Has ua's jobs blocked; yields the longest time of a job of dl until they were."""
+    """Blocks ua's jobs; yields the longest time of one of dl's jobs until all were blocked."""
     with blocker.transaction():
         blocker.execute("update daily_usage set events = 0 where tenant_id = %s", [BLOCKER])
         runs = await asyncio.gather(
-            *(_start(client, BLOCKER, f"{number}-{each}") for each in range(BLOCKED))
+            *(_start(client, BLOCKER, f"{number}-{run}") for run in range(BLOCKED))
         )
         blocked = asyncio.create_task(_until_failed_once(runs))
         longest, jobs = 0.0, 0
@@ -111,7 +111,7 @@ async def _blocked(
 
 async def _until_failed_once(runs: Sequence[WorkflowHandle[Any, Any]]) -> None:
     for run in runs:
-        while True:  # the server has no event for it
+        while True:  # the server sends no event for this
             pending = (await run.describe()).raw_description.pending_activities
             if pending and (pending[0].attempt > 1 or pending[0].HasField("last_failure")):
                 break
@@ -119,7 +119,7 @@ async def _until_failed_once(runs: Sequence[WorkflowHandle[Any, Any]]) -> None:
 
 
 async def _p95(client: Client, key: str) -> float:
-    """Of the jobs of dl, in seconds."""
+    """Returns the p95 time of dl's jobs, in seconds."""
     return quantile([await _time(client, f"{key}-{number}") for number in range(JOBS)], 0.95)
 
 

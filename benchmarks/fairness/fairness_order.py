@@ -1,16 +1,16 @@
-"""How soon is each tenant first served from one backlog, as Temporal's own test asks it?
+"""How soon is each tenant first served from a shared backlog, as in Temporal's own test?
 
-15 workflows schedule 15 activities each, for tenants that are drawn from ten by Zipf's law (s = 2,
-v = 2): a few have most of the backlog. All of it is scheduled before a worker takes any, from a
-queue of one partition, one activity at a time. Then
+15 workflows schedule 15 activities each, for tenants drawn from ten by Zipf's law (s = 2, v = 2),
+so that a few tenants have most of the backlog. All activities are scheduled before a worker takes
+any, from a queue with one partition, one activity at a time. Then
 
-    unfairness = sum over tenants of the place at which the first of theirs came / tenants²
+    unfairness = sum over tenants of the position of their first activity / tenants²
 
-which is about 0.5 where each tenant comes in the first round, and grows with the backlog where
-the order is that of arrival. It is the measure and the load of `tests/priority_fairness_test.go`
-of temporalio/temporal, whose bound is 1. Here the keys are those that the plugin sets: a platform
-workflow names the tenant of each activity. The peer is the same load on a server whose fairness
-is off; that it is above 1 shows that the measure can tell.
+It is about 0.5 if each tenant is served in the first round, and grows with the backlog in order of
+arrival. Measure, load and the bound of 1 come from `tests/priority_fairness_test.go` of
+temporalio/temporal. The fairness keys are those that the plugin sets: a platform workflow names the
+tenant of each activity. Peer: the same load on a server with fairness off; its value above 1 shows
+that the measure detects unfairness.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ WORKFLOWS: Final = 15
 ACTIVITIES: Final = 15  # of each workflow
 ZIPF_S: Final = 2.0
 ZIPF_V: Final = 2.0
-SEED: Final = 12345  # with it all ten are drawn
+SEED: Final = 12345  # it draws all ten tenants
 BOUND: Final = 1.0
-LOOK: Final = 0.02  # seconds
+LOOK: Final = 0.02  # seconds between polls
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; some seconds a round."""
+    """Measures; a few seconds per round."""
     urls = servers.new_database("order")
     database = Database(platform_url=urls.platform)
     async with database.platform_session("make up tenants") as session:
         rows = [
-            {"id": one, "name": one, "status": TenantStatus.ACTIVE, "plan_id": "standard"}
-            for one in TENANTS
+            {"id": tenant, "name": tenant, "status": TenantStatus.ACTIVE, "plan_id": "standard"}
+            for tenant in TENANTS
         ]
         await session.execute(insert(TenantRow), rows)
     drawn = draw()
@@ -68,11 +68,11 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                 for arm in order:
                     client = ours if arm is Arm.OURS else peer
                     measured[arm] = unfairness(await _order(client, drawn, f"{number}"))
-                # Both against Temporal's bound.
+                # Both are compared with Temporal's bound.
                 fair.add({Arm.OURS: measured[Arm.OURS], Arm.PEER: BOUND})
                 control.add({Arm.OURS: measured[Arm.PEER], Arm.PEER: BOUND})
                 tell(
-                    f"{NAME}: round {number + 1}: {measured[Arm.OURS]:.2f} fair, "
+                    f"{NAME}: round {number + 1}: {measured[Arm.OURS]:.2f} with fairness, "
                     f"{measured[Arm.PEER]:.2f} in order of arrival"
                 )
     finally:
@@ -85,20 +85,20 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 def draw() -> list[list[str]]:
-    """The tenants of each workflow's activities."""
-    chance = random.Random(SEED)
+    """Returns the tenants of each workflow's activities: 15 lists of 15 tenant ids."""
+    generator = random.Random(SEED)
     weights = [(ZIPF_V + rank) ** -ZIPF_S for rank in range(len(TENANTS))]
-    return [chance.choices(TENANTS, weights, k=ACTIVITIES) for _ in range(WORKFLOWS)]
+    return [generator.choices(TENANTS, weights, k=ACTIVITIES) for _ in range(WORKFLOWS)]
 
 
 def unfairness(order: Sequence[str]) -> float:
-    """What Temporal's test computes of the tenants in the order in which they were served."""
+    """Returns Temporal's measure for tenants in the order in which they were served."""
     tenants = set(order)
     return sum(order.index(tenant) for tenant in tenants) / len(tenants) ** 2
 
 
 async def _order(client: Client, drawn: Sequence[Sequence[str]], key: str) -> list[str]:
-    """The tenants, as their activities came to a worker that found them all waiting."""
+    """Returns the tenants in the order in which a worker got their activities from the backlog."""
     scheduler = Worker(
         client, task_queue=BURST_QUEUE, workflows=BURST_JOBS, no_remote_activities=True
     )
@@ -113,10 +113,10 @@ async def _order(client: Client, drawn: Sequence[Sequence[str]], key: str) -> li
             for number, tenants in enumerate(drawn)
         ]
         for run in runs:
-            # The server has no event for it.
+            # The server sends no event for this.
             while len((await run.describe()).raw_description.pending_activities) < ACTIVITIES:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK)
-        # What is started after them is through the server's hands after them.
+        # A workflow started after them ends after the server has processed them.
         await client.execute_workflow(
             Round.run,
             RoundInput(tenants=[]),
@@ -134,4 +134,4 @@ async def _order(client: Client, drawn: Sequence[Sequence[str]], key: str) -> li
     )
     async with worker:
         await asyncio.gather(*(run.result() for run in runs))
-    return [one.tenant for one in log.taken()]
+    return [served.tenant for served in log.taken()]

@@ -1,21 +1,21 @@
 """How long does a small tenant wait behind a flood, with fairness and without?
 
-A worker has 4 slots for activities. A flood of 400 activities occupies them for 5 s; when it is
-scheduled, twenty small tenants schedule one activity each. What counts is the small tenants' p95
-wait, from an activity's scheduling to its start, both as the server says. The fairness keys are
-those that the plugin sets: the tenants' ids. The peer is the same load on a server beside it whose
-fairness is off, which serves in order of arrival; jobs, plugin, worker and all other settings are
-the same, and the queue has the server's usual four partitions.
+A worker has 4 activity slots. A flood of 400 activities occupies them for 5 s; once it is
+scheduled, twenty small tenants schedule one activity each. Measured: the small tenants' p95 wait,
+from an activity's scheduling to its start, both by the server's clock. The fairness keys are those
+that the plugin sets, the tenants' ids. Peer: the same load on a second server with fairness off,
+which serves in order of arrival; jobs, plugin, worker and all other settings are the same, and the
+queue has the server's default of four partitions.
 
-Asked five times over: the flood of one tenant; the same small tenants with no flood at all as the
-peer; the flood's own time, which fairness must not lengthen by more than the small tenants' work;
-a flood that is spread over 50 tenants, where a small one's turn comes after one activity of each;
-and a flood of activities six times as long. Fairness orders what is given out, and does not weigh
-what already runs: behind slow activities a small tenant waits for a slot all the same.
+There are five answers: a flood of one tenant; the same small tenants, with no flood at all as the
+peer; the flood's own time, which fairness must not increase by more than the small tenants' work; a
+flood spread over 50 tenants, where a small tenant's turn comes after one activity of each; and a
+flood of activities six times as long. Fairness orders the backlog but does not count running
+activities: behind slow activities a small tenant still waits for a slot.
 
-Jain's index is that of the activities that each tenant got from when all small tenants' were
-scheduled until the last of them was given out: 1 where all got as many, 1/n where one of n got
-everything.
+Jain's index covers the activities that each tenant got between the time when all small tenants'
+activities were scheduled and the start of the last of them: 1 if all tenants got equally many, 1/n
+if one of n got everything.
 """
 
 from __future__ import annotations
@@ -56,43 +56,43 @@ THE_FLOOD_ITSELF: Final = Goal("<=", 1.1)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 SLOTS: Final = 4
 SMALL: Final = tuple(f"small-{number}" for number in range(20))
-MANY: Final = 50  # tenants that a flood is spread over
-LOOK: Final = 0.02  # seconds
+MANY: Final = 50  # tenants that share a flood
+LOOK: Final = 0.02  # seconds between polls
 
 Handle = WorkflowHandle[Burst, None]
 
 
 @dataclass(frozen=True)
 class Flood:
-    """What comes before the small tenants."""
+    """The load that is scheduled before the small tenants'."""
 
     tenants: Sequence[str]
-    pieces: int  # activities of each
-    seconds: float  # that each takes
+    pieces: int  # activities per tenant
+    seconds: float  # duration of each
 
 
 ONE: Final = Flood(["flood"], pieces=400, seconds=0.05)
-# A tenant has about twelve in each of four partitions: as many rounds there are.
+# Each tenant has about twelve activities in each of four partitions, and so twelve rounds.
 SPREAD: Final = Flood([f"flood-{number}" for number in range(MANY)], pieces=50, seconds=0.01)
 SLOW: Final = Flood(["flood"], pieces=160, seconds=0.3)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a load."""
+    """The result of one load."""
 
-    small_waits: Sequence[float]  # seconds, of each activity
+    small_waits: Sequence[float]  # seconds, one per activity of a small tenant
     flood_took: float  # seconds from its start to its end; 0 without one
     fairness: float  # Jain's index
 
     @property
     def p95(self) -> float:
-        """Seconds that the small tenants waited."""
+        """The p95 wait of the small tenants, in seconds."""
         return quantile(list(self.small_waits), 0.95)
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 12 s a round, 25 s where the flood is longer."""
+    """Measures; about 12 s per round, 25 s with the longer flood."""
     urls = servers.new_database("fairness")
     database = Database(platform_url=urls.platform)
     tenants = [*SMALL, *ONE.tenants, *SPREAD.tenants]
@@ -102,8 +102,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             ours = await servers.our_client(database)
             peer = await servers.our_client(database, temporal=unfair)
             async with _worker(ours), _worker(peer):
-                for each in (ours, peer):
-                    await _load(each, "warm-up", None)
+                for client in (ours, peer):
+                    await _load(client, "warm-up", None)
                 return await _ask(ours, peer)
     finally:
         await database.dispose()
@@ -126,7 +126,7 @@ async def _ask(ours: Client, peer: Client) -> Sequence[Answer]:
 
 
 class Measured:
-    """What the rounds of one flood came to."""
+    """The results of one flood's rounds."""
 
     def __init__(self) -> None:
         self.waits = Comparison()  # the small tenants' p95
@@ -135,7 +135,7 @@ class Measured:
         self.fairness: dict[Arm, list[float]] = {Arm.OURS: [], Arm.PEER: []}  # Jain's index
 
     def indices(self) -> dict[str, float]:
-        """Jain's indices, for the answer."""
+        """Returns the median Jain's index of each arm, for the answer."""
         return {
             "jain": median(self.fairness[Arm.OURS]),
             "jain_of_peer": median(self.fairness[Arm.PEER]),
@@ -155,8 +155,8 @@ async def _measure(ours: Client, peer: Client, flood: Flood, name: str, times: i
         measured.floods.add({arm: run.flood_took for arm, run in runs.items()})
         measured.against_alone.add({Arm.OURS: runs[Arm.OURS].p95, Arm.PEER: alone.p95})
         tell(
-            f"{NAME}: {name}, round {number + 1}: p95 {runs[Arm.OURS].p95:.2f} s fair, "
-            f"{runs[Arm.PEER].p95:.2f} s in order of arrival, {alone.p95:.2f} s alone"
+            f"{NAME}: {name}, round {number + 1}: p95 {runs[Arm.OURS].p95:.2f} s with fairness, "
+            f"{runs[Arm.PEER].p95:.2f} s in order of arrival, {alone.p95:.2f} s without a flood"
         )
     return measured
 
@@ -166,16 +166,18 @@ async def _load(client: Client, key: str, flood: Flood | None) -> Run:
     began = time.perf_counter()
     floods: list[Handle] = []
     if flood is not None:
-        starts = (_start(client, one, key, flood.pieces, flood.seconds) for one in flood.tenants)
+        starts = (
+            _start(client, tenant, key, flood.pieces, flood.seconds) for tenant in flood.tenants
+        )
         floods = await asyncio.gather(*starts)
         await asyncio.gather(*map(_until_scheduled, floods))
-    small = await asyncio.gather(*(_start(client, one, key, 1, ONE.seconds) for one in SMALL))
+    small = await asyncio.gather(*(_start(client, tenant, key, 1, ONE.seconds) for tenant in SMALL))
     await asyncio.gather(*(handle.result() for handle in floods))
     flood_took = time.perf_counter() - began
     await asyncio.gather(*(handle.result() for handle in small))
     served = log.taken()
     return Run(
-        small_waits=[one.waited for one in served if one.tenant in SMALL],
+        small_waits=[activity.waited for activity in served if activity.tenant in SMALL],
         flood_took=flood_took,
         fairness=fairness_of(served, SMALL),
     )
@@ -191,20 +193,23 @@ async def _start(client: Client, tenant: str, key: str, pieces: int, seconds: fl
 
 
 async def _until_scheduled(burst: Handle) -> None:
-    # The server has no event for it.
+    # The server sends no event for this.
     while not (await burst.describe()).raw_description.pending_activities:  # noqa: ASYNC110
         await asyncio.sleep(LOOK)
 
 
 def fairness_of(served: Sequence[Served], small: Collection[str]) -> float:
-    """Jain's index of what each tenant got while the small ones waited."""
-    of_small = [one for one in served if one.tenant in small]
-    first, last = max(one.scheduled for one in of_small), max(one.started for one in of_small)
-    got = Counter(one.tenant for one in of_small)
-    got.update(
-        one.tenant for one in served if one.tenant not in small and first <= one.started <= last
+    """Returns Jain's index of the activities per tenant while the small tenants waited."""
+    of_small = [activity for activity in served if activity.tenant in small]
+    first = max(activity.scheduled for activity in of_small)
+    last = max(activity.started for activity in of_small)
+    counts = Counter(activity.tenant for activity in of_small)
+    counts.update(
+        activity.tenant
+        for activity in served
+        if activity.tenant not in small and first <= activity.started <= last
     )
-    return jain([got[tenant] for tenant in {one.tenant for one in served}])
+    return jain([counts[tenant] for tenant in {activity.tenant for activity in served}])
 
 
 def _worker(client: Client) -> Worker:

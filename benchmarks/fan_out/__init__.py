@@ -1,1 +1,1 @@
-"""How fast a fan-out is, and what holds it up."""
+"""Benchmarks of fan-outs: their throughput, and what slows them down."""

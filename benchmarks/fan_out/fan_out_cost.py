@@ -1,13 +1,13 @@
-"""Does a tenant cost more where there are more tenants?
+"""Does a fan-out take longer per tenant if there are more tenants?
 
-A fan-out of a no-op job over many tenants, start to result, beside one over few, on the same
-server: seconds a tenant. With FULL=1 it is 10,000 beside 1,000, in shards of 200 on a server whose
-limits on a history are a tenth of Temporal's own (5,120 events, a warning at 1,024). A fan-out over
-100,000 tenants in shards of 2,000 has as many shards, each ten times as large, under limits that
-are ten times as high: what holds here holds there, event for event.
+Ours: a fan-out of a no-op job over many tenants, from start to result, in seconds per tenant. Peer:
+one over few tenants on the same server. With FULL=1 these are 10,000 and 1,000, in shards of 200,
+on a server whose history limits are a tenth of Temporal's defaults (5,120 events, a warning at
+1,024). A fan-out over 100,000 tenants in shards of 2,000 has the same number of shards, each ten
+times as large, under limits ten times as high, so the result holds for it too.
 
-Besides: the longest histories of a root and a shard, in events and bytes, and how much the memory
-of the worker has grown from the end of the small fan-out to that of the large one.
+Also reported: the longest histories of a root and a shard, in events and bytes, and the growth of
+the worker's memory from the end of the small fan-out to the end of the large one, as a ratio.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FEW, MANY = TenantStatus.TRIAL, TenantStatus.ACTIVE
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about a minute on two cores, and six with FULL=1."""
+    """Measures; about a minute on two cores, six with FULL=1."""
     few, many = (1_000, 10_000) if is_full() else (300, 1_500)
     urls = servers.new_database("fan_out_cost")
     database = Database(platform_url=urls.platform)
@@ -52,11 +52,11 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                 memory.append(psutil.Process().memory_info().rss)
                 ours = await _seconds(client, f"many-{number}", MANY, many)
                 memory.append(psutil.Process().memory_info().rss)
-                # A server slows as it fills, so what is large stands between two that are small.
+                # A server slows down as it fills, so a small fan-out runs before and after.
                 after = await _seconds(client, f"few-again-{number}", FEW, few)
                 comparison.add({Arm.OURS: ours, Arm.PEER: (before + after) / 2})
-                tell(f"{NAME}: {1000 * ours:.1f} ms a tenant, and {1000 * before:.1f} before, "
-                     f"{1000 * after:.1f} after")  # fmt: skip
+                tell(f"{NAME}: {1000 * ours:.1f} ms per tenant; with few tenants "
+                     f"{1000 * before:.1f} before and {1000 * after:.1f} after")  # fmt: skip
             root = f"platform/{JOB}/many-0"
             besides = {
                 **await _longest(client, root, "root"),
@@ -66,7 +66,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     finally:
         await database.dispose()
     assert besides["longest_shard_events"] < EVENTS / 5
-    peer = f"{few:,} tenants, for {many:,}"
+    peer = f"{few:,} tenants, compared with {many:,}"
     return [Answer(NAME, peer, GOAL, "s/tenant", comparison, besides)]
 
 
@@ -76,7 +76,7 @@ async def _seconds(client: Client, tick: str, status: TenantStatus, tenants: int
 
 
 async def _longest(client: Client, prefix: str, what: str) -> dict[str, float]:
-    """The longest history of the workflows whose ids begin so."""
+    """Returns the longest history of the root or the shards with ids that begin with `prefix`."""
     found = [
         described.raw_description.workflow_execution_info
         async for listed in client.list_workflows(f"WorkflowId STARTS_WITH '{prefix}'")
@@ -84,6 +84,6 @@ async def _longest(client: Client, prefix: str, what: str) -> dict[str, float]:
         for described in [await client.get_workflow_handle(listed.id).describe()]
     ]
     return {
-        f"longest_{what}_events": float(max(each.history_length for each in found)),
-        f"longest_{what}_bytes": float(max(each.history_size_bytes for each in found)),
+        f"longest_{what}_events": float(max(run.history_length for run in found)),
+        f"longest_{what}_bytes": float(max(run.history_size_bytes for run in found)),
     }

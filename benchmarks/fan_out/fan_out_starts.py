@@ -1,8 +1,8 @@
-"""How many children a second does a fan-out run, by as many starts and results of a client?
+"""How many children per second does a fan-out run, compared with a client that starts them?
 
-Ours is `FanOut` over 400 tenants, as in `fan_out_throughput`. The peer is a client with the same
-plugin that starts the same job for the same tenants and takes each result, 100 at a time: no
-enumeration, no ledger, no parent. Both on one server and one worker, by turns.
+Ours: `FanOut` over 400 tenants, as in `fan_out_throughput`. Peer: a client with the same plugin
+that starts the same job for the same tenants and awaits each result, 100 at a time, without
+enumeration, ledger or parent. Both take turns on one server and one worker.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TENANTS: Final = 400
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 20 s a round on two cores."""
+    """Measures; about 20 s per round on two cores."""
     urls = servers.new_database("fan_out_starts")
     database = Database(platform_url=urls.platform)
     tenants = [f"t{number:05}" for number in range(TENANTS)]
@@ -47,8 +47,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                     else:
                         measured[arm] = await _by_client(client, f"client-{number}", tenants)
                 comparison.add(measured)
-                tell(f"{NAME}: round {number + 1}: {measured[Arm.OURS]:.1f}, "
-                     f"by a client {measured[Arm.PEER]:.1f} children/s")  # fmt: skip
+                tell(f"{NAME}: round {number + 1}: fan-out {measured[Arm.OURS]:.1f}, "
+                     f"client {measured[Arm.PEER]:.1f} children/s")  # fmt: skip
     finally:
         await database.dispose()
     peer = "the same job started by a client, 100 at a time"

@@ -1,15 +1,15 @@
-"""How many children a second does a fan-out run with everything on, by bare temporalio's?
+"""How many children per second does a fan-out with all features run, compared with bare temporalio?
 
-Ours is `FanOut` over 1,000 tenants of the control plane: plugin, guard, agreement, the state check
-on the control plane, ledger, search attributes, fairness, summaries. It enumerates the tenants and
-writes the ledger, and the time for both is in. The peer is what one writes in temporalio by hand:
-a parent that gets the same 1,000 ids in its input, and keeps the same window of 100 children that
-is refilled as each ends. A child is one no-op activity in both, with inputs of one size and ids of
-one length; both have the sandbox, the pydantic converter, one worker of the SDK's default settings
-and no eager activities. Logs are at WARNING in both.
+Ours: `FanOut` over 1,000 tenants of the control plane, with plugin, guard, agreement, the state
+check on the control plane, ledger, search attributes, fairness and summaries. Its time includes
+enumerating the tenants and writing the ledger. Peer: a parent written by hand in temporalio, which
+gets the same 1,000 ids in its input and keeps a window of 100 children, refilled as each ends. In
+both, a child is one no-op activity, inputs have the same size and ids the same length; both use the
+sandbox, the pydantic converter, one worker with the SDK's default settings, no eager activities,
+and logs at WARNING.
 
-A round runs each arm once, start to result. The value is the median over rounds of ours by the
-peer's children a second. On a slow machine fewer rounds are made do with.
+A round runs each arm once, from start to result. The value is the median over rounds of ours
+divided by the peer's, in children per second. A slow machine runs fewer rounds.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ GOAL: Final = Goal(">=", 0.9)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANTS: Final = 1_000
 WARM_UP_TENANTS: Final = 100
-BUDGET: Final = 120.0  # seconds; no two further rounds begin after them
+BUDGET: Final = 120.0  # seconds after which no further pair of rounds begins
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 30 s a round on two cores."""
+    """Measures; about 30 s per round on two cores."""
     urls = servers.new_database("fan_out")
     database = Database(platform_url=urls.platform)
     warm_up = [f"w{number:05}" for number in range(WARM_UP_TENANTS)]
     tenants = [f"t{number:05}" for number in range(TENANTS)]
-    # On trial, so that a fan-out can choose them.
+    # On trial, so that the warm-up fan-out can select them by status.
     await add_tenants(database, warm_up, TenantStatus.TRIAL)
     await add_tenants(database, tenants, TenantStatus.ACTIVE)
     ours, bare = await servers.our_client(database), await servers.bare_client()
@@ -52,7 +52,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             await _run_bare(bare, "warm-up", warm_up)
             began = time.perf_counter()
             for number, order in enumerate(turns(rounds(3, full=12))):
-                # By twos: a server slows as it fills, and each arm is to go first as often.
+                # In pairs, since a server slows down as it fills, and each arm must go first
+                # equally often.
                 spent = time.perf_counter() - began
                 if number > 0 and number % 2 == 0 and spent > BUDGET and not is_full():
                     break

@@ -1,1 +1,1 @@
-"""How fast an import of contacts is, and what memory it takes."""
+"""Benchmarks of contact imports: throughput and memory."""

@@ -1,4 +1,4 @@
-"""Files of contacts to be imported, and the import of one."""
+"""Writes files of contacts, and runs their imports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS: Final = ("email", "name", "phone", "company", "country")
 
 
 def write_contacts(path: Path, rows: int) -> Path:
-    """Writes a file of so many contacts, each with an address of its own; returns its path."""
+    """Writes a CSV file of `rows` contacts with distinct addresses; returns its path."""
     with path.open("w", newline="") as file:
         file.write(",".join(COLUMNS) + "\n")
         file.writelines(
@@ -35,7 +35,7 @@ def write_contacts(path: Path, rows: int) -> Path:
 
 
 async def store(database: Database, file: Path) -> UUID:
-    """Stores a file as an import of the tenant's, whose job nobody starts; returns its id."""
+    """Stores a file as an import of the tenant, without starting its job; returns the id."""
     with use_database(database), enter(TenantScope(TENANT)):
         return await begin_import(_pieces(file), file_name=file.name, started_by="benchmark")
 
@@ -43,7 +43,7 @@ async def store(database: Database, file: Path) -> UUID:
 async def import_contacts(
     client: Client, import_id: UUID, *, batch_size: int = BATCH_ROWS
 ) -> ImportProgress:
-    """Runs the job of a stored import, and returns what it came to."""
+    """Runs the job of a stored import, and returns its final progress."""
     return await client.execute_workflow(
         ImportContacts.run,
         ImportContactsInput(tenant_id=TENANT, import_id=import_id, batch_size=batch_size),
@@ -54,7 +54,7 @@ async def import_contacts(
 
 @contextmanager
 def storage_in(folder: Path) -> Iterator[str]:
-    """Makes `folder` the object storage of this process inside the block; yields its URL."""
+    """Uses `folder` as this process's object storage inside the block; yields its URL."""
     before = os.environ.get("STORAGE_URL")
     os.environ["STORAGE_URL"] = folder.as_uri()
     try:
@@ -66,7 +66,7 @@ def storage_in(folder: Path) -> Iterator[str]:
 
 
 def read_pieces(file: Path) -> Iterator[bytes]:
-    """A file's bytes, piece by piece."""
+    """Yields a file's bytes in chunks of `PIECE_BYTES`."""
     with file.open("rb") as opened:
         while piece := opened.read(PIECE_BYTES):
             yield piece

@@ -1,8 +1,8 @@
-"""Does an import's memory grow with its file?
+"""Does an import's memory grow with the size of its file?
 
-A process of `worker.py` imports one file, and its resident memory is looked at every 20 ms; the
-largest is its peak. Ours is the peak with 100,000 rows (FULL=1: 500,000), the peer that of another
-such process with 10,000. The file is in the object storage when the worker starts.
+A process of `worker.py` imports one file, and its resident memory is sampled every 20 ms; the
+largest sample is its peak. Ours: the peak with 100,000 rows (FULL=1: 500,000). Peer: the peak of
+another such process with 10,000. The file is in the object storage before the worker starts.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ NAME: Final = "import_memory"
 GOAL: Final = Goal("<=", 1.2)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 FEW: Final = 10_000  # rows
-LOOK: Final = 0.02  # seconds
+LOOK: Final = 0.02  # seconds between samples
 MEGABYTE: Final = 1_000_000
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; half a minute, a minute with FULL=1."""
+    """Measures; half a minute, a minute with FULL=1."""
     many = 500_000 if is_full() else 100_000
     urls = servers.new_database("import_memory")
     database = Database(tenant_url=urls.tenant, platform_url=urls.platform)
@@ -59,7 +59,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 async def _peak(
     servers: Servers, urls: DatabaseUrls, database: Database, client: Client, rows: int
 ) -> float:
-    """The peak of a worker that imports so many rows, in megabytes."""
+    """Returns the peak memory of a worker that imports `rows` rows, in megabytes."""
     folder = servers.directory / f"import-{rows}"
     folder.mkdir()
     with storage_in(folder / "objects") as storage:
@@ -67,10 +67,10 @@ async def _peak(
         worker = _worker(servers, urls, folder, storage)
         try:
             importing = asyncio.create_task(import_contacts(client, import_id))
-            looked_at = psutil.Process(worker.pid)
+            process = psutil.Process(worker.pid)
             peak = 0
             while not importing.done():
-                peak = max(peak, looked_at.memory_info().rss)
+                peak = max(peak, process.memory_info().rss)
                 await asyncio.wait({importing}, timeout=LOOK)
         finally:
             worker.stop()

@@ -1,18 +1,18 @@
-"""How many rows a second does an import take, by how many a plain COPY of the same rows?
+"""How many rows per second does an import write, compared with a plain COPY of the same rows?
 
-Ours is the job contacts.import from its start to its result: Temporal, a worker, the file read from
-the object storage (a folder), each row decoded, checked and counted, and written into `contacts`
-under row-level security, in batches of 5,000 and of 100 rows, each of which keeps how far it is.
-The file has been stored before, as it has been for the peers.
+Ours: the job contacts.import from start to result. It includes Temporal, a worker, reading the file
+from the object storage (a folder), decoding, checking and counting each row, and writing it into
+`contacts` under row-level security, in batches of 5,000 and of 100 rows, each of which records the
+progress. The file is stored beforehand, as for the peers.
 
-The peer is the least that any import could do: the same file's bytes, unread, by one
-`COPY … FROM STDIN (FORMAT csv)` into a table with the same columns, defaults and indexes and no
-row-level security. It checks nothing, has no upsert, and cannot go on where it was cut off. The
-second peer is the same upsert into `contacts` row by row with psycopg's `executemany` (which
-pipelines), 5,000 rows a transaction, from rows that are read and split already.
+Peer: the minimum that any import could do. One `COPY … FROM STDIN (FORMAT csv)` sends the file's
+bytes unparsed into a table with the same columns, defaults and indexes and without row-level
+security. It checks nothing, does not upsert, and cannot resume. Second peer: the same upsert into
+`contacts` with psycopg's `executemany` (which pipelines), 5,000 rows per transaction, from rows
+that are already read and split.
 
-All tables are emptied before each; batches of 100 have a tenth of the rows. A round takes each arm
-once; the value is the median over rounds of ours by the peer's rows a second.
+All tables are emptied before each run; batches of 100 get a tenth of the rows. A round runs each
+arm once; the value is the median over rounds of ours divided by the peer's, in rows per second.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ BATCH: Final = 5_000  # rows
 SMALL_BATCH: Final = 100  # rows
 PLAIN: Final = "bench_plain_contacts"
 _UPSERT: Final = """
-    insert into contacts as there (tenant_id, email, name, phone, company, country)
+    insert into contacts as existing (tenant_id, email, name, phone, company, country)
     values (%s, %s, %s, %s, %s, %s)
     on conflict (tenant_id, email) do update set
-        name = coalesce(excluded.name, there.name),
-        phone = coalesce(excluded.phone, there.phone),
-        company = coalesce(excluded.company, there.company),
-        country = coalesce(excluded.country, there.country),
+        name = coalesce(excluded.name, existing.name),
+        phone = coalesce(excluded.phone, existing.phone),
+        company = coalesce(excluded.company, existing.company),
+        country = coalesce(excluded.country, existing.country),
         updated_at = now()
 """
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; half a minute or so, with FULL=1 (a million rows) some minutes."""
+    """Measures; about half a minute, a few minutes with FULL=1 (a million rows)."""
     rows = 1_000_000 if is_full() else 100_000
     urls = servers.new_database("import_throughput")
     _make_plain_table(urls)
     database = Database(tenant_url=urls.tenant, platform_url=urls.platform)
     await Tenants(database).add(TENANT, "Acme", plan="enterprise")
     file = write_contacts(servers.directory / "contacts.csv", rows)
-    few = rows // 10  # in small batches, which take ten times as long
+    few = rows // 10  # for small batches, which take ten times as long per row
     short = write_contacts(servers.directory / "few.csv", few)
     plugin = TenancyPlugin(
         directory=ControlPlaneDirectory(database),
@@ -83,7 +83,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
         passthrough=connect.PASSTHROUGH,
     )
     client = await Client.connect(servers.temporal_address, plugins=[plugin])
-    plain, executemany, small = Comparison(), Comparison(), Comparison()
+    copied, executemany, small = Comparison(), Comparison(), Comparison()
     try:
         with storage_in(servers.directory / "objects"):
             worker = Worker(
@@ -98,7 +98,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                             measured[arm] = rows / await _ours(database, client, file, rows, BATCH)
                         else:
                             measured[arm] = rows / _copied(urls, file)
-                    plain.add(measured)
+                    copied.add(measured)
                     _empty(urls)
                     peer = rows / _executed(urls, file)
                     executemany.add({Arm.OURS: measured[Arm.OURS], Arm.PEER: peer})
@@ -118,7 +118,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
         "batches_of_100_ratio": small.ratio,
     }
     return [
-        Answer(f"{NAME}.copy", "plain COPY without checks", GOAL, "rows/s", plain, besides),
+        Answer(f"{NAME}.copy", "plain COPY without checks", GOAL, "rows/s", copied, besides),
         Answer(f"{NAME}.executemany", "upserts by executemany", NO_SLOWER, "rows/s", executemany),
     ]
 

@@ -1,1 +1,1 @@
-"""What the walls between tenants cost."""
+"""Benchmarks of isolation: the cost of the checks that separate tenants."""

@@ -1,17 +1,17 @@
-"""How long does a no-op activity take with the interceptors, by how long without?
+"""How long does a no-op activity take with the interceptors, compared with bare temporalio?
 
-A workflow runs 40 no-op activities one after the other. What an activity costs such a workflow is
-the time from its scheduling to the scheduling of the next: dispatch, the worker's interceptors
-inward and outward, the activity, its result on the way back, and the workflow task that goes on
-from it. These are consecutive `ActivityTaskScheduled` events of the history, both stamped by the
-server's one clock, so nothing is measured from inside a workflow, where time stands still.
+A workflow runs 40 no-op activities one after the other. An activity's cost is the time from its
+scheduling to the scheduling of the next one: dispatch, the worker's inbound and outbound
+interceptors, the activity itself, its result, and the workflow task that follows. It is read from
+consecutive `ActivityTaskScheduled` events of the history, which the server's clock stamps, because
+time does not pass inside a workflow.
 
-Ours has the plugin: guard, agreement, header, the state check on the control plane's cached
-directory, scope. The peer is temporalio alone with its pydantic converter; sandbox, settings and
-inputs are the same, and eager activities are off in both.
+Ours: with the plugin, that is, guard, agreement, header, the state check on the control plane's
+cached directory, and scope. Peer: temporalio alone with its pydantic converter; sandbox, settings
+and inputs are the same, and eager activities are off in both.
 
-A round runs the workflow once in each arm, and takes the p50 of each arm's activities. The value
-is the median over rounds of ours by the peer's p50.
+A round runs the workflow once in each arm, and takes the p50 of its activities. The value is the
+median over rounds of ours divided by the peer's p50.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from temporal_tenancy.control_plane import Tenants
 
 NAME: Final = "activity_overhead"
 GOAL: Final = Goal("<=", 1.2)
-# By default the server looks for tasks 20 times a second and shard, and a dev server has one
-# shard: whatever an activity costs, one after the other would take 100 ms each.
+# By default the server polls for tasks 20 times per second and shard, and a dev server has one
+# shard, so that consecutive activities would take 100 ms each, whatever their cost.
 TEMPORAL_CONFIG: Final = {"history.transferProcessorMaxPollRPS": "1000"}
 TENANT: Final = "acme"
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about a second a round."""
+    """Measures; about a second per round."""
     urls = servers.new_database("activity")
     database = Database(platform_url=urls.platform)
     await Tenants(database).add(TENANT, "Acme", plan="standard")
@@ -47,7 +47,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     comparison = Comparison()
 
     async def run(arm: Arm, key: str) -> float:
-        """The p50 of the run's activities, in milliseconds."""
+        """Runs one workflow; returns the p50 of its activities, in milliseconds."""
         handle: WorkflowHandle[Any, None]
         if arm is Arm.OURS:
             handle = await ours.start_workflow(
@@ -85,7 +85,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 async def _between_activities(handle: WorkflowHandle[Any, Any]) -> list[float]:
-    """Seconds from each activity's scheduling to the next's, by the server's clock."""
+    """Returns the seconds from each activity's scheduling to the next, by the server's clock."""
     scheduled = [
         event.event_time.ToNanoseconds()
         async for event in handle.fetch_history_events()

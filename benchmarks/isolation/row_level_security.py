@@ -1,18 +1,19 @@
-"""What does row-level security cost a statement that names its tenant anyway?
+"""What does row-level security add to a statement that filters by its tenant anyway?
 
-The data is real: the 336,776 usage events of 16 airlines. Ours is the table `usage_events` as the
-migrations make it, under its two policies; the peer is a copy without row-level security: same
-columns, primary key and order of rows, both vacuumed and analysed. The statements are two: a page
-of 50 events from a random one on, and a month by day, as analytics.aggregate counts it.
+The data is real: the 336,776 usage events of 16 airlines. Ours: the table `usage_events` as the
+migrations create it, with its two policies. Peer: a copy without row-level security, with the same
+columns, primary key and order of rows; both are vacuumed and analysed. There are two statements: a
+page of 50 events from a random one on, and a month grouped by day, as analytics.aggregate counts
+it.
 
-Both are sent by the role `tenancy_tenant` over one connection in one open transaction with
-`app.tenant_id` set (so begin, commit and the setting are not in the time), unprepared as the
-library sends all, and name their tenant with `tenant_id = ...`. A time is that of sending the
-statement and reading all its rows, planning included.
+The role `tenancy_tenant` sends both over one connection in one open transaction with
+`app.tenant_id` set (so begin, commit and the setting are not measured), unprepared like all
+statements of the library, and with a filter `tenant_id = ...`. A time covers sending the statement,
+planning it and reading all its rows.
 
-The arms take turns statement by statement, each pair with the same tenant and month, tenants in
-proportion to their events. A round is 50 such pairs and takes the p50 of each arm. The value is
-the median over rounds of ours by the peer's p50.
+The arms alternate with each statement; each pair has the same tenant and month, and tenants are
+drawn in proportion to their events. A round has 50 such pairs and takes the p50 of each arm. The
+value is the median over rounds of ours divided by the peer's p50.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from temporal_tenancy.postgres import TENANT_ROLE, connect
 NAME: Final = "row_level_security"
 GOAL: Final = Goal("<=", 1.1)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
-PAIRS: Final = 50  # statements a round and arm
+PAIRS: Final = 50  # statements per round and arm
 SEED: Final = 2013
 TABLES: Final = {Arm.OURS: "usage_events", Arm.PEER: "bench_plain_events"}
 
@@ -67,7 +68,7 @@ STATEMENTS: Final = {"page": _PAGE, "month_by_day": _MONTH_BY_DAY}
 
 
 class Place(NamedTuple):
-    """Where in the data a statement reads."""
+    """The position in the data from which a statement reads."""
 
     tenant: str
     time: datetime
@@ -75,29 +76,29 @@ class Place(NamedTuple):
     flight: int
 
     def parameters(self) -> dict[str, Any]:
-        """What the statements take."""
+        """Returns the parameters of both statements."""
         since, until = local_month(f"{self.time:%Y-%m}", TIME_ZONE)
         return {**self._asdict(), "time_zone": TIME_ZONE, "since": since, "until": until}
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question for each statement; about half a minute in all."""
+    """Measures each statement; about half a minute in total."""
     urls = servers.new_database("row_level_security")
     places = await _load(urls)
     _copy(urls, sorted({place.tenant for place in places}))
-    chance = random.Random(SEED)
+    generator = random.Random(SEED)
     found = {name: Comparison() for name in STATEMENTS}
     with connect(urls.tenant) as connection:
         connection.prepare_threshold = None
         with connection.transaction():
             for name, statement in STATEMENTS.items():
-                _round(connection, statement, chance.choices(places, k=PAIRS))
+                _round(connection, statement, generator.choices(places, k=PAIRS))
                 for _ in range(rounds(40, full=200)):
-                    chosen = chance.choices(places, k=PAIRS)
+                    chosen = generator.choices(places, k=PAIRS)
                     found[name].add(_round(connection, statement, chosen))
                 tell(
-                    f"{NAME}.{name}: ours {median(found[name].ours):.0f}, "
-                    f"plain {median(found[name].peer):.0f} µs"
+                    f"{NAME}.{name}: with policies {median(found[name].ours):.0f}, "
+                    f"without {median(found[name].peer):.0f} µs"
                 )
     peer = "the same statement on the same rows without row-level security"
     return [
@@ -107,7 +108,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 async def _load(urls: DatabaseUrls) -> list[Place]:
-    """Writes the airlines' events, and returns the place of each."""
+    """Writes the airlines' events, and returns the position of each."""
     by_tenant: defaultdict[str, list[Flight]] = defaultdict(list)
     for flight in flights():
         by_tenant[flight.tenant_id].append(flight)
@@ -125,24 +126,24 @@ async def _load(urls: DatabaseUrls) -> list[Place]:
 
 
 def _copy(urls: DatabaseUrls, tenants: Sequence[str]) -> None:
-    """Makes the table without row-level security, as like the other as can be."""
-    ours, plain = TABLES[Arm.OURS], TABLES[Arm.PEER]
+    """Creates the table without row-level security, otherwise identical to the other."""
+    ours, copy = TABLES[Arm.OURS], TABLES[Arm.PEER]
     with connect(urls.owner) as owner, connect(urls.tenant) as reader:
-        owner.execute(f"create table {plain} (like {ours} including all)")
-        owner.execute(f"grant select, insert on {plain} to {TENANT_ROLE}")
-        # The owner is held to the policies too: the rows are copied as their tenants.
+        owner.execute(f"create table {copy} (like {ours} including all)")
+        owner.execute(f"grant select, insert on {copy} to {TENANT_ROLE}")
+        # The policies apply to the owner too, so the tenant role copies the rows.
         for tenant in tenants:
             with reader.transaction():
                 _set_tenant(reader, tenant)
-                reader.execute(f"insert into {plain} select * from {ours} order by ctid")
-        for table in (ours, plain):
+                reader.execute(f"insert into {copy} select * from {ours} order by ctid")
+        for table in (ours, copy):
             owner.execute(f"vacuum (analyze, freeze) {table}")
 
 
 def _round(
     connection: psycopg.Connection[Any], statement: str, places: Sequence[Place]
 ) -> dict[Arm, float]:
-    """The p50 of each arm over `places`, in microseconds."""
+    """Returns the p50 of each arm over `places`, in microseconds."""
     taken: dict[Arm, list[float]] = {arm: [] for arm in Arm}
     for place, order in zip(places, turns(len(places)), strict=True):
         _set_tenant(connection, place.tenant)

@@ -1,1 +1,1 @@
-"""How fast jobs go through the outbox, by procrastinate among others."""
+"""Benchmarks of the outbox, compared with procrastinate among others."""

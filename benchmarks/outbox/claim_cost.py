@@ -1,10 +1,10 @@
 """What does a claim cost when one tenant has a backlog of 1,000,000 messages?
 
-Ours is a database in which one tenant has 1,000,000 waiting messages (FULL=1; otherwise 200,000)
-and a hundred others have five each, the peer one in which the first has 1,000. A claim is what the
-relay sends for it: which tenants have something, what each may have, and the claim of as many
-messages as each of 64 has by its weight. `claim_cost_alone` is a claim of 256 messages of the large
-tenant. All is rolled back each time, and the arms take turns. Both databases are analysed once.
+Ours: a database in which one tenant has 1,000,000 waiting messages (FULL=1; otherwise 200,000) and
+a hundred others have five each. Peer: one in which the large tenant has 1,000. A claim consists of
+the relay's statements: list the waiting tenants, compute each one's quota, and claim each of 64
+tenants' share of messages by weight. `claim_cost_alone` is a claim of 256 messages of the large
+tenant. Every claim is rolled back, and the arms take turns. Both databases are analysed once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 LARGE: Final = "large"
 SMALL: Final = tuple(f"small-{number:02}" for number in range(100))
 OF_SMALL: Final = 5  # messages
-CLAIMS: Final = 5  # of each arm in a round
+CLAIMS: Final = 5  # per arm and round
 ROOM: Final = RelayOptions().batch
 LEASE: Final = timedelta(seconds=60)
 
@@ -45,20 +45,20 @@ _FILL: Final = """
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 20 s on two cores, a minute with FULL=1."""
+    """Measures; about 20 s on two cores, a minute with FULL=1."""
     many = 1_000_000 if is_full() else 200_000
     found = {name: Comparison() for name in (NAME, ALONE)}
     async with AsyncExitStack() as stack:
-        made = {
+        databases = {
             arm: await stack.enter_async_context(outbox(servers, f"{NAME}_{arm}", [LARGE, *SMALL]))
             for arm in Arm
         }
         for arm, how_many in ((Arm.OURS, many), (Arm.PEER, 1_000)):
-            await _fill(made[arm], how_many)
-        records = {arm: await _records(each) for arm, each in made.items()}
+            await _fill(databases[arm], how_many)
+        records = {arm: await _records(database) for arm, database in databases.items()}
         for number, order in enumerate(turns(rounds(15, full=60) + 1)):
-            of_all = {arm: await _claims(made[arm], records[arm]) for arm in order}
-            of_one = {arm: await _claims(made[arm], None) for arm in order}
+            of_all = {arm: await _claims(databases[arm], records[arm]) for arm in order}
+            of_one = {arm: await _claims(databases[arm], None) for arm in order}
             if number:
                 found[NAME].add(of_all)
                 found[ALONE].add(of_one)
@@ -67,7 +67,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             f"{name}: {median(comparison.ours):.2f} ms with {many:,} waiting, "
             f"{median(comparison.peer):.2f} ms with 1,000"
         )
-    peer = "a claim with 1,000 waiting in the place of so many"
+    peer = "a claim with a backlog of 1,000"
     return [
         Answer(name, peer, GOAL, "ms, a claim", comparison, {"waiting": many})
         for name, comparison in found.items()
@@ -86,7 +86,7 @@ async def _records(database: Outbox) -> Mapping[str, Tenant]:
 
 
 async def _claims(database: Outbox, records: Mapping[str, Tenant] | None) -> float:
-    """Median time of a claim in milliseconds; of the large tenant alone without `records`."""
+    """Returns a claim's median time in milliseconds; without `records`, the large tenant's only."""
     taken = []
     for _ in range(CLAIMS):
         async with database.relay_database.platform_session("measure a claim") as session:
@@ -102,5 +102,5 @@ async def _claims(database: Outbox, records: Mapping[str, Tenant] | None) -> flo
 
 async def _shares(session: AsyncSession, records: Mapping[str, Tenant]) -> Mapping[str, int]:
     tenants = await queue.waiting_tenants(session, after="", limit=TENANTS_AT_ONCE)
-    allowed = await admission.allowances(session, tenants, records, room=ROOM, some=True)
+    allowed = await admission.allowances(session, tenants, records, room=ROOM, partial=True)
     return {tenant: allowance.quota for tenant, allowance in allowed.items()}

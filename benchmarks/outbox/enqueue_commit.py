@@ -1,9 +1,9 @@
-"""What does it cost a transaction to ask for a job as well?
+"""What does enqueueing a job add to a transaction?
 
-Ours is a `tenant_session()` that adds an audit entry and enqueues a job, the peer one that only
-adds the entry, each from begin to commit. A round is 25 of each in turns, and takes the median of
-both. The server does without fsync here, so that a commit is as cheap as it can be, and what the
-job adds weighs the more.
+Ours: a `tenant_session()` that adds an audit entry and enqueues a job. Peer: one that only adds the
+entry. Both are measured from begin to commit. A round runs 25 of each in turns, and takes each
+arm's median. The server runs without fsync, which makes commits as cheap as possible and the job's
+share as large as possible.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ NAME: Final = "enqueue_commit"
 GOAL: Final = Goal("<=", 2.0)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANT: Final = "acme"
-PAIRS: Final = 25  # transactions of each arm in a round
+PAIRS: Final = 25  # transactions per arm and round
 
 _ADD: Final = text(ADD_ENTRY.format(table="audit_entries", tenant=":tenant", subject=":subject"))
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; a few seconds."""
+    """Measures; a few seconds."""
     comparison = Comparison()
     async with outbox(servers, NAME, [TENANT]) as ours:
         await ours.has_history()
@@ -51,7 +51,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 async def _transaction(*, with_job: bool) -> float:
-    """Milliseconds of one transaction."""
+    """Runs one transaction; returns its milliseconds."""
     began = time.perf_counter()
     async with tenant_session() as session:
         await session.execute(_ADD, {"tenant": TENANT, "subject": "1"})

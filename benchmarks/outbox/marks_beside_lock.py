@@ -1,9 +1,9 @@
-"""Does a tenant that holds row locks delay the marks of the others?
+"""Does a tenant that holds row locks delay the marking of other tenants' messages?
 
-A relay takes 1,200 messages of four tenants, and starts nothing, so that its own work is all there
-is. In ours one of the tenants locks all of its rows as soon as they have been claimed, and keeps
-the lock until the others are done with; the peer is the same without it. Measured are the seconds
-until every message of the other three is marked.
+A relay takes 1,200 messages of four tenants and starts no workflows, so that only its own work is
+measured. Ours: one of the tenants locks all its rows as soon as they are claimed, and keeps the
+locks until the others' messages are marked. Peer: the same without the locks. Measured: the seconds
+until every message of the other three tenants is marked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from benchmarks.outbox.outbox_stack import (
     LOOK,
     Connection,
     Outbox,
+    driver_url,
     outbox,
-    plain,
     running,
     value_of,
 )
@@ -48,12 +48,12 @@ _OTHERS: Final = f"""
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 20 s on two cores."""
+    """Measures; about 20 s on two cores."""
     comparison = Comparison()
     async with outbox(servers, NAME, TENANTS) as ours:
         await ours.has_history()
         client = await ours.client()
-        async with await psycopg.AsyncConnection.connect(plain(ours.urls.superuser)) as locker:
+        async with await psycopg.AsyncConnection.connect(driver_url(ours.urls.superuser)) as locker:
             await _seconds(ours, client, locker, Arm.PEER)
             for order in turns(rounds(5, full=15)):
                 comparison.add({arm: await _seconds(ours, client, locker, arm) for arm in order})
@@ -63,7 +63,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 async def _seconds(ours: Outbox, client: Client, locker: Connection, arm: Arm) -> float:
-    """Until every message of the other tenants is marked."""
+    """Returns the seconds until every message of the other tenants is marked."""
     await ours.everything.execute(_ASK.encode(), [MESSAGES])
     await ours.everything.execute("vacuum (analyze) outbox_messages")
     locking = asyncio.Lock()
@@ -79,7 +79,7 @@ async def _seconds(ours: Outbox, client: Client, locker: Connection, arm: Arm) -
 
     began = time.perf_counter()
     async with running(ours.relay(client, RelayOptions(), deliver=lock)):
-        while await value_of(ours.everything, _OTHERS):  # noqa: ASYNC110  # rows have no event
+        while await value_of(ours.everything, _OTHERS):  # noqa: ASYNC110  # rows send no event
             await asyncio.sleep(LOOK)
         took = time.perf_counter() - began
         assert locked

@@ -1,4 +1,4 @@
-"""What the jobs that go through the outbox do: a row each, or nothing."""
+"""The activities of the jobs that go through the outbox: they add a row each, or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAYMENTS_QUEUE: Final = "bench-critical"
 ANALYTICS_QUEUE: Final = "bench-bulk"
 ANALYTICS_SLOTS: Final = 4
 
-# The table is the peer's, or ours: the same columns and indexes, but for row-level security.
+# For our table or the peer's, which differ only in row-level security.
 ADD_ENTRY: Final = """
     insert into {table} (tenant_id, actor, action, subject, details)
     values ({tenant}, 'bench', 'noted', {subject}, '{{}}')
@@ -25,16 +25,16 @@ _ADD: Final = text(ADD_ENTRY.format(table="audit_entries", tenant=":tenant", sub
 
 
 class Noted(TenantInput):
-    """What is to be noted."""
+    """Input of `add_entry`."""
 
     number: int = 0
 
 
 class Worked(TenantInput):
-    """Work that takes a while, and when it was asked for."""
+    """Input of a job with a duration and the time of its request."""
 
     asked_at: float  # seconds since the epoch
-    seconds: float = 0.0  # that it takes
+    seconds: float = 0.0  # its duration
 
 
 @tenant_activity
@@ -48,7 +48,7 @@ async def add_entry(job: Noted) -> None:
 
 @tenant_activity
 async def pay(job: Worked) -> None:
-    """Notes how many seconds it took to get here."""
+    """Records the seconds since the request."""
     waited = time.time() - job.asked_at
     async with tenant_session() as session:
         await session.execute(_ADD, {"tenant": job.tenant_id, "subject": str(waited)})
@@ -56,5 +56,5 @@ async def pay(job: Worked) -> None:
 
 @tenant_activity
 async def analyse(job: Worked) -> None:
-    """Takes a slot for a while, and no processor."""
+    """Occupies a slot for `seconds`, without using a processor."""
     await asyncio.sleep(job.seconds)

@@ -23,7 +23,7 @@ from temporal_tenancy import Coalesce, JobPriority, TenantInput, tenant_job
 
 @tenant_job("bench.small", queue=SMALL_QUEUE, coalesce=Coalesce(100, add_entry))
 class Small:
-    """Adds one row; many of them are one workflow."""
+    """Adds one row; coalesced, up to a hundred of them to a workflow."""
 
     @workflow.run
     async def run(self, job: Noted) -> None:
@@ -33,7 +33,7 @@ class Small:
 
 @tenant_job("bench.started", queue=SMALL_QUEUE)
 class Started:
-    """Is started, and that is all."""
+    """Ends as soon as it is started."""
 
     @workflow.run
     async def run(self, job: TenantInput) -> None:
@@ -42,31 +42,31 @@ class Started:
 
 @tenant_job("bench.payment", queue=PAYMENTS_QUEUE, priority=JobPriority.URGENT)
 class Payment:
-    """Somebody waits for this."""
+    """An urgent job on its own queue."""
 
     @workflow.run
     async def run(self, job: Worked) -> None:
-        """Notes how long it waited."""
+        """Records how long it waited."""
         await workflow.execute_activity(pay, job, start_to_close_timeout=TIMEOUT)
 
 
 @tenant_job("bench.payment_in_line", queue=ANALYTICS_QUEUE, priority=JobPriority.LOW)
 class PaymentInLine:
-    """Somebody waits for this too, behind all analytics."""
+    """The same job on the analytics' queue, with their priority."""
 
     @workflow.run
     async def run(self, job: Worked) -> None:
-        """Notes how long it waited."""
+        """Records how long it waited."""
         await workflow.execute_activity(pay, job, start_to_close_timeout=TIMEOUT)
 
 
 @tenant_job("bench.analytics", queue=ANALYTICS_QUEUE, priority=JobPriority.LOW)
 class Analytics:
-    """Nobody waits for this."""
+    """A slow job that nobody waits for."""
 
     @workflow.run
     async def run(self, job: Worked) -> None:
-        """Takes its time."""
+        """Occupies an activity slot for the input's `seconds`."""
         await workflow.execute_activity(analyse, job, start_to_close_timeout=TIMEOUT)
 
 

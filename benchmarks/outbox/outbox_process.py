@@ -1,6 +1,6 @@
 """`python -m benchmarks.outbox.outbox_process relay|small|analytics`: a relay, or a queue's worker.
 
-The addresses are in the environment, under the names that `worker.py` reads.
+It reads the servers' addresses from the same environment variables as `worker.py`.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from temporal_tenancy import Database, TenancyPlugin
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 
-# What is done with stays, as in the peer's table; a failed attempt is tried again at once.
+# Keeps completed messages, as the peer's table does, and retries failed attempts almost at once.
 OPTIONS: Final = RelayOptions(
     keep_completed=timedelta(hours=1), ladder=RetryLadder(unit=timedelta(seconds=0.05))
 )
 
 
 async def relay() -> None:
-    """Relays until it is killed."""
+    """Runs a relay until the process is killed."""
     url = os.environ["RELAY_DATABASE_URL"]
-    made = Relay(await _client(Database(platform_url=url)), url, options=OPTIONS)
-    working = asyncio.create_task(made.run())
-    await made.until_running()
+    relay = Relay(await _client(Database(platform_url=url)), url, options=OPTIONS)
+    running = asyncio.create_task(relay.run())
+    await relay.until_running()
     spare_what_is_loaded()  # as worker.py does
     print(READY, flush=True)
-    await working
+    await running
 
 
 async def worker(queue: str, options: SlotOptions) -> None:
-    """Works until it is killed."""
+    """Runs a worker of `queue` until the process is killed."""
     database = Database(
         tenant_url=os.environ["TENANT_DATABASE_URL"],
         platform_url=os.environ["PLATFORM_DATABASE_URL"],

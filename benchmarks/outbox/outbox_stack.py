@@ -1,4 +1,4 @@
-"""A database with an outbox, its tenants, and the processes that work on it."""
+"""A database with an outbox and tenants, and the processes that use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 from sqlalchemy import make_url
 from temporalio.client import Client
 
-from benchmarks.outbox.outbox_jobs import OUTBOX_JOBS  # noqa: F401  # known once they are imported
+from benchmarks.outbox.outbox_jobs import OUTBOX_JOBS  # noqa: F401  # importing registers the jobs
 from benchmarks.shared.fan_outs import add_tenants
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
@@ -31,11 +31,11 @@ from temporal_tenancy import (
 from temporal_tenancy.outbox import Relay, RelayOptions, enqueue_many
 from temporal_tenancy.outbox.relay.connections import relay_database as relay_database_of
 
-LOOK: Final = 0.02  # seconds
-READY: Final = "ready"  # what a process of ours prints
-FINISHED: Final = 20_000  # jobs that a table has behind it
+LOOK: Final = 0.02  # seconds between polls
+READY: Final = "ready"  # printed by a benchmark's process once it takes work
+FINISHED: Final = 20_000  # completed jobs in a table's history
 
-# As a table looks that has been in use: what is done with is not deleted yet.
+# Fills the table as it looks in use, with completed messages that are not deleted yet.
 _HISTORY: Final = """
     insert into outbox_messages
         (tenant_id, job, key, payload, status, attempts, dequeued_at, last_attempt_at, completed_at)
@@ -55,10 +55,10 @@ class Outbox:
 
     servers: Servers
     urls: DatabaseUrls
-    database: Database  # the tenants', and the control plane
-    relay_database: Database  # the same as the relay's role has it
+    database: Database  # as the tenant and platform roles
+    relay_database: Database  # the same database as the relay's role
     tenants: Sequence[str]
-    everything: Connection  # as the superuser
+    everything: Connection  # the superuser's, which sees all rows
     _processes: ExitStack = field(default_factory=ExitStack)
 
     async def ask(
@@ -68,35 +68,38 @@ class Outbox:
         inputs: Sequence[Mapping[str, Any]],
         keys: Sequence[str] | None = None,
     ) -> None:
-        """Asks for jobs of one tenant, in one transaction."""
+        """Enqueues jobs of one tenant in one transaction, one per input."""
         with use_database(self.database), enter(TenantScope(tenant)):
             async with tenant_session():
                 await enqueue_many(job, inputs, keys=keys)
 
     async def has_history(self) -> None:
-        """Fills the table with what is done with, and analyses it."""
+        """Fills the table with completed messages, and analyses it."""
         await self.everything.execute(_HISTORY, [self.tenants[0], FINISHED])
         await self.everything.execute("vacuum (analyze) outbox_messages")
 
     async def open_messages(self) -> int:
-        """How many messages are neither done with nor dead letters."""
+        """Returns the number of messages that are neither completed nor dead letters."""
         return int(await value_of(self.everything, _OPEN))
 
     async def until_worked_off(self) -> None:
-        """Waits until nothing is open any more."""
-        while await self.open_messages():  # noqa: ASYNC110  # another process has no event
+        """Waits until no message is open."""
+        while await self.open_messages():  # noqa: ASYNC110  # another process sends no event
             await asyncio.sleep(LOOK)
 
     async def client(self) -> Client:
-        """A client as the relay's process has it."""
+        """Returns a client like that of the relay's process."""
         return await self.servers.our_client(self.relay_database)
 
     def relay(self, client: Client, options: RelayOptions, **deliver: Any) -> Relay:
-        """A relay in this process; `deliver` is the relay's own argument."""
+        """Returns a relay in this process; `deliver` is passed on to `Relay`."""
         return Relay(client, self.urls.relay, options=options, **deliver)
 
     async def process(self, role: str, *, module: str = "outbox_process") -> OwnedProcess:
-        """Starts a module of this package as a process; returns once it takes work."""
+        """Starts a module of this package as a process, with the argument `role`.
+
+        Returns once the process takes work.
+        """
         number = len(list(self.servers.directory.glob("process-*.log")))
         process = OwnedProcess(
             [sys.executable, "-m", f"benchmarks.outbox.{module}", role],
@@ -111,32 +114,32 @@ class Outbox:
             },
         )
         self._processes.callback(process.kill)
-        while READY not in process.log_tail():  # another process has no event
+        while READY not in process.log_tail():  # another process sends no event
             assert process.running, process.log_tail()
             await asyncio.sleep(LOOK)
         return process
 
     def stop_processes(self) -> None:
-        """Ends every process that was started here."""
+        """Kills every process that was started here."""
         self._processes.close()
 
 
 @asynccontextmanager
 async def outbox(servers: Servers, name: str, tenants: Sequence[str]) -> AsyncIterator[Outbox]:
-    """A database of that name with active `tenants`; what was started on it ends with the block."""
+    """Creates a database with active `tenants`; its processes end with the block."""
     urls = servers.new_database(name)
     database = Database(tenant_url=urls.tenant, platform_url=urls.platform)
     relay_database = relay_database_of(urls.relay)
     try:
         await add_tenants(database, tenants, TenantStatus.ACTIVE)
         async with await psycopg.AsyncConnection.connect(
-            plain(urls.superuser), autocommit=True
+            driver_url(urls.superuser), autocommit=True
         ) as (everything):
-            made = Outbox(servers, urls, database, relay_database, tenants, everything)
+            outbox = Outbox(servers, urls, database, relay_database, tenants, everything)
             try:
-                yield made
+                yield outbox
             finally:
-                made.stop_processes()
+                outbox.stop_processes()
     finally:
         await database.dispose()
         await relay_database.dispose()
@@ -144,7 +147,7 @@ async def outbox(servers: Servers, name: str, tenants: Sequence[str]) -> AsyncIt
 
 @asynccontextmanager
 async def running(relay: Relay) -> AsyncIterator[None]:
-    """Runs a relay of this process inside the block."""
+    """Runs `relay` in this process during the block."""
     task = asyncio.create_task(relay.run())
     try:
         yield
@@ -154,12 +157,12 @@ async def running(relay: Relay) -> AsyncIterator[None]:
 
 
 async def value_of(connection: Connection, query: str) -> Any:  # of any type
-    """The one value that a query has."""
+    """Returns the single value that a query selects."""
     row = await (await connection.execute(query.encode())).fetchone()
     assert row is not None
     return row[0]
 
 
-def plain(url: str) -> str:
-    """The URL as psycopg takes it."""
+def driver_url(url: str) -> str:
+    """Returns the URL in the form that psycopg accepts."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,10 +1,10 @@
 """Does a flood of analytics delay payments?
 
-Both are of one tenant, go through one relay and have workers of their own, each a process: payments
-on the queue `critical`, analytics on `bulk`, where 100 jobs of 0.2 s occupy 4 slots. Once the flood
-is scheduled, a payment is asked for every 50 ms; what counts is the p95 of the time from its
-request to its work. Asked twice: against the same payments without a flood, and, as a control,
-against payments that are sent to the flood's own queue with its priority, and so wait their turn.
+Both belong to one tenant and go through one relay, with separate workers: payments on the queue
+`critical`, analytics on `bulk`, where 100 jobs of 0.2 s occupy 4 slots. Once the flood is
+scheduled, a payment is requested every 50 ms. Measured: the p95 time from a payment's request to
+its activity. There are two answers: compared with the same payments without a flood and, as a
+control, with payments on the flood's own queue and priority, which wait their turn.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ AGAINST_ONE_QUEUE: Final = Goal("<=", 0.2)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANT: Final = "acme"
 FLOOD: Final = 100  # jobs
-FLOOD_SECONDS: Final = 0.2  # that each takes
+FLOOD_SECONDS: Final = 0.2  # duration of each
 PAYMENTS: Final = 20
 APART: Final = 0.05  # seconds between payments
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 10 s a round."""
+    """Measures; about 10 s per round."""
     alone, one_queue = Comparison(), Comparison()
     async with outbox(servers, NAME, [TENANT]) as ours:
         client = await servers.our_client(ours.database)
@@ -69,17 +69,18 @@ async def _pay_in_a_flood(ours: Outbox, client: Client, key: str, job: str) -> f
     work = {"asked_at": time.time(), "seconds": FLOOD_SECONDS}
     await ours.ask(TENANT, "bench.analytics", [work] * FLOOD, keys)
     await ours.until_worked_off()
-    # What is started and not yet scheduled takes processors, of which payments have no share.
+    # Workflows that have started but not scheduled their activity use the processors, whose time
+    # no queue divides.
     flood = [client.get_workflow_handle(f"{TENANT}/bench.analytics/{each}") for each in keys]
-    for each in flood:
-        await _until_scheduled(each)
+    for run in flood:
+        await _until_scheduled(run)
     latency = await _pay(ours, job)
-    await asyncio.gather(*(each.result() for each in flood))
+    await asyncio.gather(*(run.result() for run in flood))
     return latency
 
 
 async def _until_scheduled(run: WorkflowHandle[Any, Any]) -> None:
-    while True:  # the server has no event for it
+    while True:  # the server sends no event for this
         description = await run.describe()
         if description.raw_description.pending_activities or description.close_time is not None:
             return
@@ -87,7 +88,7 @@ async def _until_scheduled(run: WorkflowHandle[Any, Any]) -> None:
 
 
 async def _pay(ours: Outbox, job: str) -> float:
-    """Asks for payments one after the other; returns the p95 of their latency, in seconds."""
+    """Requests payments one after the other; returns the p95 of their latency, in seconds."""
     before = len(await _latencies(ours))
     for _ in range(PAYMENTS):
         await ours.ask(TENANT, job, [{"asked_at": time.time()}])
@@ -103,7 +104,7 @@ async def _latencies(ours: Outbox) -> list[float]:
 
 
 def _worker(client: Client) -> Worker:
-    """The payments' worker."""
+    """Returns the payments' worker."""
     return Worker(
         client,
         task_queue=PAYMENTS_QUEUE,

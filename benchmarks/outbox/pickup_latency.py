@@ -1,9 +1,9 @@
-"""How long after a commit is its job's workflow started, by an idle relay?
+"""How long after a commit does an idle relay start the job's workflow?
 
-Ours is the time from the commit of a transaction that enqueued one job until the relay, which had
-nothing to do and was told by NOTIFY, has started the workflow. The peer is a start of the same
-workflow by a client, with no outbox in between. `polling_p95` is the same with a relay that is told
-nothing and only looks once a second, which is what there is while its connection is away.
+Ours: the time from the commit of a transaction that enqueued one job until the relay, which was
+idle and got a NOTIFY, has started the workflow. Peer: a client's start of the same workflow,
+without an outbox. `polling_most` is the longest time with a relay that does not listen and polls
+once a second, as it does while its listening connection is lost.
 """
 
 from __future__ import annotations
@@ -27,52 +27,55 @@ GOAL: Final = Goal("<=", 5.0)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANT: Final = "acme"
 JOB: Final = "bench.started"
-SAMPLES: Final = 40  # of each arm in a round
+SAMPLES: Final = 40  # per arm and round
 POLLED: Final = 6  # samples without notifications
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 15 s on two cores."""
-    comparison, told, polled = Comparison(), list[float](), list[float]()
+    """Measures; about 15 s on two cores."""
+    comparison, notified, polled = Comparison(), list[float](), list[float]()
     async with outbox(servers, NAME, [TENANT]) as ours:
         await ours.has_history()
         client = await ours.client()
         pickup = Pickup()
         async with running(ours.relay(client, RelayOptions(), deliver=pickup.deliver)):
-            await _picked_up(ours, pickup, SAMPLES)  # the first starts of a server are slow
+            await _picked_up(ours, pickup, SAMPLES)  # a server's first starts are slow
             for number, order in enumerate(turns(rounds(5, full=20))):
                 measured: dict[Arm, float] = {}
                 for arm in order:
                     if arm is Arm.OURS:
                         taken = await _picked_up(ours, pickup, SAMPLES)
-                        told += taken
+                        notified += taken
                     else:
                         taken = await _started(client, f"direct-{number}")
                     measured[arm] = quantile(taken, 0.95)
                 comparison.add(measured)
-        untold = RelayOptions(listens=False)
-        async with running(ours.relay(client, untold, deliver=pickup.deliver)):
+        polling = RelayOptions(listens=False)
+        async with running(ours.relay(client, polling, deliver=pickup.deliver)):
             polled += await _picked_up(ours, pickup, POLLED)
-    tell(f"{NAME}: p95 {quantile(told, 0.95):.1f} ms, by polling alone {max(polled):.0f} ms")
-    besides = {"p50": quantile(told, 0.5), "polling_most": max(polled)}
+    tell(
+        f"{NAME}: p95 {quantile(notified, 0.95):.1f} ms; by polling alone {max(polled):.0f} ms at "
+        "most"
+    )
+    besides = {"p50": quantile(notified, 0.5), "polling_most": max(polled)}
     peer = "a start of the same workflow by a client, p95"
     return [Answer(NAME, peer, GOAL, "ms, p95 from commit to start", comparison, besides)]
 
 
 class Pickup:
-    """Sees when the relay has started a workflow."""
+    """Signals when the relay has started a workflow."""
 
     def __init__(self) -> None:
         self.started = asyncio.Event()
 
     async def deliver(self, client: Client, unit: Unit, ladder: RetryLadder) -> None:
-        """As the relay's own."""
+        """Starts the unit's workflow as the relay does, then sets `started`."""
         await start_unit(client, unit, ladder)
         self.started.set()
 
 
 async def _picked_up(ours: Outbox, pickup: Pickup, samples: int) -> list[float]:
-    """Milliseconds from commit to start, one after the other."""
+    """Enqueues jobs one after the other; returns the milliseconds from each commit to its start."""
     taken = []
     for _ in range(samples):
         pickup.started.clear()
@@ -85,7 +88,7 @@ async def _picked_up(ours: Outbox, pickup: Pickup, samples: int) -> list[float]:
 
 
 async def _started(client: Client, key: str) -> list[float]:
-    """Milliseconds of a client's own start, one after the other."""
+    """Starts workflows from a client one after the other; returns the milliseconds of each."""
     taken = []
     for number in range(SAMPLES):
         began = time.perf_counter()

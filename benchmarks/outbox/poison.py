@@ -1,10 +1,10 @@
-"""Does one message in a hundred that can never be run hold up the others?
+"""Does one invalid message in a hundred slow down the others?
 
-A relay starts 400 workflows for the messages of six tenants. In ours a further four among them are
-poison: two ask for a job that nobody has, two have a payload that does not fit; each becomes a dead
-letter. The peer is the same without them. Counted are the messages that can be run, from the
-relay's first look to the last start. `sink_with` and `sink_without` are the same for 3,000 messages
-and 30 of poison where nothing is started, so that the relay's own work is all there is.
+A relay starts 400 workflows for the messages of six tenants. Ours: four more messages among them
+are poison, two with an unknown job and two with an invalid payload; each becomes a dead letter.
+Peer: the same without them. Measured: valid messages per second, from the relay's first poll to the
+last start. `sink_with` and `sink_without` are the same for 3,000 messages and 30 of poison, where
+no workflow is started, so that only the relay's own work is measured.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANTS: Final = tuple(f"t{number}" for number in range(6))
 MESSAGES: Final = 400
 TO_NOWHERE: Final = 3_000  # messages
-IN: Final = 101  # messages there is one of poison
+IN: Final = 101  # one message in so many is poison
 
-# Past enqueue(), which would refuse them.
+# Inserted as SQL, since enqueue() would refuse the poison.
 _ASK: Final = f"""
     insert into outbox_messages (tenant_id, job, key, payload)
     select
@@ -45,7 +45,7 @@ _DEAD: Final = "select count(*) from outbox_messages where status = 'dead_letter
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 25 s on two cores."""
+    """Measures; about 25 s on two cores."""
     comparison, sunk = Comparison(), Comparison()
     async with outbox(servers, NAME, TENANTS) as ours:
         await ours.has_history()
@@ -66,7 +66,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 async def _rate(ours: Outbox, client: Client, arm: Arm, messages: int, deliver: Deliver) -> float:
-    """Messages a second of those that can be run."""
+    """Returns how many valid messages a second the relay delivers."""
     sent = (_ASK + _WHICH[arm]).encode()
     await ours.everything.execute(sent, [messages + _poison(messages)])
     await ours.everything.execute("vacuum (analyze) outbox_messages")
@@ -80,5 +80,5 @@ async def _rate(ours: Outbox, client: Client, arm: Arm, messages: int, deliver: 
 
 
 def _poison(messages: int) -> int:
-    """How many there are among so many that can be run."""
+    """Returns the number of poison messages that go with `messages` valid ones."""
     return messages // (IN - 1)

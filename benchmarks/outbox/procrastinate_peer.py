@@ -1,6 +1,6 @@
-"""procrastinate, the Postgres queue that ours is compared with: its app, and its worker's process.
+"""The peer procrastinate, another job queue on PostgreSQL: its app, and its worker's process.
 
-`python -m benchmarks.outbox.procrastinate_peer worker` works at concurrency 10.
+`python -m benchmarks.outbox.procrastinate_peer worker` runs a worker with concurrency 10.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from procrastinate.types import JSONValue
 from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.outbox.outbox_effects import ADD_ENTRY
-from benchmarks.outbox.outbox_stack import FINISHED, LOOK, READY, Outbox, plain, value_of
+from benchmarks.outbox.outbox_stack import FINISHED, LOOK, READY, Outbox, driver_url, value_of
 
 CONCURRENCY: Final = 10
-# Whoever runs a job also fetches and finishes it; two more listen and beat.
+# One for each concurrent job, which it is also fetched and finished with; two for notifications and
+# heartbeats.
 CONNECTIONS: Final = CONCURRENCY + 2
 ENTRIES: Final = "bench_plain_entries"
 TASK: Final = "small"
 
 _ADD: Final = ADD_ENTRY.format(table=ENTRIES, tenant="%s", subject="%s").encode()
-# In the way of a finished job: its row, and its events by the table's own triggers.
+# Finished jobs: a row each; the table's triggers add their events.
 _HISTORY: Final = f"""
     insert into procrastinate_jobs (queue_name, task_name, args, status)
     select 'default', '{TASK}', '{{"tenant": "t00", "number": 1}}', 'succeeded'
@@ -35,11 +36,11 @@ _HISTORY: Final = f"""
 _OPEN: Final = "select count(*) from procrastinate_jobs where status in ('todo', 'doing')"
 _FORGET: Final = "update procrastinate_jobs set status = 'succeeded' where status = 'doing'"
 
-Entries = AsyncConnectionPool  # where the effects go
+Entries = AsyncConnectionPool  # for the jobs' effects
 
 
 class Peer:
-    """procrastinate in the database of an outbox."""
+    """procrastinate in the same database as an outbox."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -47,7 +48,7 @@ class Peer:
         self._task = self.app.configure_task(TASK)
 
     async def prepare(self) -> None:
-        """Makes its tables, one for the effects, and a history; all are analysed."""
+        """Creates its tables, one for the effects, and a history; analyses them."""
         await self.app.schema_manager.apply_schema_async()
         everything = self._outbox.everything
         await everything.execute(
@@ -63,37 +64,39 @@ class Peer:
         await self._outbox.everything.execute(f"vacuum (analyze) {tables}".encode())
 
     async def ask(self, tenant: str, inputs: Sequence[Mapping[str, int]]) -> None:
-        """Defers jobs in one batch."""
-        jobs: list[dict[str, JSONValue]] = [{"tenant": tenant, **each} for each in inputs]
+        """Defers a tenant's jobs in one batch, one per input."""
+        jobs: list[dict[str, JSONValue]] = [{"tenant": tenant, **input} for input in inputs]
         await self._task.batch_defer_async(*jobs)
 
     async def forget_open_jobs(self) -> None:
-        """Marks as finished what was fetched and is not."""
+        """Marks fetched jobs as finished."""
         await self._outbox.everything.execute(_FORGET)
 
     async def open_jobs(self) -> int:
-        """How many jobs are not finished."""
+        """Returns the number of unfinished jobs."""
         return int(await value_of(self._outbox.everything, _OPEN))
 
     async def until_worked_off(self) -> None:
         """Waits until all jobs are finished."""
-        while await self.open_jobs():  # noqa: ASYNC110  # another process has no event
+        while await self.open_jobs():  # noqa: ASYNC110  # another process sends no event
             await asyncio.sleep(LOOK)
 
 
 @asynccontextmanager
 async def peer(outbox: Outbox) -> AsyncIterator[Peer]:
-    """Procrastinate beside `outbox`, with its tables made."""
-    made = Peer(outbox)
-    async with made.app.open_async():
-        await made.prepare()
-        yield made
+    """Opens procrastinate in the database of `outbox`, with its tables created."""
+    peer = Peer(outbox)
+    async with peer.app.open_async():
+        await peer.prepare()
+        yield peer
 
 
 def make_app(url: str) -> App:
-    """An app on the database at `url`, with a pool that its concurrency needs."""
+    """Returns an app on the database at `url`, with a pool as large as its concurrency needs."""
     return App(
-        connector=PsycopgConnector(conninfo=plain(url), min_size=CONNECTIONS, max_size=CONNECTIONS)
+        connector=PsycopgConnector(
+            conninfo=driver_url(url), min_size=CONNECTIONS, max_size=CONNECTIONS
+        )
     )
 
 
@@ -101,7 +104,7 @@ async def _work() -> None:
     url = os.environ["DATABASE_URL"]
     app = make_app(url)
     entries: Entries = AsyncConnectionPool(
-        plain(url), min_size=CONCURRENCY, open=False, kwargs={"autocommit": True}
+        driver_url(url), min_size=CONCURRENCY, open=False, kwargs={"autocommit": True}
     )
 
     @app.task(name=TASK)

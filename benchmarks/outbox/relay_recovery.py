@@ -1,12 +1,11 @@
-"""Does throughput come back after a fault, and procrastinate's beside it?
+"""Does throughput recover after a fault, and procrastinate's beside it?
 
-Small jobs are asked for at a steady rate, 60 a second each way: ours by way of two relays to two
-workers, procrastinate's to two workers, every one a process on the same servers; a process that
-ends is started again. After each fault 6 seconds pass; then the jobs that are done in 5 seconds are
-counted, by those of 5 seconds before the first fault. What was left over adds to it, so a ratio
-above 1 is work that is made up for. The faults, one after the other: a relay is killed, and the
-other goes on alone; a worker of each is killed; every connection of theirs is terminated;
-PostgreSQL crashes (`stop -m immediate`) and recovers.
+Small jobs are enqueued at a steady rate of 60 a second in each arm: ours go through two relays to
+two workers, procrastinate's to two workers, all of them processes on the same servers; a process
+that ends is restarted. 6 seconds after each fault, the jobs completed in 5 seconds are counted, and
+divided by those of 5 seconds before the first fault. A ratio above 1 means that a backlog is being
+worked off. The faults, one after the other: one of the two relays is killed; a worker of each arm
+is killed; every connection is terminated; PostgreSQL crashes (`stop -m immediate`) and recovers.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Final
 
 import psycopg
 
-from benchmarks.outbox.outbox_stack import Outbox, outbox, plain
+from benchmarks.outbox.outbox_stack import Outbox, driver_url, outbox
 from benchmarks.outbox.procrastinate_peer import peer
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, tell
 from benchmarks.shared.servers import Servers
@@ -31,11 +30,11 @@ NAME: Final = "relay_recovery"
 GOAL: Final = Goal(">=", 0.95)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANTS: Final = ("t0", "t1", "t2")
-AT_A_TIME: Final = 10  # jobs of a tenant that are asked for together, each way
-EVERY: Final = 1 / 6  # seconds, one tenant after the other
+AT_A_TIME: Final = 10  # jobs of one tenant per request, in each arm
+EVERY: Final = 1 / 6  # seconds between requests, one tenant after the other
 GRACE: Final = 6.0  # seconds after a fault
-WINDOW: Final = 5.0  # seconds
-PATIENCE: Final = 5.0  # seconds that a request may take
+WINDOW: Final = 5.0  # seconds in which completed jobs are counted
+PATIENCE: Final = 5.0  # seconds; timeout of a request
 
 _DONE: Final = {Arm.OURS: "audit_entries", Arm.PEER: "bench_plain_entries"}
 _TERMINATE: Final = """
@@ -45,7 +44,7 @@ _TERMINATE: Final = """
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about a minute."""
+    """Measures; about a minute."""
     async with outbox(servers, NAME, TENANTS) as ours, peer(ours) as other:
         await ours.has_history()
         starts = {
@@ -96,7 +95,7 @@ async def _measure(
     ours: Outbox, faults: dict[str, Callable[[], Awaitable[None]]]
 ) -> Sequence[Answer]:
     await asyncio.sleep(GRACE)
-    # More than was asked for is what was left over.
+    # Anything above the request rate is backlog.
     before = {arm: min(rate, AT_A_TIME / EVERY) for arm, rate in (await _rates(ours)).items()}
     found = []
     for name, fault in faults.items():
@@ -106,7 +105,10 @@ async def _measure(
         comparison = Comparison()
         comparison.add({Arm.OURS: after[Arm.OURS], Arm.PEER: before[Arm.OURS]})
         of_peer = after[Arm.PEER] / before[Arm.PEER]
-        tell(f"{NAME}: {name}: {comparison.ratio:.2f} of before, procrastinate {of_peer:.2f}")
+        tell(
+            f"{NAME}: {name}: {comparison.ratio:.2f} of the rate before, "
+            f"procrastinate {of_peer:.2f}"
+        )
         found.append(
             Answer(
                 f"{NAME}.{name}",
@@ -121,14 +123,14 @@ async def _measure(
 
 
 async def _ask_steadily(ask: Callable[[str], Awaitable[None]]) -> None:
-    """Asks for jobs at a steady rate, as well as the faults allow."""
+    """Enqueues jobs at a steady rate, as far as the faults allow."""
     due = time.monotonic()
     for tenant in itertools.cycle(TENANTS):
         try:
             async with asyncio.timeout(PATIENCE):
                 await ask(tenant)
-        except Exception as error:  # whatever a fault makes of it, on either side
-            tell(f"{NAME}: not asked: {type(error).__name__}")
+        except Exception as error:  # any error that a fault causes, in either arm
+            tell(f"{NAME}: a request failed: {type(error).__name__}")
         due += EVERY
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -137,18 +139,18 @@ async def _supervise(
     starts: Mapping[str, Callable[[], Awaitable[OwnedProcess]]],
     processes: Mapping[str, list[OwnedProcess]],
 ) -> None:
-    """Starts again what has ended, as a supervisor does."""
+    """Restarts processes that have ended, as a supervisor does."""
     while True:
         for role, running in processes.items():
             for place, process in enumerate(running):
                 if not process.running:
-                    tell(f"{NAME}: a {role} has ended, and is started again")
+                    tell(f"{NAME}: a process has ended and is restarted: {role}")
                     running[place] = await starts[role]()
         await asyncio.sleep(EVERY)
 
 
 async def _rates(ours: Outbox) -> dict[Arm, float]:
-    """Jobs a second that are done in each arm."""
+    """Returns the completed jobs per second of each arm."""
     began, first = time.monotonic(), await _done(ours)
     await asyncio.sleep(WINDOW)
     last, took = await _done(ours), time.monotonic() - began
@@ -168,8 +170,8 @@ async def _done(ours: Outbox) -> dict[Arm, int]:
 
 @asynccontextmanager
 async def _everything(ours: Outbox) -> AsyncIterator[psycopg.AsyncConnection]:
-    """A new connection as the superuser: the faults cut those that there are."""
+    """Opens a new connection as the superuser, since the faults close existing ones."""
     async with await psycopg.AsyncConnection.connect(
-        plain(ours.urls.superuser), autocommit=True
+        driver_url(ours.urls.superuser), autocommit=True
     ) as connection:
         yield connection

@@ -1,11 +1,11 @@
-"""How many messages a second does a relay start, by the same starts from a bare client?
+"""How many workflows per second does a relay start, compared with a bare client?
 
-600 messages of one workflow each wait in the outbox (FULL=1; otherwise 300). Ours is a relay from
-its first look until the last of them is started: it claims and checks them, starts 48 at once with
-the tenant's header, search attributes and priority, and marks them. The peer is a loop of
-`start_workflow` over as many inputs, 48 at once, with temporalio's own client and pydantic
-converter: what the server gives to anybody. `plugin_client` is the same loop with the tenancy
-plugin on. No worker runs: a start is all there is.
+600 messages (FULL=1: 3,000) of one workflow each wait in the outbox. Ours: a relay, from its first
+poll until the last workflow is started. It claims and checks the messages, starts 48 workflows at a
+time with the tenant's header, search attributes and priority, and marks the messages. Peer: a loop
+of `start_workflow` over as many inputs, 48 at a time, with temporalio's own client and pydantic
+converter, which shows the server's limit. `plugin_client` is the same loop with the tenancy plugin.
+No worker runs, so that only starts are measured.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ AT_ONCE: Final = RelayOptions().starts
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; about 30 s on two cores."""
-    messages = 3_000 if is_full() else 600  # so many that beginning is a small part
+    """Measures; about 30 s on two cores."""
+    messages = 3_000 if is_full() else 600  # enough to make the relay's own start negligible
     comparison, with_plugin = Comparison(), list[float]()
     async with outbox(servers, NAME, TENANTS) as ours:
         client, bare = await ours.client(), await servers.bare_client()
-        await _relayed(ours, client, messages)  # the first starts of a server are slow
+        await _relayed(ours, client, messages)  # a server's first starts are slow
         for number, order in enumerate(turns(rounds(3, full=9))):
             measured: dict[Arm, float] = {}
             for arm in order:
@@ -59,7 +59,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 
 async def _relayed(ours: Outbox, client: Client, messages: int) -> float:
-    """Starts a second by a relay that begins to work on a backlog."""
+    """Returns the starts per second of a relay that begins with a backlog."""
     for tenant in TENANTS:
         await ours.ask(tenant, JOB, [{}] * (messages // len(TENANTS)))
     last = LastOf(messages)
@@ -72,7 +72,7 @@ async def _relayed(ours: Outbox, client: Client, messages: int) -> float:
 
 
 async def _started(client: Client, key: str, messages: int) -> float:
-    """Starts a second by a client in a loop."""
+    """Returns the starts per second of a client in a loop."""
     waiting = iter(range(messages))
 
     async def fill_a_place() -> None:
@@ -81,7 +81,7 @@ async def _started(client: Client, key: str, messages: int) -> float:
             await client.start_workflow(
                 JOB,
                 TenantInput(tenant_id=tenant),
-                id=f"{tenant}/{JOB}/{key}-{number:024}",  # as long as a message's
+                id=f"{tenant}/{JOB}/{key}-{number:024}",  # as long as the id for a message
                 task_queue=SMALL_QUEUE,
             )
 
@@ -91,14 +91,14 @@ async def _started(client: Client, key: str, messages: int) -> float:
 
 
 class LastOf:
-    """Tells when the last of so many messages has been delivered."""
+    """Sets `done` when the last of `messages` messages has been delivered."""
 
     def __init__(self, messages: int) -> None:
         self.done = asyncio.Event()
         self._left = messages
 
     def after(self, deliver: Deliver) -> Deliver:
-        """Counts what `deliver` has delivered."""
+        """Returns `deliver` with counting of its delivered messages."""
 
         async def counted(client: Client, unit: Unit, ladder: RetryLadder) -> None:
             await deliver(client, unit, ladder)
@@ -110,4 +110,4 @@ class LastOf:
 
 
 async def nowhere(client: Client, unit: Unit, ladder: RetryLadder) -> None:
-    """Delivers to nobody."""
+    """Delivers nothing."""

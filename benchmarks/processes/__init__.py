@@ -1,1 +1,1 @@
-"""What the processes can bear: workers under load, the HTTP door under connections."""
+"""Benchmarks of processes: workers under load, the HTTP door with many connections."""

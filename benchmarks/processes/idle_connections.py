@@ -1,9 +1,9 @@
-"""Do a thousand idle connections delay who calls the HTTP door?
+"""Do a thousand idle connections delay calls to the HTTP door?
 
-The door is a process as it is run, with its own limits. A round is two lots of calls with a key,
-each on a connection of its own: once with nothing else, and once beside 1,000 connections from 20
-other addresses of this machine, of which half have sent nothing and half a part of a head. What
-counts is the p95 from connecting to the whole answer.
+The door runs as a process, with its usual limits. A round makes two series of calls with an API
+key, each call on a new connection: once alone (the peer), and once beside 1,000 connections from 20
+other addresses of this machine, half of which have sent nothing and half an incomplete request
+head. Measured: the p95 time from connecting to the complete response.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uuid import UUID
 
 import psycopg
 
-from benchmarks.outbox.outbox_stack import LOOK, plain
+from benchmarks.outbox.outbox_stack import LOOK, driver_url
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell, turns
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
@@ -34,18 +34,18 @@ NAME: Final = "idle_connections"
 GOAL: Final = Goal("<=", 2.0)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANT: Final = "dl"
-CALLS: Final = 60  # of each arm in a round
+CALLS: Final = 60  # per arm and round
 IDLE: Final = 1_000
-ADDRESSES: Final = 20  # that the idle connections are from
+ADDRESSES: Final = 20  # source addresses of the idle connections
 PART_OF_A_HEAD: Final = b"GET / HTTP/1.1\r\nHost: "
-OTHER_FILES: Final = 256  # of this process
+OTHER_FILES: Final = 256  # file descriptors that this process needs besides
 ROOT: Final = Path(__file__).parents[2]
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; some 20 s."""
+    """Measures; about 20 s."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(IDLE + OTHER_FILES, hard), hard))
     urls = servers.new_database(NAME)
@@ -64,7 +64,10 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                         p95[arm] = quantile(await _calls(url, key), 0.95)
                         left = min(left, sum(not reader.at_eof() for reader, _ in open_))
             comparison.add(p95)
-            tell(f"{NAME}: p95 {p95[Arm.OURS]:.1f} ms beside {IDLE}, {p95[Arm.PEER]:.1f} ms alone")
+            tell(
+                f"{NAME}: p95 {p95[Arm.OURS]:.1f} ms beside {IDLE:,} idle connections, "
+                f"{p95[Arm.PEER]:.1f} ms alone"
+            )
     measured = "ms, p95 of a call on a new connection"
     besides = {"idle_at_the_end": float(left)}
     return [Answer(NAME, "without idle connections", GOAL, measured, comparison, besides)]
@@ -77,14 +80,14 @@ async def _key(urls: DatabaseUrls) -> str:
         _, key = await ApiKeys(database).create(TENANT, NAME)
     finally:
         await database.dispose()
-    async with await psycopg.AsyncConnection.connect(plain(urls.superuser)) as connection:
+    async with await psycopg.AsyncConnection.connect(driver_url(urls.superuser)) as connection:
         await connection.execute("update plans set rate_limits = '{\"http\": 100000}'")
     return key
 
 
 @asynccontextmanager
 async def _door(servers: Servers, urls: DatabaseUrls) -> AsyncIterator[str]:
-    """Runs the door while the block does; yields its URL."""
+    """Runs the door during the block; yields its URL."""
     ready = servers.directory / f"{NAME}.ready"
     process = OwnedProcess(
         [sys.executable, "-m", "processes.web", "--port", "0", "--ready-file", str(ready)],
@@ -99,7 +102,7 @@ async def _door(servers: Servers, urls: DatabaseUrls) -> AsyncIterator[str]:
     )
 
     try:
-        while not ready.exists():  # another process has no event
+        while not ready.exists():  # another process sends no event
             assert process.running, process.log_tail()
             await asyncio.sleep(LOOK)
         yield json.loads(ready.read_text())["url"]
@@ -108,7 +111,7 @@ async def _door(servers: Servers, urls: DatabaseUrls) -> AsyncIterator[str]:
 
 
 async def _calls(url: str, key: str) -> list[float]:
-    """Milliseconds of each call, one after another."""
+    """Makes calls one after the other; returns the milliseconds of each."""
     parts = urlsplit(url)
     request = (
         f"GET /imports/{UUID(int=0)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -119,16 +122,16 @@ async def _calls(url: str, key: str) -> list[float]:
         began = time.perf_counter()
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(request)
-        said = await reader.read()
+        response = await reader.read()
         taken.append((time.perf_counter() - began) * 1000)
-        assert b" 404 " in said.partition(b"\r\n")[0], said
+        assert b" 404 " in response.partition(b"\r\n")[0], response
         writer.close()
     return taken
 
 
 @asynccontextmanager
 async def _idle(url: str) -> AsyncIterator[list[Connection]]:
-    """Holds connections open on which nothing is asked."""
+    """Holds connections open that never complete a request."""
     parts = urlsplit(url)
     open_: list[Connection] = []
     try:

@@ -1,9 +1,9 @@
-"""Does a worker's memory grow with what it has done?
+"""Does a worker's memory grow with the number of activities that it has run?
 
 A worker with the settings of `worker.py` runs 20,000 short activities of 400 workflows (FULL=1;
-otherwise 4,000 of 80), and its resident memory is looked at after each tenth of them. The first
-three tenths are its warm-up: threads, caches, the sandbox's modules. Ours is the largest of the
-last three tenths, the peer the largest up to the end of the warm-up.
+otherwise 4,000 of 80), and its resident memory is sampled after each tenth of them. The first three
+tenths are its warm-up: threads, caches, the sandbox's modules. Ours: the largest of the last three
+samples. Peer: the largest sample of the warm-up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAME: Final = "worker_memory"
 GOAL: Final = Goal("<=", 1.1)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANT: Final = "acme"
-ACTIVITIES: Final = 50  # of a workflow
+ACTIVITIES: Final = 50  # per workflow
 AT_ONCE: Final = 4  # workflows
 TENTHS: Final = 10
 WARM_UP: Final = 3  # tenths
@@ -38,7 +38,7 @@ MEGABYTE: Final = 1_000_000
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; a minute or two with FULL=1."""
+    """Measures; a minute or two with FULL=1."""
     urls = servers.new_database("memory")
     database = Database(platform_url=urls.platform)
     await Tenants(database).add(TENANT, "Acme", plan="standard")
@@ -72,7 +72,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                     first, after = (workflows * part // TENTHS for part in (tenth, tenth + 1))
                     for start in range(first, after, AT_ONCE):
                         await asyncio.gather(*map(run, range(start, min(start + AT_ONCE, after))))
-                    # What is noted of each activity is the measurement's own.
+                    # Drop the benchmark's own records of activities, which would count.
                     log.taken()
                     gc.collect()
                     samples.append(psutil.Process().memory_info().rss / MEGABYTE)

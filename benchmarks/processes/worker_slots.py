@@ -1,16 +1,16 @@
-"""How long does a mixed load take with resource-based slots and autoscaling pollers, by fixed ones?
+"""How long does a mixed load take with resource-based slots and autoscaling pollers?
 
-The load is what a worker of several kinds of jobs sees at once: 200 activities that are done at
-once, 100 that wait half a second as for an answer over the network, and 16 that hold 40 MB and
-compute for about a fifth of a second each in threads. Ours has the slots and pollers that
-`worker.py --slots resource` makes: activities are held back while the machine's memory or
-processors are in use beyond a target, and polls are opened as the server says. The peer is
-`worker.py --slots fixed` with the SDK's own five pollers. Both have 100 slots at most, on the same
-server, in turns.
+The load mixes several kinds of jobs: 200 activities that end immediately, 100 that wait half a
+second, as for a network response, and 16 that hold 40 MB and compute for about a fifth of a second
+each in threads. Ours: the slots and pollers of `worker.py --slots resource`, which delays
+activities while the machine's memory or processors are used beyond a target, and opens polls as the
+server advises. Peer: `worker.py --slots fixed` with the SDK's default of five pollers. Both have at
+most 100 slots and take turns on the same server.
 
-The second answer is the same for autoscaling pollers alone, with fixed slots, which is the default
-of `worker.py`. Besides: by how much the process grew at most while the load ran, by the peer. There
-is no goal for it: what an allocator keeps from the round before decides more than the slots.
+The second answer compares autoscaling pollers alone, with fixed slots, the default of `worker.py`.
+Also reported: the growth of the process's memory under the load, divided by the peer's. It has no
+goal, because it depends more on memory that the allocator kept from the previous round than on the
+slots.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from temporal_tenancy import Database
 from temporal_tenancy.control_plane import Tenants
 
 NAME: Final = "worker_slots"
-# Holding back costs time, on a machine that is full up to this.
+# Delaying activities costs time; on a busy machine up to this factor.
 RESOURCE_GOAL: Final = Goal("<=", 2.0)
 POLLERS_GOAL: Final = Goal("<=", 1.1)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 FIVE: Final = PollerBehaviorSimpleMaximum(5)  # the SDK's default
-SAMPLE: Final = 0.05  # seconds between looks at the memory
+SAMPLE: Final = 0.05  # seconds between memory samples
 MEGABYTE: Final = 1_000_000
 
-LOAD: Final[Mapping[str, tuple[int, Piece]]] = {  # activities, and what each does, by tenant
+LOAD: Final[Mapping[str, tuple[int, Piece]]] = {  # number of activities, and their work, by tenant
     "short": (200, Piece()),
     "waiting": (100, Piece(seconds=0.5)),
     "computing": (16, Piece(megabytes=40, hashes=200)),
@@ -52,7 +52,7 @@ LOAD: Final[Mapping[str, tuple[int, Piece]]] = {  # activities, and what each do
 
 
 class Kind(StrEnum):
-    """How a worker is set."""
+    """The settings of a worker."""
 
     FIXED = "fixed"
     POLLERS = "autoscaling pollers"
@@ -61,14 +61,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Run:
-    """What a load came to."""
+    """The result of one load."""
 
     seconds: float
-    grown: float  # MB, of the process at most
+    grown: float  # peak growth of the process, in MB
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
-    """Asks the question; some seconds a round."""
+    """Measures; a few seconds per round."""
     urls = servers.new_database("slots")
     database = Database(platform_url=urls.platform)
     for tenant in LOAD:
@@ -82,9 +82,9 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             kinds = list(Kind) if number % 2 == 0 else list(reversed(Kind))
             runs = {kind: await _run(client, kind, f"{number}-{kind.name}") for kind in kinds}
             fixed = runs[Kind.FIXED]
-            held = runs[Kind.RESOURCE]
-            resource.add({Arm.OURS: held.seconds, Arm.PEER: fixed.seconds})
-            memory.add({Arm.OURS: held.grown, Arm.PEER: fixed.grown})
+            by_resource = runs[Kind.RESOURCE]
+            resource.add({Arm.OURS: by_resource.seconds, Arm.PEER: fixed.seconds})
+            memory.add({Arm.OURS: by_resource.grown, Arm.PEER: fixed.grown})
             pollers.add({Arm.OURS: runs[Kind.POLLERS].seconds, Arm.PEER: fixed.seconds})
             tell(
                 f"{NAME}: round {number + 1}: "
@@ -103,7 +103,7 @@ async def _run(client: Client, kind: Kind, key: str) -> Run:
     options = SlotOptions(Slots.RESOURCE if kind is Kind.RESOURCE else Slots.FIXED)
     pollers: PollerBehavior = FIVE if kind is Kind.FIXED else POLLERS
     before = _memory()
-    # A queue of its own: the server may still give a task to a poll of the worker before.
+    # A new queue, since the server may still send a task to a poll of the previous worker.
     queue = f"{BURST_QUEUE}-{key}"
     with ThreadPoolExecutor(options.max_activities) as threads:
         worker = Worker(
@@ -126,7 +126,7 @@ async def _run(client: Client, kind: Kind, key: str) -> Run:
             await load
             seconds = time.perf_counter() - began
     log.taken()
-    # At least one, so that a process which was as large before gives a ratio.
+    # At least 1, so that the ratio is defined even if the process did not grow.
     return Run(seconds, max(most - before, 1.0))
 
 

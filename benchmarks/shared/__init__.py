@@ -1,1 +1,1 @@
-"""What the questions have in common: how they are measured, and on which servers and jobs."""
+"""Code that the questions share: measurement, servers and jobs."""

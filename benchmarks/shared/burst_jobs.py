@@ -1,4 +1,4 @@
-"""The workflows of bursts: many activities at once."""
+"""Workflows that schedule many activities at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from temporal_tenancy import PlatformInput, TenantInput, platform_job, tenant_jo
 
 
 class BurstInput(TenantInput):
-    """What a burst takes."""
+    """Input of `Burst`."""
 
     pieces: int
     piece: Piece = Piece()
@@ -33,11 +33,11 @@ class BurstInput(TenantInput):
 
 @tenant_job("bench.burst", queue=BURST_QUEUE)
 class Burst:
-    """Has many activities of one kind run for one tenant."""
+    """Runs many activities of one kind for one tenant."""
 
     @workflow.run
     async def run(self, job: BurstInput) -> None:
-        """Schedules all of them at once."""
+        """Schedules all activities at once."""
         activity = compute_piece if job.piece.hashes or job.piece.megabytes else wait_piece
         await asyncio.gather(
             *(
@@ -48,16 +48,16 @@ class Burst:
 
 
 class ChangeInput(TenantInput):
-    """What a change takes."""
+    """Input of `Change`."""
 
 
 @tenant_job("bench.change", queue=BURST_QUEUE)
 class Change:
-    """Has a row changed for one tenant."""
+    """Changes a row of one tenant."""
 
     @workflow.run
     async def run(self, job: ChangeInput) -> None:
-        """Runs the one activity, again for as long as it fails."""
+        """Runs the activity, with up to 100 attempts."""
         await workflow.execute_activity(
             change_row,
             Nothing(),
@@ -67,18 +67,18 @@ class Change:
 
 
 class RoundInput(PlatformInput):
-    """What a round takes."""
+    """Input of `Round`."""
 
-    tenants: list[str]  # of each activity
+    tenants: list[str]  # the tenant of each activity
 
 
 @platform_job("bench.round", reason="works for many tenants at once", queue=BURST_QUEUE)
 class Round:
-    """Has an activity run for each of many tenants."""
+    """Runs an activity for each of many tenants."""
 
     @workflow.run
     async def run(self, request: RoundInput) -> None:
-        """Schedules all of them at once."""
+        """Schedules all activities at once."""
         await asyncio.gather(
             *(
                 workflow.execute_activity(

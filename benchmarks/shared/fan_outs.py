@@ -1,4 +1,4 @@
-"""Fan-outs over made-up tenants of the control plane, for the questions about them."""
+"""Fan-outs over generated tenants of the control plane."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JOB: Final = "bench.ours"
 
 
 async def add_tenants(database: Database, tenants: Sequence[str], status: TenantStatus) -> None:
-    """Adds tenants in one status, by which a fan-out can choose them."""
+    """Adds tenants with the given status, by which a fan-out can select them."""
     rows = [
         {"id": tenant, "name": tenant, "status": status, "plan_id": "standard"}
         for tenant in tenants
@@ -27,12 +27,12 @@ async def add_tenants(database: Database, tenants: Sequence[str], status: Tenant
 
 
 def request(tick: str, status: TenantStatus, *, job: str = JOB, **fields: int) -> FanOutInput:
-    """What a fan-out over the tenants of one status takes."""
+    """Returns the input of a fan-out over the tenants with one status."""
     return FanOutInput(job=job, tick=tick, statuses=[status], **{"window": WINDOW, **fields})
 
 
 async def children_per_second(client: Client, asked: FanOutInput, tenants: int) -> float:
-    """Runs a fan-out over so many tenants, start to result."""
+    """Runs a fan-out over `tenants` tenants; returns children per second from start to result."""
     began = time.perf_counter()
     result = await client.execute_workflow(
         FanOut.run, asked, id=f"platform/{asked.job}/{asked.tick}", task_queue=OUR_QUEUE

@@ -1,4 +1,4 @@
-"""The workflows of both arms: as a tenant's jobs, and in bare temporalio."""
+"""The workflows of both arms: as tenants' jobs, and in bare temporalio."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from temporal_tenancy import TenantInput, tenant_job
 
 
 class OurInput(TenantInput):
-    """What our jobs take."""
+    """Input of our jobs."""
 
     note: str = "none"
 
 
 class BareInput(BaseModel):
-    """What the peer's workflows take."""
+    """Input of the peer's workflows."""
 
     tenant_id: str
     note: str = "none"
@@ -40,11 +40,11 @@ class BareInput(BaseModel):
 
 @tenant_job("bench.ours", queue=OUR_QUEUE)
 class OurChild:
-    """Does nothing for one tenant."""
+    """Runs one no-op activity for one tenant."""
 
     @workflow.run
     async def run(self, job: OurInput) -> str:
-        """Runs the one activity."""
+        """Runs the activity."""
         return await workflow.execute_activity(
             our_no_op, Nothing(note=job.note), start_to_close_timeout=TIMEOUT
         )
@@ -52,11 +52,11 @@ class OurChild:
 
 @tenant_job("bench.stuck", queue=OUR_QUEUE, execution_timeout=STUCK_TIMEOUT)
 class StuckChild:
-    """Does nothing for one tenant; of a hundred tenants one never answers, where that is asked."""
+    """Runs one no-op activity; with the note `STUCK`, hangs for one tenant in a hundred."""
 
     @workflow.run
     async def run(self, job: OurInput) -> str:
-        """Runs the one activity, or waits until the job's timeout."""
+        """Runs the activity, or waits until the job's timeout."""
         if job.note == STUCK and is_stuck(job.tenant_id):
             await workflow.wait_condition(lambda: False)
         return await workflow.execute_activity(
@@ -66,7 +66,7 @@ class StuckChild:
 
 @tenant_job("bench.our_steps", queue=OUR_QUEUE)
 class OurSteps:
-    """Does nothing for one tenant, many times."""
+    """Runs many no-op activities for one tenant."""
 
     @workflow.run
     async def run(self, job: OurInput) -> None:
@@ -79,11 +79,11 @@ class OurSteps:
 
 @workflow.defn(name="bench.bare")
 class BareChild:
-    """Does nothing."""
+    """Runs one no-op activity."""
 
     @workflow.run
     async def run(self, job: BareInput) -> str:
-        """Runs the one activity."""
+        """Runs the activity."""
         return await workflow.execute_activity(
             bare_no_op, Nothing(note=job.note), start_to_close_timeout=TIMEOUT
         )
@@ -91,7 +91,7 @@ class BareChild:
 
 @workflow.defn(name="bench.bare_steps")
 class BareSteps:
-    """Does nothing, many times."""
+    """Runs many no-op activities."""
 
     @workflow.run
     async def run(self, job: BareInput) -> None:
@@ -103,7 +103,7 @@ class BareSteps:
 
 
 class BareFanOutInput(BaseModel):
-    """What the peer's parent takes."""
+    """Input of the peer's parent."""
 
     tick: str
     tenants: list[str]
@@ -115,7 +115,7 @@ class BareFanOut:
 
     @workflow.run
     async def run(self, request: BareFanOutInput) -> int:
-        """Returns how many children succeeded."""
+        """Runs all children; returns how many succeeded."""
         self._waiting = deque(request.tenants)
         self._tick = request.tick
         return sum(await asyncio.gather(*(self._fill_a_place() for _ in range(WINDOW))))
@@ -128,7 +128,7 @@ class BareFanOut:
                 BareChild.run,
                 BareInput(tenant_id=tenant),
                 id=f"{tenant}/bench.bare/{self._tick}",
-                # As the fan-out starts its children.
+                # The same policies as the fan-out's children.
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )

@@ -1,8 +1,8 @@
-"""How a question is measured and answered: two arms in turns, and one line of JSON.
+"""Measures two arms in turns, and answers with one line of JSON.
 
-A machine's speed drifts within minutes by more than what is asked for. So the arms take turns in
-many short rounds, each round gives one ratio of two neighbours, and the answer is the median of
-those ratios.
+Within minutes, a machine's speed drifts by more than the differences to be measured. So the arms
+take turns in many short rounds, each round gives the ratio of two consecutive measurements, and the
+answer is the median of these ratios.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from processes import logs
 
 
 class Arm(StrEnum):
-    """The two that are compared."""
+    """The two sides of a comparison."""
 
     OURS = "ours"
     PEER = "peer"
@@ -28,13 +28,13 @@ class Arm(StrEnum):
 
 @dataclass(frozen=True)
 class Goal:
-    """What a ratio is to be."""
+    """The bound that a ratio must meet."""
 
     sense: Literal[">=", "<="]
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Whether `value` is on the right side of the bound, or on it."""
+        """Whether `value` meets the bound; equality counts."""
         return value >= self.bound if self.sense == ">=" else value <= self.bound
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Goal:
 
 @dataclass
 class Comparison:
-    """What each arm measured, round by round, in one unit."""
+    """The measurements of each arm, one per round, in the same unit."""
 
     ours: list[float] = field(default_factory=list)
     peer: list[float] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours by the peer's, a round each."""
+        """Ours divided by the peer's, one per round."""
         return [ours / peer for ours, peer in zip(self.ours, self.peer, strict=True)]
 
     @property
@@ -66,14 +66,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one question came to."""
+    """The answer to one question."""
 
     name: str
-    peer: str  # what ours is compared with
+    peer: str  # describes the peer
     goal: Goal
     measured: str  # the unit of the arms' medians
     comparison: Comparison
-    besides: Mapping[str, float] = field(default_factory=dict)  # further figures, by name
+    besides: Mapping[str, float] = field(default_factory=dict)  # more figures, by name
 
     @property
     def holds(self) -> bool:
@@ -81,7 +81,7 @@ class Answer:
         return self.goal.holds(self.comparison.ratio)
 
     def line(self) -> str:
-        """One line of JSON. `spread` are the first and third quartile of the rounds' ratios."""
+        """Returns one line of JSON; `spread` has the first and third quartile of the ratios."""
         low, high = quantile(self.comparison.ratios, 0.25), quantile(self.comparison.ratios, 0.75)
         answer: dict[str, Any] = {
             "name": self.name,
@@ -101,23 +101,23 @@ class Answer:
 
 
 def turns(rounds: int) -> Iterator[tuple[Arm, Arm]]:
-    """Yields the order of the arms for each round; who went first goes second in the next."""
+    """Yields the order of the arms for each round; it alternates."""
     for number in range(rounds):
         yield (Arm.OURS, Arm.PEER) if number % 2 == 0 else (Arm.PEER, Arm.OURS)
 
 
 def rounds(usual: int, *, full: int) -> int:
-    """How many rounds to run: `usual`, or `full` where the long measurements are asked for."""
+    """Returns the number of rounds: `usual`, or `full` if FULL=1 requests long measurements."""
     return full if is_full() else usual
 
 
 def is_full() -> bool:
-    """Whether the environment has FULL=1, which asks for the long measurements."""
+    """Whether the environment has FULL=1, which requests long measurements."""
     return os.environ.get("FULL", "0") not in ("", "0")
 
 
 def quantile(values: list[float], part: float) -> float:
-    """The value below which `part` (0 to 1) of `values` lie, between neighbours by proportion."""
+    """Returns the quantile `part` (0 to 1) of `values`, interpolated linearly."""
     ordered = sorted(values)
     place = part * (len(ordered) - 1)
     below = int(place)
@@ -126,7 +126,7 @@ def quantile(values: list[float], part: float) -> float:
 
 
 def jain(shares: Sequence[float]) -> float:
-    """Jain's index of fairness: 1 where all shares are equal, 1/n where one has everything.
+    """Returns Jain's index of fairness: 1 if all shares are equal, 1/n if one has everything.
 
     Jain, Chiu, Hawe: A quantitative measure of fairness (1984).
     """
@@ -134,12 +134,12 @@ def jain(shares: Sequence[float]) -> float:
 
 
 def tell(message: str) -> None:
-    """Tells a person, on standard error, how far it is."""
+    """Prints progress on standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 def write_logs_away() -> None:
-    """Has log lines from WARNING on written, as in production, and to where nobody reads them."""
+    """Formats logs from WARNING up, as in production, and writes them to the null device."""
     logs.configure("warning", "json", stream=open(os.devnull, "w"))  # noqa: SIM115
 
 

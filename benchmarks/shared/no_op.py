@@ -1,4 +1,4 @@
-"""The activity that does nothing, and the settings that workflows of it share."""
+"""The no-op activity, and the settings that its workflows share."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from temporal_tenancy import tenant_activity
 OUR_QUEUE: Final = "bench-ours"
 BARE_QUEUE: Final = "bench-bare"
 WINDOW: Final = 100  # children at once
-STEPS: Final = 40  # activities of a run that are one after the other
+STEPS: Final = 40  # consecutive activities of a run
 TIMEOUT: Final = timedelta(minutes=1)
-STUCK: Final = "stuck"  # the note that lets one tenant in a hundred hang
+STUCK: Final = "stuck"  # the note that makes one tenant in a hundred hang
 STUCK_TIMEOUT: Final = timedelta(minutes=10)
 
 
 def is_stuck(tenant_id: str) -> bool:
-    """Whether a tenant is the one in a hundred that never answers."""
+    """Whether a tenant is the one in a hundred that hangs."""
     return tenant_id.endswith("50")
 
 
 class Nothing(BaseModel):
-    """What the activity takes."""
+    """Input of the activity."""
 
     note: str = "none"
 

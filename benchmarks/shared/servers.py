@@ -1,4 +1,4 @@
-"""The servers that are measured on: thrown away afterwards, on loopback, whatever is set."""
+"""Temporary servers for benchmarks, on loopback; they ignore the environment's addresses."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ PASSTHROUGH: Final = (
 
 
 class Servers:
-    """A PostgreSQL and a Temporal server in memory."""
+    """A temporary PostgreSQL server and a temporary Temporal server."""
 
     def __init__(self, postgres: EmbeddedPostgres, temporal: TemporalDevServer) -> None:
         self._postgres = postgres
         self._temporal = temporal
 
     def new_database(self, name: str) -> DatabaseUrls:
-        """Makes an empty database with all migrations."""
+        """Creates an empty database with all migrations."""
         urls = self._postgres.create_database(name)
         migrate(
             urls.owner,
@@ -52,25 +52,25 @@ class Servers:
 
     @property
     def directory(self) -> Path:
-        """Where logs go; it is thrown away with the servers."""
+        """The folder for logs; it is deleted with the servers."""
         return self._postgres.directory.parent
 
     @property
     def temporal_address(self) -> str:
-        """Of the Temporal server."""
+        """The Temporal server's address, as host:port."""
         return self._temporal.address
 
     def crash_postgres(self) -> None:
-        """Ends PostgreSQL without a shutdown, and starts it on the same data and port."""
+        """Kills PostgreSQL without a shutdown, and restarts it on the same data and port."""
         self._postgres.stop("immediate")
         self._postgres.start()
 
     async def our_client(
         self, database: Database, *, temporal: TemporalDevServer | None = None
     ) -> Client:
-        """A client with everything on: the control plane of `database` is the directory.
+        """Returns a client with the plugin, whose directory is the control plane of `database`.
 
-        It is one of the question's Temporal server, or of `temporal`.
+        It connects to `temporal`, or by default to the question's Temporal server.
         """
         plugin = TenancyPlugin(
             directory=ControlPlaneDirectory(database), database=database, passthrough=PASSTHROUGH
@@ -79,9 +79,9 @@ class Servers:
 
     @contextmanager
     def unfair_temporal(self, config: Mapping[str, str]) -> Iterator[TemporalDevServer]:
-        """Another Temporal server, which serves a backlog in its order of arrival.
+        """Starts another Temporal server, with fairness off: it serves in order of arrival.
 
-        `config` are further settings of it, name to JSON value.
+        `config`: more of its dynamic configuration, setting name to JSON value.
         """
         with TemporalDevServer(
             self._temporal.binary,
@@ -92,20 +92,20 @@ class Servers:
             yield server
 
     async def bare_client(self) -> Client:
-        """A client of temporalio alone, with its pydantic converter."""
+        """Returns a client of temporalio alone, with its pydantic converter."""
         return await Client.connect(self._temporal.address, data_converter=pydantic_data_converter)
 
 
 def our_worker(client: Client) -> Worker:
-    """A worker of our jobs with the SDK's own settings, as far as the plugin leaves them."""
+    """Returns a worker of our jobs, with the SDK's default settings except those of the plugin."""
     return Worker(client, task_queue=OUR_QUEUE, workflows=OUR_JOBS, activities=[our_no_op])
 
 
 def bare_worker(client: Client) -> Worker:
-    """A worker of temporalio alone, set as the plugin sets ours.
+    """Returns a worker of temporalio alone, with the settings that the plugin gives ours.
 
-    The sandbox is on, with the same packages passed through, and eager activities are off.
-    Everything else is the SDK's default in both: slots, pollers, cache.
+    The sandbox is on, with the same packages passed through, and eager activities are off. All
+    other settings are the SDK's defaults in both: slots, pollers, cache.
     """
     restrictions = SandboxRestrictions.default.with_passthrough_modules(
         "temporal_tenancy", *PASSTHROUGH
@@ -122,16 +122,17 @@ def bare_worker(client: Client) -> Worker:
 
 @contextmanager
 def running_servers(temporal_config: Mapping[str, str]) -> Iterator[Servers]:
-    """Starts the servers in a folder of their own, and leaves nothing behind.
+    """Runs the servers in a temporary folder during the block, then deletes it.
 
-    `temporal_config` are settings of the Temporal server, name to JSON value.
+    `temporal_config`: dynamic configuration of the Temporal server, setting name to JSON value.
 
-    Raises `devstack.errors.PartMissing`.
+    Raises:
+        dev.devstack.errors.PartMissing: a server's program is not installed.
     """
     named = (*DATABASE_VARIABLES, "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")
     environ = {name: value for name, value in os.environ.items() if name not in named}
     with tempfile.TemporaryDirectory(prefix="tenancy-bench-") as folder:
-        # Others than root must be able to pass through to PostgreSQL's data.
+        # PostgreSQL does not run as root, so other users must be able to reach its data inside.
         Path(folder).chmod(0o711)
         with Stack(
             Path(folder), environ=environ, durable=False, ui=False, dynamic_config=temporal_config

@@ -24,6 +24,7 @@ WIDE: Final = 10_000  # columns, where no terminal says how many: nothing is cut
 
 out: Final = Console(highlight=False, emoji=False, markup=False)
 err: Final = Console(highlight=False, emoji=False, markup=False, stderr=True)
+"""Standard error, for what is not the answer: progress and warnings."""
 for console in (out, err):
     if not console.is_terminal:
         console.width = WIDE
@@ -83,7 +84,7 @@ def print_json(document: Any) -> None:
     parses the document reads the same text.
     """
     text = json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json)
-    from temporal_tenancy.core.printable import printable_json
+    from temporal_tenancy.core.display import printable_json
 
     write(printable_json(text))
 
@@ -177,7 +178,7 @@ def _printable(text: str, *, lines: bool = False) -> str:
     # Most sentences need nothing. The function brings the SDK with it, and --help does without.
     if text.isascii() and text.isprintable():
         return text
-    from temporal_tenancy.core.printable import printable
+    from temporal_tenancy.core.display import printable
 
     return printable(text, lines=lines)
 

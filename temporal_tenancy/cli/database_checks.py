@@ -17,9 +17,9 @@ from temporal_tenancy.cli.program import (
 )
 from temporal_tenancy.cli.server_access import environments
 from temporal_tenancy.cli.verdicts import Check, failed, ok, skipped
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.due_times import zone_names
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.printable import printable
 from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable

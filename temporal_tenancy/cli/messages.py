@@ -13,9 +13,9 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.outbox import MessageStatus, OutboxMessage
 from temporal_tenancy.outbox.inspection import find_message
-from temporal_tenancy.outbox.models import WAITING
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING
+from temporal_tenancy.outbox.tables import WAITING
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 
 

@@ -27,9 +27,9 @@ from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.outbox import Enqueued, MessageStatus, waiting
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.inspection import backlogs
-from temporal_tenancy.outbox.models import WAITING
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING
+from temporal_tenancy.outbox.tables import WAITING
 from temporal_tenancy.outbox.waiting import ByKey, Waiting
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 

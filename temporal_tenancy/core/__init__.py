@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from temporal_tenancy.core.display import printable, printable_json, spelled_out
     from temporal_tenancy.core.failures import failure_of
     from temporal_tenancy.core.inputs import refusal
     from temporal_tenancy.core.instants import days_from
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.core.periods import month_bounds
-    from temporal_tenancy.core.printable import printable, printable_json, spelled_out
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
 
 __all__ = [
@@ -33,12 +33,12 @@ _WHERE: Final = {
     "days_from": "instants",
     "failure_of": "failures",
     "month_bounds": "periods",
-    "printable": "printable",
-    "printable_json": "printable",
+    "printable": "display",
+    "printable_json": "display",
     "refusal": "inputs",
     "require_runnable": "tenant_state",
     "require_startable": "tenant_state",
-    "spelled_out": "printable",
+    "spelled_out": "display",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -16,9 +16,9 @@ from typing import Final
 
 from temporalio.client import ScheduleCalendarSpec, ScheduleRange
 
+from temporal_tenancy.core.display import quoted
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.periods import Period
-from temporal_tenancy.core.printable import quoted
 
 _MONTHS: Final = [
     "jan",

@@ -11,10 +11,10 @@ from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from temporal_tenancy.core.cron import read_cron
+from temporal_tenancy.core.display import quoted
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.instants import FURTHEST
 from temporal_tenancy.core.periods import Period
-from temporal_tenancy.core.printable import quoted
 
 SPREAD_STEPS: Final = 360  # start times per window at most; each costs a shard one timer
 

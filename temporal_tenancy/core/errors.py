@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.core.printable import printable
+from temporal_tenancy.core.display import printable
 
 
 class TenancyError(ApplicationError):

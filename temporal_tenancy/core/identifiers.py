@@ -47,6 +47,7 @@ def tenant_id(value: object) -> str:
 
 
 TenantId = Annotated[str, BeforeValidator(tenant_id)]
+"""A valid tenant id, as a field of a pydantic model."""
 """A pydantic field type: a string that is a tenant id."""
 
 

@@ -46,4 +46,5 @@ def days_from(moment: datetime, days: int) -> datetime:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(in_utc)]
+"""A time with an offset, converted to UTC: the type of a time in a job's input."""
 """A pydantic field type: an aware time, converted to UTC, that every part can represent."""

@@ -263,6 +263,7 @@ def _path(cls: type) -> str:
 
 
 registry: Final = Registry()
+"""The jobs that this process knows, by name: those whose modules it has imported."""
 
 
 def tenant_job(

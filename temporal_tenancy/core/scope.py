@@ -63,6 +63,7 @@ class PlatformScope:
 
 
 Scope = TenantScope | PlatformScope
+"""Whose work some code does: one tenant's, or the platform's."""
 
 _current: Final[ScopedValue[Scope]] = ScopedValue("temporal_tenancy_scope", "the scope")
 

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
 
-PAUSE: Final = timedelta(hours=1)  # between two alerts of the same name, or of the same tenant
+PAUSE: Final = timedelta(hours=1)
+"""The minimum time between two alerts of the same name, or of the same tenant."""
 NAMED: Final = 5  # tenants listed in an alert's summary
 SINK_TIMEOUT: Final = 10.0  # seconds
 TELLING: Final = timedelta(seconds=30)  # lock timeout: another process sends the same alert

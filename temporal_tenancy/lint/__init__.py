@@ -1,4 +1,4 @@
-"""The lint of a database: what it lets a tenant do that it should not."""
+"""The catalogue lint: finds settings of a database that weaken the isolation of tenants."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A lint of the database's catalogue: whatever would let a tenant's rows past row-level security.
+"""A lint of the system catalogue: finds whatever could let rows bypass row-level security.
 
-It reads the system catalogue only, which every role may. What it cannot see: what the code does
-with the setting `app.tenant_id`, which any SQL that a tenant session runs may change. Row-level
-security by a setting stops mistakes, and not SQL injection.
+It reads only the system catalogue, which every role may read. It cannot see what code does with the
+setting `app.tenant_id`, which any SQL in a tenant's session may change: row-level security based on
+a setting stops mistakes, not SQL injection.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from psycopg.rows import tuple_row
 from sqlalchemy import CheckConstraint
 
 from temporal_tenancy.control_plane.tables import ControlPlane, DeadLetterRow
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
-from temporal_tenancy.core.printable import printable
 from temporal_tenancy.lint.checks import (
     COMMON,
     GRANT_CHECKS,
@@ -29,7 +29,7 @@ from temporal_tenancy.lint.checks import (
     Check,
 )
 from temporal_tenancy.lint.code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
-from temporal_tenancy.outbox.models import RELAY_INDEXES, OutboxData
+from temporal_tenancy.outbox.tables import RELAY_INDEXES, OutboxData
 from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,
@@ -42,29 +42,29 @@ from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLI
 
 LOGIN_TIMEOUT: Final = 3  # seconds
 
-# As PostgreSQL writes the rule of protect(), for a column of type text and of type varchar.
+# The rule of protect() as PostgreSQL prints it, for a column of type text and of type varchar.
 _RULES: Final = (
     "(tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
     "((tenant_id)::text = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
 )
 
-# Policies beside those of protect(): for whose work it is to see the rows of all tenants.
+# Policies in addition to those of protect(), for roles that need the rows of all tenants.
 _OPENED: Final = (
     f"outbox_messages relay_access {RELAY_ROLE}",
     f"dead_letters relay_access {RELAY_ROLE}",
     f"dead_letters platform_access {PLATFORM_ROLE}",
 )
 
-# What the platform finds dead letters by.
+# The platform's indexes on dead letters, which span tenants.
 _LETTERS_INDEXES: Final = (
     "ix_dead_letters_status_failed_at",
     "ix_dead_letters_fingerprint_status",
     "ix_dead_letters_untold",
 )
 
-# What the tenant role may do with the library's tables: what the code of tenants sends, and nothing
-# that the platform's code relies on. The right to name the id of a message is for the workers of
-# the release before; DELETE is for events and inputs that are forgotten.
+# The tenant role's rights on the library's tables: those that tenants' code needs, and none on
+# columns that the platform's code relies on. Workers of the previous release insert the id of a
+# message; DELETE erases old events and inputs.
 _GRANTS: Final = {
     "outbox_messages": {
         "SELECT": (),
@@ -109,7 +109,7 @@ _TRIGGERS: Final = (
     "outbox_messages tenants_update",
     "dead_letters tenants_update",
 )
-# The functions of these triggers, with all blanks made one.
+# The functions of these triggers, with each run of white space replaced by one blank.
 _FUNCTIONS: Final = (
     "refuse_write begin raise insufficient_privilege using message = format( '%s may not write "
     "this to %s: %s', current_user, tg_table_name, tg_argv[0] ); end",
@@ -122,21 +122,21 @@ _TABLE_CHECKS: Final = [
     for constraint in table.constraints
     if isinstance(constraint, CheckConstraint)
 ]
-# What decides whose rows a session sees, which triggers fire and what it loads.
+# Settings that decide whose rows a session sees, which triggers fire and which code it loads.
 _SETTINGS: Final = (
     *("app.tenant_id", "role", "row_security", "session_replication_role", "search_path"),
     *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path"),
     *("lo_compat_privileges", "allow_system_table_mods", "standard_conforming_strings"),
 )
 
-# Extensions that compute, and neither run SQL that they are given nor read files.
+# Extensions that only compute: they run no SQL passed to them, and read no files.
 _EXTENSIONS: Final = (
     *("plpgsql", "pg_stat_statements", "pg_trgm", "btree_gin", "btree_gist", "citext", "hstore"),
     *("ltree", "unaccent", "fuzzystrmatch", "pgcrypto", "uuid-ossp", "intarray", "cube", "seg"),
     *("earthdistance", "isn", "bloom", "vector"),
 )
 
-# Volatile functions that do no more than give another value each time.
+# Volatile functions without side effects on rows; they only return another value each time.
 _HARMLESS: Final = (
     *("gen_random_uuid", "uuidv4", "uuidv7", "random", "random_normal", "nextval"),
     *("clock_timestamp", "timeofday"),
@@ -155,11 +155,11 @@ CHECKS: Final = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Something in the catalogue that may let one tenant's rows reach another."""
+    """A fault in the catalogue that may expose one tenant's rows to another."""
 
-    check: str  # which check found it
-    object: str  # what it found: a table, role, policy's table, ...
-    message: str  # one sentence or two
+    check: str  # id of the check that found it
+    object: str  # name of the faulty table, role, function, ...
+    message: str  # what is wrong, why it matters and what to run, in one to three sentences
 
     def __str__(self) -> str:
         return f"{self.check}: {self.message}"
@@ -171,41 +171,46 @@ def lint(
     environments: Sequence[MigrationEnvironment] = (CONTROL_PLANE,),
     allowed: Collection[str] = (),
 ) -> list[Finding]:
-    """Returns what is wrong with the database of `connection`; an empty list is a pass.
+    """Returns the faults of the database of `connection`; an empty list means that it passes.
 
-    Any role may ask. The rows of all tables with a `tenant_id` that are not the control plane's
-    are taken to be the tenants'.
+    Any role can run it. Every table with a column `tenant_id`, except the control plane's, counts
+    as tenant-owned. It also tries to log in without passwords; see `passwordless_logins`.
 
     Args:
-        connection: to the database; see `temporal_tenancy.postgres.connections.connect`.
-        environments: whose version tables the runtime roles may read.
-        allowed: by name, indexes that need not begin with tenant_id, triggers, event triggers,
-            extensions, publications, subscriptions, and functions, which may be SECURITY DEFINER
-            if they set their search_path.
+        connection: a connection to the database; see
+            `temporal_tenancy.postgres.connections.connect`.
+        environments: the migration environments whose version tables runtime roles may read.
+        allowed: names of exempt objects: indexes that need not begin with tenant_id, triggers,
+            event triggers, extensions, publications, subscriptions, and functions, which may be
+            SECURITY DEFINER if they set their search_path.
+
+    Raises:
+        psycopg.Error: the connection failed.
     """
     versions = [environment.version_table for environment in environments]
-    found = _run(connection, CHECKS, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
-    return [*found, *passwordless_logins(connection)]
+    findings = _run(connection, CHECKS, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
+    return [*findings, *passwordless_logins(connection)]
 
 
 def refuse_excess_rights(connection: psycopg.Connection[Any]) -> None:
-    """Raises `ExcessRights` where the role that is logged in may do more than its part.
+    """Raises `ExcessRights` if the logged-in role has more rights than a runtime role needs.
 
-    That is: it is a superuser or bypasses row-level security, owns or may create something, makes
-    roles or databases, or may become a role that does.
+    It has them if it is a superuser, bypasses row-level security, may replicate, owns or may create
+    objects, may create roles or databases, or is a member of another role.
     """
     row = connection.execute("select session_user::text").fetchone()
     role = "" if row is None else str(row[0])
-    found = _run(connection, ROLE_CHECKS, runtime=[role])
-    if found:
-        more = "" if len(found) == 1 else f" ({len(found) - 1} more.)"
-        raise ExcessRights(f"{found[0].message}{more}")
+    findings = _run(connection, ROLE_CHECKS, runtime=[role])
+    if findings:
+        more = "" if len(findings) == 1 else f" ({len(findings) - 1} more.)"
+        raise ExcessRights(f"{findings[0].message}{more}")
 
 
 def passwordless_logins(connection: psycopg.Connection[Any]) -> list[Finding]:
     """Tries to log in without a password as each runtime role, the owner and each superuser.
 
-    Where it fails for want of a password all is well; the server's log then has a line for it.
+    Returns a finding for each role that gets in. Each refused login, the expected case, adds a line
+    to the server's log.
     """
     names = connection.execute(
         """
@@ -221,10 +226,10 @@ def passwordless_logins(connection: psycopg.Connection[Any]) -> list[Finding]:
         [list(RUNTIME_ROLES)],
     ).fetchall()
     info = connection.info
-    found = []
+    findings = []
     for (role,) in names:
         try:
-            # Empty, so that neither the environment nor a password file is asked.
+            # Empty values keep libpq from reading the environment and the password file.
             psycopg.connect(
                 host=info.host,
                 port=info.port,
@@ -236,9 +241,12 @@ def passwordless_logins(connection: psycopg.Connection[Any]) -> list[Finding]:
             ).close()
         except psycopg.OperationalError:
             continue
-        message = f"the role {role} logs in without a password. Correct the server's pg_hba.conf."
-        found.append(Finding("passwordless-login", role, message))
-    return found
+        message = (
+            f"the role {role} can log in without a password, so anybody who reaches the server "
+            "can use it. Require scram-sha-256 in the server's pg_hba.conf."
+        )
+        findings.append(Finding("passwordless-login", role, message))
+    return findings
 
 
 def _run(
@@ -253,7 +261,7 @@ def _run(
         "tenant": TENANT_ROLE,
         "platform": PLATFORM_ROLE,
         "runtime": list(runtime),
-        # A tenant's own jobs write their letters, so its rows are held apart as a tenant's are.
+        # Tenants' own jobs write dead letters, so that table counts as tenant-owned.
         "control_plane": list(set(ControlPlane.metadata.tables) - {DeadLetterRow.__tablename__}),
         "versions": list(versions),
         "allowed": [*RELAY_INDEXES, *_LETTERS_INDEXES, *allowed],
@@ -269,12 +277,12 @@ def _run(
         "extensions": list(_EXTENSIONS),
         "harmless": list(_HARMLESS),
     }
-    found = []
+    findings = []
     for check in checks:
         query = sql.SQL(COMMON) + sql.SQL(check.tables) + sql.SQL(check.query)
         with connection.cursor(row_factory=tuple_row) as cursor:
             for row in cursor.execute(query, parameters):
                 name, detail = (printable(str(value)) for value in row)
                 message = check.message.format(object=name, detail=detail)
-                found.append(Finding(check.id, name, message))
-    return found
+                findings.append(Finding(check.id, name, message))
+    return findings

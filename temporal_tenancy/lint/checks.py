@@ -1,11 +1,12 @@
-"""What the catalogue lint looks for, each check as a query that returns what is wrong.
+"""The checks of the catalogue lint, each a query that returns the faults it finds.
 
-A query returns rows of (object, detail). It is preceded by `COMMON`, whose tables are what is ours
-in the catalogue, and may use these parameters: `tenant`, `platform` and `runtime` (role names),
-`control_plane` and `versions` (table names), `allowed` (names that are exempt), `opened` (policies
-beside those of protect(), as "table policy role"), `rule` (what a policy says), `granted` (what the
-tenant role may do with the library's tables, as "table PRIVILEGE column"), `checks` and `triggers`
-(of the library's tables, as "table name").
+A query returns rows of (object, detail). `COMMON` goes before it, with tables of this system's part
+of the catalogue. It may use these parameters: `tenant`, `platform` and `runtime` (role names),
+`control_plane` and `versions` (table names), `allowed` (names of exempt objects), `opened`
+(policies in addition to those of protect(), as "table policy role"), `policies` (names of the
+policies of protect()), `rule` (their expression, in each form that PostgreSQL prints), `granted`
+(rights of the tenant role on the library's tables, as "table PRIVILEGE column"), `checks` and
+`triggers` (of the library's tables, as "table name").
 """
 
 from __future__ import annotations
@@ -53,55 +54,64 @@ COMMON: Final = """
         join tenant_owned on tenant_owned.oid = policy.polrelid
     ),
     acls as (
-        select 'database' as kind, datname::text as name, grantee, privilege_type
-        from pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
-        where datname = current_database()
-        union all
-        select 'schema', nspname::text, grantee, privilege_type
-        from schemas, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
-        union all
-        select 'relation', name, grantee, privilege_type
-        from relations, aclexplode(relacl)
-        union all
-        select 'relation', relations.name, grantee, privilege_type
-        from pg_attribute as attribute
-        join relations on relations.oid = attribute.attrelid, aclexplode(attribute.attacl)
+        select
+            entries.*,
+            format(
+                'REVOKE %%s ON %%s%%s FROM %%s', privilege_type,
+                case kind when 'relation' then '' else upper(kind) || ' ' end, name,
+                case when grantee = 0 then 'PUBLIC' else grantee::regrole::text end
+            ) as revoke
+        from (
+            select 'database' as kind, quote_ident(datname) as name, grantee, privilege_type
+            from pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+            where datname = current_database()
+            union all
+            select 'schema', quote_ident(nspname), grantee, privilege_type
+            from schemas, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
+            union all
+            select 'relation', name, grantee, privilege_type
+            from relations, aclexplode(relacl)
+            union all
+            select 'relation', relations.name, grantee, privilege_type
+            from pg_attribute as attribute
+            join relations on relations.oid = attribute.attrelid, aclexplode(attribute.attacl)
+        ) as entries
     )
 """
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must not be in the catalogue."""
+    """One kind of fault that the catalogue must not have."""
 
     id: str
-    message: str  # a sentence, with {object} and {detail}
+    message: str  # what is wrong, why and what to run; with the fields {object} and {detail}
     query: LiteralString
-    tables: LiteralString = ""  # of its own, beside those of COMMON
+    tables: LiteralString = ""  # more WITH tables, after those of COMMON
 
 
 ROLE_CHECKS: Final = (
     Check(
         "role-attribute",
-        "the role {object} is {detail}: it may do more than its part. Alter the role.",
+        "the role {object} {detail}.",
         """
-        select rolname, attribute
+        select rolname, format('%%s. Run ALTER ROLE %%I NO%%s', fault, rolname, attribute)
         from runtime, lateral (values
-            (rolsuper, 'a superuser'),
-            (rolbypassrls, 'BYPASSRLS, so that no policy holds it'),
-            (rolreplication, 'REPLICATION, which sends the rows of all tenants'),
-            (rolcreaterole, 'CREATEROLE'),
-            (rolcreatedb, 'CREATEDB')
-        ) as attributes (is_set, attribute)
+            (rolsuper, 'SUPERUSER', 'is a superuser, to whom no policy or grant applies'),
+            (rolbypassrls, 'BYPASSRLS', 'bypasses row-level security'),
+            (rolreplication, 'REPLICATION', 'may replicate, which reads the rows of all tenants'),
+            (rolcreaterole, 'CREATEROLE', 'may create roles, and grant itself their rights'),
+            (rolcreatedb, 'CREATEDB', 'may create databases, which no runtime role needs')
+        ) as attributes (is_set, attribute, fault)
         where is_set
         """,
     ),
     Check(
         "role-membership",
-        "the role {object} is a member of {detail}, and SET ROLE gives it that role's rights. "
-        "Revoke the membership.",
+        "the role {object} is a member of {detail}, so SET ROLE gives it that role's rights. "
+        "Run REVOKE {detail} FROM {object}, or revoke the membership in between.",
         """
-        select runtime.rolname, other.rolname
+        select quote_ident(runtime.rolname), quote_ident(other.rolname)
         from runtime
         join pg_roles as other on other.oid <> runtime.oid
         where not runtime.rolsuper and pg_has_role(runtime.oid, other.oid, 'MEMBER')
@@ -109,8 +119,8 @@ ROLE_CHECKS: Final = (
     ),
     Check(
         "role-owns",
-        "the role {detail} owns {object}, and may change or drop its policies. Give it to the "
-        "owner role.",
+        "the role {detail} owns {object}, so it may alter it and drop any policy on it. Run "
+        "REASSIGN OWNED BY {detail} TO the owner of the database.",
         """
         select name, rolname from relations join runtime on runtime.oid = relowner
         union all
@@ -125,7 +135,8 @@ ROLE_CHECKS: Final = (
         join schemas on schemas.oid = proc.pronamespace
         join runtime on runtime.oid = proc.proowner
         union all
-        -- Whatever else can only be made by who may create in a schema or in the database.
+        -- All other kinds of object, which only a role with CREATE on a schema or on the database
+        -- can make.
         select pg_describe_object(classid, objid, 0), rolname
         from pg_shdepend
         join runtime on refclassid = 'pg_authid'::regclass and refobjid = runtime.oid
@@ -141,13 +152,14 @@ ROLE_CHECKS: Final = (
     ),
     Check(
         "role-creates",
-        "the role {detail} may create objects in {object}. Revoke CREATE.",
+        "the role {detail} may create objects in {object}, and its own objects have no policies. "
+        "Run REVOKE CREATE ON {object} FROM {detail}, PUBLIC.",
         """
-        select 'schema ' || nspname, rolname
+        select 'schema ' || quote_ident(nspname), rolname
         from schemas, runtime
         where not rolsuper and has_schema_privilege(runtime.oid, schemas.oid, 'CREATE')
         union all
-        select 'database ' || current_database(), rolname
+        select 'database ' || quote_ident(current_database()), rolname
         from runtime
         where not rolsuper and has_database_privilege(runtime.oid, current_database(), 'CREATE')
         """,
@@ -157,12 +169,14 @@ ROLE_CHECKS: Final = (
 TABLE_CHECKS: Final = (
     Check(
         "row-security-off",
-        "the table {object} has a tenant_id and no row-level security. Call protect() on it.",
+        "the table {object} has a tenant_id but no row-level security, so any session may see the "
+        "rows of all tenants. Call protect() on it in a migration.",
         "select name, '' from tenant_owned where not relrowsecurity and not is_child",
     ),
     Check(
         "row-security-not-forced",
-        "row-level security of {object} does not hold its owner. FORCE it.",
+        "row-level security on {object} does not apply to its owner, who sees the rows of all "
+        "tenants. Run ALTER TABLE {object} FORCE ROW LEVEL SECURITY.",
         """
         select name, '' from tenant_owned
         where relrowsecurity and not relforcerowsecurity and not is_child
@@ -170,7 +184,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "policy-missing",
-        "the table {object} lacks the policy {detail}. Call protect() on it.",
+        "the table {object} lacks the policy {detail}, one of the two that limit the tenant role "
+        "to its tenant's rows. In a migration, drop the other one and call protect().",
         """
         select name, wanted
         from tenant_owned, unnest(%(policies)s::text[]) as wanted
@@ -181,8 +196,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "policy-altered",
-        "the policy {detail} of {object} is not as protect() makes it: for all commands, to the "
-        "tenant role alone, with the tenant's rule for what is read and what is written.",
+        "the policy {detail} on {object} differs from what protect() creates, so it may show or "
+        "accept other tenants' rows. In a migration, drop both policies and call protect().",
         """
         select table_name, polname
         from policies
@@ -197,9 +212,10 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "policy-extra",
-        "the policy {detail} of {object} widens what a runtime role sees. Drop it.",
+        "the policy {detail} on {object} lets a runtime role see more rows. "
+        "Run DROP POLICY {detail} ON {object}.",
         """
-        select table_name, polname
+        select table_name, quote_ident(polname)
         from policies
         where polname <> all(%(policies)s)
             and (polroles && array(select oid from runtime) or 0 = any(polroles))
@@ -208,18 +224,19 @@ TABLE_CHECKS: Final = (
                     when role = 0 then 'public' else pg_get_userbyid(role)::text
                 end
                 from unnest(polroles) as role
-            ) <> all(select array[one] from unnest(%(opened)s::text[]) as one)
+            ) <> all(select array[entry] from unnest(%(opened)s::text[]) as entry)
         """,
     ),
     Check(
         "tenant-id-nullable",
-        "tenant_id of {object} may be null. Make it NOT NULL.",
+        "tenant_id of {object} may be null, and a row without a tenant is visible to none. "
+        "Run ALTER TABLE {object} ALTER COLUMN tenant_id SET NOT NULL.",
         "select name, '' from tenant_owned where not attnotnull",
     ),
     Check(
         "tenant-id-collation",
-        "tenant_id of {object} is compared by {detail}, to which different tenants may be equal. "
-        "Give it a deterministic collation.",
+        "tenant_id of {object} has the collation {detail}, by which different tenants may be "
+        'equal. In a migration, give it a deterministic collation, such as "C".',
         """
         select name, collname
         from tenant_owned
@@ -230,7 +247,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "primary-key",
-        "the primary key of {object} does not begin with tenant_id.",
+        "{object} has no primary key that begins with tenant_id, so a tenant's query walks through "
+        "other tenants' rows. Create one in a migration.",
         """
         select name, ''
         from tenant_owned
@@ -242,8 +260,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "unique-without-tenant",
-        "the unique index {detail} of {object} leaves out tenant_id: one tenant's row keeps "
-        "another's out, and says that it is there.",
+        "the unique index {detail} on {object} does not include tenant_id, so one tenant's row "
+        "blocks another's, and reveals that it exists. In a migration, add tenant_id to it.",
         """
         select name, indexrelid::regclass::text
         from tenant_owned
@@ -256,8 +274,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "index-order",
-        "the index {detail} of {object} does not begin with tenant_id, so a tenant's query walks "
-        "through the others' rows.",
+        "the index {detail} on {object} does not begin with tenant_id, so a tenant's query walks "
+        "through other tenants' rows. In a migration, put tenant_id first.",
         """
         select name, indexrelid::regclass::text
         from tenant_owned
@@ -268,8 +286,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "foreign-key",
-        "the foreign key {detail} of {object} does not pair tenant_id with tenant_id: it tells "
-        "whether another tenant's row exists.",
+        "the foreign key {detail} on {object} does not pair tenant_id with tenant_id, so it "
+        "reveals whether another tenant's row exists. In a migration, add tenant_id to both sides.",
         """
         select child.name, conname
         from pg_constraint
@@ -283,10 +301,10 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "trigger",
-        "the trigger {detail} of {object} is not the migrations': it runs when rows are written, "
-        "and could give them another tenant_id, or copy them. Drop it.",
+        "the trigger {detail} on {object} is not from the migrations. It runs on writes, and could "
+        "copy rows or change their tenant_id. Run DROP TRIGGER {detail} ON {object}.",
         """
-        select name, tgname
+        select name, quote_ident(tgname)
         from pg_trigger
         join tenant_owned on tenant_owned.oid = tgrelid
         where not tgisinternal
@@ -296,8 +314,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "foreign-key-off",
-        "the foreign key {detail} of {object} is not asked. ALTER TABLE {object} ENABLE TRIGGER "
-        "ALL.",
+        "the foreign key {detail} on {object} is not enforced, because its triggers are disabled. "
+        "Run ALTER TABLE {object} ENABLE TRIGGER ALL.",
         """
         select distinct name, conname
         from pg_trigger
@@ -308,8 +326,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "check-missing",
-        "the table {object} lacks the check {detail}, or holds rows that it was never asked of: "
-        "code that works for all tenants may fail at what one has written. Run the migrations.",
+        "the table {object} lacks the check constraint {detail}, or it is not validated, so one "
+        "tenant's rows can break code that works for all tenants. Run the migrations.",
         """
         select name, split_part(wanted, ' ', 2)
         from relations
@@ -323,8 +341,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "trigger-missing",
-        "the table {object} lacks the trigger {detail}, or it does not fire: the tenant role may "
-        "write there what is the platform's. Run the migrations.",
+        "the table {object} lacks the trigger {detail}, or it is disabled, so the tenant role may "
+        "write values that only the platform should. Run the migrations.",
         """
         select name, split_part(wanted, ' ', 2)
         from relations
@@ -338,10 +356,10 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "rule",
-        "the rule {detail} rewrites statements on {object}, and acts with its owner's rights. Drop "
-        "it.",
+        "the rule {detail} rewrites statements on {object}, and runs with the owner's rights. "
+        "Run DROP RULE {detail} ON {object}.",
         """
-        select name, rulename
+        select name, quote_ident(rulename)
         from pg_rewrite
         join relations on relations.oid = ev_class
         where rulename <> '_RETURN' or relkind not in ('v', 'm')
@@ -352,9 +370,9 @@ TABLE_CHECKS: Final = (
 GRANT_CHECKS: Final = (
     Check(
         "grant-beyond-rows",
-        "a runtime role has {detail} on {object}, which no policy governs. Revoke it.",
+        "a runtime role has a right on {object} that no policy limits. Run {detail}.",
         """
-        select distinct acls.name, runtime.rolname || ': ' || privilege_type
+        select distinct acls.name, acls.revoke
         from acls
         join runtime on acls.grantee in (runtime.oid, 0)
         where kind = 'relation'
@@ -363,10 +381,10 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "child-granted",
-        "a runtime role has {detail} on {object}: asked directly, a partition is not held by its "
-        "parent's policies. Revoke it.",
+        "a runtime role has a right on the partition {object}, and the parent's policies do not "
+        "apply to queries on a partition itself. Run {detail}.",
         """
-        select distinct relations.name, runtime.rolname || ': ' || privilege_type
+        select distinct relations.name, acls.revoke
         from relations
         join acls on acls.kind = 'relation' and acls.name = relations.name
         join runtime on acls.grantee in (runtime.oid, 0)
@@ -375,9 +393,10 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "tenant-role-beyond-its-tables",
-        "the tenant role has {detail} on {object}, whose rows are not one tenant's. Revoke it.",
+        "the tenant role has a right on {object}, whose rows do not each belong to one tenant. "
+        "Run {detail}.",
         """
-        select distinct relations.name, privilege_type
+        select distinct relations.name, acls.revoke
         from relations
         join acls on acls.kind = 'relation' and acls.name = relations.name
         join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
@@ -388,10 +407,10 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "tenant-role-writes-the-platforms",
-        "the tenant role has {detail} on {object}, whose rows the platform's code reads. Revoke "
-        "it, and grant the columns that the migrations grant.",
+        "the tenant role has {detail} on {object}, whose rows the platform's code relies on. "
+        "Revoke it, and grant only the columns that the migrations grant.",
         """
-        select distinct held.name, held.privilege
+        select distinct grants.name, grants.privilege
         from (
             select oid, relname, name, grantee, privilege_type as privilege
             from relations, aclexplode(relacl)
@@ -399,19 +418,19 @@ GRANT_CHECKS: Final = (
             select relations.oid, relname, name, grantee, privilege_type || ' ' || attname
             from relations
             join pg_attribute on attrelid = relations.oid, aclexplode(attacl)
-        ) as held
-        join runtime on held.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
-        where held.relname in (
-                select split_part(one, ' ', 1) from unnest(%(granted)s::text[]) as one
+        ) as grants
+        join runtime on grants.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
+        where grants.relname in (
+                select split_part(entry, ' ', 1) from unnest(%(granted)s::text[]) as entry
             )
-            and held.relname || ' ' || held.privilege <> all(%(granted)s)
+            and grants.relname || ' ' || grants.privilege <> all(%(granted)s)
         """,
     ),
     Check(
         "platform-role-on-tenants-rows",
-        "the platform role has {detail} on {object}, which is the tenants'. Revoke it.",
+        "the platform role has a right on {object}, whose rows belong to tenants. Run {detail}.",
         """
-        select distinct tenant_owned.name, privilege_type
+        select distinct tenant_owned.name, acls.revoke
         from tenant_owned
         join acls on acls.kind = 'relation' and acls.name = tenant_owned.name
         join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(platform)s
@@ -420,8 +439,8 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "view",
-        "a runtime role has {detail} on the view {object}, which reads as its own owner. Set "
-        "security_invoker.",
+        "a runtime role has a right ({detail}) on the view {object}, which reads with its owner's "
+        "rights. Run ALTER VIEW {object} SET (security_invoker = true).",
         """
         select distinct relations.name, runtime.rolname || ': ' || privilege_type
         from relations
@@ -439,10 +458,10 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "materialized-view",
-        "a runtime role has {detail} on the materialized view {object}, which has no policies. "
-        "Revoke it.",
+        "a runtime role has a right on the materialized view {object}, which cannot have policies. "
+        "Run {detail}.",
         """
-        select distinct relations.name, runtime.rolname || ': ' || privilege_type
+        select distinct relations.name, acls.revoke
         from relations
         join acls on acls.kind = 'relation' and acls.name = relations.name
         join runtime on acls.grantee in (runtime.oid, 0)
@@ -451,10 +470,10 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "sequence",
-        "a runtime role has {detail} on the sequence {object}, which tells how many rows all "
-        "tenants have. Use UUIDs.",
+        "a runtime role has a right on the sequence {object}, whose values reveal how many rows "
+        "all tenants have. Use UUIDs instead, and run {detail}.",
         """
-        select distinct relations.name, runtime.rolname || ': ' || privilege_type
+        select distinct relations.name, acls.revoke
         from relations
         join acls on acls.kind = 'relation' and acls.name = relations.name
         join runtime on acls.grantee in (runtime.oid, 0)
@@ -463,24 +482,24 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "security-definer",
-        "the function {object} runs with its owner's rights{detail}. Make it SECURITY INVOKER, or "
-        "revoke EXECUTE.",
+        "the function {object} runs with its owner's rights{detail}, so it may read other tenants' "
+        "rows. Run ALTER ROUTINE {object} SECURITY INVOKER, or revoke EXECUTE on it.",
         """
         select distinct
             proc.oid::regprocedure::text,
             case when proc.proname = any(%(allowed)s) then ' and sets no search_path' else '' end
         from pg_proc as proc
-        -- An aggregate calls its functions with the rights of its own owner.
+        -- An aggregate calls its functions with the rights of the aggregate's owner.
         left join pg_aggregate on aggfnoid = proc.oid
-        join pg_proc as called
-            on called.prosecdef
-            and called.oid in (proc.oid, aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn,
+        join pg_proc as code
+            on code.prosecdef
+            and code.oid in (proc.oid, aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn,
                 aggminvtransfn, aggmfinalfn, aggserialfn, aggdeserialfn)
         join runtime on has_function_privilege(runtime.oid, proc.oid, 'EXECUTE')
         where not (
             proc.proname = any(%(allowed)s)
             and exists (
-                select from unnest(called.proconfig) as setting
+                select from unnest(code.proconfig) as setting
                 where setting like 'search_path=%%'
             )
         )
@@ -488,14 +507,15 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "public-grant",
-        "everybody has {detail} on {object}. Revoke it from PUBLIC.",
+        "every role of the server has a right on {object}. Run {detail}.",
         """
-        select kind || ' ' || name, privilege_type from acls where grantee = 0
+        select distinct kind || ' ' || name, revoke from acls where grantee = 0
         """,
     ),
     Check(
         "default-privileges",
-        "objects that {object} makes will be open to {detail}. Alter its default privileges.",
+        "{detail} will have rights on every object that {object} creates. Take them back with "
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {object} REVOKE ... FROM {detail}.",
         """
         select distinct
             defaclrole::regrole::text,
@@ -509,14 +529,14 @@ GRANT_CHECKS: Final = (
 SERVER_CHECKS: Final = (
     Check(
         "server-version",
-        "PostgreSQL {object} {detail}. Upgrade it.",
-        # The minor releases that mend CVE-2025-8713: statistics of rows that a policy hides.
+        "PostgreSQL {object} {detail}. Upgrade it to 15.14, 16.10, 17.6 or later.",
+        # The minor releases that fix CVE-2025-8713: statistics of rows that a policy hides.
         """
         select
             current_setting('server_version'),
             case
-                when version < 150000 then 'is too old for views that keep to row-level security'
-                else 'shows statistics of rows that a policy hides (CVE-2025-8713)'
+                when version < 150000 then 'is too old for views that apply row-level security'
+                else 'exposes statistics of rows that a policy hides (CVE-2025-8713)'
             end
         from (select current_setting('server_version_num')::int as version) as server
         where version < 150014
@@ -526,7 +546,8 @@ SERVER_CHECKS: Final = (
     ),
     Check(
         "role-missing",
-        "there is no role {object}. Run the migrations.",
+        "the role {object} does not exist, so policies and grants for it are missing too. Run the "
+        "migrations.",
         """
         select wanted, ''
         from unnest(array[%(tenant)s, %(platform)s]::text[]) as wanted

@@ -1,9 +1,9 @@
-"""What the catalogue lint looks for in what the database runs or sets by itself.
+"""The checks of the catalogue lint on settings, code and data flows of the database.
 
-Written as in `catalogue_checks`. More parameters: `settings` (names that decide whose rows a
-session sees), `limits` (of the runtime roles), `extensions` (that run no SQL text and read no
-file), `functions` (of the library, as "name body") and `harmless` (volatile functions of
-PostgreSQL's own). What initdb makes has an oid below 16384.
+They are written as in `lint.checks`, with more parameters: `settings` (that decide whose rows a
+session sees), `limits` (time limits of the runtime roles), `extensions` (that run no SQL text and
+read no files), `functions` (the library's, as "name body") and `harmless` (volatile functions of
+PostgreSQL without side effects). Objects that initdb creates have an oid below 16384.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final, LiteralString
 
 from temporal_tenancy.lint.checks import Check
 
-# Which functions are the library's own, as the migrations make them, and which an extension brings
-# that can do no more than compute.
+# `ours`: the library's functions, as its migrations create them. `computing`: objects that can only
+# compute, from the known extensions and from range types.
 _KNOWN: Final[LiteralString] = """
     , ours as (
         select oid
@@ -30,16 +30,16 @@ _KNOWN: Final[LiteralString] = """
             on refclassid = 'pg_extension'::regclass and refobjid = pg_extension.oid
         where deptype = 'e' and extname = any(%(extensions)s)
         union all
-        -- What a range type brings itself.
+        -- The functions that a range type creates.
         select classid, objid
         from pg_depend
         where classid = 'pg_proc'::regclass and refclassid = 'pg_type'::regclass and deptype = 'i'
     )
 """
 
-# What belongs to a table (its defaults, constraints, triggers, policies, indexes, statistics), and
-# each function that one of them needs: directly, or by an operator, a type or a domain's check.
-# PostgreSQL keeps no dependencies on what is its own.
+# `parts`: a table's defaults, constraints, triggers, policies, indexes and statistics. `needed`:
+# each function that a part depends on, directly or through an operator, a type or a domain's check.
+# PostgreSQL records no dependencies on its built-in objects.
 _NEEDED: Final[LiteralString] = """
     , parts as (
         select oid as relation, 'pg_class'::regclass::oid as part_class, oid as part
@@ -124,8 +124,8 @@ _IN_CODE: Final[LiteralString] = """
 SETTING_CHECKS: Final = (
     Check(
         "role-setting",
-        "sessions of {object} begin with a setting that decides whose rows they see, or for how "
-        "long they hold others up. {detail}.",
+        "sessions of {object} begin with a setting that decides whose rows they see, or that turns "
+        "off a time limit. Run {detail}.",
         """
         select
             coalesce(rolname, 'everybody'),
@@ -151,8 +151,8 @@ SETTING_CHECKS: Final = (
     ),
     Check(
         "server-setting",
-        "the server gives sessions the setting {object}, which decides whose rows they see. "
-        "{detail}.",
+        "the server gives every session the setting {object}, which decides whose rows it sees. "
+        "Run {detail}.",
         """
         select name, 'ALTER SYSTEM RESET ' || name || ', or correct postgresql.conf'
         from pg_settings
@@ -171,7 +171,8 @@ SETTING_CHECKS: Final = (
     ),
     Check(
         "parameter-granted",
-        "a runtime role may change the setting {object}, which is a superuser's. {detail}.",
+        "a runtime role may change the setting {object}, which only a superuser should. "
+        "Run {detail}.",
         """
         select parname, format(
             'REVOKE %%s ON PARAMETER %%s FROM %%s', privilege_type, parname,
@@ -183,8 +184,8 @@ SETTING_CHECKS: Final = (
     ),
     Check(
         "function-setting",
-        "the function {object} changes the tenant, or what holds it, for what runs in it. "
-        "{detail}.",
+        "the function {object} changes the tenant, or a setting that protects it, while it runs. "
+        "Run {detail}.",
         """
         select proc.oid::regprocedure::text, format('DROP FUNCTION %%s', proc.oid::regprocedure)
         from pg_proc as proc
@@ -209,11 +210,11 @@ SETTING_CHECKS: Final = (
 CODE_CHECKS: Final = (
     Check(
         "calls",
-        "{object} calls a function that is neither the migrations' nor PostgreSQL's: it may act "
-        "with its owner's rights, or change the tenant. {detail}.",
+        "{object} calls a function that comes neither from the migrations nor from PostgreSQL, and "
+        "may use its owner's rights or change the tenant: {detail}.",
         """
         select distinct relations.name, format(
-            '%%s calls %%s. %%s', pg_describe_object(part_class, part, 0),
+            '%%s calls %%s. Run %%s', pg_describe_object(part_class, part, 0),
             needed.objid::regprocedure,
             case part_class::regclass
                 when 'pg_attrdef'::regclass then (
@@ -279,21 +280,21 @@ CODE_CHECKS: Final = (
     ),
     Check(
         "calls-volatile",
-        "{object} calls a function of PostgreSQL's that does more than compute, for whoever "
-        "reads or writes there. {detail}.",
+        "{object} calls a function of PostgreSQL that may have side effects, whenever a role reads "
+        "or writes it: {detail}.",
         """
-        select distinct name, format('%%s calls %%s. %%s', part, proc.oid::regproc, cure)
+        select distinct name, format('%%s calls %%s. Run %%s', part, proc.oid::regproc, cure)
         from expressions
-        cross join regexp_matches(tree, ':(?:op)?funcid (\\d+)', 'g') as called
-        join pg_proc as proc on proc.oid = called[1]::oid
+        cross join regexp_matches(tree, ':(?:op)?funcid (\\d+)', 'g') as reference
+        join pg_proc as proc on proc.oid = reference[1]::oid
         where proc.oid < 16384 and provolatile = 'v' and proname <> all(%(harmless)s)
         """,
         tables=_IN_CODE,
     ),
     Check(
         "leakproof",
-        "the function {object} is LEAKPROOF, so queries hand it rows that a policy hides. "
-        "{detail}.",
+        "the function {object} is LEAKPROOF, so queries may pass it rows that a policy hides. "
+        "Run {detail}.",
         """
         select proc.oid::regprocedure::text,
             format('ALTER ROUTINE %%s NOT LEAKPROOF', proc.oid::regprocedure)
@@ -305,14 +306,15 @@ CODE_CHECKS: Final = (
     ),
     Check(
         "function-untrusted",
-        "the function {object} is in a language that may do anything on the server. {detail}.",
+        "the function {object} is in an untrusted language, so it may do anything on the server. "
+        "Run {detail}.",
         """
         select proc.oid::regprocedure::text,
             format('DROP ROUTINE %%s', proc.oid::regprocedure)
         from pg_proc as proc
         join pg_language on pg_language.oid = prolang and not lanpltrusted
         where proc.oid >= 16384
-            and prokind <> 'a'  -- said to be internal; what it is made of is asked itself
+            and prokind <> 'a'  -- listed as internal; its functions are checked on their own
             and proname <> all(%(allowed)s)
             and not exists (
                 select from computing
@@ -326,8 +328,8 @@ CODE_CHECKS: Final = (
     ),
     Check(
         "shadow",
-        "{object} may be taken for PostgreSQL's own, or for the migrations', in a statement of a "
-        "runtime role. {detail}.",
+        "the {object} may shadow an object of PostgreSQL or the migrations in a runtime role's "
+        "statements. Run {detail}.",
         """
         , callable as (
             select proc.oid, proname, pronamespace
@@ -348,9 +350,9 @@ CODE_CHECKS: Final = (
         from callable
         where pronamespace = 'pg_catalog'::regnamespace
             or pronamespace in (select oid from schemas) and exists (
-                select from pg_proc as own
-                where own.proname = callable.proname and own.oid < 16384
-                    and own.pronamespace = 'pg_catalog'::regnamespace
+                select from pg_proc as builtin
+                where builtin.proname = callable.proname and builtin.oid < 16384
+                    and builtin.pronamespace = 'pg_catalog'::regnamespace
             )
         union all
         select 'operator ' || operator.oid::regoperator,
@@ -372,8 +374,8 @@ CODE_CHECKS: Final = (
     ),
     Check(
         "event-trigger",
-        "the event trigger {object} runs in everybody's sessions, also in those of the "
-        "migrations. {detail}.",
+        "the event trigger {object} runs in the sessions of every role, including the migrations'. "
+        "Run {detail}.",
         """
         select evtname, format('DROP EVENT TRIGGER %%I', evtname)
         from pg_event_trigger
@@ -382,8 +384,8 @@ CODE_CHECKS: Final = (
     ),
     Check(
         "extension",
-        "the extension {object} is not one that is known to run no SQL and to read no files. "
-        "{detail}.",
+        "the extension {object} is not one of those known to run no SQL text and read no files. "
+        "Run {detail}.",
         """
         select extname, format('DROP EXTENSION %%I', extname)
         from pg_extension
@@ -395,8 +397,8 @@ CODE_CHECKS: Final = (
 FLOW_CHECKS: Final = (
     Check(
         "publication",
-        "the publication {detail} sends the rows of all tenants in {object} to whoever "
-        "subscribes. DROP PUBLICATION, or take the table out of it.",
+        "the publication {detail} sends all tenants' rows of {object} to every subscriber. "
+        "Run DROP PUBLICATION {detail}, or remove the table from it.",
         """
         select name, quote_ident(pubname)
         from pg_publication_tables
@@ -407,7 +409,8 @@ FLOW_CHECKS: Final = (
     ),
     Check(
         "subscription",
-        "the subscription {object} writes rows here that no policy is asked about. {detail}.",
+        "the subscription {object} writes rows into this database that no policy checks. "
+        "Run {detail}.",
         """
         select subname, format('DROP SUBSCRIPTION %%I', subname)
         from pg_subscription
@@ -417,10 +420,10 @@ FLOW_CHECKS: Final = (
     ),
     Check(
         "foreign",
-        "by {object} a runtime role reads or writes another database or a file, where no policy "
-        "is. {detail}.",
+        "a runtime role may use the {object} to read or write another database or a file, where "
+        "no policy applies. Run {detail}.",
         """
-        , granted as (
+        , grants as (
             select 'foreign table ' || name as object, 'TABLE ' || name as target, grantee
             from relations, aclexplode(relacl)
             where relkind = 'f'
@@ -436,7 +439,7 @@ FLOW_CHECKS: Final = (
         select distinct object, format('REVOKE ALL ON %%s FROM %%s', target,
             case when grantee = 0 then 'PUBLIC' else grantee::regrole::text end
         )
-        from granted
+        from grants
         where grantee = 0 or grantee in (select oid from runtime)
         union all
         select 'server ' || quote_ident(srvname), format('DROP USER MAPPING FOR %%s SERVER %%I',
@@ -448,8 +451,8 @@ FLOW_CHECKS: Final = (
     ),
     Check(
         "child-of-anothers",
-        "the rows of {object} are among those of its parent, and it is a foreign table or has "
-        "another owner, who is held by no policy there. {detail}.",
+        "the rows of {object} count among its parent's, but it is a foreign table or has another "
+        "owner, to whom the parent's policies do not apply. Run {detail}.",
         """
         select child.name, format('ALTER TABLE %%s %%s %%s',
             case when relispartition then parent.name else child.name end,
@@ -465,8 +468,8 @@ FLOW_CHECKS: Final = (
     ),
     Check(
         "large-object",
-        "a runtime role has rights on the large object {object}, which belongs to no tenant. "
-        "{detail}.",
+        "a runtime role has rights on the large object {object}, which cannot have policies. "
+        "Run {detail}.",
         """
         select distinct metadata.oid::text, format('SELECT lo_unlink(%%s)', metadata.oid)
         from pg_largeobject_metadata as metadata
@@ -477,15 +480,15 @@ FLOW_CHECKS: Final = (
     ),
     Check(
         "system-granted",
-        "a runtime role has rights on {object} that PostgreSQL does not give it: it tells of, or "
-        "changes, what is every tenant's. {detail}.",
+        "a runtime role has a right on {object} that PostgreSQL does not give it, and that may "
+        "expose or change the data of all tenants. Run {detail}.",
         """
         , system as (
             select oid, nspname, nspowner, nspacl
             from pg_namespace
             where nspname in ('pg_catalog', 'pg_toast')
         ),
-        held as (
+        grants as (
             select 'pg_proc'::regclass as classid, pg_proc.oid as objid, 0 as objsubid,
                 proacl as acl, acldefault('f', proowner) as usual, 'ROUTINE' as kind,
                 pg_proc.oid::regprocedure::text as name, '' as part
@@ -513,15 +516,15 @@ FLOW_CHECKS: Final = (
         select distinct name, format('REVOKE %%s%%s ON %%s %%s FROM %%s', privilege_type, part,
             kind, name, case when grantee = 0 then 'PUBLIC' else grantee::regrole::text end
         )
-        from held
+        from grants
         left join pg_init_privs as initial
-            on classoid = classid and objoid = objid and initial.objsubid = held.objsubid,
-            aclexplode(acl) as granted
+            on classoid = classid and objoid = objid and initial.objsubid = grants.objsubid,
+            aclexplode(acl) as entry
         where (grantee = 0 or grantee in (select oid from runtime))
             and not exists (
-                select from aclexplode(coalesce(initprivs, usual)) as first
-                where first.grantee in (0, granted.grantee)
-                    and first.privilege_type = granted.privilege_type
+                select from aclexplode(coalesce(initprivs, usual)) as builtin
+                where builtin.grantee in (0, entry.grantee)
+                    and builtin.privilege_type = entry.privilege_type
             )
         """,
     ),

@@ -1,4 +1,4 @@
-"""Whether a database is as a process needs it that is about to work on it."""
+"""Checks that a database is ready for a process to use."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from temporal_tenancy.postgres.migrations import refuse_pending
 
 
 def check_database(url: str, application: Sequence[MigrationEnvironment] = ()) -> None:
-    """Checks a database as the role of `url` sees it; it blocks, for a second or so.
+    """Checks a database's migrations and the rights of `url`'s role.
 
-    `application` are the environments of the application's own migrations.
+    It blocks for about a second.
+
+    Args:
+        url: URL of the database, with a runtime role.
+        application: the environments of the application's own migrations.
 
     Raises:
-        ConfigurationError: `url` is not one of PostgreSQL.
-        DatabaseUnreachable: the database does not answer, or not to this role.
-        MigrationsBehind: it lacks migrations.
-        ExcessRights: the role may do more than its part.
+        ConfigurationError: `url` is not a PostgreSQL URL.
+        DatabaseUnreachable: the database did not answer, or refused the role.
+        MigrationsBehind: the database lacks migrations.
+        ExcessRights: the role has more rights than it needs.
     """
     refuse_pending(url, (*LIBRARY, *application))
     with connect(url) as connection:

@@ -1,7 +1,7 @@
-"""Job requests that are written in the transaction of the data they are about.
+"""The transactional outbox: job requests written in the same transaction as their data.
 
-A relay turns them into workflows; `processed_events` lets a consumer see that it was there before.
-This is the package's whole public surface.
+A relay turns the requests into workflows. `processed_events` lets a consumer skip an event that it
+has already processed. This module exports the package's whole public API.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.outbox.events import current_event_id, once
     from temporal_tenancy.outbox.feature import outbox
-    from temporal_tenancy.outbox.models import MessageStatus, OutboxMessage, ProcessedEvent
     from temporal_tenancy.outbox.relay.messages import Unit
     from temporal_tenancy.outbox.relay.options import RelayOptions
     from temporal_tenancy.outbox.relay.relay import Relay
     from temporal_tenancy.outbox.relay.starting import Deliver, start_unit
     from temporal_tenancy.outbox.requests import RunStatus, request_job, request_state, run_status
     from temporal_tenancy.outbox.retries import RetryLadder
+    from temporal_tenancy.outbox.tables import MessageStatus, OutboxMessage, ProcessedEvent
     from temporal_tenancy.outbox.waiting import MessageTaken, MessageUnknown, cancel, reschedule
 
 __all__ = [
@@ -61,12 +61,12 @@ _WHERE: Final = {
     "Deliver": "relay.starting",
     "Enqueued": "enqueueing",
     "KeyTaken": "enqueueing",
-    "MessageStatus": "models",
+    "MessageStatus": "tables",
     "MessageTaken": "waiting",
     "MessageUnknown": "waiting",
-    "OutboxMessage": "models",
+    "OutboxMessage": "tables",
     "PayloadTooLarge": "enqueueing",
-    "ProcessedEvent": "models",
+    "ProcessedEvent": "tables",
     "Relay": "relay.relay",
     "RelayOptions": "relay.options",
     "RetryLadder": "retries",

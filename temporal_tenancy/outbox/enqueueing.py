@@ -1,4 +1,4 @@
-"""Asking for a job in the transaction of the data that the job is about."""
+"""Requests jobs in the same transaction as the data that they work on."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ from temporal_tenancy.core.payloads import (
 )
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
-from temporal_tenancy.outbox.models import MessageStatus
+from temporal_tenancy.outbox.tables import MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
 
 CORRELATION_MAX_CHARACTERS: Final = 200
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # beyond that a time zone may leave the calendar
+LATEST: Final = datetime(
+    9999, 1, 1, tzinfo=UTC
+)  # later, a time zone's offset may leave the calendar
 
-# The notification is sent with the commit. It names no tenant: every role may listen. The id is the
-# table's to make, and where no key is given the key is made from it.
+# The notification is sent on commit. It names no tenant, because every role may listen. The table
+# generates the id, and from it the key where the request has none.
 _INSERT: Final = text(f"""
     with added as (
         insert into outbox_messages
@@ -44,40 +46,40 @@ _INSERT: Final = text(f"""
         select
             :tenant, :job, key, payload::jsonb, :priority, coalesce(:at, now()), :correlation_id
         from unnest(cast(:payloads as text[]), cast(:keys as text[]))
-            with ordinality as given (payload, key, ordinality)
+            with ordinality as request (payload, key, ordinality)
         order by ordinality
         on conflict (tenant_id, job, key) where status <> 'dead_letter' do nothing
         returning id, key, scheduled_at
     ),
-    told as (select pg_notify('{CHANNEL}', '') from added limit 1)
-    select id, key, scheduled_at, (select count(*) from told) from added order by id
+    notified as (select pg_notify('{CHANNEL}', '') from added limit 1)
+    select id, key, scheduled_at, (select count(*) from notified) from added order by id
 """)
-# What is the same to the database is the same to everybody, and need not be read.
+# Payloads that the database finds equal need not be read and compared again.
 _EXISTING: Final = text("""
-    select m.key, m.id, m.status, m.scheduled_at, m.payload = given.payload::jsonb as is_same
-    from unnest(cast(:payloads as text[]), cast(:keys as text[])) as given (payload, key)
-    join outbox_messages as m on m.tenant_id = :tenant and m.job = :job and m.key = given.key
+    select m.key, m.id, m.status, m.scheduled_at, m.payload = request.payload::jsonb as is_same
+    from unnest(cast(:payloads as text[]), cast(:keys as text[])) as request (payload, key)
+    join outbox_messages as m on m.tenant_id = :tenant and m.job = :job and m.key = request.key
         and m.status <> 'dead_letter'
 """)
 
 
 class PayloadTooLarge(TenancyError):
-    """A message holds references, not data."""
+    """The input is too large for a message, which holds references and not data."""
 
 
 class KeyTaken(TenancyError):
-    """A message has this key already, and asks for the job with another input."""
+    """Another message already has this key and requests the job with a different input."""
 
 
 @dataclass(frozen=True)
 class Enqueued:
-    """The message that a request is, or that an earlier one with its key was."""
+    """The message of a request: a new one, or the existing one with the same key."""
 
     id: UUID
-    key: str
-    added: bool  # by this request; False: it was there already, and is left as it is
+    key: str  # the last part of the workflow id
+    added: bool  # whether this request added it; an existing message is left unchanged
     status: MessageStatus
-    scheduled_at: datetime  # not before
+    scheduled_at: datetime  # aware; the earliest start
 
 
 async def enqueue(
@@ -89,41 +91,41 @@ async def enqueue(
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
 ) -> UUID:
-    """Asks for a job of the current tenant's, in the transaction of the open `tenant_session()`.
+    """Requests a job for the current tenant, in the transaction of the open `tenant_session()`.
 
-    The job is started when that transaction has been committed, and never if it is rolled back.
+    The job starts once that transaction commits, and never if it rolls back.
 
     Args:
-        job: a job's name, or its class.
-        input: the job's input, as its model or as fields; the tenant is the session's, and may be
-            left out of fields.
-        key: of the workflow id, and what makes the job's effect one. A key that is waiting already
-            is the same message. If not given: the period of a job that has one, and of any other
-            the message's id.
-        at: not before this time (aware); at once if not given.
-        priority: the job's own if not given.
-        correlation_id: what the message belongs to, for logs; the runs have it in their memo. One
-            line of 200 characters at most.
+        job: the job's name or its class.
+        input: the job's input, as its model or as a mapping of fields. The session sets the tenant,
+            so a mapping may omit it.
+        key: the last part of the workflow id, unique for this tenant and job. While a message with
+            this key exists and is not a dead letter, a second request returns it. Defaults to the
+            input's period for a job that has one, and to the message's id for any other job.
+        at: the earliest start, an aware datetime from 1970 to 9998. Defaults to now.
+        priority: defaults to the job's own.
+        correlation_id: what the message belongs to, for logs; the run carries it in its memo. One
+            printable line of up to 200 characters.
 
     Returns:
-        The message's id, or that of the message which has this key already.
+        The id of the new message, or of the existing message with this key.
 
     Raises:
         ScopeMissing: no `tenant_session()` is open.
-        UnknownJob: there is no such job of tenants'.
-        InvalidPayload: the input does not fit the job, or cannot be read back: it nests deeper than
-            100 levels, has a number that is not finite or of more than 1,000 digits, a NUL, or half
-            a surrogate pair. Or the job has a period, and the key is another one or none. Or `at`
-            has no offset, or is no time from 1970 on; or `correlation_id` is not one printable
-            line.
-        TenantMismatch: the input names another tenant, or the key cannot be part of an id.
+        UnknownJob: no tenant job has this name.
+        InvalidPayload: the input does not fit the job or could not be read back: it nests more than
+            100 levels deep, or has a number that is not finite or has more than 1,000 digits, a
+            NUL, or half a surrogate pair. Also if the job has a period and the key is not a period
+            or differs from the input's; if `at` has no UTC offset or is out of range; and if
+            `correlation_id` is too long or not one printable line.
+        TenantMismatch: the input names another tenant, or the key cannot be part of a workflow id.
         PayloadTooLarge: the input is over 64 KiB as JSON.
-        KeyTaken: a message has this key already, with another input.
+        KeyTaken: a message already has this key, with another input.
     """
-    asked = await enqueue_or_find(
+    request = await enqueue_or_find(
         job, input, key=key, at=at, priority=priority, correlation_id=correlation_id
     )
-    return asked.id
+    return request.id
 
 
 async def enqueue_or_find(
@@ -135,14 +137,20 @@ async def enqueue_or_find(
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
 ) -> Enqueued:
-    """As `enqueue`, for who wants to know whether the message was there already, and its time.
+    """Requests a job as `enqueue` does, and returns the message with its status and time.
 
-    Returns the message, also where an earlier request wrote it. Raises what `enqueue` does.
+    The arguments are those of `enqueue`.
+
+    Returns:
+        The new message, or the existing one with this key; `added` tells which.
+
+    Raises:
+        TenancyError: any error that `enqueue` raises.
     """
-    [asked] = await _enqueue_many(
+    [request] = await _enqueue_many(
         job, [input], keys=[key], at=at, priority=priority, correlation_id=correlation_id
     )
-    return asked
+    return request
 
 
 async def enqueue_many(
@@ -154,20 +162,34 @@ async def enqueue_many(
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
 ) -> list[UUID]:
-    """As `enqueue`, for several inputs of one job in one statement; `keys` are as many, or None.
+    """Requests one job for several inputs, in one statement.
 
-    Returns the messages' ids in the order of `inputs`.
+    Every input is checked before anything is written.
+
+    Args:
+        job: as for `enqueue`.
+        inputs: one input for each request, as for `enqueue`.
+        keys: one key, or None, for each input in the same order. None as a whole gives each
+            request its default key.
+        at: as for `enqueue`, for every request.
+        priority: as for `enqueue`, for every request.
+        correlation_id: as for `enqueue`, for every request.
+
+    Returns:
+        The messages' ids, in the order of `inputs`.
 
     Raises:
-        KeyTaken: also where one key is to have two inputs; nothing is written.
-        ValueError: `keys` are not as many as `inputs`.
-        TenancyError: as `enqueue`, for any of them; nothing is written.
+        KeyTaken: two of the requests have the same key with different inputs, or a message already
+            has one of the keys with another input. In the second case the other requests are
+            written already: let the error roll the session back.
+        ValueError: `keys` and `inputs` differ in length.
+        TenancyError: any other error that `enqueue` raises, for any of the inputs.
     """
-    named = [None] * len(inputs) if keys is None else keys
-    asked = await _enqueue_many(
-        job, inputs, keys=named, at=at, priority=priority, correlation_id=correlation_id
+    optional_keys = [None] * len(inputs) if keys is None else keys
+    requests = await _enqueue_many(
+        job, inputs, keys=optional_keys, at=at, priority=priority, correlation_id=correlation_id
     )
-    return [each.id for each in asked]
+    return [request.id for request in requests]
 
 
 async def _enqueue_many(
@@ -187,18 +209,18 @@ async def _enqueue_many(
     if correlation_id is not None:
         _require_line(wanted, correlation_id)
     payloads: list[str] = []
-    named: list[str | None] = []
-    for input, given in zip(inputs, keys, strict=True):
-        if given is not None:
-            WorkflowId(tenant, wanted.name, given)  # raises where it cannot be one
-        payload, key = _payload(wanted, tenant, input, given)
+    checked_keys: list[str | None] = []
+    for input, requested_key in zip(inputs, keys, strict=True):
+        if requested_key is not None:
+            WorkflowId(tenant, wanted.name, requested_key)  # raises if it cannot be part of one
+        payload, key = _payload(wanted, tenant, input, requested_key)
         payloads.append(payload)
-        named.append(key)
+        checked_keys.append(key)
     values: dict[str, Any] = {
         "tenant": tenant,
         "job": wanted.name,
         "payloads": payloads,
-        "keys": named,
+        "keys": checked_keys,
         "priority": int(wanted.priority if priority is None else priority),
         "at": at,
         "correlation_id": correlation_id,
@@ -206,62 +228,62 @@ async def _enqueue_many(
     _require_one_input(wanted, tenant, values)
     found = await _insert(session, wanted, values)
     while None in found:
-        # A message that had a key already was done with, and deleted, in between.
-        missing = [index for index, asked in enumerate(found) if asked is None]
+        # The existing message with this key completed and was deleted between the two statements.
+        missing = [index for index, message in enumerate(found) if message is None]
         again = {name: [values[name][index] for index in missing] for name in ("payloads", "keys")}
         added = await _insert(session, wanted, values | again)
-        for index, asked in zip(missing, added, strict=True):
-            found[index] = asked
-    return [asked for asked in found if asked is not None]
+        for index, message in zip(missing, added, strict=True):
+            found[index] = message
+    return [message for message in found if message is not None]
 
 
 def require_time(what: str, at: datetime) -> None:
-    """Raises `InvalidPayload` where a message could not wait for `at`; `what` names its job."""
+    """Raises `InvalidPayload` if no message can be scheduled at `at`; `what` names its job."""
     if at.utcoffset() is None:
-        raise InvalidPayload(f"the time of {what} has no offset. Give an aware datetime.")
+        raise InvalidPayload(f"the time of {what} has no UTC offset. Pass an aware datetime.")
     if not EARLIEST <= at <= LATEST:
         raise InvalidPayload(
             f"the time of {what} is not between the years {EARLIEST.year} and "
-            f"{LATEST.year - 1}. Leave it out for at once."
+            f"{LATEST.year - 1}. Omit it to start the job at once."
         )
 
 
 async def _insert(
     session: AsyncSession, job: Job, values: Mapping[str, Any]
 ) -> list[Enqueued | None]:
-    """What has each key now; None where a message had it already and is not there any more."""
+    """Adds messages; returns the one with each key, or None if an existing one is gone again."""
     added = {
         row.key: Enqueued(row.id, row.key, True, MessageStatus.PENDING, row.scheduled_at)
         for row in await session.execute(_INSERT, values)
     }
     keys: Sequence[str | None] = values["keys"]
-    # Each of those without a key is added, in their order, and so are their ids.
-    unnamed = iter([asked for key, asked in added.items() if key == str(asked.id)])
+    # Every request without a key adds a message. Ids ascend, so these are in the requests' order.
+    keyless = iter([message for key, message in added.items() if key == str(message.id)])
     if any(key is not None and key not in added for key in keys):
         added = await _existing(session, job, values) | added
-    return [next(unnamed) if key is None else added.get(key) for key in keys]
+    return [next(keyless) if key is None else added.get(key) for key in keys]
 
 
 async def _existing(
     session: AsyncSession, job: Job, values: Mapping[str, Any]
 ) -> dict[str, Enqueued]:
-    """The messages that have the keys; raises `KeyTaken` where one has another input."""
+    """Returns the messages that have the keys; raises `KeyTaken` if an input differs."""
     rows = (await session.execute(_EXISTING, values)).all()
     tenant: str = values["tenant"]
-    others = [(tenant, row.id) for row in rows if not row.is_same]
-    if others:
+    different = [(tenant, row.id) for row in rows if not row.is_same]
+    if different:
         wanted = dict(zip(values["keys"], values["payloads"], strict=True))
-        texts = await payload_texts(session, others)
+        texts = await payload_texts(session, different)
         for row in rows:
-            kept = texts.get((tenant, row.id))
-            # One that is gone by now is asked for again.
-            if kept is not None and not _is_same(job, tenant, kept, wanted[row.key]):
+            stored = texts.get((tenant, row.id))
+            # A message that is gone by now is requested again.
+            if stored is not None and not _is_same(job, tenant, stored, wanted[row.key]):
                 raise KeyTaken(
-                    f"{WorkflowId(tenant, job.name, row.key)} is asked for already, with another "
-                    f"input: by the message {row.id}, which is {row.status}. Give another key, or "
-                    "cancel that message while it waits."
+                    f"{WorkflowId(tenant, job.name, row.key)} is already requested with another "
+                    f"input, by message {row.id} ({row.status}). Use another key, or cancel that "
+                    "message while it waits."
                 )
-        gone = {key for key in others if key not in texts}
+        gone = {key for key in different if key not in texts}
         rows = [row for row in rows if (tenant, row.id) not in gone]
     return {
         row.key: Enqueued(row.id, row.key, False, MessageStatus(row.status), row.scheduled_at)
@@ -269,20 +291,20 @@ async def _existing(
     }
 
 
-def _is_same(job: Job, tenant: str, kept: str, wanted: str) -> bool:
-    """Whether two payloads (JSON) are one input to the job as it is today."""
+def _is_same(job: Job, tenant: str, stored: str, wanted: str) -> bool:
+    """Whether two payloads (JSON) are the same input by the job's current model."""
     try:
         models = [
-            job.input_model.model_validate({**read(each), "tenant_id": tenant}, extra="forbid")
-            for each in (kept, wanted)
+            job.input_model.model_validate({**read(payload), "tenant_id": tenant}, extra="forbid")
+            for payload in (stored, wanted)
         ]
-    except Exception:  # whatever a job's own model raises: it is none that could run
+    except Exception:  # a job's own model may raise anything; such an input could never run
         return False
     return models[0] == models[1]
 
 
 def _require_one_input(job: Job, tenant: str, values: Mapping[str, Any]) -> None:
-    """Refuses a batch in which one key is to have several inputs."""
+    """Raises `KeyTaken` if two requests in one call have the same key but different inputs."""
     first: dict[str, str] = {}
     for key, payload in zip(values["keys"], values["payloads"], strict=True):
         if key is None:
@@ -290,15 +312,15 @@ def _require_one_input(job: Job, tenant: str, values: Mapping[str, Any]) -> None
         other = first.setdefault(key, payload)
         if other != payload and not _is_same(job, tenant, other, payload):
             raise KeyTaken(
-                f"{WorkflowId(tenant, job.name, key)} is asked for twice at once, with different "
-                "inputs. Give each a key of its own."
+                f"{WorkflowId(tenant, job.name, key)} is requested twice in one call, with "
+                "different inputs. Give each request its own key."
             )
 
 
 def _tenant_job(job: str | type) -> Job:
     found = registry.get_or_raise(job) if isinstance(job, str) else job_of(job)
     if found is None or not found.is_asked_for:
-        # In the words of an unknown one, which list those that there are.
+        # Raises the error of an unknown job, which lists the jobs that exist.
         return registry.get_or_raise("" if found is None else f"{found.name} (the platform's)")
     return found
 
@@ -306,9 +328,9 @@ def _tenant_job(job: str | type) -> Job:
 def _payload(
     job: Job, tenant: str, input: BaseModel | Mapping[str, Any], key: str | None
 ) -> tuple[str, str | None]:
-    """The input as it is kept (checked, as JSON, without the tenant, which the row has), its key.
+    """Returns the checked input as JSON without the tenant (the row names it), and its key.
 
-    None for a key that is made from the message's id.
+    The key is None where the table makes it from the message's id.
     """
     what = f"the input of {job.name}"
     try:
@@ -319,21 +341,21 @@ def _payload(
         size = len(payload.encode())
         if size > PAYLOAD_MAX_BYTES:
             raise PayloadTooLarge(
-                f"{what} is {size:,} bytes, and a message holds {PAYLOAD_MAX_BYTES:,}. Store the "
-                "data, and put a reference to it into the input."
+                f"{what} is {size:,} bytes, more than the {PAYLOAD_MAX_BYTES:,} that a message may "
+                "hold. Store the data, and pass a reference to it."
             )
         require_finite(model.model_dump(exclude={"tenant_id"}))
         require_storable(payload)
     except NotReadable as error:
         raise InvalidPayload(
-            f"{what} could not be read back: it {error}. Store the data, and put a reference to it "
-            "into the input."
+            f"{what} could not be read back: it {error}. Store the data, and pass a reference to "
+            "it."
         ) from None
     except (PydanticSerializationError, UnicodeEncodeError, RecursionError):
-        # Its own words may repeat a value.
+        # The original error's text may repeat a value of the tenant's.
         raise InvalidPayload(
-            f"{what} cannot be written as JSON: it nests too deep, or has half a surrogate pair or "
-            "a value that JSON has not. Store the data, and put a reference to it into the input."
+            f"{what} cannot be written as JSON: it nests too deeply, or has half a surrogate pair "
+            "or a value that JSON cannot express. Store the data, and pass a reference to it."
         ) from None
     return payload, key
 
@@ -341,13 +363,13 @@ def _payload(
 def _model(
     job: Job, tenant: str, input: BaseModel | Mapping[str, Any], key: str | None, what: str
 ) -> BaseModel:
-    """The input as the job's own model; raises where it names another tenant, or does not fit."""
+    """Returns the input as the job's model; raises if it names another tenant or does not fit."""
     values = input.model_dump() if isinstance(input, BaseModel) else dict(input)
-    named = values.setdefault("tenant_id", tenant)
-    if named != tenant:
+    input_tenant = values.setdefault("tenant_id", tenant)
+    if input_tenant != tenant:
         raise TenantMismatch(
-            f'a message of tenant "{named}" cannot be written in a session of "{tenant}". '
-            "Leave tenant_id out: the session sets it."
+            f'a message of tenant "{input_tenant}" cannot be written in a session of "{tenant}". '
+            "Omit tenant_id: the session sets it."
         )
     if isinstance(input, job.input_model):
         return input
@@ -359,6 +381,6 @@ def _model(
 def _require_line(job: Job, correlation_id: str) -> None:
     if len(correlation_id) > CORRELATION_MAX_CHARACTERS or not correlation_id.isprintable():
         raise InvalidPayload(
-            f"the correlation_id of {job.name} is one printable line of "
-            f"{CORRELATION_MAX_CHARACTERS} characters at most. Shorten it."
+            f"the correlation_id of {job.name} is not one printable line of up to "
+            f"{CORRELATION_MAX_CHARACTERS} characters. Shorten it."
         )

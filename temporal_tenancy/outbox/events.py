@@ -1,4 +1,4 @@
-"""Dealing with an event once, however often it is delivered."""
+"""Processes an event once, however often it is delivered."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import current_scope, current_tenant
 from temporal_tenancy.core.scoped_value import ScopedValue
 
-# As SQL: by way of the ORM it takes twice as long as the database does.
-_NOTE: Final = text("""
+# Plain SQL: through the ORM the call takes twice as long as the database itself.
+_RECORD: Final = text("""
     insert into processed_events (tenant_id, consumer, event_id)
     values (:tenant, :consumer, :event_id)
     on conflict do nothing
@@ -25,34 +25,46 @@ _message: Final[ScopedValue[str]] = ScopedValue("temporal_tenancy_message", "the
 
 
 async def once(session: AsyncSession, consumer: str, event_id: str) -> bool:
-    """Notes that `consumer` deals with `event_id`; returns False where it has done so before.
+    """Records that `consumer` processes `event_id`, in the transaction of the effect.
 
-    `session` is the `tenant_session()` of the effect: both are committed, or neither. While another
-    transaction has noted the same and not ended, this waits for it. Two tenants' events of one id
-    are two events. They are told apart by `consumer`, a name that stays, such as the job's.
+    Waits while another open transaction has recorded the same event. Two tenants' events with the
+    same id are two events.
 
-    Raises `ScopeMissing` where no tenant's code calls it.
+    Args:
+        session: the `tenant_session()` of the effect, so that both commit or neither does.
+        consumer: a stable name of what processes the event, such as the job's. Each consumer
+            processes an event once.
+        event_id: identifies the event within the tenant, such as `current_event_id()`.
+
+    Returns:
+        Whether the event is new to this consumer; False means that the effect has happened already.
+
+    Raises:
+        ScopeMissing: the caller is not in a tenant's scope.
     """
     values = {"tenant": current_tenant(), "consumer": consumer, "event_id": event_id}
-    return await session.scalar(_NOTE, values) is not None
+    return await session.scalar(_RECORD, values) is not None
 
 
 def current_event_id() -> str:
-    """What identifies the event that the running activity deals with: its message's key.
+    """Returns the id of the event that the running activity processes: its message's key.
 
-    That is the key of the workflow id, or of the one message among several that a workflow works
-    off. It stays the same over retries and replays. Raises `ScopeMissing` outside an activity
-    and where the work on the event has ended.
+    This is the key in the workflow id or, where one workflow handles several messages, the key of
+    the current message. It stays the same over retries and replays.
+
+    Raises:
+        ScopeMissing: the caller is not in an activity of a workflow, or the work on the event has
+            ended.
     """
     key = _message.get()
     if key is not None:
         return key
-    current_scope()  # raises behind the activity's end
+    current_scope()  # raises once the activity has ended
     if not activity.in_activity() or (workflow_id := activity.info().workflow_id) is None:
-        raise ScopeMissing("there is no event here: this is for the activities of a job.")
+        raise ScopeMissing("there is no event here. Call this in an activity of a job.")
     return WorkflowId.parse(workflow_id).key
 
 
 def use_event_id(key: str) -> AbstractContextManager[str]:
-    """Makes `key` the one that `current_event_id()` returns inside the block."""
+    """Makes `current_event_id()` return `key` inside the block."""
     return _message.provide(key)

@@ -1,4 +1,4 @@
-"""What the plugin is given for the outbox."""
+"""The outbox as a feature of the plugin."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from temporal_tenancy.sdk.features import Feature
 
 
 def outbox() -> Feature:
-    """The feature: messages that are worked off together, and slots that are freed.
+    """Returns the feature that coalesced messages and concurrency caps need on a worker.
 
-    Its workers need the migrations of the control plane and of the outbox. The relay is a process
-    of its own, and no part of it.
+    It adds the workflow and the activity that handle several messages together, and the activity
+    that frees a tenant's slot. Its workers need the migrations of the control plane and of the
+    outbox. The relay is a separate process and not part of it.
     """
     return Feature(
         "outbox",

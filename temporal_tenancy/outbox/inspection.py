@@ -1,4 +1,4 @@
-"""Looking at messages without touching them."""
+"""Reads messages without changing them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.outbox.models import OutboxMessage
+from temporal_tenancy.outbox.tables import OutboxMessage
 
 _BACKLOG: Final = text("""
     select
@@ -29,19 +29,25 @@ _BACKLOG: Final = text("""
 
 @dataclass(frozen=True)
 class Backlog:
-    """What a tenant has waiting, in numbers of messages."""
+    """How many messages a tenant has waiting or in progress."""
 
     tenant_id: str
-    pending: int
-    failed: int  # and to be tried again
-    processing: int
-    due_since: datetime | None  # the oldest that could be released; None: there is none
+    pending: int  # messages
+    failed: int  # messages that wait for another attempt
+    processing: int  # messages
+    due_since: datetime | None  # aware; of the oldest due message, or None if none is due
 
 
 async def find_message(session: AsyncSession, job: str, key: str) -> OutboxMessage | None:
-    """The latest message of that job and key, or None; `session` is the tenant's.
+    """Returns the newest message with a job and key, or None if there is none.
 
-    What was completed is there for a minute or so, until a relay deletes it.
+    A completed message remains for about a minute (`RelayOptions.keep_completed`), until a relay
+    deletes it.
+
+    Args:
+        session: the tenant's session.
+        job: the job's name.
+        key: the last part of the workflow id.
     """
     query = (
         select(OutboxMessage)
@@ -53,8 +59,11 @@ async def find_message(session: AsyncSession, job: str, key: str) -> OutboxMessa
 
 
 async def backlogs(session: AsyncSession) -> Sequence[Backlog]:
-    """What every tenant has waiting, by tenant id; those with nothing are left out.
+    """Returns the backlog of each tenant that has messages waiting or in progress, by tenant id.
 
-    `session` is a `platform_session()` of the relay's role. It reads all that waits.
+    Reads all these messages, so its cost grows with their number.
+
+    Args:
+        session: a `platform_session()` of the relay's role.
     """
     return [Backlog(**row._mapping) for row in await session.execute(_BACKLOG)]

@@ -1,7 +1,8 @@
-"""What became of messages, and how it is written: by a relay, and by what works off several.
+"""Marks: the outcomes of messages, and the SQL that writes them.
 
-The two differ in who they are (the relay's role, the tenant's), and so in what makes a message
-still theirs: that is a `Holder`.
+A relay writes marks, and so does a workflow that handles several messages. They use different roles
+(the relay's, the tenant's) and different conditions for a message to be still theirs: a `Holder`
+holds the condition.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log: Final = logging.getLogger(__name__)
 
 @dataclass
 class Marks:
-    """What became of messages and is not written yet."""
+    """Outcomes of messages that are not written yet."""
 
     completed: list[Message] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
@@ -36,20 +37,20 @@ class Marks:
         return len(self) > 0
 
     def __len__(self) -> int:
-        """How many messages there are marks of."""
+        """The number of messages that have a mark."""
         return len(self.completed) + len(self.failed)
 
     def add(self, later: Self) -> None:
-        """Puts what was marked later behind this."""
+        """Appends later marks to these."""
         self.completed += later.completed
         self.failed += later.failed
 
 
 def failed(message: Message, error: Exception, ladder: RetryLadder) -> Failed:
-    """What an attempt's `error` means for its message.
+    """Returns the mark of a failed attempt: its error, and the wait until the next attempt.
 
-    There is no further attempt after the last of the `ladder`, and none after an error that is not
-    retryable. One that says when it may be retried is waited for.
+    No attempt follows the last one of the `ladder`, or a non-retryable error. The error's own
+    `next_retry_delay` takes precedence over the ladder's wait.
     """
     known = error if isinstance(error, ApplicationError) else None
     wait = ladder.wait_after(message.attempts)
@@ -58,67 +59,68 @@ def failed(message: Message, error: Exception, ladder: RetryLadder) -> Failed:
     elif wait is not None and known is not None and known.next_retry_delay is not None:
         wait = known.next_retry_delay
     kind = (known.type if known else None) or type(error).__name__ or "Error"
-    # As the database takes it, whatever an exception says: marks of others are written with it.
+    # Other messages' marks are written with this one, so the database must accept any exception.
     return Failed(message, storable(kind), storable(message_of(error)), wait)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has messages in hand, and marks them while they are still its own."""
+    """A relay or a workflow that holds messages, and marks them while they are still its own."""
 
-    completing: TextClause  # of `completing()`
-    failing: TextClause  # of `failing()`
-    values: Mapping[str, object] = field(default_factory=dict)  # that its conditions name
+    completing: TextClause  # from `completing()`
+    failing: TextClause  # from `failing()`
+    values: Mapping[str, object] = field(default_factory=dict)  # parameters of its conditions
 
     async def complete(self, session: AsyncSession, messages: Sequence[Message]) -> None:
-        """Marks messages whose workflow has been started, or whose work is done."""
+        """Marks messages as completed: their workflow has started, or their work is done."""
         if messages:
             await session.execute(self.completing, {**named(messages), **self.values})
 
     async def fail(self, session: AsyncSession, failed: Sequence[Failed]) -> list[Failed]:
-        """Marks attempts that have failed; returns those that are dead letters with this call."""
+        """Marks attempts as failed; returns those whose messages this call made dead letters."""
         if not failed:
             return []
         values = {
-            **named([one.message for one in failed]),
-            "waits": [one.wait for one in failed],
-            "error_types": [one.error_type for one in failed],
-            "error_messages": [one.error_message for one in failed],
-            "attempts": [one.message.attempts for one in failed],
+            **named([failure.message for failure in failed]),
+            "waits": [failure.wait for failure in failed],
+            "error_types": [failure.error_type for failure in failed],
+            "error_messages": [failure.error_message for failure in failed],
+            "attempts": [failure.message.attempts for failure in failed],
             **self.values,
         }
         marked = {(row.tenant_id, row.id) for row in await session.execute(self.failing, values)}
         return [
-            one
-            for one in failed
-            if one.is_dead and (one.message.tenant_id, one.message.id) in marked
+            failure
+            for failure in failed
+            if failure.is_dead and (failure.message.tenant_id, failure.message.id) in marked
         ]
 
     async def write(self, session: AsyncSession, marks: Marks, source: Source) -> None:
-        """Writes marks; messages that have failed for good become dead letters of `source`."""
+        """Writes marks; messages that failed permanently become dead letters of `source`."""
         await self.complete(session, marks.completed)
         dead = await self.fail(session, marks.failed)
         await put_letters(session, list(_letters_of(dead, source)))
 
 
-def completing(theirs: str = "true") -> TextClause:
-    """The SQL that completes messages, by `:tenants` and `:ids`, where they are still `theirs`.
+def completing(is_own: str = "true") -> TextClause:
+    """Returns the SQL that completes the messages of `:tenants` and `:ids`.
 
-    `theirs` is a condition on `m`, the message.
+    `is_own` is a condition on `m`, the message: whether it still belongs to the holder.
     """
     return text(f"""
         update outbox_messages as m
         set {COMPLETED}
         from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
         where m.tenant_id = marked.tenant_id and m.id = marked.id
-            and m.status = 'processing' and {theirs}
+            and m.status = 'processing' and {is_own}
     """)
 
 
-def failing(theirs: str) -> TextClause:
-    """The SQL that fails messages where they are still `theirs`, and returns which it has failed.
+def failing(is_own: str) -> TextClause:
+    """Returns the SQL that marks messages as failed, and returns the tenant and id of each.
 
-    `theirs` is a condition on `m`, the message, and on `failed`, what is written of it.
+    `is_own` is a condition on `m`, the message, and `failed`, its mark: whether the message still
+    belongs to the holder.
     """
     return text(f"""
         update outbox_messages as m
@@ -128,13 +130,13 @@ def failing(theirs: str) -> TextClause:
             cast(:error_types as text[]), cast(:error_messages as text[]), cast(:attempts as int[])
         ) as failed (tenant_id, id, wait, error_type, error_message, attempts)
         where m.tenant_id = failed.tenant_id and m.id = failed.id
-            and m.status = 'processing' and {theirs}
+            and m.status = 'processing' and {is_own}
         returning m.tenant_id, m.id
     """)
 
 
 def named(messages: Sequence[Message]) -> dict[str, object]:
-    """The parameters `tenants` and `ids` of a statement on `messages`."""
+    """Returns the parameters `tenants` and `ids` of a statement about `messages`."""
     return {
         "tenants": [message.tenant_id for message in messages],
         "ids": [message.id for message in messages],
@@ -142,20 +144,20 @@ def named(messages: Sequence[Message]) -> dict[str, object]:
 
 
 def _letters_of(dead: Iterable[Failed], source: Source) -> Iterator[Letter]:
-    for one in dead:
-        message = one.message
+    for failure in dead:
+        message = failure.message
         try:
             yield Letter(
                 workflow_id=message.letter_id,
                 source=source,
-                error_type=one.error_type,
-                message=one.error_message,
+                error_type=failure.error_type,
+                message=failure.error_message,
                 attempts=message.attempts,
                 message_id=message.id,
             )
         except TenancyError as error:
-            # The row's tenant cannot be one, so there is nobody whose letter it would be. The
-            # message stays where it is, and so do its reasons.
+            # The row's tenant id is invalid, so no tenant could own the letter. The message stays
+            # in the outbox with its error.
             log.error(
                 "message.nobodys", extra={"message_id": str(message.id), "error": error.sentence}
             )

@@ -1,4 +1,4 @@
-"""How often a message is tried, and how long it waits in between."""
+"""How often a message is retried, and with which backoff."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RetryLadder(BaseModel):
-    """After its nth attempt a message waits 2^n times `unit`; after the last it is dead.
+    """An exponential backoff: after the nth failed attempt a message waits 2^n times `unit`.
 
-    `attempts` is at least 1, `unit` longer than nothing; pydantic's `ValidationError` says so.
+    After the last attempt the message becomes a dead letter. By default a message gets 5 attempts,
+    with waits of 2, 4, 8 and 16 minutes. The constructor raises pydantic's `ValidationError` if
+    `attempts` is below 1 or `unit` is not positive.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    attempts: int = Field(default=5, ge=1)
-    unit: timedelta = Field(default=timedelta(minutes=1), gt=timedelta(0))
+    attempts: int = Field(default=5, ge=1)  # including the first
+    unit: timedelta = Field(default=timedelta(minutes=1), gt=timedelta(0))  # half the first wait
 
     def wait_after(self, attempts: int) -> timedelta | None:
-        """How long to wait once so many attempts have failed; None: there is no further one."""
+        """Returns the wait after `attempts` failed attempts, or None if no attempt is left."""
         return None if attempts >= self.attempts else self.unit * 2**attempts
 
 

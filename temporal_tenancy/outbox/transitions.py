@@ -1,7 +1,7 @@
-"""What becomes of a message, in SQL: the columns that each change of its state sets.
+"""The state transitions of a message in SQL: the columns that each one sets.
 
-Of `outbox_messages as m`. The relay and the workflow that works off several messages have
-conditions of their own, and these changes in common.
+They apply to `outbox_messages as m`. The relay and the workflow that handles several messages share
+these transitions and add their own conditions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 ATTEMPTS_MAX: Final = 1_000_000
-# A tenant's role may have written any number.
+# The tenant's role may have written any number.
 ONE_MORE_ATTEMPT: Final = f"least(greatest(m.attempts, 0), {ATTEMPTS_MAX - 1}) + 1"
 
 CLAIMED: Final = f"""
@@ -22,18 +22,18 @@ COMPLETED: Final = """
     status = 'completed', completed_at = now(), lease_until = null,
     error_type = null, error_message = null
 """
-# Nothing was tried: it is what it was before it was claimed.
+# Nothing was attempted, so the message returns to its state before the claim.
 RELEASED: Final = """
     status = case when m.error_type is null then 'pending' else 'failed' end,
     lease_until = null, attempts = greatest(m.attempts, 1) - 1, workflow_id = null
 """
-# The attempt came to nothing, and the next is at once.
+# The attempt had no result, and the next one follows immediately.
 GIVEN_BACK: Final = """
     status = 'failed', lease_until = null, workflow_id = null,
     error_type = :error_type, error_message = :error_message
 """
-# From `failed (wait, error_type, error_message)`; without a wait it was the last attempt. A handler
-# may ask for any delay, and the time is to be one.
+# From `failed (wait, error_type, error_message)`; a null wait means that no attempt is left. A
+# handler may ask for any delay, so the wait is limited to keep the time in range.
 FAILED: Final = """
     status = case when failed.wait is null then 'dead_letter' else 'failed' end,
     scheduled_at = case

@@ -1,4 +1,4 @@
-"""Taking back or moving messages that wait, as long as no relay has them."""
+"""Cancels and reschedules waiting messages that no relay has claimed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from temporal_tenancy.control_plane.admission import CHANNEL
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox.enqueueing import require_time
-from temporal_tenancy.outbox.models import WAITING, MessageStatus
+from temporal_tenancy.outbox.tables import WAITING, MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
 
-# A claim passes over what is locked here, and what it has locked is waited for and read anew.
+# A claim skips rows locked here. If a claim holds the lock, this waits and reads the row again.
 _LOCK: Final = """
     select id, job, key, status, scheduled_at, dequeued_at from outbox_messages
     where tenant_id = :tenant and
 """
 _LOCK_BY_ID: Final = text(f"{_LOCK} id = :id for update")
-# What has failed for good may have had the key before.
+# Dead letters may have the same key as the waiting message.
 _LOCK_BY_KEY: Final = text(f"""
     {_LOCK} job = :job and key = :key
     order by status = 'dead_letter', id desc limit 1 for update
@@ -39,41 +39,46 @@ _MOVE: Final = text(f"""
 
 
 class MessageUnknown(TenancyError):
-    """The tenant has no such message."""
+    """The tenant has no such message, or no longer has it."""
 
 
 class MessageTaken(TenancyError):
-    """The message does not wait any more."""
+    """The message no longer waits: a relay has claimed it, or it is completed or dead."""
 
 
 @dataclass(frozen=True)
 class ByKey:
-    """The message that has a job's key, the one that waits before one that is dead."""
+    """Identifies a message by job and key; a message that is not a dead letter comes first."""
 
-    job: str
-    key: str
+    job: str  # its name
+    key: str  # the last part of the workflow id
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A message that waits, or did until it was cancelled."""
+    """A waiting message, or one that waited until it was cancelled."""
 
     id: UUID
     job: str
     key: str
-    scheduled_at: datetime  # not before
+    scheduled_at: datetime  # aware; the earliest start
 
 
 async def cancel(which: UUID | ByKey) -> Waiting:
-    """Deletes a waiting message of the current tenant's, in the open `tenant_session()`.
+    """Deletes a waiting message of the current tenant, in the open `tenant_session()`.
 
-    `which` is the message's id, or its job and key. Returns what it was. Nothing is left of it: its
-    key is free, and may be asked for with any input.
+    The key becomes free and can be requested again with any input.
+
+    Args:
+        which: the message's id, or its job and key.
+
+    Returns:
+        The message as it was.
 
     Raises:
         ScopeMissing: no `tenant_session()` is open.
-        MessageUnknown: there is none, or there is none any more.
-        MessageTaken: a relay has taken it, or it is done with.
+        MessageUnknown: the tenant has no such message, or no longer has it.
+        MessageTaken: a relay has claimed the message, or it is completed or a dead letter.
     """
     session = current_tenant_session()
     message = await _lock(session, which)
@@ -82,11 +87,20 @@ async def cancel(which: UUID | ByKey) -> Waiting:
 
 
 async def reschedule(which: UUID | ByKey, at: datetime) -> Waiting:
-    """Lets a waiting message start not before `at` (aware), also one that is to be tried again.
+    """Changes the earliest start of a waiting message, in the open `tenant_session()`.
+
+    For a message that waits for a retry, this changes the time of the retry.
+
+    Args:
+        which: the message's id, or its job and key.
+        at: the new earliest start, an aware datetime from 1970 to 9998.
+
+    Returns:
+        The message with its new time.
 
     Raises:
-        InvalidPayload: `at` has no offset, or is no time from 1970 on.
-        ScopeMissing, MessageUnknown, MessageTaken: as `cancel`.
+        InvalidPayload: `at` has no UTC offset or is out of range.
+        ScopeMissing, MessageUnknown, MessageTaken: as for `cancel`.
     """
     session = current_tenant_session()
     require_time("the message", at)
@@ -104,22 +118,22 @@ async def _lock(session: AsyncSession, which: UUID | ByKey) -> Waiting:
         row = (await session.execute(_LOCK_BY_ID, {"tenant": tenant, "id": which})).one_or_none()
     if row is None:
         raise MessageUnknown(
-            f"{tenant} has no such message: it was started some time ago, or cancelled, or never "
-            "asked for."
+            f"{tenant} has no such message: it was started some time ago, cancelled, or never "
+            "requested."
         )
     if row.status not in WAITING:
-        raise MessageTaken(_what_came_first(row))
+        raise MessageTaken(_why_taken(row))
     return Waiting(row.id, row.job, row.key, row.scheduled_at)
 
 
-def _what_came_first(row: Row[Any]) -> str:
-    """Why a message does not wait; `row` has columns of several types."""
+def _why_taken(row: Row[Any]) -> str:  # columns of several types
+    """Returns the sentence that says why a message no longer waits."""
     if row.status == MessageStatus.PROCESSING:
-        taken = f" at {row.dequeued_at:%Y-%m-%d %H:%M:%S %Z}" if row.dequeued_at else ""
-        return f"a relay came first: it took the message {row.id}{taken}, and is starting its job."
+        when = f" at {row.dequeued_at:%Y-%m-%d %H:%M:%S %Z}" if row.dequeued_at else ""
+        return f"a relay has already claimed message {row.id}{when} and is starting its job."
     if row.status == MessageStatus.COMPLETED:
-        return f"the message {row.id} came first: its job has been started."
+        return f"the job of message {row.id} has already started."
     return (
-        f"the message {row.id} failed for good first. It is a dead letter, which is replayed or "
-        "discarded."
+        f"message {row.id} has already failed permanently. It is a dead letter: replay or discard "
+        "it."
     )

@@ -1,7 +1,7 @@
-"""Several messages of a tenant and a job, worked off in one workflow.
+"""Handles several messages of one tenant and one job in one workflow.
 
-A small job costs more in Temporal than in itself. Here a hundred of them are one workflow and one
-activity; each message keeps its own success, attempts, key and dead letter.
+A small job costs less than its own workflow would. Here a hundred of them share one workflow and
+one activity, while each message keeps its own outcome, attempts, key and dead letter.
 """
 
 from __future__ import annotations
@@ -31,40 +31,39 @@ from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
-MARK_AT_ONCE: Final = 100  # outcomes that are written in one transaction
+MARK_AT_ONCE: Final = 100  # marks written in one transaction
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
 
 log: Final = logging.getLogger(__name__)
 
 
 class WorkOff(TenantJobInput):
-    """Asks for messages of one job to be worked off."""
+    """The messages of one job that one workflow handles."""
 
     message_ids: list[UUID]
     retries: RetryLadder
 
 
 class WorkedOff(BaseModel):
-    """What became of the messages in this attempt."""
+    """How many messages this attempt marked, by outcome."""
 
     completed: int = 0
-    failed: int = 0  # and will be tried again
+    failed: int = 0  # will be retried
     dead_letters: int = 0
 
 
 class WorkerLost(TenancyError):
-    """Each time this message was worked off, the worker died."""
+    """The worker died each time it handled this message."""
 
 
 @tenant_activity
 @heartbeating()
 async def work_off_messages(batch: WorkOff) -> WorkedOff:
-    """Does each message's work, several at once, and marks what became of it.
+    """Calls the job's handler for each message, several in parallel, and marks the outcomes.
 
-    What is marked already, by an earlier attempt, is passed over. After a first attempt that did
-    not come to its end the rest is worked off one by one, each attempt written before it begins and
-    marked before the next: the message that ends the process runs out of attempts, and no other
-    does.
+    Skips messages that an earlier attempt has marked. After a first attempt that did not finish,
+    the rest are handled one by one: each attempt is counted before it begins, and marked before the
+    next one. So only the message that kills the process runs out of attempts.
     """
     job = registry.get_or_raise(batch.job)
     if job.coalesce is None:
@@ -72,17 +71,17 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
     workflow_id = str(activity.info().workflow_id)
     async with tenant_session() as session:
         messages = await working.load(session, batch.message_ids, workflow_id)
-    alone = activity.info().attempt > 1
-    marks = _Written(workflow_id, at_once=1 if alone else MARK_AT_ONCE)
-    gate = asyncio.Semaphore(1 if alone else job.coalesce.parallel)
+    one_by_one = activity.info().attempt > 1
+    marks = _MarkBuffer(workflow_id, limit=1 if one_by_one else MARK_AT_ONCE)
+    slots = asyncio.Semaphore(1 if one_by_one else job.coalesce.parallel)
 
     async def work(message: Message) -> None:
-        async with gate:
-            if alone:
+        async with slots:
+            if one_by_one:
                 async with tenant_session() as session:
                     message = await working.begin_again(session, message, workflow_id)
                 if message.attempts > batch.retries.attempts:
-                    lost = WorkerLost(f"the worker died {message.attempts - 1} times at it.")
+                    lost = WorkerLost(f"the worker died {message.attempts - 1} times handling it.")
                     await marks.add(Marks(failed=[failed(message, lost, batch.retries)]))
                     return
             await marks.add(await _outcome(job, message, batch.retries))
@@ -93,18 +92,18 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
 
 
 async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
-    """Does one message's work; returns what became of it."""
+    """Calls the job's handler for one message; returns the message's mark."""
     assert job.coalesce is not None
     what = f"the payload of {job.name}"
     try:
         values = read_message(message.payload, what=what)
         if not isinstance(values, dict):
-            raise InvalidPayload(f"{what} is an object of its fields.")
+            raise InvalidPayload(f"{what} must be a JSON object.")
         values["tenant_id"] = current_tenant()
         job_input = read_input(job.input_model, values, what=what)
         with use_event_id(message.key):
             await job.coalesce.handler(job_input)
-    except Exception as error:  # one message's trouble is its own
+    except Exception as error:  # one message's failure must not affect the others
         log.warning(
             "message.failed",
             extra={
@@ -118,27 +117,27 @@ async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
     return Marks(completed=[message])
 
 
-class _Written:
-    """Writes marks some at a time, and counts them."""
+class _MarkBuffer:
+    """Collects marks, writes them in batches, and counts them."""
 
-    def __init__(self, workflow_id: str, *, at_once: int) -> None:
+    def __init__(self, workflow_id: str, *, limit: int) -> None:
         self.report = WorkedOff()
-        self._at_once = at_once
+        self._limit = limit
         self._holder = working.holder(workflow_id)
-        self._waiting = Marks()
+        self._marks = Marks()
 
     async def add(self, marks: Marks) -> None:
-        self._waiting.add(marks)
-        if len(self._waiting) >= self._at_once:
+        self._marks.add(marks)
+        if len(self._marks) >= self._limit:
             await self.write()
 
     async def write(self) -> None:
-        marks, self._waiting = self._waiting, Marks()
+        marks, self._marks = self._marks, Marks()
         if not marks:
             return
         async with tenant_session() as session:
             await self._holder.write(session, marks, Source.MESSAGE)
-        dead = sum(one.is_dead for one in marks.failed)
+        dead = sum(failure.is_dead for failure in marks.failed)
         self.report = WorkedOff(
             completed=self.report.completed + len(marks.completed),
             failed=self.report.failed + len(marks.failed) - dead,
@@ -146,14 +145,14 @@ class _Written:
         )
 
 
-# While its tenant is suspended it waits, as its messages would if they were still in the outbox.
+# It waits while its tenant is suspended, as its messages would in the outbox.
 @tenant_job("messages.work_off", queue="default", waits_out_suspension=True)
 class WorkOffMessages:
-    """Works off messages that waited together: of one tenant and one job."""
+    """Handles several waiting messages of one tenant and one job."""
 
     @workflow.run
     async def run(self, batch: WorkOff) -> WorkedOff:
-        """Returns what became of them."""
+        """Returns the counts of the last attempt by outcome."""
         done = await workflow.execute_activity(
             work_off_messages,
             batch,
@@ -167,13 +166,13 @@ class WorkOffMessages:
         )
         workflow.set_current_details(
             f"{len(batch.message_ids)} messages of {batch.job}: {done.completed} completed, "
-            f"{done.failed} to be tried again, {done.dead_letters} dead letters."
+            f"{done.failed} to retry, {done.dead_letters} dead letters."
         )
         return done
 
 
 def work_off_job() -> Job:
-    """The declaration of `WorkOffMessages`."""
+    """Returns the declaration of `WorkOffMessages`."""
     job = job_of(WorkOffMessages)
     assert job is not None
     return job

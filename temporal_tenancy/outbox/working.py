@@ -1,4 +1,4 @@
-"""The messages that one workflow works off, in SQL: as the tenant's role, and so its own alone."""
+"""SQL for the messages that one workflow handles, run as the tenant's role on its own rows."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from temporal_tenancy.outbox.marks import Holder, completing, failing
 from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.transitions import BEGUN_AGAIN
 
-# A message that another has got hold of is no longer this workflow's.
-_OURS: Final = "m.workflow_id = :workflow_id"
+# A message that someone else has claimed since is no longer this workflow's.
+_IS_OWN: Final = "m.workflow_id = :workflow_id"
 
 _LOAD: Final = text(f"""
     select tenant_id, id, job, key, priority, attempts, correlation_id, workflow_id
     from outbox_messages as m
-    where id = any(cast(:ids as uuid[])) and m.status = 'processing' and {_OURS}
+    where id = any(cast(:ids as uuid[])) and m.status = 'processing' and {_IS_OWN}
     order by id
 """)
 _BEGIN_AGAIN: Final = text(f"""
     update outbox_messages as m
     set {BEGUN_AGAIN}
-    where id = :id and m.status = 'processing' and {_OURS}
+    where id = :id and m.status = 'processing' and {_IS_OWN}
     returning attempts
 """)
-_COMPLETE: Final = completing(_OURS)
-_FAIL: Final = failing(_OURS)
+_COMPLETE: Final = completing(_IS_OWN)
+_FAIL: Final = failing(_IS_OWN)
 
 
 def holder(workflow_id: str) -> Holder:
-    """A workflow as the one that has messages in hand."""
+    """Returns the workflow as the holder of its messages."""
     return Holder(_COMPLETE, _FAIL, {"workflow_id": workflow_id})
 
 
 async def load(session: AsyncSession, ids: Sequence[UUID], workflow_id: str) -> list[Message]:
-    """Those of the messages that are still this workflow's to work off, the oldest first."""
+    """Returns those of the messages that are still this workflow's, the oldest first."""
     values = {"ids": list(ids), "workflow_id": workflow_id}
     rows = (await session.execute(_LOAD, values)).all()
     texts = await payload_texts(session, [(row.tenant_id, row.id) for row in rows])
@@ -51,7 +51,7 @@ async def load(session: AsyncSession, ids: Sequence[UUID], workflow_id: str) -> 
 
 
 async def begin_again(session: AsyncSession, message: Message, workflow_id: str) -> Message:
-    """Counts another attempt before it begins."""
+    """Counts another attempt before it begins; returns the message with the new count."""
     values = {"id": message.id, "workflow_id": workflow_id}
     attempts = await session.scalar(_BEGIN_AGAIN, values)
     return message if attempts is None else replace(message, attempts=attempts)

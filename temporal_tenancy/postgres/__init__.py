@@ -1,4 +1,4 @@
-"""A tenant's session in PostgreSQL, and what holds it to its tenant."""
+"""Tenant and platform sessions in PostgreSQL, and the checks that keep them in their scope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work for a tenant outside its jobs: in an HTTP door, or in a command."""
+"""Runs code for a tenant outside its jobs, as in an HTTP door or a command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from temporal_tenancy.postgres.database import Database, use_database
 
 @contextmanager
 def acting_for(tenant: Tenant, database: Database) -> Iterator[None]:
-    """Runs the block in a tenant's scope, as its activities run.
+    """Runs the block in a tenant's scope, as an activity does.
 
-    Inside it `tenant_session()` opens on `database`, and `current_tenant_record()` is `tenant`.
+    Inside it, `tenant_session()` opens on `database`, and `current_tenant_record()` returns
+    `tenant`.
     """
     with use_database(database), enter(TenantScope(tenant.id)), use_tenant_record(tenant):
         yield

@@ -1,4 +1,4 @@
-"""What every connection is held to: the right scope for each statement, and nothing left behind."""
+"""Checks on every connection: each statement runs in the right scope, and no state outlives it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from temporal_tenancy.postgres.guarded_connection import TenantConnection
 
 _STAMP: Final = "temporal_tenancy.stamp"  # the key in Connection.info
 
-# Sent as one message when a connection goes back to the pool: the first statement finds a setting
-# or role that outlived its transaction, the others make sure that nothing else does (a held cursor
-# or a temporary table still has a tenant's rows, an advisory lock holds up the next tenant).
-# DISCARD ALL would forget as much but find nothing, and must be sent alone: finding and forgetting
-# would be two round trips. Measured on one machine: 0.17 ms, of which 0.15 are the round trip.
-_FIND_AND_FORGET: Final = """
+# Sent as one message when a connection returns to the pool. The first statement detects a setting
+# or role that outlived its transaction; the others clear everything else (a WITH HOLD cursor or a
+# temporary table still has a tenant's rows, an advisory lock blocks the next tenant). DISCARD ALL
+# clears as much but detects nothing and must be sent alone, which would make two round trips.
+# Measured on one machine: 0.17 ms, of which 0.15 ms are the round trip.
+_CHECK_AND_RESET: Final = """
     select coalesce(current_setting('app.tenant_id', true), '') <> '', current_user <> session_user;
     reset session authorization;
     reset all;
@@ -57,24 +57,27 @@ log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Stamp:
-    """Which tenant a transaction was begun for."""
+    """The tenant that a transaction was begun for."""
 
     transaction: RootTransaction | None
     tenant_id: str
-    being_set: bool = False  # the statement that sets it may pass
+    being_set: bool = False  # True: lets the statement through that sets the tenant
 
 
 @contextmanager
 def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
-    """Marks the transaction of `connection` as `tenant_id`'s; the block tells the server."""
+    """Marks the transaction of `connection` as `tenant_id`'s; the block must set it on the server.
+
+    If the block raises, the mark is removed and the transaction cannot be used.
+    """
     transaction = connection.get_transaction()
     connection.info[_STAMP] = _Stamp(transaction, tenant_id, being_set=True)
     try:
         with _own_statements(connection.connection.dbapi_connection):
             yield
     except BaseException:
-        # Whoever goes on in this session in spite of it is refused, and does not see no rows.
-        # A connection that was lost refuses by itself; asking it would hide why.
+        # Code that ignores the error and uses this session gets ScopeMissing, not an empty result.
+        # A lost connection raises its own error, and reading its info would hide the cause.
         if not connection.invalidated:
             connection.info.pop(_STAMP, None)
         raise
@@ -82,19 +85,27 @@ def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
 
 
 def guard_tenant_engine(engine: Engine) -> None:
-    """Refuses every statement on `engine` that is not sent for the tenant of the current scope."""
+    """Refuses every statement on `engine` that is not for the current scope's tenant.
+
+    Statements and commits then raise `ScopeMissing` or `TenantMismatch`, and a connection that
+    returns to the pool with state left on it is closed.
+    """
     event.listen(engine, "before_cursor_execute", _require_stamp)
     event.listen(engine, "commit", _require_tenant_at_commit)
-    event.listen(engine, "handle_error", _retell)
-    event.listen(engine, "reset", _leave_nothing_behind)
+    event.listen(engine, "handle_error", _translate_error)
+    event.listen(engine, "reset", _reset_connection)
 
 
 def guard_platform_engine(engine: Engine) -> None:
-    """Refuses every statement on `engine` that is not sent in a platform scope."""
+    """Refuses every statement on `engine` outside a platform scope.
+
+    Statements and commits then raise `ScopeMissing`, and a connection that returns to the pool
+    with state left on it is closed.
+    """
     event.listen(engine, "before_cursor_execute", _require_platform_scope)
     event.listen(engine, "commit", _require_platform_at_commit)
-    event.listen(engine, "handle_error", _retell)
-    event.listen(engine, "reset", _leave_nothing_behind)
+    event.listen(engine, "handle_error", _translate_error)
+    event.listen(engine, "reset", _reset_connection)
 
 
 def _require_stamp(
@@ -109,11 +120,11 @@ def _require_stamp(
     driver = _driver(connection.connection.dbapi_connection)
     if driver.autocommit:
         raise ScopeMissing(
-            "a tenant's statements need a transaction, and this connection is in AUTOCOMMIT. "
-            "Use tenant_session() as it is."
+            "a tenant's statements need a transaction, but this connection is in AUTOCOMMIT mode. "
+            "Use tenant_session() without changing its isolation level."
         )
     stamped = connection.info.get(_STAMP)
-    # A COMMIT sent as SQL ends the transaction, and the setting with it, behind the ORM's back.
+    # A COMMIT sent as SQL ends the transaction and clears the setting, and the ORM does not notice.
     ended = driver.info.transaction_status == TransactionStatus.IDLE
     if (
         not isinstance(stamped, _Stamp)
@@ -121,12 +132,12 @@ def _require_stamp(
         or (ended and not stamped.being_set)
     ):
         raise ScopeMissing(
-            f"this transaction was not begun for tenant {tenant}. Use tenant_session(), and its "
-            "commit() and rollback() rather than SQL."
+            f"this transaction was not begun for tenant {tenant}. Use tenant_session(), and call "
+            "its commit() and rollback() rather than SQL."
         )
     if stamped.tenant_id != tenant:
         raise TenantMismatch(
-            f'this session belongs to tenant "{stamped.tenant_id}", but the code now runs for '
+            f'this session belongs to tenant "{stamped.tenant_id}", but the current scope is '
             f'"{tenant}". Open a tenant_session() inside the new scope.'
         )
 
@@ -147,28 +158,30 @@ def _require_platform() -> None:
     if not isinstance(scope, PlatformScope):
         where = f"in the scope of {scope}" if isinstance(scope, TenantScope) else "without a scope"
         raise ScopeMissing(
-            f"the control plane is reached in a platform scope, but this code runs {where}. "
+            f"the control plane needs a platform scope, but this code runs {where}. "
             "Use platform_session(reason)."
         )
 
 
 def _require_tenant_at_commit(connection: Connection) -> None:
-    """Rolls back what would be committed for another scope than it was begun in, or a closed one.
+    """Rolls back a commit whose scope has closed or is not the one the transaction began in.
 
-    Raises `ScopeMissing` or `TenantMismatch`.
+    Raises:
+        ScopeMissing: no tenant scope is open.
+        TenantMismatch: the scope now belongs to another tenant.
     """
     stamped = connection.info.get(_STAMP)
     with _rolled_back_if_refused(connection):
         tenant = current_tenant()
         if isinstance(stamped, _Stamp) and stamped.tenant_id != tenant:
             raise TenantMismatch(
-                f'this transaction belongs to tenant "{stamped.tenant_id}", but the code now runs '
-                f'for "{tenant}". It was rolled back.'
+                f'this transaction belongs to tenant "{stamped.tenant_id}", but the current scope '
+                f'is "{tenant}". It was rolled back.'
             )
 
 
 def _require_platform_at_commit(connection: Connection) -> None:
-    """As `_require_tenant_at_commit`, of the platform."""
+    """Rolls back a commit outside a platform scope, and raises `ScopeMissing`."""
     with _rolled_back_if_refused(connection):
         _require_platform()
 
@@ -182,21 +195,21 @@ def _rolled_back_if_refused(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _retell(context: ExceptionContext) -> BaseException | None:
-    """Leaves no row's values in an error, and gives some kinds of it a type of their own."""
+def _translate_error(context: ExceptionContext) -> BaseException | None:
+    """Removes row values from an error; gives policy, limit and connection errors own types."""
     original, wrapped = context.original_exception, context.sqlalchemy_exception
     if not isinstance(original, psycopg.Error):
         if isinstance(original, Exception) and isinstance(wrapped, StatementError):
             withhold_conversion(wrapped, original)
         return None
     foreign = refused_by_policy(original)
-    table = original.diag.message_primary
+    reason = original.diag.message_primary
     withhold_values(original)
     if isinstance(wrapped, DBAPIError):
         withhold_parameters(wrapped)
     if foreign:
         return TenantMismatch(
-            f"the database refused a row that would not belong to {last_scope()}: {table}. "
+            f"row-level security refused a row that does not belong to {last_scope()}: {reason}. "
             "Leave tenant_id out: the session sets it."
         )
     limit = timed_out(original)
@@ -207,23 +220,23 @@ def _retell(context: ExceptionContext) -> BaseException | None:
     return None
 
 
-def _leave_nothing_behind(
+def _reset_connection(
     connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState
 ) -> None:
     record.info.pop(_STAMP, None)
     if state.terminate_only or not state.asyncio_safe:
-        return  # it is on its way out, and may not be spoken to
+        return  # it is being closed, and nothing may be sent on it
     driver = _driver(connection)
     left = []
     if driver.info.transaction_status != TransactionStatus.IDLE:
         left.append("transaction")
     else:
-        # Through the adapter, which knows how to wait inside SQLAlchemy's greenlet. Outside a
-        # transaction: three round trips would otherwise be needed.
+        # Through the adapter, which can await inside SQLAlchemy's greenlet. In autocommit, because
+        # BEGIN and COMMIT would make it three round trips.
         connection.set_autocommit(True)
         with _own_statements(connection):
             cursor = connection.cursor()
-            cursor.execute(_FIND_AND_FORGET)
+            cursor.execute(_CHECK_AND_RESET)
             (tenant, role), *_ = cursor.fetchall()
             cursor.close()
         connection.set_autocommit(False)

@@ -1,8 +1,9 @@
-"""Who of a pool's tenants gets the next connection, and how many one may hold.
+"""Shares a connection pool fairly: which tenant gets the next connection, and how many at most.
 
-No tenant holds all of a pool's connections: some are kept from it, so that another's work goes on
-while this one's waits for a lock. Who waits is served tenant by tenant in turns. Who holds a
-connection already never waits for a second one: all who hold could be waiting for each other.
+No tenant can use all of a pool's connections: some stay free for others, so that their work runs
+while this tenant's waits for a lock. Waiting tenants are served round-robin. Code that already
+holds a connection never waits for a second one, since holders could deadlock waiting for each
+other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.postgres.pool_share import PoolShare
 
-FORGIVEN: Final = 60.0  # seconds after which a blocked tenant is waited for again
+FORGIVEN: Final = 60.0  # seconds after which a blocked tenant's sessions may wait again
 NOBODY: Final = "code outside a session"
 
 
@@ -32,12 +33,12 @@ class Holder:
     """A session's claim on the pool."""
 
     shares: ConnectionShares
-    owner: str  # whose work it is, in words
-    outer: Holder | None  # of the session that was open around it
-    connections: int = 0
+    owner: str  # whose work it is, as errors name it: "tenant ua", "the platform"
+    outer: Holder | None  # the enclosing session's claim
+    connections: int = 0  # held now
 
     def progressed(self) -> None:
-        """Says that a transaction has ended well."""
+        """Records that one of the owner's transactions has committed."""
         if self.connections:
             self.shares.progressed(self.owner)
 
@@ -47,69 +48,70 @@ _holder: Final[ContextVar[Holder | None]] = ContextVar("temporal_tenancy_holder"
 
 @dataclass(eq=False)
 class _Waiter:
-    """Who waits for a connection."""
+    """One session that waits for a connection."""
 
     woken: asyncio.Future[None]
-    granted: bool | None = None  # False: given up
+    granted: bool | None = None  # None: still waiting; False: gave up, since the work is blocked
 
 
 @dataclass(eq=False)
 class _Owner:
-    """What one tenant holds and waits for."""
+    """The connections that one tenant uses and waits for."""
 
     held: int = 0
     waiting: deque[_Waiter] = field(default_factory=deque)
-    progress: float = 0.0  # when a transaction of its last ended well
-    blocked: float | None = None  # since when its work is taken to be blocked
+    progress: float = 0.0  # clock time of its last commit
+    blocked: float | None = None  # clock time since which its work counts as blocked
 
 
 class ConnectionShares:
-    """Grants a pool's connections. It belongs to one event loop, and makes none itself."""
+    """Grants a pool's connections to owners; it belongs to one event loop and opens none itself."""
 
     def __init__(self, share: PoolShare, clock: Callable[[], float] = time.monotonic) -> None:
         self.share = share
         self._clock = clock
         self._free = share.size
         self._owners: dict[str, _Owner] = {}
-        # Who waits, each once. While a connection is free, all of these hold their share.
+        # Owners with waiting sessions, each once. If a connection is free, all of them are at their
+        # limit.
         self._turns: deque[str] = deque()
         self._granting = False
 
     @property
     def held(self) -> dict[str, int]:
-        """How many connections each owner holds now."""
+        """The number of connections that each owner uses now; owners with none are left out."""
         return {name: owner.held for name, owner in self._owners.items() if owner.held}
 
     @property
     def waiting(self) -> dict[str, int]:
-        """How many of each owner's sessions wait for a connection now."""
+        """The number of each owner's sessions that wait now; owners with none are left out."""
         waiting = {name: len(owner.waiting) for name, owner in self._owners.items()}
         return {name: count for name, count in waiting.items() if count}
 
     @contextmanager
     def holder(self, owner: str) -> Iterator[Holder]:
-        """Makes the connections of the block those of a session of `owner`."""
+        """Attributes the connections that the block takes to `owner`."""
         holder = Holder(self, owner, _holder.get())
         token = _holder.set(holder)
         try:
             yield holder
         finally:
-            with suppress(ValueError):  # closed in another context, which has gone
+            with suppress(ValueError):  # closed in another context than it was opened in
                 _holder.reset(token)
 
     def current(self) -> Holder:
-        """The claim of the session that is open here; one of nobody's where there is none."""
+        """Returns the claim of the session open here, or a new claim of `NOBODY` without one."""
         holder = _holder.get()
         if holder is None or holder.shares is not self:
             return Holder(self, NOBODY, holder)
         return holder
 
     def take(self, holder: Holder) -> bool:
-        """Grants a connection if there is one for its owner now.
+        """Grants a connection if the owner may have one now; returns whether it did.
 
         Raises:
-            PoolShareExceeded: there is none, and this code holds one already.
-            PoolShareInUse: there is none, and the owner's own work is blocked.
+            PoolShareExceeded: none is available, and this code already holds one.
+            PoolShareInUse: none is available, and the owner's own work is blocked.
         """
         owner = self._owners.setdefault(holder.owner, _Owner())
         if self._free and owner.held < self.share.most:
@@ -120,8 +122,8 @@ class ConnectionShares:
             if self._holds(holder):
                 raise PoolShareExceeded(
                     f"{holder.owner} opened a session inside another one while "
-                    f"{self._in_use(owner)}, and would wait for itself. End the outer session "
-                    "first, or do it in the same one."
+                    f"{self._in_use(owner)}, and would deadlock. End the outer session first, or "
+                    "use it for this work too."
                 )
             if owner.held >= self.share.most and self._is_blocked(owner):
                 raise self._blocked(holder.owner, owner)
@@ -133,8 +135,8 @@ class ConnectionShares:
         """Waits until a connection is granted.
 
         Raises:
-            PoolShareInUse: the owner's own work holds its share, and does not get on.
-            PoolExhausted: the work of others holds all connections.
+            PoolShareInUse: the owner's own work uses its whole share and makes no progress.
+            PoolExhausted: other owners use all connections for the pool's `timeout`.
         """
         name = holder.owner
         owner = self._owners.setdefault(name, _Owner())
@@ -157,12 +159,12 @@ class ConnectionShares:
             self._forget(name, owner)
 
     def give_back(self, holder: Holder) -> None:
-        """Takes a granted connection back, and grants it to who is next."""
+        """Returns a granted connection, and grants it to the next waiting session."""
         holder.connections -= 1
         self._return(holder.owner)
 
     def progressed(self, name: str) -> None:
-        """Says that a transaction of the owner's has ended well: its work is not blocked."""
+        """Records that one of the owner's transactions has committed: its work is not blocked."""
         owner = self._owners.get(name)
         if owner is not None:
             owner.progress = self._clock()
@@ -174,23 +176,23 @@ class ConnectionShares:
             now = self._clock()
             given_up_at = began + self.share.timeout
             blocked_at = max(owner.progress, began) + self.share.patience
-            its_own = owner.held >= self.share.most
-            if its_own and now >= blocked_at:
+            at_limit = owner.held >= self.share.most
+            if at_limit and now >= blocked_at:
                 owner.blocked = now
-                for each in owner.waiting:
-                    _wake(each, False)
+                for other in owner.waiting:
+                    _wake(other, False)
                 break
             if now >= given_up_at:
-                if its_own:
+                if at_limit:
                     raise self._blocked(name, owner)
                 raise PoolExhausted(
-                    f"{name} waited {self.share.timeout:.0f} s for a connection, and "
-                    f"{self._in_use(owner)}. Try again; if it happens often, give this process "
+                    f"{name} waited {self.share.timeout:.0f} s for a connection, but "
+                    f"{self._in_use(owner)}. Try again; if this happens often, give this process "
                     "more connections."
                 )
-            # Woken in between too: its share may be used up only while it waits.
-            next_look = min(given_up_at, blocked_at if its_own else now + self.share.patience)
-            await asyncio.wait((waiter.woken,), timeout=next_look - now)
+            # Also checked in between: the owner may reach its limit only while this session waits.
+            next_check = min(given_up_at, blocked_at if at_limit else now + self.share.patience)
+            await asyncio.wait((waiter.woken,), timeout=next_check - now)
         if not waiter.granted:
             raise self._blocked(name, owner)
 
@@ -219,7 +221,7 @@ class ConnectionShares:
 
     def _grant_what_is_free(self) -> None:
         if self._granting:
-            return  # a connection that is collected as garbage comes back in the middle of this
+            return  # garbage collection can return a connection while this runs
         self._granting = True
         try:
             while self._free and (name := self._next()) is not None:
@@ -234,7 +236,7 @@ class ConnectionShares:
             self._granting = False
 
     def _next(self) -> str | None:
-        """Takes out of its turn the first owner that may have one more."""
+        """Removes from the queue, and returns, the first owner that may have one more."""
         for name in self._turns:
             if self._owners[name].held < self.share.most:
                 self._turns.remove(name)
@@ -248,19 +250,19 @@ class ConnectionShares:
     def _blocked(self, name: str, owner: _Owner) -> PoolShareInUse:
         return PoolShareInUse(
             f"{name}'s own work holds {owner.held} connections, of the {self.share.most} it may "
-            f"have of this process's {self.share.size}, and does not get on. Try again later; "
-            "pg_locks and pg_stat_activity say what it waits for."
+            f"use of this process's {self.share.size}, and makes no progress. Try again later; "
+            "pg_locks and pg_stat_activity show what it waits for."
         )
 
     def _in_use(self, owner: _Owner) -> str:
         return (
             f"{self.share.size - self._free} of {self.share.size} connections of this process are "
-            f"in use, {owner.held} of them its own (of {self.share.most} at most)"
+            f"in use, {owner.held} of them its own (limit {self.share.most})"
         )
 
 
 def _wake(waiter: _Waiter, granted: bool) -> None:
-    """Tells who waits; also from another thread, in which garbage may be collected."""
+    """Wakes a waiting session; safe from another thread, where garbage collection may run."""
     if waiter.granted is not None:
         return
     waiter.granted = granted

@@ -1,4 +1,4 @@
-"""One plain connection, for migrations and for checks that are made once."""
+"""Single connections without a pool or a guard, for migrations and one-off checks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ APPLICATION_NAME: Final = "temporal-tenancy migrations"
 
 @contextmanager
 def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many shapes
-    """Opens a connection in autocommit, and closes it at the end of the block.
+    """Opens a connection in autocommit mode, and closes it at the end of the block.
 
     Raises:
-        ConfigurationError: `url` is not one of PostgreSQL.
-        DatabaseUnreachable: the server does not answer, or not to this role.
+        ConfigurationError: `url` is not a PostgreSQL URL.
+        DatabaseUnreachable: the server did not answer, or refused this role.
     """
     target = database_url(url)
     try:
@@ -37,7 +37,10 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
 
 
 def answers(url: str) -> bool:
-    """Whether the database lets its role in. It blocks, until the connection is open or refused."""
+    """Whether the database accepts a connection with `url`; blocks until it is open or refused.
+
+    Raises `ConfigurationError` if `url` is not a PostgreSQL URL.
+    """
     try:
         with connect(url):
             return True

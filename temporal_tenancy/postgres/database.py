@@ -1,7 +1,7 @@
-"""The way to the database: a tenant's session, and the platform's.
+"""Database sessions: a tenant's, and the platform's.
 
-A tenant's session takes no tenant argument: it is the scope's, and where there is none nothing is
-sent.
+A tenant's session takes no tenant argument: it reads the tenant from the current scope, and raises
+without one before anything is sent.
 """
 
 from __future__ import annotations
@@ -55,15 +55,16 @@ from temporal_tenancy.postgres.transaction_clock import transaction_clock
 
 DRIVER: Final = "postgresql+psycopg"
 CONNECT_TIMEOUT: Final = 10  # seconds
-# It is the platform's alone, whose statements wait for nobody.
+# The platform is the only owner in it, so no connections are reserved and none of its waiting
+# counts as blocked.
 PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)
 KEEPALIVE_IDLE: Final = 30  # seconds without traffic until the first TCP keepalive
 KEEPALIVE_INTERVAL: Final = 10  # seconds
-KEEPALIVE_COUNT: Final = 3  # unanswered ones until the connection is given up
+KEEPALIVE_COUNT: Final = 3  # unanswered keepalives until the connection counts as lost
 
 
 class Database:
-    """The two engines of a process: one as the tenant role, one as the platform role."""
+    """The two engines of a process: one for the tenant role, one for the platform role."""
 
     def __init__(
         self,
@@ -80,26 +81,30 @@ class Database:
     ) -> None:
         """
         Args:
-            tenant_url: of the role `tenancy_tenant`; None: no tenant's data from this process.
-            platform_url: of the role `tenancy_platform`; None: no control plane from this process.
-            tenant_pool_size: connections at most, of the tenant role.
-            platform_pool_size: connections at most, of the platform role.
-            application_name: what the server's list of connections shows.
-            platform_settings: of the server, for the platform role's connections.
-            tenant_pool: how tenants share the tenant role's connections, in the place of
+            tenant_url: URL with the role `tenancy_tenant`; None: this process has no access to
+                tenants' data.
+            platform_url: URL with the role `tenancy_platform`; None: this process has no access
+                to the control plane.
+            tenant_pool_size: maximum number of connections of the tenant role.
+            platform_pool_size: maximum number of connections of the platform role.
+            application_name: the name that `pg_stat_activity` shows.
+            platform_settings: server settings of the platform role's connections.
+            tenant_pool: how tenants share the tenant role's connections; overrides
                 `tenant_pool_size`.
-            tenant_limits: of a tenant's session that is given none of its own.
-            platform_lock_timeout: after which a statement of the platform role gives up a lock.
+            tenant_limits: default limits of tenants' sessions; None: those of `SessionLimits()`.
+            platform_lock_timeout: how long a statement of the platform role waits for a lock.
 
         Raises:
-            ConfigurationError: a URL is not one of PostgreSQL, or the pool has no room for others.
+            ConfigurationError: a URL is not a PostgreSQL URL, or `tenant_pool` reserves too few
+                connections.
         """
         self._platform_lock_timeout = platform_lock_timeout
         self._tenant_limits = tenant_limits or SessionLimits()
         share = tenant_pool or PoolShare(tenant_pool_size)
         if share.reserved < RESERVED:
             raise ConfigurationError(
-                f"a tenant leaves {RESERVED} connections of a pool to others at least."
+                f"a tenant leaves {RESERVED} connections of a pool to others, or more. "
+                f"Give the PoolShare reserved={RESERVED} or more."
             )
         self._tenant = _engine(tenant_url, share, application_name, {}, TenantConnection)
         self._platform = _engine(
@@ -116,7 +121,10 @@ class Database:
 
     @property
     def tenant_engine(self) -> AsyncEngine:
-        """The tenant role's engine. Its statements are refused outside a `tenant_session()`."""
+        """The tenant role's engine; it refuses statements outside a `tenant_session()`.
+
+        Raises `ConfigurationError` if this process has no `tenant_url`.
+        """
         if self._tenant is None:
             raise ConfigurationError(
                 "this process has no database for tenants. Give its Database a tenant_url."
@@ -125,7 +133,10 @@ class Database:
 
     @property
     def platform_engine(self) -> AsyncEngine:
-        """The platform role's engine. Its statements are refused outside a platform scope."""
+        """The platform role's engine; it refuses statements outside a platform scope.
+
+        Raises `ConfigurationError` if this process has no `platform_url`.
+        """
         if self._platform is None:
             raise ConfigurationError(
                 "this process has no control plane database. Give its Database a platform_url."
@@ -136,7 +147,7 @@ class Database:
     async def tenant_session(
         self, *, limits: SessionLimits | None = None
     ) -> AsyncIterator[AsyncSession]:
-        """As the function `tenant_session`, on this database."""
+        """Opens a tenant's session on this database; see the function `tenant_session`."""
         _refuse_workflow_code()
         tenant = current_tenant()
         engine = self.tenant_engine
@@ -148,7 +159,7 @@ class Database:
                         engine,
                         sync_session_class=TenantSession,
                         expire_on_commit=False,
-                        close_resets_only=False,  # nobody begins anything in it behind its block
+                        close_resets_only=False,  # a closed session cannot be used again
                         info={
                             SESSION_TENANT: tenant,
                             SESSION_LIMITS: limits or self._tenant_limits,
@@ -165,13 +176,16 @@ class Database:
     async def platform_session(
         self, reason: str, *, lock_timeout: timedelta | None = None
     ) -> AsyncIterator[AsyncSession]:
-        """As the function `platform_session`, on this database."""
+        """Opens a platform session on this database; see the function `platform_session`.
+
+        `lock_timeout` overrides the database's `platform_lock_timeout` for this session.
+        """
         _refuse_workflow_code()
         scope = current_scope()
         if isinstance(scope, TenantScope):
             raise ScopeMissing(
-                f"this code works for {scope} and may not use the control plane. "
-                "Do it in a platform activity."
+                f"this code runs for {scope} and may not use the control plane. "
+                "Move it to a platform activity."
             )
         with enter(PlatformScope(reason)), _shares(self.platform_engine).holder(PLATFORM):
             async with _transaction(
@@ -201,13 +215,13 @@ _current: Final[ScopedValue[Database]] = ScopedValue("temporal_tenancy_database"
 
 
 def use_database(database: Database) -> AbstractContextManager[Database]:
-    """Makes `database` the one that sessions inside the block are opened on."""
+    """Opens sessions inside the block on `database`."""
     return _current.provide(database)
 
 
 def current_database() -> Database:
-    """The database of the running code; raises `ConfigurationError` where there is none."""
-    database = _current.peek()  # it is the process's, and says nothing of whose code this is
+    """Returns the current database; raises `ConfigurationError` if none is set."""
+    database = _current.peek()  # the process's: safe to use after its block, unlike a scope
     if database is None:
         raise ConfigurationError(
             "no database is set. Give one to the plugin, or wrap the code in use_database(...)."
@@ -217,23 +231,22 @@ def current_database() -> Database:
 
 @asynccontextmanager
 async def tenant_session(*, limits: SessionLimits | None = None) -> AsyncIterator[AsyncSession]:
-    """Opens a session on the current tenant's rows, and no others.
+    """Opens a session that sees and writes only the current tenant's rows.
 
-    It commits at the end of the block and rolls back on an error. A block may also commit on the
-    way: what follows is a new transaction of the same tenant. What takes long by design, as a
-    batch of an import does, gives `limits` of its own; None: the database's.
+    It commits at the end of the block and rolls back on an error. The block may also commit
+    earlier; the next statement then begins a new transaction of the same tenant. Work that is slow
+    by design, such as a batch of an import, passes its own `limits`; None: the database's.
 
     Raises:
-        ScopeMissing: there is no tenant, or this is workflow code; nothing has been sent.
-        TenantMismatch: a row of another tenant was to be written, or the scope changed in the
-            block.
-        StatementRefused: SQL that would take its tenant or its limits from the session.
+        ScopeMissing: no tenant scope is open, or this is workflow code; nothing was sent.
+        TenantMismatch: a row belongs to another tenant, or the scope changed inside the block.
+        StatementRefused: the SQL could change the session's tenant or limits; it was not sent.
         LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
-        PoolShareExceeded: a session inside another one would wait for a connection.
-        PoolShareInUse: the tenant's own work holds the connections that it may have.
-        PoolExhausted: the work of others holds all connections.
-        DatabaseUnreachable: no connection could be made, or it was lost.
-        sqlalchemy.exc.DBAPIError: anything else the database refuses; without values of rows.
+        PoolShareExceeded: this session is inside another one and would wait for a connection.
+        PoolShareInUse: the tenant's own work uses all connections that it may have.
+        PoolExhausted: other tenants' work uses all connections.
+        DatabaseUnreachable: the connection failed or was lost.
+        sqlalchemy.exc.DBAPIError: any other database error, without values of rows.
     """
     async with current_database().tenant_session(limits=limits) as session:
         yield session
@@ -241,15 +254,15 @@ async def tenant_session(*, limits: SessionLimits | None = None) -> AsyncIterato
 
 @asynccontextmanager
 async def platform_session(reason: str) -> AsyncIterator[AsyncSession]:
-    """Opens a session on the control plane, and runs the block as the platform for `reason`.
+    """Opens a session on the control plane, and runs the block in a platform scope for `reason`.
 
-    It commits at the end of the block and rolls back on an error. It waits for no lock for longer
-    than the database's `platform_lock_timeout`: some of its rows are the tenants' as well.
+    It commits at the end of the block and rolls back on an error. No statement waits for a lock
+    longer than the database's `platform_lock_timeout`, since tenants can lock some of the rows.
 
     Raises:
-        ScopeMissing: a tenant's code called it, or workflow code; nothing has been sent.
-        LockHeld: a lock was waited for in vain.
-        DatabaseUnreachable: no connection could be made, or it was lost.
+        ScopeMissing: a tenant's scope is open, or this is workflow code; nothing was sent.
+        LockHeld: a statement waited too long for a lock.
+        DatabaseUnreachable: the connection failed or was lost.
     """
     async with current_database().platform_session(reason) as session:
         yield session
@@ -262,26 +275,27 @@ async def _transaction(session: AsyncSession) -> AsyncIterator[AsyncSession]:
             yield session
             await session.commit()
         except psycopg.Error as error:
-            # From the driver's own cursor (COPY), past the engine's handlers.
+            # Errors of the driver's own cursor (COPY) do not reach the engine's handlers.
             withhold_values(error)
             raise
 
 
 def current_tenant_session() -> AsyncSession:
-    """The innermost `tenant_session()` that is open here; raises `ScopeMissing` where none is."""
+    """Returns the innermost open `tenant_session()`; raises `ScopeMissing` if there is none."""
     session = _session.get()
     if session is None:
         raise ScopeMissing(
-            "no tenant_session() is open here, and so no transaction that this could be part of. "
-            "Do it inside: async with tenant_session()."
+            "no tenant_session() is open here, so there is no transaction that this could join. "
+            "Call it inside: async with tenant_session()."
         )
     return session
 
 
 def database_url(url: str) -> URL:
-    """Returns `url` for psycopg 3; raises `ConfigurationError`, not quoting it, where it is not so.
+    """Returns `url` with the psycopg 3 driver; accepts `postgresql://` and `postgres://` too.
 
-    `postgresql://` and `postgres://` are taken too.
+    Raises:
+        ConfigurationError: `url` is not a PostgreSQL URL; the message does not quote it.
     """
     try:
         parsed = make_url(url)
@@ -289,7 +303,8 @@ def database_url(url: str) -> URL:
         parsed = None
     if parsed is None or parsed.drivername not in ("postgresql", "postgres", DRIVER):
         raise ConfigurationError(
-            "a database URL reads postgresql+psycopg://role:password@host:port/database."
+            "a database URL has the form postgresql+psycopg://role:password@host:port/database. "
+            "Correct it."
         ) from None
     return parsed.set(drivername=DRIVER)
 
@@ -325,45 +340,45 @@ def _engine(
         poolclass=SharedPool,
         pool_size=share.size,
         max_overflow=0,
-        # The guard's own check-in does it, and more.
+        # The guard resets connections itself, more thoroughly.
         pool_reset_on_return=None,
         hide_parameters=True,
         connect_args={name: value for name, value in options.items() if name not in parsed.query}
-        # A statement prepared on one server connection does not exist on the next one that a
-        # transaction pooler gives.
+        # No prepared statements: behind a transaction pooler, the next transaction may run on
+        # another server connection, which does not have them.
         | {"prepare_threshold": None, "async_creator_fn": kind.connect},
     )
     pool = engine.pool
     assert isinstance(pool, SharedPool)
     pool.shares = ConnectionShares(share)
-    event.listen(engine.sync_engine, "checkout", _replace_what_has_ended)
+    event.listen(engine.sync_engine, "checkout", _replace_closed)
     read_every_time(engine.sync_engine)
     return engine
 
 
-def _replace_what_has_ended(
+def _replace_closed(
     connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
 ) -> None:
-    """Has the pool connect anew where the server has ended the connection meanwhile.
+    """Makes the pool reconnect if the server has closed the connection.
 
-    A server that ends a connection says so, and then there is something to read. A ping would be a
-    round trip at the beginning of every session.
+    A server that closes a connection sends a message first, so an idle socket with data to read is
+    closed. A ping would cost a round trip at the start of every session.
     """
     driver = getattr(connection, "driver_connection", None)
-    if isinstance(driver, psycopg.AsyncConnection) and _has_news(driver):
-        raise DisconnectionError("the server has ended this connection.")
+    if isinstance(driver, psycopg.AsyncConnection) and _has_unread_data(driver):
+        raise DisconnectionError("the server has closed this connection.")
 
 
-def _has_news(connection: psycopg.AsyncConnection[Any]) -> bool:
+def _has_unread_data(connection: psycopg.AsyncConnection[Any]) -> bool:
     if connection.closed:
         return True
-    waiting = select.poll()  # a number of any size, which select() would refuse
-    waiting.register(connection.fileno(), select.POLLIN | select.POLLPRI)
-    return bool(waiting.poll(0))
+    poll = select.poll()  # select() would reject large file descriptors
+    poll.register(connection.fileno(), select.POLLIN | select.POLLPRI)
+    return bool(poll.poll(0))
 
 
 def _refuse_workflow_code() -> None:
     if workflow.in_workflow():
         raise ScopeMissing(
-            "workflow code is replayed and may not use the database. Do it in an activity."
+            "workflow code is replayed and may not use the database. Use it in an activity."
         )

@@ -1,4 +1,4 @@
-"""What can go wrong with the database, told without any row's values or any credentials."""
+"""Database errors, without the values of rows and without credentials."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 ROW_POLICY_CHECK: Final = "ExecWithCheckOptions"  # the server function that refuses a foreign row
 
-# The SQLSTATE classes whose own message names schema objects and settings only. In the others (bad
-# data, failed checks, whatever a trigger or function raises) it may quote the row.
+# The SQLSTATE classes whose message names only schema objects and settings. In other classes (bad
+# data, failed checks, errors raised by triggers and functions) it may quote the row.
 _VALUE_FREE_CLASSES: Final = frozenset(
     {"08", "0A", "25", "28", "2D", "3B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
 )
@@ -30,9 +30,9 @@ _VALUE_FREE_FIELDS: Final = (
 _CLIENTS_VALUE_FREE: Final = frozenset(
     {"PostgreSQL text fields cannot contain NUL (0x00) bytes", "cannot dump a recursive list"}
 )
-# What one row can bring about in a statement that is right for others: it is not data that the
-# statement can work on (22, 23), it is more than the server can hold (53200, 54), takes too long
-# (57014), or is more than the server's own code expects (XX).
+# SQLSTATE prefixes of errors that one row can cause in a statement that works for other rows: its
+# data is invalid (22) or breaks a constraint (23), is too large for the server (53200, 54), takes
+# too long (57014), or triggers an internal error (XX).
 _OF_A_ROW: Final = ("22", "23", "53200", "54", "57014", "XX")
 
 
@@ -40,46 +40,46 @@ class DatabaseProblem(Exception):
     """The database cannot be used as it is."""
 
     def __init__(self, message: str | None = None) -> None:
-        """`message` is one sentence (or two) that says what is wrong and what to do about it."""
+        """`message`: what is wrong, then what to do about it; one or two sentences."""
         self.message = message or type(self).__doc__ or ""
         super().__init__(self.message)
 
     @property
     def sentence(self) -> str:
-        """What a person is shown: the type and the message."""
+        """The error as people see it: the type and the message."""
         return f"{type(self).__name__}: {self.message}"
 
 
 class DatabaseUnreachable(DatabaseProblem):
-    """The database does not answer, or not to this role. A later attempt may find it."""
+    """The database does not answer, or refuses this role. A later attempt may succeed."""
 
 
 class LockHeld(DatabaseProblem):
-    """Another transaction has locked what this needs, and kept it. A later attempt may find it."""
+    """Another transaction held a needed lock for too long. A later attempt may succeed."""
 
 
 class StatementTimeout(DatabaseProblem):
-    """A statement took longer than its session's limit. A later attempt may find less to do."""
+    """A statement took longer than its session's limit. A later attempt may succeed."""
 
 
 class IdleTransaction(DatabaseProblem):
-    """A transaction was left idle for longer than its session's limit, and its connection ended."""
+    """A transaction was idle for longer than its session's limit; its connection was closed."""
 
 
 class TransactionTimeout(DatabaseProblem):
-    """A transaction took longer than its session's limit, and was ended with its connection."""
+    """A transaction took longer than its session's limit; its connection was closed."""
 
 
 class PoolShareExceeded(DatabaseProblem):
-    """A session inside another one asks for more connections than the tenant may hold."""
+    """A session inside another one needs a connection, and the tenant may hold no more."""
 
 
 class PoolShareInUse(DatabaseProblem):
-    """A tenant's own work holds all connections that it may have, and does not get on."""
+    """A tenant's own work uses all connections that it may have, and makes no progress."""
 
 
 class PoolExhausted(DatabaseProblem):
-    """The work of others holds all connections of this process."""
+    """Other tenants' work uses all connections of this process."""
 
 
 class MigrationsBehind(DatabaseProblem):
@@ -87,66 +87,69 @@ class MigrationsBehind(DatabaseProblem):
 
 
 class MigrationBlocked(DatabaseProblem):
-    """A migration has waited in vain for what others have locked."""
+    """A migration could not get its locks: other transactions held them on every try."""
 
 
 class ExcessRights(DatabaseProblem):
-    """A role of the running system may do more than its part."""
+    """A runtime role has more rights than it needs."""
 
 
 def withhold_values(error: psycopg.Error) -> None:
-    """Takes out of `error`, in place, what may quote a row: detail, hint, context and message.
+    """Removes from `error`, in place, all that may quote a row: detail, hint, context and message.
 
-    What names the kind of failure stays: class, SQLSTATE, and the table, column and constraint, in
-    the text and in `error.diag`. In place, because the driver's own error stays reachable as the
-    cause of whatever is raised for it, and tracebacks print causes.
+    What identifies the failure stays, in the text and in `error.diag`: the class, the SQLSTATE, and
+    the table, column and constraint. The change is in place because the driver's error remains the
+    cause of any error raised from it, and tracebacks print causes.
     """
     diag = error.diag
     if diag.sqlstate is None:
         if isinstance(error, psycopg.DataError):
             _withhold_clients_words(error)
-        return  # the client's other words: no row is in them
+        return  # the driver's other errors quote no row
     kept: dict[int, bytes | None] = {
         field: value.encode()
         for field in _VALUE_FREE_FIELDS
         if (value := getattr(diag, field.name.lower(), None)) is not None
     }
-    says = type(error).__name__
+    message = type(error).__name__
     if diag.sqlstate[:2] in _VALUE_FREE_CLASSES and diag.message_primary:
-        says = diag.message_primary
-        kept[DiagnosticField.MESSAGE_PRIMARY] = says.encode()
-    about = [f"SQLSTATE {diag.sqlstate}"]
+        message = diag.message_primary
+        kept[DiagnosticField.MESSAGE_PRIMARY] = message.encode()
+    details = [f"SQLSTATE {diag.sqlstate}"]
     for noun, name in (
         ("table", diag.table_name),
         ("column", diag.column_name),
         ("constraint", diag.constraint_name),
     ):
         if name:
-            about.append(f"{noun} {name}")
-    # info is a mapping of the same fields in the wire's encoding, as when an error is unpickled.
-    psycopg.Error.__init__(error, f"{says} ({', '.join(about)})", info=kept)
+            details.append(f"{noun} {name}")
+    # `info` maps fields to their encoded values, as psycopg itself does to pickle an error.
+    psycopg.Error.__init__(error, f"{message} ({', '.join(details)})", info=kept)
 
 
 def _withhold_clients_words(error: psycopg.DataError) -> None:
-    """The driver quotes what it cannot read or write, and so do the causes of that."""
-    said = str(error)
-    if said not in _CLIENTS_VALUE_FREE:
-        said = "the driver cannot read or write a value of this type"
-    psycopg.Error.__init__(error, said)
+    """Removes the value that the driver could not read or write from `error`, and its causes."""
+    message = str(error)
+    if message not in _CLIENTS_VALUE_FREE:
+        message = "the driver cannot read or write a value of this type"
+    psycopg.Error.__init__(error, message)
     error.__cause__ = error.__context__ = None
 
 
 def withhold_conversion(error: StatementError, cause: Exception) -> None:
-    """Takes out of both, in place, the value that could not be made fit for the database."""
-    said = "a value does not fit the type of its column"
-    cause.args = (said,)
+    """Removes from both errors, in place, the value that could not be converted."""
+    message = "a value does not fit the type of its column"
+    cause.args = (message,)
     cause.__cause__ = cause.__context__ = None
     error.params = None
-    error.args = (f"({type(cause).__name__}) {said}",)
+    error.args = (f"({type(cause).__name__}) {message}",)
 
 
 def withhold_parameters(error: DBAPIError) -> None:
-    """Takes statement parameters out of `error`, in place, and retells its cleaned cause."""
+    """Removes the statement's parameters from `error`, in place, and takes over its cause's text.
+
+    The cause must have gone through `withhold_values` already.
+    """
     error.params = None
     cause = error.orig
     if isinstance(cause, psycopg.Error):
@@ -154,21 +157,21 @@ def withhold_parameters(error: DBAPIError) -> None:
 
 
 def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
-    """What `error` says of a limit of its session's; None where it says nothing of one."""
+    """Returns the problem to raise for a session limit that `error` reports, or None."""
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return LockHeld(
-            "a row or a table that is needed here was locked by another transaction for too long. "
-            "Try again; pg_locks says who holds it."
+            "a row or table that this needs was locked by another transaction for too long. "
+            "Try again; pg_locks shows who holds it."
         )
     if isinstance(error, psycopg.errors.QueryCanceled):
         return StatementTimeout(
-            "the server ended a statement that took longer than its session may. Try again; give "
-            "what takes long by design a limit of its own: tenant_session(limits=...)."
+            "the server ended a statement that took longer than its session allows. Try again; "
+            "give work that is slow by design its own limit: tenant_session(limits=...)."
         )
     if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
         return IdleTransaction(
-            "the server ended a connection whose transaction had been idle for longer than its "
-            "session may. Do what is slow and no SQL outside the session, and try again."
+            "the server closed a connection whose transaction was idle for longer than its "
+            "session allows. Move slow work without SQL out of the session, and try again."
         )
     if isinstance(error, psycopg.errors.TransactionTimeout):
         return transaction_timeout()
@@ -176,19 +179,19 @@ def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
 
 
 def transaction_timeout() -> TransactionTimeout:
-    """Says that a transaction took too long, whoever ended it."""
+    """Returns the error for a transaction that took too long, whether server or client ended it."""
     return TransactionTimeout(
-        "a transaction took longer than its session may, and was ended. Do less in one, or give "
-        "what takes long by design a limit of its own: tenant_session(limits=...)."
+        "a transaction took longer than its session allows, and was ended. Do less in one, or give "
+        "work that is slow by design its own limit: tenant_session(limits=...)."
     )
 
 
 ROW_ERRORS: Final = (DBAPIError, StatementTimeout)
-"""How a statement fails that one row may be too much for."""
+"""The errors that a single row can cause; see `is_of_a_row`."""
 
 
 def is_of_a_row(error: DBAPIError | StatementTimeout) -> bool:
-    """Whether what a row holds may be the reason, so that the statement may succeed for others."""
+    """Whether one row's data may be the cause, so that the statement may succeed for other rows."""
     if isinstance(error, StatementTimeout):
         return True
     cause = error.orig
@@ -196,23 +199,23 @@ def is_of_a_row(error: DBAPIError | StatementTimeout) -> bool:
 
 
 def kind_of(error: DBAPIError | StatementTimeout) -> str:
-    """What a log line calls `error`."""
+    """The name of `error` in logs: the driver's class name, or the type of the timeout."""
     return type(error.orig if isinstance(error, DBAPIError) else error).__name__
 
 
 def refused_by_policy(error: psycopg.Error) -> bool:
-    """Whether row-level security refused a row that would have become another tenant's."""
+    """Whether row-level security refused to write a row of another tenant."""
     return error.diag.source_function == ROW_POLICY_CHECK and error.sqlstate == "42501"
 
 
 def is_lock_held(error: BaseException) -> bool:
-    """Whether `error` says that a lock was waited for in vain."""
+    """Whether `error` means that a statement gave up waiting for a lock."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(cause, LockHeld | psycopg.errors.LockNotAvailable)
 
 
 def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
-    """Names the database of `url`, without its password, and the first line of why."""
+    """Returns an error that names `url`'s database, without the password, and why it failed."""
     reason = str(error).strip().splitlines()
     return DatabaseUnreachable(
         f"the database {url.host or 'localhost'}:{url.port or 5432}/{url.database} does not answer "

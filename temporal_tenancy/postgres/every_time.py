@@ -1,4 +1,4 @@
-"""Times that the database has and Python has not: infinite ones, and those beyond its calendar."""
+"""Reads timestamps that Python cannot represent: infinite ones, and years outside 1 to 9999."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def read_every_time(engine: Engine) -> None:
-    """Lets connections of `engine` read such a time as the nearest that Python has.
+    """Makes connections of `engine` read out-of-range timestamps as `EARLIEST` or `LATEST`.
 
-    The driver refuses them, and with them every other row of the same answer.
+    The driver raises an error instead, which loses every other row of the same result.
     """
     event.listen(engine, "connect", _register)
 
@@ -33,7 +33,7 @@ def _register(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
 
 
 class _EveryTime(Loader):
-    """Reads what the driver's own loader does not."""
+    """Loads timestamps as the driver does, and clamps those that the driver rejects."""
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)

@@ -1,7 +1,7 @@
-"""The driver's connections and cursors: what these refuse to send, and leave out of errors.
+"""Driver connections and cursors that check statements and remove row values from errors.
 
-Here and not on the engine alone, because SQLAlchemy hands the driver's connection out: COPY is only
-to be had there, and its cursors pass by the engine's events.
+The engine's events are not enough: SQLAlchemy gives code the driver's connection, COPY is available
+only there, and its cursors do not fire the engine's events.
 """
 
 from __future__ import annotations
@@ -23,27 +23,30 @@ Row = TypeVar("Row", covariant=True)
 
 
 class GuardedConnection(psycopg.AsyncConnection[Any]):
-    """A connection whose errors hold no values of rows."""
+    """A connection whose errors contain no values of rows."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # as the driver's
+    def __init__(self, *args: Any, **options: Any) -> None:  # the driver's arguments
         super().__init__(*args, **options)
         self.cursor_factory = GuardedCursor
         self.server_cursor_factory = GuardedServerCursor
 
     def check(self, statement: str, *, placeholders: bool) -> None:
-        """Raises where `statement` may not be sent here."""
+        """Raises if `statement` may not be sent on this connection; here all may.
+
+        `placeholders` tells whether the driver replaces placeholders in it.
+        """
 
 
 class TenantConnection(GuardedConnection):
-    """A connection that also refuses SQL which could take its tenant or its limits from it."""
+    """A connection that also refuses SQL that could change its tenant or its limits."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # as the driver's
+    def __init__(self, *args: Any, **options: Any) -> None:  # the driver's arguments
         super().__init__(*args, **options)
         self._unguarded = False
 
     @contextmanager
     def own_statements(self) -> Iterator[None]:
-        """Lets the block send what sets the tenant and forgets it."""
+        """Lets the block send the statements that set and reset the tenant."""
         before, self._unguarded = self._unguarded, True
         try:
             yield
@@ -51,31 +54,32 @@ class TenantConnection(GuardedConnection):
             self._unguarded = before
 
     def check(self, statement: str, *, placeholders: bool) -> None:
-        """Raises `StatementRefused`; nothing has been sent then."""
+        """Raises `StatementRefused` before anything is sent."""
         reason = None if self._unguarded else refusal(statement, placeholders=placeholders)
         if reason is not None:
             raise StatementRefused(reason)
 
 
 class _Guarded(psycopg.AsyncCursor[Row]):
-    """What each kind of cursor does before and after the driver's own part."""
+    """Checks that all kinds of cursor make before and after the driver's own work."""
 
     def _checked(self, query: Query, params: Params | None) -> QueryNoTemplate:
-        """The query as it may be sent; raises `StatementRefused`."""
-        sent = query
-        if isinstance(sent, str):
-            statement: str = sent
+        """Returns the query in the form that was checked; raises `StatementRefused`."""
+        checked = query
+        if isinstance(checked, str):
+            statement: str = checked
         else:
-            if isinstance(sent, sql.Composable):
-                sent = sent.as_bytes(self)
-            if not isinstance(sent, bytes):
+            if isinstance(checked, sql.Composable):
+                checked = checked.as_bytes(self)
+            if not isinstance(checked, bytes):
                 raise StatementRefused(UNREADABLE)
-            # A byte of a longer character is a letter to the server's lexer, as in Latin-1.
-            statement = sent.decode("latin-1")
+            # To the server's lexer each byte of a multi-byte character is a letter. So it is in
+            # Latin-1.
+            statement = checked.decode("latin-1")
         connection = self._conn
         if isinstance(connection, GuardedConnection):
             connection.check(statement, placeholders=params is not None)
-        return sent
+        return checked
 
     async def fetchone(self) -> Row | None:
         try:

@@ -1,4 +1,4 @@
-"""How long a statement waits for what another transaction has locked, and then fails."""
+"""How long statements wait for another transaction's locks before they fail."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from temporal_tenancy.postgres.session_limits import SessionLimits
 
-LOCK_TIMEOUT: Final = timedelta(seconds=1)  # of the platform, on rows that a tenant may lock
-BRIEF: Final = SessionLimits(lock=LOCK_TIMEOUT)  # of a tenant's session that the platform opens
+LOCK_TIMEOUT: Final = timedelta(seconds=1)  # the platform's, for rows that a tenant can lock
+BRIEF: Final = SessionLimits(lock=LOCK_TIMEOUT)  # for tenant sessions that the platform opens
 SESSION_LOCK_TIMEOUT: Final = "lock_timeout"  # the key in Session.info
 
-# Until the end of the transaction: no connection takes it back to the pool.
+# Local to the transaction, so that no connection takes it back to the pool.
 _SET: Final = text("select set_config('lock_timeout', :milliseconds, true)")
 
 
 class PlatformSession(Session):
-    """The session inside `platform_session()`: it waits for no lock for long."""
+    """The session inside `platform_session()`; its statements wait only briefly for locks."""
 
 
 @event.listens_for(PlatformSession, "after_begin")
@@ -32,17 +32,17 @@ def _set_at_begin(
 
 
 def set_lock_timeout(connection: Connection, at_most: timedelta) -> None:
-    """Lets each statement of the transaction wait for a lock for so long."""
+    """Limits how long each statement of the transaction waits for a lock; synchronous."""
     connection.execute(_SET, _as_parameters(at_most))
 
 
 async def wait_for_locks(session: AsyncSession, at_most: timedelta) -> None:
-    """Lets what follows in the transaction wait for so long: for locks that no tenant can take."""
+    """Lets the rest of the transaction wait longer for locks; only for locks no tenant can take."""
     await session.execute(_SET, _as_parameters(at_most))
 
 
 def milliseconds(at_most: timedelta) -> str:
-    """As the server takes it: 1 at least, since 0 would be for ever."""
+    """Returns a timeout in milliseconds, as the server reads it; at least 1, as 0 is no limit."""
     return str(max(1, round(at_most.total_seconds() * 1000)))
 
 

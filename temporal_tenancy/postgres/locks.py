@@ -1,6 +1,6 @@
-"""Turns that processes take, by rows of a table that no tenant's role reaches.
+"""Named locks between processes, as locked rows of a table that the tenant role cannot access.
 
-An advisory lock would be anybody's: whoever may run SQL in the database may hold it.
+Advisory locks would not do: every role that can run SQL in the database can take them.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-# Made before the first migration, which is such a turn itself. No later one alters it: whoever
-# migrates has a row of it.
+# Created before the first migration, since migrating takes such a lock itself. No later migration
+# may alter the table, since each runs while a row of it is locked.
 MAKE_TABLE: Final = """
     create table if not exists locks (name text not null, constraint pk_locks primary key (name))
 """
 _MAKE: Final = text("insert into locks (name) values (:name) on conflict (name) do nothing")
-# Not by an update: whoever would insert the name meanwhile would wait for that.
+# Not an update, which would block transactions that insert the same name.
 _TAKE: Final = text("select from locks where name = :name for update")
-# A name that is new is this transaction's own, and no other statement sees it yet.
+# A new name needs no second lock: no other transaction can see its row yet.
 _TAKE_FREE: Final = text("""
-    with wanted as (select name from unnest(cast(:names as text[])) as given (name) order by name),
+    with wanted as (select name from unnest(cast(:names as text[])) as names (name) order by name),
     made as (
         insert into locks (name)
         select name from wanted
-        where not exists (select from locks as there where there.name = wanted.name)
+        where not exists (select from locks as existing where existing.name = wanted.name)
         on conflict do nothing
         returning name
     ),
@@ -40,11 +40,14 @@ _TAKE_FREE: Final = text("""
 
 
 async def take(session: AsyncSession, name: str) -> None:
-    """Waits until `name` is free, and has it until the transaction ends."""
+    """Waits for the lock `name`, and holds it until the transaction ends."""
     await session.execute(_MAKE, {"name": name})
     await session.execute(_TAKE, {"name": name})
 
 
 async def take_free(session: AsyncSession, names: Collection[str]) -> frozenset[str]:
-    """Takes those of `names` that nobody has, until the transaction ends; returns which."""
+    """Takes the free locks among `names` without waiting; returns those taken.
+
+    They are held until the transaction ends.
+    """
     return frozenset(await session.scalars(_TAKE_FREE, {"names": list(names)}))

@@ -1,4 +1,4 @@
-"""Bringing a database to what the code needs, as its owner, and finding out whether it is there."""
+"""Runs migrations as the database's owner, and checks whether a database has them all."""
 
 from __future__ import annotations
 
@@ -47,21 +47,22 @@ _TURN: Final = """
     insert into locks (name) values ('migrations')
     on conflict (name) do update set name = excluded.name
 """
-# What a migration may have waited for.
+# The sessions whose locks may have blocked a migration.
 _HOLDERS: Final = """
     select distinct activity.pid, activity.usename
-    from pg_locks as held
-    join pg_class on pg_class.oid = held.relation
-    join pg_stat_activity as activity on activity.pid = held.pid
-    where held.granted
-        and held.database = (select oid from pg_database where datname = current_database())
+    from pg_locks as lock
+    join pg_class on pg_class.oid = lock.relation
+    join pg_stat_activity as activity on activity.pid = lock.pid
+    where lock.granted
+        and lock.database = (select oid from pg_database where datname = current_database())
         and pg_class.relnamespace = current_schema()::regnamespace
         and pg_class.relkind in ('r', 'p') and pg_class.relname <> 'locks'
     order by activity.pid
     limit 5
 """
 
-# How the server says that another made the same thing at the same time: each is one step of it.
+# The errors of creating an object while another session creates the same one; which of them the
+# server raises depends on how far the other has come.
 _MADE_MEANWHILE: Final = (
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateObject,
@@ -69,9 +70,9 @@ _MADE_MEANWHILE: Final = (
 )
 
 ROLE_TRIES: Final = 40
-ROLE_PAUSE: Final = 0.05  # seconds between them
+ROLE_PAUSE: Final = 0.05  # seconds between tries
 
-# Alembic keeps what runs in globals of its own: one at a time in a process.
+# Alembic keeps its state in module globals, so a process runs one migration at a time.
 _ALEMBIC: Final = threading.Lock()
 
 log: Final = logging.getLogger(__name__)
@@ -79,21 +80,21 @@ log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long migrations wait for what others have locked."""
+    """How long migrations wait for other transactions' locks."""
 
-    lock_timeout: timedelta = timedelta(seconds=1)  # whoever comes behind them waits as well
+    lock_timeout: timedelta = timedelta(seconds=1)  # short: statements queue behind a waiting one
     tries: int = 30
-    pause: timedelta = timedelta(seconds=2)  # between tries, in which others get on
-    turn: timedelta = timedelta(minutes=10)  # for another's migrations to end
+    pause: timedelta = timedelta(seconds=2)  # between tries, so that queued statements can run
+    turn: timedelta = timedelta(minutes=10)  # how long to wait for another call's migrations
 
 
 @dataclass(frozen=True)
 class Pending:
-    """How far a database is behind one environment's migrations."""
+    """One environment whose migrations a database lacks."""
 
     environment: MigrationEnvironment
-    revision: str | None  # where the database is; None: none has run
-    needed: str
+    revision: str | None  # the database's current revision; None: no migration has run
+    needed: str  # the revision that the code needs
 
     def __str__(self) -> str:
         at = self.revision or "its beginning"
@@ -109,25 +110,26 @@ def migrate(
     application: Sequence[MigrationEnvironment] = (),
     patience: Patience | None = None,
 ) -> None:
-    """Makes the runtime roles and runs all migrations: the control plane's, then `application`'s.
+    """Creates the runtime roles and runs all migrations: the library's, then `application`'s.
 
-    What is there already is left as it is. Two calls at once take turns. A migration that waits for
-    a table holds up all who come behind it, so it does not wait for long, and tries again.
+    Safe to repeat; concurrent calls run one after the other. A migration that waits for a table's
+    lock blocks every later statement on the table, so it gives up soon and tries again.
 
     Args:
-        owner_url: of the role that owns the database; it may make roles.
-        tenant_url: of `tenancy_tenant`; gives that role its password.
-        platform_url: of `tenancy_platform`; gives that role its password.
-        relay_url: of `tenancy_relay`; gives that role its password. Without one it is made so
-            that policies can name it, and cannot log in.
+        owner_url: URL with the role that owns the database; it must be able to create roles.
+        tenant_url: URL with `tenancy_tenant`; sets that role's password.
+        platform_url: URL with `tenancy_platform`; sets that role's password.
+        relay_url: URL with `tenancy_relay`; sets that role's password. None: the role is created
+            without login, since policies name it.
         application: the environments of the application's tenant-owned tables.
-        patience: with what others have locked.
+        patience: how long to wait for locks; None: the defaults of `Patience`.
 
     Raises:
-        ConfigurationError: a URL is of another role than it should be, or has no password.
-        DatabaseUnreachable: the server does not answer the owner.
-        ExcessRights: a runtime role is there and may do more than its part.
-        MigrationBlocked: others had what was needed locked, each time.
+        ConfigurationError: a URL has the wrong role or no password, or the owner may not create
+            roles.
+        DatabaseUnreachable: the server did not answer, or refused the owner.
+        ExcessRights: a runtime role exists and has more rights than it needs.
+        MigrationBlocked: other transactions held the needed locks on every try.
     """
     patience = patience or Patience()
     passwords = {
@@ -150,9 +152,10 @@ def migrate(
 
 
 def pending(url: str, environments: Sequence[MigrationEnvironment]) -> list[Pending]:
-    """Says which `environments` the database at `url` is behind in; any runtime role may ask.
+    """Returns the `environments` whose migrations the database at `url` lacks.
 
-    A database that is ahead of the code, as during a release, is not behind.
+    Every runtime role can check this. A database that is ahead of the code, as during a release,
+    does not count as behind. Raises `DatabaseUnreachable`.
     """
     with connect(url) as connection:
         found = (_pending(connection, environment) for environment in environments)
@@ -160,19 +163,23 @@ def pending(url: str, environments: Sequence[MigrationEnvironment]) -> list[Pend
 
 
 def refuse_pending(url: str, environments: Sequence[MigrationEnvironment]) -> None:
-    """Raises `MigrationsBehind` where the database at `url` lacks migrations of the code's."""
+    """Raises `MigrationsBehind` if the database at `url` lacks migrations that the code needs."""
     behind = pending(url, environments)
     if behind:
         raise MigrationsBehind(f"{'; '.join(map(str, behind))}. Migrate the database as its owner.")
 
 
 def run_migrations(metadata: MetaData) -> None:
-    """What an environment's env.py consists of. `metadata` is what its models say."""
+    """Runs an environment's migrations; its env.py calls this with its models' `metadata`.
+
+    Raises:
+        ConfigurationError: Alembic's own command runs it, rather than `migrate()`.
+    """
     connection = context.config.attributes.get("connection")
     if not isinstance(connection, Connection):
         raise ConfigurationError(
-            "these migrations run inside temporal_tenancy.postgres.migrations.migrate(), not by "
-            "alembic's own command."
+            "these migrations do not run with Alembic's own command. Call "
+            "temporal_tenancy.postgres.migrations.migrate()."
         )
     context.configure(
         connection=connection,
@@ -186,7 +193,7 @@ def run_migrations(metadata: MetaData) -> None:
 
 
 def alembic_config(environment: MigrationEnvironment, connection: Connection | None) -> Config:
-    """Alembic's settings for `environment`, which need no file."""
+    """Returns Alembic's settings for `environment`, without a configuration file."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", environment.script_location)
     config.set_main_option("version_table", environment.version_table)
@@ -194,7 +201,7 @@ def alembic_config(environment: MigrationEnvironment, connection: Connection | N
 
 
 def _ensure_roles(owner: psycopg.Connection[Any], passwords: Mapping[str, str | None]) -> None:
-    """Roles are the whole server's: a migration of another database may make them right now."""
+    """Creates the roles; retries, since another database's migration may create them right now."""
     for left in reversed(range(ROLE_TRIES)):
         try:
             for role, password in passwords.items():
@@ -209,9 +216,9 @@ def _ensure_roles(owner: psycopg.Connection[Any], passwords: Mapping[str, str | 
 
 @contextmanager
 def _turn(owner_url: str, patience: Patience) -> Iterator[None]:
-    """Runs the block while nobody else migrates: by a row that no runtime role can lock for long.
+    """Runs the block while no other call migrates, under a row lock no runtime role can hold long.
 
-    Where there is no table yet it is made. It is not for its rows, so the turn is rolled back.
+    Creates the table `locks` if it is missing. The row itself is not needed: it is rolled back.
     """
     with connect(owner_url) as connection:
         with suppress(*_MADE_MEANWHILE):
@@ -223,8 +230,8 @@ def _turn(owner_url: str, patience: Patience) -> Iterator[None]:
                 connection.execute(_TURN)
             except psycopg.errors.LockNotAvailable:
                 raise MigrationBlocked(
-                    f"another call has been migrating this database for {patience.turn} (hours, "
-                    "minutes, seconds). Wait for its end, or end it, and try again."
+                    f"another call has been migrating this database for {patience.turn} (h:mm:ss). "
+                    "Wait until it ends, or end it, and try again."
                 ) from None
             yield
 
@@ -246,9 +253,9 @@ def _upgrade_patiently(
         if left:
             time.sleep(patience.pause.total_seconds())
     raise MigrationBlocked(
-        f"the {environment.name} could not be migrated: others had its tables locked, "
-        f"{patience.tries} times in a row.{_holders(owner_url)} What is done of it stays, "
-        "and the next try goes on. Try again when they have ended."
+        f"the {environment.name} could not be migrated: other transactions had its tables locked "
+        f"on {patience.tries} tries in a row.{_holders(owner_url)} Try again when they have ended: "
+        "finished migrations stay, and the next try continues after them."
     )
 
 
@@ -263,11 +270,11 @@ def _upgrade(owner_url: str, environment: MigrationEnvironment, patience: Patien
 
 
 def _holders(owner_url: str) -> str:
-    """Who has tables locked now, as a sentence; nothing where nobody has."""
+    """A sentence that names the sessions with tables locked now; empty if there are none."""
     with connect(owner_url) as owner:
-        found = owner.execute(_HOLDERS).fetchall()
-    named = ", ".join(f"process {pid} of {role}" for pid, role in found)
-    return f" There are locks of {named}." if named else ""
+        sessions = owner.execute(_HOLDERS).fetchall()
+    names = ", ".join(f"process {pid} of {role}" for pid, role in sessions)
+    return f" Locks are held by {names}." if names else ""
 
 
 def _pending(

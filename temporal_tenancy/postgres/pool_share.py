@@ -1,4 +1,4 @@
-"""How the connections of a process are shared by its tenants."""
+"""How the tenants of a process share its pool of connections."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Final
 from temporal_tenancy.core.errors import ConfigurationError
 
 SIZE: Final = 10  # connections
-RESERVED: Final = 2  # connections that one tenant leaves to others, at least
+RESERVED: Final = 2  # minimum of connections that one tenant leaves to others
 TIMEOUT: Final = 30.0  # seconds to wait for a connection
-# Seconds until a tenant's waiting is given up, while its share is held and no transaction of its
-# ends well: whoever waits on blocked work holds a slot of the worker's, and has a retry policy.
+# Seconds that a tenant's session waits while the tenant's own work uses its whole share and commits
+# nothing. Short, because the waiting code occupies a worker slot, and its activity is retried.
 PATIENCE: Final = 2.0
 
 
 @dataclass(frozen=True)
 class PoolShare:
-    """How a pool of connections is shared by its tenants."""
+    """How tenants share one pool; raises `ConfigurationError` for a pool without connections."""
 
-    size: int = SIZE  # connections at most
-    reserved: int = RESERVED  # of them, that one tenant leaves to others
-    timeout: float = TIMEOUT  # seconds to wait for one
+    size: int = SIZE  # maximum number of connections
+    reserved: int = RESERVED  # how many of them one tenant leaves to others
+    timeout: float = TIMEOUT  # seconds to wait for a connection
     patience: float = PATIENCE  # seconds to wait while the tenant's own work is blocked
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ConfigurationError("a pool has one connection at least.")
+            raise ConfigurationError(
+                "a pool needs at least one connection. Give it size=1 or more."
+            )
 
     @property
     def most(self) -> int:
-        """Connections that one tenant may hold: one always, also in a pool of few.
+        """The number of connections that one tenant may hold: at least one, even in a small pool.
 
-        So in a pool of two each of two tenants has one, and a pool of one is shared by turns.
+        In a pool of two, two tenants have one each; in a pool of one, tenants take turns.
         """
         return max(1, self.size - self.reserved)

@@ -1,6 +1,6 @@
-"""The roles of the running system, and what each may do in the database as a whole.
+"""The runtime roles, and their rights in the database as a whole.
 
-What a role may do with a table is granted where the table is made.
+The migration that creates a table grants the rights on it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import ExcessRights
 
-TENANT_ROLE: Final = "tenancy_tenant"  # reads and writes one tenant's rows at a time
+TENANT_ROLE: Final = "tenancy_tenant"
+"""The database role that reads and writes one tenant's rows at a time."""
 PLATFORM_ROLE: Final = "tenancy_platform"  # reads and writes the control plane
 RELAY_ROLE: Final = "tenancy_relay"  # turns outbox messages into workflows
 RUNTIME_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, RELAY_ROLE)
 
-# What a session has that sets no limits of its own: that of a forgotten script, of whatever comes
-# past the engines, and of the release before. So they are wide. The platform's work is short
-# statements by day and night, a tenant's is as large as the tenant.
+# The limits of sessions that set none: a forgotten script, code that does not use the engines, and
+# the previous release. So they are generous. The platform runs short statements all the time; a
+# tenant's work grows with the tenant.
 _PLATFORM_LIMITS: Final = {
     "statement_timeout": "5min",
     "lock_timeout": "1min",
@@ -53,62 +54,60 @@ def password_of(url: str, role: str) -> str:
     """Returns the password that `url` gives `role`.
 
     Raises:
-        ConfigurationError: the URL is of another role, or has no password.
+        ConfigurationError: the URL has another role or no password, or is not a PostgreSQL URL.
     """
     parsed = database_url(url)
     if parsed.username != role:
-        raise ConfigurationError(
-            f"this database URL is to be of the role {role}. Log in as {role}."
-        )
+        raise ConfigurationError(f"this database URL must have the role {role}. Log in as {role}.")
     if not isinstance(parsed.password, str) or not parsed.password:
         raise ConfigurationError(f"the database URL of {role} has no password. Add one.")
     return parsed.password
 
 
 def ensure_role(connection: psycopg.Connection[Any], role: str, password: str | None) -> None:
-    """Makes the login role `role`, or gives it `password` where it is there already.
+    """Creates the login role `role`, or sets its password if it exists.
 
-    A role that was made by someone else keeps its password. Without a password the role is made
-    so that policies can name it, and cannot log in.
+    A role that this connection may not alter keeps its password. With `password` None a new role
+    cannot log in, and exists only for policies to name.
 
     Raises:
-        ConfigurationError: the role is not there, and the connection may not make roles.
-        ExcessRights: the role is there, and may do more than log in.
+        ConfigurationError: the role does not exist, and the connection may not create roles.
+        ExcessRights: the role exists and may do more than log in.
     """
     name = sql.Identifier(role)
     login: sql.Composable = sql.SQL("nologin noinherit")
     if password is not None:
-        # Hashed here, so that the password is in no statement and no server log.
+        # Hashed here, so that no statement or server log contains the password.
         secret = connection.pgconn.encrypt_password(
             password.encode(), role.encode(), b"scram-sha-256"
         ).decode()
         login = sql.SQL("login noinherit password {}").format(sql.Literal(secret))
-    there = connection.execute(_EXCESS, [role]).fetchone()
-    if there is None:
-        # What is not named here is off for a new role.
+    existing = connection.execute(_EXCESS, [role]).fetchone()
+    if existing is None:
+        # Attributes that are not named here are off for a new role.
         try:
             connection.execute(sql.SQL("create role {} {}").format(name, login))
         except psycopg.errors.InsufficientPrivilege:
             raise ConfigurationError(
-                f"{connection.info.user} may not make the role {role}. ALTER ROLE "
-                f"{connection.info.user} CREATEROLE as a superuser, or make the role yourself."
+                f"{connection.info.user} may not create the role {role}. As a superuser, run ALTER "
+                f"ROLE {connection.info.user} CREATEROLE, or create the role yourself."
             ) from None
         return
-    if there[0]:
+    if existing[0]:
         raise ExcessRights(
-            f"the role {role} is a superuser, or may bypass row-level security, replicate, or make "
-            f"roles or databases. Take that from it: ALTER ROLE {role} NOSUPERUSER NOBYPASSRLS "
+            f"the role {role} is a superuser, or may bypass row-level security, replicate, or "
+            f"create roles or databases. Run ALTER ROLE {role} NOSUPERUSER NOBYPASSRLS "
             "NOREPLICATION NOCREATEROLE NOCREATEDB."
         )
-    altered = connection.execute(_MAY_ALTER, [role]).fetchone()
-    if password is not None and altered is not None and altered[0]:
+    may_alter = connection.execute(_MAY_ALTER, [role]).fetchone()
+    if password is not None and may_alter is not None and may_alter[0]:
         connection.execute(sql.SQL("alter role {} {}").format(name, login))
 
 
 def grant_database(connection: psycopg.Connection[Any], roles: list[str]) -> None:
-    """Lets `roles`, and no others, connect to this database and use its schema.
+    """Lets `roles`, and not PUBLIC, connect to this database and use its public schema.
 
-    Needed again after CREATE DATABASE ... TEMPLATE, which copies no rights on the database.
+    Repeat it after CREATE DATABASE ... TEMPLATE, which does not copy rights on the database.
     """
     database = sql.Identifier(connection.info.dbname)
     names = sql.SQL(", ").join(sql.Identifier(role) for role in roles)
@@ -118,7 +117,7 @@ def grant_database(connection: psycopg.Connection[Any], roles: list[str]) -> Non
         "alter default privileges revoke execute on functions from public",
         "grant connect on database {database} to {roles}",
         "grant usage on schema public to {roles}",
-        # COPY is refused on a table with row-level security: bulk loads go by a temporary one.
+        # COPY FROM does not work on tables with row-level security: bulk loads use temporary ones.
         "grant temporary on database {database} to {tenant}",
     ):
         connection.execute(
@@ -129,10 +128,10 @@ def grant_database(connection: psycopg.Connection[Any], roles: list[str]) -> Non
 
 
 def limit_roles(connection: psycopg.Connection[Any]) -> None:
-    """Gives the runtime roles their limits in this database, as far as the server knows them.
+    """Sets the runtime roles' limits in this database; skips settings that the server lacks.
 
-    A role that the connection may not alter keeps what whoever made it has given it. Needed again
-    after CREATE DATABASE ... TEMPLATE, which copies no settings of roles.
+    A role that the connection may not alter keeps its settings. Repeat it after CREATE DATABASE
+    ... TEMPLATE, which does not copy settings of roles.
     """
     database = sql.Identifier(connection.info.dbname)
     for role, limits in ROLE_LIMITS.items():

@@ -1,4 +1,4 @@
-"""Row-level security for tenant-owned tables: what a migration calls for each of them."""
+"""Row-level security for tenant-owned tables: functions for migrations."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from alembic import op
 
 from temporal_tenancy.postgres.roles import TENANT_ROLE
 
-# The empty string is what a connection reads once an earlier transaction has had a tenant. Not
-# wrapped in a (select ...): beside the ORM's own predicate the planner then evaluates it once and
-# reads the index as for a plain where clause, which it does not do for a subquery.
+# On a connection whose earlier transaction had a tenant, the setting reads as the empty string.
+# Without a (select ...) around it, the planner evaluates it once beside the ORM's own predicate and
+# uses the index as for an ordinary where clause; with a subquery it does not.
 CURRENT_TENANT: Final = "nullif(current_setting('app.tenant_id', true), '')"
 
 ISOLATION_POLICY: Final = "tenant_isolation"
 ACCESS_POLICY: Final = "tenant_access"
-REPAIR_POLICY: Final = "owner_repair"  # there only while a migration repairs rows
+REPAIR_POLICY: Final = "owner_repair"  # exists only while a migration repairs rows
 
 
 def protect(table: str) -> None:
-    """Makes the tenant role see and write its current tenant's rows of `table`, and no others.
+    """Limits the tenant role to the current tenant's rows of `table`; call it in a migration.
 
-    Two policies with one rule: the permissive one gives access, and the restrictive one keeps the
-    rule if somebody adds a wider permissive one, since those are joined by OR. FORCE holds the
-    table's owner to it too, who therefore sees no rows at all.
+    Two policies have the same rule: the permissive one gives access, and the restrictive one still
+    applies if somebody adds a wider permissive policy, since permissive policies are joined by OR.
+    FORCE applies row-level security to the table's owner too, who therefore sees no rows.
     """
     rule = f"tenant_id = {CURRENT_TENANT}"
     name = op.get_bind().dialect.identifier_preparer.quote(table)
@@ -43,11 +43,11 @@ def protect(table: str) -> None:
 
 @contextmanager
 def repairing(*tables: str) -> Iterator[None]:
-    """Lets a migration see and change all rows of `tables`, which FORCE hides from the owner.
+    """Lets a migration read and change all rows of `tables`, which FORCE hides from the owner.
 
-    What was done before the block is committed, and each statement in it commits by itself: none
-    keeps the running system waiting for longer than it takes. A migration that breaks off in the
-    block runs again from its beginning, so whatever comes before must be possible twice.
+    Entering the block commits the work before it, and each statement in the block commits
+    separately, so that none holds locks after it ends. A migration that fails inside the block runs
+    again from its beginning, so all its statements must be safe to repeat.
     """
     names = [op.get_bind().dialect.identifier_preparer.quote(table) for table in tables]
     for name in names:

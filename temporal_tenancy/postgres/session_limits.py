@@ -1,4 +1,4 @@
-"""How long a tenant's transaction may take, wait and do nothing."""
+"""Time limits of tenants' transactions: in total, per statement, for locks and when idle."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import Final
 from temporal_tenancy.core.errors import ConfigurationError
 
 _LEAST: Final = timedelta(milliseconds=1)  # the server's unit; 0 would be no limit
-_MOST: Final = timedelta(days=24)  # what the server can count
+_MOST: Final = timedelta(days=24)  # the server counts milliseconds in 32 bits
 
 
 @dataclass(frozen=True)
 class SessionLimits:
-    """What ends a transaction of a tenant's: every one has all four."""
+    """The four time limits of every tenant's transaction, each from 1 ms to 24 days.
 
-    statement: timedelta = timedelta(seconds=30)  # a statement's time, its waiting too
+    Raises `ConfigurationError` for a limit outside that range.
+    """
+
+    statement: timedelta = timedelta(seconds=30)  # one statement, including waits for locks
     lock: timedelta = timedelta(seconds=5)  # waiting for one lock
-    idle: timedelta = timedelta(seconds=30)  # between two statements; ends the connection
-    transaction: timedelta = timedelta(minutes=1)  # in all; ends the connection
+    idle: timedelta = timedelta(seconds=30)  # between two statements; closes the connection
+    transaction: timedelta = timedelta(minutes=1)  # in total; closes the connection
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if not _LEAST <= getattr(self, each.name) <= _MOST:
+        for limit in fields(self):
+            if not _LEAST <= getattr(self, limit.name) <= _MOST:
                 raise ConfigurationError(
-                    f"the limit of a session's {each.name} is to be of 1 ms to {_MOST.days} days."
+                    f"the limit {limit.name} of a session must be 1 ms to {_MOST.days} days."
                 )
 
     def milliseconds(self, limit: str) -> int:
-        """The limit of that field, as the server takes it."""
+        """Returns the limit in the field named `limit`, in whole milliseconds."""
         value: timedelta = getattr(self, limit)
         return value // timedelta(milliseconds=1)

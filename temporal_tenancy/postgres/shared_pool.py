@@ -1,4 +1,4 @@
-"""A pool of connections that no tenant holds all of."""
+"""A connection pool that no single tenant can use up."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from temporal_tenancy.postgres.pool_share import PoolShare
 class SharedPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's own pool, behind `ConnectionShares`.
 
-    Whoever is granted a connection finds one there: no more are granted than there may be.
+    Code that was granted a connection never waits in SQLAlchemy's pool, because
+    `ConnectionShares` grants no more than the pool's size.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # as the pool of SQLAlchemy
+    def __init__(self, *args: Any, **options: Any) -> None:  # SQLAlchemy's arguments
         super().__init__(*args, **options)
         self.shares = ConnectionShares(PoolShare(self.size()))
         self._holders: dict[ConnectionPoolEntry, Holder] = {}
 
     def recreate(self) -> SharedPool:
-        """An empty pool that is shared in the same way."""
+        """Returns an empty pool with the same sharing."""
         pool = super().recreate()
         assert isinstance(pool, SharedPool)
         pool.shares = ConnectionShares(self.shares.share)

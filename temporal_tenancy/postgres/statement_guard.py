@@ -1,8 +1,8 @@
-"""Which SQL a tenant's session refuses to send, read by PostgreSQL's own lexical rules.
+"""Finds SQL that a tenant's session must not send, by PostgreSQL's own lexical rules.
 
-What is refused would end the transaction that names the tenant, change the tenant or a limit of the
-session, take a lock on a whole table, or reach the sessions of others. A parser is not needed for
-that: statements of these kinds begin with their keyword, and functions are called by their name.
+Such SQL would end the transaction that names the tenant, change the tenant or a limit of the
+session, lock a whole table, or affect other sessions. This needs no parser: such statements begin
+with their keyword, and functions are called by name.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 CACHED_VERDICTS: Final = 2_048
-CACHED_LENGTH: Final = 8_192  # characters; longer ones are read each time
+CACHED_LENGTH: Final = 8_192  # characters; longer statements are read each time
 
 TRANSACTION: Final = (
-    "the setting that names the tenant ends with its transaction, so a transaction is not begun or "
-    "ended in SQL. Use the session's commit() and rollback()."
+    "SQL must not begin or end a transaction in a tenant's session, because the setting that names "
+    "the tenant ends with the transaction. Use the session's commit() and rollback()."
 )
 SETTING: Final = (
-    "the tenant, the role, the limits and the way a session reads SQL are not set in SQL. "
-    "Open a tenant_session(), and give it limits=SessionLimits(...) for what takes long."
+    "SQL must not change the tenant, the role, the limits or the lexical settings of a tenant's "
+    "session. Open a tenant_session(), with limits=SessionLimits(...) for slow work."
 )
-LOCK: Final = (
-    "a lock on a table stops every tenant. Lock the tenant's own rows: select ... for update."
-)
+LOCK: Final = "a table lock blocks every tenant. Lock the tenant's own rows: select ... for update."
 ROLE: Final = (
-    "roles, databases and the server are altered by their owner, not in a tenant's session."
+    "a tenant's session must not alter roles, databases or the server. Do it as their owner."
 )
 CODE: Final = (
-    "a code block or a function hides what it does from the checks of a session. "
-    "Send its statements one by one, or make the function in a migration."
+    "the session cannot check the statements inside a code block or a function. "
+    "Send them one by one, or create the function in a migration."
 )
 CONNECTION: Final = (
-    "a connection belongs to the pool, and its channels to everybody: nothing listens or discards "
-    "in a tenant's session."
+    "a tenant's session must not LISTEN or DISCARD, because its connection belongs to the pool and "
+    "channels are shared by all tenants. Leave the statement out."
 )
-SERVER_FILE: Final = "COPY reads STDIN and writes STDOUT here: no files or programs of the server."
+SERVER_FILE: Final = (
+    "COPY must not use the server's files or programs in a tenant's session. Use STDIN or STDOUT."
+)
 REACH: Final = (
-    "this function runs SQL that is not checked, or ends the sessions of others. "
+    "this function runs SQL that the session cannot check, or ends other sessions. "
     "Send the SQL itself."
 )
 UNREADABLE: Final = (
-    'this statement has a NUL, a quote or comment without an end, or a name in U&"...", and is '
-    "not read here as it might be on the server. Write it plainly."
+    "the session cannot check this statement, because it has a NUL, an unclosed quote or comment, "
+    'or a U&"..." name, which the server may read differently. Write it without these.'
 )
 
 _PROTECTED: Final = frozenset(
@@ -55,7 +55,7 @@ _PROTECTED: Final = frozenset(
         "session",
         "session_authorization",
         "role",
-        # What decides how the server reads the next statement.
+        # Settings that decide how the server reads the next statement.
         "client_encoding",
         "names",
         "standard_conforming_strings",
@@ -71,7 +71,7 @@ _REACHING: Final = frozenset(
         "cursor_to_xml",
         "ts_stat",
         "ts_rewrite",
-        # Of the role, and so of every tenant.
+        # They end any session of the same role, and so any tenant's.
         "pg_terminate_backend",
         "pg_cancel_backend",
     }
@@ -101,7 +101,7 @@ _ALTERED: Final = {
 }
 _CREATED: Final = frozenset({"function", "procedure"})
 
-# The server's white space and letters, and no others of Unicode.
+# White space and letters as the server defines them, not Unicode.
 _SPACE: Final = r" \t\n\r\f\v"
 _LETTER: Final = r"A-Za-z_\x80-\U0010ffff"
 _TOKEN: Final = re.compile(
@@ -122,21 +122,22 @@ _TOKEN: Final = re.compile(
 )
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 _ESCAPED_BODY: Final = re.compile(r"(?:[^'\\]|\\.|'')*'", re.DOTALL)
-# A string goes on in the next quotes if a line ends between them, by the rules of the first.
+# A string continues in the next pair of quotes if a newline separates them; the rules of its first
+# part apply.
 _CONTINUED: Final = re.compile(
     rf"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[{_SPACE}]+|--[^\n\r]*[\n\r])*'", re.DOTALL
 )
 
-# One statement, whose first word and mentions say at a glance that nothing is refused. All that is
-# refused has one of these in it, whatever is around it.
-_PLAIN: Final = re.compile(
+# The fast path: a single statement with a harmless first word and no suspect text needs no
+# tokenizer. Every refused statement has another first word or suspect text somewhere in it.
+_HARMLESS: Final = re.compile(
     rf"[{_SPACE}(]*(?:select|insert|update|delete|with|values|savepoint|release)[{_SPACE}(]",
     re.IGNORECASE,
 )
 _SUSPECT: Final = re.compile(
     "|".join([";", "\0", '[uU]&"', _SETTER, _SETTINGS_VIEW, *sorted(_REACHING)]), re.IGNORECASE
 )
-# As the driver finds them: what is replaced before the statement is sent.
+# Placeholders as the driver finds them; it replaces them before it sends the statement.
 _PLACEHOLDER: Final = re.compile(r"%(?:\([^)]+\).|.)")
 
 _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -144,28 +145,28 @@ _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") +
 
 class _Token(NamedTuple):
     kind: str  # "word", "name" (in quotes), "literal", "symbol"
-    text: str  # a word in lower case; what is in the quotes of a name or a plain literal
+    text: str  # of a word: in lower case; of a name or literal: the text inside the quotes
 
     def is_word(self, *words: str) -> bool:
         return self.kind == "word" and self.text in words
 
     def names(self, *names: str) -> bool:
-        """Whether it is one of `names` where the server looks for an object's name."""
+        """Whether it is one of `names`, quoted or not, as the name of an object."""
         return self.kind in ("word", "name") and self.text in names
 
 
 class _Unreadable(Exception):
-    """The server could read it otherwise."""
+    """The server may read the statement differently."""
 
 
 def refusal(statement: str, *, placeholders: bool) -> str | None:
-    """Says why `statement` is not sent for a tenant; None: it is.
+    """Returns why a tenant's session must not send `statement`; None if it may.
 
     Args:
-        statement: one or more, apart by semicolons.
-        placeholders: whether the driver puts parameters into it.
+        statement: one or more statements, separated by semicolons.
+        placeholders: whether the driver replaces placeholders in it.
     """
-    if _PLAIN.match(statement) and not _SUSPECT.search(statement):
+    if _HARMLESS.match(statement) and not _SUSPECT.search(statement):
         return None
     if len(statement) > CACHED_LENGTH:
         return _read(statement, placeholders)
@@ -207,8 +208,8 @@ def _tokens(text: str) -> Iterator[_Token]:
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
-        assert found is not None  # the last alternative takes whatever there is
-        kind, said = str(found.lastgroup), found.group()
+        assert found is not None  # the last alternative matches any character
+        kind, matched = str(found.lastgroup), found.group()
         at = found.end()
         if kind == "space":
             continue
@@ -216,26 +217,26 @@ def _tokens(text: str) -> Iterator[_Token]:
             at = _comment_end(text, at)
         elif kind == "escaped":
             at = _escaped_end(text, at)
-            yield _Token("other", "")  # no literal that is taken at its word
+            yield _Token("other", "")  # not a literal: its escapes are not decoded
         elif kind == "word":
-            yield _Token("word", said.translate(_ASCII_LOWER))
+            yield _Token("word", matched.translate(_ASCII_LOWER))
         elif kind == "quoted":
-            yield _Token("name", said[1:-1].replace('""', '"'))
+            yield _Token("name", matched[1:-1].replace('""', '"'))
         elif kind == "string":
-            yield _Token("literal", said[1:-1].replace("''", "'"))
+            yield _Token("literal", matched[1:-1].replace("''", "'"))
         elif kind == "dollar":
-            at = text.find(said, at) + len(said)
-            if at < len(said):
+            at = text.find(matched, at) + len(matched)
+            if at < len(matched):
                 raise _Unreadable
             yield _Token("other", "")
         elif kind in ("unicode", "open"):
             raise _Unreadable
         else:
-            yield _Token(kind, said)
+            yield _Token(kind, matched)
 
 
 def _comment_end(text: str, at: int) -> int:
-    """Where the comment ends that is open at `at`; comments are nested."""
+    """Returns where the comment that is open at `at` ends; comments nest."""
     depth = 1
     while depth:
         edge = _COMMENT_EDGE.search(text, at)
@@ -247,7 +248,7 @@ def _comment_end(text: str, at: int) -> int:
 
 
 def _escaped_end(text: str, at: int) -> int:
-    """Where the string ends that has begun with E' before `at`."""
+    """Returns where the string ends whose opening E' is just before `at`."""
     while True:
         body = _ESCAPED_BODY.match(text, at)
         if body is None:
@@ -280,8 +281,8 @@ def _refused_command(tokens: Sequence[_Token]) -> str | None:
     if first == "alter":
         return _ALTERED.get(rest[0].text) if rest and rest[0].kind == "word" else None
     if first == "create":
-        made = [token for token in rest[:3] if not token.is_word("or", "replace")]
-        return CODE if made and made[0].is_word(*_CREATED) else None
+        kinds = [token for token in rest[:3] if not token.is_word("or", "replace")]
+        return CODE if kinds and kinds[0].is_word(*_CREATED) else None
     if first == "copy":
         return None if _copies_here(rest) else SERVER_FILE
     return None
@@ -294,7 +295,7 @@ def _to_savepoint(rest: Sequence[_Token]) -> bool:
 
 
 def _setting(rest: Sequence[_Token]) -> str:
-    """The name of the setting in SET [SESSION | LOCAL] name ...; empty where there is none."""
+    """Returns the name in SET [SESSION | LOCAL] name ...; empty if there is none."""
     if len(rest) > 1 and rest[0].is_word("session", "local") and rest[1].kind in ("word", "name"):
         rest = rest[1:]
     name = ""
@@ -308,7 +309,7 @@ def _setting(rest: Sequence[_Token]) -> str:
 
 
 def _is_protected(name: str) -> bool:
-    name = name.translate(_ASCII_LOWER)  # of settings also in quotes
+    name = name.translate(_ASCII_LOWER)  # names of settings ignore case even in quotes
     return not name or name in _PROTECTED or _PROTECTED_KINDS.match(name) is not None
 
 
@@ -326,15 +327,15 @@ def _refused_mention(tokens: Sequence[_Token]) -> str | None:
     for place, token in enumerate(tokens):
         if token.names(*_REACHING):
             return REACH
-        if token.names(_SETTER) and not _sets_what_is_free(tokens[place + 1 : place + 4]):
+        if token.names(_SETTER) and not _sets_unprotected(tokens[place + 1 : place + 4]):
             return SETTING
-        if token.names(_SETTINGS_VIEW) and any(each.is_word("update") for each in tokens):
+        if token.names(_SETTINGS_VIEW) and any(other.is_word("update") for other in tokens):
             return SETTING
     return None
 
 
-def _sets_what_is_free(call: Sequence[_Token]) -> bool:
-    """Whether set_config is called with the plain name of a setting that is not protected."""
+def _sets_unprotected(call: Sequence[_Token]) -> bool:
+    """Whether set_config is called with the name of an unprotected setting, as a simple literal."""
     return (
         len(call) == 3
         and call[0] == _Token("symbol", "(")

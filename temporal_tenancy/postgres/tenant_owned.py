@@ -1,8 +1,8 @@
-"""Tables whose rows each belong to one tenant, and the ORM's part in keeping them apart.
+"""Tables whose rows each belong to one tenant, and the ORM's part in separating them.
 
-The wall is the database's own row-level security. This is the second one: it keeps a query to the
-tenant's part of the index, and refuses a foreign row while the code that made it is still on the
-stack.
+Row-level security in the database is the first wall; this is the second. It keeps queries to the
+tenant's part of the index, and refuses another tenant's row while the code that created it is still
+on the stack.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ SESSION_LIMITS: Final = "limits"
 SESSION_HOLDER: Final = "holder"
 SESSION_CLOCK: Final = "clock"
 
-# Until the end of the transaction: no connection takes them back to the pool. The statement guard
-# reads strings by the standard's rules, and so must the server.
+# Local to the transaction, so that no connection takes them back to the pool. The statement guard
+# reads strings by the SQL standard's rules, and so must the server.
 _SET_TENANT: Final = """
     select
         set_config('app.tenant_id', :tenant, true),
@@ -44,7 +44,8 @@ _SET_TENANT: Final = """
         set_config('lock_timeout', '{lock}', true),
         set_config('idle_in_transaction_session_timeout', '{idle}', true)
 """
-# A role's default is running already, and would not be set anew: 0 stops it.
+# The role's own transaction_timeout already runs, and the server does not restart a running timer:
+# 0 stops it first.
 _SET_TRANSACTION: Final = """,
         set_config('transaction_timeout', '0', true),
         set_config('transaction_timeout', '{transaction}', true)
@@ -53,27 +54,28 @@ _SET_TRANSACTION: Final = """,
 
 @lru_cache
 def _set_tenant(limits: SessionLimits, by_server: bool) -> TextClause:
-    """What begins a transaction: with the limits in it, it is put together and read once."""
+    """Returns the first statement of a transaction; cached, as it contains only the limits."""
     statement = _SET_TENANT + (_SET_TRANSACTION if by_server else "")
     names = ("statement", "lock", "idle", "transaction")
     return text(statement.format(**{name: limits.milliseconds(name) for name in names}))
 
 
 class TenantOwned:
-    """A mapped class whose rows each belong to one tenant: `tenant_id` leads its primary key.
+    """Mixin for mapped classes whose rows each belong to one tenant.
 
-    Its migration calls `protect()` on the table. In a `tenant_session()` queries see the tenant's
-    own rows, and a new row without a tenant gets the session's.
+    `tenant_id` (text) comes first in the primary key. The table's migration must call `protect()`
+    on it. In a `tenant_session()`, queries return the tenant's own rows, a new row without a tenant
+    gets the session's, and another tenant's row raises `TenantMismatch`.
     """
 
-    # Before every column of the class, so that the primary key begins with it.
+    # Sorted before every other column, so that the primary key begins with it.
     tenant_id: Mapped[str] = mapped_column(
         Text, primary_key=True, default=current_tenant, sort_order=-1000
     )
 
 
 class TenantSession(Session):
-    """The session inside `tenant_session()`: one tenant's, from its first to its last statement."""
+    """The session inside `tenant_session()`; all its statements are for one tenant."""
 
 
 def _tenant_of(session: Session) -> str:
@@ -85,7 +87,7 @@ def _tenant_of(session: Session) -> str:
 def _stamp_transaction(
     session: TenantSession, transaction: SessionTransaction, connection: Connection
 ) -> None:
-    # Savepoints begin on a connection that is stamped already, and keep the setting.
+    # A savepoint's connection is stamped already, and keeps the setting.
     if transaction.nested:
         return
     tenant = _tenant_of(session)
@@ -99,7 +101,7 @@ def _stamp_transaction(
 
 
 @event.listens_for(TenantSession, "after_commit")
-def _tell_of_progress(session: TenantSession) -> None:
+def _record_progress(session: TenantSession) -> None:
     holder: Holder = session.info[SESSION_HOLDER]
     holder.progressed()
 
@@ -117,7 +119,7 @@ def _keep_to_the_tenant(state: ORMExecuteState) -> None:
     if state.is_insert:
         _refuse_foreign_parameters(state, tenant)
         return
-    # Loads of attributes and relationships go out with the criteria of the query before them.
+    # Loads of attributes and relationships inherit the criteria of the query before them.
     if not state.is_orm_statement or state.is_column_load or state.is_relationship_load:
         return
     if state.is_select or state.is_update or state.is_delete:

@@ -1,4 +1,4 @@
-"""What ends a transaction that takes too long where the server does not count."""
+"""Ends transactions that take too long, on servers without transaction_timeout."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from sqlalchemy import Dialect
 
 from temporal_tenancy.postgres.database_errors import transaction_timeout
 
-COUNTED_SINCE: Final = (17,)  # the version of PostgreSQL that has transaction_timeout
+COUNTED_SINCE: Final = (17,)  # the first version of PostgreSQL with transaction_timeout
 
 
 def counts_transactions(dialect: Dialect) -> bool:
-    """Whether the server limits a transaction's time; no, as long as none has been reached."""
+    """Whether the server limits a transaction's time; False before the first connection."""
     return (dialect.server_version_info or ()) >= COUNTED_SINCE
 
 
 class TransactionClock:
-    """Cancels the code of a session whose transaction takes too long."""
+    """A timeout that cancels a session's code when its transaction takes too long."""
 
     def __init__(self) -> None:
         self.timeout = asyncio.timeout(None)
 
     def begin(self, limit: timedelta) -> None:
-        """Starts to count."""
+        """Starts the timeout of one transaction."""
         self._reschedule(asyncio.get_running_loop().time() + limit.total_seconds())
 
     def end(self) -> None:
-        """Stops counting."""
+        """Stops the timeout."""
         self._reschedule(None)
 
     def _reschedule(self, when: float | None) -> None:
@@ -41,9 +41,9 @@ class TransactionClock:
 
 @asynccontextmanager
 async def transaction_clock(dialect: Dialect) -> AsyncIterator[TransactionClock | None]:
-    """A clock for the session of the block; None where the server has one.
+    """Yields a clock for the block's session; None if the server limits transactions itself.
 
-    Raises `TransactionTimeout`.
+    Raises `TransactionTimeout` if the clock ran out in the block.
     """
     if counts_transactions(dialect):
         yield None

@@ -28,7 +28,7 @@ SDK_EXTRAS: Final = (
     "temporal_log",
     ERROR_IDENTIFIER,
 )
-"""What the SDK leaves on its loggers' records, which is more than a line needs."""
+"""The fields that the SDK adds to a log record; `add_job` gives the shorter ones."""
 _TOLD: Final = "__tenancy_told__"
 
 

@@ -17,6 +17,7 @@ from temporal_tenancy.sdk.agreement import JOB, TENANT_ID
 
 KEYWORD: Final = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 SEARCH_ATTRIBUTES: Final = (TENANT_ID.name, JOB.name)
+"""The names of the search attributes, both of type Keyword, that every run has."""
 
 
 async def missing_search_attributes(client: Client) -> Sequence[str]:

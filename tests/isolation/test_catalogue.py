@@ -678,13 +678,24 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
     superuser.execute("""
         alter role tenancy_tenant in database catalogue set app.tenant_id = 'ua';
         alter table invoices alter period set default set_config('app.tenant_id', 'ua', true);
-        grant select (rolpassword) on pg_authid to tenancy_relay
+        grant select (rolpassword) on pg_authid to tenancy_relay;
+        alter role tenancy_relay createdb;
+        create sequence counter;
+        grant usage on counter to tenancy_tenant;
+        grant truncate on invoices to tenancy_tenant;
+        grant select on tenants to tenancy_tenant;
+        grant temporary on database catalogue to public
     """)
     found = {finding.check: finding.message for finding in lint(superuser)}
     cures: dict[str, LiteralString] = {
         "role-setting": "ALTER ROLE tenancy_tenant IN DATABASE catalogue RESET app.tenant_id",
         "calls-volatile": "ALTER TABLE invoices ALTER COLUMN period DROP DEFAULT",
         "system-granted": "REVOKE SELECT (rolpassword) ON TABLE pg_authid FROM tenancy_relay",
+        "role-attribute": "ALTER ROLE tenancy_relay NOCREATEDB",
+        "sequence": "REVOKE USAGE ON counter FROM tenancy_tenant",
+        "grant-beyond-rows": "REVOKE TRUNCATE ON invoices FROM tenancy_tenant",
+        "tenant-role-beyond-its-tables": "REVOKE SELECT ON tenants FROM tenancy_tenant",
+        "public-grant": "REVOKE TEMPORARY ON DATABASE catalogue FROM PUBLIC",
     }
     assert found.keys() == cures.keys()
     for check, cure in cures.items():

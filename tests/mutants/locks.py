@@ -17,7 +17,7 @@ from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
 
 BESIDE: Final = "tests/library/outbox/test_relay_beside_locks.py"
-APART: Final = "tests/library/outbox/test_relay_apart.py"
+QUARANTINE: Final = "tests/library/outbox/test_relay_quarantine.py"
 TAKEN: Final = "tests/library/sdk/test_taken_ids.py"
 
 
@@ -26,11 +26,11 @@ def _wait_for_every_lock() -> None:
         replace(module, "LOCK_WAIT", timedelta(minutes=10))
 
 
-def _set_nobody_apart() -> None:
+def _quarantine_nobody() -> None:
     def give_up(self: MarkWriter, tenant: str, unwritten: Any, error: Exception) -> None:
         raise error
 
-    replace(MarkWriter, "_set_apart", give_up)
+    replace(MarkWriter, "_quarantine", give_up)
 
 
 def _gather_without_end() -> None:
@@ -81,26 +81,28 @@ def _give_up_unasked() -> None:
 LOCK_FAULTS: Final = [
     Mutant(
         "gathered-marks-uncounted",
-        "marks count against a tenant only once it is set apart",
-        (f"{BESIDE}::test_marks_are_counted_before_anybody_is_set_apart_too",),
+        "marks count against a tenant only once it is quarantined",
+        (f"{BESIDE}::test_marks_are_counted_before_any_tenant_is_quarantined_too",),
         seed=_count_no_gathered_marks,
     ),
     Mutant(
         "claims-without-limit",
         "a claim takes as long as one tenant's rows make it",
-        (f"{APART}::test_a_claim_that_takes_long_for_one_tenant_delays_no_other",),
+        (f"{QUARANTINE}::test_a_claim_that_takes_long_for_one_tenant_delays_no_other",),
         seed=_claim_for_as_long_as_it_takes,
     ),
     Mutant(
         "lost-in-order",
         "all that one tenant has lost is dealt with before another's",
-        (f"{APART}::test_what_one_tenant_has_lost_delays_no_others",),
+        (f"{QUARANTINE}::test_what_one_tenant_has_lost_delays_no_others",),
         seed=_take_lost_in_order,
     ),
     Mutant(
         "given-up-unasked",
         "a lost message is a dead letter though its workflow was started",
-        (f"{APART}::test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_letter",),
+        (
+            f"{QUARANTINE}::test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_letter",
+        ),
         seed=_give_up_unasked,
     ),
     Mutant(
@@ -111,9 +113,9 @@ LOCK_FAULTS: Final = [
     ),
     Mutant(
         "marks-of-all-or-none",
-        "a tenant whose rows are locked is not set apart",
+        "a tenant whose rows are locked is not quarantined",
         (f"{BESIDE}::test_the_others_marks_are_written_and_a_locked_tenants_come_later",),
-        seed=_set_nobody_apart,
+        seed=_quarantine_nobody,
     ),
     Mutant(
         "marks-without-end",

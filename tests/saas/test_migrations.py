@@ -11,7 +11,7 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from saas.database.tables import TENANT_DATA, TenantData
 from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.migration_environment import LIBRARY
-from temporal_tenancy.outbox.models import OutboxData
+from temporal_tenancy.outbox.tables import OutboxData
 from temporal_tenancy.postgres.migrations import pending
 from tests.library.postgres.test_database_migrations import constraints_of, tables_differ
 

@@ -14,7 +14,7 @@ from processes.cli.program import PROGRAM
 from processes.web.errors import problem
 from temporal_tenancy.cli import use_program
 from temporal_tenancy.cli.answers import Answer, err, facts, lines, perform, print_json, say, table
-from temporal_tenancy.core.printable import is_hidden, printable
+from temporal_tenancy.core.display import is_hidden, printable
 from tests.library.core.test_printable import OWNED, bare
 
 

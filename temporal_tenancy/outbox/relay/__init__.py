@@ -1,1 +1,1 @@
-"""Turning outbox messages into workflows."""
+"""The relay, which turns outbox messages into workflows."""

@@ -1,6 +1,6 @@
-"""How many of a tenant's waiting messages may be released now, and why the others wait.
+"""Decides how many of a tenant's waiting messages may be released now, and says why others wait.
 
-What is not released holds no worker's slot, and other tenants' messages go on.
+A message that is not released holds no worker's slot and delays no other tenant.
 """
 
 from __future__ import annotations
@@ -34,29 +34,34 @@ _IN_FLIGHT: Final = text("""
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person has decided of a tenant's messages; `Decision()` is nothing."""
+    """An operator's settings for a tenant's messages; `Decision()` changes nothing."""
 
-    paused_since: datetime | None = None
+    paused_since: datetime | None = None  # aware; None: not paused
     paused_reason: str | None = None
-    concurrency_cap: int | None = None
+    concurrency_cap: int | None = None  # workflows; None: the plan's
 
 
 @dataclass(frozen=True)
 class Allowance:
     """How many workflows may be started for a tenant now."""
 
-    quota: int
-    capped: bool  # each of them takes one of the tenant's slots
-    only: Sequence[str] | None = None  # of these jobs; None: of any
+    quota: int  # workflows, at least 1
+    capped: bool  # whether each takes one of the tenant's slots
+    only: Sequence[str] | None = None  # the names of the jobs allowed; None: all
 
 
 NOTHING: Final = Decision()
 
 
 def cap_of(tenant: Tenant | None, decision: Decision) -> int | None:
-    """How many of a tenant's jobs may run at once: what a person has said, or else its plan.
+    """Returns how many of a tenant's jobs may run at once: the operator's cap, or else the plan's.
 
-    None: as many as there are. `tenant` is None where the directory knows none.
+    Args:
+        tenant: the tenant's record, or None if the directory has none.
+        decision: the operator's settings, from `decisions()`.
+
+    Returns:
+        A number of workflows, or None for no limit.
     """
     if decision.concurrency_cap is not None:
         return decision.concurrency_cap
@@ -64,24 +69,36 @@ def cap_of(tenant: Tenant | None, decision: Decision) -> int | None:
 
 
 def held_back(tenant: Tenant | None, decision: Decision, job: Job | None = None) -> str | None:
-    """Why none of a tenant's messages is released, or none of one `job`; None when some may be.
+    """Returns why a tenant's messages are held back, or None if they are released.
 
-    A suspension holds back what does not run in it, a pause everything. Those of a tenant that is
-    unknown or gone are released: each is refused, and a dead letter.
+    A pause holds back every message, a suspension those of jobs that do not run during one. The
+    messages of an unknown or deleted tenant are released: each is rejected and becomes a dead
+    letter.
+
+    Args:
+        tenant: the tenant's record, or None if the directory has none.
+        decision: the operator's settings, from `decisions()`.
+        job: the job of the messages in question; None stands for a job that does not run during a
+            suspension.
+
+    Returns:
+        A clause such as "it is suspended since 2026-11-02", or None.
     """
     if decision.paused_since is not None:
-        why = f" ({decision.paused_reason})" if decision.paused_reason else ""
-        return f"its messages are paused since {decision.paused_since.date().isoformat()}{why}"
-    runs_in_it = job is not None and TenantStatus.SUSPENDED in job.statuses
-    if tenant is not None and tenant.status is TenantStatus.SUSPENDED and not runs_in_it:
+        reason = f" ({decision.paused_reason})" if decision.paused_reason else ""
+        return f"its messages are paused since {decision.paused_since.date().isoformat()}{reason}"
+    runs_suspended = job is not None and TenantStatus.SUSPENDED in job.statuses
+    if tenant is not None and tenant.status is TenantStatus.SUSPENDED and not runs_suspended:
         return f"it is suspended since {tenant.status_since.date().isoformat()}"
     return None
 
 
 async def decisions(session: AsyncSession, tenants: Sequence[str]) -> Mapping[str, Decision]:
-    """What has been decided of `tenants`, by id, as far as anything has.
+    """Returns the operators' settings for `tenants`, by tenant id; tenants without any are omitted.
 
-    `session` is a `platform_session()`, of the platform's role or of the relay's.
+    Args:
+        session: a `platform_session()` of the platform's role or the relay's.
+        tenants: tenant ids.
     """
     rows = await session.execute(_DECISIONS, {"tenants": list(tenants)})
     return {
@@ -91,9 +108,11 @@ async def decisions(session: AsyncSession, tenants: Sequence[str]) -> Mapping[st
 
 
 async def in_flight(session: AsyncSession, tenants: Sequence[str]) -> Mapping[str, int]:
-    """How many workflows count against the caps of `tenants`, by id, as far as there are any.
+    """Returns how many workflows count against each tenant's cap, by tenant id; zeros are omitted.
 
-    `session` is as that of `decisions`.
+    Args:
+        session: a `platform_session()` of the platform's role or the relay's.
+        tenants: tenant ids.
     """
     rows = await session.execute(_IN_FLIGHT, {"tenants": list(tenants)})
     return {row.tenant_id: row.how_many for row in rows}
@@ -105,17 +124,17 @@ async def allowances(
     records: Mapping[str, Tenant],
     *,
     room: int,
-    some: bool,
+    partial: bool,
 ) -> Mapping[str, Allowance]:
-    """Shares `room` workflows among `tenants` by the weights of their plans, at least one each.
+    """Divides `room` workflows among `tenants` by their plans' weights, at least one each.
 
-    Where they are only `some` of those with messages, each has as many as its weight says: shares
-    of what is there would depend on who else is looked at. A tenant is left out that is held back,
-    that has no slot left, or whose slots another relay is giving out at this moment. The locks that
-    say so last until the transaction's end.
+    If `tenants` are only a part of those with messages (`partial`), each gets as many workflows as
+    its weight: a share of `room` would depend on which other tenants this claim happens to see.
+    Omits tenants that are paused, have no free slot, or whose slots another relay is assigning at
+    this moment. The locks on slots last until the end of the transaction.
     """
     decided = await decisions(session, tenants)
-    open_ = {
+    caps = {
         tenant: cap_of(records.get(tenant), decided.get(tenant, NOTHING))
         for tenant in tenants
         if decided.get(tenant, NOTHING).paused_since is None
@@ -125,25 +144,25 @@ async def allowances(
         record = records.get(tenant)
         return record is not None and record.status is TenantStatus.SUSPENDED
 
-    left = await _slots_left(session, {t: cap for t, cap in open_.items() if cap is not None})
+    left = await _slots_left(session, {t: cap for t, cap in caps.items() if cap is not None})
     weights = {
         tenant: records[tenant].plan.fairness_weight if tenant in records else 1.0
-        for tenant, cap in open_.items()
+        for tenant, cap in caps.items()
         if cap is None or left.get(tenant, 0) > 0
     }
-    unit = 1.0 if some else room / sum(weights.values(), start=0.0) if weights else 0.0
+    unit = 1.0 if partial else room / sum(weights.values(), start=0.0) if weights else 0.0
     return {
         tenant: Allowance(
             quota=min(max(1, int(unit * weight)), room, left.get(tenant, room)),
-            capped=open_[tenant] is not None,
-            only=_jobs_in_a_suspension(open_[tenant]) if suspended(tenant) else None,
+            capped=caps[tenant] is not None,
+            only=_jobs_that_run_suspended(caps[tenant]) if suspended(tenant) else None,
         )
         for tenant, weight in weights.items()
     }
 
 
-def _jobs_in_a_suspension(cap: int | None) -> Sequence[str]:
-    """Jobs that run in one; under a cap one of them, so that a slot is not given out twice."""
+def _jobs_that_run_suspended(cap: int | None) -> Sequence[str]:
+    """Returns the jobs that run during a suspension; under a cap only one, so no slot is reused."""
     names = [
         job.name
         for job in registry.values()
@@ -155,11 +174,11 @@ def _jobs_in_a_suspension(cap: int | None) -> Sequence[str]:
 async def _slots_left(session: AsyncSession, caps: Mapping[str, int]) -> Mapping[str, int]:
     if not caps:
         return {}
-    # Two relays must not both give out a tenant's last slot. Who does not get the lock leaves the
-    # tenant to the other, and comes back.
+    # Two relays must not both assign a tenant's last slot. The one that does not get the lock skips
+    # the tenant until its next claim.
     names = {tenant: scoped_key(tenant, "admission", "slots") for tenant in caps}
     free = await locks.take_free(session, names.values())
     ours = [tenant for tenant, name in names.items() if name in free]
-    # A statement of its own: it sees what whoever had the lock before has written.
-    taken = await in_flight(session, ours)
-    return {tenant: caps[tenant] - taken.get(tenant, 0) for tenant in ours}
+    # A separate statement, so that it sees what the lock's previous holder has written.
+    in_use = await in_flight(session, ours)
+    return {tenant: caps[tenant] - in_use.get(tenant, 0) for tenant in ours}

@@ -1,4 +1,4 @@
-"""Telling people that messages wait for too long."""
+"""Alerts when messages have been waiting for too long."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.postgres.database import Database
 
-AGE: Final = timedelta(minutes=15)  # that a message may be due and not released
+AGE: Final = timedelta(minutes=15)  # how long a message may be due before the alert
 
 
-async def tell_of_old_messages(
+async def alert_on_old_messages(
     database: Database, directory: CachedDirectory, sinks: Sequence[AlertSink]
 ) -> None:
-    """Tells of the tenants whose messages have been due for too long.
+    """Sends an alert about tenants whose messages have been due for longer than `AGE`.
 
-    What is held back on purpose, by a pause or a suspension, is left out. It reads all that waits.
+    Ignores tenants that a pause or a suspension holds back. Reads all waiting messages.
     """
-    async with database.platform_session("look how long messages wait") as session:
+    async with database.platform_session("check how long messages wait") as session:
         late = [
             backlog
             for backlog in await backlogs(session)
@@ -39,8 +39,10 @@ async def tell_of_old_messages(
         )
         is None
     ]
-    since = {each.tenant_id: each.due_since for each in late if each.due_since is not None}
-    async with database.platform_session("tell how long messages wait") as session:
+    since = {
+        backlog.tenant_id: backlog.due_since for backlog in late if backlog.due_since is not None
+    }
+    async with database.platform_session("alert on how long messages wait") as session:
         await tell_by_tenant(session, "outbox.age", since, _alert, sinks)
 
 

@@ -1,4 +1,4 @@
-"""A relay's own connections."""
+"""The database connections of a relay."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.postgres.database import Database
 
-CONNECTIONS: Final = 8  # one for each thing that a relay does beside the others
+CONNECTIONS: Final = 8  # one for each task that a relay runs concurrently
 
 
 def relay_database(url: str) -> Database:
-    """A database as a relay has it: its settings of the server, and connections enough for it.
+    """Returns a database with the server settings and the pool size that a relay needs.
 
-    `url` is of the role `tenancy_relay`; nothing is sent yet. Raises `ConfigurationError` where it
-    is not one of PostgreSQL.
+    `url` is for the role `tenancy_relay`. Does not connect. Raises `ConfigurationError` if `url` is
+    not a PostgreSQL URL.
     """
     return Database(
         platform_url=url,

@@ -1,4 +1,4 @@
-"""Being told at once that there are new messages."""
+"""Listens for notifications of new messages."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from temporal_tenancy.control_plane.admission import CHANNEL
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, KEEPALIVE_IDLE, database_url
 
 AGAIN_AFTER: Final = (0.1, 0.5, 1.0, 5.0)  # seconds between attempts to connect; the last repeats
-TCP_USER_TIMEOUT: Final = 30_000  # ms that what was sent may stay unanswered
+TCP_USER_TIMEOUT: Final = 30_000  # ms that sent data may stay unacknowledged
 
 log: Final = logging.getLogger(__name__)
 
 
 async def listen(url: str, wake: asyncio.Event) -> None:
-    """Sets `wake` whenever messages have been committed, until it is cancelled.
+    """Sets `wake` whenever messages are committed, until cancelled.
 
-    It is set after each connection too: what came while there was none was told to nobody. The
-    relay looks by itself besides, so that this is for speed only. `url` names the server itself: a
-    transaction pooler passes no notifications on.
+    Also sets it after each new connection, because notifications sent while disconnected are lost.
+    The relay polls as well, so this only shortens the delay. `url` must name the server itself: a
+    transaction pooler does not forward notifications.
     """
     target = database_url(url).set(drivername="postgresql")
     failed = 0

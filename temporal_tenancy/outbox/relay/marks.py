@@ -1,7 +1,7 @@
-"""What a relay marks, written some at a time beside what it does.
+"""Writes a relay's marks in batches, in the background.
 
-A tenant whose rows somebody holds locked is set apart: its marks come again later, by themselves,
-and those of the others are written as ever.
+A tenant whose rows are locked is quarantined: its marks are retried later and separately, while
+those of other tenants are written without delay.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 
-GATHER_SECONDS: Final = 0.02  # that marks wait for others, so that many are one transaction
-AGAIN_AFTER: Final = 0.5  # seconds, when the database is away
+GATHER_SECONDS: Final = 0.02  # how long marks wait for others, so that many share a transaction
+AGAIN_AFTER: Final = 0.5  # seconds before a retry while the database is unreachable
 LOCK_WAIT: Final = timedelta(milliseconds=50)  # for a row that its tenant may have locked
-PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between tries, apart; the last repeats
-APART_FOR: Final = 60.0  # seconds after the last try that failed
-FINISH_SECONDS: Final = 5.0  # that the last tries of those who are apart may take
+PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between retries; the last repeats
+QUARANTINE_SECONDS: Final = 60.0  # after the last failed try
+FINISH_SECONDS: Final = 5.0  # limit for the last tries of quarantined tenants
 
 log: Final = logging.getLogger(__name__)
 
 
 @dataclass
-class _Waiting(Marks):
-    """What is to be written, of one tenant or of several together; a relay gives back, too."""
+class _RelayMarks(Marks):
+    """A relay's marks, which also release messages and free slots."""
 
     released: list[Message] = field(default_factory=list)
-    free: list[tuple[str, str]] = field(default_factory=list)  # slots, by tenant and workflow
+    free: list[tuple[str, str]] = field(default_factory=list)  # slots, by tenant and workflow id
 
     def __bool__(self) -> bool:
         return super().__bool__() or len(self.free) > 0
@@ -55,236 +55,238 @@ class _Waiting(Marks):
 
 
 @dataclass
-class _Apart:
-    """A tenant whose marks are written by themselves for a while."""
+class _Quarantined:
+    """A tenant whose marks are written separately for a while."""
 
-    waiting: _Waiting = field(default_factory=_Waiting)
-    tried: _Waiting = field(default_factory=_Waiting)  # just now, and not written yet
-    failed: int = 0  # tries in a row
-    due: float = 0.0  # when the next one is, on the monotonic clock
-    until: float = 0.0
+    pending: _RelayMarks = field(default_factory=_RelayMarks)
+    writing: _RelayMarks = field(default_factory=_RelayMarks)  # in the try that runs now
+    failures: int = 0  # failed tries in a row
+    due: float = 0.0  # the next try, on the monotonic clock
+    until: float = 0.0  # the end of the quarantine, on the monotonic clock
 
-    def put_back(self, unwritten: _Waiting) -> None:
-        """Puts what was taken out before what has come since."""
-        unwritten.add(self.waiting)
-        self.waiting = unwritten
+    def put_back(self, unwritten: _RelayMarks) -> None:
+        """Puts unwritten marks back, before those that were added since."""
+        unwritten.add(self.pending)
+        self.pending = unwritten
 
     def put_off(self) -> None:
-        """A try has failed: the next comes later, and later each time."""
-        self.due = time.monotonic() + PAUSES[min(self.failed, len(PAUSES) - 1)]
-        self.until = self.due + APART_FOR
-        self.failed += 1
+        """Delays the next try after a failed one, for longer each time."""
+        self.due = time.monotonic() + PAUSES[min(self.failures, len(PAUSES) - 1)]
+        self.until = self.due + QUARANTINE_SECONDS
+        self.failures += 1
 
 
 class MarkWriter:
-    """Gathers marks, and writes them in the order of time.
+    """Collects marks, and writes them in the order in which they were made.
 
-    What is not written when the process dies is found after its lease: a message that was started
-    is started again under the same id, which is the same workflow.
+    If the process dies before it writes a mark, a relay finds the message after its lease. A
+    message that was started is then started again under the same id, which is the same workflow.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: defaultdict[str, _Waiting] = defaultdict(_Waiting)  # by tenant
-        self._written: dict[str, _Waiting] = {}  # just now, by tenant
-        self._apart: dict[str, _Apart] = {}
+        self._pending: defaultdict[str, _RelayMarks] = defaultdict(_RelayMarks)  # by tenant
+        self._writing: dict[str, _RelayMarks] = {}  # in the transaction that runs now, by tenant
+        self._quarantined: dict[str, _Quarantined] = {}  # by tenant
         self._changed = asyncio.Event()
-        self._apart_changed = asyncio.Event()
+        self._quarantine_changed = asyncio.Event()
         self._tried = asyncio.Condition()
         self._tries = 0
         self._finishing = False
-        self._writing = False
+        self._is_writing = False
 
     def started(self, unit: Unit, *, frees_slot: bool = False) -> None:
-        """The workflow is there. Messages that it works off stay in hand until it says more."""
+        """Marks a unit as started; a workflow of several messages marks its messages itself."""
         if not unit.coalesced:
-            self._add(unit.tenant_id, _Waiting(completed=list(unit.messages)))
+            self._add(unit.tenant_id, _RelayMarks(completed=list(unit.messages)))
         if frees_slot:
             self._add(unit.tenant_id, _slot_of(unit))
 
     def released(self, unit: Unit) -> None:
-        """Nothing was tried."""
-        self._add(unit.tenant_id, _Waiting(released=list(unit.messages)))
+        """Releases the messages of a unit that the relay did not try to start."""
+        self._add(unit.tenant_id, _RelayMarks(released=list(unit.messages)))
         self._add(unit.tenant_id, _slot_of(unit))
 
     def not_started(self, unit: Unit, failed: Sequence[Failed]) -> None:
-        """The attempt has failed."""
+        """Marks an attempt to start a unit as failed, and frees the unit's slot."""
         self.failed(failed)
         self._add(unit.tenant_id, _slot_of(unit))
 
     def failed(self, failed: Sequence[Failed]) -> None:
-        """These cannot be started at all."""
-        for one in failed:
-            self._add(one.message.tenant_id, _Waiting(failed=[one]))
+        """Marks messages as failed that cannot be started at all."""
+        for failure in failed:
+            self._add(failure.message.tenant_id, _RelayMarks(failed=[failure]))
 
     def unwritten(self, tenant: str) -> int:
-        """How many of a tenant's messages wait for their marks, whether it is set apart or not."""
-        apart = self._apart.get(tenant)
-        of_apart = 0 if apart is None else len(apart.waiting) + len(apart.tried)
-        return self.gathered(tenant) + of_apart
+        """Returns how many of a tenant's messages have unwritten marks, quarantined or not."""
+        entry = self._quarantined.get(tenant)
+        quarantined = 0 if entry is None else len(entry.pending) + len(entry.writing)
+        return self.gathered(tenant) + quarantined
 
     def gathered(self, tenant: str) -> int:
-        """How many of them are to be written with those of others, or are being written."""
-        return sum(len(each[tenant]) for each in (self._waiting, self._written) if tenant in each)
+        """Returns how many of them have marks that are written together with other tenants'."""
+        return sum(
+            len(marks[tenant]) for marks in (self._pending, self._writing) if tenant in marks
+        )
 
     def finish(self) -> None:
-        """Asks `run()` to write what is left and return; what is locked is left to its lease."""
+        """Tells `run()` to write the remaining marks and return; locked rows keep their lease."""
         self._finishing = True
         self._changed.set()
 
     async def written(self) -> None:
-        """Waits until all that was marked before is written, or has been tried and comes again."""
-        enough = self._tries + 1 + self._writing
+        """Waits until every earlier mark has been written, or tried and put back."""
+        enough = self._tries + 1 + self._is_writing
         async with self._tried:
-            while (self._waiting or self._writing) and self._tries < enough:
+            while (self._pending or self._is_writing) and self._tries < enough:
                 await self._tried.wait()
 
     async def run(self) -> None:
         """Writes marks until `finish()`."""
-        apart = asyncio.create_task(self._write_apart())
-        apart.add_done_callback(lambda _: self._changed.set())
+        quarantine = asyncio.create_task(self._write_quarantined())
+        quarantine.add_done_callback(lambda _: self._changed.set())
         try:
-            while not self._finishing or self._waiting:
+            while not self._finishing or self._pending:
                 await self._changed.wait()
-                if apart.done():
-                    apart.result()
+                if quarantine.done():
+                    quarantine.result()
                 if not self._finishing:
                     await asyncio.sleep(GATHER_SECONDS)
                 self._changed.clear()
                 await self._write()
         finally:
-            apart.cancel()
-            await asyncio.gather(apart, return_exceptions=True)
+            quarantine.cancel()
+            await asyncio.gather(quarantine, return_exceptions=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
-                for each in self._apart.values():
-                    if each.waiting:
-                        await self._try(each)
+                for entry in self._quarantined.values():
+                    if entry.pending:
+                        await self._try(entry)
 
-    def _add(self, tenant: str, marks: _Waiting) -> None:
+    def _add(self, tenant: str, marks: _RelayMarks) -> None:
         if not marks:
             return
-        apart = self._apart.get(tenant)
-        if apart is None:
-            self._waiting[tenant].add(marks)
+        entry = self._quarantined.get(tenant)
+        if entry is None:
+            self._pending[tenant].add(marks)
             self._changed.set()
         else:
-            apart.waiting.add(marks)
-            self._apart_changed.set()
+            entry.pending.add(marks)
+            self._quarantine_changed.set()
 
     async def _write(self) -> None:
-        waiting = self._written = self._waiting
-        self._waiting = defaultdict(_Waiting)
-        self._writing = True
+        unwritten = self._writing = self._pending
+        self._pending = defaultdict(_RelayMarks)
+        self._is_writing = True
         try:
-            await self._write_together(waiting)
+            await self._write_together(unwritten)
         except (DatabaseProblem, DBAPIError) as error:
             log.warning("relay.marks_unwritten", extra={"error_type": type(error).__name__})
-            self._put_back(waiting)
+            self._put_back(unwritten)
         finally:
-            self._written = {}
-            self._writing = False
+            self._writing = {}
+            self._is_writing = False
             self._tries += 1
             async with self._tried:
                 self._tried.notify_all()
-        if waiting and not self._finishing:
+        if unwritten and not self._finishing:
             await asyncio.sleep(AGAIN_AFTER)
 
-    async def _write_together(self, waiting: dict[str, _Waiting]) -> None:
-        """Writes what is `waiting` and empties it: in one transaction, or else tenant by tenant.
+    async def _write_together(self, unwritten: dict[str, _RelayMarks]) -> None:
+        """Writes marks in one transaction or, if that fails, one transaction for each tenant.
 
-        Raises where it is not one tenant's trouble; what was not written is still `waiting`.
+        Removes what it has written from `unwritten`. Raises if the failure is not one tenant's.
         """
-        together = _Waiting()
-        for marks in waiting.values():
+        together = _RelayMarks()
+        for marks in unwritten.values():
             together.add(marks)
         try:
             await self._write_all(together)
         except DatabaseUnreachable:
             raise
         except (DatabaseProblem, DBAPIError):
-            # Of some tenant's, or everybody's trouble: a table that is locked is raised here.
-            async with self._database.platform_session("look whether tables are locked") as session:
+            # One tenant's rows are the cause, or a locked table, which stops everyone and raises.
+            async with self._database.platform_session("check for locked tables") as session:
                 await queue.require_tables(session)
-            for tenant in list(waiting):
+            for tenant in list(unwritten):
                 try:
-                    await self._write_all(waiting[tenant])
+                    await self._write_all(unwritten[tenant])
                 except DatabaseUnreachable:
                     raise
                 except (DatabaseProblem, DBAPIError) as error:
-                    self._set_apart(tenant, waiting[tenant], error)
-                del waiting[tenant]
+                    self._quarantine(tenant, unwritten[tenant], error)
+                del unwritten[tenant]
         else:
-            waiting.clear()
+            unwritten.clear()
 
-    def _set_apart(self, tenant: str, unwritten: _Waiting, error: Exception) -> None:
+    def _quarantine(self, tenant: str, unwritten: _RelayMarks, error: Exception) -> None:
         log.warning(
             "relay.marks_apart", extra={"tenant_id": tenant, "error_type": type(error).__name__}
         )
-        unwritten.add(self._waiting.pop(tenant, _Waiting()))
-        apart = self._apart[tenant] = _Apart(unwritten)
-        apart.put_off()
-        self._apart_changed.set()
+        unwritten.add(self._pending.pop(tenant, _RelayMarks()))
+        entry = self._quarantined[tenant] = _Quarantined(unwritten)
+        entry.put_off()
+        self._quarantine_changed.set()
 
-    async def _write_apart(self) -> None:
-        """Writes the marks of those who are apart, one tenant after the other."""
+    async def _write_quarantined(self) -> None:
+        """Writes the marks of quarantined tenants, one tenant after another."""
         while True:
-            self._apart_changed.clear()
-            for tenant, each in list(self._apart.items()):
-                if each.waiting and each.due <= time.monotonic():
-                    await self._try(each)
-                if not each.waiting and each.until <= time.monotonic():
-                    del self._apart[tenant]
-            due = [each.due for each in self._apart.values() if each.waiting]
+            self._quarantine_changed.clear()
+            for tenant, entry in list(self._quarantined.items()):
+                if entry.pending and entry.due <= time.monotonic():
+                    await self._try(entry)
+                if not entry.pending and entry.until <= time.monotonic():
+                    del self._quarantined[tenant]
+            due = [entry.due for entry in self._quarantined.values() if entry.pending]
             pause = min(due) - time.monotonic() if due else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._apart_changed.wait()
+                    await self._quarantine_changed.wait()
             await asyncio.sleep(GATHER_SECONDS)
 
-    async def _try(self, apart: _Apart) -> None:
-        waiting = apart.tried = apart.waiting
-        apart.waiting = _Waiting()
+    async def _try(self, entry: _Quarantined) -> None:
+        marks = entry.writing = entry.pending
+        entry.pending = _RelayMarks()
         try:
-            await self._write_all(waiting)
+            await self._write_all(marks)
         except BaseException as error:
-            apart.put_back(waiting)
+            entry.put_back(marks)
             if not isinstance(error, DatabaseProblem | DBAPIError):
                 raise
-            apart.put_off()
+            entry.put_off()
         else:
-            apart.failed = 0
+            entry.failures = 0
         finally:
-            apart.tried = _Waiting()
+            entry.writing = _RelayMarks()
 
-    async def _write_all(self, waiting: _Waiting) -> None:
+    async def _write_all(self, marks: _RelayMarks) -> None:
         async with self._database.platform_session(
             "mark messages", lock_timeout=LOCK_WAIT
         ) as session:
-            await queue.RELAY.write(session, waiting, Source.RELAY)
-            await queue.release(session, waiting.released)
-            await queue.free_slots(session, waiting.free)
-        for one in waiting.failed:
+            await queue.RELAY.write(session, marks, Source.RELAY)
+            await queue.release(session, marks.released)
+            await queue.free_slots(session, marks.free)
+        for failure in marks.failed:
             log.warning(
-                "message.dead" if one.is_dead else "message.failed",
+                "message.dead" if failure.is_dead else "message.failed",
                 extra={
-                    "tenant_id": one.message.tenant_id,
-                    "job": one.message.job,
-                    "message_id": str(one.message.id),
-                    "attempt": one.message.attempts,
-                    "error_type": one.error_type,
-                    "error": one.error_message,
+                    "tenant_id": failure.message.tenant_id,
+                    "job": failure.message.job,
+                    "message_id": str(failure.message.id),
+                    "attempt": failure.message.attempts,
+                    "error_type": failure.error_type,
+                    "error": failure.error_message,
                 },
             )
 
-    def _put_back(self, unwritten: Mapping[str, _Waiting]) -> None:
+    def _put_back(self, unwritten: Mapping[str, _RelayMarks]) -> None:
         if self._finishing:
-            return  # they are found after their lease
+            return  # a relay finds the messages after their lease
         for tenant, earlier in unwritten.items():
-            earlier.add(self._waiting.pop(tenant, _Waiting()))
-            self._waiting[tenant] = earlier
+            earlier.add(self._pending.pop(tenant, _RelayMarks()))
+            self._pending[tenant] = earlier
         self._changed.set()
 
 
-def _slot_of(unit: Unit) -> _Waiting:
-    return _Waiting(free=[(unit.tenant_id, unit.workflow_id)] if unit.holds_slot else [])
+def _slot_of(unit: Unit) -> _RelayMarks:
+    return _RelayMarks(free=[(unit.tenant_id, unit.workflow_id)] if unit.holds_slot else [])

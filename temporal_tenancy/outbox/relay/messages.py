@@ -1,4 +1,4 @@
-"""A message as the relay, or the workflow that works off several, has it in hand."""
+"""Messages as the relay, or the workflow that handles several, holds them in memory."""
 
 from __future__ import annotations
 
@@ -14,58 +14,64 @@ from temporal_tenancy.core.identifiers import WorkflowId
 
 @dataclass(frozen=True)
 class Message:
-    """A message that has been claimed, and must be marked before its lease ends."""
+    """A claimed message, which must be marked before its lease expires."""
 
     tenant_id: str
     id: UUID
-    job: str
-    key: str
-    payload: str  # JSON, as the database writes it; it may be none that can be read
-    priority: int
-    attempts: int  # this one too
+    job: str  # its name
+    key: str  # the last part of the workflow id
+    payload: str  # JSON as the database writes it, without the tenant; may be unreadable
+    priority: int  # 1 (first) to 5
+    attempts: int  # including this one
     correlation_id: str | None
-    workflow_id: str | None = None  # the one that works it off with others
+    workflow_id: str | None = None  # of the workflow that handles it together with others
 
     @property
     def own_id(self) -> WorkflowId:
-        """What the workflow is called that does this message's job alone."""
+        """The id of the workflow that does this message's job alone.
+
+        Raises `TenancyError` if the tenant, job and key cannot form a workflow id.
+        """
         return WorkflowId(self.tenant_id, self.job, self.key)
 
     @property
     def letter_id(self) -> str:
-        """What its dead letter goes by: its workflow's id, or what comes next to one."""
+        """The workflow id of its dead letter: `own_id`, or `{tenant}/unknown.job/{message id}`.
+
+        Raises `TenantInvalid` if the tenant id is invalid.
+        """
         try:
             return str(self.own_id)
-        except TenancyError:  # it was written past enqueue(), and could never be started
+        except TenancyError:  # written without enqueue(), and could never be started
             return str(WorkflowId(self.tenant_id, "unknown.job", str(self.id)))
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What one workflow is started for: a message, or several of a tenant's and a job's."""
+    """The message, or several messages of one tenant and job, that one workflow is started for."""
 
     workflow_id: str
-    messages: Sequence[Message]
-    holds_slot: bool = False  # of its tenant's concurrency cap
-    coalesced: bool = False
-    input: Any = None  # of the job's own model, where it has been read already
+    messages: Sequence[Message]  # at least one
+    holds_slot: bool = False  # whether it counts against its tenant's concurrency cap
+    coalesced: bool = False  # whether its workflow handles messages together
+    input: Any = None  # of the job's own model; None: not decoded yet
 
     @property
     def tenant_id(self) -> str:
-        """Whose messages these are."""
+        """The tenant of all its messages."""
         return self.messages[0].tenant_id
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A message whose attempt has failed."""
+    """The mark of a failed attempt."""
 
     message: Message
     error_type: str
     error_message: str
-    wait: timedelta | None  # until the next attempt; None: there is none
+    wait: timedelta | None  # until the next attempt; None: no attempt is left
 
     @property
     def is_dead(self) -> bool:
-        """Whether it has failed for good."""
+        """Whether the message becomes a dead letter."""
         return self.wait is None

@@ -1,4 +1,4 @@
-"""How a relay works."""
+"""The options of a relay."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from temporal_tenancy.outbox.retries import LADDER, RetryLadder
 
 @dataclass(frozen=True)
 class RelayOptions:
-    """How a relay works. The defaults are for a process of its own; tests wait for less."""
+    """The sizes and timings of a relay. The defaults suit a process that runs one relay."""
 
-    batch: int = 256  # messages in one claim
-    starts: int = 48  # workflows that are being started at once
-    lease: timedelta = timedelta(seconds=60)  # after which another may take what was claimed
-    poll: timedelta = timedelta(seconds=1)  # between looks without being told
-    listens: bool = True  # is told of new messages; False: it only looks, once each `poll`
-    claim_limit: timedelta = timedelta(seconds=1)  # of a claim's statements, which others wait for
-    apart: timedelta = timedelta(minutes=5)  # after a tenant's last trouble with a claim
-    keep_completed: timedelta = timedelta(minutes=1)
-    upkeep: timedelta = timedelta(seconds=5)  # between looks for what was lost
-    lost_page: int = 5_000  # lost messages that are looked at for whose they are, at once
-    worked_off: timedelta = timedelta(minutes=5)  # before a workflow of several is asked after
-    slot_unseen: timedelta = timedelta(minutes=1)  # before its workflow is asked whether it runs
-    age_look: timedelta = timedelta(minutes=1)  # between looks at how long messages wait
-    away: Sequence[timedelta] = (  # between attempts while a server is; the last repeats
+    batch: int = 256  # messages per claim; while as many are in hand, the relay claims none
+    starts: int = 48  # concurrent workflow starts
+    lease: timedelta = timedelta(seconds=60)  # after it another relay may take a claimed message
+    poll: timedelta = timedelta(seconds=1)  # between polls when nothing is found
+    listens: bool = True  # wake on notifications; False: only poll
+    claim_limit: timedelta = timedelta(seconds=1)  # per statement of a claim
+    quarantine: timedelta = timedelta(minutes=5)  # after a tenant's last failed or slow claim
+    keep_completed: timedelta = timedelta(minutes=1)  # before a completed message is deleted
+    upkeep: timedelta = timedelta(seconds=5)  # between searches for lost messages and slots
+    lost_page: int = 5_000  # lost messages per page of a search
+    worked_off: timedelta = timedelta(minutes=5)  # between checks on a workflow of several messages
+    slot_unseen: timedelta = timedelta(minutes=1)  # between checks on the workflow of a slot
+    age_look: timedelta = timedelta(minutes=1)  # between checks of how long messages wait
+    away: Sequence[timedelta] = (  # between attempts while a server is unreachable; last repeats
         timedelta(seconds=0.5),
         timedelta(seconds=1),
         timedelta(seconds=2),
         timedelta(seconds=5),
     )
-    ladder: RetryLadder = LADDER  # how often a message is tried, and when again
+    ladder: RetryLadder = LADDER  # how often and when a message is retried

@@ -1,7 +1,7 @@
-"""The outbox as a queue, in SQL: what the relay's role does with the messages of all tenants.
+"""The outbox as a queue: the relay's SQL, which works on the messages of all tenants.
 
-Its cost does not grow with what waits. Tenants that have messages are found by skipping from one to
-the next in the index, and a tenant's next messages by one descent for each priority.
+The cost does not grow with the backlog. A recursive query skips through the index from one tenant
+with messages to the next, and one index descent per priority finds a tenant's next messages.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from temporal_tenancy.outbox.transitions import (
 )
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 
-# The planner is to take the index however the table looked when it was last analysed: it is empty
-# one moment and has a million rows the next. What it picked it looks up row by row: how many rows a
-# claim will pick it overestimates, and would read the whole table for a join. What one tenant has
-# written may take the server long to read, and others wait for it.
+# The planner must use the index whatever the last ANALYZE saw: the table is empty one moment and
+# has a million rows the next. It must look up picked rows one by one: it overestimates how many
+# rows a claim picks, and would read the whole table for a hash or merge join. The timeout is there
+# because one tenant's rows may take the server long to read while other tenants wait.
 SERVER_SETTINGS: Final = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
@@ -39,12 +39,12 @@ SERVER_SETTINGS: Final = {
     "enable_mergejoin": "off",
     "statement_timeout": "15s",
 }
-PRUNE_ROWS: Final = 5_000  # deleted at once
-TOGETHER_ROWS: Final = 1_000  # looked after at once
+PRUNE_ROWS: Final = 5_000  # deleted per statement
+TOGETHER_ROWS: Final = 1_000  # messages of one workflow, read at once
 
-# A tenant's role may have written whatever the columns take: no text of any length is read, no time
-# that may be none of Python's, and no JSON but as text.
-TEXT_MAX: Final = 300  # characters, which no name, key or workflow id that is one has
+# The tenant's role may have written anything that the columns accept. So the relay cuts texts,
+# reads no times (Python may be unable to represent them), and reads JSON only as text.
+TEXT_MAX: Final = 300  # characters; longer than any valid name, key or workflow id
 _OTHERS: Final = f"""
     m.tenant_id, m.id, left(m.job, {TEXT_MAX}) as job, left(m.key, {TEXT_MAX}) as key, m.priority,
     m.attempts, left(m.correlation_id, {CORRELATION_MAX_CHARACTERS}) as correlation_id,
@@ -120,21 +120,21 @@ _MORE: Final = f"""
 _CLAIM_MORE: Final = text(f"{_MORE} {_RETURNED}")
 _CLAIM_MORE_BLIND: Final = text(f"{_MORE} {_BLIND}")
 
-# Without locks, and in pages: what one tenant has lost is passed by. All rows of a page's last time
-# are in it, so that the next one begins behind that.
+# Reads pages without locks, so that one tenant's lost messages do not block others. A page includes
+# all rows with its last time (`with ties`), so that the next page can start after that time.
 _LOST: Final = """
     select tenant_id, id, until from (
         select tenant_id, id, attempts, lease_until, lease_until::text as until
         from outbox_messages
-        where status = 'processing' and lease_until < now() {behind}
+        where status = 'processing' and lease_until < now() {after}
         order by lease_until
         fetch first (cast(:rows as bigint)) rows with ties
     ) as page
     order by lease_until, attempts
 """
-_LOST_FIRST: Final = text(_LOST.format(behind=""))
-_LOST_NEXT: Final = text(_LOST.format(behind="and lease_until > cast(:after as timestamptz)"))
-# One at a time: should it be what kills the relay, then no other message is lost with it.
+_LOST_FIRST: Final = text(_LOST.format(after=""))
+_LOST_NEXT: Final = text(_LOST.format(after="and lease_until > cast(:after as timestamptz)"))
+# Takes one message at a time: if it kills the relay, no other message is lost with it.
 _TAKE_LOST: Final = text(f"""
     with picked as materialized (
         select tenant_id, id from outbox_messages
@@ -163,7 +163,7 @@ _RELEASE: Final = text(f"""
         cast(:tenants as text[]), cast(:ids as uuid[]), cast(:attempts as int[])
     ) as released (tenant_id, id, attempts)
     where m.tenant_id = released.tenant_id and m.id = released.id
-        -- Another may have it by now, whose attempt is a later one.
+        -- Another relay may have it by now, with a later attempt.
         and m.status = 'processing' and m.attempts = released.attempts
 """)
 _HAND_OVER: Final = text(f"""
@@ -183,7 +183,7 @@ _GIVE_BACK: Final = text(f"""
     set {GIVEN_BACK}
     {_MARKED}
 """)
-# What is locked is not extended, and is looked at by itself.
+# Skips locked rows: their leases expire, and they are checked separately.
 _EXTEND: Final = text("""
     with free as materialized (
         select tenant_id, id from outbox_messages
@@ -194,7 +194,7 @@ _EXTEND: Final = text("""
     from free
     where m.tenant_id = free.tenant_id and m.id = free.id
 """)
-# What tenants can lock, as far as marks need it.
+# The tables that tenants can lock and that marks are written to.
 _REQUIRE_TABLES: Final = text(
     "lock table outbox_messages, dead_letters in row exclusive mode nowait"
 )
@@ -233,14 +233,14 @@ _SLOTS_TO_CHECK: Final = text("""
 """)
 
 
-# A workflow that has been started is there, whoever has its message by now. Of an attempt that has
-# failed another may be the later one.
+# A started workflow exists, whoever holds its message by now, so completing has no condition. After
+# a failed attempt another relay may have begun a later one, so failing compares the attempts.
 RELAY: Final = Holder(completing(), failing("m.attempts = failed.attempts"))
-"""A relay as the one that has messages in hand: they are its own by their attempt."""
+"""A relay as the holder of messages, which it recognises as its own by their attempt."""
 
 
 async def waiting_tenants(session: AsyncSession, *, after: str, limit: int) -> list[str]:
-    """Up to `limit` tenants with waiting messages, due or not, in order from behind `after`."""
+    """Returns up to `limit` tenants after `after` that have waiting messages, due or not."""
     found = await session.execute(_TENANTS, {"after": after, "limit": limit})
     return [row.tenant_id for row in found]
 
@@ -248,11 +248,11 @@ async def waiting_tenants(session: AsyncSession, *, after: str, limit: int) -> l
 async def claim(
     session: AsyncSession, quotas: Mapping[str, int], *, lease: timedelta, one_by_one: bool = False
 ) -> list[Message]:
-    """Takes up to so many due messages of each tenant, the most urgent and the oldest first.
+    """Claims up to `quotas[tenant]` due messages of each tenant, the most urgent and oldest first.
 
-    What another relay has in hand is passed over. Taking it counts as an attempt, so that a message
-    which ends the process is not taken for ever. With `one_by_one` each payload is read by itself
-    where all together cannot be.
+    Skips messages that another relay holds. A claim counts as an attempt, so that a message that
+    kills the process is not claimed forever. With `one_by_one` a payload that the database cannot
+    write as text does not fail the claim: it is read separately, as `UNKNOWN`.
     """
     if not quotas:
         return []
@@ -269,7 +269,7 @@ async def claim_more(
     lease: timedelta,
     one_by_one: bool = False,
 ) -> list[Message]:
-    """Takes up to so many further due messages of each tenant and job; `one_by_one` as `claim`."""
+    """Claims more due messages, up to `wanted[tenant, job]`; `one_by_one` is as for `claim`."""
     if not wanted:
         return []
     values = {
@@ -285,9 +285,9 @@ async def claim_more(
 
 
 async def limit_statements(session: AsyncSession, at_most: timedelta) -> None:
-    """Ends each statement that follows in the transaction after so long, with `StatementTimeout`.
+    """Limits each later statement of the transaction to `at_most`, with `StatementTimeout`.
 
-    A claim reads past all that its tenant has locked, and others wait for it.
+    A claim has to read past all rows that a tenant has locked, while other tenants wait.
     """
     await session.execute(_LIMIT, {"milliseconds": milliseconds(at_most)})
 
@@ -295,10 +295,10 @@ async def limit_statements(session: AsyncSession, at_most: timedelta) -> None:
 async def lost(
     session: AsyncSession, *, rows: int, after: str | None = None
 ) -> tuple[list[Key], str | None]:
-    """A page of `rows` messages that somebody had, and did not mark before their leases ended.
+    """Finds a page of about `rows` lost messages, whose leases expired before they were marked.
 
-    Returns them by tenant and id, the oldest leases first, and behind what the next page is; None
-    where this is the last one. Nobody has them yet.
+    Does not claim them. Returns their tenants and ids, the oldest leases first, and the `after` of
+    the next page, or None on the last page.
     """
     statement = _LOST_FIRST if after is None else _LOST_NEXT
     values = {"rows": rows} if after is None else {"rows": rows, "after": after}
@@ -308,9 +308,10 @@ async def lost(
 
 
 async def take_lost(session: AsyncSession, key: Key, *, lease: timedelta) -> Message | None:
-    """Takes one lost message; None where another has it by now, or it is locked.
+    """Claims one lost message; returns None if another relay claimed it, or it is locked.
 
-    Where a workflow works it off with others, it is for asking after that workflow, and no attempt.
+    This counts as an attempt, unless a workflow handles the message together with others: then the
+    claim only serves to check on that workflow.
     """
     tenant, id = key
     values = {"tenant": tenant, "id": id, "lease": lease}
@@ -322,22 +323,22 @@ async def take_lost(session: AsyncSession, key: Key, *, lease: timedelta) -> Mes
 
 
 async def hand_over(session: AsyncSession, units: Iterable[Unit], *, lease: timedelta) -> None:
-    """Notes which workflow works off the messages of each unit that has several."""
+    """Records the workflow that handles the messages of each (coalesced) unit, with its lease."""
     for unit in units:
         values = {"workflow_id": unit.workflow_id, "lease": lease}
         await session.execute(_HAND_OVER, named(unit.messages) | values)
 
 
 async def extend(session: AsyncSession, message: Message, *, lease: timedelta) -> None:
-    """Puts off asking after the workflow that works off `message`, for all its messages."""
+    """Extends the lease of all messages of the workflow that handles `message`."""
     values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id, "lease": lease}
     await session.execute(_EXTEND, values)
 
 
 async def together_with(session: AsyncSession, message: Message) -> list[Message]:
-    """The messages that the same workflow works off and has not dealt with, this one too.
+    """Returns the unmarked messages of the workflow that handles `message`, including itself.
 
-    Without their payloads, which nobody needs.
+    Their payloads, which no caller needs, are not read.
     """
     values = {"tenant": message.tenant_id, "workflow_id": message.workflow_id}
     return _in_order(await session.execute(_TOGETHER, values))
@@ -346,43 +347,43 @@ async def together_with(session: AsyncSession, message: Message) -> list[Message
 async def give_back(
     session: AsyncSession, messages: Sequence[Message], *, error_type: str, error_message: str
 ) -> None:
-    """Gives messages back whose attempt came to nothing; the next is at once."""
+    """Returns messages whose attempt had no result to the queue, for an immediate next attempt."""
     values = {"error_type": error_type, "error_message": error_message}
     await session.execute(_GIVE_BACK, named(messages) | values)
 
 
 async def require_tables(session: AsyncSession) -> None:
-    """Raises `LockHeld` where somebody has locked a whole table that marks are written to."""
+    """Raises `LockHeld` if a whole table that marks are written to is locked."""
     await session.execute(_REQUIRE_TABLES)
 
 
 async def release(session: AsyncSession, messages: Sequence[Message]) -> None:
-    """Gives messages back as they were: nothing has been tried."""
+    """Returns messages to the queue as they were before the claim, without counting an attempt."""
     if messages:
         attempts = [message.attempts for message in messages]
         await session.execute(_RELEASE, named(messages) | {"attempts": attempts})
 
 
 async def prune(session: AsyncSession, *, keep: timedelta) -> int:
-    """Deletes a batch of what was completed longer ago than `keep`; returns how many rows."""
+    """Deletes a batch of messages completed more than `keep` ago; returns how many."""
     done = await session.execute(_PRUNE, {"keep": keep, "limit": PRUNE_ROWS})
     return int(getattr(done, "rowcount", 0))
 
 
 async def take_slots(session: AsyncSession, units: Sequence[Unit]) -> None:
-    """Notes the workflows that count against their tenants' caps from now on."""
+    """Records workflows that count against their tenants' caps from now on."""
     await _slots(session, _TAKE_SLOTS, [(unit.tenant_id, unit.workflow_id) for unit in units])
 
 
 async def free_slots(session: AsyncSession, workflows: Sequence[tuple[str, str]]) -> None:
-    """Forgets workflows, by tenant and id, that have ended or were not started."""
+    """Frees the slots of workflows, by tenant and id, that have ended or were not started."""
     await _slots(session, _FREE_SLOTS, workflows)
 
 
 async def slots_to_check(
     session: AsyncSession, *, age: timedelta, limit: int
 ) -> list[tuple[str, str]]:
-    """Workflows, by tenant and id, that nobody has looked at for `age`; now somebody does."""
+    """Claims the slots not checked for `age`; returns their workflows, by tenant and id."""
     found = await session.execute(_SLOTS_TO_CHECK, {"age": age, "limit": limit})
     return [(row.tenant_id, row.workflow_id) for row in found]
 
@@ -405,10 +406,10 @@ async def _slots(
         await session.execute(statement, {"tenants": list(tenants), "ids": list(ids)})
 
 
-def _in_order(rows: Iterable[Row[Any]]) -> list[Message]:  # of several columns
+def _in_order(rows: Iterable[Row[Any]]) -> list[Message]:  # rows have columns of several types
     found = [_message(row) for row in rows]
     return sorted(found, key=lambda message: (message.priority, message.id))
 
 
-def _message(row: Row[Any]) -> Message:  # of several columns
+def _message(row: Row[Any]) -> Message:  # columns of several types
     return Message(**row._mapping)

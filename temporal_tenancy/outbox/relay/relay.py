@@ -1,4 +1,4 @@
-"""The relay: claims messages, starts their workflows, and marks what became of them."""
+"""The relay: claims messages, starts their workflows, and marks the outcomes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.outbox.marks import failed
 from temporal_tenancy.outbox.relay import admission, queue
-from temporal_tenancy.outbox.relay.age import tell_of_old_messages
-from temporal_tenancy.outbox.relay.apart import Apart
+from temporal_tenancy.outbox.relay.age import alert_on_old_messages
 from temporal_tenancy.outbox.relay.connections import relay_database
 from temporal_tenancy.outbox.relay.listening import listen
 from temporal_tenancy.outbox.relay.marks import LOCK_WAIT, MarkWriter
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.options import RelayOptions
+from temporal_tenancy.outbox.relay.quarantine import Quarantine
 from temporal_tenancy.outbox.relay.starting import Deliver, ServerAway, job_of_message, start_unit
 from temporal_tenancy.outbox.relay.upkeep import Upkeep
 from temporal_tenancy.postgres.database_errors import (
@@ -42,37 +42,37 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
-TENANTS_AT_ONCE: Final = 64  # looked at in one claim
-ONE_BY_ONE: Final = 4  # messages in a claim of a tenant whose rows have failed one before
-LONGEST_CLAIM: Final = 4  # times the limit, of a tenant that fails alone again and again
-SLOW_LOOK: Final = 10.0  # seconds between looks for whom slow claims are owed to
+TENANTS_AT_ONCE: Final = 64  # tenants per claim
+ONE_BY_ONE: Final = 4  # messages per claim of a tenant whose rows failed an earlier claim
+LONGEST_CLAIM: Final = 4  # times the limit, for a tenant whose own claims keep failing
+SLOW_LOOK: Final = 10.0  # seconds between searches for the tenants that make claims slow
 
 log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Claimed:
-    """What a claim has come to."""
+    """The result of a claim."""
 
-    units: Sequence[Unit]  # to be started
-    refused: Sequence[Failed]  # never can be
-    seconds: float  # that its statements took
+    units: Sequence[Unit]  # to start
+    refused: Sequence[Failed]  # messages that can never start
+    seconds: float  # the duration of its statements
 
     def __len__(self) -> int:
         return len(self.units) + len(self.refused)
 
     @property
-    def is_unread(self) -> bool:
-        """Whether there is a payload that the database could not read."""
-        messages = [each for unit in self.units for each in unit.messages]
-        messages += [one.message for one in self.refused]
+    def has_unreadable(self) -> bool:
+        """Whether the database could not write one of the payloads as text."""
+        messages = [message for unit in self.units for message in unit.messages]
+        messages += [failure.message for failure in self.refused]
         return any(message.payload == UNKNOWN for message in messages)
 
 
 class Relay:
-    """Turns outbox messages into workflows, for all tenants in turn.
+    """Turns the outbox messages of all tenants into workflows; tenants take turns.
 
-    Several may run at once. What one has in hand when it dies is taken by another after the lease.
+    Several relays may run at once. If one dies, another claims its messages after the lease.
     """
 
     def __init__(
@@ -86,16 +86,17 @@ class Relay:
     ) -> None:
         """
         Args:
-            client: with the tenancy plugin on, whose directory says who the tenants are.
-            url: of the database, as the role `tenancy_relay`. It names the server itself: a
-                transaction pooler passes on neither the relay's settings nor notifications. What
-                is opened there `run()` closes.
-            options: how it works.
-            alerts: the ways to people, beside the log, for messages that wait for too long.
-            deliver: what is done with each unit; measurements put something else in its place.
+            client: a client with the tenancy plugin, whose directory has the tenants.
+            url: the database's URL for the role `tenancy_relay`. It must name the server itself: a
+                transaction pooler forwards neither the relay's settings nor notifications. `run()`
+                closes the connections.
+            options: sizes and timings.
+            alerts: where to send alerts about messages that wait for too long, besides the log.
+            deliver: what to do with each unit; measurements replace it.
 
         Raises:
-            ConfigurationError: the client knows no tenants, or `url` is not one of PostgreSQL.
+            ConfigurationError: the client's plugin has no directory, or `url` is not a PostgreSQL
+                URL.
         """
         self._client = client
         self._directory = _directory_of(client)
@@ -107,37 +108,37 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._starts = asyncio.Semaphore(self._options.starts)
-        self._in_hand = 0  # messages that are claimed and not yet started
+        self._in_hand = 0  # claimed messages that are not started yet
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._after = ""  # the tenant that was looked at last
-        # Units and refusals in this lap, from the last tenant that there is to the last one again.
+        self._after = ""  # the last tenant of the last claim
+        # Units and refusals of this lap over all tenants; None between laps.
         self._lap_claimed: int | None = None
-        self._apart = Apart(self._options.apart)
-        self._slow_look = 0.0  # when a slow claim makes its tenants suspect again, monotonic
-        self._away = 0  # times in a row that Temporal did not answer
+        self._quarantine = Quarantine(self._options.quarantine)
+        self._slow_look = 0.0  # when a slow claim next quarantines its tenants, monotonic
+        self._away = 0  # starts in a row that Temporal did not answer
         self._marks = MarkWriter(self._database)
         self._upkeep = Upkeep(client, self._database, self._options)
-        self.task_queue: Final = "outbox"  # what its process's health calls it
-        self.is_running = False  # whether the last look at the outbox succeeded
+        self.task_queue: Final = "outbox"  # its name in the process's health report
+        self.is_running = False  # whether the last claim succeeded
         self.is_shutdown = False
         self._has_run = asyncio.Event()
 
     def stop(self) -> None:
-        """Asks for an end: no more is claimed, and what is in hand is started."""
+        """Tells `run()` to stop claiming, start what is in hand, and return."""
         self._stopping.set()
         self._wake.set()
         self._room.set()
-        self._apart.wake()
+        self._quarantine.wake()
 
     async def until_running(self) -> None:
-        """Waits until the outbox has been looked at."""
+        """Waits until the first claim has succeeded."""
         await self._has_run.wait()
 
     async def run(self) -> None:
-        """Works until `stop()`; returns when nothing is in hand any more, and all is closed.
+        """Runs until `stop()`; returns once nothing is in hand and all connections are closed.
 
-        Whatever ends one of its parts ends it, and is raised.
+        An exception that ends one of the relay's tasks ends the relay and is raised.
         """
         try:
             await self._run()
@@ -148,56 +149,56 @@ class Relay:
 
     async def _run(self) -> None:
         claiming = [
-            asyncio.create_task(self._claiming()),
-            asyncio.create_task(self._claiming_apart()),
+            asyncio.create_task(self._claim_loop()),
+            asyncio.create_task(self._quarantine_loop()),
         ]
         marking = asyncio.create_task(self._marks.run())
-        beside = [
+        background = [
             *(
-                asyncio.create_task(self._looking_after(duty))
+                asyncio.create_task(self._upkeep_loop(duty))
                 for duty in (self._start_lost, self._free_ended_slots, self._upkeep.prune)
             ),
-            asyncio.create_task(self._minding_the_age()),
+            asyncio.create_task(self._age_loop()),
         ]
         if self._options.listens:
-            beside.append(asyncio.create_task(listen(self._url, self._wake)))
+            background.append(asyncio.create_task(listen(self._url, self._wake)))
         try:
-            parts = (*claiming, marking, *beside)
-            ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for part in ended:
-                part.result()
-            await asyncio.gather(*claiming)  # asked to stop: what they have in hand is taken
+            tasks = (*claiming, marking, *background)
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+            await asyncio.gather(*claiming)  # stopping: each starts what it has claimed
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            for task in (*claiming, *beside):
+            for task in (*claiming, *background):
                 task.cancel()
-            await asyncio.gather(*claiming, *beside, return_exceptions=True)
+            await asyncio.gather(*claiming, *background, return_exceptions=True)
             self._marks.finish()
             await asyncio.wait((marking,))
         marking.result()
 
-    async def _claiming(self) -> None:
-        failed = 0
+    async def _claim_loop(self) -> None:
+        failures = 0
         while not self._stopping.is_set():
             try:
                 await self._wait_for_room()
                 await self._claim()
-                self.is_running, failed = True, 0
+                self.is_running, failures = True, 0
                 self._has_run.set()
             except (DatabaseProblem, DBAPIError) as error:
-                if failed == 0:
+                if failures == 0:
                     log.warning("relay.database_away", extra={"error_type": type(error).__name__})
                 self.is_running = False
-                failed += 1
-                await self._pause_while_away(failed)
+                failures += 1
+                await self._pause_while_away(failures)
 
     async def _wait_for_room(self) -> None:
         while not self._stopping.is_set() and self._in_hand >= self._options.batch:
             self._room.clear()
             await self._room.wait()
         if self._away and not self._stopping.is_set() and self._in_hand == 0:
-            # One small claim after another finds out whether Temporal is back.
+            # Small claims, with pauses between them, find out whether Temporal is back.
             await self._pause_while_away(self._away)
 
     async def _idle(self) -> None:
@@ -208,7 +209,7 @@ class Relay:
             pass
 
     async def _pause_while_away(self, times: int) -> None:
-        """Waits, once a server has not answered so many `times` in a row."""
+        """Waits after a server has not answered `times` in a row."""
         pauses = self._options.away
         try:
             async with asyncio.timeout(pauses[min(times, len(pauses)) - 1].total_seconds()):
@@ -217,123 +218,124 @@ class Relay:
             pass
 
     async def _claim(self) -> None:
-        """Claims for some tenants, the next ones each time, and waits after a lap for nothing."""
+        """Claims messages of the next tenants; waits after a lap that found nothing."""
         if self._stopping.is_set():
             return
         if self._lap_claimed is None:
-            self._wake.clear()  # before looking: what comes from now on begins another lap
+            self._wake.clear()  # before the lap, so that later messages start another one
             self._lap_claimed = 0
         async with self._database.platform_session("relay messages") as session:
             tenants = await queue.waiting_tenants(session, after=self._after, limit=TENANTS_AT_ONCE)
             wraps = len(tenants) < TENANTS_AT_ONCE
             if wraps and self._after:
-                # As many as ever, or those at the end of the alphabet would have larger shares.
+                # Fill up, or the tenants at the end of the alphabet would get larger shares.
                 more = TENANTS_AT_ONCE - len(tenants)
                 first = await queue.waiting_tenants(session, after="", limit=more)
                 tenants += [tenant for tenant in first if tenant not in tenants]
         if tenants:
-            self._lap_claimed += await self._claim_of(tenants)
+            self._lap_claimed += await self._claim_for(tenants)
             self._after = tenants[-1]
         if wraps:
             found, self._lap_claimed = self._lap_claimed, None
             if found == 0:
                 await self._idle()
 
-    async def _claim_of(self, tenants: Sequence[str]) -> int:
-        """Claims for these tenants, and starts what it finds; returns how much that is.
+    async def _claim_for(self, tenants: Sequence[str]) -> int:
+        """Claims these tenants' messages and starts them; returns how many units and refusals.
 
-        A claim that fails for all together fails for nobody: its tenants are tried alone, and who
-        fails alone, or is slow, is claimed for beside the others from then on.
+        If the claim fails or is slow, its tenants are quarantined: each is tried alone, and stays
+        in quarantine only if its own claim fails or is slow.
         """
         room = len(tenants) if self._away else self._options.batch
-        some = len(tenants) == TENANTS_AT_ONCE
+        partial = len(tenants) == TENANTS_AT_ONCE
         together = []
-        for tenant in await self._not_behind(tenants):
-            if tenant in self._apart:
-                self._apart.ask(tenant)
+        for tenant in await self._without_backlog(tenants):
+            if tenant in self._quarantine:
+                self._quarantine.ask(tenant)
             else:
                 together.append(tenant)
         if not together:
             return 0
         limit = self._options.claim_limit
         try:
-            claimed = await self._claim_together(together, room=room, some=some, limit=limit)
+            claimed = await self._claim_messages(together, room=room, partial=partial, limit=limit)
         except ROW_ERRORS as error:
             if not is_of_a_row(error):
                 raise
             log.warning("relay.claim_failed", extra={"error_type": kind_of(error)})
-            self._apart.suspect(together)
+            self._quarantine.suspect(together)
             return 0
         if self._is_slow(claimed) and self._slow_look <= time.monotonic():
             log.warning("relay.claim_slow", extra={"seconds": round(claimed.seconds, 3)})
-            self._apart.suspect(together)
+            self._quarantine.suspect(together)
             self._slow_look = time.monotonic() + SLOW_LOOK
-        self._take(claimed)
+        self._start_all(claimed)
         return len(claimed)
 
-    async def _not_behind(self, tenants: Sequence[str]) -> Sequence[str]:
-        """Leaves out tenants with so many unwritten marks that they would fill the memory.
+    async def _without_backlog(self, tenants: Sequence[str]) -> Sequence[str]:
+        """Returns the tenants without too many unwritten marks, which would fill the memory.
 
-        A tenant's own locks keep them so, and its messages wait until they are gone.
+        A tenant's own locks keep its marks unwritten, and its messages wait until they are gone.
         """
-        at_most = self._options.batch
-        if any(self._marks.gathered(tenant) >= at_most for tenant in tenants):
-            await self._marks.written()  # with those of others, unless it is set apart now
-        return [tenant for tenant in tenants if self._marks.unwritten(tenant) < at_most]
+        limit = self._options.batch
+        if any(self._marks.gathered(tenant) >= limit for tenant in tenants):
+            await self._marks.written()  # or the tenant's marks are quarantined
+        return [tenant for tenant in tenants if self._marks.unwritten(tenant) < limit]
 
     def _is_slow(self, claimed: _Claimed) -> bool:
         return claimed.seconds > self._options.claim_limit.total_seconds() / 2
 
-    async def _claiming_apart(self) -> None:
-        """Claims for those who are apart, one after the other, until `stop()`."""
+    async def _quarantine_loop(self) -> None:
+        """Claims messages of quarantined tenants, one tenant after another, until `stop()`."""
         while not self._stopping.is_set():
-            tenant = self._apart.next()
+            tenant = self._quarantine.next()
             if tenant is None:
-                await self._apart.changed()
+                await self._quarantine.changed()
                 continue
             await self._wait_for_room()
             if self._stopping.is_set():
                 return
             try:
-                await self._claim_apart(tenant)
-            except (DatabaseProblem, DBAPIError):  # whoever claims for the others tells of it
-                self._apart.rest(tenant)
+                await self._claim_quarantined(tenant)
+            except (DatabaseProblem, DBAPIError):  # the claim loop logs it
+                self._quarantine.rest(tenant)
                 await self._pause_while_away(1)
 
-    async def _claim_apart(self, tenant: str) -> None:
-        if not await self._not_behind([tenant]):
-            self._apart.rest(tenant)
+    async def _claim_quarantined(self, tenant: str) -> None:
+        if not await self._without_backlog([tenant]):
+            self._quarantine.rest(tenant)
             return
-        careful = self._apart.is_careful(tenant)
-        share = max(1, self._options.batch // len(self._apart))
+        careful = self._quarantine.is_careful(tenant)
+        share = max(1, self._options.batch // len(self._quarantine))
         room = 1 if self._away else ONE_BY_ONE if careful else share
-        # What is slow by itself, a table that is not vacuumed, is not to be too slow for ever.
-        limit = self._options.claim_limit * min(2 ** self._apart.failures(tenant), LONGEST_CLAIM)
+        # The limit grows, so that a claim that is always slow (a table without VACUUM) can succeed.
+        failures = self._quarantine.failures(tenant)
+        limit = self._options.claim_limit * min(2**failures, LONGEST_CLAIM)
         try:
-            claimed = await self._claim_together(
-                [tenant], room=room, some=False, limit=limit, one_by_one=careful
+            claimed = await self._claim_messages(
+                [tenant], room=room, partial=False, limit=limit, one_by_one=careful
             )
         except ROW_ERRORS as error:
             if not is_of_a_row(error):
                 raise
-            self._apart.failed(tenant)
+            self._quarantine.failed(tenant)
             kind = kind_of(error)
             log.error(
                 "relay.tenant_failed_a_claim", extra={"tenant_id": tenant, "error_type": kind}
             )
             return
-        self._take(claimed)
-        troubled = claimed.is_unread or self._is_slow(claimed)
-        self._apart.passed(tenant, found=bool(claimed), troubled=troubled)
-        if tenant not in self._apart:
-            self._wake.set()  # what else it has is for the common lap
+        self._start_all(claimed)
+        troubled = claimed.has_unreadable or self._is_slow(claimed)
+        self._quarantine.passed(tenant, found=bool(claimed), troubled=troubled)
+        if tenant not in self._quarantine:
+            self._wake.set()  # the claim loop claims its other messages
 
-    async def _claim_together(
+    async def _claim_messages(
         self,
         tenants: Sequence[str],
         *,
         room: int,
-        some: bool,
+        partial: bool,
         limit: timedelta,
         one_by_one: bool = False,
     ) -> _Claimed:
@@ -341,27 +343,35 @@ class Relay:
         async with self._database.platform_session("relay messages") as session:
             await queue.limit_statements(session, limit)
             began = time.monotonic()
-            allowed = await admission.allowances(session, tenants, records, room=room, some=some)
-            quotas = {tenant: each.quota for tenant, each in allowed.items() if each.only is None}
-            of_jobs = {
-                (tenant, job): each.quota
-                for tenant, each in allowed.items()
-                for job in each.only or ()
+            allowed = await admission.allowances(
+                session, tenants, records, room=room, partial=partial
+            )
+            quotas = {
+                tenant: allowance.quota
+                for tenant, allowance in allowed.items()
+                if allowance.only is None
+            }
+            job_quotas = {
+                (tenant, job): allowance.quota
+                for tenant, allowance in allowed.items()
+                for job in allowance.only or ()
             }
             lease = self._options.lease
             claimed = await queue.claim(session, quotas, lease=lease, one_by_one=one_by_one)
-            claimed += await queue.claim_more(session, of_jobs, lease=lease, one_by_one=one_by_one)
+            claimed += await queue.claim_more(
+                session, job_quotas, lease=lease, one_by_one=one_by_one
+            )
             units, refused = self._sort(claimed, records)
             more_refused: list[Failed] = []
             if not one_by_one:
                 units, more_refused = await self._fill(session, units, records)
             units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
-            await self._take_in_hand(session, units)
+            await self._record_starts(session, units)
             seconds = time.monotonic() - began
         return _Claimed(units, [*refused, *more_refused], seconds)
 
-    async def _take_in_hand(self, session: AsyncSession, units: Sequence[Unit]) -> None:
-        """Notes what is going to be started: the slots it holds, and what it works off."""
+    async def _record_starts(self, session: AsyncSession, units: Sequence[Unit]) -> None:
+        """Records the slots and the messages of workflows that are about to start."""
         await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
         together = [unit for unit in units if unit.coalesced]
         await queue.hand_over(session, together, lease=self._options.lease)
@@ -373,7 +383,7 @@ class Relay:
     def _sort(
         self, messages: Iterable[Message], records: dict[str, Tenant]
     ) -> tuple[list[Unit], list[Failed]]:
-        """Puts messages that are worked off together into one unit, and finds what can never be."""
+        """Returns units, with coalesced messages combined, and messages that can never start."""
         units: list[Unit] = []
         refused: list[Failed] = []
         together: dict[tuple[str, str], list[Message]] = defaultdict(list)
@@ -381,111 +391,111 @@ class Relay:
             try:
                 job, input = job_of_message(message, records.get(message.tenant_id))
                 alone = Unit(str(message.own_id), [message], input=input)
-            except Exception as error:  # whatever it is, it is this message's own
+            except Exception as error:  # any error here is this message's own
                 refused.append(failed(message, error, self._options.ladder))
                 continue
             if job.coalesce is None:
                 units.append(alone)
             else:
                 together[message.tenant_id, message.job].append(message)
-        for (_, name), several in together.items():
-            units += _batches(registry.get_or_raise(name), several)
+        for (_, name), coalesced in together.items():
+            units += _batches(registry.get_or_raise(name), coalesced)
         return units, refused
 
     async def _fill(
         self, session: AsyncSession, units: list[Unit], records: dict[str, Tenant]
     ) -> tuple[list[Unit], list[Failed]]:
-        """Adds to each unit that is not full what else waits for its tenant and job."""
+        """Fills up units with other waiting messages of the same tenant and job."""
         short = {
             (unit.tenant_id, unit.messages[0].job): unit
             for unit in units
             if unit.coalesced and len(unit.messages) < _limit(unit)
         }
-        wanted = {where: _limit(unit) - len(unit.messages) for where, unit in short.items()}
+        wanted = {key: _limit(unit) - len(unit.messages) for key, unit in short.items()}
         more, refused = self._sort(
             await queue.claim_more(session, wanted, lease=self._options.lease), records
         )
         for added in more:
-            where = added.tenant_id, added.messages[0].job
-            full = replace(short[where], messages=[*short[where].messages, *added.messages])
-            units[units.index(short[where])] = short[where] = full
+            key = added.tenant_id, added.messages[0].job
+            filled = replace(short[key], messages=[*short[key].messages, *added.messages])
+            units[units.index(short[key])] = short[key] = filled
         return units, refused
 
-    def _take(self, claimed: _Claimed) -> None:
-        """Starts units beside what goes on, in an order that takes tenants in turn."""
+    def _start_all(self, claimed: _Claimed) -> None:
+        """Starts units in the background, with tenants taking turns, and marks the refusals."""
         self._marks.failed(claimed.refused)
-        taken_at = time.monotonic()
+        claimed_at = time.monotonic()
         for unit in _in_turn(claimed.units):
             self._in_hand += len(unit.messages)
-            task = asyncio.create_task(self._start(unit, taken_at))
+            task = asyncio.create_task(self._start(unit, claimed_at))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _start(self, unit: Unit, taken_at: float) -> None:
+    async def _start(self, unit: Unit, claimed_at: float) -> None:
         async with self._starts:
             try:
-                if time.monotonic() - taken_at > self._options.lease.total_seconds() / 2:
-                    # Whoever takes it after the lease must not find it being started.
+                if time.monotonic() - claimed_at > self._options.lease.total_seconds() / 2:
+                    # After the lease another relay could claim the unit while this one starts it.
                     self._marks.released(unit)
                     return
                 started = await self._deliver(self._client, unit, self._options.ladder)
                 self._away = 0
-                # One that was started before may have ended: nobody would free its slot.
-                over = unit.holds_slot and started is False
-                frees = over and await self._upkeep.frees(unit.workflow_id)
+                # A workflow started before may have ended, and then nothing else frees its slot.
+                may_have_ended = unit.holds_slot and started is False
+                frees = may_have_ended and await self._upkeep.frees(unit.workflow_id)
                 self._marks.started(unit, frees_slot=frees)
             except ServerAway as error:
                 if self._away == 0:
                     log.warning("relay.temporal_away", extra={"error": str(error)})
                 self._away += 1
                 self._marks.released(unit)
-            except (DatabaseProblem, DBAPIError):  # of the directory; whoever claims tells of it
+            except (DatabaseProblem, DBAPIError):  # the directory's; the claim loop logs it
                 self._marks.released(unit)
-            except Exception as error:  # whatever it is, it is these messages' own
+            except Exception as error:  # any other error is these messages' own
                 ladder = self._options.ladder
                 self._marks.not_started(
-                    unit, [failed(each, error, ladder) for each in unit.messages]
+                    unit, [failed(message, error, ladder) for message in unit.messages]
                 )
             finally:
                 self._in_hand -= len(unit.messages)
                 if self._in_hand < self._options.batch:
                     self._room.set()
 
-    async def _looking_after(self, duty: Callable[[], Awaitable[None]]) -> None:
-        """Does one duty again and again, beside the others: none waits for another, or ends it."""
+    async def _upkeep_loop(self, duty: Callable[[], Awaitable[None]]) -> None:
+        """Repeats one duty in its own task, so that no duty delays or ends another."""
         while True:
             try:
                 await duty()
             except (DatabaseProblem, DBAPIError) as error:
                 log.warning("relay.upkeep_failed", extra={"error_type": type(error).__name__})
-            except Exception:  # what it stumbles over is no reason to release nothing
+            except Exception:  # a failing duty must not stop the relay
                 log.exception("relay.upkeep_failed")
             await asyncio.sleep(self._options.upkeep.total_seconds())
 
     async def _start_lost(self) -> None:
-        at_most = self._options.batch
-        async for message in self._upkeep.lost(lambda t: self._marks.unwritten(t) >= at_most):
+        limit = self._options.batch
+        async for message in self._upkeep.lost(lambda t: self._marks.unwritten(t) >= limit):
             try:
                 await self._start_alone(message)
-            except LockHeld:  # it has a lease again, and is found after that
+            except LockHeld:  # its new lease will expire, and then it is found again
                 log.warning("message.locked", extra={"tenant_id": message.tenant_id})
 
     async def _free_ended_slots(self) -> None:
         if await self._upkeep.free_ended_slots():
             self._wake.set()
 
-    async def _minding_the_age(self) -> None:
+    async def _age_loop(self) -> None:
         while True:
             await asyncio.sleep(self._options.age_look.total_seconds())
             try:
-                await tell_of_old_messages(self._database, self._directory, self._alerts)
+                await alert_on_old_messages(self._database, self._directory, self._alerts)
             except (DatabaseProblem, DBAPIError) as error:
                 log.warning("relay.upkeep_failed", extra={"error_type": type(error).__name__})
             except Exception:
                 log.exception("relay.upkeep_failed")
 
     async def _start_alone(self, message: Message) -> None:
-        """Starts a message that somebody lost, and marks it before the next is taken."""
+        """Starts a lost message, and writes its mark before the next one is claimed."""
         tenant = await self._directory.find(message.tenant_id)
         job = registry.get(message.job)
         async with self._database.platform_session("relay messages") as session:
@@ -497,43 +507,43 @@ class Relay:
             return
         units, refused = self._sort([message], {} if tenant is None else {tenant.id: tenant})
         self._marks.failed(refused)
-        for lost in units:
+        for recovered in units:
             async with self._database.platform_session(
                 "relay messages", lock_timeout=LOCK_WAIT
             ) as session:
                 cap = admission.cap_of(tenant, decision)
-                unit = replace(lost, holds_slot=cap is not None)  # it was admitted before
-                await self._take_in_hand(session, [unit])
+                unit = replace(recovered, holds_slot=cap is not None)  # admitted by its claim
+                await self._record_starts(session, [unit])
             self._in_hand += 1
             await self._start(unit, time.monotonic())
         await self._marks.written()
 
 
 def _directory_of(client: Client) -> CachedDirectory:
-    """Who the tenants are, as the client's own starts are checked; one cache for both."""
+    """Returns the plugin's directory; its cache also serves the checks of the client's starts."""
     for plugin in client.config()["plugins"]:
         if isinstance(plugin, TenancyPluginBase) and plugin.directory is not None:
             return plugin.directory
     raise ConfigurationError(
-        "this relay's client knows no tenants. Give it to the client: "
+        "this relay's client knows no tenants. Connect it with a directory: "
         "Client.connect(..., plugins=[TenancyPlugin(directory=...)])."
     )
 
 
 def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:
-    """Units of a coalescing job's messages, each full but the last."""
+    """Returns the units of a coalescing job's messages; all but the last are full."""
     assert job.coalesce is not None
     limit = job.coalesce.limit
-    parts = (messages[first : first + limit] for first in range(0, len(messages), limit))
-    # An id of its own each time: one that was started in spite of an error finds that its messages
-    # are no longer its own.
+    batches = (messages[first : first + limit] for first in range(0, len(messages), limit))
+    # Each try gets a new id: if an earlier start succeeded despite an error, its workflow finds
+    # that the messages are no longer its own.
     return [
         Unit(
-            str(WorkflowId(part[0].tenant_id, job.name, f"messages-{uuid4()}")),
-            part,
+            str(WorkflowId(batch[0].tenant_id, job.name, f"messages-{uuid4()}")),
+            batch,
             coalesced=True,
         )
-        for part in parts
+        for batch in batches
     ]
 
 
@@ -543,7 +553,7 @@ def _limit(unit: Unit) -> int:
 
 
 def _in_turn(units: Iterable[Unit]) -> list[Unit]:
-    """One unit of each tenant after the other, each tenant's own in their order."""
+    """Returns units with tenants taking turns, and each tenant's own units in order."""
     turns: dict[str, int] = defaultdict(int)
     ranked: list[tuple[int, Unit]] = []
     for unit in units:

@@ -1,4 +1,4 @@
-"""A tenant's slots under its concurrency cap: one is free again when a workflow has ended."""
+"""The activity that frees a tenant's slot under its concurrency cap when a workflow ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from temporal_tenancy.sdk.endings import SlotHolder
 
 @platform_activity("frees a slot under a tenant's concurrency cap")
 async def free_slot(holder: SlotHolder) -> None:
-    """Frees the slot of a workflow that ends, and lets the relays know."""
+    """Frees the slot of a workflow that is ending, and wakes the relays."""
     async with platform_session("free a slot") as session:
         await queue.free_slots(session, [(holder.tenant_id, holder.workflow_id)])
         await wake_relays(session)

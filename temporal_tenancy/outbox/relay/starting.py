@@ -1,4 +1,4 @@
-"""Starting the workflow of a message: what is refused for good, and what may be tried again."""
+"""Starts the workflows of messages; tells permanent failures from those worth a retry."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from temporal_tenancy.sdk.endings import SLOT
 from temporal_tenancy.sdk.taken_ids import own_run
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
-MESSAGE: Final = "tenancy-message"  # the memo that names the message a run was started for
+MESSAGE: Final = "tenancy-message"  # the memo with the id of the message that a run was started for
 CORRELATION: Final = "correlation_id"
 
-# The server's trouble, and not the message's: it costs no attempt.
+# These are the server's failures and not the message's, so they cost no attempt.
 _AWAY: Final = (
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.DEADLINE_EXCEEDED,
@@ -38,30 +38,34 @@ _AWAY: Final = (
     RPCStatusCode.CANCELLED,
     RPCStatusCode.UNAUTHENTICATED,
     RPCStatusCode.PERMISSION_DENIED,
-    RPCStatusCode.NOT_FOUND,  # the namespace
+    RPCStatusCode.NOT_FOUND,  # of the namespace
 )
 
 
 Deliver = Callable[[Client, Unit, RetryLadder], Awaitable[object]]
-"""What is done with a unit: `start_unit`, or what a measurement puts in its place."""
+"""What a relay does with each unit: `start_unit`, or a replacement for measurements and tests.
+
+It takes the relay's client, the unit, and the retries of coalesced messages. A result of False says
+that the workflow was started before, so it may have ended and its slot may be free. `ServerAway`
+releases the messages without counting an attempt; any other exception fails the attempt.
+"""
 
 
 class ServerAway(Exception):
-    """Temporal does not answer."""
+    """Temporal is unreachable, overloaded or rejects the client; the messages are not at fault."""
 
 
 def job_of_message(message: Message, tenant: Tenant | None) -> tuple[Job, Any]:
-    """The job that a message asks for, and its input (of the job's own model).
+    """Returns the job that a message requests, and its input as the job's own model.
 
-    Raises the `TenancyError` for which it can never run.
-
-    A tenant that is suspended is no such reason: its messages wait.
+    Raises the `TenancyError` that means it can never run. A suspended tenant is no such error: its
+    messages wait.
     """
     job = registry.get(message.job)
     if job is None or not job.is_asked_for:
         raise UnknownJob(
-            f"{message.job!r} is not a job that the relay knows. Deploy the release that has it, "
-            "and replay the message; or discard it."
+            f"{message.job!r} is not a job that the relay knows. Deploy the release that has it "
+            "and replay the message, or discard the message."
         )
     if tenant is None or tenant.status is not TenantStatus.SUSPENDED:
         require_runnable(message.tenant_id, tenant, job)
@@ -71,40 +75,47 @@ def job_of_message(message: Message, tenant: Tenant | None) -> tuple[Job, Any]:
 
 
 def _require_key(job: Job, job_input: BaseModel, message: Message) -> None:
-    """Refuses a key that no door takes, in a sentence for those who read dead letters."""
+    """Raises `InvalidPayload` for a key that every entry point rejects; a dead letter shows it."""
     if message.key == str(message.id):
-        return  # it was given none, by a release that took no period for it
+        return  # an earlier release did not use the period as the key
     try:
         job.key_of(job_input, message.key)
     except InvalidPayload as error:
         raise InvalidPayload(
-            f"{error.message} Ask for the job anew by its period and discard this one, or replay "
-            "it to have it done under the key that it has."
+            f"{error.message} Request the job again by its period and discard this message, or "
+            "replay it to run the job under its current key."
         ) from None
 
 
 def read_payload(job: Job, message: Message) -> Any:  # of the job's own model
-    """The job's input.
+    """Returns the job's input.
 
-    Raises `PayloadUnreadable`, `InvalidPayload` or `TenantMismatch`, or whatever the job's model
-    does where it does not fit.
+    Raises `PayloadUnreadable`, `InvalidPayload` or `TenantMismatch`, or any error of the job's own
+    model.
     """
     what = f"the payload of {job.name}"
     values = read_message(message.payload, what=what)
     if not isinstance(values, dict) or "tenant_id" in values:
-        raise InvalidPayload(f"{what} is an object of its fields, without the tenant.")
+        raise InvalidPayload(f"{what} must be a JSON object without tenant_id.")
     return read_input(job.input_model, values | {"tenant_id": message.tenant_id}, what=what)
 
 
 async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
-    """Starts a unit's workflow; one that was started before is left as it is.
+    """Starts the workflow of a unit, unless it was started before.
 
-    Returns whether it was started now.
+    Args:
+        client: a client with the tenancy plugin.
+        unit: the messages to start the workflow for.
+        ladder: the retries of coalesced messages; the workflow's input carries it.
+
+    Returns:
+        Whether this call started the workflow.
 
     Raises:
-        ServerAway: the server does not answer; nothing is wrong with the messages.
-        WorkflowIdTaken: what has the workflow's id is not what was to be started.
-        Exception: anything else, which is an attempt that has failed.
+        ServerAway: Temporal is unreachable, overloaded or rejects the client; the messages are not
+            at fault.
+        WorkflowIdTaken: another workflow, or a start that is refused, already has the id.
+        Exception: any other error is a failed attempt.
     """
     first = unit.messages[0]
     job = registry.get_or_raise(first.job)
@@ -119,7 +130,7 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
         if first.correlation_id is not None:
             memo[CORRELATION] = first.correlation_id
     try:
-        with _telling_whether_it_is_away(), enter(TenantScope(unit.tenant_id)):
+        with _raising_server_away(), enter(TenantScope(unit.tenant_id)):
             await client.start_workflow(
                 name,
                 input,
@@ -133,14 +144,14 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
                 rpc_timeout=RPC_TIMEOUT,
             )
     except WorkflowAlreadyStartedError:
-        with _telling_whether_it_is_away():
+        with _raising_server_away():
             await own_run(client, unit.workflow_id, name)
         return False
     return True
 
 
 @contextmanager
-def _telling_whether_it_is_away() -> Iterator[None]:
+def _raising_server_away() -> Iterator[None]:
     try:
         yield
     except RPCError as error:
@@ -150,7 +161,7 @@ def _telling_whether_it_is_away() -> Iterator[None]:
 
 
 def _is_too_large(error: RPCError) -> bool:
-    """Whether it is what was sent that the server's resources are too small for, and not others."""
+    """Whether the server's resources are exhausted only by the size of this request."""
     return "larger than max" in error.message
 
 

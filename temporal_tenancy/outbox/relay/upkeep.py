@@ -1,4 +1,4 @@
-"""What a relay looks after beside releasing messages: what others lost, and what is done with."""
+"""A relay's background duties: recovering lost messages, freeing slots, deleting old messages."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, own_run
 
 SLOTS_AT_ONCE: Final = 100
-LOST_AT_ONCE: Final = 10  # lost messages of a tenant in a round
+LOST_AT_ONCE: Final = 10  # lost messages of one tenant per page
 RPC_TIMEOUT: Final = timedelta(seconds=5)
 
 log: Final = logging.getLogger(__name__)
 
 
 class _State(Enum):
-    """What has become of a workflow."""
+    """The state of a workflow."""
 
     RUNNING = auto()
     ENDED = auto()
-    UNKNOWN = auto()  # it was never started, or forgotten, or something else has its id
+    UNKNOWN = auto()  # never started, forgotten, or its id belongs to something else
 
 
 class Upkeep:
-    """Finds messages, slots and rows that nobody else will deal with."""
+    """Finds messages, slots and rows that no one else will handle."""
 
     def __init__(self, client: Client, database: Database, options: RelayOptions) -> None:
         self._client = client
@@ -54,14 +54,14 @@ class Upkeep:
         self._options = options
 
     async def lost(self, is_behind: Callable[[str], bool]) -> AsyncIterator[Message]:
-        """Yields messages that somebody had and lost, one at a time, to be started.
+        """Yields lost messages, whose leases expired before they were marked, to start them again.
 
-        Tenants take turns, some messages of each in a round, until nothing is lost that can be
-        taken. Those of a tenant that `is_behind` wait. Those that a workflow works off are asked
-        after. Those that have run out of attempts are dead letters: whoever had them died each
-        time.
+        Tenants take turns, with a few messages of each per page, until no lost message can be
+        claimed. Skips tenants that are `is_behind`. If a workflow handles the message, checks on
+        the workflow instead. Messages without attempts left become dead letters, because their
+        holder died each time, unless their workflow was started.
         """
-        after, took = None, False
+        after, claimed_any = None, False
         while True:
             page, after = await self._look_for_lost(after)
             for key in _in_turn(page):
@@ -70,7 +70,7 @@ class Upkeep:
                 message = await self._take_lost(key)
                 if message is None:
                     continue
-                took = True
+                claimed_any = True
                 if (
                     message.workflow_id is None
                     and message.attempts <= self._options.ladder.attempts
@@ -83,14 +83,14 @@ class Upkeep:
                     continue
                 try:
                     await self._deal_with(message)
-                except (LockHeld, StatementTimeout):  # it has a lease again, and is found after it
+                except (LockHeld, StatementTimeout):  # its new lease will expire, then it is found
                     log.warning("message.locked", extra={"tenant_id": message.tenant_id})
-                except RPCError as error:  # so is what the server did not tell of
+                except RPCError as error:  # the same holds if the server did not answer
                     log.warning("message.not_asked_after", extra={"error_type": error.status.name})
             if after is None:
-                if not took:
+                if not claimed_any:
                     return
-                took = False  # once more from the beginning, where others may be by now
+                claimed_any = False  # start over, as more messages may be lost by now
 
     async def _look_for_lost(self, after: str | None) -> tuple[list[Key], str | None]:
         async with self._database.platform_session("look for lost messages") as session:
@@ -101,13 +101,13 @@ class Upkeep:
             return await queue.take_lost(session, key, lease=self._options.lease)
 
     async def free_ended_slots(self) -> int:
-        """Frees slots whose workflow has ended without saying so; returns how many."""
+        """Frees the slots of workflows that ended without freeing them; returns how many."""
         async with self._database.platform_session("look for ended workflows") as session:
-            held = await queue.slots_to_check(
+            slots = await queue.slots_to_check(
                 session, age=self._options.slot_unseen, limit=SLOTS_AT_ONCE
             )
-        over = await asyncio.gather(*(self.frees(workflow_id) for _, workflow_id in held))
-        ended = [slot for slot, is_over in zip(held, over, strict=True) if is_over]
+        are_free = await asyncio.gather(*(self.frees(workflow_id) for _, workflow_id in slots))
+        ended = [slot for slot, is_free in zip(slots, are_free, strict=True) if is_free]
         if ended:
             async with self._database.platform_session("free slots") as session:
                 await queue.free_slots(session, ended)
@@ -115,7 +115,7 @@ class Upkeep:
         return len(ended)
 
     async def prune(self) -> None:
-        """Deletes what was completed long enough ago."""
+        """Deletes messages that completed more than `keep_completed` ago."""
         keep = self._options.keep_completed
         deleted = queue.PRUNE_ROWS
         while deleted == queue.PRUNE_ROWS:
@@ -123,81 +123,94 @@ class Upkeep:
                 deleted = await queue.prune(session, keep=keep)
 
     async def frees(self, workflow_id: str) -> bool:
-        """Whether a workflow has ended, so that its slot is free."""
+        """Whether a workflow has ended or was never started, so that its slot is free."""
         return await self._state_of(workflow_id) in (_State.ENDED, _State.UNKNOWN)
 
     async def _deal_with(self, message: Message) -> None:
-        """Asks after the workflow that has a lost message, or gives up the message."""
+        """Checks on the workflow that handles a lost message, or marks a message that has none."""
         if message.workflow_id is not None:
-            await self._ask_after(message, message.workflow_id)
+            await self._check_workflow(message, message.workflow_id)
             return
         was_started = await self._was_started(message)
         async with self._database.platform_session(
             "mark a lost message", lock_timeout=LOCK_WAIT
         ) as session:
-            if was_started:  # its marks alone were lost: what its tenant had locked again and again
+            if was_started:  # only its mark was lost, because the tenant kept the row locked
                 await queue.RELAY.complete(session, [message])
                 return
-            said = f"the relay died {message.attempts - 1} times at it."
-            await self._fail(session, [message], "RelayLost", said)
+            error_message = f"the relay died {message.attempts - 1} times handling it."
+            await self._fail(session, [message], "RelayLost", error_message)
 
     async def _was_started(self, message: Message) -> bool:
-        """Whether its own workflow is there, which a start would take for this message's.
+        """Whether the message's own workflow exists, which a start would find as already started.
 
-        Raises `RPCError` where the server does not say.
+        Raises `RPCError` if the server does not answer.
         """
         job = registry.get(message.job)
         if job is None or job.coalesce is not None:
-            return False  # it has no workflow of its own
+            return False  # no workflow handles it alone
         try:
             run = await if_known(own_run(self._client, str(message.own_id), job.name))
-        except TenancyError:  # it can have no workflow, or something else has taken the id
+        except TenancyError:  # its id is invalid, or belongs to something else
             return False
         return run is not None
 
-    async def _ask_after(self, message: Message, workflow_id: str) -> None:
+    async def _check_workflow(self, message: Message, workflow_id: str) -> None:
         if not _is_of_its_tenant(workflow_id, message):
-            # No relay has written that: nobody works it off.
+            # No relay wrote this id, so no workflow handles the message.
             async with self._database.platform_session(
                 "give a message back", lock_timeout=LOCK_WAIT
             ) as session:
-                said = "what it names as its workflow is none of its tenant's."
+                error_message = "its workflow id does not belong to its tenant."
                 await queue.give_back(
-                    session, [message], error_type="RelayLost", error_message=said
+                    session, [message], error_type="RelayLost", error_message=error_message
                 )
             return
         state = await self._state_of(workflow_id)
         async with self._database.platform_session(
-            "look after a workflow's messages", lock_timeout=LOCK_WAIT
+            "check on a workflow's messages", lock_timeout=LOCK_WAIT
         ) as session:
             if state in (_State.RUNNING, None):
                 await queue.extend(session, message, lease=self._options.worked_off)
                 return
             messages = await queue.together_with(session, message)
             if state is _State.UNKNOWN:
-                # Whoever was to start it died before: they are claimed again at once.
-                said = f'"{workflow_id}" was never started.'
-                await queue.give_back(session, messages, error_type="RelayLost", error_message=said)
+                # The relay died before it started the workflow: the messages can be claimed again.
+                error_message = f'"{workflow_id}" was never started.'
+                await queue.give_back(
+                    session, messages, error_type="RelayLost", error_message=error_message
+                )
                 return
-            said = f'"{workflow_id}" ended without having dealt with it.'
-            await self._fail(session, messages, "WorkflowLost", said)
+            error_message = f'"{workflow_id}" ended without handling it.'
+            await self._fail(session, messages, "WorkflowLost", error_message)
 
     async def _fail(
-        self, session: AsyncSession, messages: Sequence[Message], error_type: str, said: str
+        self,
+        session: AsyncSession,
+        messages: Sequence[Message],
+        error_type: str,
+        error_message: str,
     ) -> None:
-        wait_after = self._options.ladder.wait_after
-        failed = [Failed(each, error_type, said, wait_after(each.attempts)) for each in messages]
-        alone = all(each.workflow_id is None for each in messages)
+        failed = [
+            Failed(
+                message,
+                error_type,
+                error_message,
+                self._options.ladder.wait_after(message.attempts),
+            )
+            for message in messages
+        ]
+        alone = all(message.workflow_id is None for message in messages)
         source = Source.RELAY if alone else Source.MESSAGE
         await queue.RELAY.write(session, Marks(failed=failed), source)
 
     async def _state_of(self, workflow_id: str) -> _State | None:
-        """What has become of a workflow; None where the server does not say."""
+        """Returns the state of a workflow, or None if the server does not answer."""
         try:
             own_types = WorkflowId.parse(workflow_id).job, work_off_job().name
             handle = self._client.get_workflow_handle(workflow_id)
             found = await if_known(handle.describe(rpc_timeout=RPC_TIMEOUT))
-        except TenancyError:  # a tenant's own words, which can be no workflow's id
+        except TenancyError:  # written by the tenant's role, and not a workflow id
             return _State.UNKNOWN
         except RPCError:
             return None
@@ -208,7 +221,7 @@ class Upkeep:
 
 
 def _in_turn(keys: Sequence[Key]) -> list[Key]:
-    """One message of each tenant after the other, some of each at most, in their order."""
+    """Returns up to `LOST_AT_ONCE` keys of each tenant in order, with tenants taking turns."""
     turns: Counter[str] = Counter()
     ranked: list[tuple[int, Key]] = []
     for key in keys:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from temporal_tenancy.core.cron import CronInvalid, read_cron
+from temporal_tenancy.core.display import is_hidden
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.periods import Period
-from temporal_tenancy.core.printable import is_hidden
 from temporal_tenancy.ticks.schedules import ScheduledJob, check_all
 from tests.fixtures.cron_lines import LINES, cron_lines
 from tests.fixtures.jobs import fan_out_jobs

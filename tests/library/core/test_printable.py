@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from temporal_tenancy.core.display import is_hidden, printable, printable_json, quoted
 from temporal_tenancy.core.errors import InvalidPayload
-from temporal_tenancy.core.printable import is_hidden, printable, printable_json, quoted
 
 OWNED = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\u200b\u2028\U000e0041\x7f"
 

@@ -136,7 +136,7 @@ async def test_a_letter_that_its_tenant_has_locked_delays_no_other(
     assert letters == [("globex/test.note/k",)]
 
 
-async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_apart(
+async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_quarantined(
     database: Database, make_relay: MakeRelay, database_urls: DatabaseUrls
 ) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
@@ -158,7 +158,7 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_set_a
                 await relay._marks.written()
             assert await statuses(database, "globex") == {"processing"}
         await until_completed(database, "globex")
-        assert relay._marks._apart == {}
+        assert relay._marks._quarantined == {}
 
 
 async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
@@ -189,7 +189,7 @@ async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
     assert len(set(started)) == 1 + asked
 
 
-async def test_marks_are_counted_before_anybody_is_set_apart_too(database: Database) -> None:
+async def test_marks_are_counted_before_any_tenant_is_quarantined_too(database: Database) -> None:
     await ask(database, "acme", key="k")
     [asked] = await messages_of(database, "acme")
     taken = Message("acme", asked.id, asked.job, asked.key, "{}", 3, 1, None)

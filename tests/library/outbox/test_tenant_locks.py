@@ -255,7 +255,7 @@ async def _allow(ground: Ground) -> Served:
         for tenant in ("acme", "globex")
     }
     async with ground.relay.platform_session("test") as session:
-        allowed = await admission.allowances(session, list(records), records, room=9, some=False)
+        allowed = await admission.allowances(session, list(records), records, room=9, partial=False)
         slots = [Unit(f"{tenant}/test.note/1", [message(tenant, None, "1", None)], True)
                  for tenant in allowed]  # fmt: skip
         await queue.take_slots(session, slots)

@@ -15,7 +15,7 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY
-from temporal_tenancy.outbox.models import OutboxData
+from temporal_tenancy.outbox.tables import OutboxData
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
     DatabaseUnreachable,
@@ -97,7 +97,7 @@ def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres)
         try:
             with (
                 connect(poor.render_as_string(hide_password=False)) as connection,
-                pytest.raises(ConfigurationError, match="poor may not make the role anybody"),
+                pytest.raises(ConfigurationError, match="poor may not create the role anybody"),
             ):
                 ensure_role(connection, "anybody", "password")
         finally:

@@ -108,7 +108,7 @@ def test_a_migration_that_is_held_up_says_by_whom_and_leaves_nothing_behind(
     with holding(database_urls.tenant, "acme", "select from outbox_messages") as held:
         pid = held.info.backend_pid
         with pytest.raises(
-            MigrationBlocked, match=rf"probe .* 3 times.* process {pid} of tenancy_tenant\. What is"
+            MigrationBlocked, match=rf"probe .* 3 tries.* process {pid} of tenancy_tenant\. Try"
         ):
             run(database_urls, altering, patience=brief)
     with connect(database_urls.owner) as owner:

@@ -19,6 +19,7 @@ from typing import Final
 import pytest
 
 import temporal_tenancy
+from dev.public_names import COMMAND, PAGE, page
 
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "temporal_tenancy"
@@ -119,6 +120,13 @@ def test_about_sixty_names_do_for_those_who_write_jobs() -> None:
 
 
 @pytest.mark.parametrize(("door", "name"), public(), ids=".".join)
+def test_a_public_name_is_no_module_too(door: str, name: str) -> None:
+    # Which of the two an import finds would depend on what was imported before.
+    assert not (ROOT.joinpath(*door.split(".")) / f"{name}.py").exists()
+    assert not (ROOT.joinpath(*door.split(".")) / name).is_dir()
+
+
+@pytest.mark.parametrize(("door", "name"), public(), ids=".".join)
 def test_a_public_name_says_what_it_is(door: str, name: str) -> None:
     value = getattr(importlib.import_module(door), name)
     if inspect.isclass(value) or inspect.isroutine(value):
@@ -154,3 +162,7 @@ def test_a_module_that_only_its_own_package_imports_has_an_underscore() -> None:
         if bool(elsewhere) == path.stem.startswith("_"):
             wrong.append(f"{module}: imported in {sorted(elsewhere) or 'its own package alone'}")
     assert wrong == []
+
+
+def test_the_page_has_every_public_name() -> None:
+    assert PAGE.read_text() == page(), f"`{COMMAND}` makes it anew"

@@ -88,7 +88,9 @@ async def _as_relay(relay: Database) -> None:
     found = await send(lambda session: queue.waiting_tenants(session, after="", limit=64))
     records = {each.id: each for each in await ControlPlaneDirectory(relay).find_many(found)}
     await send(lambda session: admission.decisions(session, found))
-    await send(lambda session: admission.allowances(session, found, records, room=10, some=False))
+    await send(
+        lambda session: admission.allowances(session, found, records, room=10, partial=False)
+    )
     claimed = await send(
         lambda session: queue.claim(session, {"acme": 5, "globex": 1}, lease=LEASE)
     )

@@ -23,8 +23,8 @@ from temporal_tenancy.dead_letters.inputs import kept_input
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.lint import catalogue
 from temporal_tenancy.outbox.inspection import backlogs, find_message
-from temporal_tenancy.outbox.models import OutboxData
 from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.tables import OutboxData
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 from temporal_tenancy.postgres.migrations import migrate, pending

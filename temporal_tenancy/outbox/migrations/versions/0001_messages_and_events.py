@@ -1,4 +1,4 @@
-"""The outbox of all tenants, and the events that consumers have dealt with."""
+"""Creates the outbox of all tenants, and the events that consumers have processed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _time(name: str, *, now: bool = False) -> sa.Column[datetime]:
 
 
 def upgrade() -> None:
-    """Makes both tables under row-level security; the relay moves the messages of all tenants."""
+    """Creates both tables under row-level security; the relay may update all tenants' messages."""
     op.create_table(
         "outbox_messages",
         sa.Column("tenant_id", sa.Text, nullable=False),
@@ -49,8 +49,8 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("priority between 1 and 5", name=op.f("ck_outbox_messages_priority")),
     )
-    # Every message is written four times within seconds. Vacuumed by numbers, and not by a part of
-    # a table that may be large once; with room on each page, so that the table does not grow.
+    # Every message is written four times within seconds. Vacuum after a fixed number of rows, not a
+    # fraction of a table that was large once. Free space on each page keeps the table from growing.
     op.execute("""
         alter table outbox_messages set (
             fillfactor = 70,
@@ -107,5 +107,5 @@ def upgrade() -> None:
         create policy relay_access on outbox_messages
             as permissive for all to {RELAY_ROLE} using (true) with check (true)
     """)
-    # It moves messages and never makes one.
+    # The relay changes and deletes messages but never adds one.
     op.execute(f"grant select, update, delete on outbox_messages to {RELAY_ROLE}")

@@ -1,4 +1,4 @@
-"""What the tenant's role may write of a message, and what of it the relay can rely on."""
+"""Limits what the tenant's role may write to a message, so that the relay can rely on the rest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TIMES: Final = (
 
 
 def _finite(column: str) -> str:
-    """A time as it is, or now where it is none that can be read."""
+    """Returns the SQL of a time, or of now where Python cannot represent the time."""
     return f"case when {column} {_SPAN} then {column} when {column} is not null then now() end"
 
 
@@ -37,12 +37,12 @@ _CHECKS: Final = {
     "owner": "starts_with(workflow_id, tenant_id || '/')",
     "id": _ID,
 }
-# A row that is there already is stored compressed: only what comes out of it says how large it is.
+# Existing payloads are stored compressed: only the unpacked value shows the size.
 _UNPACKED: Final = "pg_column_size(payload #> '{}') <= 1048576"
-_ATTEMPTS: Final = "attempts between 0 and 1000000"  # the relay counts on from there
-# What is too large for a payload becomes text that says so, which no job takes for its input: the
-# relay makes it a dead letter. A foreign workflow is nobody's to be asked after. A letter goes on
-# having its input, which is among the messages, where that one's id was none.
+_ATTEMPTS: Final = "attempts between 0 and 1000000"  # the relay continues from this count
+# An oversized payload becomes a text that says so; no job accepts it, and the relay makes it a dead
+# letter. A workflow id of another tenant is removed, so that no relay looks it up. A message with
+# an invalid id gets a new one, and its dead letter then refers to the new id, to keep its input.
 _REPAIR: Final = f"""
     with repaired as (
         update outbox_messages
@@ -83,10 +83,10 @@ _REPAIR_EVENTS: Final = f"""
 
 
 def upgrade() -> None:
-    """Takes from the tenant's role what is the relay's, and repairs what it has written of it.
+    """Revokes the tenant's role's access to the relay's columns, and repairs what it wrote there.
 
-    What the release before sends, as the tenant's role too, it goes on to take. That release names
-    the id of a message that it adds; this one does not, and the next may take the right away.
+    The statements of the previous release still work, also as the tenant's role. That release sets
+    the id of a message that it adds. This release does not, so the next one may revoke the right.
     """
     for table, name, check in _constraints():
         op.execute(f"""
@@ -94,7 +94,7 @@ def upgrade() -> None:
                 drop constraint if exists {name}, add constraint {name} check ({check}) not valid
         """)
     op.execute(f"revoke insert, update on outbox_messages, processed_events from {TENANT_ROLE}")
-    # What the relay alone fills in may be named, as null: an ORM names every column.
+    # The relay's columns may be named, as null, because an ORM names every column.
     op.execute(f"""
         grant insert (
             tenant_id, id, job, key, payload, priority, status, scheduled_at, dequeued_at,
@@ -105,7 +105,7 @@ def upgrade() -> None:
             workflow_id, error_type, error_message
         ) on outbox_messages to {TENANT_ROLE}
     """)
-    # The right to update is what SELECT ... FOR UPDATE needs, before old events are deleted.
+    # SELECT ... FOR UPDATE needs the right to update; it locks old events before their deletion.
     op.execute(f"""
         grant insert (tenant_id, consumer, event_id), update (processed_at)
             on processed_events to {TENANT_ROLE}
@@ -158,7 +158,7 @@ def upgrade() -> None:
 
 
 def _constraints() -> list[tuple[str, str, str]]:
-    """Table, name and condition of each check."""
+    """Returns the table, name and condition of each check."""
     messages = [
         ("outbox_messages", op.f(f"ck_outbox_messages_{name}"), check)
         for name, check in _CHECKS.items()

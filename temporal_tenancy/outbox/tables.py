@@ -1,4 +1,4 @@
-"""What a tenant's database holds of jobs that were asked for, and of events dealt with."""
+"""The outbox's tables: requested jobs, and the events that consumers have processed."""
 
 from __future__ import annotations
 
@@ -30,42 +30,42 @@ from temporal_tenancy.control_plane.tables import NAMING_CONVENTION, one_of, rea
 from temporal_tenancy.core.payloads import READABLE, NotReadable, read
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
-# The relay's own: they serve no tenant's query.
+# Only the relay's queries use these; tenants' queries use none of them.
 RELAY_INDEXES: Final = ("ix_outbox_messages_completed_at", "ix_outbox_messages_lease_until")
 
 
 class MessageStatus(StrEnum):
-    """How far an outbox message has come."""
+    """The state of an outbox message."""
 
-    PENDING = "pending"  # waits for its time, its turn, or its tenant
-    PROCESSING = "processing"  # a relay has it, or a workflow that works off several
-    COMPLETED = "completed"  # its workflow has been started, or its work is done
-    FAILED = "failed"  # its last attempt has; it waits for the next
-    DEAD_LETTER = "dead_letter"  # has failed for good; it waits for a person
+    PENDING = "pending"  # waits for its time, its turn or its tenant
+    PROCESSING = "processing"  # claimed by a relay, or by a workflow that handles several
+    COMPLETED = "completed"  # its workflow has started, or its work is done
+    FAILED = "failed"  # its last attempt failed; it waits for the next
+    DEAD_LETTER = "dead_letter"  # it failed permanently and waits for a person
 
 
 WAITING: Final = (MessageStatus.PENDING, MessageStatus.FAILED)
-"""The states in which a message waits, for its first attempt or for another."""
+"""The states in which a message waits for its first or its next attempt."""
 
 _WAITING: Final = "status in ('pending', 'failed')"
 
 
 class Payload(TypeDecorator[Any]):
-    """JSON that is read from its text, row by row: one that cannot be read is that text itself."""
+    """JSONB that is decoded from its text, row by row; unreadable JSON is returned as the text."""
 
     impl = JSONB
     cache_ok = True
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        """What is sent in the place of the column."""
+        """Selects the column's text, cut one character past what is readable."""
         return func.left(cast(column, Text), READABLE + 1, type_=self)
 
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
-        """As JSONB has it, so that `payload["name"]` is a field of it."""
+        """Coerces as JSONB does, so that `payload["name"]` selects a field."""
         return self.impl_instance.coerce_compared_value(op, value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # JSON
-        """The value, or the text."""
+        """Returns the decoded value, or the text if it cannot be decoded."""
         try:
             return None if value is None else read(value)
         except NotReadable:
@@ -73,34 +73,34 @@ class Payload(TypeDecorator[Any]):
 
 
 class OutboxData(DeclarativeBase):
-    """The tables' common base."""
+    """The declarative base of the outbox's tables."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
+    type_annotation_map = {  # declared by SQLAlchemy; its mapper reads it once
         str: Text(),
         datetime: DateTime(timezone=True),
     }
 
 
 class OutboxMessage(TenantOwned, OutboxData):
-    """A job that was asked for."""
+    """A requested job: one row of `outbox_messages`, written in the transaction of its data."""
 
     __tablename__ = "outbox_messages"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
-    job: Mapped[str]  # the message's type
-    key: Mapped[str]  # of the workflow id, and of the effect; its id where none is given
-    # The job's input without the tenant: references, not data.
-    payload: Mapped[Any] = mapped_column(Payload())  # JSON
-    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("3"))
-    status: Mapped[str] = mapped_column(server_default=text("'pending'"))
-    scheduled_at: Mapped[datetime] = mapped_column(server_default=func.now())  # not before
-    dequeued_at: Mapped[datetime | None]  # when a relay took it last
+    job: Mapped[str]  # its name, the workflow type
+    key: Mapped[str]  # the last part of the workflow id; defaults to `id`
+    # The job's input as JSON, without the tenant; it holds references, not data.
+    payload: Mapped[Any] = mapped_column(Payload())
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("3"))  # 1 (first) to 5
+    status: Mapped[str] = mapped_column(server_default=text("'pending'"))  # a `MessageStatus`
+    scheduled_at: Mapped[datetime] = mapped_column(server_default=func.now())  # the earliest start
+    dequeued_at: Mapped[datetime | None]  # when a relay last claimed it
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     last_attempt_at: Mapped[datetime | None]
-    lease_until: Mapped[datetime | None]  # while processing: who has it is asked after that
+    lease_until: Mapped[datetime | None]  # while processing; then a relay checks on the holder
     completed_at: Mapped[datetime | None]
-    workflow_id: Mapped[str | None]  # the one that works it off, where it works off several
+    workflow_id: Mapped[str | None]  # of the workflow that handles it together with others
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
     correlation_id: Mapped[str | None]
@@ -109,7 +109,7 @@ class OutboxMessage(TenantOwned, OutboxData):
     __table_args__ = (
         CheckConstraint(one_of("status", MessageStatus), name="status"),
         CheckConstraint("priority between 1 and 5", name="priority"),
-        # Tenants' own code writes messages, and the relay reads those of many tenants at a time.
+        # Tenants' own code writes messages, and one relay query reads those of many tenants.
         CheckConstraint(
             readable(
                 "scheduled_at",
@@ -125,15 +125,15 @@ class OutboxMessage(TenantOwned, OutboxData):
             short("job", "key", "workflow_id", "error_type", "error_message", "correlation_id"),
             name="sizes",
         ),
-        # As it is stored, which costs nothing to know; enqueue() lets no more than 64 KiB pass.
+        # The stored (compressed) size costs nothing to check; enqueue() accepts 64 KiB of JSON.
         CheckConstraint("pg_column_size(payload) <= 1048576", name="payload"),
         CheckConstraint("starts_with(workflow_id, tenant_id || '/')", name="owner"),
-        # Of version 7, and of a time that is a date: messages are in the order of their ids.
+        # A UUIDv7 with a time that fits a date: messages are ordered by their ids.
         CheckConstraint(
             "substr(id::text, 15, 1) = '7' and id < 'e677d21f-dc00-7000-8000-000000000000'",
             name="id",
         ),
-        # Serves the dequeue: a tenant's next message of each priority is one descent.
+        # For the claim: one index descent finds a tenant's next message of a priority.
         Index(
             "ix_outbox_messages_waiting",
             "tenant_id",
@@ -142,7 +142,7 @@ class OutboxMessage(TenantOwned, OutboxData):
             "id",
             postgresql_where=text(_WAITING),
         ),
-        # A key is one message as long as that message has a future of its own.
+        # A dead letter no longer reserves its key.
         Index(
             "uq_outbox_messages_tenant_id_job_key",
             "tenant_id",
@@ -165,7 +165,7 @@ class OutboxMessage(TenantOwned, OutboxData):
 
 
 class ProcessedEvent(TenantOwned, OutboxData):
-    """An event that a consumer has dealt with, written in the transaction of its effect."""
+    """An event that a consumer has processed, recorded in the transaction of its effect."""
 
     __tablename__ = "processed_events"
 

@@ -57,11 +57,11 @@ async def test_a_claim_that_takes_long_for_one_tenant_delays_no_other(
                 for number in range(5):
                     await ask(database, "globex", key=f"k{number}")
                     await until_completed(database, "globex")
-            assert "acme" in relay._apart
+            assert "acme" in relay._quarantine
             assert [m.status for m in await messages_of(database, "acme")] == ["pending"]
             superuser.execute("drop trigger takes_long on outbox_messages")
             await until_completed(database, "acme")
-            assert "acme" in relay._apart  # it would do it again
+            assert "acme" in relay._quarantine  # it would do it again
 
 
 async def lose(relay_database: Database, tenant: str, how_many: int) -> None:
