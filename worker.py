@@ -1,4 +1,4 @@
-"""A worker process: `worker.py --help` shows what it can be told."""
+"""A worker process; `worker.py --help` lists its options."""
 
 from __future__ import annotations
 

@@ -8,17 +8,17 @@ from typing import Any, Final
 from activities.analytics import aggregate_usage
 from activities.audit import aggregate_audit
 from activities.billing import issue_invoice
-from activities.cleanup import delete_expired
-from activities.exports import write_export
+from activities.cleanup import Cleanup
+from activities.exports import Exports
 from activities.failed_requests import note_failure
-from activities.imports import finish_import, import_slice
+from activities.imports import Imports, finish_import
 from activities.integrations import sync_page
 from activities.mail import send_mail
 from activities.notifications import write_notification
 from activities.payments import apply_payment_event
 from activities.reports import make_daily_report
 from activities.requested_reports import make_report
-from activities.retention import delete_usage, find_cutoff
+from activities.retention import Retention, find_cutoff
 from activities.search import index_document
 from activities.trials import end_trial, look_at_trial, note_trial_end
 
@@ -26,8 +26,8 @@ ACTIVITIES: Final[list[Callable[..., Any]]] = [
     issue_invoice,
     aggregate_usage,
     find_cutoff,
-    delete_usage,
-    delete_expired,
+    Retention().delete_usage,
+    Cleanup().delete_expired,
     look_at_trial,
     end_trial,
     note_trial_end,
@@ -36,9 +36,9 @@ ACTIVITIES: Final[list[Callable[..., Any]]] = [
     send_mail,
     write_notification,
     apply_payment_event,
-    import_slice,
+    Imports().import_slice,
     finish_import,
-    write_export,
+    Exports().write_export,
     make_report,
     sync_page,
     index_document,

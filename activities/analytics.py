@@ -17,7 +17,7 @@ from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
 class AggregateUsage(BaseModel):
-    """Asks for the daily usage of a month."""
+    """Input of `aggregate_usage`: the month to aggregate."""
 
     period: Month
 
@@ -26,7 +26,7 @@ class UsageSummary(BaseModel):
     """A month's usage, counted by day."""
 
     period: str
-    days: int  # with any usage
+    days: int  # days with any usage
     events: int
 
 
@@ -56,10 +56,9 @@ _FILL: Final = text("""
 @tenant_activity
 @heartbeating()
 async def aggregate_usage(request: AggregateUsage) -> UsageSummary:
-    """Counts the month's usage by day and puts it in the place of what was counted before.
+    """Counts the month's usage by day and replaces any earlier counts, in one transaction.
 
-    It is one transaction, and a second run writes the same: so late events are picked up, and
-    days that lost theirs disappear.
+    It is safe to repeat: a later run picks up late events and drops days that have none left.
     """
     tenant = current_tenant_record()
     since, until = local_month(request.period, tenant.time_zone)

@@ -1,4 +1,4 @@
-"""The audit log, counted by day."""
+"""The audit log: daily counts of its entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
 class AggregateAudit(BaseModel):
-    """Asks for a day's audit entries to be counted."""
+    """Input of `aggregate_audit`: the day to count, in UTC."""
 
     period: Day
 
@@ -26,7 +26,7 @@ class AuditSummary(BaseModel):
     """A day's audit entries, counted by action and actor."""
 
     period: str
-    counts: int  # of an action by an actor, each
+    counts: int  # the number of pairs of action and actor
     entries: int
 
 
@@ -50,10 +50,10 @@ _FILL: Final = text("""
 @tenant_activity
 @heartbeating()
 async def aggregate_audit(request: AggregateAudit) -> AuditSummary:
-    """Counts a day's entries by action and actor, in the place of what was counted before.
+    """Counts a day's entries by action and actor and replaces any earlier counts.
 
-    The day is one in UTC, whoever's entries they are. It is one transaction, and a second run
-    writes the same. Raises `DayNotOver` where it is too early.
+    The day is in UTC for every tenant. It is one transaction and safe to repeat. Raises
+    `DayNotOver` before the end of the day.
     """
     since, until = past_day(request.period, "UTC")
     day = {"tenant_id": current_tenant(), "day": date.fromisoformat(request.period)}

@@ -1,4 +1,4 @@
-"""Billing: a month's usage becomes one invoice."""
+"""Billing: turns a month's usage into one invoice."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class UsageNotBillable(Refused):
 
 
 class IssueInvoice(BaseModel):
-    """Asks for the invoice of a month."""
+    """Input of `issue_invoice`: the month to bill."""
 
     period: Month
 
 
 class InvoiceSummary(BaseModel):
-    """An invoice in short. Amounts are in hundredths of the currency's unit."""
+    """A summary of an invoice. Amounts are in hundredths of the currency's unit."""
 
     period: str
     usage_events: int
     total_cents: int
     currency: str
-    issued: bool  # False: the month had its invoice before
+    issued: bool  # False: the invoice existed before
 
 
 _METER: Final = text("""
@@ -56,15 +56,15 @@ _METER: Final = text("""
 async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
     """Meters the month in the tenant's time zone and writes its invoice, once.
 
-    The invoice, whose key is the tenant and the month, its lines, one a rate, and its entry in the
-    audit log are one transaction: killed half-way there is none of it, and a second run finds it.
-    Raises `UsageNotBillable` when an event of the month is not what a flight can be.
+    One transaction writes the invoice, whose key is the tenant and the month, one line per rate
+    and the entry in the audit log: a killed attempt leaves nothing, and a later run finds an
+    existing invoice. Raises `UsageNotBillable` if an event of the month cannot be a real flight.
     """
     tenant = current_tenant_record()
     since, until = past_month(request.period, tenant.time_zone)
     async with tenant_session(limits=LARGE) as session:
-        given = {"tenant_id": tenant.id, "since": since, "until": until}
-        usage = (await session.execute(_METER, given)).mappings().one()
+        month = {"tenant_id": tenant.id, "since": since, "until": until}
+        usage = (await session.execute(_METER, month)).mappings().one()
         if usage["broken"]:
             raise UsageNotBillable(
                 f"{usage['broken']} usage events of {tenant.id} in {request.period} have a "

@@ -1,4 +1,4 @@
-"""Cleaning up: rows that say themselves when they expire."""
+"""Cleaning up: deletes expired rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, BaseModel
 
-from activities.deletion import Aging, delete_aged
+from activities.deletion import Aging, Batches, delete_aged
 from saas.database.contacts import Import
 from saas.database.exports import Export
 from saas.database.mail import OutgoingMail
@@ -15,12 +15,12 @@ from saas.database.models import Document
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.outbox import ProcessedEvent
 
-# For so long an event that is delivered again has no second effect: longer than any sender tries.
+# How long a repeated delivery of an event has no second effect; no sender retries for longer.
 REMEMBERED: Final = timedelta(days=30)
 
-KEPT: Final = timedelta(days=90)  # files that were uploaded, and that a mail was sent
+KEPT: Final = timedelta(days=90)  # for uploaded files and the records of sent mail
 
-# A further kind of row that expires is one more entry.
+# Add an entry for each further kind of row that expires.
 EXPIRING: Final = [
     Aging(Document, Document.expires_at, "documents.deleted"),
     Aging(Export, Export.expires_at, "exports.deleted", [Export.path]),
@@ -31,20 +31,29 @@ EXPIRING: Final = [
 
 
 class DeleteExpired(BaseModel):
-    """Asks for what has expired to be deleted."""
+    """Input of `delete_expired`: rows that expired by `at` are deleted."""
 
     at: AwareDatetime
 
 
 class CleanupReport(BaseModel):
-    """How many expired rows this run has deleted, by table."""
+    """The number of rows that this run deleted, by table."""
 
     deleted: dict[str, int]
 
 
-@tenant_activity
-async def delete_expired(request: DeleteExpired) -> CleanupReport:
-    """Deletes, in batches, what had expired by `at`."""
-    return CleanupReport(
-        deleted={rows.table: await delete_aged(rows, request.at) for rows in EXPIRING}
-    )
+class Cleanup:
+    """Deletes expired rows."""
+
+    def __init__(self, batches: Batches | None = None) -> None:
+        """`batches` is how many rows one transaction deletes."""
+        self._batches = batches or Batches()
+
+    @tenant_activity
+    async def delete_expired(self, request: DeleteExpired) -> CleanupReport:
+        """Deletes the rows that had expired by `at`, in batches."""
+        return CleanupReport(
+            deleted={
+                rows.table: await delete_aged(rows, request.at, self._batches) for rows in EXPIRING
+            }
+        )

@@ -1,4 +1,4 @@
-"""Writing a batch of contacts: new ones are added, the others changed, in one statement."""
+"""Writes a batch of contacts: inserts or updates them in one statement."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from activities.contact_rows import CheckedRows
 from saas.services.addresses import other_spellings
 from temporal_tenancy.core.scope import current_tenant
 
-UNNEST_MAX: Final = 1_000  # rows; more go faster by COPY
+UNNEST_MAX: Final = 1_000  # rows; above that COPY is faster
 
-# An empty cell takes nothing away, and a row that says nothing new changes nothing. In one order,
-# so that two imports take turns.
+# An empty cell keeps the stored value, and a row without new values changes nothing. The order
+# prevents deadlocks between two imports.
 _UPSERT: Final = """
     with written as (
         insert into contacts as there
@@ -55,11 +55,11 @@ _FROM_ARRAYS: Final = """
         cast(:created as timestamptz[])
     ) as given (email, name, phone, company, country, attributes, created_at)
 """
-# An export says when its contacts were added.
+# An export has the time at which each contact was added.
 _CREATED: Final = {"created_at": ", created_at", "created": ", coalesce(created_at, now())"}
 _BY_ARRAYS: Final = text(_UPSERT.format(source=_FROM_ARRAYS, **_CREATED))
-# PostgreSQL refuses COPY into a table with row-level security: the rows go by way of a table that
-# lives as long as the transaction, and the policy is checked when they are moved.
+# PostgreSQL rejects COPY into a table with row-level security: the rows go through a temporary
+# table, and the policy is checked when they are moved.
 _STAGE: Final = text("""
     create temporary table staged_contacts (
         email text, name text, phone text, company text, country text, attributes jsonb,
@@ -75,8 +75,8 @@ _COPY_EXPORTED: Final = _COPY.format(created_at=", created_at")
 _BY_COPY: Final = text(_UPSERT.format(source="staged_contacts", created_at="", created=""))
 _BY_COPY_EXPORTED: Final = text(_UPSERT.format(source="staged_contacts", **_CREATED))
 
-# A contact that was added before addresses had a normal form. Of two of them, and where there is
-# one in the normal form already, one is left as it is.
+# Normalises the address of a contact that was added before addresses had a normal form. Of several
+# such contacts only the oldest is changed, and none if the normal form is already taken.
 _RESPELL: Final = text("""
     update contacts as there
        set email = found.normal
@@ -120,7 +120,7 @@ _SEE: Final = text("""
 
 
 async def upsert(session: AsyncSession, checked: CheckedRows) -> int:
-    """Writes the contacts of checked rows; returns how many of them are new."""
+    """Writes the contacts of checked rows; returns the number of new ones."""
     contacts = checked.contacts
     if others := _other_spellings(contacts):
         await session.execute(_RESPELL, {"tenant": current_tenant(), **others})
@@ -131,10 +131,10 @@ async def upsert(session: AsyncSession, checked: CheckedRows) -> int:
     if not contacts:
         return 0
     columns: list[list[str]] = [list(column) for column in zip(*contacts.values(), strict=True)]
-    given = dict(zip(("names", "phones", "companies", "countries"), columns, strict=True))
+    known = dict(zip(("names", "phones", "companies", "countries"), columns, strict=True))
     values = {
         "emails": list(contacts),
-        **given,
+        **known,
         "attributes": [_json(checked.attributes.get(email)) for email in contacts],
         "created": [checked.created.get(email) for email in contacts],
     }
@@ -142,11 +142,11 @@ async def upsert(session: AsyncSession, checked: CheckedRows) -> int:
 
 
 async def count_new(session: AsyncSession, import_id: UUID, emails: Iterable[str]) -> int:
-    """How many of `emails` would be new, if those of earlier calls for the import were written."""
-    given = list(emails)
-    others = _other_spellings(given) or {"others": [], "normals": []}
-    values = {"import_id": import_id, "emails": given, **others}
-    return await _count(session, _SEE, values) if given else 0
+    """Returns how many of `emails` would be new, assuming that earlier calls had written theirs."""
+    addresses = list(emails)
+    others = _other_spellings(addresses) or {"others": [], "normals": []}
+    values = {"import_id": import_id, "emails": addresses, **others}
+    return await _count(session, _SEE, values) if addresses else 0
 
 
 def _other_spellings(emails: Iterable[str]) -> dict[str, list[str]] | None:
@@ -162,17 +162,17 @@ def _other_spellings(emails: Iterable[str]) -> dict[str, list[str]] | None:
 
 
 async def _copy(session: AsyncSession, checked: CheckedRows) -> None:
-    # The csv module writes rows faster than they could be put together here.
+    # The csv module is faster than formatting rows in Python.
     buffer = io.StringIO(newline="")
-    said, created = checked.attributes.get, checked.created.get
+    attributes, created = checked.attributes.get, checked.created.get
     if checked.created:
         csv.writer(buffer).writerows(
-            (email, *known, _json(said(email)), created(email))
+            (email, *known, _json(attributes(email)), created(email))
             for email, known in checked.contacts.items()
         )
     else:
         csv.writer(buffer).writerows(
-            (email, *known, _json(said(email))) for email, known in checked.contacts.items()
+            (email, *known, _json(attributes(email))) for email, known in checked.contacts.items()
         )
     connection = await (await session.connection()).get_raw_connection()
     driver = cast(psycopg.AsyncConnection, connection.driver_connection)

@@ -1,4 +1,4 @@
-"""Rows of a contacts file: which of them are contacts, and why the others are not."""
+"""Checks the rows of a contacts file: which are contacts, and why the others are rejected."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ from saas.services.csv_safety import original_cell
 
 EMAIL_MAX_CHARACTERS: Final = 254  # RFC 5321, 4.5.3.1, less the angle brackets
 LOCAL_PART_MAX_CHARACTERS: Final = 64
-FURTHER: Final = "further cells"  # the attribute with what a row has behind the header's columns
+FURTHER: Final = "further cells"  # the attribute with the cells beyond the header's columns
 
-# Dot-atoms before the @ (RFC 5322, 3.2.3), a host name of two labels or more behind it; letters of
+# Dot-atoms before the @ (RFC 5322, 3.2.3), a host name of at least two labels after it; letters of
 # any script in both (RFC 6531). No quoted local parts, comments or address literals.
 _ATOM: Final = r'[^\s\x00-\x20\x7f"(),.:;<>@\[\\\]]+'
 _LABEL: Final = r"[^\W_](?:[\w-]*[^\W_])?"
 _TOP_LABEL: Final = r"[^\W\d_](?:[\w-]*[^\W_])?"
 _is_email: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_TOP_LABEL}").fullmatch
-# Most of them are of these, which is seen in half the time; their normal form is in lower case.
+# A faster check that most addresses pass; their normal form is just lower case.
 _is_plain_email: Final = re.compile(
     r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@[a-z0-9]+(?:[.-][a-z0-9]+)*\.[a-z]+"
 ).fullmatch
 
 
 class Rejection(NamedTuple):
-    """A row that is no contact."""
+    """A rejected row."""
 
-    place: int  # among the rows that were checked with it, from 0
+    place: int  # among the rows of the same check, from 0
     line: int
     cells: list[str]
     reason: str
 
 
 Known = tuple[str, ...]
-"""What a row has in the columns `KNOWN`, in their order; empty where it says nothing."""
+"""A row's cells in the columns `KNOWN`, in that order; "" for an empty or missing cell."""
 
 
 @dataclass
 class CheckedRows:
-    """Rows that follow each other, each of which is a contact's or rejected."""
+    """The result of checking consecutive rows: contacts, and rejected rows."""
 
     contacts: dict[str, Known] = field(default_factory=dict)  # by e-mail
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)  # by e-mail, if any
-    created: dict[str, datetime] = field(default_factory=dict)  # by e-mail, in an export
+    created: dict[str, datetime] = field(default_factory=dict)  # by e-mail, from an export
     rejected: list[Rejection] = field(default_factory=list)
-    accepted: int = 0  # rows; more than contacts where an e-mail comes twice
+    accepted: int = 0  # rows; more than contacts if an e-mail occurs twice
 
 
 class _Unreadable(ValueError):
@@ -68,12 +68,12 @@ class _Unreadable(ValueError):
 
 
 class Columns:
-    """A file's header: which column is what, and whether the file is one of ours."""
+    """A file's header: the meaning of each column, and whether this application wrote the file."""
 
     def __init__(self, header: Sequence[str]) -> None:
-        """`header` are its cells.
+        """`header` is the cells of the header row.
 
-        Raises `FileRefused` where no contact could be read by it.
+        Raises `FileRefused` if it cannot be the header of a contacts file.
         """
         own = 0
         while tuple(map(trimmed, header[own : own + len(ERRORS_MARK)])) == ERRORS_MARK:
@@ -84,7 +84,7 @@ class Columns:
         layout = layout_of(self.header, is_export=EXPORT_MARK in map(trimmed, self.header))
         self.width = len(self.header)
         self._layout = layout
-        # One more cell, which is empty, stands for columns that the file does not have.
+        # `check` appends an empty cell, which stands for columns that the file does not have.
         self._known = itemgetter(*(self.width if at is None else at for at in layout.known))
         self._others = [
             (place, name)
@@ -93,10 +93,10 @@ class Columns:
         ]
 
     def check(self, records: Iterable[Record]) -> CheckedRows:
-        """Sorts out rows that follow each other. Only the e-mail decides, once a row is whole.
+        """Checks consecutive rows. Only the e-mail can reject a row that could be read.
 
-        Rows with nothing in them are none. Cells that are missing at the end of a row are empty. Of
-        rows with one e-mail the later one wins, as far as it says something.
+        Blank rows are ignored. Cells missing at the end of a row are empty. If rows share an
+        e-mail, the non-empty cells of the later one win.
         """
         checked = CheckedRows()
         contacts, rejected = checked.contacts, checked.rejected
@@ -144,15 +144,15 @@ class Columns:
                 known = tuple(new or old for old, new in zip(earlier, known, strict=True))
             contacts[email] = known
             if self._others or further:
-                said = {name: texts[at] for at, name in self._others if texts[at]}
+                attributes = {name: texts[at] for at, name in self._others if texts[at]}
                 if further:
-                    said[FURTHER] = further
-                checked.attributes[email] = checked.attributes.get(email, {}) | said
+                    attributes[FURTHER] = further
+                checked.attributes[email] = checked.attributes.get(email, {}) | attributes
         checked.accepted = rows - len(rejected)
         return checked
 
     def _fitted(self, cells: list[str]) -> tuple[list[str], str]:
-        """As many cells as the header has, and what there is behind them."""
+        """Returns exactly as many cells as the header has, and the text of any further ones."""
         missing = self.width - len(cells)
         if missing > 0:
             return cells + [""] * missing, ""
@@ -160,17 +160,17 @@ class Columns:
         return cells[: self.width], further
 
     def _read_own(self, checked: CheckedRows, email: str, texts: Sequence[str]) -> None:
-        """Takes what an export has beside the columns of every file."""
+        """Reads the columns that only an export has."""
         layout = self._layout
         if layout.attributes is not None and texts[layout.attributes]:
-            said = _object(texts[layout.attributes])
-            checked.attributes[email] = checked.attributes.get(email, {}) | said
+            attributes = _object(texts[layout.attributes])
+            checked.attributes[email] = checked.attributes.get(email, {}) | attributes
         if layout.created_at is not None and (created := _time(texts[layout.created_at])):
             checked.created.setdefault(email, created)
 
 
 def judge(header: Sequence[str], rows: Sequence[Sequence[str]]) -> float | None:
-    """How many of `rows` have an address where the header says; None where it does not say it."""
+    """Returns the share of `rows` with an address in the e-mail column, or None without one."""
     place = email_column(header)
     if place is None:
         return None
@@ -181,7 +181,7 @@ def judge(header: Sequence[str], rows: Sequence[Sequence[str]]) -> float | None:
 
 
 def is_email(email: str) -> bool:
-    """Whether `email`, in its normal form, is an address that mail can be sent to."""
+    """Returns whether `email`, in its normal form, is a valid mail address."""
     if len(email) > LOCAL_PART_MAX_CHARACTERS and (
         len(email) > EMAIL_MAX_CHARACTERS or email.find("@") > LOCAL_PART_MAX_CHARACTERS
     ):
@@ -190,14 +190,14 @@ def is_email(email: str) -> bool:
 
 
 def _read_email(cell: str) -> tuple[str, str | None]:
-    """An address in its normal form, and why it is none."""
+    """Returns an address in its normal form and None, or "" and why it is not an address."""
     text = without_unseen(cell)
     if not text:
         return "", "it has no e-mail"
     try:
         email = normal_address(text) if len(text) <= 4 * EMAIL_MAX_CHARACTERS else ""
         name, _, domain = email.rpartition("@")
-        # Some scripts write marks that are no letters, which IDNA has looked at.
+        # Some scripts use combining marks, which are not letters; IDNA has checked them.
         if is_email(f"{name}@{ascii_domain(domain)}"):
             return email, None
     except AddressInvalid as error:
@@ -210,11 +210,11 @@ def _read_email(cell: str) -> tuple[str, str | None]:
 def _object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text, parse_constant=_no_number, parse_float=_number)
-        json.dumps(found, ensure_ascii=False).encode()  # halves of surrogate pairs are no text
+        json.dumps(found, ensure_ascii=False).encode()  # fails on lone surrogates
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or "\\u0000" in text:
-        raise _Unreadable("its attributes are not a JSON object, as the export has them")
+        raise _Unreadable("its attributes are not a JSON object, as an export writes them")
     return found
 
 
@@ -228,7 +228,7 @@ def _number(text: str) -> float:
 
 
 def _time(text: str) -> datetime | None:
-    """When a contact was added; None where the cell does not say so, or says what cannot be."""
+    """Returns when a contact was added, or None if the cell has no valid time with an offset."""
     try:
         found = datetime.fromisoformat(text.strip())
         return found.astimezone(UTC) if found.tzinfo is not None else None

@@ -1,4 +1,4 @@
-"""What a tenant may take away: each dataset's columns, and its rows in pages."""
+"""The datasets that a tenant can export: their columns, and their rows in pages."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from saas.services.contact_columns import EXPORT_MARK
 from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
 from temporal_tenancy.postgres.database import tenant_session
 
-PAGE: Final = 10_000  # rows in memory at once
-
-# Where many rows share the key's first column, or have not been counted yet, the planner takes what
-# is ahead for little, and would read and sort all of it for each page.
+# If many rows share the key's first column, or statistics are missing, the planner underestimates
+# the remaining rows, and would read and sort all of them for each page.
 _IN_ORDER: Final = text("select set_config('enable_sort', 'off', true)")
 
 
@@ -31,35 +29,36 @@ class Dataset:
     """Some columns of a table."""
 
     columns: dict[InstrumentedAttribute[Any], pyarrow.DataType]
-    key: Sequence[InstrumentedAttribute[Any]]  # what is unique in a tenant's rows; some of columns
-    mark: str | None = None  # a column of its CSV by which an import knows that it is one of ours
+    key: Sequence[InstrumentedAttribute[Any]]  # columns that are unique among a tenant's rows
+    mark: str | None = None  # a CSV column by which an import recognises our own export
 
     @property
     def schema(self) -> pyarrow.Schema:
-        """The columns' names and types, in their order."""
+        """The columns' names and types, in order."""
         return pyarrow.schema([(column.key, kind) for column, kind in self.columns.items()])
 
-    async def pages(self) -> AsyncIterator[Sequence[Row]]:
-        """Yields the current tenant's rows in the order of the key, up to `PAGE` at once.
+    async def pages(self, size: int) -> AsyncIterator[Sequence[Row]]:
+        """Yields the current tenant's rows in key order, in pages of up to `size`.
 
-        Each page is a transaction of its own, so that a long export holds nothing up. A row that
-        is written meanwhile is in the file if its key is still ahead.
+        Each page is its own transaction, so that a long export does not block others. A row written
+        during the export is included if its key is still ahead.
         """
         after: Row | None = None
         while True:
             async with tenant_session(limits=LARGE) as session:
                 await session.execute(_IN_ORDER)
-                rows = (await session.execute(self._page(after))).all()
+                rows = (await session.execute(self._page(after, size))).all()
             if not rows:
                 return
             names = [column.key for column in self.columns]
             after = [rows[-1][names.index(column.key)] for column in self.key]
             yield [list(map(_value, row)) for row in rows]
-            if len(rows) < PAGE:
+            if len(rows) < size:
                 return
 
-    def _page(self, after: Row | None) -> Any:  # Select[...] of as many columns as there are
-        page = select(*self.columns).order_by(*self.key).limit(PAGE)
+    # Any stands for a Select of a variable number of columns.
+    def _page(self, after: Row | None, size: int) -> Any:
+        page = select(*self.columns).order_by(*self.key).limit(size)
         return page if after is None else page.where(_behind(self.key, after))
 
 
@@ -68,7 +67,7 @@ def _behind(key: Sequence[InstrumentedAttribute[Any]], after: Row) -> ColumnElem
 
 
 def _value(value: object) -> object:
-    """A value as files have it: what they have no type for is text."""
+    """Returns a value as files hold it: a type that they lack becomes text."""
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
     return value

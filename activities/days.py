@@ -13,7 +13,7 @@ from temporal_tenancy.core.periods import Period
 
 
 class DayNotOver(Refused):
-    """The day that was asked for is not over yet."""
+    """The requested day is not over yet."""
 
 
 Day = Annotated[str, AfterValidator(Period.DAY.checked)]
@@ -21,10 +21,10 @@ Day = Annotated[str, AfterValidator(Period.DAY.checked)]
 
 
 def local_day(period: str, time_zone: str) -> tuple[datetime, datetime]:
-    """The first instant of a day in `time_zone` (an IANA name), and the first after it.
+    """Returns the first instant of a day in `time_zone` (an IANA name), and the first after it.
 
-    They are 23 or 25 hours apart where the clocks change. Where they change at midnight the day
-    begins with the change, and a midnight that comes twice is the first of the two.
+    They are 23 or 25 hours apart when the clocks change. If they change at midnight the day begins
+    with the change; of a midnight that occurs twice, the first one counts.
     """
     zone = ZoneInfo(time_zone)
     day = date.fromisoformat(period)
@@ -34,7 +34,7 @@ def local_day(period: str, time_zone: str) -> tuple[datetime, datetime]:
 
 
 def past_day(period: str, time_zone: str) -> tuple[datetime, datetime]:
-    """As `local_day`; raises `DayNotOver` while the day may still get events."""
+    """Like `local_day`, but raises `DayNotOver` while the day may still get events."""
     since, until = local_day(period, time_zone)
     refuse_before(until, period, time_zone, DayNotOver)
     return since, until

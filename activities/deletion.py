@@ -1,11 +1,11 @@
-"""Deleting many rows of a tenant, a short transaction at a time."""
+"""Deletes many rows of a tenant in short transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import CTE, Delete, and_, delete, func, inspect, select, true
 from sqlalchemy.orm import InstrumentedAttribute
@@ -19,41 +19,46 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
-BATCH: Final = 1_000  # rows
-BATCH_WITH_OBJECTS: Final = 50  # rows; each is a call to the object storage
+
+@dataclass(frozen=True)
+class Batches:
+    """How many rows one transaction deletes."""
+
+    rows: int = 1_000
+    rows_with_objects: int = 50  # each is a call to the object storage
 
 
 @dataclass(frozen=True)
 class Aging:
-    """Rows that go once a moment of theirs is past."""
+    """Rows that are deleted some time after a moment that is stored in them."""
 
     model: type[TenantOwned]
-    moment: InstrumentedAttribute[Any]  # a datetime; None where it may be null: such a row stays
-    action: str  # what the audit log calls their deletion
-    paths: Sequence[InstrumentedAttribute[Any]] = ()  # of objects of theirs, which go too
-    keep: timedelta = timedelta(0)  # for so long after it
+    moment: InstrumentedAttribute[Any]  # a datetime column; a row where it is null is kept
+    action: str  # the audit log's name for the deletion
+    paths: Sequence[InstrumentedAttribute[Any]] = ()  # columns with paths of objects to delete too
+    keep: timedelta = timedelta(0)  # how long to keep a row after the moment
 
     @property
     def table(self) -> str:
-        """The table they are in."""
+        """The name of the table."""
         return str(inspect(self.model).local_table)
 
 
-async def delete_aged(rows: Aging, before: datetime) -> int:
-    """Deletes the tenant's rows that are to be gone at `before` (aware), the oldest first.
+async def delete_aged(rows: Aging, before: datetime, batches: Batches) -> int:
+    """Deletes the tenant's rows that are due for deletion at `before` (aware), oldest first.
 
-    Each batch is a transaction of its own, with its entry in the audit log. An attempt that is cut
-    off leaves whole batches deleted, and the next goes on behind them.
+    Each batch is its own transaction, with an entry in the audit log. After an interrupted attempt
+    the next one continues with the remaining rows.
 
-    Returns how many rows this run of the workflow has deleted, over all its attempts: the audit
-    log is asked, so a batch whose attempt was killed right after it is counted too. What another
-    run deleted is not counted.
+    Returns how many rows this run of the workflow has deleted in all its attempts. The count comes
+    from the audit log, so it includes batches of killed attempts, and none of other runs.
     """
+    size = batches.rows_with_objects if rows.paths else batches.rows
     deleted = 0
     reached: datetime | None = None
     before -= rows.keep
     async with heartbeating() as heart:
-        while moments := await _delete_batch(rows, before, reached):
+        while moments := await _delete_batch(rows, before, reached, size):
             deleted += len(moments)
             reached = max(moments)
             heart.beat(rows.table, deleted)
@@ -61,15 +66,15 @@ async def delete_aged(rows: Aging, before: datetime) -> int:
 
 
 async def _delete_batch(
-    rows: Aging, before: datetime, reached: datetime | None
+    rows: Aging, before: datetime, reached: datetime | None, size: int
 ) -> Sequence[datetime]:
-    """Deletes one batch with its objects, and returns its rows' moments."""
+    """Deletes one batch of rows with their objects, and returns the rows' moments."""
     async with tenant_session(limits=LARGE) as session:
-        statement = _batch(rows, before, reached).returning(rows.moment, *rows.paths)
+        statement = _batch(rows, before, reached, size).returning(rows.moment, *rows.paths)
         unsynchronized = {"synchronize_session": False}
         deleted = (await session.execute(statement, execution_options=unsynchronized)).all()
         moments = [moment for moment, *_ in deleted]
-        # Before the commit: a row whose object is still there is found again.
+        # Before the commit, so that a row whose object could not be deleted is found again.
         for _, *paths in deleted:
             for path in filter(None, paths):
                 await current_storage().delete(path)
@@ -85,19 +90,19 @@ async def _delete_batch(
     return moments
 
 
-def _batch(rows: Aging, before: datetime, reached: datetime | None) -> Delete:
-    """The statement that deletes the oldest rows, as many as make a batch, from `reached` on.
+def _batch(rows: Aging, before: datetime, reached: datetime | None, size: int) -> Delete:
+    """Returns the statement that deletes the oldest rows from `reached` on, at most `size`.
 
-    What is deleted stays in the index while a long transaction, such as a backup, may see it: so
-    no batch walks over the ones before.
+    Deleted rows stay in the index while a long transaction, such as a backup, may see them.
+    Starting from `reached` keeps a batch from scanning those of earlier batches.
     """
     keys = [getattr(rows.model, column.key) for column in inspect(rows.model).primary_key]
     batch: CTE = (
         select(*keys)
         .where(rows.moment < before, true() if reached is None else rows.moment >= reached)
         .order_by(rows.moment, *keys)
-        .limit(BATCH_WITH_OBJECTS if rows.paths else BATCH)
-        .with_for_update()  # in one order, so that two runs take turns
+        .limit(size)
+        .with_for_update()  # in a fixed order, so that two runs take turns
         .cte("batch")
     )
     return delete(rows.model).where(and_(*(key == batch.c[key.key] for key in keys)))

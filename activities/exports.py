@@ -1,8 +1,8 @@
-"""Exports: a tenant's data in a file of its own, for a while."""
+"""Exports: writes a tenant's data to a file, which is kept for a week."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.datasets import DATASETS
+from activities.datasets import DATASETS, Dataset
 from activities.refusals import Refused
 from saas.database import audit
 from saas.database.exports import Export, ExportDataset, ExportFormat, RequestStatus
@@ -25,27 +25,28 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
 
 JOB: Final = "exports.generate"
-AREA: Final = "exports"  # of the object storage
+AREA: Final = "exports"  # in the object storage
 KEPT: Final = timedelta(days=7)
 LINK_OPENS: Final = timedelta(hours=1)
+PAGE_ROWS: Final = 10_000  # rows in memory at once
 
 
 class ExportNotFound(Refused):
-    """The tenant has no such export."""
+    """The tenant does not have the export."""
 
 
 class ExportNotReady(Refused):
-    """The export's file has not been written."""
+    """The export's file has not been written yet."""
 
 
 class WriteExport(BaseModel):
-    """Asks for an export's file to be written."""
+    """Input of `write_export`: the export to write."""
 
     export_id: UUID
 
 
 class WrittenExport(BaseModel):
-    """What has been written."""
+    """The result of writing an export."""
 
     export_id: UUID
     rows: int
@@ -53,7 +54,7 @@ class WrittenExport(BaseModel):
 
 
 async def begin_export(session: AsyncSession, dataset: ExportDataset, format: ExportFormat) -> UUID:
-    """Asks for an export in the transaction of `session`, the open `tenant_session()`.
+    """Requests an export in the transaction of `session`, the open `tenant_session()`.
 
     Returns the export's id, which is the key of its job.
     """
@@ -67,7 +68,7 @@ async def begin_export(session: AsyncSession, dataset: ExportDataset, format: Ex
 async def export_link(session: AsyncSession, export_id: UUID) -> str:
     """Returns a URL that opens an export's file for an hour, or until the export expires.
 
-    Raises `ExportNotFound`, also where it has expired, and `ExportNotReady`.
+    Raises `ExportNotReady`, and `ExportNotFound`, also for an expired export.
     """
     export = await _export(session, export_id)
     left = export.expires_at - datetime.now(UTC)
@@ -78,37 +79,54 @@ async def export_link(session: AsyncSession, export_id: UUID) -> str:
     return make_link(export.path, min(left, LINK_OPENS))
 
 
-@tenant_activity
-async def write_export(request: WriteExport) -> WrittenExport:
-    """Writes an export's file and says that it is there, both once.
+class Exports:
+    """Writes exports' files."""
 
-    An attempt that is cut off leaves no part of a file; the next one begins anew. Raises
-    `ExportNotFound` where the tenant has no such export.
-    """
-    async with heartbeating() as heart:
-        async with tenant_session() as session:
-            export = await _export(session, request.export_id)
-            if export.status != RequestStatus.COMPLETED:
-                # Before the file, which is thus found when the row expires.
-                export.path = object_path(AREA, f"{export.id}.{export.format}")
-        if export.status == RequestStatus.COMPLETED or export.path is None:
-            return WrittenExport(
-                export_id=export.id, rows=export.rows or 0, bytes=export.bytes or 0
-            )
-        dataset = DATASETS[ExportDataset(export.dataset)]
-        counted = _Counted(dataset.pages(), heart)
-        if export.format == ExportFormat.CSV:
-            file = as_csv(dataset.schema, counted.pages(), mark=dataset.mark)
-        else:
-            file = as_parquet(dataset.schema, counted.pages())
-        written = await current_storage().put(export.path, file)
-        report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)
-        await _complete(export, report)
-        return report
+    def __init__(
+        self,
+        *,
+        page_rows: int = PAGE_ROWS,
+        datasets: Mapping[ExportDataset, Dataset] = DATASETS,
+    ) -> None:
+        """
+        Args:
+            page_rows: how many rows to read, and keep in memory, at once.
+            datasets: the datasets that can be exported.
+        """
+        self._page_rows = page_rows
+        self._datasets = datasets
+
+    @tenant_activity
+    async def write_export(self, request: WriteExport) -> WrittenExport:
+        """Writes an export's file and notifies the tenant, both once.
+
+        An interrupted attempt leaves no partial file; the next one starts again. Raises
+        `ExportNotFound` if the tenant does not have the export.
+        """
+        async with heartbeating() as heart:
+            async with tenant_session() as session:
+                export = await _export(session, request.export_id)
+                if export.status != RequestStatus.COMPLETED:
+                    # Stored before the file is written, so that cleaning up always finds the file.
+                    export.path = object_path(AREA, f"{export.id}.{export.format}")
+            if export.status == RequestStatus.COMPLETED or export.path is None:
+                return WrittenExport(
+                    export_id=export.id, rows=export.rows or 0, bytes=export.bytes or 0
+                )
+            dataset = self._datasets[ExportDataset(export.dataset)]
+            counted = _Counted(dataset.pages(self._page_rows), heart)
+            if export.format == ExportFormat.CSV:
+                file = as_csv(dataset.schema, counted.pages(), mark=dataset.mark)
+            else:
+                file = as_parquet(dataset.schema, counted.pages())
+            written = await current_storage().put(export.path, file)
+            report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)
+            await _complete(export, report)
+            return report
 
 
 class _Counted:
-    """Pages that are counted as they go by, and told as progress."""
+    """Counts the rows of pages that pass through, and reports them by heartbeat."""
 
     def __init__(self, pages: Pages, heart: Heart) -> None:
         self.rows = 0
@@ -146,7 +164,7 @@ async def _complete(export: Export, report: WrittenExport) -> None:
                 dataset=export.dataset,
                 rows=report.rows,
             )
-            # Without the link, which opens for whoever reads it; the door gives one.
+            # Without a link, which would work for anyone who reads it; the HTTP door makes one.
             await enqueue(
                 "notifications.send",
                 {
@@ -158,7 +176,7 @@ async def _complete(export: Export, report: WrittenExport) -> None:
                 key=f"export-{export.id}",
             )
     if completed is None and export.path is not None:
-        await current_storage().delete(export.path)  # it has expired meanwhile
+        await current_storage().delete(export.path)  # the export has expired meanwhile
         raise _not_found(export.id)
 
 
@@ -170,4 +188,4 @@ async def _export(session: AsyncSession, export_id: UUID) -> Export:
 
 
 def _not_found(export_id: UUID) -> ExportNotFound:
-    return ExportNotFound(f"{current_tenant()} has no export {export_id}. Ask for a new one.")
+    return ExportNotFound(f"{current_tenant()} has no export {export_id}. Request a new one.")

@@ -1,4 +1,4 @@
-"""Saying of what was asked for that its job has failed, for whoever waits for it."""
+"""Marks an export, report or integration as failed, for those who wait for it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ RequestKind = Literal["export", "report", "integration"]
 
 
 class NoteFailure(BaseModel):
-    """Says what has failed."""
+    """Input of `note_failure`: the request whose job failed."""
 
     kind: RequestKind
-    id: str  # what is no id is nobody's
+    id: str  # a malformed id is ignored
 
 
 @tenant_activity
 async def note_failure(request: NoteFailure) -> None:
-    """Notes a failure, unless what was asked for is there. A later run may still complete it."""
+    """Marks a request as failed unless it is completed; a later run may still complete it."""
     try:
         wanted = UUID(request.id)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Importing a tenant's contacts from a file: a slice of it at a time, a batch a transaction."""
+"""Imports a tenant's contacts from a file: in slices, with a transaction per batch of rows."""
 
 from __future__ import annotations
 
@@ -41,36 +41,36 @@ from temporal_tenancy.sdk.heartbeats import heartbeating
 BATCH_ROWS: Final = 5_000
 BATCH_ROWS_MIN: Final = 100
 BATCH_ROWS_MAX: Final = 20_000
-BATCH_BYTES: Final = 4 * 1024 * 1024  # a batch ends with the row that passes it
+BATCH_BYTES: Final = 4 * 1024 * 1024  # a batch ends with the row that exceeds it
 NOTIFICATIONS: Final = "notifications.send"
-SLICE_SECONDS: Final = 10.0  # of work, until the workflow is told how far it is
+SLICE_SECONDS: Final = 10.0  # of work, before the workflow gets the progress
 
 BatchRows = Field(default=BATCH_ROWS, ge=BATCH_ROWS_MIN, le=BATCH_ROWS_MAX)
 
 
 class ImportNotFound(Refused):
-    """The tenant has no such import."""
+    """The tenant does not have the import."""
 
 
 class ImportSlice(BaseModel):
-    """Asks for the next part of a file."""
+    """Input of `import_slice`: the import to continue."""
 
     import_id: UUID
-    batch_size: int = BatchRows  # rows a transaction
+    batch_size: int = BatchRows  # rows per transaction
 
 
 class FinishImport(BaseModel):
-    """Asks for an import to be ended."""
+    """Input of `finish_import`: the import to end, and how."""
 
     import_id: UUID
     status: ImportStatus
-    error: str | None = None  # why it has failed, in a sentence
+    error: str | None = None  # why it failed, as a sentence
     error_type: str | None = None
-    may_resume: bool = False  # its job may be started again, and then goes on where it was
+    may_resume: bool = False  # whether its job may be started again, to continue where it was
 
 
 class ImportProgress(BaseModel):
-    """How far an import has come: the sum of the three counts is the rows that were read."""
+    """The progress of an import; the three counts add up to `rows`, the rows read."""
 
     status: ImportStatus = ImportStatus.PROCESSING
     rows: int = 0
@@ -79,45 +79,52 @@ class ImportProgress(BaseModel):
     rejected: int = 0
     read: int = 0  # bytes of the file
     size: int = 0  # bytes
-    at_end: bool = False  # nothing is left to be read, or could be
+    at_end: bool = False  # nothing is left to read, or the rest cannot be read
     error: str | None = None
     error_type: str | None = None
     error_file: str | None = None
 
 
 class _Overtaken(Exception):
-    """Another attempt has gone on with this import."""
+    """Another attempt has continued this import."""
 
 
-@tenant_activity
-async def import_slice(request: ImportSlice) -> ImportProgress:
-    """Imports the next rows of a file, for about 10 seconds, and says how far it is then.
+class Imports:
+    """Imports files slice by slice."""
 
-    How far it is is written with each batch, in one transaction: an attempt that is cut off leaves
-    whole batches behind, and the next goes on with the first that is missing.
-    """
-    async with heartbeating() as heart:
-        imported = await _open(request.import_id)
-        until = time.monotonic() + SLICE_SECONDS
-        try:
-            async with aclosing(_read(imported, request.batch_size)) as steps:
-                async for step in steps:
-                    imported = await _write(imported, step)
-                    if imported.status != ImportStatus.PROCESSING:
-                        break
-                    heart.beat(imported.position)
-                    if time.monotonic() >= until:
-                        return progress_of(imported)
-        except FileRefused as refused:
-            return progress_of(imported, at_end=True, refused=refused)
-        return progress_of(imported, at_end=True)
+    def __init__(self, slice_seconds: float = SLICE_SECONDS) -> None:
+        """`slice_seconds` is how long a slice takes; it ends with the batch after that."""
+        self._slice_seconds = slice_seconds
+
+    @tenant_activity
+    async def import_slice(self, request: ImportSlice) -> ImportProgress:
+        """Imports the next rows of a file for some seconds, and returns the progress.
+
+        Each batch records the progress in its own transaction: an interrupted attempt leaves
+        complete batches behind, and the next one continues with the first missing batch.
+        """
+        async with heartbeating() as heart:
+            imported = await _open(request.import_id)
+            until = time.monotonic() + self._slice_seconds
+            try:
+                async with aclosing(_read(imported, request.batch_size)) as steps:
+                    async for step in steps:
+                        imported = await _write(imported, step)
+                        if imported.status != ImportStatus.PROCESSING:
+                            break
+                        heart.beat(imported.position)
+                        if time.monotonic() >= until:
+                            return progress_of(imported)
+            except FileRefused as refused:
+                return progress_of(imported, at_end=True, refused=refused)
+            return progress_of(imported, at_end=True)
 
 
 @tenant_activity
 async def finish_import(request: FinishImport) -> ImportProgress:
-    """Ends an import: writes its error file, tells the tenant, and says what it came to.
+    """Ends an import: writes its error file, notifies the tenant, and returns the result.
 
-    An import that has ended stays as it is.
+    An import that has already ended stays as it is.
     """
     async with heartbeating():
         while True:
@@ -130,7 +137,7 @@ async def finish_import(request: FinishImport) -> ImportProgress:
                 imported = await find_import(session, request.import_id, lock=True)
                 if imported.status != ImportStatus.PROCESSING:
                     return progress_of(imported, at_end=True)
-                # An attempt that was given up may have written one more batch.
+                # An attempt that timed out may have written one more batch since.
                 if imported.rejected == found.rejected:
                     imported.status = request.status
                     imported.error, imported.error_type = request.error, request.error_type
@@ -142,9 +149,9 @@ async def finish_import(request: FinishImport) -> ImportProgress:
 
 
 async def find_import(session: AsyncSession, import_id: UUID, *, lock: bool = False) -> Import:
-    """The tenant's import of this id; raises `ImportNotFound`, also where it is another's.
+    """Returns the tenant's import; raises `ImportNotFound`, also for another tenant's.
 
-    With `lock`, nothing goes on with it until the transaction ends.
+    `lock` keeps others from continuing the import until the transaction ends.
     """
     query = select(Import).where(Import.id == import_id)
     found = await session.scalar(query.with_for_update() if lock else query)
@@ -156,7 +163,7 @@ async def find_import(session: AsyncSession, import_id: UUID, *, lock: bool = Fa
 def progress_of(
     imported: Import, *, at_end: bool = False, refused: FileRefused | None = None
 ) -> ImportProgress:
-    """How far an import has come."""
+    """Returns the progress of an import."""
     return ImportProgress(
         status=ImportStatus(imported.status),
         rows=imported.rows,
@@ -173,16 +180,16 @@ def progress_of(
 
 
 class _Step(NamedTuple):
-    """What is to be written in one transaction."""
+    """The changes of one transaction."""
 
     checked: CheckedRows
     offset: int  # where the next step begins, in bytes
-    line: int  # and how many lines are before it
-    header: tuple[Dialect, Sequence[str]] | None = None  # and the columns, when they are new
+    line: int  # the number of lines before it
+    header: tuple[Dialect, Sequence[str]] | None = None  # with the columns, right after reading it
 
 
 async def _open(import_id: UUID) -> Import:
-    """The import to go on with: one whose job had failed, and was started again, too."""
+    """Returns the import to continue, and reopens one whose job failed and was started again."""
     async with tenant_session(limits=LARGE) as session:
         imported = await find_import(session, import_id, lock=True)
         if imported.status == ImportStatus.FAILED:
@@ -192,7 +199,7 @@ async def _open(import_id: UUID) -> Import:
 
 
 def _read(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
-    """What is left of the file, step by step; one is read ahead of the one that is written."""
+    """Yields the rest of the file in steps, reading one step ahead of the one being written."""
     return read_ahead(_steps(imported, batch_size))
 
 
@@ -219,32 +226,32 @@ async def _steps(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
 
 
 def _question(imported: Import) -> str:
-    """Which of the encodings it is, with a line that reads differently in each."""
+    """Returns the question which encoding is right, with a sample line in each of them."""
     candidates = imported.candidates
-    readings = "; ".join(f"as {each['encoding']}: {_told(each['sample'])}" for each in candidates)
+    readings = "; ".join(f"as {each['encoding']}: {_quoted(each['sample'])}" for each in candidates)
     return (
-        f"the file is not UTF-8, and more than one encoding makes sense of it ({readings}). Import "
-        f'it again and name the right one: "--encoding {candidates[0]["encoding"]}" on the command '
-        'line, the field "encoding" of the form, or "charset" of the content type.'
+        f"the file is not UTF-8, and several encodings make sense of it ({readings}). Import it "
+        f'again and name the right one: with "--encoding {candidates[0]["encoding"]}" on the '
+        'command line, the field "encoding" of the form, or "charset" in the content type.'
     )
 
 
-def _told(sample: Sequence[str]) -> str:
+def _quoted(sample: Sequence[str]) -> str:
     return f'"{sample[0]}"' if sample else "nothing"
 
 
 async def _write(read: Import, step: _Step) -> Import:
-    """Writes a step that follows on what was `read`, and returns the import as it is then.
+    """Writes a step that continues from `read`, and returns the import as it is afterwards.
 
-    Nothing is written for an import that has ended meanwhile. Raises `_Overtaken` where another
-    attempt has gone on with it.
+    It writes nothing if the import has ended meanwhile. Raises `_Overtaken` if another attempt has
+    continued it.
     """
     async with tenant_session(limits=LARGE) as session:
         imported = await find_import(session, read.id, lock=True)
         if imported.status != ImportStatus.PROCESSING:
             return imported
         if imported.position != read.position:
-            raise _Overtaken(f"import {read.id} has been gone on with by another attempt.")
+            raise _Overtaken(f"another attempt has continued import {read.id}.")
         checked = step.checked
         await keep_rejected(session, imported, checked.rejected)
         if imported.dry_run:
@@ -261,7 +268,7 @@ async def _write(read: Import, step: _Step) -> Import:
 
 
 async def _settle(session: AsyncSession, imported: Import) -> None:
-    """Tells of an import that has ended for good, and forgets what only its job needed."""
+    """Records and announces the end of an import, and deletes its job's working data."""
     for model in (RejectedRow, SeenEmail):
         await session.execute(delete(model).where(model.import_id == imported.id))
     await audit.record(

@@ -1,4 +1,4 @@
-"""Integrations: a partner's records, taken over page by page."""
+"""Integrations: copies a partner's records page by page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "integrations.sync"
-PAGE_LIMIT: Final = 500  # records that a partner is asked for at once
+PAGE_LIMIT: Final = 500  # records per request to a partner
 
 Word = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 
 class IntegrationNotFound(Refused):
-    """The tenant has no such integration."""
+    """The tenant does not have the integration."""
 
 
 class PartnerAnswerInvalid(Refused):
@@ -38,29 +38,29 @@ class PartnerAnswerInvalid(Refused):
 
 
 class SyncOverlapped(ApplicationError):
-    """Another run has taken this page over. The next attempt goes on behind it."""
+    """Another run has copied this page. The next attempt continues after it."""
 
     def __init__(self) -> None:
         super().__init__(type(self).__doc__ or "", type=type(self).__name__)
 
 
 class SyncPage(BaseModel):
-    """Asks for an integration's next page."""
+    """Input of `sync_page`: the integration whose next page to copy."""
 
     integration_id: UUID
 
 
 class SyncedPage(BaseModel):
-    """What a page came to."""
+    """The result of copying one page."""
 
     records: int
-    more: bool  # whether the partner has another
+    more: bool  # whether the partner has another page
 
 
 class PartnerPage(BaseModel):
-    """What a partner answers: records, and where the next page begins.
+    """A partner's response: records, and the cursor of the next page.
 
-    On the last page `cursor` says where the next run begins; without one it begins there again.
+    On the last page `cursor` is where the next run begins; without one, it fetches that page again.
     """
 
     items: list[dict[str, Any]]  # JSON objects, each with an "id"
@@ -71,16 +71,16 @@ class PartnerPage(BaseModel):
 @tenant_activity
 @heartbeating()
 async def sync_page(request: SyncPage) -> SyncedPage:
-    """Takes over the page at the integration's cursor; records and cursor are one transaction.
+    """Copies the page at the integration's cursor; records and cursor change in one transaction.
 
-    Each record replaces what was kept under its id. A page that is fetched twice is kept once.
+    Each record replaces the one stored under its id, so fetching a page twice does no harm.
 
     Raises:
-        IntegrationNotFound: the tenant has no such integration.
-        PartnerAnswerInvalid: what was answered is not a page, or leads back to itself.
-        SyncOverlapped: the cursor was moved by another run meanwhile; the next attempt goes on.
+        IntegrationNotFound: the tenant does not have the integration.
+        PartnerAnswerInvalid: the response is not a page, or its cursor leads back to itself.
+        SyncOverlapped: another run has moved the cursor; the next attempt continues from there.
         SecretMissing: the tenant has no credential `integrations.{name}`.
-        AddressRefused, AnswerRefused, OutsideUnavailable: as `OutgoingHttp.request`.
+        AddressRefused, AnswerRefused, OutsideUnavailable: as for `OutgoingHttp.request`.
     """
     async with tenant_session() as session:
         integration = await session.scalar(
@@ -91,7 +91,7 @@ async def sync_page(request: SyncPage) -> SyncedPage:
             f"{current_tenant()} has no integration {request.integration_id}. Set it up first."
         )
     page = _read(integration, await _fetch(integration))
-    # Of two records with one id the later stays; one statement may not touch a row twice.
+    # Of two records with one id the later wins, as one statement cannot update a row twice.
     records = {_id(integration, item): _storable(item) for item in page.items}
     async with tenant_session() as session:
         await _advance(session, integration, page)
@@ -131,17 +131,17 @@ async def _fetch(integration: Integration) -> bytes:
 def _read(integration: Integration, body: bytes) -> PartnerPage:
     try:
         page = PartnerPage.model_validate_json(body)
-    except ValidationError:  # its own message quotes the records
+    except ValidationError:  # its message would quote the records
         raise _invalid(
             integration, 'is not a page: {"items": [{"id": …}], "cursor": …, "has_more": …}'
         ) from None
     if page.has_more and page.cursor in (None, integration.cursor):
-        raise _invalid(integration, "says that there is more, and leads to the same page")
+        raise _invalid(integration, "has more pages, but its cursor leads to the same page")
     return page
 
 
 async def _advance(session: AsyncSession, integration: Integration, page: PartnerPage) -> None:
-    """Moves the cursor to behind the page; raises `SyncOverlapped` where it has been moved."""
+    """Moves the cursor past the page; raises `SyncOverlapped` if another run has moved it."""
     values: dict[str, object] = {"status": SyncStatus.SYNCING, "cursor": page.cursor}
     if not page.has_more:
         values |= {
@@ -172,7 +172,7 @@ def _id(integration: Integration, item: dict[str, Any]) -> str:
 
 
 def _storable(value: Any) -> Any:  # JSON
-    """The value without NUL characters, which JSONB refuses, and finite."""
+    """Returns the value without what JSONB rejects: NUL characters and non-finite numbers."""
     if isinstance(value, str):
         return value.replace("\x00", "\ufffd")
     if isinstance(value, list):
@@ -186,6 +186,6 @@ def _storable(value: Any) -> Any:  # JSON
 
 def _invalid(integration: Integration, what: str) -> PartnerAnswerInvalid:
     return PartnerAnswerInvalid(
-        f"the answer for the integration {integration.name} {what}. Check its URL, or ask the "
+        f"the response for the integration {integration.name} {what}. Check its URL, or ask the "
         "partner."
     )

@@ -1,4 +1,4 @@
-"""How long a transaction may take that is large by design."""
+"""Time limits for transactions that are large by design."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 from temporal_tenancy.postgres.session_limits import SessionLimits
 
-# A batch of an import, a page of an export, all of a tenant's month: as large as the tenant is.
+# For a batch of an import, a page of an export or a tenant's whole month.
 LARGE: Final = SessionLimits(
     statement=timedelta(minutes=2),
     lock=timedelta(seconds=30),  # another attempt's batch
-    idle=timedelta(minutes=2),  # the object storage is asked in between
+    idle=timedelta(minutes=2),  # calls to the object storage in between
     transaction=timedelta(minutes=5),
 )

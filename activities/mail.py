@@ -1,4 +1,4 @@
-"""Mail: asking for one in a transaction, and handing it to the mail server."""
+"""Mail: requests it within a transaction, and sends it to the mail server."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ JOB: Final = "email.send"
 
 
 class SendMail(BaseModel):
-    """Asks for a mail to be handed to the mail server."""
+    """Input of `send_mail`: the mail to send."""
 
     mail_id: str
 
 
 class SentMail(BaseModel):
-    """What has become of a mail."""
+    """The outcome for a mail."""
 
-    sent: bool  # by this attempt; False: it had been sent before
+    sent: bool  # whether this attempt sent it; False: it had been sent before
 
 
 class MailNotFound(Refused):
-    """The tenant has no such mail."""
+    """The tenant does not have the mail."""
 
 
 async def ask_for_mail(
     session: AsyncSession, mail_id: str, *, recipient: str, subject: str, body: str
 ) -> None:
-    """Writes a mail and asks for it to be sent, in the transaction of `session`.
+    """Writes a mail and enqueues the job that sends it, in the transaction of `session`.
+
+    A mail that cannot be made into a message fails when it is sent, where a person sees it.
 
     Args:
         session: the open `tenant_session()`.
-        mail_id: makes the mail one, however often it is asked for; it becomes its job's key.
+        mail_id: identifies the mail, so that repeated requests send it once; also its job's key.
         recipient: one address.
         subject: one line.
         body: plain text.
-
-    What cannot be put into a message fails when it is sent, where a person sees it.
     """
     await session.execute(
         insert(OutgoingMail)
@@ -65,10 +65,9 @@ async def ask_for_mail(
 @tenant_activity
 @heartbeating()
 async def send_mail(request: SendMail) -> SentMail:
-    """Hands a mail to the mail server, unless it is known to have been sent.
+    """Sends a mail to the mail server, unless it is known to have been sent.
 
-    It may be sent again when the process is cut off before that is noted; always with the same
-    Message-ID.
+    If the process dies before recording that, the mail is sent again, with the same Message-ID.
     """
     server = current_mail_server()
     mail = await _waiting_mail(request.mail_id)
@@ -91,13 +90,13 @@ async def send_mail(request: SendMail) -> SentMail:
 
 
 async def _waiting_mail(mail_id: str) -> Mail | None:
-    """The mail as it is sent; None where it has been. Raises `MailNotFound`."""
+    """Returns the mail to send, or None if it has been sent; raises `MailNotFound`."""
     async with tenant_session() as session:
         row = await session.scalar(select(OutgoingMail).where(OutgoingMail.id == mail_id))
     if row is None:
         raise MailNotFound(
-            f'{current_tenant()} has no mail "{mail_id}". Mail is asked for by the job that it is '
-            "about, which writes it."
+            f'{current_tenant()} has no mail "{mail_id}". Only a mail that another job has written '
+            "can be sent."
         )
     if row.body is None:
         return None

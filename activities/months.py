@@ -13,7 +13,7 @@ from temporal_tenancy.core.periods import Period, month_bounds
 
 
 class MonthNotOver(Refused):
-    """The month that was asked for is not over yet."""
+    """The requested month is not over yet."""
 
 
 Month = Annotated[str, AfterValidator(Period.MONTH.checked)]
@@ -21,14 +21,14 @@ Month = Annotated[str, AfterValidator(Period.MONTH.checked)]
 
 
 def local_month(period: str, time_zone: str) -> tuple[datetime, datetime]:
-    """The first instant of a month in `time_zone` (an IANA name), and the first after it."""
+    """Returns the first instant of a month in `time_zone` (an IANA name) and of the next one."""
     zone = ZoneInfo(time_zone)
     first, after = month_bounds(period)
     return datetime.combine(first, time(), zone), datetime.combine(after, time(), zone)
 
 
 def past_month(period: str, time_zone: str) -> tuple[datetime, datetime]:
-    """As `local_month`; raises `MonthNotOver` while the month may still get events."""
+    """Like `local_month`, but raises `MonthNotOver` while the month may still get events."""
     since, until = local_month(period, time_zone)
     refuse_before(until, period, time_zone, MonthNotOver)
     return since, until

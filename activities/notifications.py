@@ -1,4 +1,4 @@
-"""Notifications: what the people of a tenant are told, in the application and by mail."""
+"""Notifications to a tenant's users, in the application and by mail."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "notifications.send"
-MAIL_SETTING: Final = "notify_email"  # of a tenant: the address that is told too
+MAIL_SETTING: Final = "notify_email"  # the tenant's setting with an address to notify as well
 
 OneLine = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]+$")]
 PlainText = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
 
 
 class Notice(BaseModel):
-    """What is told."""
+    """Input of `write_notification`: the notification to write."""
 
     subject: OneLine
     body: PlainText
-    reference: OneLine  # what it is about
+    reference: OneLine  # the thing it is about
 
 
 class WrittenNotice(BaseModel):
-    """What has become of a notice."""
+    """The outcome for a notification."""
 
-    written: bool  # by this attempt; False: it had been written before
-    mailed: bool = False  # whether a mail has been asked for
+    written: bool  # whether this attempt wrote it; False: it had been written before
+    mailed: bool = False  # whether a mail was requested
 
 
 @tenant_activity
 @heartbeating()
 async def write_notification(notice: Notice) -> WrittenNotice:
-    """Writes a notification once, and asks for a mail where the tenant's settings have an address.
+    """Writes a notification once, and requests a mail if the tenant's settings have an address.
 
-    Both are one transaction.
+    Both happen in one transaction.
     """
     address = current_tenant_record().settings.get(MAIL_SETTING)
     async with tenant_session() as session:

@@ -1,4 +1,4 @@
-"""Payments: what the payment provider tells, and what becomes of the subscription."""
+"""Payments: stores the payment provider's events and applies them to the subscription."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ STATUS_AFTER: Final = {
     "payment.failed": SubscriptionStatus.PAST_DUE,
     "subscription.cancelled": SubscriptionStatus.CANCELLED,
 }
-"""The types of event that say something of the subscription, and its status after each where the
-event names none. In the order of a subscription's life: of two events of one moment the later in
-this order stands."""
+"""The event types that concern the subscription, with its status after each unless the event names
+one. They are in the order of a subscription's life: of two events at the same moment, the later in
+this order wins."""
 
 STATUS_NAMED: Final = {
     "active": SubscriptionStatus.ACTIVE,
@@ -47,7 +47,7 @@ STATUS_NAMED: Final = {
     "cancelled": SubscriptionStatus.CANCELLED,
     "incomplete_expired": SubscriptionStatus.CANCELLED,
 }
-"""What providers call the status of a subscription, which its own events may name."""
+"""Providers' names for the status of a subscription, which `subscription.*` events may contain."""
 
 _CREATE: Final = text("""
     insert into subscriptions
@@ -62,7 +62,7 @@ _CHANGE: Final = text("""
         changed_at = :at, changed_by = :event_id
     where tenant_id = :tenant
 """)
-# The first that was ever told of it.
+# The earliest event about the subscription is its start.
 _START: Final = text("""
     update subscriptions set started_at = :at where tenant_id = :tenant and started_at > :at
 """)
@@ -73,27 +73,27 @@ log: Final = logging.getLogger(__name__)
 
 
 class ApplyPaymentEvent(BaseModel):
-    """Asks for a stored payment event to have its effect."""
+    """Input of `apply_payment_event`: the stored event to apply."""
 
     event_id: str
 
 
 class AppliedPaymentEvent(BaseModel):
-    """What a payment event has done."""
+    """What a payment event changed."""
 
-    outcome: PaymentOutcome | None  # None: it had been dealt with before
+    outcome: PaymentOutcome | None  # None: it had been processed before
 
 
 class PaymentEventNotFound(Refused):
-    """The tenant has no such payment event."""
+    """The tenant does not have the payment event."""
 
 
 class PaymentEventInvalid(Refused):
-    """The payment provider says something that cannot be understood."""
+    """The payment provider's event cannot be understood."""
 
 
 class PaymentEventBody(BaseModel):
-    """What a payment event says, in the shape that Standard Webhooks gives all events."""
+    """The body of a payment event, in the format that Standard Webhooks recommends."""
 
     type: str
     timestamp: Instant  # when it happened
@@ -101,18 +101,18 @@ class PaymentEventBody(BaseModel):
 
 
 class SubscriptionData(BaseModel):
-    """The subscription, as it was when the event happened: each event has all of it."""
+    """The complete subscription at the time of the event."""
 
     plan: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     current_period_end: Instant | None = None
-    status: str | None = None  # in the provider's words
+    status: str | None = None  # the provider's name for it
 
 
 async def receive_payment_event(session: AsyncSession, event: VerifiedEvent) -> bool:
-    """Stores a verified event and asks for its job, in the transaction of `session`.
+    """Stores a verified event and enqueues its job, in the transaction of `session`.
 
-    `session` is the open `tenant_session()` of whoever the event is for. Returns False where the
-    event has been stored before: then nothing is asked for.
+    `session` is the open `tenant_session()` of the event's tenant. Returns False, and enqueues
+    nothing, if the event was stored before.
     """
     stored = await session.scalar(
         insert(PaymentEvent)
@@ -129,7 +129,7 @@ async def receive_payment_event(session: AsyncSession, event: VerifiedEvent) -> 
 @tenant_activity
 @heartbeating()
 async def apply_payment_event(request: ApplyPaymentEvent) -> AppliedPaymentEvent:
-    """Changes the subscription as the event says, once, if no later event has been there."""
+    """Applies the event to the subscription, once, unless a later event was applied first."""
     async with tenant_session() as session:
         event = await session.scalar(
             select(PaymentEvent).where(PaymentEvent.event_id == request.event_id)
@@ -148,33 +148,33 @@ async def apply_payment_event(request: ApplyPaymentEvent) -> AppliedPaymentEvent
 
 
 async def _apply(session: AsyncSession, event: PaymentEvent) -> PaymentOutcome:
-    told = _read(PaymentEventBody, event.body, event.event_id)
-    if told.timestamp > event.sent_at + TOLERANCE:
-        # It would stand against every event to come.
+    body = _read(PaymentEventBody, event.body, event.event_id)
+    if body.timestamp > event.sent_at + TOLERANCE:
+        # It would win against every later event.
         raise PaymentEventInvalid(
-            f"payment event {event.event_id} says that it happened after it was sent. "
-            "The provider's clock is wrong: have it sent again with another id."
+            f"payment event {event.event_id} has a timestamp after the time it was sent. "
+            "The provider's clock is wrong: have the event sent again with another id."
         )
-    if told.type not in STATUS_AFTER:
+    if body.type not in STATUS_AFTER:
         return PaymentOutcome.IGNORED
-    data = _read(SubscriptionData, told.data, event.event_id)
-    status = _status(told.type, data, event.event_id)
+    data = _read(SubscriptionData, body.data, event.event_id)
+    status = _status(body.type, data, event.event_id)
     values = {
         "tenant": current_tenant(),
         "plan": data.plan,
         "status": status,
         "period_end": data.current_period_end,
-        "at": told.timestamp,
+        "at": body.timestamp,
         "event_id": event.event_id,
     }
     before = None
     if (await session.scalar(_CREATE, values)) is None:
-        kept = await session.scalar(select(Subscription).with_for_update())
-        assert kept is not None
+        subscription = await session.scalar(select(Subscription).with_for_update())
+        assert subscription is not None
         await session.execute(_START, values)
-        if not await _is_later(session, kept, event, told):
+        if not await _is_later(session, subscription, event, body):
             return PaymentOutcome.SUPERSEDED
-        before = kept.status
+        before = subscription.status
         await session.execute(_CHANGE, values)
     action = "renewed" if before == status else status.value
     await audit.record(
@@ -182,49 +182,49 @@ async def _apply(session: AsyncSession, event: PaymentEvent) -> PaymentOutcome:
         f"subscription.{action}",
         event.event_id,
         plan=data.plan,
-        happened_at=told.timestamp.astimezone(UTC).isoformat(),
+        happened_at=body.timestamp.astimezone(UTC).isoformat(),
     )
     return PaymentOutcome.APPLIED
 
 
 def _status(type_: str, data: SubscriptionData, event_id: str) -> SubscriptionStatus:
-    """What the subscription's own events name as its status, or else what the type means."""
+    """Returns the status that a `subscription.*` event names, or else the status for its type."""
     if data.status is None or not type_.startswith("subscription."):
         return STATUS_AFTER[type_]
     named = STATUS_NAMED.get(data.status)
     if named is None:
         raise PaymentEventInvalid(
-            f"payment event {event_id} names a status that is unknown here. Known are "
+            f"payment event {event_id} names an unknown status. The known ones are "
             f"{', '.join(STATUS_NAMED)}."
         )
     return named
 
 
 async def _is_later(
-    session: AsyncSession, kept: Subscription, event: PaymentEvent, told: PaymentEventBody
+    session: AsyncSession, subscription: Subscription, event: PaymentEvent, body: PaymentEventBody
 ) -> bool:
-    """Whether an event stands against the one that the subscription was last changed by.
+    """Returns whether an event wins against the one that last changed the subscription.
 
-    The events' own time decides, whichever arrives first. Providers write whole seconds, and one
-    change sends several events: of two of one moment the later in a subscription's life stands,
-    then the one that was sent later. Ids come last, so that any order ends in the same row.
+    The events' own timestamps decide, in whatever order they arrive. Providers write whole seconds,
+    and one change sends several events: at the same moment, the later in a subscription's life
+    wins, then the one sent later. Ids break remaining ties, so that every order gives the same row.
     """
-    if told.timestamp != kept.changed_at:
-        return told.timestamp > kept.changed_at
+    if body.timestamp != subscription.changed_at:
+        return body.timestamp > subscription.changed_at
     last = await session.scalar(
-        select(PaymentEvent).where(PaymentEvent.event_id == kept.changed_by)
+        select(PaymentEvent).where(PaymentEvent.event_id == subscription.changed_by)
     )
     if last is None:
         return True
-    return _place(event, told) > _place(last, _read(PaymentEventBody, last.body, last.event_id))
+    return _place(event, body) > _place(last, _read(PaymentEventBody, last.body, last.event_id))
 
 
-def _place(event: PaymentEvent, told: PaymentEventBody) -> tuple[int, datetime, str]:
-    return list(STATUS_AFTER).index(told.type), event.sent_at, event.event_id
+def _place(event: PaymentEvent, body: PaymentEventBody) -> tuple[int, datetime, str]:
+    return list(STATUS_AFTER).index(body.type), event.sent_at, event.event_id
 
 
 def _read(model: type[Model], value: bytes | dict[str, Any], event_id: str) -> Model:
-    """The value as `model`; unknown fields are the provider's own business."""
+    """Returns the value as `model`, ignoring unknown fields; raises `PaymentEventInvalid`."""
     try:
         if isinstance(value, bytes):
             return model.model_validate_json(value)

@@ -1,4 +1,4 @@
-"""Rows that an import rejects: kept with their batch, and written to a file at its end."""
+"""Rejected rows of an import: stored with their batch, and written to a file at the end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from saas.services.object_storage import current_storage, object_path
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.postgres.database import tenant_session
 
-AREA: Final = "imports"  # of the object storage
-PAGE: Final = 500  # rows held at once, when the file is written
-BYTE_ORDER_MARK: Final = "\ufeff"  # without it Excel takes UTF-8 for something else
+AREA: Final = "imports"  # in the object storage
+PAGE: Final = 500  # rows in memory at once when the file is written
+BYTE_ORDER_MARK: Final = "\ufeff"  # without it Excel does not recognise UTF-8
 
 _KEEP: Final = text("""
     insert into import_rejected_rows (tenant_id, import_id, row, line, reason, cells)
@@ -34,7 +34,7 @@ _KEEP: Final = text("""
 async def keep_rejected(
     session: AsyncSession, imported: Import, rejected: Sequence[Rejection]
 ) -> None:
-    """Keeps a batch's rejected rows; `imported` has counted the rows before the batch."""
+    """Stores a batch's rejected rows; `imported` counts the rows before the batch."""
     if not rejected:
         return
     values = {
@@ -49,11 +49,11 @@ async def keep_rejected(
 
 
 async def write_error_file(imported: Import) -> str | None:
-    """Writes the rejected rows so far as CSV, and returns the file's path; None without any.
+    """Writes all rejected rows as CSV and returns the file's path, or None if there are none.
 
     Each has its number (the first below the header is 1), the line of the file where it begins,
-    the reason, and its own cells, none of which a spreadsheet takes for a formula: what `safe_cell`
-    made of them, `original_cell` takes back.
+    the reason, and its own cells. `safe_cell` keeps spreadsheets from taking a cell for a formula;
+    `original_cell` reverses that.
     """
     if not imported.rejected:
         return None

@@ -1,4 +1,4 @@
-"""Reports: a day's usage in short, kept as a document."""
+"""Daily reports: a summary of a day's usage, stored as a document."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 KIND: Final = "report.daily"
-ROUTES: Final = 5  # in a report
+ROUTES: Final = 5  # per report
 
 
 class MakeDailyReport(BaseModel):
-    """Asks for the report on a day."""
+    """Input of `make_daily_report`: the day to report on."""
 
     period: Day
 
 
 class Route(BaseModel):
-    """How many events of a day were on a route."""
+    """The number of a day's events on a route."""
 
     origin: str
     destination: str
@@ -38,7 +38,7 @@ class Route(BaseModel):
 
 
 class DailyReport(BaseModel):
-    """A day's usage in short. Delays are in minutes, of the flights that departed."""
+    """A summary of a day's usage. Delays are in minutes, of the flights that departed."""
 
     period: str
     events: int
@@ -46,7 +46,7 @@ class DailyReport(BaseModel):
     mean_delay: float | None  # None: no delay is known
     most_delay: int | None
     busiest_routes: list[Route]  # the busiest first
-    made: bool  # False: the day had its report before
+    made: bool  # False: the report existed before
 
 
 _USAGE: Final = text("""
@@ -81,10 +81,10 @@ _USAGE: Final = text("""
 @tenant_activity
 @heartbeating()
 async def make_daily_report(request: MakeDailyReport) -> DailyReport:
-    """Reports on a day in the tenant's time zone and keeps the report as a document, once.
+    """Makes the report on a day in the tenant's time zone and stores it as a document, once.
 
-    The document is kept for as long as the plan keeps usage. Returns the report that is kept, also
-    when the day had it before. Raises `DayNotOver` where it is too early.
+    The document is kept for as long as the plan keeps usage. Returns the stored report, whether it
+    is new or existed before. Raises `DayNotOver` before the end of the day.
     """
     tenant = current_tenant_record()
     since, until = past_day(request.period, tenant.time_zone)

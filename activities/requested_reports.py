@@ -1,4 +1,4 @@
-"""Reports that somebody asked for: made once, and kept as documents."""
+"""Requested reports: made once, and stored as documents."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "reports.generate"
-DAYS_MAX: Final = 366  # of a report on usage
-ROUTES_MAX: Final = 100  # in a report
+DAYS_MAX: Final = 366  # in a usage report
+ROUTES_MAX: Final = 100  # in a usage report
 ID_MAX_CHARACTERS: Final = 200
 
 
 class ReportNotFound(Refused):
-    """The tenant has no such report."""
+    """The tenant does not have the report."""
 
 
 class MakeReport(BaseModel):
-    """Asks for a report to be made."""
+    """Input of `make_report`: the report to make."""
 
     report_id: str = Field(max_length=ID_MAX_CHARACTERS)
 
@@ -54,28 +54,28 @@ class MadeReport(BaseModel):
     report_id: UUID
     document_kind: str
     document_key: str
-    made: bool  # False: it had been made before
+    made: bool  # False: it existed before
 
 
 class UsageByRoute(BaseModel):
-    """A report on the routes that were used most, on days in the tenant's time zone."""
+    """A report on the busiest routes, over days in the tenant's time zone."""
 
     first: Day
-    last: Day  # it too
+    last: Day  # inclusive
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         days = (date.fromisoformat(self.last) - date.fromisoformat(self.first)).days + 1
         if not 1 <= days <= DAYS_MAX:
-            raise ValueError(f"a report is on 1 to {DAYS_MAX} days")
+            raise ValueError(f"a report covers 1 to {DAYS_MAX} days")
         return self
 
 
 class InvoicesByMonth(BaseModel):
-    """A report on what was invoiced."""
+    """A report on the invoices of several months."""
 
     first: Month
-    last: Month  # it too
+    last: Month  # inclusive
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -98,20 +98,20 @@ _ROUTES: Final = text("""
 """)
 
 
-async def _usage_by_route(session: AsyncSession, asked: UsageByRoute) -> dict[str, Any]:
+async def _usage_by_route(session: AsyncSession, parameters: UsageByRoute) -> dict[str, Any]:
     zone = current_tenant_record().time_zone
-    since, _ = local_day(asked.first, zone)
-    _, until = local_day(asked.last, zone)
+    since, _ = local_day(parameters.first, zone)
+    _, until = local_day(parameters.last, zone)
     values = {"tenant_id": current_tenant(), "since": since, "until": until, "routes": ROUTES_MAX}
     routes = (await session.execute(_ROUTES, values)).mappings()
     return {"routes": [{**route, "distance": int(route["distance"])} for route in routes]}
 
 
-async def _invoices_by_month(session: AsyncSession, asked: InvoicesByMonth) -> dict[str, Any]:
+async def _invoices_by_month(session: AsyncSession, parameters: InvoicesByMonth) -> dict[str, Any]:
     columns = (Invoice.period, Invoice.currency, Invoice.total_cents, Invoice.usage_events)
     invoices = await session.execute(
         select(*columns)
-        .where(Invoice.period >= asked.first, Invoice.period <= asked.last)
+        .where(Invoice.period >= parameters.first, Invoice.period <= parameters.last)
         .order_by(Invoice.period)
     )
     return {"invoices": [dict(invoice) for invoice in invoices.mappings()]}
@@ -119,13 +119,13 @@ async def _invoices_by_month(session: AsyncSession, asked: InvoicesByMonth) -> d
 
 @dataclass(frozen=True)
 class ReportKind:
-    """What can be asked, and who answers it: with JSON, from the tenant's own rows."""
+    """A kind of report: its parameters, and the function that makes it as JSON."""
 
     parameters: type[BaseModel]
-    make: Callable[[AsyncSession, Any], Awaitable[dict[str, Any]]]  # of its own parameters
+    make: Callable[[AsyncSession, Any], Awaitable[dict[str, Any]]]  # takes a `parameters` object
 
 
-# A further report is one more entry.
+# Add an entry for each further kind of report.
 REPORTS: Final = {
     "usage.by_route": ReportKind(UsageByRoute, _usage_by_route),
     "invoices.by_month": ReportKind(InvoicesByMonth, _invoices_by_month),
@@ -133,13 +133,13 @@ REPORTS: Final = {
 
 
 async def request_report(session: AsyncSession, kind: str, parameters: Mapping[str, Any]) -> UUID:
-    """Asks for a report in the transaction of `session`, the open `tenant_session()`.
+    """Requests a report in the transaction of `session`, the open `tenant_session()`.
 
-    Returns the report's id, which is the key of its job. Raises `InvalidPayload` where there is no
-    such kind, or the parameters do not fit it.
+    Returns the report's id, which is the key of its job. Raises `InvalidPayload` if the kind does
+    not exist or the parameters do not fit it.
     """
-    asked = _parameters(kind, parameters)
-    report = RequestedReport(kind=kind, parameters=asked.model_dump(mode="json"))
+    checked = _parameters(kind, parameters)
+    report = RequestedReport(kind=kind, parameters=checked.model_dump(mode="json"))
     session.add(report)
     await session.flush()
     await enqueue(JOB, {"report_id": str(report.id)}, key=str(report.id))
@@ -149,17 +149,17 @@ async def request_report(session: AsyncSession, kind: str, parameters: Mapping[s
 @tenant_activity
 @heartbeating()
 async def make_report(request: MakeReport) -> MadeReport:
-    """Makes a report and keeps it as a document, in one transaction and once.
+    """Makes a report and stores it as a document, once and in one transaction.
 
-    The document is kept for as long as the plan keeps usage. Raises `ReportNotFound` where the
-    tenant has no such report, also where another has.
+    The document is kept for as long as the plan keeps usage. Raises `ReportNotFound` if the tenant
+    does not have the report, even if another tenant does.
     """
     async with tenant_session(limits=LARGE) as session:
         report = await _report(session, request.report_id)
         made = report.status != RequestStatus.COMPLETED
         if made:
-            asked = _parameters(report.kind, report.parameters)
-            content = await REPORTS[report.kind].make(session, asked)
+            checked = _parameters(report.kind, report.parameters)
+            content = await REPORTS[report.kind].make(session, checked)
             await _keep(session, report, content)
     return MadeReport(
         report_id=report.id,
@@ -170,7 +170,7 @@ async def make_report(request: MakeReport) -> MadeReport:
 
 
 async def _report(session: AsyncSession, report_id: str) -> RequestedReport:
-    """The report, which waits for whoever else makes it."""
+    """Returns the report, locked; waits while another run makes it."""
     try:
         wanted = select(RequestedReport).where(RequestedReport.id == UUID(report_id))
     except ValueError:
@@ -178,7 +178,7 @@ async def _report(session: AsyncSession, report_id: str) -> RequestedReport:
     else:
         report = await session.scalar(wanted.with_for_update())
     if report is None:
-        raise ReportNotFound(f"{current_tenant()} has no report {report_id!r}. Ask for a new one.")
+        raise ReportNotFound(f"{current_tenant()} has no report {report_id!r}. Request a new one.")
     return report
 
 
@@ -207,5 +207,5 @@ async def _keep(session: AsyncSession, report: RequestedReport, content: dict[st
 def _parameters(kind: str, parameters: Mapping[str, Any]) -> BaseModel:
     found = REPORTS.get(kind)
     if found is None:
-        raise InvalidPayload(f"there is no such report. Ask for one of {', '.join(REPORTS)}.")
+        raise InvalidPayload(f"the kind of report is unknown. Use one of {', '.join(REPORTS)}.")
     return read_input(found.parameters, dict(parameters), what=f"the parameters of {kind}")

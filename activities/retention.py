@@ -1,4 +1,4 @@
-"""Retention: a tenant's usage is kept for as long as its plan says."""
+"""Retention: deletes usage that is older than the tenant's plan keeps it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime, BaseModel
 
-from activities.deletion import Aging, delete_aged
+from activities.deletion import Aging, Batches, delete_aged
 from saas.database.models import UsageEvent
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.directory import current_tenant_record
@@ -19,20 +19,20 @@ USAGE: Final = Aging(UsageEvent, UsageEvent.time_hour, "usage.deleted")
 
 
 class FindCutoff(BaseModel):
-    """Asks from when on a tenant's usage is kept."""
+    """Input of `find_cutoff`."""
 
     at: AwareDatetime
     keep_days: int | None  # None: the plan's
 
 
 class Cutoff(BaseModel):
-    """From when on usage is kept."""
+    """The moment before which usage is deleted."""
 
-    before: AwareDatetime | None  # what is older goes; None: nothing does
+    before: AwareDatetime | None  # None: everything is kept
 
 
 class DeleteUsage(BaseModel):
-    """Asks for usage to be deleted."""
+    """Input of `delete_usage`: events before this moment are deleted."""
 
     before: AwareDatetime
 
@@ -40,9 +40,9 @@ class DeleteUsage(BaseModel):
 @tenant_activity
 @heartbeating()
 async def find_cutoff(request: FindCutoff) -> Cutoff:
-    """Returns the beginning of the first day that is kept, in the tenant's time zone.
+    """Returns the start of the first day to keep, in the tenant's time zone.
 
-    That day is `keep_days` before the one of `at`.
+    That day is `keep_days` before the day of `at`.
     """
     tenant = current_tenant_record()
     days = tenant.plan.retention_days if request.keep_days is None else request.keep_days
@@ -53,7 +53,14 @@ async def find_cutoff(request: FindCutoff) -> Cutoff:
     return Cutoff(before=datetime.combine(first, time(), zone))
 
 
-@tenant_activity
-async def delete_usage(request: DeleteUsage) -> int:
-    """Deletes usage events in batches, and returns how many this run has deleted."""
-    return await delete_aged(USAGE, request.before)
+class Retention:
+    """Deletes usage past the tenant's retention."""
+
+    def __init__(self, batches: Batches | None = None) -> None:
+        """`batches` is how many rows one transaction deletes."""
+        self._batches = batches or Batches()
+
+    @tenant_activity
+    async def delete_usage(self, request: DeleteUsage) -> int:
+        """Deletes usage events in batches; returns how many this run has deleted."""
+        return await delete_aged(USAGE, request.before, self._batches)

@@ -1,4 +1,4 @@
-"""Search: what is found of a thing is what the thing says now."""
+"""Search: keeps the search index in step with contacts and documents."""
 
 from __future__ import annotations
 
@@ -20,40 +20,41 @@ from temporal_tenancy.outbox import current_event_id, enqueue, once
 from temporal_tenancy.postgres.database import tenant_session
 
 JOB: Final = "search.index"
-BODY_MAX_CHARACTERS: Final = 100_000  # the server takes a megabyte of words
+BODY_MAX_CHARACTERS: Final = 100_000  # PostgreSQL's limit is a megabyte of lexemes
 
 Kind = Literal["contact", "document"]
 
 
 class IndexDocument(TenantInput):
-    """Asks for what can be found of a thing to be brought up to date."""
+    """Input of `search.index`: the item whose search entry to update."""
 
     kind: Kind
-    # A contact's id; a document's kind and key with a slash between them.
+    # A contact's id, or a document's kind and key with a slash between them.
     ref: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 
 class Text(NamedTuple):
-    """What a thing says."""
+    """The text of an item."""
 
     title: str
     body: str
 
 
 async def ask_for_index(kind: Kind, ref: str, *, version: str) -> None:
-    """Asks for a thing to be indexed, in the transaction that changes it.
+    """Requests that an item be indexed, in the transaction that changes it.
 
-    `version` tells this change of the thing from others, such as a time: each is a message.
+    `version` tells this change from others of the same item, for example a time: each change is a
+    message of its own.
     """
     await enqueue(JOB, {"kind": kind, "ref": ref}, key=f"{kind}/{ref}/{version}")
 
 
 @tenant_activity
 async def index_document(request: IndexDocument) -> None:
-    """Brings the entry of one thing up to date, or deletes it where the thing is gone.
+    """Updates the search entry of an item, or deletes it if the item is gone.
 
-    Each message is dealt with once. Two about one thing take turns, and the later reads what the
-    thing says then: so the entry ends as the thing does, in whatever order they come.
+    Each message is processed once. Two messages about one item take turns, and each reads the
+    item's current state, so that the entry ends up right in whatever order they arrive.
     """
     async with tenant_session() as session:
         if not await once(session, JOB, current_event_id()):
@@ -79,7 +80,7 @@ async def index_document(request: IndexDocument) -> None:
 
 
 async def _take_turn(session: AsyncSession, request: IndexDocument) -> None:
-    """Locks the thing's entry, an empty one where there is none, until the transaction ends."""
+    """Locks the item's entry until the transaction ends; creates an empty one if needed."""
     entry = insert(SearchDocument).values(kind=request.kind, ref=request.ref, title="", body="")
     await session.execute(
         entry.on_conflict_do_update(
@@ -96,10 +97,10 @@ async def _contact(session: AsyncSession, ref: str) -> Text | None:
     contact = await session.scalar(select(Contact).where(Contact.id == contact_id))
     if contact is None:
         return None
-    said = [contact.email, contact.phone, contact.company, contact.country]
+    known = [contact.email, contact.phone, contact.company, contact.country]
     return Text(
         title=contact.name or contact.email,
-        body=" ".join([*filter(None, said), *_words(contact.attributes)]),
+        body=" ".join([*filter(None, known), *_words(contact.attributes)]),
     )
 
 
@@ -118,7 +119,7 @@ _SOURCES: Final[dict[Kind, Callable[[AsyncSession, str], Awaitable[Text | None]]
 
 
 def _words(value: Any) -> Iterator[str]:  # JSON
-    """The texts and numbers in a document, one by one."""
+    """Yields the texts and numbers in a document."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Trials: what a tenant becomes when its own is over."""
+"""Trials: ends a tenant's trial when it is over."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from temporal_tenancy.sdk.heartbeats import heartbeating
 
 
 class LookAtTrial(BaseModel):
-    """Asks whether a trial is over."""
+    """Input of `look_at_trial`: the time to check at."""
 
     at: AwareDatetime
 
 
 class Trial(BaseModel):
-    """Where a tenant's trial stands."""
+    """The state of a tenant's trial."""
 
     over: bool
-    plan: str | None = None  # what the tenant has subscribed to
+    plan: str | None = None  # the plan that the tenant has subscribed to
 
 
 class EndTrial(TenantInput):
-    """Asks for a trial to be ended that is over."""
+    """Input of `end_trial`: a trial that is over, and the subscribed plan."""
 
     at: AwareDatetime
     plan: str | None
 
 
 class EndedTrial(BaseModel):
-    """What a tenant has become, now that its trial has ended."""
+    """A tenant's status and plan after its trial."""
 
     ended_at: AwareDatetime
     status: TenantStatus
@@ -48,7 +48,7 @@ class EndedTrial(BaseModel):
 @tenant_activity
 @heartbeating()
 async def look_at_trial(request: LookAtTrial) -> Trial:
-    """Says whether the tenant's trial is over, and what it has subscribed to if so."""
+    """Returns whether the tenant's trial is over and, if so, the plan that it has subscribed to."""
     tenant = current_tenant_record()
     is_trial = tenant.status is TenantStatus.TRIAL
     if not is_trial or tenant.trial_ends_at is None or tenant.trial_ends_at > request.at:
@@ -61,9 +61,9 @@ async def look_at_trial(request: LookAtTrial) -> Trial:
 @platform_activity("changes a tenant's status, which is the control plane's")
 @heartbeating()
 async def end_trial(request: EndTrial) -> EndedTrial | None:
-    """Ends the trial, if it is over still; None where there was nothing to end.
+    """Ends the trial if it is still over; returns None if there was nothing to end.
 
-    What the directory remembers may be some seconds old: the control plane is asked itself.
+    It checks the control plane itself, as the cached directory may be some seconds old.
     """
     tenant = await Tenants(current_database()).end_trial(
         request.tenant_id, plan=request.plan, at=request.at
@@ -76,9 +76,9 @@ async def end_trial(request: EndTrial) -> EndedTrial | None:
 @tenant_activity
 @heartbeating()
 async def note_trial_end(ended: EndedTrial) -> None:
-    """Writes the end into the tenant's audit log, once.
+    """Records the end of the trial in the tenant's audit log, once.
 
-    The control plane's role has no way there, so it is a transaction of its own.
+    It is a separate transaction, as the control plane's role cannot write to the audit log.
     """
     ended_at = ended.ended_at.astimezone(UTC).isoformat()
     async with tenant_session() as session:

@@ -1,4 +1,4 @@
-"""Taking a file of contacts: it is stored, and its import is asked for."""
+"""Uploads: stores a file of contacts, and requests its import."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.postgres.database import tenant_session
 
 JOB: Final = "contacts.import"
-AREA: Final = "imports"  # of the object storage
+AREA: Final = "imports"  # in the object storage
 FILE_MAX_BYTES: Final = 2 * 1024**3
 FILE_NAME_MAX_CHARACTERS: Final = 100
 
 
-UNSURE: Final = "unsure"  # in place of an encoding
+UNSURE: Final = "unsure"  # stored instead of an encoding
 
 
 class FileTooLarge(Refused):
-    """The file is larger than imports may be."""
+    """The file is too large to import."""
 
 
 class EncodingUnknown(Refused):
-    """No encoding is called as the sender calls the file's."""
+    """The encoding that the sender named does not exist."""
 
 
 Naming = Callable[[], str | None]
-"""Says which encoding the sender has named; asked for once all of the file is there."""
+"""Returns the encoding that the sender named; called after the whole file has arrived."""
 
 
 def named_encoding(name: str) -> str:
-    """The encoding of that name, as this project calls it; raises `EncodingUnknown`."""
+    """Returns this project's name of an encoding; raises `EncodingUnknown`."""
     try:
         return encodings.named_encoding(name)
     except encodings.EncodingUnknown as error:
@@ -51,35 +51,37 @@ async def begin_import(
     encoding: str | Naming | None = None,
     dry_run: bool = False,
     batch_size: int | None = None,
+    max_bytes: int = FILE_MAX_BYTES,
 ) -> UUID:
-    """Stores a file of the current tenant's, and asks for its contacts to be imported.
+    """Stores a file of the current tenant, and requests the import of its contacts.
 
-    The import and the request for its job are written in one transaction, once the whole file has
-    been stored. Nothing of it is looked at here but its encoding: what is wrong with a file is what
-    the import says.
+    The import and the request for its job are written in one transaction, after the whole file has
+    been stored. Only the encoding is examined here; the import reports any other problem of the
+    file.
 
     Args:
-        pieces: the file's bytes; no more than one piece is held.
-        file_name: as who sent it calls it. It is shown, and cut where it is long.
-        started_by: who sent it.
-        encoding: the file's, as its sender calls it; found out where nobody does.
-        dry_run: whether to count what it would do, and write no contact.
-        batch_size: rows a transaction; the job's own if not given.
+        pieces: the chunks of the file, of which only one is in memory at a time.
+        file_name: the sender's name for it, for display; a long name is cut.
+        started_by: the sender.
+        encoding: the encoding that the sender named; detected if not given.
+        dry_run: whether to only count what the import would do.
+        batch_size: rows per transaction; default: the job's.
+        max_bytes: the maximum size of the file.
 
     Returns:
         The import's id, which is the key of its job.
 
     Raises:
-        FileTooLarge: it is larger than 2 GiB; nothing is kept.
-        EncodingUnknown: there is no such encoding; nothing is kept.
-        StorageFailed: the object storage does not take it.
-        ScopeMissing: there is no tenant.
+        FileTooLarge: it is larger than `max_bytes`; nothing is kept.
+        EncodingUnknown: the encoding does not exist; nothing is kept.
+        StorageFailed: the object storage does not accept the file.
+        ScopeMissing: the scope is not a tenant's.
     """
     named = named_encoding(encoding) if isinstance(encoding, str) else None
     storage = current_storage()
     path = object_path(AREA, f"{uuid4()}.csv")
     sniffer = Sniffer()
-    size = await storage.put(path, _watched(pieces, sniffer))
+    size = await storage.put(path, _watched(pieces, sniffer, max_bytes))
     try:
         if callable(encoding) and (name := encoding()):
             named = named_encoding(name)
@@ -112,13 +114,15 @@ def _kept(reading: Reading) -> dict[str, Any]:
     return {"because": reading.because, **({"candidates": candidates} if candidates else {})}
 
 
-async def _watched(pieces: AsyncIterator[bytes], sniffer: Sniffer) -> AsyncIterator[bytes]:
+async def _watched(
+    pieces: AsyncIterator[bytes], sniffer: Sniffer, max_bytes: int
+) -> AsyncIterator[bytes]:
     size = 0
     async for piece in pieces:
         size += len(piece)
-        if size > FILE_MAX_BYTES:
+        if size > max_bytes:
             raise FileTooLarge(
-                f"the file is larger than {FILE_MAX_BYTES // 1024**3} GiB. Import it in parts, "
+                f"the file is larger than {max_bytes // 1024**3} GiB. Import it in parts, "
                 "each with the header."
             )
         sniffer.feed(piece)
@@ -127,6 +131,6 @@ async def _watched(pieces: AsyncIterator[bytes], sniffer: Sniffer) -> AsyncItera
 
 
 def _shown(file_name: str) -> str:
-    """The name on one line, without what could not be stored or shown."""
-    plain = "".join(character if character.isprintable() else "�" for character in file_name)
-    return plain[-FILE_NAME_MAX_CHARACTERS:] or "contacts.csv"
+    """Returns the name on one line, without characters that cannot be stored or shown."""
+    printable = "".join(character if character.isprintable() else "�" for character in file_name)
+    return printable[-FILE_NAME_MAX_CHARACTERS:] or "contacts.csv"

@@ -1,1 +1,1 @@
-"""The reference SaaS's processes, and what they share."""
+"""The reference SaaS's processes, and their shared code."""

@@ -1,7 +1,7 @@
-"""The logs of this process: JSON for machines, text on a terminal, always on standard error.
+"""The process's logs on standard error: JSON for machines, or text on a terminal.
 
-Lines of structlog and of the standard library's loggers, the library's and `workflow.logger` and
-`activity.logger` among them, go through one handler and come out alike.
+Lines from structlog and from the standard library's loggers, including `workflow.logger` and
+`activity.logger`, go through one handler and have one format.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from temporal_tenancy.sdk.logs import SDK_EXTRAS, add_job, is_news
 
 Format = Literal["console", "json"]
 
-# At DEBUG these write out whole messages, with the payloads in them.
+# At DEBUG these log whole messages, including payloads.
 NOT_BELOW_INFO: Final = ("temporalio", "psycopg", "asyncio", "alembic", "sqlalchemy", "uvicorn")
 
 
@@ -33,15 +33,15 @@ def configure(
     worker: str | None = None,
     stream: TextIO | None = None,
 ) -> None:
-    """Sends all log lines of the process, once and alike, to `stream` (standard error).
+    """Sends all log lines of the process to `stream`, once and in one format.
 
     Args:
-        level: the least that is written: debug, info, warning or error. Packages that put
-            payloads into their debug lines are kept at info.
-        format: one JSON object a line, or text for people; by default text on a terminal, JSON
-            elsewhere.
+        level: the lowest level to log: debug, info, warning or error. Packages that put payloads
+            into their debug lines stay at info.
+        format: one JSON object per line, or text for people; by default text on a terminal, else
+            JSON.
         worker: the identity of this process's workers.
-        stream: where to.
+        stream: standard error if not given.
     """
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old.formatter, _Formatter)]:
@@ -52,7 +52,7 @@ def configure(
         package = logging.getLogger(name)
         if package.getEffectiveLevel() < logging.INFO:
             package.setLevel(logging.INFO)
-    # Their message says what the fields say too, and would be a different one on each line.
+    # The fields have this already, and with it in the message no two lines would be alike.
     workflow.logger.workflow_info_on_message = False
     activity.logger.activity_info_on_message = False
     structlog.configure(
@@ -68,7 +68,7 @@ def configure(
 def handler(
     *, format: Format | None = None, worker: str | None = None, stream: TextIO | None = None
 ) -> logging.Handler:
-    """The handler that `configure` puts on the root logger."""
+    """Returns the handler that `configure` adds to the root logger."""
     stream = stream or sys.stderr
     chosen: Format = format or ("console" if stream.isatty() else "json")
     made = logging.StreamHandler(stream)
@@ -78,11 +78,11 @@ def handler(
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Marks the handler as ours."""
+    """A formatter of our own type, by which `configure` recognises its handler."""
 
 
 class _JobContext:
-    """Adds what is known of the line's job, and the worker's identity."""
+    """Adds the fields of the line's job, and the worker's identity."""
 
     def __init__(self, worker: str | None) -> None:
         self.worker = worker
@@ -120,12 +120,12 @@ def _formatter(format: Format, worker: str | None, *, colors: bool) -> _Formatte
     )
 
 
-def _as_json(event: Any, **options: Any) -> str:  # as structlog calls it
+def _as_json(event: Any, **options: Any) -> str:  # called by structlog
     return printable_json(json.dumps(event, ensure_ascii=False, **options))
 
 
 def _printable(logger: object, method: str, event: EventDict) -> EventDict:
-    """Leaves nothing in a line's own texts that a terminal obeys; a traceback keeps its lines."""
+    """Removes terminal control characters from a line's texts; a traceback keeps its lines."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value, lines=name == "exception")
@@ -133,14 +133,14 @@ def _printable(logger: object, method: str, event: EventDict) -> EventDict:
 
 
 def _without_its_text(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    # Another handler that formatted the record before left these two on it.
+    # Another handler that formatted the record earlier leaves these two on it.
     for name in ("message", "asctime"):
         event.pop(name, None)
     return event
 
 
 def _with_hints(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Says after the library's sentences which command comes next."""
+    """Adds the command to run next to the library's messages."""
     match event:
         case {"event": "alert.raised", "alert": str(alert), "summary": str(summary)}:
             event["summary"] = summary_with_hint(alert, summary)
@@ -152,6 +152,6 @@ def _with_hints(logger: WrappedLogger, method: str, event: EventDict) -> EventDi
 
 
 def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """What every line has comes first: the eye finds it."""
+    """Puts the fields that every line has first, so that they are easy to find."""
     first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
     return {**first, **event}

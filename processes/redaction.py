@@ -1,4 +1,4 @@
-"""What a log line may not say: credentials, and what a job was given to work on."""
+"""Removes credentials and job payloads from log lines."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pydantic import ValidationError
 from structlog.typing import EventDict, WrappedLogger
 
 HIDDEN: Final = "***"
-DEPTH: Final = 4  # levels of mappings and lists that are shown
+DEPTH: Final = 4  # levels of nested mappings and lists that are logged
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _SECRET_NAME: Final = re.compile(
     r"passw(or)?d|secret|token|api_?key|private_?key|authorization|cookie|credential", re.IGNORECASE
 )
-# A port and what follows it is no password. The last "@" of the line ends one: better a word too
-# many hidden than a password that holds an "@" told.
+# A port and what follows it is not a password. A password ends at the line's last "@": better to
+# hide too much than to show the rest of a password that contains an "@".
 _USERINFO: Final = re.compile(r"(://[^\s:/@]*):(?!\d{1,5}(?:[/?#\s\"]|$))[^\n]*@")
 _ASSIGNMENT: Final = re.compile(
     r"(\b(?:password|passwd|pwd|secret|token|api[_-]?key|authorization)['\"]?\s*[=:]\s*)"
@@ -34,10 +34,10 @@ _ASSIGNMENT: Final = re.compile(
 
 
 def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """A structlog processor that hides credentials, and objects whose text is their content.
+    """A structlog processor that hides credentials and the content of objects.
 
-    Strings lose the passwords of URLs and of `password=...`; values whose name says that they are
-    secret are hidden. Of other objects, such as an input model, only the type's name is left.
+    It removes passwords in URLs and in `password=...` from strings, and hides values whose name
+    marks them as secret. For other objects, such as an input model, it logs only the type's name.
     """
     return {
         name: value if name.startswith("_") else _shown(name, value, DEPTH)
@@ -51,7 +51,7 @@ def redacted(text: str) -> str:
 
 
 def format_exception(exc_info: ExceptionInfo) -> str:
-    """Renders a traceback without local variables, and without the input that did not validate."""
+    """Renders a traceback without local variables, and without the values of invalid input."""
     kind, error, trace = exc_info
     text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
     for each in _with_its_causes(error, set()):

@@ -1,1 +1,1 @@
-"""What the reference SaaS is made of: its tables and its services."""
+"""The reference SaaS's tables and services."""

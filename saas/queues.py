@@ -1,4 +1,4 @@
-"""The task queues: work that waits for a person, work that should be soon, work that may take."""
+"""The task queues: work that a person waits for, work for soon, and work that may take long."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from enum import StrEnum
 
 
 class Queue(StrEnum):
-    """Each worker serves one or more of these."""
+    """A task queue; each worker serves one or more of them."""
 
-    CRITICAL = "critical"  # money, and whatever a person waits for
-    DEFAULT = "default"  # what should happen within seconds
+    CRITICAL = "critical"  # payments, and anything that a person waits for
+    DEFAULT = "default"  # work that should start within seconds
     BULK = "bulk"  # nightly and monthly work over all tenants

@@ -1,4 +1,4 @@
-"""What the environment says, but for Temporal's address: `temporalio.envconfig` reads that."""
+"""Settings from the environment, except Temporal's address, which `temporalio.envconfig` reads."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.pool_share import RESERVED, SIZE
+from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.postgres.session_limits import SessionLimits
 
 
 class Settings(BaseSettings):
-    """The environment's variables, by their names in lower case."""
+    """The environment variables; each field is a variable's name in lower case."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
     # Database URLs hold passwords.
-    database_url: SecretStr | None = None  # the owner's: for migrations, and no worker's business
+    database_url: SecretStr | None = None  # the owner's: for migrations only, never for a worker
     tenant_database_url: SecretStr | None = None
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
 
-    # Of a process's connections for tenants' data, and of a transaction on one of them.
-    tenant_pool_size: Annotated[int, Field(ge=1)] = SIZE
-    tenant_pool_reserved: Annotated[int, Field(ge=RESERVED)] = RESERVED  # one leaves to others
+    # A process's connection pool for tenants' data, and the limits of a transaction on it.
+    tenant_pool_size: Annotated[int, Field(ge=1)] = PoolShare.size
+    # Connections that one tenant leaves to others.
+    tenant_pool_reserved: Annotated[int, Field(ge=PoolShare.reserved)] = PoolShare.reserved
     tenant_statement_timeout: timedelta = SessionLimits.statement
     tenant_lock_timeout: timedelta = SessionLimits.lock
     tenant_idle_timeout: timedelta = SessionLimits.idle  # in a transaction
     tenant_transaction_timeout: timedelta = SessionLimits.transaction
 
-    temporal_ui_url: str | None = None  # None: runs are shown without a link
+    temporal_ui_url: str | None = None  # None: output has no links to runs
 
-    storage_url: str | None = None  # of objects: file:///folder, s3://bucket/prefix, ...
+    storage_url: str | None = None  # object storage: file:///folder, s3://bucket/prefix, ...
     smtp_url: SecretStr | None = None  # smtp://user:password@host:port, or smtps://
     mail_from: str = "Airline metering <no-reply@saas.example>"
-    secrets_url: str | None = None  # file:///folder of tenants' own credentials, a folder a tenant
+    secrets_url: str | None = None  # file:///folder with one folder of credentials per tenant
 
-    outgoing_http_allow: str = ""  # host:port, ...: reached though not public, and without TLS
+    outgoing_http_allow: str = ""  # host:port, ...: allowed though not public, also without TLS
 
-    web_url: str | None = None  # under which people reach the HTTP door; links begin with it
-    link_secret: SecretStr | None = None  # signs links that expire
-    web_domain: str | None = None  # {tenant}.{web_domain} is a tenant's own host name
+    web_url: str | None = None  # the HTTP door's public URL; links start with it
+    link_secret: SecretStr | None = None  # signs expiring links
+    web_domain: str | None = None  # {tenant}.{web_domain} is a tenant's host name
     web_upload_max_bytes: Annotated[int, Field(gt=0)] = 1024**3
-    # What the door lets be taken of it: web/limits.py says what each is. Seconds, bytes, numbers.
-    trusted_proxies: str = ""  # networks, with commas: their X-Forwarded-For is believed
+    # The HTTP door's limits, in seconds, bytes and counts; web/limits.py describes each.
+    trusted_proxies: str = ""  # networks, comma-separated, whose X-Forwarded-For is trusted
     web_head_seconds: Annotated[float, Field(gt=0)] = 10.0
     web_head_max_bytes: Annotated[int, Field(ge=1024, le=1024**2)] = 16 * 1024
     web_headers_max: Annotated[int, Field(ge=10)] = 100
@@ -73,26 +74,26 @@ class Settings(BaseSettings):
     web_webhooks_per_address: Annotated[int, Field(ge=1)] = 10
     web_key_failures_per_minute: Annotated[int, Field(ge=1)] = 20
 
-    web_jwt_public_key: str | None = None  # PEM, or the path of a file: PEM, or JWKS
+    web_jwt_public_key: str | None = None  # PEM, or the path of a PEM or JWKS file
     web_jwt_audience: str | None = None
     web_jwt_issuer: str | None = None
 
-    alert_webhook_url: SecretStr | None = None  # where operators are told of dead letters
-    alert_webhook_secret: SecretStr | None = None  # whsec_..., signs what is sent there
+    alert_webhook_url: SecretStr | None = None  # receives operators' alerts
+    alert_webhook_secret: SecretStr | None = None  # whsec_..., signs those alerts
     alert_mail_to: str | None = None
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None  # None: text on a terminal, else JSON
 
-    relay_attempts: Annotated[int, Field(ge=1)] = 5  # of a message, before it is a dead letter
+    relay_attempts: Annotated[int, Field(ge=1)] = 5  # per message, before it is a dead letter
     relay_backoff: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=1)  # times 2^n
 
-    worker_health_host: str = "127.0.0.1"  # in a container 0.0.0.0, or nobody can ask
-    worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free one
-    worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at a shutdown
+    worker_health_host: str = "127.0.0.1"  # 0.0.0.0 in a container, so that probes reach it
+    worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free port
+    worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at shutdown
 
     def tenant_limits(self) -> SessionLimits:
-        """What ends a tenant's transaction that has no limits of its own."""
+        """Returns the default limits of a tenant's transaction."""
         return SessionLimits(
             statement=self.tenant_statement_timeout,
             lock=self.tenant_lock_timeout,
@@ -102,7 +103,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Reads the environment; raises `ConfigurationError`, which repeats no value of it."""
+    """Reads the environment; raises `ConfigurationError`, which never repeats a value."""
     try:
         return Settings()
     except ValidationError as error:
@@ -110,4 +111,4 @@ def load_settings() -> Settings:
             f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
             for problem in error.errors(include_input=False, include_url=False)
         )
-        raise ConfigurationError(f"the environment is not right: {problems}.") from None
+        raise ConfigurationError(f"the environment is invalid: {problems}.") from None

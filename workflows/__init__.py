@@ -8,11 +8,11 @@ WORKFLOWS: list[type]
 
 
 def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    # Read when it is asked for: the sandbox imports this package anew for each run, and a run
-    # needs no module but its own.
+    # Imported on first access: the sandbox imports this package again for each run, and a run
+    # needs only its own module.
     if name != "WORKFLOWS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import temporal_tenancy.dead_letters  # the library's own jobs, which schedules name
+    import temporal_tenancy.dead_letters  # the library's own jobs, which the schedules start
     import temporal_tenancy.ticks.reconcile  # noqa: F401
     from temporal_tenancy.outbox import outbox  # noqa: F401
     from workflows.analytics import AggregateAnalytics

@@ -1,4 +1,4 @@
-"""Analytics."""
+"""The job that aggregates a month's usage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class AggregateAnalyticsInput(TenantInput):
-    """The month that is aggregated."""
+    """The month to aggregate."""
 
     period: Month
 
@@ -34,7 +34,7 @@ class AggregateAnalytics:
 
     @workflow.run
     async def run(self, job: AggregateAnalyticsInput) -> UsageSummary:
-        """Returns how many days and events there were."""
+        """Returns the numbers of days and events."""
         summary = await workflow.execute_activity(
             aggregate_usage,
             AggregateUsage(period=job.period),

@@ -1,4 +1,4 @@
-"""The audit log."""
+"""The job that counts a day's audit entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class AggregateAuditInput(TenantInput):
-    """The day that is counted, in UTC."""
+    """The day to count, in UTC."""
 
     period: Day
 
@@ -33,7 +33,7 @@ class AggregateAuditLog:
 
     @workflow.run
     async def run(self, job: AggregateAuditInput) -> AuditSummary:
-        """Returns how many entries there were."""
+        """Returns the number of entries."""
         summary = await workflow.execute_activity(
             aggregate_audit,
             AggregateAudit(period=job.period),

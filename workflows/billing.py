@@ -1,4 +1,4 @@
-"""Billing."""
+"""The job that bills a month."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class BillingCycleInput(TenantInput):
-    """The month that is billed."""
+    """The month to bill."""
 
     period: Month
 
@@ -32,7 +32,7 @@ class BillingCycle:
 
     @workflow.run
     async def run(self, job: BillingCycleInput) -> InvoiceSummary:
-        """Returns the invoice, also when the month had it before."""
+        """Returns the month's invoice, whether it is new or existed before."""
         workflow.set_current_details(f"Metering {job.tenant_id}'s usage of {job.period}.")
         invoice = await workflow.execute_activity(
             issue_invoice,

@@ -1,4 +1,4 @@
-"""Cleaning up."""
+"""The job that deletes expired rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.cleanup import CleanupReport, DeleteExpired, delete_expired
+from activities.cleanup import Cleanup, CleanupReport, DeleteExpired
 from saas.queues import Queue
 from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.core.jobs import JobPriority, tenant_job
@@ -14,7 +14,7 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class CleanUpExpiredInput(TenantInput):
-    """Whose rows are cleaned up."""
+    """The tenant to clean up."""
 
 
 @tenant_job(
@@ -24,18 +24,18 @@ class CleanUpExpiredInput(TenantInput):
     execution_timeout=timedelta(hours=6),
 )
 class CleanUpExpired:
-    """Deletes the tenant's documents and exports that have expired."""
+    """Deletes the tenant's expired documents, exports, imports, mail and event records."""
 
     @workflow.run
     async def run(self, job: CleanUpExpiredInput) -> CleanupReport:
-        """Returns how many rows were deleted, by table."""
-        report = await workflow.execute_activity(
-            delete_expired,
+        """Returns the number of deleted rows by table."""
+        report = await workflow.execute_activity_method(
+            Cleanup.delete_expired,
             DeleteExpired(at=workflow.now()),
             start_to_close_timeout=timedelta(hours=1),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=DATABASE_RETRIES,
         )
         counts = ", ".join(f"{count:,} {table}" for table, count in report.deleted.items())
-        workflow.set_current_details(f"Deleted what had expired of {job.tenant_id}: {counts}.")
+        workflow.set_current_details(f"Deleted expired rows of {job.tenant_id}: {counts}.")
         return report

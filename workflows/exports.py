@@ -1,4 +1,4 @@
-"""Exports."""
+"""The job that writes an export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from temporalio import workflow
 
-from activities.exports import JOB, WriteExport, WrittenExport, write_export
+from activities.exports import JOB, Exports, WriteExport, WrittenExport
 from saas.queues import Queue
 from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.core.jobs import tenant_job
@@ -16,7 +16,7 @@ from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
 
 class GenerateExportInput(TenantInput):
-    """Which export is written."""
+    """The export to write."""
 
     export_id: UUID
 
@@ -28,14 +28,14 @@ class GenerateExportInput(TenantInput):
     execution_timeout=timedelta(hours=6),
 )
 class GenerateExport:
-    """Writes a file that was asked for, of the tenant's data."""
+    """Writes a requested file with the tenant's data."""
 
     @workflow.run
     async def run(self, job: GenerateExportInput) -> WrittenExport:
-        """Returns how much was written."""
+        """Returns the number of rows and bytes written."""
         async with failure_noted("export", job.export_id):
-            written = await workflow.execute_activity(
-                write_export,
+            written = await workflow.execute_activity_method(
+                Exports.write_export,
                 WriteExport(export_id=job.export_id),
                 start_to_close_timeout=timedelta(hours=1),  # millions of rows
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,

@@ -1,4 +1,4 @@
-"""Saying of what was asked for that its job has failed."""
+"""Marks an export, report or integration as failed when its job fails."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workflows.retries import DATABASE_RETRIES
 
 @asynccontextmanager
 async def failure_noted(kind: RequestKind, id: object) -> AsyncIterator[None]:
-    """Notes it on the row when an activity fails for good in the block; the failure goes on."""
+    """Marks the row as failed if an activity in the block fails for good, and raises the error."""
     try:
         yield
     except ActivityError as error:
         if not is_cancelled_exception(error):
-            # The first failure is the one that a person must see.
+            # If marking fails too, the original error is the one to report.
             with suppress(ActivityError):
                 await workflow.execute_activity(
                     note_failure,

@@ -1,4 +1,4 @@
-"""Imports of contacts."""
+"""The job that imports a file of contacts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from activities.imports import (
     BatchRows,
     FinishImport,
     ImportProgress,
+    Imports,
     ImportSlice,
     ImportStatus,
     finish_import,
-    import_slice,
 )
 from saas.queues import Queue
 from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
@@ -26,24 +26,24 @@ from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.core.jobs import tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
-# Writes the error file, which is there as a whole or not at all: a gigabyte of rejected rows, where
-# it is slow.
+# Long enough to write a gigabyte of rejected rows to slow storage: the error file is written in one
+# attempt or not at all.
 FINISH_TIMEOUT: Final = timedelta(hours=1)
 
 
 class ImportContactsInput(TenantInput):
-    """Which file is imported."""
+    """The file to import."""
 
     import_id: UUID
-    batch_size: int = BatchRows  # rows a transaction
+    batch_size: int = BatchRows  # rows per transaction
 
 
 @tenant_job("contacts.import", queue=Queue.DEFAULT, feature="imports", waits_out_suspension=True)
 class ImportContacts:
-    """Imports a file of contacts, by the tenant's e-mail addresses.
+    """Imports a file of contacts, identified by e-mail address.
 
-    The file is worked off in slices of some seconds, an activity each: between two of them the
-    tenant's state is checked, other tenants have their turn, and what was asked about it is known.
+    One activity per slice imports a few seconds' worth of rows. Between slices the tenant's state
+    is checked, other tenants get their turn, and queries see the new progress.
     """
 
     def __init__(self) -> None:
@@ -51,12 +51,12 @@ class ImportContacts:
 
     @workflow.query
     def progress(self) -> ImportProgress:
-        """How far it is, at the end of the last slice; the table `imports` has each batch."""
+        """Returns the progress after the last slice; the table `imports` has it for each batch."""
         return self._progress
 
     @workflow.run
     async def run(self, job: ImportContactsInput) -> ImportProgress:
-        """Returns what it came to. A file that cannot be read is an import that has failed."""
+        """Returns the final progress; for an unreadable file its status is `failed`."""
         try:
             while not self._progress.at_end:
                 self._note(job, await self._next_slice(job))
@@ -67,15 +67,15 @@ class ImportContacts:
             if is_cancelled_exception(error):
                 await self._finish(job, ImportStatus.CANCELLED)
             else:
-                # The run fails by this error, also where the import cannot be marked.
+                # The run fails with this error even if the import cannot be marked as failed.
                 with suppress(ActivityError):
                     await self._finish(job, ImportStatus.FAILED, cause=error)
             raise
         return self._progress
 
     async def _next_slice(self, job: ImportContactsInput) -> ImportProgress:
-        return await workflow.execute_activity(
-            import_slice,
+        return await workflow.execute_activity_method(
+            Imports.import_slice,
             ImportSlice(import_id=job.import_id, batch_size=job.batch_size),
             start_to_close_timeout=timedelta(minutes=5),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,

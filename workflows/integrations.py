@@ -1,4 +1,4 @@
-"""Integrations."""
+"""The job that copies a partner's records."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
 
 class SyncIntegrationInput(TenantInput):
-    """Whose records are taken over."""
+    """The integration to sync."""
 
     integration_id: UUID
-    # Of the runs before, where one went on in another.
+    # Totals of earlier runs that continued as new.
     pages: int = 0
     records: int = 0
 
 
 class SyncReport(BaseModel):
-    """What a sync has taken over."""
+    """What a sync has copied."""
 
     pages: int
     records: int
@@ -34,11 +34,11 @@ class SyncReport(BaseModel):
 
 @tenant_job(JOB, queue=Queue.BULK, execution_timeout=timedelta(hours=12))
 class SyncIntegration:
-    """Takes over a partner's records, from where the last run has come to."""
+    """Copies a partner's records, from where the last run stopped."""
 
     @workflow.run
     async def run(self, job: SyncIntegrationInput) -> SyncReport:
-        """Returns how many pages and records there were."""
+        """Returns the numbers of pages and records."""
         pages, records = job.pages, job.records
         more = True
         while more:
@@ -56,5 +56,5 @@ class SyncIntegration:
                 workflow.continue_as_new(
                     job.model_copy(update={"pages": pages, "records": records})
                 )
-        workflow.set_current_details(f"Took over {records:,} records on {pages:,} pages.")
+        workflow.set_current_details(f"Copied {records:,} records on {pages:,} pages.")
         return SyncReport(pages=pages, records=records)

@@ -1,4 +1,4 @@
-"""Mail."""
+"""The job that sends one mail."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
 
 class SendEmailInput(TenantInput):
-    """Which mail of the tenant's."""
+    """The mail to send."""
 
     mail_id: str
 
 
 @tenant_job("email.send", queue=Queue.DEFAULT)
 class SendEmail:
-    """Hands one mail to the mail server."""
+    """Sends one mail to the mail server."""
 
     @workflow.run
     async def run(self, job: SendEmailInput) -> SentMail:
-        """Returns whether it was sent now, or had been before."""
+        """Returns whether this run sent the mail or it had been sent before."""
         return await workflow.execute_activity(
             send_mail,
             SendMail(mail_id=job.mail_id),

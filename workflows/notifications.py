@@ -1,4 +1,4 @@
-"""Notifications."""
+"""The job that notifies a tenant's users."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class SendNotificationInput(TenantInput):
-    """What the people of a tenant are told."""
+    """The notification to write."""
 
     subject: OneLine
     body: PlainText
-    reference: OneLine  # what it is about
+    reference: OneLine  # the thing it is about
 
 
 @tenant_job("notifications.send", queue=Queue.DEFAULT)
 class SendNotification:
-    """Tells the people of a tenant something, in the application and by mail if they wish so."""
+    """Notifies a tenant's users in the application and, if the tenant has set it up, by mail."""
 
     @workflow.run
     async def run(self, job: SendNotificationInput) -> WrittenNotice:
-        """Returns whether it was told now, or had been before."""
+        """Returns whether this run wrote the notification or it had been written before."""
         return await workflow.execute_activity(
             write_notification,
             Notice(subject=job.subject, body=job.body, reference=job.reference),

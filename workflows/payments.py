@@ -1,4 +1,4 @@
-"""Payments."""
+"""The job that applies a payment event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class PaymentWebhookInput(TenantInput):
-    """Which payment event of the tenant's."""
+    """The payment event to apply."""
 
     event_id: str
 
@@ -24,15 +24,15 @@ class PaymentWebhookInput(TenantInput):
     "payments.webhook",
     queue=Queue.CRITICAL,
     priority=JobPriority.URGENT,
-    # Who is suspended for not paying may pay.
+    # A tenant that was suspended for not paying must be able to pay.
     statuses=[status for status in TenantStatus if status is not TenantStatus.DELETED],
 )
 class PaymentWebhook:
-    """Changes the tenant's subscription as a payment event says, once."""
+    """Applies a payment event to the tenant's subscription, once."""
 
     @workflow.run
     async def run(self, job: PaymentWebhookInput) -> AppliedPaymentEvent:
-        """Returns what the event has done."""
+        """Returns what the event changed."""
         return await workflow.execute_activity(
             apply_payment_event,
             ApplyPaymentEvent(event_id=job.event_id),

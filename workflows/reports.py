@@ -1,4 +1,4 @@
-"""Reports."""
+"""The job that makes the daily report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class ReportDailyInput(TenantInput):
-    """The day that is reported on, in the tenant's time zone."""
+    """The day to report on, in the tenant's time zone."""
 
     period: Day
 
@@ -29,11 +29,11 @@ class ReportDailyInput(TenantInput):
     execution_timeout=timedelta(hours=2),
 )
 class ReportDaily:
-    """Reports on the usage of a day."""
+    """Makes the report on a day's usage."""
 
     @workflow.run
     async def run(self, job: ReportDailyInput) -> DailyReport:
-        """Returns the report, also when the day had it before."""
+        """Returns the day's report, whether it is new or existed before."""
         report = await workflow.execute_activity(
             make_daily_report,
             MakeDailyReport(period=job.period),

@@ -1,4 +1,4 @@
-"""Reports that somebody asked for."""
+"""The job that makes a requested report."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class GenerateReportInput(TenantInput):
-    """Which report is made."""
+    """The report to make."""
 
-    report_id: str = Field(max_length=ID_MAX_CHARACTERS)  # what is no id is not found either
+    report_id: str = Field(max_length=ID_MAX_CHARACTERS)  # a malformed id is `ReportNotFound` too
 
 
 @tenant_job(
@@ -34,11 +34,11 @@ class GenerateReportInput(TenantInput):
     execution_timeout=timedelta(hours=2),
 )
 class GenerateReport:
-    """Makes a report that was asked for."""
+    """Makes a requested report."""
 
     @workflow.run
     async def run(self, job: GenerateReportInput) -> MadeReport:
-        """Returns where the report is, also when it had been made before."""
+        """Returns where the report is, whether it is new or existed before."""
         async with failure_noted("report", job.report_id):
             return await workflow.execute_activity(
                 make_report,

@@ -1,4 +1,4 @@
-"""Retention."""
+"""The job that enforces retention."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import AwareDatetime, BaseModel, Field
 from temporalio import workflow
 
-from activities.retention import DeleteUsage, FindCutoff, delete_usage, find_cutoff
+from activities.retention import DeleteUsage, FindCutoff, Retention, find_cutoff
 from saas.queues import Queue
 from temporal_tenancy.core.inputs import TenantInput
 from temporal_tenancy.core.jobs import JobPriority, tenant_job
@@ -15,16 +15,16 @@ from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
 class EnforceRetentionInput(TenantInput):
-    """For how long usage is kept."""
+    """How long to keep usage."""
 
-    keep_days: int | None = Field(default=None, ge=1, le=36_500)  # None: as the plan says
+    keep_days: int | None = Field(default=None, ge=1, le=36_500)  # None: the plan's
 
 
 class RetentionReport(BaseModel):
-    """What retention came to."""
+    """What retention deleted."""
 
     before: AwareDatetime | None  # None: everything is kept
-    deleted: int  # events, by this run
+    deleted: int  # events deleted by this run
 
 
 @tenant_job(
@@ -38,8 +38,8 @@ class EnforceRetention:
 
     @workflow.run
     async def run(self, job: EnforceRetentionInput) -> RetentionReport:
-        """Returns how many events were deleted; none where the plan keeps them without limit."""
-        # Found once, so that every attempt deletes up to the same moment.
+        """Returns the number of deleted events; none if the plan keeps usage without limit."""
+        # Determined once, so that every attempt deletes up to the same moment.
         cutoff = await workflow.execute_activity(
             find_cutoff,
             FindCutoff(at=workflow.now(), keep_days=job.keep_days),
@@ -50,9 +50,9 @@ class EnforceRetention:
         if cutoff.before is None:
             workflow.set_current_details(f"{job.tenant_id} keeps its flights without limit.")
             return RetentionReport(before=None, deleted=0)
-        # One activity for all batches: the history stays as short with millions of events.
-        deleted = await workflow.execute_activity(
-            delete_usage,
+        # One activity for all batches keeps the history short even for millions of events.
+        deleted = await workflow.execute_activity_method(
+            Retention.delete_usage,
             DeleteUsage(before=cutoff.before),
             start_to_close_timeout=timedelta(hours=1),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,

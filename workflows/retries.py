@@ -1,4 +1,4 @@
-"""Retry policies by kind of failure, each of which has an end, and when to take up a retry."""
+"""The activities' retry policies, all of them finite, and their heartbeat timeout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from temporalio.common import RetryPolicy
 DATABASE_RETRIES: Final = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     maximum_interval=timedelta(minutes=1),
-    maximum_attempts=10,  # about 6 minutes: a restart of the database, a failover
+    maximum_attempts=10,  # about 6 minutes, enough for a database restart or failover
 )
 
 OUTSIDE_RETRIES: Final = RetryPolicy(
@@ -19,5 +19,5 @@ OUTSIDE_RETRIES: Final = RetryPolicy(
     maximum_attempts=5,  # 30 seconds of waiting in all
 )
 
-# Until another worker takes up what a killed one was doing; the activity sends heartbeats.
+# After that, another worker retries what a killed one was doing; the activities send heartbeats.
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)

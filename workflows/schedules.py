@@ -1,4 +1,4 @@
-"""Every scheduled job. `starter.py schedules apply` puts them in force."""
+"""All scheduled jobs. `starter.py schedules apply` creates or updates their schedules."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.ticks.schedules import ScheduledJob
-from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
+from workflows import WORKFLOWS  # noqa: F401  # importing the jobs registers them
 
-# The cron lines are in UTC, unless they are said to be in the tenants' local time. A monthly job
-# works on the month before, a daily one on the day before.
+# The cron expressions are in UTC, or with `local_time` in each tenant's time zone. A monthly job
+# works on the previous month, a daily one on the previous day.
 SCHEDULES: Final = [
     ScheduledJob("billing.cycle", "0 6 1 * *"),
     ScheduledJob("analytics.aggregate", "0 6 1 * *"),

@@ -1,4 +1,4 @@
-"""Search."""
+"""The job that updates the search index."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workflows.retries import DATABASE_RETRIES
 
 @tenant_job(JOB, queue=Queue.BULK, priority=JobPriority.LOW, coalesce=Coalesce(100, index_document))
 class IndexForSearch:
-    """Brings what can be found of a contact or a document up to date."""
+    """Updates the search entry of a contact or document."""
 
     @workflow.run
     async def run(self, job: IndexDocument) -> None:
-        """Ends once the entry says what the thing says, or is gone with it."""
+        """Ends once the entry matches the item, or is deleted with it."""
         await workflow.execute_activity(
             index_document,
             job,

@@ -1,4 +1,4 @@
-"""Trials."""
+"""The job that ends a trial."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ _SHORT: Final[dict[str, Any]] = {
 
 
 class ExpireTrialInput(TenantInput):
-    """Whose trial it is."""
+    """The tenant whose trial to check."""
 
 
 class TrialReport(BaseModel):
-    """Whether the trial ended now, and what the tenant became."""
+    """Whether this run ended the trial, and the tenant's new status and plan."""
 
-    ended: EndedTrial | None  # None: it is not over, or there is none
+    ended: EndedTrial | None  # None: the trial is not over, or the tenant is not on trial
 
 
 @tenant_job(
     "trial.expiry",
     queue=Queue.DEFAULT,
-    # A tenant that is no trial any more, perhaps by this very run, is no failure: its state is
-    # checked on each activity.
+    # Each activity checks the tenant's status, and it must not fail because this run, or anyone
+    # else, has already ended the trial.
     statuses=[status for status in TenantStatus if status is not TenantStatus.DELETED],
     execution_timeout=timedelta(hours=2),
 )
 class ExpireTrial:
-    """Ends the tenant's trial once it is over: active on what it subscribed to, or suspended."""
+    """Ends the tenant's trial when it is over: active on its subscribed plan, or suspended."""
 
     @workflow.run
     async def run(self, job: ExpireTrialInput) -> TrialReport:
-        """Returns what became of the tenant; nothing where its trial is not over."""
+        """Returns the tenant's new status and plan, or none if its trial is not over."""
         at = workflow.now()
         trial = await workflow.execute_activity(look_at_trial, LookAtTrial(at=at), **_SHORT)
         if not trial.over:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dev.devstack.errors import PartMissing
 
 # The distribution's account if it exists, else the one that the PostgreSQL wheel would create.
 ACCOUNT_NAMES = ("postgres", "pgserver")
+OWN_STATUS = Path("/proc/self/status")
 
 # From linux/capability.h. Containers often have only the second, wider one.
 CAP_DAC_READ_SEARCH = 2
@@ -34,22 +36,29 @@ class Account:
     capability: int | None = None
 
 
-def unprivileged_account(*paths: Path) -> Account | None:
+def unprivileged_account(
+    *paths: Path, names: Sequence[str] = ACCOUNT_NAMES, status: Path = OWN_STATUS
+) -> Account | None:
     """Returns the account for a server that must not run as root but must reach these paths.
 
     None for a normal user, under whose own account it runs.
+
+    Args:
+        paths: what the server must reach.
+        names: of accounts: the first that exists, else the last, which is then created.
+        status: the file in which Linux lists this process's capabilities.
 
     Raises:
         PartMissing: no such account exists or can be created, or it cannot reach a path.
     """
     if os.geteuid() != 0:
         return None
-    entry = _find() or _create()
+    entry = _find(names) or _create(names)
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     closed = [folder for path in paths for folder in path.parents if not _enters(account, folder)]
     if not closed:
         return account
-    capability = _passing_capability()
+    capability = _passing_capability(status)
     if capability is None:
         raise PartMissing(
             f"PostgreSQL does not run as root, and the account {account.name} that it runs under "
@@ -59,8 +68,8 @@ def unprivileged_account(*paths: Path) -> Account | None:
     return Account(account.name, account.uid, account.gid, capability)
 
 
-def _find() -> pwd.struct_passwd | None:
-    for name in ACCOUNT_NAMES:
+def _find(names: Sequence[str]) -> pwd.struct_passwd | None:
+    for name in names:
         try:
             return pwd.getpwnam(name)
         except KeyError:
@@ -68,8 +77,8 @@ def _find() -> pwd.struct_passwd | None:
     return None
 
 
-def _create() -> pwd.struct_passwd:
-    name = ACCOUNT_NAMES[-1]
+def _create(names: Sequence[str]) -> pwd.struct_passwd:
+    name = names[-1]
     useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin")
     if useradd is not None:
         subprocess.run(
@@ -77,7 +86,7 @@ def _create() -> pwd.struct_passwd:
             capture_output=True,
             check=False,
         )
-    entry = _find()
+    entry = _find(names)
     if entry is None:
         raise PartMissing(
             f'PostgreSQL does not run as root, and there is no account "{name}" to run it under. '
@@ -95,10 +104,10 @@ def _enters(account: Account, folder: Path) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def _passing_capability() -> int | None:
+def _passing_capability(status: Path) -> int | None:
     if sys.platform != "linux":
         return None
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in status.read_text().splitlines():
         if line.startswith("CapPrm:"):
             permitted = int(line.split()[1], 16)
             for capability in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE):

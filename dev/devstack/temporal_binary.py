@@ -15,10 +15,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import platformdirs
 from temporalio.testing import WorkflowEnvironment
@@ -40,7 +42,32 @@ DOWNLOAD_TIMEOUT = 120.0  # seconds, for about 60 MB
 BUILD_TIMEOUT = 1800.0  # seconds; about 4 minutes on 2 cores
 
 
-def find_temporal(environ: Mapping[str, str] = os.environ, *, cache: Path | None = None) -> Path:
+class Running(Protocol):
+    """A dev server that the SDK has started."""
+
+    async def shutdown(self) -> None:
+        """Stops it."""
+
+
+StartLocal = Callable[..., Awaitable[Running]]
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What the program is downloaded or built with."""
+
+    environ: Mapping[str, str]  # of the build
+    go_folder: str
+    start_local: StartLocal
+
+
+def find_temporal(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    cache: Path | None = None,
+    go_folder: str = GO_FOLDER,
+    start_local: StartLocal = WorkflowEnvironment.start_local,
+) -> Path:
     """Returns the path of a `temporal` whose server is 1.31 or newer.
 
     Reports on standard error what it skips and what takes long.
@@ -48,6 +75,8 @@ def find_temporal(environ: Mapping[str, str] = os.environ, *, cache: Path | None
     Args:
         environ: PATH is read from it; the build gets all of it.
         cache: the folder to keep it in; the user's cache folder if not given.
+        go_folder: a folder to search for Go beside PATH.
+        start_local: starts a dev server as the Temporal SDK does, downloading it first.
 
     Raises:
         PartMissing: there is none, and it can be neither downloaded nor built.
@@ -64,7 +93,8 @@ def find_temporal(environ: Mapping[str, str] = os.environ, *, cache: Path | None
     if not kept.exists():
         with _lock(folder):
             if not kept.exists():
-                _install(kept, environ)
+                sources = _Sources(environ, go_folder, start_local)
+                _install(kept, sources)
     return kept
 
 
@@ -93,11 +123,11 @@ def pinned_version() -> str:
     return found[1]
 
 
-def _install(target: Path, environ: Mapping[str, str]) -> None:
+def _install(target: Path, sources: _Sources) -> None:
     for abandoned in target.parent.glob(".draft-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".draft-") as draft:
-        binary = _download(Path(draft)) or _build(Path(draft), target.parent, environ)
+        binary = _download(Path(draft), sources) or _build(Path(draft), target.parent, sources)
         if server_version(binary) is None:
             raise PartMissing(
                 f"the Temporal dev server in {target.parent} does not run. "
@@ -108,19 +138,19 @@ def _install(target: Path, environ: Mapping[str, str]) -> None:
         binary.replace(target)
 
 
-def _download(folder: Path) -> Path | None:
+def _download(folder: Path, sources: _Sources) -> Path | None:
     """Downloads the program with the SDK; None if the download fails."""
     try:
-        eventloop.run(lambda: _start_downloaded(folder))
+        eventloop.run(lambda: _start_downloaded(folder, sources.start_local))
     except (RuntimeError, TimeoutError):
         return None
     return next((file for file in folder.iterdir() if os.access(file, os.X_OK)), None)
 
 
-async def _start_downloaded(folder: Path) -> None:
+async def _start_downloaded(folder: Path, start_local: StartLocal) -> None:
     # The SDK downloads only as part of starting a server.
     async with asyncio.timeout(DOWNLOAD_TIMEOUT):
-        server = await WorkflowEnvironment.start_local(
+        server = await start_local(
             download_dest_dir=str(folder),
             dev_server_download_version=f"v{pinned_version()}",
             dev_server_startup_timeout=timedelta(seconds=60),
@@ -128,8 +158,9 @@ async def _start_downloaded(folder: Path) -> None:
         await server.shutdown()
 
 
-def _build(folder: Path, logs: Path, environ: Mapping[str, str]) -> Path:
-    path = os.pathsep.join([environ.get("PATH", os.defpath), GO_FOLDER])
+def _build(folder: Path, logs: Path, sources: _Sources) -> Path:
+    environ = sources.environ
+    path = os.pathsep.join([environ.get("PATH", os.defpath), sources.go_folder])
     go = shutil.which("go", path=path)
     if go is None:
         raise PartMissing(

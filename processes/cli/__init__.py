@@ -1,1 +1,1 @@
-"""The commands of starter.py: `app` declares all of them, each other module does one group's."""
+"""The command line of starter.py: the library's commands, and what is the reference SaaS's own."""

@@ -7,8 +7,7 @@ from uuid import UUID
 
 import typer
 
-from processes.cli.answers import Answer, lines, table, when
-from processes.cli.servers import control_plane
+from temporal_tenancy.cli import Answer, control_plane, lines, table, when
 from temporal_tenancy.control_plane.api_keys import ApiKeys
 from temporal_tenancy.core.identifiers import tenant_id
 

@@ -8,9 +8,9 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from processes.cli.answers import Answer, facts
 from processes.connect import temporal_config
 from saas.settings import Settings, load_settings
+from temporal_tenancy.cli import Answer, facts
 
 MASK: Final = "***"
 _SECRET_OPTIONS: Final = ("password", "sslpassword")

@@ -10,35 +10,39 @@ from uuid import UUID
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from temporalio.client import WorkflowExecutionStatus
 
 from activities.imports import find_import
 from activities.uploads import JOB, UNSURE, begin_import, named_encoding
-from processes.cli import given as reading
-from processes.cli.answers import Answer, Problem, address, err, facts, lines, when
-from processes.cli.dead_letters import operator
-from processes.cli.messages import explain_message
-from processes.cli.servers import Servers, servers
-from processes.cli.waiting import warn_without_worker
 from saas.database.contacts import Import, ImportStatus
 from saas.services.csv_files import EncodingUnsure
 from saas.services.encodings import Because
 from saas.services.shown import shown
+from temporal_tenancy.cli import (
+    Answer,
+    Problem,
+    Servers,
+    address,
+    err,
+    facts,
+    lines,
+    operator,
+    servers,
+    warn_without_worker,
+    when,
+    why_stopped,
+)
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
+from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.tenant_state import require_startable
-from temporal_tenancy.outbox import MessageStatus
+from temporal_tenancy.postgres.acting import acting_for
 from temporal_tenancy.postgres.database import tenant_session, use_database
-from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken, own_run
 
 PIECE_BYTES: Final = 256 * 1024
 LOOK_INTERVAL: Final = 0.5  # seconds
 FAILED: Final = "ImportFailed"
 CANCELLED: Final = "ImportCancelled"
-
-_OPEN: Final = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
 
 async def start(
@@ -58,14 +62,13 @@ async def start(
         EncodingUnknown: `encoding` is none; nothing is kept.
         FileTooLarge, StorageFailed: the file cannot be taken.
     """
-    job = reading.tenant_job(JOB)
+    job = registry[JOB]
     if encoding is not None:
         named_encoding(encoding)
     async with servers() as there:
         owner = tenant_id(tenant)
         found = await ControlPlaneDirectory(there.database).find(owner)
-        require_startable(owner, found, job)
-        with use_database(there.database), enter(TenantScope(owner)):
+        with acting_for(require_startable(owner, found, job), there.database):
             import_id = await begin_import(
                 _pieces(file),
                 file_name=file.name,
@@ -205,20 +208,8 @@ def _problem(imported: Import) -> Problem | None:
 
 async def _trouble(there: Servers, tenant: str, import_id: UUID) -> Problem | None:
     """Why nobody goes on with an import that has not ended: its run was terminated, say."""
-    workflow_id = WorkflowId(tenant, JOB, str(import_id))
-    hint = f'"starter.py explain {workflow_id}" says more.'
-    try:
-        run = await if_known(own_run(there.client, str(workflow_id), JOB))
-    except WorkflowIdTaken as error:
-        return Problem(FAILED, error.sentence)
-    if run is None:
-        message = await explain_message(there.database, workflow_id)
-        if message is not None and message["status"] == MessageStatus.DEAD_LETTER:
-            return Problem(FAILED, f"its job could not be started. {hint}")
-        return None
-    if run.status is None or run.status in _OPEN:
-        return None
-    return Problem(FAILED, f"its run has ended ({run.status.name.lower()}). {hint}")
+    why = await why_stopped(there, WorkflowId(tenant, JOB, str(import_id)))
+    return None if why is None else Problem(FAILED, why)
 
 
 async def _kept(there: Servers, tenant: str, import_id: UUID) -> Import:

@@ -1,1 +1,1 @@
-"""How a process starts, says that it is ready, is looked after, and ends."""
+"""A process's start, readiness, health and shutdown."""

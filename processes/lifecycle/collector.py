@@ -1,18 +1,18 @@
-"""The garbage collector of a process that works for long."""
+"""Tunes the garbage collector for a long-running process."""
 
 from __future__ import annotations
 
 import gc
 from typing import Final
 
-YOUNG: Final = 20_000  # new objects between two looks at them; Python's own is 700 to 2,000
+YOUNG: Final = 20_000  # new objects per young collection; Python's default is 700 to 2,000
 
 
 def spare_what_is_loaded() -> None:
-    """Takes what has been loaded out of every later collection.
+    """Excludes everything loaded so far from later collections.
 
-    Modules, classes and statements stay as long as the process does, and are most of what a full
-    collection walks through: some hundred thousand objects, many times a minute under load.
+    Modules, classes and statements live as long as the process, and are most of what a full
+    collection traverses: some hundred thousand objects, many times a minute under load.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The log lines of the SDK's core, which would go to standard output past everything."""
+"""Redirects the log lines of the SDK's core, which otherwise go straight to standard output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from temporalio.runtime import (
 
 
 def forward_core_logs() -> None:
-    """Sends them the way of all others."""
+    """Sends the core's log lines through the process's logging."""
     forwarding = LogForwardingConfig(
         logger=logging.getLogger("temporalio.core"),
         append_target_to_name=False,

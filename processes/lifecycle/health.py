@@ -1,4 +1,4 @@
-"""Health over HTTP, on the workers' own event loop: `/healthz` and `/readyz`."""
+"""Serves `/healthz` and `/readyz` on the workers' event loop."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from processes.lifecycle.listening import listen
 
-PROBES_MAX_AGE: Final = 5.0  # seconds that an answer is taken to hold
+PROBES_MAX_AGE: Final = 5.0  # seconds that a result is cached
 PROBE_TIMEOUT: Final = 3.0  # seconds
-CLOSE_TIMEOUT: Final = 1  # seconds for requests that are being answered at the end
+CLOSE_TIMEOUT: Final = 1  # seconds for requests in progress at shutdown
 
 log: Final = structlog.get_logger(__name__)
 
@@ -27,15 +27,15 @@ Probe = Callable[[], Awaitable[bool]]
 
 
 class Polling(Protocol):
-    """What takes work from a queue: a Temporal worker, or a relay."""
+    """A consumer of a queue: a Temporal worker or a relay."""
 
     @property
     def task_queue(self) -> str:
-        """The queue's name."""
+        """The name of the queue."""
 
     @property
     def is_running(self) -> bool:
-        """Whether work is taken."""
+        """Whether it takes work."""
 
     @property
     def is_shutdown(self) -> bool:
@@ -43,23 +43,35 @@ class Polling(Protocol):
 
 
 class Health:
-    """Whether the process lives, and whether it can take work."""
+    """The liveness and readiness of the process."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        probe_timeout: float = PROBE_TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            probe_timeout: seconds after which a probe fails.
+            clock: returns the time in seconds, for the age of a result.
+        """
         self.workers: Sequence[Polling] = ()
-        self.probes: Mapping[str, Probe] = {}  # by the reason to give when it fails
+        self.probes: Mapping[str, Probe] = {}  # by the reason to show when one fails
         self.stopping = False
+        self._probe_timeout = probe_timeout
+        self._clock = clock
         self._failed: list[str] = []
         self._probed_at = float("-inf")
         self._probing = asyncio.Lock()
         self._was_ready = False
 
     def is_live(self) -> bool:
-        """Whether no worker has ended on its own. That this can be asked says the rest."""
+        """Returns whether no worker has ended on its own; a hung process would not even answer."""
         return self.stopping or not any(worker.is_shutdown for worker in self.workers)
 
     async def reasons(self) -> list[str]:
-        """Why the process cannot take work; empty when it can."""
+        """Returns why the process cannot take work; empty if it can."""
         if self.stopping:
             return ["the worker is stopping"]
         if not self.workers:
@@ -80,20 +92,27 @@ class Health:
 
     async def _failed_probes(self) -> list[str]:
         async with self._probing:
-            if time.monotonic() - self._probed_at > PROBES_MAX_AGE:
-                answers = await asyncio.gather(*map(_answer, self.probes.values()))
+            if self._clock() - self._probed_at > PROBES_MAX_AGE:
+                answers = await asyncio.gather(*map(self._answer, self.probes.values()))
                 self._failed = [
                     reason
                     for reason, answer in zip(self.probes, answers, strict=True)
                     if not answer
                 ]
-                self._probed_at = time.monotonic()
+                self._probed_at = self._clock()
             return self._failed
+
+    async def _answer(self, probe: Probe) -> bool:
+        try:
+            async with asyncio.timeout(self._probe_timeout):
+                return await probe()
+        except TimeoutError:
+            return False
 
 
 @asynccontextmanager
 async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]:
-    """Answers on `port` of `host` (0: any free port) inside the block; yields the address.
+    """Serves on `port` of `host` (0: any free port) during the block; yields the URL.
 
     Raises:
         WorkerExit: the port is in use, or the host is not this machine's.
@@ -123,7 +142,7 @@ async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # The signals are the worker's: uvicorn would end before the activities do.
+        # The worker handles signals; uvicorn would stop before the activities have finished.
         yield
 
 
@@ -140,11 +159,3 @@ def _application(health: Health) -> Starlette:
         return JSONResponse({"status": "not ready", "reasons": reasons}, status_code=503)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
-
-
-async def _answer(probe: Probe) -> bool:
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            return await probe()
-    except TimeoutError:
-        return False

@@ -1,18 +1,19 @@
-"""Opening the port that a process answers on."""
+"""Opens the port that a process listens on."""
 
 from __future__ import annotations
 
 import errno
 import socket
 
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
+from temporal_tenancy.cli import ExitCode
 
 
 def listen(host: str, port: int, *, otherwise: str) -> socket.socket:
     """Listens on `port` of `host` (0: any free port).
 
-    `otherwise` says how another port is chosen. Raises `WorkerExit` where the port is in use, or
-    the host is not this machine's.
+    `otherwise` says how to choose another port. Raises `WorkerExit` if the port is in use or the
+    host is not this machine's.
     """
     try:
         return socket.create_server((host, port))

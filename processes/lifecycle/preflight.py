@@ -1,37 +1,28 @@
-"""What must hold before a worker takes work, each with its sentence where it does not."""
+"""The checks before a process takes work, each with its error message."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from processes import search_attributes
-from processes.connect import HOW_TO_START, NotReachable, plain, reaching
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.connect import HOW_TO_START, plain, reaching
+from processes.lifecycle.exits import WorkerExit
 from saas.database.models import TENANT_DATA
 from saas.settings import Settings
+from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.migration_environment import LIBRARY
-from temporal_tenancy.lint.catalogue import refuse_excess_rights
-from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database_errors import (
-    DatabaseProblem,
-    DatabaseUnreachable,
-    MigrationsBehind,
-)
-from temporal_tenancy.postgres.migrations import refuse_pending
-
-ENVIRONMENTS: Final = (*LIBRARY, TENANT_DATA)
+from temporal_tenancy.lint import installation
+from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
+from temporal_tenancy.sdk import search_attributes
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Ends the worker with the right exit code for whatever the block finds wrong."""
+    """Turns errors in the block into `WorkerExit` with the right exit code."""
     try:
         with reaching():
             yield
@@ -48,13 +39,13 @@ def refuse_owner_credentials(settings: Settings) -> None:
     if settings.database_url is not None:
         raise WorkerExit(
             ExitCode.FAILED,
-            "ExcessRights: DATABASE_URL is set, and a worker has no use for the owner's "
+            "ExcessRights: DATABASE_URL is set, but a worker must not have the owner's "
             'credentials. Unset it: "env -u DATABASE_URL python worker.py".',
         )
 
 
 def runtime_urls(settings: Settings) -> list[str]:
-    """The URLs of the two runtime roles; raises `NotReachable` where one is missing."""
+    """Returns the URLs of the two runtime roles; raises `NotReachable` if one is not set."""
     urls = []
     for name in ("tenant_database_url", "platform_database_url"):
         url = plain(getattr(settings, name))
@@ -65,20 +56,20 @@ def runtime_urls(settings: Settings) -> list[str]:
 
 
 async def check_databases(settings: Settings) -> None:
-    """Checks the databases as the runtime roles see them.
+    """Checks the databases as the runtime roles.
 
     Raises:
         NotReachable: a URL is not set.
         DatabaseUnreachable: a database does not answer.
-        MigrationsBehind: it lacks migrations.
-        ExcessRights: a role may do more than its part.
+        MigrationsBehind: a database lacks migrations.
+        ExcessRights: a role has more rights than it should.
     """
     for url in runtime_urls(settings):
         await asyncio.to_thread(check_database, url)
 
 
 async def check_search_attributes(client: Client) -> None:
-    """Registers the search attributes where they are missing.
+    """Registers missing search attributes.
 
     Raises:
         ConfigurationError: they cannot be registered.
@@ -95,17 +86,6 @@ async def check_search_attributes(client: Client) -> None:
         ) from None
 
 
-def answers(url: str) -> bool:
-    """Whether the database lets its role in."""
-    try:
-        with connect(url):
-            return True
-    except DatabaseUnreachable:
-        return False
-
-
 def check_database(url: str) -> None:
-    """Checks one database as its role sees it; raises as `check_databases`."""
-    refuse_pending(url, ENVIRONMENTS)
-    with connect(url) as connection:
-        refuse_excess_rights(connection)
+    """Checks one database as its role; raises the errors of `check_databases`."""
+    installation.check_database(url, [TENANT_DATA])

@@ -1,4 +1,4 @@
-"""Whether what a process needs answers."""
+"""Probes of the servers that a process needs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import functools
 from collections.abc import Iterable
 from datetime import timedelta
 
+from sqlalchemy import make_url
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from processes.lifecycle.health import PROBE_TIMEOUT, Probe
-from processes.lifecycle.preflight import answers
-from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.connections import answers
 
 
 def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
-    """A probe of Temporal and one of each database URL, by the reason to give when it fails."""
+    """Returns probes of Temporal and of each database, by the reason to show when one fails."""
 
     async def temporal() -> bool:
         try:
@@ -34,6 +34,6 @@ def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
 
     found: dict[str, Probe] = {"Temporal does not answer": temporal}
     for url in urls:
-        reason = f"the database does not answer {database_url(url).username}"
+        reason = f"the database does not answer {make_url(url).username}"
         found[reason] = functools.partial(database, url)
     return found

@@ -1,4 +1,4 @@
-"""The beginning and the end of a process that uses the Temporal SDK."""
+"""The start and end of a process that uses the Temporal SDK."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 def open_streams() -> None:
-    """Gives the process the streams that it was started without (`>&-`): they go nowhere."""
+    """Replaces output streams that were closed at the start (`>&-`) by the null device."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # stays
@@ -18,11 +18,11 @@ def open_streams() -> None:
 def exit_process(code: int) -> NoReturn:
     """Ends the process with `code`, without finalising the interpreter.
 
-    A thread of the SDK's core that comes back from a call while Python is being finalised aborts
-    the process ("PyGILState_Release: thread state must be current when releasing"), and a command
-    that has done its work would exit with -6. Everything else must be stopped before.
+    If a thread of the SDK's core returns from a call during finalisation, it aborts the process
+    ("PyGILState_Release: thread state must be current when releasing"), and a command that was
+    successful would exit with -6. Stop everything else before calling this.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # whoever read it has gone
+        with suppress(OSError):  # the reader is gone
             stream.flush()
     os._exit(code)

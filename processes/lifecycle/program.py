@@ -1,4 +1,4 @@
-"""Running a process's one command: its exit code, and one sentence where it cannot go on."""
+"""Runs a process's command, and turns its errors into one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from saas.hints import with_hint
+from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.core.errors import ConfigurationError
 
 
 def run_program(command: Callable[..., None], arguments: Sequence[str], *, name: str) -> int:
-    """Runs `command` with what the command line says, and returns the exit code.
+    """Runs `command` with the command line's options, and returns the exit code.
 
-    Whatever keeps it from working is one sentence on standard error.
+    If the command cannot run, it prints one sentence on standard error.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
@@ -24,9 +25,9 @@ def run_program(command: Callable[..., None], arguments: Sequence[str], *, name:
     except WorkerExit as exit:
         return _refuse(exit.sentence, exit.code)
     except ConfigurationError as error:
-        return _refuse(f"{type(error).__name__}: {error}", ExitCode.BAD_USAGE)
+        return _refuse(f"{type(error).__name__}: {error}", ExitCode.REFUSED)
     except typer.TyperException as error:
-        return _refuse(f"UsageError: {error.format_message()}", ExitCode.BAD_USAGE)
+        return _refuse(f"UsageError: {error.format_message()}", ExitCode.REFUSED)
     return result if isinstance(result, int) else 0
 
 

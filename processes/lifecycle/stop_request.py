@@ -19,7 +19,7 @@ log: Final = structlog.get_logger(__name__)
 
 
 class StopRequested(Exception):
-    """A signal came before the work was done."""
+    """A signal arrived before the work was done."""
 
 
 class StopRequest:
@@ -31,7 +31,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[Self]:
-        """Takes the signals inside the block."""
+        """Handles the signals during the block."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._receive, number)
@@ -42,7 +42,7 @@ class StopRequest:
                 loop.remove_signal_handler(number)
 
     async def unless_requested(self, work: Coroutine[Any, Any, T]) -> T:
-        """Returns the result of `work`; raises `StopRequested`, and cancels it, at a signal."""
+        """Returns the result of `work`; on a signal, cancels it and raises `StopRequested`."""
         working = asyncio.create_task(work)
         waiting = asyncio.create_task(self.requested.wait())
         try:
@@ -56,7 +56,7 @@ class StopRequest:
         raise StopRequested
 
     async def until_ended(self, *tasks: asyncio.Task[Any]) -> None:
-        """Waits until a task ends, however; at a signal raises `StopRequested` and lets them be."""
+        """Waits until a task ends; on a signal raises `StopRequested` without cancelling any."""
         await self.unless_requested(_wait_for(tasks))
 
     def _receive(self, number: signal.Signals) -> None:

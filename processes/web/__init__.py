@@ -1,1 +1,1 @@
-"""The HTTP door: uploads, progress, webhooks and jobs, each for the tenant that is calling."""
+"""The HTTP door: uploads, progress, webhooks and jobs, each for the calling tenant."""

@@ -1,4 +1,4 @@
-"""The HTTP door's process: `python -m processes.web --help` shows what it can be told."""
+"""The HTTP door's process; `python -m processes.web --help` lists its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose address a call is from: the peer's, or what a proxy of ours says."""
+"""The address that a request comes from: the peer's, or the one that a trusted proxy reports."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from starlette.types import Scope
 
 from processes.web.limits import Network
 
-NOBODY: Final = "-"  # of a peer without an address, as behind a Unix socket
-IPV6_PREFIX: Final = 64  # bits: a network of that size is one caller's, who may use all of it
+NOBODY: Final = "-"  # a peer without an address, such as on a Unix socket
+IPV6_PREFIX: Final = 64  # bits; one caller usually has a network of this size to itself
 
 
 class Addresses:
-    """Finds callers' addresses, behind the proxies that are trusted."""
+    """Finds callers' addresses, also behind trusted proxies."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
-        """`trusted` are the networks whose `X-Forwarded-For` is believed."""
+        """`trusted` is the networks whose `X-Forwarded-For` is trusted."""
         self._trusted = trusted
 
     def of_peer(self, host: str | None) -> str | None:
-        """Under which address a connection counts; None: it is a trusted proxy's, many callers'."""
+        """Returns the address to count a connection under, or None for a trusted proxy's."""
         found = _parsed(host or "")
         if found is None:
             return NOBODY
         return None if self._is_trusted(found) else _counted(found)
 
     def of_call(self, scope: Scope) -> str:
-        """Under which address a call counts.
+        """Returns the address to count a request under.
 
-        It is the peer's, or, where that is a trusted proxy, the rightmost of `X-Forwarded-For` that
-        is not. What stands further left was written by whoever called, and is not looked at.
+        It is the peer's or, if that is a trusted proxy, the rightmost one in `X-Forwarded-For` that
+        is not. Anything further left was written by the caller and is ignored.
         """
         client = scope.get("client")
         here = _parsed(client[0]) if client else None
@@ -42,7 +42,7 @@ class Addresses:
         while self._is_trusted(here):
             before = _parsed(hops.pop()) if hops else None
             if before is None:
-                break  # who called the last proxy that can be told
+                break  # the last address that is known
             here = before
         return _counted(here)
 
@@ -51,9 +51,9 @@ class Addresses:
 
 
 def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
-    """The hops, the nearest last; several headers of the name are one list."""
-    said = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
-    return [hop.strip() for hop in ",".join(said).split(",")] if said else []
+    """Returns the hops, the nearest last; repeated headers make one list."""
+    values = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+    return [hop.strip() for hop in ",".join(values).split(",")] if values else []
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

@@ -1,4 +1,4 @@
-"""Who is let in to be answered: so many at once of an address, and of all."""
+"""Limits concurrent requests, per address and in total."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from processes.web.shares import Share
 
 
 class Admission:
-    """What callers have taken of what they may, in this process."""
+    """The door's limits, and how much of them callers are using in this process."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits = limits or Limits()
@@ -31,17 +31,14 @@ class Admission:
 
 
 class Admitted:
-    """Middleware that answers as many of an address's calls at once as it may have.
-
-    Questions for the door's health are always answered.
-    """
+    """Middleware that limits concurrent requests, except those for the door's health."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers as the application does, or with 429 or 503."""
+        """Passes the request on, or answers 429 or 503."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -50,9 +47,9 @@ class Admitted:
         if scope["path"] in QUIET:
             await self._app(scope, receive, send)
             return
-        with ExitStack() as held:
+        with ExitStack() as slots:
             try:
-                held.enter_context(self._admission.requests.taken(address))
+                slots.enter_context(self._admission.requests.taken(address))
             except WebRefusal as refusal:
                 await problem_of(refusal)(scope, receive, send)
                 return

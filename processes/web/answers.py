@@ -1,4 +1,4 @@
-"""What every answer has: headers that keep browsers from doing harm, and a line in the log."""
+"""Adds security headers to every response, and logs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAIN_BYTES: Final = 4 * 1024 * 1024
-QUIET: Final = ("/healthz", "/readyz")  # asked for all the time
+QUIET: Final = ("/healthz", "/readyz")  # requested all the time, so not logged
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
@@ -26,23 +26,24 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-"""The strictest for what is no page; a route's own answer may say otherwise."""
+"""The strictest values for responses that are not pages; a route may set others."""
 
 log: Final = structlog.get_logger(__name__)
 
 
 class Answers:
-    """Middleware that adds `HEADERS`, and logs each answer: never its address, which may be a
-    credential, but the route's.
+    """Middleware that adds `HEADERS` to each response and logs it.
+
+    It logs the route and never the URL, which may be a credential.
     """
 
     def __init__(self, app: ASGIApp, *, drain_seconds: float) -> None:
-        """`drain_seconds` are for the rest of a refused request's body."""
+        """`drain_seconds` limits how long the rest of a rejected request's body is read."""
         self._app = app
         self._drain_seconds = drain_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers as the application does."""
+        """Passes the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,8 +63,8 @@ class Answers:
             await send(message)
 
         try:
-            # In a context of its own: the server begins a request that came early in that of the
-            # one before it on the connection, whose tenant it would have.
+            # In a fresh context: the server starts a pipelined request in the context of the one
+            # before it on the connection, and so with its tenant.
             answering = self._app(scope, body.receive, send_with_headers)
             await asyncio.create_task(_awaited(answering), context=Context())
         finally:
@@ -84,10 +85,10 @@ async def _awaited(answering: Awaitable[None]) -> None:
 
 
 class _Body:
-    """A request's body, of which the rest is read before an answer that did not wait for it.
+    """A request's body, whose rest is read before an early error response.
 
-    The connection is closed behind such an answer, and a sender with bytes under way would see that
-    and never the answer.
+    Such a response closes the connection. A client that is still sending would see only that, and
+    never the response.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -95,13 +96,13 @@ class _Body:
         self._ended = False
 
     async def receive(self) -> Message:
-        """The next message, as the server has it."""
+        """Returns the server's next message."""
         message = await self._receive()
         self._ended = self._ended or not message.get("more_body", False)
         return message
 
     async def drain(self, seconds: float) -> None:
-        """Reads what is left, of some megabytes and for so many seconds at most."""
+        """Reads the rest of the body, up to some megabytes and for at most `seconds`."""
         size = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -13,22 +13,22 @@ from processes.web.door import Door
 from processes.web.errors import add_error_handlers, documented
 
 SUMMARY = """
-Every call but those of `webhooks` and `downloads` needs `Authorization: Bearer <key>`, and is about
-the data of the key's tenant. What cannot be done is answered with
+Every request except those to `webhooks` and `downloads` needs `Authorization: Bearer <key>`, and
+concerns the data of the key's tenant. The body of an error response is
 `{"error": {"type": …, "message": …}}`.
 """
 
 
 def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
-    """The application behind which `door` is; `database_urls` are what `/readyz` looks at."""
+    """Returns the application for `door`; `/readyz` checks the databases at `database_urls`."""
     app = FastAPI(
         title="Background jobs",
         version="1",
         description=SUMMARY,
-        docs_url=None,  # its page loads scripts from elsewhere; ours needs none
+        docs_url=None,  # that page loads scripts from a CDN; ours needs none
         redoc_url=None,
         redirect_slashes=False,
-        responses=documented(422, 429, 503),  # any route's, and not as FastAPI shapes them
+        responses=documented(422, 429, 503),  # of any route, in our format instead of FastAPI's
     )
     app.state.door = door
     app.state.databases = health.Databases(database_urls)

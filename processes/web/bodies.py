@@ -1,4 +1,4 @@
-"""Reading the bodies of requests: piece by piece, no more than is taken, and not for ever."""
+"""Reads request bodies in chunks, up to a size limit and a deadline."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Pace:
-    """How long the next piece of a body is waited for: our own work does not count."""
+    """How long to wait for the next chunk of a body, not counting our own work."""
 
     def __init__(self, rate: int, window: float, seconds: float) -> None:
         """
         Args:
-            rate: bytes a second that have to come, at least.
-            window: seconds that it may stand still, or be late by.
-            seconds: in all.
+            rate: the minimum rate, in bytes per second.
+            window: seconds that the body may stall or lag behind that rate.
+            seconds: for the whole body.
         """
         self._rate = rate
         self._window = self._credit = window
@@ -36,25 +36,27 @@ class Pace:
 
     @property
     def patience(self) -> float:
-        """Seconds for the next piece."""
+        """Seconds to wait for the next chunk."""
         return max(0.0, min(self._credit, self._left))
 
     def came(self, size: int, waited: float) -> None:
-        """Counts a piece of `size` bytes that came after `waited` seconds."""
+        """Counts a chunk of `size` bytes that arrived after `waited` seconds."""
         self._left -= waited
         self._credit = min(self._window, self._credit - waited + size / self._rate)
 
 
 def refuse_announced(request: Request, max_bytes: int) -> None:
-    """Refuses a body by what the request says of it itself.
+    """Rejects a body by the request's headers, before reading it.
 
     Raises:
-        BodyTooLarge: it is going to be.
-        MediaTypeRefused: it is compressed, and would be taken for what it is not.
+        BodyTooLarge: its announced size is over `max_bytes`.
+        MediaTypeRefused: it is compressed, which is not supported.
     """
     codings = ",".join(request.headers.getlist("content-encoding"))
     if codings.strip().lower() not in ("", "identity"):
-        raise MediaTypeRefused('a body is taken as it is. Send it without "Content-Encoding".')
+        raise MediaTypeRefused(
+            'compressed bodies are not supported. Send the body without "Content-Encoding".'
+        )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
@@ -63,14 +65,14 @@ def refuse_announced(request: Request, max_bytes: int) -> None:
 async def pieces_of(
     request: Request, max_bytes: int, seconds: float | None = None
 ) -> AsyncGenerator[bytes]:
-    """Yields the request's body as it comes, of `max_bytes` at most.
+    """Yields the request's body in chunks, up to `max_bytes` in all.
 
-    It may take `seconds` (what the door's limits say if not given), and has to keep their rate.
+    The body may take `seconds` (default: the door's limit), and must keep the door's minimum rate.
 
     Raises:
-        BodyTooLarge, MediaTypeRefused: as `refuse_announced`, or it is larger.
-        BodyTimeout: it came too slowly.
-        starlette.requests.ClientDisconnect: the caller has gone.
+        BodyTooLarge, MediaTypeRefused: as for `refuse_announced`, or the body is too large.
+        BodyTimeout: the body arrives too slowly.
+        starlette.requests.ClientDisconnect: the caller has disconnected.
     """
     refuse_announced(request, max_bytes)
     limits = door_of(request).admission.limits
@@ -105,32 +107,33 @@ def _too_large(max_bytes: int) -> BodyTooLarge:
 async def read_body(
     request: Request, max_bytes: int = JSON_MAX_BYTES, seconds: float | None = None
 ) -> bytes:
-    """The whole body, byte for byte; raises as `pieces_of`."""
+    """Returns the whole body, byte for byte; raises the errors of `pieces_of`."""
     return b"".join([piece async for piece in pieces_of(request, max_bytes, seconds)])
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:
-    """The body as `model`, strictly.
+    """Returns the body as `model`, parsed strictly.
 
     Raises:
-        MediaTypeRefused: it does not say that it is JSON.
-        InvalidRequest: it is not UTF-8, or has a field twice, of which one would be passed over.
-        InvalidPayload: it does not fit; nothing of it is repeated.
-        BodyTooLarge, BodyTimeout: as `pieces_of`.
+        MediaTypeRefused: its content type is not JSON.
+        InvalidRequest: it is not UTF-8, or contains a field twice.
+        InvalidPayload: it does not fit `model`; the message repeats none of its values.
+        BodyTooLarge, BodyTimeout: as for `pieces_of`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise MediaTypeRefused('this takes JSON. Send "Content-Type: application/json".')
+        raise MediaTypeRefused('the body must be JSON. Send "Content-Type: application/json".')
     body = await read_body(request)
     try:
         text = body.decode()
     except UnicodeDecodeError:
         raise InvalidRequest("the request's body is not UTF-8.") from None
-    found = read_input(model, text, what="the request")  # of JSON, and no deeper than can be read
+    # First, as it also rejects text that is not JSON, or nested too deeply for `json.loads`.
+    found = read_input(model, text, what="the request")
     json.loads(text, object_pairs_hook=_only_once)
     return found
 
 
 def _only_once(pairs: list[tuple[str, object]]) -> None:
     if len(pairs) > len({name for name, _ in pairs}):
-        raise InvalidRequest("a field is in the request's body twice. Give it once.")
+        raise InvalidRequest("the request's body has a field twice. Send it once.")

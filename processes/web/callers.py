@@ -1,9 +1,8 @@
-"""Who calls, and the scope that the call is answered in."""
+"""Authenticates the caller, and enters the caller's tenant scope."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -15,43 +14,35 @@ from processes.web.door import Door, door_of
 from processes.web.hosts import host_tenant
 from processes.web.refusals import InvalidRequest, Unauthenticated, WrongHost
 from processes.web.tokens import TokenRejected
-from temporal_tenancy.control_plane.api_keys import MARK
-from temporal_tenancy.core.directory import Tenant, TenantStatus, use_tenant_record
-from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres.database import use_database
+from temporal_tenancy.control_plane.api_keys import ApiKeys
+from temporal_tenancy.core.directory import Tenant, TenantStatus
+from temporal_tenancy.postgres.acting import acting_for
 
 BEARER: Final = HTTPBearer(
     auto_error=False,
     scheme_name="key",
-    description=f'An API key ("{MARK}…"), or a JWT whose claim "tenant" names the tenant.',
+    description=f'An API key ("{ApiKeys.MARK}…"), or a JWT whose claim "tenant" names the tenant.',
 )
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose call it is, by its credential and by nothing else that it says."""
+    """The caller of a request, identified by its credential alone."""
 
     tenant: Tenant
-    name: str  # which key or user, for people
-
-
-@contextmanager
-def acting_for(door: Door, tenant: Tenant) -> Iterator[None]:
-    """Runs the block in a tenant's scope, on the door's database."""
-    with use_database(door.database), enter(TenantScope(tenant.id)), use_tenant_record(tenant):
-        yield
+    name: str  # the key or user, for people to read
 
 
 async def authenticated(request: Request, credentials: Credentials) -> AsyncIterator[Caller]:
-    """Lets a tenant's caller in, and answers in the tenant's scope until the answer is sent.
+    """Authenticates the caller, and keeps the tenant's scope until the response is sent.
 
     Raises:
-        Unauthenticated: the credential is none, or its tenant is gone.
-        WrongHost: the host name is another tenant's.
-        RateExceeded: the tenant calls too often, or too much at once, or the caller's address has
-            tried too many keys that are none.
-        InvalidRequest: the address has a parameter that nothing heeds.
+        Unauthenticated: the credential is not valid, or its tenant is deleted.
+        WrongHost: the host name belongs to another tenant.
+        RateExceeded: the tenant makes too many requests, or the caller's address has tried too many
+            invalid keys.
+        InvalidRequest: the query has an unknown or repeated parameter.
     """
     door = door_of(request)
     if credentials is None or len(request.headers.getlist("authorization")) != 1:
@@ -65,7 +56,8 @@ async def authenticated(request: Request, credentials: Credentials) -> AsyncIter
         raise WrongHost
     await door.rates.admit(caller.tenant)
     _refuse_unknown_parameters(request)
-    with door.admission.tenant_requests.taken(caller.tenant.id), acting_for(door, caller.tenant):
+    requests = door.admission.tenant_requests
+    with requests.taken(caller.tenant.id), acting_for(caller.tenant, door.database):
         yield caller
 
 
@@ -73,7 +65,7 @@ Authenticated = Annotated[Caller, Depends(authenticated)]
 
 
 async def _identify(door: Door, credential: str) -> Caller:
-    if credential.startswith(MARK):
+    if credential.startswith(ApiKeys.MARK):
         key = await door.keys.find(credential)
         if key is None:
             raise Unauthenticated
@@ -93,18 +85,17 @@ async def _identify(door: Door, credential: str) -> Caller:
 
 
 def _refuse_unknown_parameters(request: Request) -> None:
-    """Refuses what would be passed over: "?tenant_id=…" chooses no tenant, and is told so.
+    """Rejects parameters that would be ignored: "?tenant_id=…" does not choose a tenant.
 
-    So is the first of two: of "?dry_run=true&dry_run=false" only the other would count.
+    Rejects repeated ones too: of "?dry_run=true&dry_run=false" only the second would count.
     """
     route = request.scope["route"]
     assert isinstance(route, APIRoute)
     known = {field.alias for field in route.dependant.query_params}
     if not set(request.query_params) <= known:
-        takes = f"It takes: {', '.join(sorted(known))}." if known else "It takes none."
+        takes = f"The known ones are: {', '.join(sorted(known))}." if known else "Remove it."
         raise InvalidRequest(
-            f"the address has a parameter that is not known here. {takes} Whose data it is about "
-            "is the key's tenant, always."
+            f"the URL has an unknown parameter. {takes} The tenant is always the key's."
         )
     if len(request.query_params.multi_items()) > len(request.query_params):
-        raise InvalidRequest("the address has a parameter twice. Give it once.")
+        raise InvalidRequest("the URL has a parameter twice. Send it once.")

@@ -17,16 +17,18 @@ PORT = 8000
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves, and returns the exit code; what keeps it from serving is one sentence."""
+    """Serves, and returns the exit code; prints one sentence if it cannot serve."""
 
     def web(
-        host: Annotated[str, typer.Option(help="Where it listens.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = PORT,
+        host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+        port: Annotated[
+            int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free port.")
+        ] = PORT,
         ready_file: Annotated[
-            Path | None, typer.Option(help="Written, as JSON, when it answers.")
+            Path | None, typer.Option(help="A JSON file to write when ready to serve.")
         ] = None,
     ) -> None:
-        """Answers HTTP until SIGTERM or Ctrl-C; what is being answered may finish."""
+        """Serves HTTP until SIGTERM or Ctrl-C, then finishes the requests in progress."""
         settings = load_settings()
         logs.configure(settings.log_level, settings.log_format, worker="web")
         serve(Listening(host, port, ready_file), settings)

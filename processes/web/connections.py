@@ -1,8 +1,8 @@
-"""The door's connections: how long each may take, how many there may be, and who makes room.
+"""The door's connections: their timeouts, their number, and which one is closed to make room.
 
-uvicorn has a deadline only for what is between two requests, and answers everybody with 503 once
-there are too many connections, idle ones too. So its protocol is extended here: a connection that
-is waited for is closed in time, and no address can take so many that there are none for others.
+uvicorn has a timeout only between two requests, and answers everybody with 503 once there are too
+many connections, even idle ones. This module extends its protocol: every wait for a client has a
+timeout, and one address cannot use up the connections of all others.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from processes.web.errors import problem
 from processes.web.limits import Limits
 from processes.web.strict_http import StrictConnection
 
-BACKLOG: Final = 256  # connections that wait to be taken; as many are taken without a pause
-TELL_SECONDS: Final = 10.0  # between two lines about the same
-CALLER_ENDED: Final = "caller_ended"  # in a call's state: who called sends no more, or has gone
+BACKLOG: Final = 256  # connections waiting to be accepted; as many are accepted in one go
+TELL_SECONDS: Final = 10.0  # between two log lines about the same problem
+CALLER_ENDED: Final = "caller_ended"  # in a request's state: the caller sends no more, or is gone
 
 log: Final = structlog.get_logger(__name__)
 
 
 class Phase(Enum):
-    """What a connection is at."""
+    """The state of a connection."""
 
-    HEAD = "head"  # a request is waited for, or the rest of its head
+    HEAD = "head"  # waiting for a request or the rest of its head
     ANSWERING = "answering"
-    REST = "rest"  # it was answered before its body had come
-    IDLE = "idle"  # another request may come
+    REST = "rest"  # answered before the whole body had arrived
+    IDLE = "idle"  # waiting for another request
     CLOSED = "closed"
 
 
 class Connections:
-    """The open connections of a process, by address, and those of them that could be closed."""
+    """The open connections of a process, by address, and which of them may be closed."""
 
     def __init__(self, limits: Limits, addresses: Addresses) -> None:
         self.limits = limits
         self._addresses = addresses
         self._open: dict[str | None, set[DoorProtocol]] = {}
-        self._waiting: dict[str | None, dict[DoorProtocol, None]] = {}  # the longest first
+        self._waiting: dict[str | None, dict[DoorProtocol, None]] = {}  # longest first
         self._count = 0
         self._told_at = float("-inf")
 
@@ -59,15 +59,15 @@ class Connections:
         return self._count
 
     def add(self, connection: DoorProtocol, host: str | None) -> HTTPStatus | None:
-        """Takes a new connection; returns why not, where nothing that waits can make room.
+        """Adds a new connection; returns a status to refuse it with if none can make room.
 
-        An address that has all it may have makes room itself. Where the process has, the address
-        does of which the most wait.
+        An address at its limit makes room itself. If the process is at its limit, the address with
+        the most waiting connections does.
         """
         address = self._addresses.of_peer(host)
-        held = len(self._open.get(address, ()))
-        # None: a trusted proxy's, whose callers are counted one by one.
-        if address is not None and held >= self.limits.connections_per_address:
+        in_use = len(self._open.get(address, ()))
+        # None is a trusted proxy, whose callers are counted one by one.
+        if address is not None and in_use >= self.limits.connections_per_address:
             self._tell(address)
             if not self._close_one_of(address):
                 return HTTPStatus.TOO_MANY_REQUESTS
@@ -81,30 +81,30 @@ class Connections:
         return None
 
     def remove(self, connection: DoorProtocol) -> None:
-        """Forgets a connection, if it is one of these."""
-        held = self._open.get(connection.address, set())
-        if connection not in held:
+        """Removes a connection, if it is counted here."""
+        siblings = self._open.get(connection.address, set())
+        if connection not in siblings:
             return
-        held.remove(connection)
+        siblings.remove(connection)
         self._count -= 1
-        if not held:
+        if not siblings:
             del self._open[connection.address]
         self.busy(connection)
 
     def waits(self, connection: DoorProtocol) -> None:
-        """Says that a connection could be closed without harm, from now on."""
+        """Marks a connection as one that may be closed to make room."""
         if connection in self._open.get(connection.address, ()):
             self._waiting.setdefault(connection.address, {})[connection] = None
 
     def busy(self, connection: DoorProtocol) -> None:
-        """Says that it could not."""
+        """Marks a connection as one that must not be closed."""
         waiting = self._waiting.get(connection.address, {})
         waiting.pop(connection, None)
         if not waiting:
             self._waiting.pop(connection.address, None)
 
     def _tell(self, address: str | None) -> None:
-        """Logs that somebody has to make room: of many times, one now and then."""
+        """Logs that connections are full, at most once per `TELL_SECONDS`."""
         now = time.monotonic()
         if now - self._told_at >= TELL_SECONDS:
             self._told_at = now
@@ -116,7 +116,7 @@ class Connections:
             )
 
     def _close_one(self) -> bool:
-        # A proxy's only where there are no others: its connections are many callers'.
+        # A proxy's connections carry many callers, so they go last.
         callers = [address for address in self._waiting if address is not None]
         most = max(callers, key=lambda address: len(self._waiting[address]), default=None)
         return self._close_one_of(most)
@@ -131,7 +131,7 @@ class Connections:
 
 
 class DoorConfig(uvicorn.Config):
-    """How the door's server is run."""
+    """The settings of the door's server."""
 
     def __init__(self, app: ASGIApp, connections: Connections, *, grace_seconds: int) -> None:
         super().__init__(
@@ -143,9 +143,9 @@ class DoorConfig(uvicorn.Config):
             log_config=None,
             log_level="warning",
             server_header=False,
-            proxy_headers=False,  # `Addresses` does it
+            proxy_headers=False,  # `Addresses` reads them
             backlog=BACKLOG,
-            timeout_keep_alive=ceil(connections.limits.idle_seconds),  # ours comes first
+            timeout_keep_alive=ceil(connections.limits.idle_seconds),  # `DoorProtocol` is earlier
             timeout_graceful_shutdown=grace_seconds,
         )
         self.connections = connections
@@ -169,12 +169,12 @@ class DoorProtocol(H11Protocol):
             head_max_bytes=self._limits.head_max_bytes, headers_max=self._limits.headers_max
         )
         self._phase: Phase | None = None
-        self._ended = False  # the client sends no more
+        self._ended = False  # whether the client sends no more
         self._waiting: asyncio.TimerHandle | None = None  # for the client to send
-        self._writing: asyncio.TimerHandle | None = None  # for the client to take
+        self._writing: asyncio.TimerHandle | None = None  # for the client to read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Takes the connection, or refuses it where there are too many."""
+        """Accepts the connection, or refuses it if there are too many."""
         super().connection_made(transport)
         refused = self._open.add(self, self.client[0] if self.client else None)
         if refused is not None:
@@ -182,51 +182,51 @@ class DoorProtocol(H11Protocol):
         self._look()
 
     def data_received(self, data: bytes) -> None:
-        """Reads what has come."""
+        """Reads the data that arrived."""
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEAD, self._limits.head_seconds)
         super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
-        """Answers what has been asked: who sends no more may read still.
+        """Finishes the response in progress: a client that sends no more may still read.
 
-        Who has gone looks the same until it is written to.
+        A client that is gone looks the same until something is written to it.
         """
         self._ended = True
         self._look()
         return not self.transport.is_closing()
 
     def handle_events(self) -> None:
-        """Goes through what was read."""
+        """Handles the events in the data."""
         super().handle_events()
         self._look()
 
     def on_response_complete(self) -> None:
-        """Waits for what comes behind an answer."""
+        """Waits for the next request after a response."""
         super().on_response_complete()
         self._look()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses what cannot be read, or could be read in two ways."""
+        """Refuses a request that is malformed or ambiguous."""
         if self.conn.refusal == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             self._refuse(self.conn.refusal, "HeadersTooLarge", "the request's head is too large.")
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, "BadRequest", "this is not a request in HTTP/1.1.")
 
     def pause_writing(self) -> None:
-        """Gives the client a while to take what was sent."""
+        """Starts the client's timeout for reading the response."""
         super().pause_writing()
         self._expect_reader()
 
     def resume_writing(self) -> None:
-        """Takes note that it has."""
+        """Stops that timeout."""
         super().resume_writing()
         if not self.transport.is_closing():
             _cancel(self._writing)
             self._writing = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the connection."""
+        """Removes the connection."""
         super().connection_lost(exc)
         _cancel(self._writing)
         self._writing = None
@@ -234,7 +234,7 @@ class DoorProtocol(H11Protocol):
         self._open.remove(self)
 
     def shutdown(self) -> None:
-        """Closes it, or lets it be closed behind the answer that is under way."""
+        """Closes the connection, after the response in progress if there is one."""
         try:
             super().shutdown()
         except h11.LocalProtocolError:
@@ -242,12 +242,12 @@ class DoorProtocol(H11Protocol):
         self._look()
 
     def make_room(self) -> None:
-        """Closes it for another's sake."""
+        """Closes the connection to make room for another."""
         self._enter(Phase.CLOSED)
         self.transport.abort()
 
     def _look(self) -> None:
-        """Sees what it is at, and waits for it as long as that may take."""
+        """Determines the connection's phase, and sets the timeout for it."""
         if self._ended:
             self._expect_no_more()
         if self.transport.is_closing():
@@ -264,14 +264,14 @@ class DoorProtocol(H11Protocol):
             self._enter(Phase.IDLE, self._limits.idle_seconds)
 
     def _expect_no_more(self) -> None:
-        """Closes it, unless a request that has come whole is being answered."""
+        """Closes the connection, unless a complete request is being answered."""
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
             self.transport.close()
         else:
             self.cycle.scope["state"][CALLER_ENDED] = True
 
     def _enter(self, phase: Phase, seconds: float | None = None) -> None:
-        """Begins a phase; one that it is in goes on, and its time with it."""
+        """Enters a phase with its timeout; a phase already entered keeps its own."""
         if phase is self._phase:
             return
         self._phase = phase
@@ -294,13 +294,13 @@ class DoorProtocol(H11Protocol):
 
     def _expect_reader(self) -> None:
         if self._writing is None:
-            # Not `close`: that would wait until all is taken.
+            # Not `close`, which would wait until the client has read everything.
             self._writing = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
-        """Answers without the application, and closes the connection."""
+        """Responds without the application, and closes the connection."""
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # what it would still send is not wanted
+            self.cycle.disconnected = True  # drops anything it would still send
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer = problem(status, kind, message, {**HEADERS, "Connection": "close"})

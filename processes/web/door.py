@@ -1,4 +1,4 @@
-"""What the routes of the HTTP door work with."""
+"""The shared state of the HTTP door's routes."""
 
 from __future__ import annotations
 
@@ -30,34 +30,44 @@ OPEN_JOBS: Final = frozenset(
         "search.index",
     }
 )
-"""The jobs that tenants' own programs may ask for. Billing and retention are the platform's to
-start, and what sends mail would send anybody's."""
+"""The jobs that tenants' own programs may request. Only the platform starts billing and retention,
+and a job that sends mail would let callers send mail to anyone."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The timing of a stream of an import's progress, in seconds."""
+
+    poll: float = 0.5  # between two checks of the import
+    heartbeat: float = 15.0  # between keepalives: proxies drop silent connections
+    longest: float = 600.0  # after that the client must authenticate again
 
 
 @dataclass(frozen=True)
 class Door:
-    """What the routes work with, and what they may do."""
+    """The services and settings that the routes use."""
 
     database: Database
     directory: CachedDirectory
     keys: ApiKeys
-    tokens: Tokens | None  # None: nobody calls with a JWT
+    tokens: Tokens | None  # None: JWTs are not accepted
     runs: Runs
     upload_max_bytes: int
-    domain: str | None = None  # of which tenants' host names are part
+    domain: str | None = None  # the parent domain of tenants' host names
     open_jobs: Collection[str] = OPEN_JOBS
     rates: Rates = field(default_factory=Rates)
     admission: Admission = field(default_factory=Admission)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # ends what would go on
+    watch: Watch = Watch()
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set to end open streams
 
 
 def make_door(
     settings: Settings, database: Database, *, open_jobs: Collection[str] = OPEN_JOBS
 ) -> Door:
-    """The door that the settings describe, on `database`.
+    """Returns the door that the settings describe, with `database`.
 
-    Raises `ConfigurationError` where they give no sound key for JWTs, or limits that do not go
-    together.
+    Raises `ConfigurationError` if the key for JWTs is not valid or the limits contradict each
+    other.
     """
     return Door(
         database=database,
@@ -73,6 +83,6 @@ def make_door(
 
 
 def door_of(request: Request) -> Door:
-    """The door of the application that answers `request`."""
+    """Returns the door of the application that handles `request`."""
     door: Door = request.app.state.door
     return door

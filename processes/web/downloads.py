@@ -1,4 +1,4 @@
-"""Links to tenants' files, which open for whoever has them until they expire."""
+"""Serves tenants' files by signed, expiring links."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
-from processes.web.callers import acting_for
 from processes.web.door import door_of
 from processes.web.errors import documented
 from processes.web.files import attachment
@@ -17,6 +16,7 @@ from processes.web.refusals import FileUnknown
 from saas.services.links import DOWNLOADS, LinkTarget, read_link
 from saas.services.object_storage import current_storage
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.acting import acting_for
 
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The file.", "content": {"application/octet-stream": {}}}
@@ -26,7 +26,7 @@ router: Final = APIRouter(prefix=DOWNLOADS, tags=["downloads"])
 
 
 async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
-    """Answers in the scope of the tenant whose link it is: its signature is the credential."""
+    """Verifies the link, whose signature is the credential, and enters its tenant's scope."""
     target = read_link(token, datetime.now(UTC))
     door = door_of(request)
     tenant = await door.directory.find(target.tenant_id)
@@ -34,7 +34,7 @@ async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
         raise FileUnknown
     request.state.tenant_id = tenant.id
     await door.rates.admit(tenant, "downloads")
-    with door.admission.tenant_requests.taken(tenant.id), acting_for(door, tenant):
+    with door.admission.tenant_requests.taken(tenant.id), acting_for(tenant, door.database):
         yield target
 
 
@@ -44,6 +44,6 @@ async def opened(request: Request, token: str) -> AsyncIterator[LinkTarget]:
     responses={**FILE, **documented(404, 410, 429)},
 )
 async def download(target: Annotated[LinkTarget, Depends(opened)]) -> StreamingResponse:
-    """Download a file by a link that was given out for it."""
+    """Download a file by its signed link."""
     name = target.path.rsplit("/", 1)[-1]
     return await attachment(current_storage(), target.path, name)

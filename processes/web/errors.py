@@ -1,4 +1,4 @@
-"""What the HTTP door answers when something cannot be done: `{"error": {"type", "message"}}`."""
+"""The HTTP door's error responses: `{"error": {"type", "message"}}`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from starlette.responses import JSONResponse, Response
 from temporalio.service import RPCError
 
 from activities.uploads import EncodingUnknown, FileTooLarge
-from processes.connect import NotReachable
 from processes.web.refusals import InvalidRequest, WebRefusal
 from saas.hints import message_with_hint
 from saas.services.links import LinkExpired, LinkForged
 from saas.services.object_storage import StorageFailed
 from saas.services.webhooks import WebhookRejected
+from temporal_tenancy.cli import NotReachable
 from temporal_tenancy.core.errors import (
     ConfigurationError,
     FeatureNotEnabled,
@@ -35,7 +35,7 @@ from temporal_tenancy.core.printable import printable
 from temporal_tenancy.outbox import KeyTaken, PayloadTooLarge
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 
-# Whose message says to the caller what to do; all others are logged, and say nothing.
+# Errors whose message helps the caller; all others are logged and not shown.
 STATUSES: Final[dict[type[Exception], int]] = {
     TenantMissing: 422,
     TenantInvalid: 422,
@@ -65,20 +65,20 @@ log: Final = structlog.get_logger(__name__)
 
 
 class Problem(BaseModel):
-    """Why something was not done."""
+    """An error's type and message."""
 
     type: str
-    message: str  # a sentence that says what to do
+    message: str  # says what is wrong and what to do
 
 
 class ProblemAnswer(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every error response."""
 
     error: Problem
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:  # as FastAPI takes them
-    """The answers that a route may give besides its success, for its documentation."""
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:  # FastAPI's `responses`
+    """Returns the documentation of a route's error responses."""
     return {
         status: {"model": ProblemAnswer, "description": HTTPStatus(status).phrase}
         for status in sorted(statuses)
@@ -86,9 +86,9 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:  # as FastAPI
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Lets `app` answer every error in the one shape, and none with what it is not to say."""
+    """Makes `app` answer every error in the same format, and never with internal details."""
     for kind in STATUSES:
-        app.add_exception_handler(kind, _told)
+        app.add_exception_handler(kind, _client_error)
     for kind in AWAY:
         app.add_exception_handler(kind, _away)
     app.add_exception_handler(WebRefusal, _refused)
@@ -101,17 +101,17 @@ def add_error_handlers(app: FastAPI) -> None:
 def problem(
     status: int, kind: str, message: str, headers: dict[str, str] | None = None
 ) -> Response:
-    """An answer that says why something was not done."""
+    """Returns an error response."""
     body = ProblemAnswer(error=Problem(type=kind, message=printable(message)))
     return JSONResponse(body.model_dump(), status, headers=headers)
 
 
 def problem_of(refusal: WebRefusal) -> Response:
-    """The answer that a refusal is."""
+    """Returns the response for a refusal."""
     return problem(refusal.status, type(refusal).__name__, refusal.message, refusal.headers)
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _client_error(request: Request, error: Exception) -> Response:
     message = getattr(error, "message", None) or str(error)
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     return problem(status, type(error).__name__, message)
@@ -123,13 +123,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _away(request: Request, error: Exception) -> Response:
-    # Its own sentence names hosts and settings.
+    # The error's own message names hosts and settings, so it is only logged.
     kind = type(error).__name__
     log.error("web.unavailable", error=kind, detail=message_with_hint(kind, str(error)))
     return problem(
         503,
         "Unavailable",
-        "something that this needs does not answer. Try again in a moment.",
+        "a required service does not answer. Try again in a moment.",
         {"Retry-After": str(RETRY_AFTER)},
     )
 
@@ -145,7 +145,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _of_the_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
-    message = f"{phrase.lower()}. GET /docs shows what there is."
+    message = f"{phrase.lower()}. GET /docs lists the routes."
     headers = dict(error.headers or {})
     return problem(error.status_code, phrase.title().replace(" ", ""), message, headers)
 
@@ -156,4 +156,4 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The server logs the traceback.
-    return problem(500, "InternalError", "this has failed, and is in the log. Try again later.")
+    return problem(500, "InternalError", "the request failed, and was logged. Try again later.")

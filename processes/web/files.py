@@ -1,4 +1,4 @@
-"""Tenants' files, sent so that a browser keeps them and shows none."""
+"""Sends tenants' files as attachments, which a browser saves and does not display."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ UNKNOWN_KIND: Final = "application/octet-stream"
 
 
 async def attachment(storage: ObjectStorage, path: str, name: str) -> StreamingResponse:
-    """The current tenant's object at `path`, to be kept under `name` (as in an object's path).
+    """Returns the current tenant's object at `path` as a download called `name`.
 
-    The answer is to be sent in the tenant's scope. Raises `FileUnknown` where there is no object.
+    `name` has the same form as in an object's path. The response must be sent in the tenant's
+    scope. Raises `FileUnknown` if the object does not exist.
     """
     try:
         size = await storage.size(path)

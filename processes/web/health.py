@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can answer for tenants."""
+"""The HTTP door's liveness and readiness."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from processes.lifecycle.preflight import answers
+from temporal_tenancy.postgres.connections import answers
 
-MAX_AGE: Final = 5.0  # seconds that an answer is taken to hold
-ASKED: Final = ["GET", "HEAD"]  # many a balancer asks for the status only
+MAX_AGE: Final = 5.0  # seconds that a result is cached
+ASKED: Final = ["GET", "HEAD"]  # many load balancers only check the status
 
 router: Final = APIRouter(include_in_schema=False)
 
 
 class Databases:
-    """Whether the databases let their roles in."""
+    """Checks that the databases accept connections of their roles."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = urls
@@ -28,7 +28,7 @@ class Databases:
         self._asking = asyncio.Lock()
 
     async def answer(self) -> bool:
-        """Whether all of them do, a few seconds ago at most."""
+        """Returns whether all databases answered, at most `MAX_AGE` ago."""
         async with self._asking:
             if time.monotonic() - self._asked_at > MAX_AGE:
                 found = [await asyncio.to_thread(answers, url) for url in self._urls]
@@ -39,13 +39,13 @@ class Databases:
 
 @router.api_route("/healthz", methods=ASKED)
 async def healthz() -> JSONResponse:
-    """Answer, which says that the process lives."""
+    """Answer 200: the process is alive."""
     return JSONResponse({"status": "ok"})
 
 
 @router.api_route("/readyz", methods=ASKED)
 async def readyz(request: Request) -> JSONResponse:
-    """Say whether the databases answer."""
+    """Answer 200 if the databases answer, else 503."""
     databases: Databases = request.app.state.databases
     if await databases.answer():
         return JSONResponse({"status": "ready"})

@@ -1,7 +1,7 @@
 """Tenants' own host names: `{tenant}.{domain}`.
 
-A host name lets nobody in. It names the tenant whose endpoint a webhook is sent to, and must agree
-with whoever calls.
+A host name is not a credential. It names the tenant that a webhook is for, and must agree with the
+caller's tenant.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from temporal_tenancy.core.identifiers import tenant_id
 
 
 def host_tenant(request: Request, domain: str | None) -> str | None:
-    """The tenant that the request's host name is of; None where it is no tenant's.
+    """Returns the tenant in the request's host name, or None if it is not a tenant's.
 
-    What a proxy says of another host is not heeded.
+    `X-Forwarded-Host` is ignored.
     """
     host = request.headers.get("host", "").rsplit(":", 1)[0].rstrip(".").lower()
     if domain is None or not host.endswith(f".{domain.lower()}"):

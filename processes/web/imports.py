@@ -1,4 +1,4 @@
-"""Imports of contacts: a file is sent, and its progress watched."""
+"""Imports of contacts: uploads a file, and reports its progress."""
 
 from __future__ import annotations
 
@@ -34,11 +34,7 @@ from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 
-POLL_SECONDS: Final = 0.5  # between two looks at an import that is watched
-HEARTBEAT_SECONDS: Final = 15.0  # proxies give up connections that say nothing
-STREAM_SECONDS: Final = 600.0  # then whoever watches has to show a key again
-
-FILE: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
+FILE: Final[dict[str, Any]] = {  # OpenAPI of a body that FastAPI does not parse
     "requestBody": {
         "required": True,
         "content": {
@@ -58,8 +54,8 @@ FILE: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
 }
 EVENTS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": 'Events "progress", whose data is the import as GET /imports/{import_id} '
-        "has it; the last is that of the end.",
+        "description": 'Events "progress", whose data is the import as in GET '
+        "/imports/{import_id}; the last one reports the end.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -72,7 +68,7 @@ router: Final = APIRouter(prefix="/imports", tags=["imports"])
 
 
 class ImportLinks(BaseModel):
-    """Where an import is found."""
+    """Links to an import."""
 
     self: str
     events: str
@@ -81,7 +77,7 @@ class ImportLinks(BaseModel):
 
 
 class StartedImport(BaseModel):
-    """An import that has been taken in."""
+    """An accepted import."""
 
     id: UUID
     status: Literal["processing"] = "processing"
@@ -89,14 +85,14 @@ class StartedImport(BaseModel):
 
 
 class EncodingCandidate(BaseModel):
-    """An encoding that a file may be in, and how some of its lines read then."""
+    """A possible encoding of a file, with some of its lines in it."""
 
     encoding: str
     sample: list[str]
 
 
 class ImportState(BaseModel):
-    """How far an import has come: rows = imported + updated + rejected, at any time."""
+    """The state of an import; at any time, rows = imported + updated + rejected."""
 
     id: UUID
     tenant_id: str
@@ -108,24 +104,24 @@ class ImportState(BaseModel):
     error_file: str | None  # in the object storage; links.errors has its content
     file_name: str
     dry_run: bool
-    encoding: str | None  # as which the file is read; None where that is unsure
+    encoding: str | None  # None if it is unsure
     encoding_by: str | None  # named | mark | bytes | detected | unsure
-    candidates: list[EncodingCandidate]  # where it is unsure
-    delimiter: str | None  # of cells; None: the header has not been read
-    progress: float  # of the file, 0 to 1
-    error: str | None  # why it has failed
+    candidates: list[EncodingCandidate]  # if the encoding is unsure
+    delimiter: str | None  # None: the header has not been read
+    progress: float  # share of the file that has been read, 0 to 1
+    error: str | None  # why it failed
     error_type: str | None
     links: ImportLinks
 
 
 async def stream_slot(request: Request, caller: Authenticated) -> AsyncIterator[None]:
-    """Counts the stream until it has ended."""
+    """Counts the stream against the tenant's limit until it ends."""
     with door_of(request).admission.streams.taken(caller.tenant.id):
         yield
 
 
 async def upload_slot(request: Request, caller: Authenticated) -> AsyncIterator[None]:
-    """Counts the upload until it has been answered, for the tenant and for the address."""
+    """Counts the upload against the limits of the tenant and the address until it is answered."""
     admission = door_of(request).admission
     with (
         admission.tenant_uploads.taken(caller.tenant.id),
@@ -149,12 +145,11 @@ async def start_import(
     file_name: str | None = None,
     encoding: str | None = None,
 ) -> StartedImport:
-    """Take in a CSV file of contacts, and import it.
+    """Upload a CSV file of contacts, and import it.
 
-    It is the field `file` of a form, or the body itself. The answer comes once the file is stored;
-    with `dry_run` it is only counted what an import would do. Its encoding is what `encoding` says,
-    in the address or as a field of the form, else the `charset` of its content type, else what its
-    bytes say.
+    The file is the field `file` of a form, or the body itself. The response is sent once the file
+    is stored. `dry_run` only counts what the import would do. The encoding is that of the parameter
+    or form field `encoding`, else the `charset` of the file's content type, else it is detected.
     """
     door = door_of(request)
     require_runnable(caller.tenant.id, caller.tenant, registry[JOB])
@@ -174,7 +169,7 @@ async def start_import(
 
 @router.get("/{import_id}", responses=documented(401, 404))
 async def show_import(import_id: str, caller: Authenticated) -> ImportState:
-    """Show how far an import has come."""
+    """Show the state of an import."""
     return _state(await _find(import_id))
 
 
@@ -187,16 +182,16 @@ async def show_import(import_id: str, caller: Authenticated) -> ImportState:
 async def watch_import(
     request: Request, import_id: str, caller: Authenticated
 ) -> StreamingResponse:
-    """Watch an import, as server-sent events, until it has ended.
+    """Watch an import until it ends, as server-sent events.
 
-    A stream is closed after ten minutes at most, or once its caller has ended the sending half of
-    the connection; a new one goes on from where the import is then.
+    The stream closes after at most ten minutes, or when the caller closes the sending half of the
+    connection; a new stream starts with the import's current state.
     """
     first = _state(await _find(import_id))
     return StreamingResponse(
         _progress(request, first),
         media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},  # nginx would hold events back
+        headers={"X-Accel-Buffering": "no"},  # or nginx would buffer the events
     )
 
 
@@ -215,7 +210,7 @@ async def download_errors(import_id: str, caller: Authenticated) -> StreamingRes
 
 @router.post("/{import_id}/cancel", status_code=202, responses=documented(401, 404, 409))
 async def cancel_import(request: Request, import_id: str, caller: Authenticated) -> ImportState:
-    """Cancel an import. It ends behind the batch that is being written, and that stays."""
+    """Cancel an import. It ends after the batch being written; imported rows stay."""
     found = await _find(import_id)
     workflow_id = WorkflowId(current_tenant(), JOB, str(found.id))
     if found.status == ImportStatus.PROCESSING and not await door_of(request).runs.cancel(
@@ -223,12 +218,12 @@ async def cancel_import(request: Request, import_id: str, caller: Authenticated)
     ):
         await _cancel_waiting(found.id)
     elif found.status != ImportStatus.PROCESSING:
-        raise ImportEnded(f"this import is {found.status} already.")
+        raise ImportEnded(f"this import is already {found.status}.")
     return _state(await _find(import_id))
 
 
 async def _cancel_waiting(import_id: UUID) -> None:
-    """Ends an import whose job has not been started: once it is, nothing is left for it to do."""
+    """Ends an import whose job has not started yet; the job will then have nothing to do."""
     async with tenant_session() as session:
         found = await find_import(session, import_id, lock=True)
         if found.status == ImportStatus.PROCESSING:
@@ -237,26 +232,27 @@ async def _cancel_waiting(import_id: UUID) -> None:
 
 
 async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes]:
-    stopping = door_of(request).stopping
-    began = said = time.monotonic()
+    door = door_of(request)
+    watch = door.watch
+    began = sent_at = time.monotonic()
     yield _event(state)
-    while state.status is ImportStatus.PROCESSING and time.monotonic() - began < STREAM_SECONDS:
+    while state.status is ImportStatus.PROCESSING and time.monotonic() - began < watch.longest:
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), POLL_SECONDS)
+            await asyncio.wait_for(door.stopping.wait(), watch.poll)
             return
         if getattr(request.state, CALLER_ENDED, False):
-            return  # most who end it have gone, and would hold a slot
+            return  # most such callers are gone, and would hold a slot
         try:
             now = _state(await _find(str(state.id)))
         except DatabaseUnreachable:
             log.warning("web.stream_interrupted")
-            return  # whoever watches comes again
+            return  # the client reconnects
         if now != state:
             yield _event(now)
-            state, said = now, time.monotonic()
-        elif time.monotonic() - said >= HEARTBEAT_SECONDS:
+            state, sent_at = now, time.monotonic()
+        elif time.monotonic() - sent_at >= watch.heartbeat:
             yield KEEPALIVE_COMMENT
-            said = time.monotonic()
+            sent_at = time.monotonic()
 
 
 def _event(state: ImportState) -> bytes:
@@ -264,7 +260,7 @@ def _event(state: ImportState) -> bytes:
 
 
 async def _find(import_id: str) -> Import:
-    """The caller's import; raises `ImportUnknown`, in the same words for what is another's."""
+    """Returns the caller's import; raises the same `ImportUnknown` for another tenant's."""
     try:
         parsed = UUID(import_id)
         async with tenant_session() as session:

@@ -1,4 +1,4 @@
-"""Tries of keys: who sends too many that are none is not heard for a while."""
+"""Limits failed authentication: an address that sends too many invalid keys has to wait."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from processes.web.refusals import RateExceeded, Unauthenticated
-from temporal_tenancy.control_plane.api_keys import MARK
+from temporal_tenancy.control_plane.api_keys import ApiKeys
 
-KNOWN_MAX: Final = 10_000  # keys that are remembered as good
-UNKNOWN_AT_ONCE: Final = 2  # looked up at once: of the control plane's connections, most stay free
+KNOWN_MAX: Final = 10_000  # keys that are remembered as valid
+UNKNOWN_AT_ONCE: Final = 2  # concurrent lookups, so that most control plane connections stay free
 
 
 class KeyTries:
-    """Counts tries that failed, by address, in this process.
+    """Counts failed attempts by address, in this process.
 
-    A key that was good here is not held up by others' tries, neither of its own address nor of the
-    world's: it is still looked up each time, and what was revoked is refused.
+    A key that has been valid here is not delayed by failed attempts, of its own address or any
+    other. It is still looked up each time, so a revoked key is rejected.
     """
 
     def __init__(self, failures_per_minute: int) -> None:
-        """`failures_per_minute` are an address's, before it is not heard."""
+        """`failures_per_minute` is how many invalid keys one address may send."""
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._item = RateLimitItemPerMinute(failures_per_minute)
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -38,9 +38,9 @@ class KeyTries:
 
     @asynccontextmanager
     async def trying(self, address: str, credential: str) -> AsyncIterator[None]:
-        """Inside the block the credential is looked up; `Unauthenticated` there is a failure.
+        """Wraps the lookup of a credential; counts `Unauthenticated` in the block as a failure.
 
-        Raises `RateExceeded` where the address has failed too often within a minute.
+        Raises `RateExceeded` if the address has failed too often within a minute.
         """
         digest = hashlib.sha256(credential.encode()).digest()
         if digest in self._known:
@@ -53,7 +53,7 @@ class KeyTries:
             return
         await self._refuse(address)
         try:
-            async with self._unknown if credential.startswith(MARK) else nullcontext():
+            async with self._unknown if credential.startswith(ApiKeys.MARK) else nullcontext():
                 await self._refuse(address)  # others of the address may have failed meanwhile
                 yield
         except Unauthenticated:
@@ -69,6 +69,6 @@ class KeyTries:
             seconds = max(1, math.ceil(stats.reset_time - time.time()))
             raise RateExceeded(
                 seconds,
-                "too many keys that are none have come from this address. Check the key, and try "
-                f"again in {seconds} seconds.",
+                "this address has sent too many invalid keys. Check the key, and try again in "
+                f"{seconds} seconds.",
             )

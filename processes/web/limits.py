@@ -1,4 +1,4 @@
-"""What the HTTP door lets be taken of it, and for how long."""
+"""The HTTP door's limits: timeouts, sizes and concurrency."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds, bytes, and how many at once. An address is a caller's, as `Addresses` finds it."""
+    """Limits in seconds, bytes and concurrent uses; `Addresses` determines a caller's address."""
 
     trusted_proxies: tuple[Network, ...] = ()
 
-    head_seconds: float = 10.0  # for a whole head, from the connection or from its first byte
+    head_seconds: float = 10.0  # for a whole head, from the connection's start or its first byte
     head_max_bytes: int = 16 * KIB
     headers_max: int = 100
     idle_seconds: float = 5.0  # between two requests of a connection
-    write_seconds: float = 30.0  # for what we have sent to be taken, some 48 KiB at a time
+    write_seconds: float = 30.0  # for the client to read what was sent, some 48 KiB at a time
 
-    body_seconds: float = 30.0  # for a whole body that is neither of the next two
+    body_seconds: float = 30.0  # for a whole body, except uploads and webhooks
     upload_seconds: float = 3600.0
     webhook_seconds: float = 10.0
-    drain_seconds: float = 1.0  # for the rest of a body whose request is refused
-    body_rate: int = 1 * KIB  # bytes a second that a body comes with, at least
-    body_window_seconds: float = 20.0  # that it may stand still
+    drain_seconds: float = 1.0  # for the rest of a rejected request's body
+    body_rate: int = 1 * KIB  # minimum rate of a body, in bytes per second
+    body_window_seconds: float = 20.0  # that a body may stall
 
     connections: int = 1_000
-    connections_per_address: int = 200  # but for the trusted proxies' own
+    connections_per_address: int = 200  # except for trusted proxies
     requests: int = 500
     requests_per_address: int = 100
     requests_per_tenant: int = 50
-    uploads: int = 40  # of each, up to 15 MiB are held until they are stored
+    uploads: int = 40  # each uses up to 15 MiB of memory until it is stored
     uploads_per_address: int = 10
     uploads_per_tenant: int = 5
     streams_per_tenant: int = 20
-    webhooks: int = 200  # whose sender is not known yet
+    webhooks: int = 200  # not yet verified
     webhooks_per_address: int = 10
-    key_failures_per_minute: int = 20  # of an address
+    key_failures_per_minute: int = 20  # per address
 
     def __post_init__(self) -> None:
         if self.requests >= self.connections:
-            # Else all connections may be in use, and none is idle that could make room.
+            # Otherwise all connections may be busy, with no idle one to close for a new one.
             raise ConfigurationError(
-                "WEB_REQUESTS is less than WEB_CONNECTIONS: who asks for the door's health needs a "
-                "connection too. Lower the one, or raise the other."
+                "WEB_REQUESTS must be less than WEB_CONNECTIONS, as health checks need connections "
+                "too. Lower the one or raise the other."
             )
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """As the settings say; raises `ConfigurationError` where they do not go together."""
+        """Returns the limits in the settings; raises `ConfigurationError` if they contradict."""
         return cls(
             trusted_proxies=_networks(settings.trusted_proxies),
             head_seconds=settings.web_head_seconds,
@@ -84,11 +84,11 @@ class Limits:
         )
 
 
-def _networks(given: str) -> tuple[Network, ...]:
+def _networks(names: str) -> tuple[Network, ...]:
     try:
-        return tuple(ip_network(each.strip()) for each in given.split(",") if each.strip())
+        return tuple(ip_network(name.strip()) for name in names.split(",") if name.strip())
     except ValueError:
         raise ConfigurationError(
-            "TRUSTED_PROXIES names networks with commas, as in 10.0.0.0/8, 2001:db8::/32. Only "
-            "what stands in front of the door is named: what it says of callers is believed."
+            "TRUSTED_PROXIES must be comma-separated networks, as in 10.0.0.0/8, 2001:db8::/32. "
+            "Name only the proxies in front of the door, as their X-Forwarded-For is trusted."
         ) from None

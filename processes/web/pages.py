@@ -1,4 +1,4 @@
-"""The pages for people: one to upload a file and watch its import, one that lists the routes."""
+"""Web pages: one to upload a file and watch its import, one that lists the routes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router: Final = APIRouter(include_in_schema=False)
 
 
 def policy_of(page: str) -> str:
-    """The Content-Security-Policy under which a page's own script and style run, and no other."""
+    """Returns the Content-Security-Policy that allows only a page's own scripts and styles."""
     sources: dict[str, list[str]] = {"script": [], "style": []}
     for kind, content in _INLINE.findall(page):
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -30,7 +30,7 @@ def policy_of(page: str) -> str:
         [
             "default-src 'none'",
             *allowed,
-            "img-src data:",  # an icon of nothing, so that none is asked for
+            "img-src data:",  # an empty icon, so that browsers request none
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
@@ -41,13 +41,13 @@ def policy_of(page: str) -> str:
 
 @router.get("/", response_class=HTMLResponse)
 async def upload_page() -> HTMLResponse:
-    """The page from which a person imports a file."""
+    """The page on which a person imports a file."""
     return _page(UPLOAD)
 
 
 @router.get("/docs", response_class=HTMLResponse)
 async def docs_page(request: Request) -> HTMLResponse:
-    """The routes, as `/openapi.json` has them, for people."""
+    """The routes in `/openapi.json`, for people to read."""
     return _page(_reference(request.app.openapi()))
 
 
@@ -75,7 +75,7 @@ def _reference(api: dict[str, Any]) -> str:
 <main>
 <h1>{escape(api["info"]["title"])}</h1>
 <p>{about}</p>
-<p>For programs the same is in <a href="/openapi.json">openapi.json</a>.</p>
+<p>For programs: <a href="/openapi.json">openapi.json</a>.</p>
 {routes}
 </main>
 </body>

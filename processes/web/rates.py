@@ -1,4 +1,4 @@
-"""How often a tenant may call, in this process."""
+"""Rate limits per tenant, in this process."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from processes.web.refusals import RateExceeded
 from temporal_tenancy.core.directory import Tenant
 from temporal_tenancy.core.identifiers import scoped_key
 
-DEFAULT_RATE: Final = 50.0  # calls a second, where the plan says nothing
+DEFAULT_RATE: Final = 50.0  # requests per second, if the plan has no rate
 
 
 class Rates:
-    """What tenants have used of their rates, each by itself.
+    """Rate limiters, one per tenant and kind.
 
-    It is counted in this process only: behind a balancer, several let through as many times more.
+    Each process counts on its own: several behind a load balancer allow that many times the rate.
     """
 
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def admit(self, tenant: Tenant, kind: str = "http") -> None:
-        """Counts a call; raises `RateExceeded` where it is one too many.
+        """Counts a request; raises `RateExceeded` if it is over the limit.
 
-        `kind` names the rate in the plan, in calls a second.
+        `kind` names the rate in the plan, in requests per second.
         """
         rate = tenant.plan.rate_limits.get(kind, DEFAULT_RATE)
-        # Below one a second: one in several.
+        # A rate below one per second allows one request in several seconds.
         calls, seconds = (math.floor(rate), 1) if rate >= 1 else (1, math.ceil(1 / max(rate, 1e-6)))
         item = RateLimitItemPerSecond(calls, seconds)
         key = scoped_key(tenant.id, "rate", kind)

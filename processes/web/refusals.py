@@ -1,4 +1,4 @@
-"""What the HTTP door does not do, one type each, and the status that it answers with."""
+"""The HTTP door's errors, each with its status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class WebRefusal(Exception):
-    """The request is refused. The class's docstring is the message unless another is given."""
+    """The request is refused. The default message is the class's docstring."""
 
     status: ClassVar[int]
 
@@ -18,7 +18,7 @@ class WebRefusal(Exception):
 
 
 class Unauthenticated(WebRefusal):
-    """This needs a valid key. Send it as "Authorization: Bearer <key>"."""
+    """This request needs a valid key. Send it as "Authorization: Bearer <key>"."""
 
     status = 401
 
@@ -27,43 +27,43 @@ class Unauthenticated(WebRefusal):
 
 
 class WrongHost(WebRefusal):
-    """This host name belongs to another tenant than the key."""
+    """This host name and the key belong to different tenants."""
 
     status = 403
 
 
 class ImportUnknown(WebRefusal):
-    """There is no such import."""
+    """This import does not exist."""
 
     status = 404
 
 
 class ErrorFileUnknown(WebRefusal):
-    """This import has no error file: it has not ended, or has rejected no row."""
+    """This import has no error file: it has not ended, or no row was rejected."""
 
     status = 404
 
 
 class JobUnknown(WebRefusal):
-    """No such job can be asked for here."""
+    """This job cannot be requested here."""
 
     status = 404
 
 
 class RunUnknown(WebRefusal):
-    """There is no run of this job with this key."""
+    """This job has no run with this key."""
 
     status = 404
 
 
 class FileUnknown(WebRefusal):
-    """The file that this link opened is gone."""
+    """The file of this link no longer exists."""
 
     status = 404
 
 
 class BodyTimeout(WebRefusal):
-    """The request's body did not come. Send it again."""
+    """The request's body took too long. Send it again."""
 
     status = 408
 
@@ -81,19 +81,19 @@ class BodyTooLarge(WebRefusal):
 
 
 class MediaTypeRefused(WebRefusal):
-    """The request's content type is not taken here."""
+    """The request's content type is not accepted here."""
 
     status = 415
 
 
 class InvalidRequest(WebRefusal):
-    """The request cannot be taken as it is."""
+    """The request is not valid."""
 
     status = 422
 
 
 class RateExceeded(WebRefusal):
-    """These are too many requests at once. Try again later."""
+    """There are too many requests. Try again later."""
 
     status = 429
 
@@ -103,13 +103,13 @@ class RateExceeded(WebRefusal):
 
 
 class Overloaded(WebRefusal):
-    """The door has as much to do as it can. Try again in a moment."""
+    """The server is busy. Try again in a moment."""
 
     status = 503
 
     def __init__(self, retry_after: int) -> None:
         """`retry_after` is in seconds."""
-        # What is under way of the request is not waited for.
+        # The rest of the request is not read.
         super().__init__(headers={"Retry-After": str(retry_after), "Connection": "close"})
 
 

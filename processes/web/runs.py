@@ -1,6 +1,6 @@
-"""Temporal as the HTTP door needs it: to ask about runs, and to cancel them.
+"""The HTTP door's access to Temporal: the status of runs, and cancelling them.
 
-It is connected to when that is first asked for: jobs are taken in while Temporal is away.
+It connects on first use, so that the door accepts jobs while Temporal is away.
 """
 
 from __future__ import annotations
@@ -12,32 +12,26 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from processes.connect import connect_client, reaching
-from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.outbox.requests import run_status
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import disagreement
 
 
 class Runs:
-    """The runs of the tenants' jobs. Each call raises `NotReachable` where Temporal is away."""
+    """The runs of tenants' jobs. Each call raises `NotReachable` if Temporal does not answer."""
 
     def __init__(self, database: Database, client: Client | None = None) -> None:
-        """`client` is connected to what the environment names if not given."""
+        """`client` is, by default, connected to the server that the environment names."""
         self._database = database
         self._client = client
         self._connecting: asyncio.Task[Client] | None = None
 
     async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
-        """How its latest run stands; None where there is none of the job's, or it was forgotten."""
+        """Returns the status of the job's latest run, or None if Temporal has none (any more)."""
         with reaching():
-            handle = (await self._connected()).get_workflow_handle(workflow_id)
-            run = await if_known(handle.describe())
-        if run is None or disagreement(run, WorkflowId.parse(workflow_id).job) is not None:
-            return None
-        return run.status
+            return await run_status(await self._connected(), workflow_id)
 
     async def cancel(self, workflow_id: str) -> bool:
-        """Asks its run to end; False where none runs."""
+        """Requests cancellation of the run; returns False if none is running."""
         try:
             with reaching():
                 handle = (await self._connected()).get_workflow_handle(workflow_id)
@@ -52,8 +46,8 @@ class Runs:
         if self._client is None:
             if self._connecting is None or self._connecting.done():
                 connecting = connect_client(self._database)
-                # In a context of its own: it is everybody's.
+                # In a fresh context, as all callers share the connection.
                 self._connecting = asyncio.create_task(connecting, context=Context())
-            # One who waits too may go away; the others wait still.
+            # If one waiting request is cancelled, the others go on waiting.
             self._client = await asyncio.shield(self._connecting)
         return self._client

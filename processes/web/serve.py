@@ -1,4 +1,4 @@
-"""The life of the HTTP door's process: checks, answers, and ends in order."""
+"""Runs the HTTP door's process: checks, serves, and stops in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 
 from processes.connect import database
 from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.listening import listen
 from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
 from processes.lifecycle.ready_file import write_ready_file
@@ -23,27 +23,28 @@ from processes.web.connections import BACKLOG
 from processes.web.door import Door, make_door
 from processes.web.server import DoorServer
 from saas.settings import Settings
+from temporal_tenancy.cli import ExitCode
 
-OTHER_FILES: Final = 256  # of the databases, of Temporal, of what is being written
+OTHER_FILES: Final = 256  # for databases, Temporal and files being written
 
 log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Listening:
-    """What the command line says of the process."""
+    """The process's command-line options."""
 
     host: str
-    port: int  # 0: any free one
-    ready_file: Path | None = None  # written when it answers
+    port: int  # 0: any free port
+    ready_file: Path | None = None  # written when ready to serve
 
 
 def serve(listening: Listening, settings: Settings) -> None:
-    """Answers until a signal asks for an end; returns when all is in order.
+    """Serves until a signal asks it to stop; returns after an orderly shutdown.
 
     Raises:
-        WorkerExit: something needed is missing or wrong.
-        ConfigurationError: a setting is not right.
+        WorkerExit: something it needs is missing or wrong.
+        ConfigurationError: a setting is invalid.
     """
     _refuse_credentials(settings)
     _make_room_for_connections(settings.web_connections)
@@ -52,7 +53,7 @@ def serve(listening: Listening, settings: Settings) -> None:
 
 
 def _refuse_credentials(settings: Settings) -> None:
-    """Raises `WorkerExit` for those of which the door has no use: it is what everybody reaches."""
+    """Raises `WorkerExit` for credentials that a door open to everybody must not have."""
     excess = [
         name.upper()
         for name in ("database_url", "relay_database_url")
@@ -62,24 +63,24 @@ def _refuse_credentials(settings: Settings) -> None:
         without = " ".join(f"-u {name}" for name in excess)
         raise WorkerExit(
             ExitCode.FAILED,
-            f"ExcessRights: {' and '.join(excess)} {'is' if len(excess) == 1 else 'are'} set, and "
-            "the HTTP door has no use for the credentials of the database's owner or of the relay. "
-            f'Start it without: "env {without} python -m processes.web".',
+            f"ExcessRights: {' and '.join(excess)} {'is' if len(excess) == 1 else 'are'} set, but "
+            "the HTTP door must not have the credentials of the database's owner or of the relay. "
+            f'Start it without them: "env {without} python -m processes.web".',
         )
 
 
 def _make_room_for_connections(connections: int) -> None:
-    """Raises the number of files that may be open; `WorkerExit` where the system does not let it.
+    """Raises the limit of open files; raises `WorkerExit` if the system does not allow it.
 
-    Without it the door would take no connection at all, for a second, each time they are used up.
+    Whenever file descriptors run out, asyncio stops accepting connections for a second.
     """
     needed = connections + BACKLOG + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise WorkerExit(
-            ExitCode.BAD_USAGE,
-            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which takes {needed} open "
-            f"files, and this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
+            ExitCode.REFUSED,
+            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which needs {needed} open "
+            f"files, but this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -1,4 +1,4 @@
-"""The door's server: uvicorn with our connections, ended by us and not by signals."""
+"""The door's server: uvicorn with the door's connections, stopped by `serve` and not by signals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 from processes.web.admission import Admission
 from processes.web.connections import Connections, DoorConfig
 
-GRACE_SECONDS: Final = 15  # for what is being answered at the end
+GRACE_SECONDS: Final = 15  # for requests in progress at shutdown
 
 
 class DoorServer(uvicorn.Server):
-    """Answers until `should_exit` is set."""
+    """Serves until `should_exit` is set."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self.connections = Connections(admission.limits, admission.addresses)
@@ -26,11 +26,11 @@ class DoorServer(uvicorn.Server):
         self.answering = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to answer."""
+        """Starts serving."""
         await super().startup(sockets)
         self.answering.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Takes none: they end streams too, which uvicorn would wait for."""
+        """Captures none: `serve` handles them, and also ends streams, which uvicorn waits for."""
         yield

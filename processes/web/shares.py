@@ -1,4 +1,4 @@
-"""How many of something are under way at once: in all, and for each who has them."""
+"""Limits on concurrent use: in total, and per user."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ RETRY_AFTER = 5  # seconds
 
 
 class Share:
-    """Counts what is under way."""
+    """Counts concurrent uses of a limited resource."""
 
     def __init__(self, each: int, total: int | None = None) -> None:
-        """`each` is how many one may have at once, `total` how many there may be of everybody's."""
+        """`each` limits the concurrent uses of one user, `total` those of all users."""
         self._each = each
         self._total = total
-        self._held: Counter[str] = Counter()
+        self._in_use: Counter[str] = Counter()
         self._all = 0
 
     def of(self, who: str) -> int:
-        """How many one has."""
-        return self._held[who]
+        """Returns the current number of uses by `who`."""
+        return self._in_use[who]
 
     @contextmanager
     def taken(self, who: str) -> Iterator[None]:
-        """Counts one of `who`'s inside the block.
+        """Counts one use by `who` during the block.
 
         Raises:
-            RateExceeded: it has as many as it may.
-            Overloaded: there are as many as there may be, of everybody's.
+            RateExceeded: `who` is at its limit.
+            Overloaded: the total is at its limit.
         """
-        if self._held[who] >= self._each:
+        if self._in_use[who] >= self._each:
             raise RateExceeded(RETRY_AFTER)
         if self._total is not None and self._all >= self._total:
             raise Overloaded(RETRY_AFTER)
-        self._held[who] += 1
+        self._in_use[who] += 1
         self._all += 1
         try:
             yield
         finally:
             self._all -= 1
-            self._held[who] -= 1
-            if not self._held[who]:
-                del self._held[who]
+            self._in_use[who] -= 1
+            if not self._in_use[who]:
+                del self._in_use[who]

@@ -1,7 +1,7 @@
-"""HTTP/1.1 read strictly: of a message that another program could read otherwise, nothing is done.
+"""A strict HTTP/1.1 parser: it rejects messages that another program could read differently.
 
-What stands in front of the door may see two requests where we see one, or the reverse, and so let
-one pass unseen. h11 reads some of these shapes generously, as RFC 9112 lets a server do.
+A proxy in front of the door may see two requests where the door sees one, or the reverse, and so
+miss one (request smuggling). h11 tolerates some of these messages, as RFC 9112 allows.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
 class StrictConnection(h11.Connection):
-    """The server's end of a connection."""
+    """The server side of a connection."""
 
     def __init__(self, *, head_max_bytes: int, headers_max: int) -> None:
         super().__init__(h11.SERVER, head_max_bytes)
         self._receive_buffer: ReceiveBuffer = _StrictBuffer(
             head_max_bytes=head_max_bytes, headers_max=headers_max
         )
-        self.refusal = REFUSED  # the status for what could not be read
+        self.refusal = REFUSED  # the status for a message that was rejected
 
     @property
     def has_more(self) -> bool:
-        """Whether bytes have come that belong to no event yet."""
+        """Whether unparsed bytes have arrived."""
         return len(self._receive_buffer) > 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """As h11's; raises `h11.RemoteProtocolError` also for what it would let pass."""
+        """Like h11's, but raises `h11.RemoteProtocolError` also for messages that h11 tolerates."""
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
@@ -48,7 +48,7 @@ class StrictConnection(h11.Connection):
 
 
 class _StrictBuffer(ReceiveBuffer):
-    """Heads and trailers, of which each line ends with CRLF, and none goes on in the next."""
+    """A buffer for heads and trailers whose lines must end with CRLF and must not be folded."""
 
     def __init__(self, *, head_max_bytes: int, headers_max: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _StrictBuffer(ReceiveBuffer):
         self._headers_max = headers_max
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
-        """As h11's, which takes a bare LF for the end of a line too."""
+        """Like h11's, which also accepts a bare LF as a line ending."""
         if self._data[:2] == b"\r\n":
             self._extract(2)
             return []
@@ -75,7 +75,7 @@ class _StrictBuffer(ReceiveBuffer):
 
 
 def _check_lines(lines: list[bytearray], headers_max: int) -> None:
-    """Raises `h11.LocalProtocolError` for a head of which two readers could make two things."""
+    """Raises `h11.LocalProtocolError` for a head that two parsers could read differently."""
     if len(lines) > headers_max + 1:
         raise h11.LocalProtocolError("too many headers", error_status_hint=TOO_LARGE)
     if any(line.startswith((b" ", b"\t")) for line in lines):

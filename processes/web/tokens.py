@@ -1,4 +1,4 @@
-"""JSON Web Tokens: whose a call is, as an identity provider says it with its signature."""
+"""JSON Web Tokens: identifies a caller by an identity provider's signature."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ PublicKey = RSAPublicKey | Ed25519PublicKey
 
 
 class TokenRejected(Exception):
-    """The token names nobody."""
+    """The token is not valid."""
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What a token says that was found to be the provider's, for us, and not expired."""
+    """The claims of a verified token: signed by the provider, for this audience, not expired."""
 
     tenant_id: str
-    subject: str | None  # who calls, for people
+    subject: str | None  # the caller, for people to read
 
 
 class Tokens:
     """Reads the tokens of one provider."""
 
     def __init__(self, keys: Mapping[str | None, PublicKey], *, audience: str, issuer: str) -> None:
-        """`keys` are the provider's, by their ids; a single one may have None."""
+        """`keys` is the provider's public keys by id; a single key may have the id None."""
         self._keys = dict(keys)
         self._audience = audience
         self._issuer = issuer
 
     @classmethod
     def of(cls, settings: Settings) -> Tokens | None:
-        """As the settings say; None where they name no key.
+        """Returns the reader that the settings describe, or None if they name no key.
 
-        Raises `ConfigurationError` where the key, the audience or the issuer is missing or unfit.
+        Raises `ConfigurationError` if the key is invalid or the audience or issuer is missing.
         """
         if settings.web_jwt_public_key is None:
             return None
         if settings.web_jwt_audience is None or settings.web_jwt_issuer is None:
             raise ConfigurationError(
-                "WEB_JWT_PUBLIC_KEY is set, but a token of that key may be for somebody else. "
+                "WEB_JWT_PUBLIC_KEY is set, but its tokens may be meant for another application. "
                 "Set WEB_JWT_AUDIENCE and WEB_JWT_ISSUER."
             )
         return cls(
@@ -67,25 +67,25 @@ class Tokens:
         )
 
     def read(self, token: str) -> Claims:
-        """What a token says; raises `TokenRejected`, which does not say why."""
+        """Returns a token's claims; raises `TokenRejected`, which does not say why."""
         if len(token) > TOKEN_MAX_CHARACTERS:
             raise TokenRejected
         try:
             key = self._key(jwt.get_unverified_header(token).get("kid"))
-            said: dict[str, Any] = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 key=key,
-                # The key says which, and never the token.
+                # The key decides the algorithm, never the token.
                 algorithms=["RS256" if isinstance(key, RSAPublicKey) else "EdDSA"],
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=LEEWAY,
                 options={"require": ["exp", "aud", "iss", TENANT_CLAIM]},
             )
-            tenant = tenant_id(said[TENANT_CLAIM])
+            tenant = tenant_id(claims[TENANT_CLAIM])
         except (jwt.PyJWTError, TenancyError):
             raise TokenRejected from None
-        subject = said.get("sub")
+        subject = claims.get("sub")
         if not (isinstance(subject, str) and subject.isprintable() and subject):
             subject = None
         return Claims(tenant, None if subject is None else subject[:SUBJECT_MAX_CHARACTERS])
@@ -100,13 +100,14 @@ class Tokens:
         raise TokenRejected
 
 
-def _keys(given: str) -> dict[str | None, PublicKey]:
+def _keys(setting: str) -> dict[str | None, PublicKey]:
     unfit = ConfigurationError(
-        "WEB_JWT_PUBLIC_KEY is a public key in PEM, or a file of one or of a JWKS: RSA of "
-        f"{RSA_MIN_BITS} bits or more (RS256), or Ed25519 (EdDSA)."
+        "WEB_JWT_PUBLIC_KEY must be a public key in PEM, or the path of a PEM or JWKS file: RSA "
+        f"with at least {RSA_MIN_BITS} bits (RS256), or Ed25519 (EdDSA)."
     )
     try:
-        content = given if given.lstrip().startswith("-----BEGIN") else Path(given).read_text()
+        is_pem = setting.lstrip().startswith("-----BEGIN")
+        content = setting if is_pem else Path(setting).read_text()
         if content.lstrip().startswith("{"):
             found = jwt.PyJWKSet.from_dict(json.loads(content)).keys
             keys = {each.key_id: each.key for each in found if each.public_key_use != "enc"}

@@ -1,4 +1,4 @@
-"""Files as browsers and programs send them, read as they come: no more than a piece is held."""
+"""Reads uploaded files as they arrive, with at most one chunk in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from processes.web.refusals import BodyTooLarge, InvalidRequest, MediaTypeRefuse
 FORM: Final = "multipart/form-data"
 RAW: Final = (
     *("text/csv", "text/plain", "application/octet-stream", "application/csv"),
-    *("text/tab-separated-values", "application/vnd.ms-excel"),  # browsers call CSV so on Windows
+    *("text/tab-separated-values", "application/vnd.ms-excel"),  # what browsers on Windows send
 )
 FIELD: Final = "file"
-FRAME_BYTES: Final = 64 * 1024  # of a form, around the file
+FRAME_BYTES: Final = 64 * 1024  # of the form around the file
 NAME_MISSING: Final = "contacts.csv"
 
 ENCODING_FIELD: Final = "encoding"
@@ -32,15 +32,15 @@ _Event = tuple[Literal["headers", "data", "end"], bytes, bytes]
 
 @dataclass
 class Upload:
-    """A file that is being sent."""
+    """A file that is being uploaded."""
 
     file_name: str
-    pieces: AsyncIterator[bytes]  # raises where the rest cannot be taken
-    charset: str | None = None  # of the file's content type
-    encoding: str | None = None  # of the form's field, which may be behind the file
+    pieces: AsyncIterator[bytes]  # chunks; raises if the rest is not accepted
+    charset: str | None = None  # from the file's content type
+    encoding: str | None = None  # from the form's field, which may follow the file
 
     def named_encoding(self) -> str | None:
-        """The file's encoding as its sender calls it, once all of the file has come."""
+        """Returns the encoding that the sender named; call it after the last chunk."""
         return self.encoding or self.charset
 
 
@@ -51,21 +51,21 @@ async def receiving(
     """Yields the file in the request's body: the body itself, or the field `file` of a form.
 
     Args:
-        request: whose body has not been read.
-        max_bytes: of the file.
-        seconds: in which all of it has to come.
-        file_name: of a body that is the file itself.
+        request: a request whose body has not been read.
+        max_bytes: the maximum size of the file.
+        seconds: the time limit for the whole body.
+        file_name: the name of a file that is the body itself.
 
-    Raises, here or as the pieces are read:
+    Raises, here or while the chunks are read:
         MediaTypeRefused: the content type is neither a form's nor a file's.
-        InvalidRequest: the form is not well-formed, or has other fields than `file` and `encoding`.
-        BodyTooLarge, BodyTimeout, ClientDisconnect: as `pieces_of`.
+        InvalidRequest: the form is malformed, or has fields other than `file` and `encoding`.
+        BodyTooLarge, BodyTimeout, ClientDisconnect: as for `pieces_of`.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind.decode("latin-1") == FORM:
         boundary = options.get(b"boundary", b"")
         if not boundary:
-            raise InvalidRequest("the form names no boundary.")
+            raise InvalidRequest("the form has no boundary.")
         async with aclosing(pieces_of(request, max_bytes + FRAME_BYTES, seconds)) as body:
             events = _events(body, boundary)
             upload = Upload(NAME_MISSING, _nothing())
@@ -78,13 +78,13 @@ async def receiving(
             yield Upload(file_name or NAME_MISSING, body, charset=_charset(options))
     else:
         raise MediaTypeRefused(
-            f"a file is sent as {FORM}, in a field {FIELD!r}, or as the body itself, with a "
-            f"content type of {', '.join(RAW)}."
+            f"send the file as {FORM}, in a field {FIELD!r}, or as the body itself, with the "
+            f"content type {', '.join(RAW[:-1])} or {RAW[-1]}."
         )
 
 
 async def _file_begins(events: AsyncIterator[_Event], upload: Upload) -> None:
-    """Returns once the file's content is what comes next."""
+    """Reads the form up to the file's content."""
     async for kind, disposition, content_type in events:
         _, options = parse_options_header(disposition)
         if kind == "headers" and options.get(b"name") == ENCODING_FIELD.encode():
@@ -124,7 +124,7 @@ async def _read_encoding(events: AsyncIterator[_Event], upload: Upload) -> None:
             break
         value += data
         if len(value) > ENCODING_MAX_BYTES:
-            raise InvalidRequest(f"the field {ENCODING_FIELD!r} is the name of an encoding.")
+            raise InvalidRequest(f"the field {ENCODING_FIELD!r} must be the name of an encoding.")
     upload.encoding = value.decode(errors="replace").strip()
 
 
@@ -139,14 +139,14 @@ async def _nothing() -> AsyncGenerator[bytes]:
 
 def _other_fields() -> InvalidRequest:
     return InvalidRequest(
-        f"the form is to have a file called {FIELD!r}, {ENCODING_FIELD!r} where it says in which "
-        "encoding the file is, and no other field. Whose it is comes from the key, and options are "
-        "part of the address."
+        f"the form must have a file in the field {FIELD!r}, optionally its encoding in the field "
+        f"{ENCODING_FIELD!r}, and no other field. The tenant is the key's, and options are part of "
+        "the URL."
     )
 
 
 async def _events(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[_Event]:
-    """What the form's parts say of themselves (their Content-Disposition and -Type), and hold."""
+    """Yields the parts of the form: their Content-Disposition and Content-Type, then their data."""
     found: deque[_Event] = deque()
     header = bytearray()
     disposition = bytearray()
@@ -186,6 +186,6 @@ async def _events(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[
                 yield found.popleft()
         parser.finalize()
     except FormParserError:
-        raise InvalidRequest("the form is not well-formed.") from None
+        raise InvalidRequest("the form is malformed.") from None
     if parser.state is not MultipartState.END:
-        raise InvalidRequest("the form ends in its midst. Send it again.")
+        raise InvalidRequest("the form is incomplete. Send it again.")

@@ -1,6 +1,4 @@
-"""Webhooks of the payment provider: whose endpoint it is says the address, and the signature
-proves it.
-"""
+"""Receives the payment provider's webhooks: the URL names the tenant, the signature proves it."""
 
 from __future__ import annotations
 
@@ -17,7 +15,6 @@ from pydantic import BaseModel
 
 from activities.payments import receive_payment_event
 from processes.web.bodies import JSON_MAX_BYTES, read_body, refuse_announced
-from processes.web.callers import acting_for
 from processes.web.door import Door, door_of
 from processes.web.errors import documented
 from processes.web.hosts import host_tenant
@@ -28,15 +25,16 @@ from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.postgres.acting import acting_for
 from temporal_tenancy.postgres.database import tenant_session
 
-SECRET: Final = "payments.webhook"  # noqa: S105  # the name of one
-PREVIOUS_SECRET: Final = "payments.webhook.previous"  # noqa: S105  # while it is rotated
-# Where there is no secret the signature is compared all the same: an answer that came sooner would
-# say who is a tenant.
+SECRET: Final = "payments.webhook"  # noqa: S105  # the name of a secret
+PREVIOUS_SECRET: Final = "payments.webhook.previous"  # noqa: S105  # during a rotation
+# Without a secret the signature is compared with this one: a faster response would reveal which
+# tenants exist.
 NOBODYS_SECRET: Final = f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_MIN_BYTES)).decode()}"
 
-SIGNED: Final[dict[str, Any]] = {  # OpenAPI, for what is read by hand
+SIGNED: Final[dict[str, Any]] = {  # OpenAPI of a request that FastAPI does not parse
     "parameters": [
         {"in": "header", "name": name, "required": True, "schema": {"type": "string"}}
         for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -58,9 +56,9 @@ class Received(BaseModel):
     "/payments/{tenant}", openapi_extra=SIGNED, responses=documented(401, 408, 413, 415, 429, 503)
 )
 async def payments(request: Request, tenant: str) -> Received:
-    """Take in what the payment provider tells of a tenant, signed by Standard Webhooks.
+    """Receive the payment provider's event for a tenant, signed as Standard Webhooks specifies.
 
-    An event that was received before is a success too. It is only stored here; a job deals with it.
+    Receiving an event again is a success too. The event is only stored; a job applies it.
     """
     door = door_of(request)
     named = host_tenant(request, door.domain)
@@ -69,14 +67,14 @@ async def payments(request: Request, tenant: str) -> Received:
 
 @router.post("/payments", openapi_extra=SIGNED, responses=documented(401, 408, 413, 415, 429, 503))
 async def payments_by_host(request: Request) -> Received:
-    """As `/webhooks/payments/{tenant}`, at a tenant's own host name."""
+    """The same as `/webhooks/payments/{tenant}`, on a tenant's own host name."""
     door = door_of(request)
     return await _receive(request, door, host_tenant(request, door.domain))
 
 
 async def _receive(request: Request, door: Door, named: str | None) -> Received:
     refuse_announced(request, JSON_MAX_BYTES)
-    claimed(request.headers, datetime.now(UTC))  # else its body is not waited for
+    claimed(request.headers, datetime.now(UTC))  # rejects most forgeries before reading the body
     with door.admission.webhooks.taken(request.state.address):
         body = await read_body(request, seconds=door.admission.limits.webhook_seconds)
         return await _verified(request, door, named, body)
@@ -88,7 +86,7 @@ async def _verified(request: Request, door: Door, named: str | None, body: bytes
     if tenant is None:
         verify([NOBODYS_SECRET], request.headers, body, now)
         raise WebhookRejected  # nobody could have signed it
-    with acting_for(door, tenant):
+    with acting_for(tenant, door.database):
         keys, unfit = await asyncio.to_thread(_secrets)
         try:
             event = verify(keys or [NOBODYS_SECRET], request.headers, body, now)
@@ -112,9 +110,9 @@ async def _tenant(door: Door, named: str | None) -> Tenant | None:
 
 
 def _secrets() -> tuple[Sequence[str], bool]:
-    """The secrets of the current tenant's endpoint, and whether it has one that is of no use.
+    """Returns the secrets of the current tenant's endpoint, and whether one of them is unusable.
 
-    Such a one is our own mistake: the provider is asked to come again, and does not give up.
+    An unusable secret is our own mistake, so the provider is asked to retry later.
     """
     found, unfit = [], False
     for name in (SECRET, PREVIOUS_SECRET):

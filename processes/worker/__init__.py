@@ -1,1 +1,1 @@
-"""A worker as a process: what it checks before it takes work, what it tells, and how it ends."""
+"""Worker and relay processes: startup checks, health, and orderly shutdown."""

@@ -1,4 +1,4 @@
-"""What code a worker runs, in one word that its runs' histories keep."""
+"""The build id of a worker's code, which workflow histories record."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ LOCK: Final = ROOT / "uv.lock"
 
 
 def build_id() -> str:
-    """A digest of the application's imported modules, and of the versions it depends on.
+    """Returns a digest of the application's imported modules and its locked dependencies.
 
-    The SDK's default reads the byte code of everything that is imported: seconds at each start.
+    The SDK's default hashes the byte code of every imported module, which takes seconds at each
+    start.
     """
     digest = hashlib.sha256()
     for path in sorted({*_own_modules(), LOCK}):

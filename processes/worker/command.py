@@ -12,7 +12,7 @@ import typer
 
 from activities import ACTIVITIES
 from processes import logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.program import run_program
 from processes.worker.relaying import RelayProcess
 from processes.worker.relaying import relay as start_relay
@@ -20,6 +20,7 @@ from processes.worker.serve import Options, serve
 from processes.worker.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, SlotOptions, Slots
 from saas.queues import Queue
 from saas.settings import load_settings
+from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.outbox import RelayOptions
 from workflows import WORKFLOWS
 
@@ -31,45 +32,47 @@ def main(
     activities: Sequence[Callable[..., Any]] = ACTIVITIES,
     relaying: RelayOptions = RelayOptions(),  # noqa: B008  # it is frozen
 ) -> int:
-    """Runs a worker of `workflows` and `activities`, or a relay, and returns the exit code.
+    """Runs a worker with `workflows` and `activities`, or a relay, and returns the exit code.
 
-    Whatever keeps it from working is one sentence on standard error.
+    If it cannot run, it prints one sentence on standard error.
     """
 
     def work(
         relay: Annotated[
             bool,
-            typer.Option("--relay", help="Turn outbox messages into workflows; serve no queue."),
+            typer.Option("--relay", help="Run a relay: start workflows for outbox messages."),
         ] = False,
         queue: Annotated[
             list[str] | None,
             typer.Option(
                 metavar="QUEUE",
-                help="Which to serve; more than once, or with commas. [default: all]",
+                help="A queue to serve; repeatable, or comma-separated. [default: all]",
             ),
         ] = None,
         max_activities: Annotated[
-            int, typer.Option(min=1, help="How many at once, of each queue.")
+            int, typer.Option(min=1, help="Concurrent activities per queue.")
         ] = MAX_ACTIVITIES,
         slots: Annotated[
             Slots,
             typer.Option(
-                help="Whether another activity is taken: up to --max-activities, or also only "
-                "while the machine's memory and processors are in use less than this."
+                help="What limits activities: --max-activities only, or also the machine's use of "
+                "memory and processors, up to --target-memory and --target-cpu."
             ),
         ] = Slots.FIXED,
         target_memory: Annotated[
             float | None,
             typer.Option(
                 metavar="PART",
-                help=f"Of the machine's, for --slots resource. [default: {TARGET_MEMORY}]",
+                help="The share of the machine's memory to use, with --slots resource. "
+                f"[default: {TARGET_MEMORY}]",
             ),
         ] = None,
         target_cpu: Annotated[
             float | None,
             typer.Option(
                 metavar="PART",
-                help=f"Of the machine's, for --slots resource. [default: {TARGET_CPU}]",
+                help="The share of the machine's processors to use, with --slots resource. "
+                f"[default: {TARGET_CPU}]",
             ),
         ] = None,
         health_port: Annotated[
@@ -77,19 +80,19 @@ def main(
             typer.Option(
                 min=0,
                 max=65535,
-                help="Where /healthz and /readyz are; 0: any free one. "
+                help="The port of /healthz and /readyz; 0: any free port. "
                 "[default: WORKER_HEALTH_PORT, or 8080]",
             ),
         ] = None,
         identity: Annotated[
             str | None,
-            typer.Option(metavar="NAME", help="What Temporal calls it. [default: pid@host]"),
+            typer.Option(metavar="NAME", help="Its identity in Temporal. [default: pid@host]"),
         ] = None,
         ready_file: Annotated[
-            Path | None, typer.Option(help="Written, as JSON, when work is taken.")
+            Path | None, typer.Option(help="A JSON file to write when ready for work.")
         ] = None,
     ) -> None:
-        """Serves task queues, or relays messages, until SIGTERM or Ctrl-C; what runs may finish."""
+        """Serves task queues, or runs a relay, until SIGTERM or Ctrl-C, then finishes its work."""
         settings = load_settings()
         name = identity or f"{os.getpid()}@{socket.gethostname()}"
         logs.configure(settings.log_level, settings.log_format, worker=name)
@@ -114,15 +117,15 @@ def main(
     return run_program(work, arguments, name="worker.py")
 
 
-def _queues(given: Sequence[str]) -> list[str]:
-    """The queues that are named, each once; all of them where none is."""
+def _queues(values: Sequence[str]) -> list[str]:
+    """Returns the named queues, each once, or all queues if none is named."""
     known = [str(queue) for queue in Queue]
-    named = [name.strip() for each in given for name in each.split(",") if name.strip()]
+    named = [name.strip() for value in values for name in value.split(",") if name.strip()]
     for name in named:
         if name not in known:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
-                f'UsageError: "{name}" is not a queue. There are: {", ".join(known)}.',
+                ExitCode.REFUSED,
+                f'UsageError: "{name}" is not a queue. The queues are {", ".join(known)}.',
             )
     return list(dict.fromkeys(named)) or known
 
@@ -130,18 +133,18 @@ def _queues(given: Sequence[str]) -> list[str]:
 def _slots(
     kind: Slots, max_activities: int, *, memory: float | None, cpu: float | None
 ) -> SlotOptions:
-    """The slots that are asked for; a target that nothing would look at is refused."""
-    for name, given in (("--target-memory", memory), ("--target-cpu", cpu)):
-        if given is not None and kind is not Slots.RESOURCE:
+    """Returns the requested slots; rejects a target that would have no effect."""
+    for name, target in (("--target-memory", memory), ("--target-cpu", cpu)):
+        if target is not None and kind is not Slots.RESOURCE:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
-                f'UsageError: {name} is for "--slots resource". Add that, or leave {name} out.',
+                ExitCode.REFUSED,
+                f'UsageError: {name} needs "--slots resource". Add that, or leave {name} out.',
             )
-        if given is not None and not 0 < given <= 1:
+        if target is not None and not 0 < target <= 1:
             raise WorkerExit(
-                ExitCode.BAD_USAGE,
-                f"UsageError: {name} is a part of the machine's, above 0 and at most 1, as in "
-                f"{name} 0.8.",
+                ExitCode.REFUSED,
+                f"UsageError: {name} must be above 0 and at most 1, a share of the machine's, "
+                f"as in {name} 0.8.",
             )
     return SlotOptions(
         kind,
@@ -154,10 +157,10 @@ def _slots(
 def _refuse_worker_options(
     *, queue: list[str] | None, slots: Slots, memory: float | None, cpu: float | None
 ) -> None:
-    """Refuses what only a worker of task queues heeds."""
+    """Rejects options that only a worker of task queues uses."""
     if queue or slots is not Slots.FIXED or memory is not None or cpu is not None:
         raise WorkerExit(
-            ExitCode.BAD_USAGE,
+            ExitCode.REFUSED,
             "UsageError: a relay serves no task queue and runs no activities. Leave out --queue, "
             "--slots and the targets, or leave out --relay.",
         )

@@ -1,4 +1,4 @@
-"""Whether backlogs are served fairly: looked at beside the work, which goes on in any case."""
+"""Checks in the background whether backlogs are served fairly; work goes on in any case."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import structlog
 from temporalio.client import Client
 
 from saas.hints import with_hint
-from temporal_tenancy.control_plane.server_checks import HOLDS_FOR, off_sentence, renew_fairness
+from temporal_tenancy.control_plane.server_checks import renew_fairness
 from temporal_tenancy.postgres.database import Database
 
-RETRY_AFTER: Final = timedelta(hours=1)  # when it could not be found out
+RETRY_AFTER: Final = timedelta(hours=1)  # after a check that failed
 
 log: Final = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def watching_fairness(client: Client, database: Database) -> AsyncIterator[None]:
-    """Warns where fairness is off: when the block begins, and once a day."""
+    """Warns if fairness is off: at the beginning of the block, and then once a day."""
     watch = asyncio.create_task(_watch(client, database))
     try:
         yield
@@ -38,13 +38,13 @@ async def _watch(client: Client, database: Database) -> NoReturn:
 
 
 async def _look(client: Client, database: Database) -> timedelta:
-    """Returns when to look again."""
+    """Checks once; returns how long to wait before the next check."""
     try:
         found = await renew_fairness(client, database)
-    except Exception as error:  # whatever it is, jobs run without knowing
+    except Exception as error:  # jobs run whether or not this can be checked
         log.warning("fairness.unknown", error_type=type(error).__name__, error=str(error))
         return RETRY_AFTER
     if not found.holds:
-        sentence = with_hint(off_sentence(found))
+        sentence = with_hint(found.off_sentence)
         log.warning("fairness.off", message=sentence, checked_at=str(found.checked_at))
-    return max(HOLDS_FOR - found.age, timedelta(0))
+    return found.due_in

@@ -1,4 +1,4 @@
-"""The life of a relay process: checks, relays, tells how it is, and ends in order."""
+"""Runs a relay process: checks, relays, reports its health, and stops in order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Final
 import structlog
 from temporalio.client import Client
 
-from processes.connect import HOW_TO_START, NotReachable, connect_client, plain
+from processes.connect import HOW_TO_START, connect_client, plain
 from processes.lifecycle.collector import spare_what_is_loaded
 from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
     check_database,
@@ -28,10 +28,11 @@ from processes.lifecycle.ready_file import write_ready_file
 from processes.lifecycle.stop_request import StopRequest, StopRequested
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
+from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.postgres.database import Database
 
-QUEUE: Final = "outbox"  # what it polls, where a worker polls a task queue
+QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
 
 log: Final = structlog.get_logger(__name__)
@@ -39,22 +40,22 @@ log: Final = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RelayProcess:
-    """What the command line says of a relay process."""
+    """A relay process's command-line options."""
 
     identity: str
     health_host: str
-    health_port: int  # 0: any free one
-    ready_file: Path | None = None  # written when messages are taken
+    health_port: int  # 0: any free port
+    ready_file: Path | None = None  # written when ready for messages
     options: RelayOptions = field(
         default_factory=RelayOptions
     )  # but for its ladder, which the settings say
 
 
 def relay(process: RelayProcess, settings: Settings) -> None:
-    """Relays until a signal asks for an end; returns when all is in order.
+    """Relays until a signal asks it to stop; returns after an orderly shutdown.
 
     Raises:
-        WorkerExit: something needed is missing or wrong.
+        WorkerExit: something it needs is missing or wrong.
     """
     refuse_owner_credentials(settings)
     forward_core_logs()

@@ -1,4 +1,4 @@
-"""The life of a worker process: checks, polls, tells how it is, and ends in order."""
+"""Runs a worker process: checks, polls, reports its health, and stops in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from activities import ACTIVITIES
 from processes.connect import connect_client, database
 from processes.lifecycle.collector import spare_what_is_loaded
 from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.exits import ExitCode, WorkerExit
+from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
     check_databases,
@@ -39,35 +39,36 @@ from processes.worker.fairness_watch import watching_fairness
 from processes.worker.slots import POLLERS, SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
+from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.postgres.database import Database
 from workflows import WORKFLOWS
 
 DEPLOYMENT: Final = "temporal-tenancy"
-CANCEL_SECONDS: Final = 10.0  # that activities have to end after they were cancelled
-START_LOOK: Final = 0.02  # seconds between looks at whether a worker has begun to poll
+CANCEL_SECONDS: Final = 10.0  # for activities to end after being cancelled
+START_LOOK: Final = 0.02  # seconds between two checks whether a worker has started to poll
 
 log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says of a worker process."""
+    """A worker process's command-line options."""
 
     queues: Sequence[str]
-    identity: str  # under which it polls, and which its log lines have
+    identity: str  # in Temporal and in log lines
     slots: SlotOptions
     health_host: str
-    health_port: int  # 0: any free one
-    ready_file: Path | None = None  # written when work is taken
+    health_port: int  # 0: any free port
+    ready_file: Path | None = None  # written when ready for work
     workflows: Sequence[type] = field(default_factory=lambda: WORKFLOWS)
     activities: Sequence[Callable[..., Any]] = field(default_factory=lambda: ACTIVITIES)
 
 
 def serve(options: Options, settings: Settings) -> None:
-    """Works until a signal asks for an end; returns when all is in order.
+    """Works until a signal asks it to stop; returns after an orderly shutdown.
 
     Raises:
-        WorkerExit: something needed is missing or wrong, or a worker has failed.
+        WorkerExit: something it needs is missing or wrong, or a worker has failed.
     """
     refuse_owner_credentials(settings)
     forward_core_logs()
@@ -110,7 +111,7 @@ async def _connect(
 
 
 def _workers(client: Client, options: Options, settings: Settings) -> list[Worker]:
-    # Said, so that a run's history tells what code worked on it; no versioning is asked for.
+    # Only records in a run's history which code worked on it; worker versioning stays off.
     deployment = WorkerDeploymentConfig(
         version=WorkerDeploymentVersion(deployment_name=DEPLOYMENT, build_id=build_id()),
         use_worker_versioning=False,
@@ -121,8 +122,8 @@ def _workers(client: Client, options: Options, settings: Settings) -> list[Worke
             task_queue=queue,
             workflows=options.workflows,
             activities=options.activities,
-            # A thread for each slot that may be given out, or an activity would wait inside its
-            # own timeout. They are made as they are needed.
+            # One thread per slot, created on demand: with fewer, an activity would wait for a
+            # thread while its timeout runs.
             activity_executor=ThreadPoolExecutor(options.slots.max_activities, f"{queue}-activity"),
             tuner=options.slots.tuner(),
             workflow_task_poller_behavior=POLLERS,
@@ -143,7 +144,7 @@ async def _work(
     settings: Settings,
     address: str,
     *,
-    beside: AbstractAsyncContextManager[None],  # entered as long as work is taken
+    beside: AbstractAsyncContextManager[None],  # entered while the workers poll
 ) -> None:
     health.workers = workers
     running = [asyncio.create_task(worker.run()) for worker in workers]
@@ -179,12 +180,12 @@ async def _work(
 
 
 async def _first_failure(running: Sequence[asyncio.Task[None]]) -> None:
-    """Returns when a worker has ended, which none does by itself unless it has failed."""
+    """Returns when a worker has ended, which before a shutdown means that it failed."""
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _until_polling(workers: Sequence[Worker]) -> None:
-    # The SDK has no event for it.
+    # The SDK has no event for this.
     while not all(each.is_running for each in workers):  # noqa: ASYNC110
         await asyncio.sleep(START_LOOK)
 
@@ -192,7 +193,7 @@ async def _until_polling(workers: Sequence[Worker]) -> None:
 async def _shut_down(
     workers: Sequence[Worker], running: Sequence[asyncio.Task[None]], seconds: float
 ) -> None:
-    """Stops all workers; ends the process where an activity does not heed its cancellation."""
+    """Stops all workers; ends the process if an activity ignores its cancellation."""
     shutdowns = asyncio.gather(*(worker.shutdown() for worker in workers))
     _, late = await asyncio.wait(running, timeout=seconds)
     if late:

@@ -1,4 +1,4 @@
-"""How many tasks a worker takes at once, and how many polls it holds open for them."""
+"""A worker's concurrent tasks and polls."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-MAX_ACTIVITIES: Final = 100  # at once, of each queue; the SDK's own default
-WORKFLOW_TASKS: Final = 100  # at once, of each queue; the SDK's own default
-TARGET_MEMORY: Final = 0.8  # part of the machine's; the SDK advises no more
-TARGET_CPU: Final = 0.9  # part of the machine's
-# Slots that there are however busy the machine is: other processes may keep it so for ever, and
-# activities that wait for an answer use nothing.
+MAX_ACTIVITIES: Final = 100  # concurrently per queue; the SDK's default
+WORKFLOW_TASKS: Final = 100  # concurrently per queue; the SDK's default
+TARGET_MEMORY: Final = 0.8  # share of the machine's; the SDK recommends no more
+TARGET_CPU: Final = 0.9  # share of the machine's
+# Slots that exist however busy the machine is: other processes may keep it busy all the time, and
+# activities that wait for an answer use no resources.
 MINIMUM: Final = 10
-# Between two further slots. The SDK's own 50 ms would be 20 activities a second at most.
+# Between two additional slots. The SDK's default of 50 ms limits a queue to 20 activities a second.
 RAMP: Final = timedelta(milliseconds=5)
 
-# Not slower than the SDK's five on a mixed load, and an idle worker holds few polls open.
+# As fast as the SDK's default of five pollers on a mixed load, with fewer polls when idle.
 POLLERS: Final = PollerBehaviorAutoscaling()
 
 
 class Slots(StrEnum):
-    """What decides whether another activity is taken.
+    """What limits a worker's concurrent activities.
 
-    Fixed ones are the default. On a mixed load (benchmarks/processes/worker_slots.py) those by
-    resources took 1.15 to 1.5 times as long: activities that wait for an answer are held back for
-    what others compute. They are for activities so large that a fixed number could fill the
-    machine.
+    Fixed slots are the default. On a mixed load (benchmarks/processes/worker_slots.py)
+    resource-based slots took 1.15 to 1.5 times as long, as activities that only wait are delayed by
+    others that compute. Use them for activities so large that a fixed number of them could exhaust
+    the machine.
     """
 
-    FIXED = "fixed"  # how many there are
-    RESOURCE = "resource"  # how much of the machine's memory and processors is in use
+    FIXED = "fixed"  # their number
+    RESOURCE = "resource"  # the use of the machine's memory and processors
 
 
 @dataclass(frozen=True)
 class SlotOptions:
-    """What the command line says of slots."""
+    """The command-line options for slots."""
 
     kind: Slots = Slots.FIXED
-    max_activities: int = MAX_ACTIVITIES  # at once, of each queue, whatever the machine would bear
+    max_activities: int = MAX_ACTIVITIES  # concurrently per queue, for both kinds
     target_memory: float = TARGET_MEMORY  # 0 to 1; for `RESOURCE`
     target_cpu: float = TARGET_CPU  # 0 to 1; for `RESOURCE`
 
     def tuner(self) -> WorkerTuner:
-        """The tuner of one queue's worker.
+        """Returns the tuner of one queue's worker.
 
-        Only activities are held back: a workflow task takes milliseconds, and many of them are
-        what lets an activity's result go on.
+        Resources limit only activities: workflow tasks take milliseconds, and activities' results
+        wait for them.
         """
         most = FixedSizeSlotSupplier(self.max_activities)
         activities: FixedSizeSlotSupplier | ResourceBasedSlotSupplier = most

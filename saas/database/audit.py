@@ -1,4 +1,4 @@
-"""The audit log: what was done for a tenant, by whom, written with the effect itself."""
+"""The audit log: who did what for a tenant, written in the transaction of the effect."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from saas.database.models import AuditEntry
 
 Detail = str | int | float | bool | None
 
-_ONCE: Final = UUID("5d0f6a5e-63a0-4c0e-9d6d-7c2a6d2f1b44")  # any will do, and it must stay
+_ONCE: Final = UUID("5d0f6a5e-63a0-4c0e-9d6d-7c2a6d2f1b44")  # arbitrary; must never change
 
 
 async def record(
     session: AsyncSession, action: str, subject: str, *, once: str | None = None, **details: Detail
 ) -> None:
-    """Writes an entry in the transaction of `session`, so that it is there as often as the effect.
+    """Adds an entry in the transaction of `session`, so that it commits with the effect or not.
 
-    The actor is the workflow that the running activity belongs to.
+    The actor is the workflow of the running activity.
 
     Args:
-        session: the tenant's, in which the effect happens.
-        action: what was done, as `invoice.issued`.
-        subject: what it was done to, by its key.
-        once: names an effect that is in another database transaction. However often it is
-            recorded, the tenant has one entry of that name and action.
-        details: what else there is to say; no personal data, since entries are never deleted.
+        session: the tenant session in which the effect happens.
+        action: what was done, such as `invoice.issued`.
+        subject: the key of the thing it was done to.
+        once: names an effect that commits in another transaction. However often it is
+            recorded, the tenant has one entry per name and action.
+        details: any further facts, without personal data, since entries are never deleted.
     """
     entry: dict[str, object] = {
         "actor": activity.info().workflow_id,

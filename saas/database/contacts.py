@@ -1,4 +1,4 @@
-"""A tenant's contacts, and the imports that bring them."""
+"""Tables of a tenant's contacts and of their imports."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from saas.database.checks import one_of
 from saas.database.models import TenantData
-from temporal_tenancy.control_plane.models import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
 
 class Contact(TenantOwned, TenantData):
-    """Somebody whom a tenant knows. A tenant has one of each e-mail address."""
+    """A person whom a tenant knows; each e-mail address occurs once per tenant."""
 
     __tablename__ = "contacts"
 
@@ -43,42 +43,42 @@ class Contact(TenantOwned, TenantData):
 
 
 class ImportStatus(StrEnum):
-    """How far an import has come."""
+    """The state of an import."""
 
-    PROCESSING = "processing"  # from the moment its file has been taken
+    PROCESSING = "processing"  # from the moment the file was accepted
     COMPLETED = "completed"  # every row was imported or rejected
-    FAILED = "failed"  # the file cannot be read to its end, or the job has failed
-    CANCELLED = "cancelled"  # what was imported until then stays
+    FAILED = "failed"  # the file cannot be read to its end, or the job failed
+    CANCELLED = "cancelled"  # the rows imported so far stay
 
 
 class Import(TenantOwned, TenantData):
-    """A file of contacts, and how far it has been read: written with each batch of its rows."""
+    """A file of contacts and the progress of its import, which each batch of rows updates."""
 
     __tablename__ = "imports"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
-    file_name: Mapped[str]  # as who sent it calls it
+    file_name: Mapped[str]  # the sender's name for it
     path: Mapped[str]  # in the object storage
     size: Mapped[int] = mapped_column(BigInteger)  # bytes
-    encoding: Mapped[str]  # "unsure": it is not read
-    dry_run: Mapped[bool]  # only counts what it would do
+    encoding: Mapped[str]  # "unsure": the file is not imported
+    dry_run: Mapped[bool]  # only counts what it would do, and changes no contacts
     started_by: Mapped[str]
     status: Mapped[str] = mapped_column(server_default=text("'processing'"))
-    # Until then the file has been read: in bytes, and in lines.
+    # How far the file has been read, in bytes and in lines.
     position: Mapped[int] = mapped_column(BigInteger)
     line: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    # With a blank behind it where those before a quote are skipped. None, as the columns: the
-    # header has not been read yet.
+    # Followed by a space if spaces before a quote are skipped. This and `columns` are None until
+    # the header has been read.
     delimiter: Mapped[str | None]
     columns: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
-    # Their sum is the number of rows that have been read.
+    # Their sum is the number of rows read.
     imported: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     updated: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     rejected: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    error: Mapped[str | None]  # why it has failed, in a sentence
+    error: Mapped[str | None]  # why it failed, as a sentence
     error_type: Mapped[str | None]
     reading: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    error_file: Mapped[str | None]  # of rejected rows, in the object storage
+    error_file: Mapped[str | None]  # path of the rejected rows in the object storage
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[dt.datetime | None]
 
@@ -89,24 +89,24 @@ class Import(TenantOwned, TenantData):
 
     @property
     def encoding_by(self) -> str | None:
-        """Why it is read in its encoding, as `services.encodings.Because` has it."""
+        """Why this encoding was chosen, a value of `services.encodings.Because`."""
         because = self._reading.get("because")
         return because if isinstance(because, str) else None
 
     @property
     def candidates(self) -> list[dict[str, Any]]:
-        """The encodings that it may be in, where that is unsure, each with a few of its lines."""
+        """The possible encodings if that is unsure, each with a few sample lines."""
         found = self._reading.get("candidates")
         return found if isinstance(found, list) else []
 
     @property
     def _reading(self) -> dict[str, Any]:
-        """A tenant's role may write there what it likes."""
+        """`reading` if it has the right shape: the tenant role may write anything there."""
         return self.reading if isinstance(self.reading, dict) else {}
 
     @property
     def rows(self) -> int:
-        """How many rows have been read."""
+        """The number of rows read."""
         return self.imported + self.updated + self.rejected
 
 
@@ -117,13 +117,13 @@ def _of_import() -> ForeignKeyConstraint:
 
 
 class RejectedRow(TenantOwned, TenantData):
-    """A row that was not imported, until the import's error file has been written."""
+    """A row that was not imported, kept until the import's error file has been written."""
 
     __tablename__ = "import_rejected_rows"
 
     import_id: Mapped[UUID] = mapped_column(primary_key=True)
     row: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # from 1
-    line: Mapped[int] = mapped_column(BigInteger)  # of the file, where it begins, from 1
+    line: Mapped[int] = mapped_column(BigInteger)  # the file's line where the row begins, from 1
     reason: Mapped[str]
     cells: Mapped[list[str]] = mapped_column(JSONB)
 
@@ -131,7 +131,7 @@ class RejectedRow(TenantOwned, TenantData):
 
 
 class SeenEmail(TenantOwned, TenantData):
-    """An address that a dry run has met, until it has ended: the next row with it is an update."""
+    """An address that a dry run has seen, so that the next row with it counts as an update."""
 
     __tablename__ = "import_seen_emails"
 

@@ -1,4 +1,4 @@
-"""Files that a tenant's data was written to, for the tenant to take away."""
+"""The table of exports: files with a tenant's own data, to download."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from saas.database.checks import one_of
 from saas.database.models import TenantData
-from temporal_tenancy.control_plane.models import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
 
 class ExportDataset(StrEnum):
-    """What can be exported."""
+    """A dataset that can be exported."""
 
     CONTACTS = "contacts"
     INVOICES = "invoices"
@@ -23,22 +23,22 @@ class ExportDataset(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """How it is written; the value is the file's ending."""
+    """A file format; the value is the file extension."""
 
     CSV = "csv"  # UTF-8, with a header line, safe to open in a spreadsheet
     PARQUET = "parquet"  # typed columns, compressed
 
 
 class RequestStatus(StrEnum):
-    """How far something that was asked for has come."""
+    """The state of something that was requested, such as an export."""
 
     REQUESTED = "requested"  # its job waits or runs
-    COMPLETED = "completed"  # it is there
-    FAILED = "failed"  # its job has failed; another attempt may complete it
+    COMPLETED = "completed"  # the result is ready
+    FAILED = "failed"  # its job failed; another attempt may complete it
 
 
 class Export(TenantOwned, TenantData):
-    """A file with one dataset as it was when it was read, page by page."""
+    """A file with one dataset, read page by page."""
 
     __tablename__ = "exports"
 
@@ -46,12 +46,12 @@ class Export(TenantOwned, TenantData):
     dataset: Mapped[str]
     format: Mapped[str]
     status: Mapped[str] = mapped_column(server_default=text("'requested'"))
-    path: Mapped[str | None]  # of the object; None: no byte of it has been written
+    path: Mapped[str | None]  # in the object storage; None: nothing has been written yet
     rows: Mapped[int | None] = mapped_column(BigInteger)  # without the header line
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     requested_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     completed_at: Mapped[dt.datetime | None]
-    expires_at: Mapped[dt.datetime]  # then it is deleted, with the file
+    expires_at: Mapped[dt.datetime]  # then the row and the file are deleted
 
     __table_args__ = (
         CheckConstraint(one_of("dataset", ExportDataset), name="dataset"),

@@ -1,4 +1,4 @@
-"""Other systems that a tenant's records are taken over from."""
+"""Tables of a tenant's integrations: partners' APIs and the records copied from them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from saas.database.checks import one_of
 from saas.database.models import TenantData
-from temporal_tenancy.control_plane.models import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
 
 class SyncStatus(StrEnum):
-    """What the last run has come to."""
+    """The outcome of the last run."""
 
-    NEVER = "never"  # there was none
-    SYNCING = "syncing"  # it has taken over pages, and there are more
-    SYNCED = "synced"  # it came to the end
-    FAILED = "failed"  # it gave up; another goes on from its cursor
+    NEVER = "never"  # none has run
+    SYNCING = "syncing"  # some pages are copied, and there are more
+    SYNCED = "synced"  # all pages are copied
+    FAILED = "failed"  # it gave up; the next run continues from the cursor
 
 
 class Integration(TenantOwned, TenantData):
@@ -32,9 +32,9 @@ class Integration(TenantOwned, TenantData):
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
     name: Mapped[str]
     url: Mapped[str]
-    cursor: Mapped[str | None]  # the partner's own word for how far we are; None: at the beginning
+    cursor: Mapped[str | None]  # the partner's opaque cursor; None: at the beginning
     status: Mapped[str] = mapped_column(server_default=text("'never'"))
-    last_synced_at: Mapped[dt.datetime | None]  # when it last came to the end
+    last_synced_at: Mapped[dt.datetime | None]  # when a run last copied all pages
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (
@@ -45,12 +45,12 @@ class Integration(TenantOwned, TenantData):
 
 
 class ExternalRecord(TenantOwned, TenantData):
-    """A partner's record as it was last seen."""
+    """The latest copy of a partner's record."""
 
     __tablename__ = "external_records"
 
     integration_id: Mapped[UUID] = mapped_column(primary_key=True)
-    external_id: Mapped[str] = mapped_column(primary_key=True)  # the partner's
+    external_id: Mapped[str] = mapped_column(primary_key=True)  # the partner's id
     data: Mapped[dict[str, Any]]
     synced_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 

@@ -1,4 +1,4 @@
-"""What the reference SaaS keeps for each airline: usage, invoices, documents, an audit log."""
+"""Tables of the reference SaaS: usage, invoices, subscriptions, documents and the audit log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from temporal_tenancy.control_plane.models import NAMING_CONVENTION, one_of
+from saas.database.checks import one_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
@@ -32,11 +32,21 @@ TENANT_DATA: Final = MigrationEnvironment(
 )
 
 
+# A name for every constraint, so that a migration can name the one it changes.
+NAMING_CONVENTION: Final = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
 class TenantData(DeclarativeBase):
-    """The tables' common base."""
+    """The base class of all tenant-owned tables."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {  # SQLAlchemy's own, read once by the mapper
+    type_annotation_map = {  # a name of SQLAlchemy's, read once by the mapper
         str: Text(),
         dt.datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB(),
@@ -68,13 +78,13 @@ class DailyUsage(TenantOwned, TenantData):
     day: Mapped[dt.date] = mapped_column(primary_key=True)
     events: Mapped[int]
     cancelled: Mapped[int]
-    distance: Mapped[int] = mapped_column(BigInteger)  # miles, of the flights that were operated
+    distance: Mapped[int] = mapped_column(BigInteger)  # miles, of operated flights only
     air_time: Mapped[int] = mapped_column(BigInteger)  # minutes
     computed_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
 
 class Invoice(TenantOwned, TenantData):
-    """What a tenant owes for a month. A month has one."""
+    """What a tenant owes for one month."""
 
     __tablename__ = "invoices"
 
@@ -83,7 +93,7 @@ class Invoice(TenantOwned, TenantData):
     total_cents: Mapped[int] = mapped_column(BigInteger)
     usage_events: Mapped[int]
     period_start: Mapped[dt.datetime]
-    period_end: Mapped[dt.datetime]  # the first instant that is no longer in the period
+    period_end: Mapped[dt.datetime]  # exclusive
     issued_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
     lines: Mapped[list[InvoiceLine]] = relationship(
@@ -94,12 +104,12 @@ class Invoice(TenantOwned, TenantData):
 
 
 class InvoiceLine(TenantOwned, TenantData):
-    """What an invoice charges at one rate."""
+    """One line of an invoice: the charge at one rate."""
 
     __tablename__ = "invoice_lines"
 
     period: Mapped[str] = mapped_column(primary_key=True)
-    rate: Mapped[str] = mapped_column(primary_key=True)  # a name of database.prices
+    rate: Mapped[str] = mapped_column(primary_key=True)  # the name of a rate in database.prices
     quantity: Mapped[int] = mapped_column(BigInteger)
     unit_price_micros: Mapped[int] = mapped_column(BigInteger)  # millionths of the currency's unit
     amount_cents: Mapped[int] = mapped_column(BigInteger)
@@ -112,30 +122,30 @@ class InvoiceLine(TenantOwned, TenantData):
 
 
 class SubscriptionStatus(StrEnum):
-    """Where a subscription stands."""
+    """The state of a subscription."""
 
-    ACTIVE = "active"  # is paid for
-    PAST_DUE = "past_due"  # a payment has failed
-    CANCELLED = "cancelled"  # is not paid for any more
+    ACTIVE = "active"  # paid for
+    PAST_DUE = "past_due"  # a payment failed
+    CANCELLED = "cancelled"  # no longer paid for
 
 
 class Subscription(TenantOwned, TenantData):
-    """What a tenant pays for once its trial is over. A tenant has one at most."""
+    """The plan that a tenant pays for after its trial; at most one per tenant."""
 
     __tablename__ = "subscriptions"
 
-    plan: Mapped[str]  # an id of the control plane's plans
+    plan: Mapped[str]  # the id of a plan in the control plane
     status: Mapped[str] = mapped_column(server_default=text("'active'"))
-    current_period_end: Mapped[dt.datetime | None]  # until when it is paid for; None: no end
+    current_period_end: Mapped[dt.datetime | None]  # paid until then; None: without end
     started_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     changed_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
-    changed_by: Mapped[str | None]  # the payment event, whose own time `changed_at` is
+    changed_by: Mapped[str | None]  # the payment event; `changed_at` is that event's time
 
     __table_args__ = (CheckConstraint(one_of("status", SubscriptionStatus), name="status"),)
 
 
 class Document(TenantOwned, TenantData):
-    """Something small that was made for a tenant, such as a report. A key has one of each kind."""
+    """A small result made for a tenant, such as a report; unique by kind and key."""
 
     __tablename__ = "documents"
 
@@ -143,17 +153,17 @@ class Document(TenantOwned, TenantData):
     key: Mapped[str] = mapped_column(primary_key=True)
     content: Mapped[dict[str, Any]]
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[dt.datetime | None]  # None: kept without limit
+    expires_at: Mapped[dt.datetime | None]  # None: never
 
     __table_args__ = (Index(None, "tenant_id", "expires_at"),)
 
 
 class AuditEntry(TenantOwned, TenantData):
-    """Something that was done for a tenant. The runtime adds entries, and changes none."""
+    """One entry of the audit log. The runtime role can insert rows but not change them."""
 
     __tablename__ = "audit_entries"
 
-    # In the order of time.
+    # UUIDv7, so in order of time.
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"))
     at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     actor: Mapped[str]  # a workflow id, or a user
@@ -165,7 +175,7 @@ class AuditEntry(TenantOwned, TenantData):
 
 
 class DailyAudit(TenantOwned, TenantData):
-    """How often an actor did something on a day in UTC."""
+    """The number of times that an actor took an action on one day (UTC)."""
 
     __tablename__ = "audit_daily"
 

@@ -1,4 +1,4 @@
-"""The price list: what one usage event costs."""
+"""The price list: the price of one usage event."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Rate:
     unit_price_micros: int  # millionths of the currency's unit
 
     def amount_cents(self, quantity: int) -> int:
-        """What `quantity` units cost: rounded once, half to even."""
+        """Returns the price of `quantity` units in cents, rounded once, half to even."""
         exact = Decimal(quantity * self.unit_price_micros) / MICROS_PER_CENT
         return int(exact.to_integral_value(ROUND_HALF_EVEN))
 
 
 OPERATED: Final = Rate("flights.operated", 125_000)  # 12.5 cents
-CANCELLED: Final = Rate("flights.cancelled", 15_000)  # 1.5 cents: it was metered all the same
+CANCELLED: Final = Rate("flights.cancelled", 15_000)  # 1.5 cents: cancelled flights count as usage

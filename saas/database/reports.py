@@ -1,4 +1,4 @@
-"""Reports that somebody asked for."""
+"""The table of requested reports."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from saas.database.checks import one_of
 from saas.database.exports import RequestStatus
 from saas.database.models import TenantData
-from temporal_tenancy.control_plane.models import one_of
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
-REQUESTED_REPORT: Final = "report.requested"  # the kind of its document; the key is the report's id
+REQUESTED_REPORT: Final = "report.requested"  # kind of the document, whose key is the report's id
 
 
 class RequestedReport(TenantOwned, TenantData):
-    """What a report is to be about. Made, it is a document."""
+    """The request for a report; the finished report is a `Document`."""
 
     __tablename__ = "requested_reports"
 

@@ -1,4 +1,4 @@
-"""What a tenant can find: a row a thing, and the words in it."""
+"""Full-text search in a tenant's own documents: the index table and the query."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from temporal_tenancy.postgres.tenant_owned import TenantOwned
 RESULTS_MAX: Final = 100
 QUERY_MAX_CHARACTERS: Final = 1_000
 
-# "simple" takes words as they are: names, addresses and any language's. Written as the server
-# shows it, so that model and migration can be compared.
+# The "simple" configuration does not stem words, which suits names, addresses and any language.
+# Spelled as the server prints it, so that model and migration can be compared.
 _WORDS: Final = (
     "(setweight(to_tsvector('simple'::regconfig, title), 'A'::\"char\") || "
     "setweight(to_tsvector('simple'::regconfig, body), 'B'::\"char\"))"
@@ -28,17 +28,17 @@ _WORDS: Final = (
 
 
 class SearchDocument(TenantOwned, TenantData):
-    """Something that can be found.
+    """One searchable item.
 
-    There is no GIN index on the words: their operator `@@` is not leakproof, so under row-level
-    security the planner may not read an index by it. The primary key leads to the tenant's rows,
-    and only their words are looked at, which takes half a millisecond a thousand rows.
+    A GIN index on the words would not help: the operator `@@` is not leakproof, so under row-level
+    security the planner cannot use an index for it. The primary key finds the tenant's rows and
+    only those are matched, which takes half a millisecond per thousand rows.
     """
 
     __tablename__ = "search_documents"
 
     kind: Mapped[str] = mapped_column(primary_key=True)
-    ref: Mapped[str] = mapped_column(primary_key=True)  # of the thing, among those of its kind
+    ref: Mapped[str] = mapped_column(primary_key=True)  # the item's id, unique within its kind
     title: Mapped[str]
     body: Mapped[str]
     words: Mapped[str] = mapped_column(TSVECTOR, Computed(_WORDS, persisted=True))
@@ -47,12 +47,12 @@ class SearchDocument(TenantOwned, TenantData):
 
 @dataclass(frozen=True)
 class Found:
-    """One thing that was found."""
+    """One search result."""
 
     kind: str
     ref: str
     title: str
-    snippet: str  # plain text around the words
+    snippet: str  # plain text around the matching words
 
 
 _SEARCH: Final = text("""
@@ -73,12 +73,12 @@ _SEARCH: Final = text("""
 
 
 async def search(session: AsyncSession, query: str, limit: int = 20) -> Sequence[Found]:
-    """Returns the current tenant's best matches of `query`, the best first.
+    """Returns the current tenant's best matches for `query`, best first.
 
     Args:
         session: a `tenant_session()`.
-        query: as a person types it: words that must all be there, "a phrase", or, -not.
-        limit: matches at most, 1 to 100.
+        query: in web search syntax: words that must all match, "a phrase", or, -not.
+        limit: the maximum number of matches, 1 to 100.
 
     Raises:
         ValueError: the query is over 1,000 characters or has a NUL, or the limit is out of range.

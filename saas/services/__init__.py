@@ -1,1 +1,1 @@
-"""What activities talk to: mail, object storage, outside HTTP."""
+"""Clients of outside systems that activities use: mail, object storage, outgoing HTTP."""

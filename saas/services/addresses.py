@@ -1,7 +1,7 @@
-"""Normal forms of mail addresses and host names, in which two spellings of one are the same.
+"""Normal forms of mail addresses and host names, so that two spellings of one compare equal.
 
-Domains by IDNA 2008 with UTS 46, non-transitional, as browsers and registries have it: the standard
-library's codec is IDNA 2003, for which `straße.example` is `strasse.example`, another domain.
+Domains follow IDNA 2008 with UTS 46, non-transitional, as in browsers and registries. The standard
+library's codec is IDNA 2003, which turns `straße.example` into `strasse.example`, another domain.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Final
 
 import idna
 
-DOMAIN_MAX: Final = 253  # characters, in ASCII; RFC 1035, 2.3.4, without what is around them
+DOMAIN_MAX: Final = 253  # ASCII characters; RFC 1035, 2.3.4, without the length octets
 
-# What has no width, and which nobody sees: blanks, marks of direction and of order, tags.
+# Invisible characters without width: zero-width spaces, marks of direction and byte order, tags.
 _UNSEEN: Final = re.compile(
     "[\\u00ad\\u061c\\u180e\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
     "\\U000e0001\\U000e0020-\\U000e007f]"
 )
-# Joiners, which some scripts are written with. Nobody sees them at the beginning or the end.
+# Joiners, which some scripts need inside a word. At the start or end they are invisible.
 _JOINERS: Final = "\u200c\u200d"
-# They are not seen either, but are more than format: an address has none of them.
+# Also invisible, but not mere formatting: an address with one of them is rejected.
 _HIDDEN: Final = re.compile(
     "[\\u034f\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180d\\u180f\\u2800\\u3164\\ufe00-\\ufe0f\\uffa0"
     "\\U000e0100-\\U000e01ef]"
@@ -37,42 +37,42 @@ _is_domain: Final = re.compile(r"(?:[^.]{1,63}\.)*[^.]{1,63}\.?").fullmatch
 
 
 class DomainInvalid(ValueError):
-    """No domain is called that."""
+    """The domain is not valid."""
 
 
 class AddressInvalid(ValueError):
-    """An address has a character that it cannot have. The message names it, as in "it has …"."""
+    """An address contains a forbidden character, which the message names ("it has …")."""
 
 
 def trimmed(text: str) -> str:
-    """`text` without what is not seen at its beginning and its end."""
+    """Returns `text` without invisible characters at its start and end."""
     return text.strip() if text.isascii() else _EDGES.sub("", text)
 
 
 def without_unseen(text: str) -> str:
-    """`text` without blanks around it and without what has no width, but for joiners inside it."""
+    """Returns `text` without surrounding spaces and zero-width characters, except inner joiners."""
     if text.isascii():
         return text.strip()
     return _UNSEEN.sub("", text).strip().strip(_JOINERS).strip()
 
 
 def ascii_domain(domain: str) -> str:
-    """A domain as name servers have it: in lower case, each label that is not ASCII as `xn--…`.
+    """Returns a domain as name servers know it: lower case, non-ASCII labels as `xn--…`.
 
-    Raises `DomainInvalid` where it is none by IDNA 2008. What is in ASCII is taken as it is:
-    whether there is such a domain is for name servers to say.
+    Raises `DomainInvalid` if it is not valid under IDNA 2008. ASCII is accepted as it is: only name
+    servers can tell whether such a domain exists.
     """
     if domain.isascii() and "xn--" not in domain.lower():
         if len(domain) > DOMAIN_MAX or not _is_domain(domain):
-            raise DomainInvalid("its domain is none")
+            raise DomainInvalid("its domain is not valid")
         return domain.lower()
     return _ascii_domain(domain[: 4 * DOMAIN_MAX])
 
 
 def normal_domain(domain: str) -> str:
-    """A domain as people read it, in one spelling: `XN--STRAE-OQA.example` is `straße.example`.
+    """Returns a domain as people read it: `XN--STRAE-OQA.example` becomes `straße.example`.
 
-    Raises `DomainInvalid` as `ascii_domain`.
+    Raises `DomainInvalid` like `ascii_domain`.
     """
     if domain.isascii() and "xn--" not in domain.lower():
         return ascii_domain(domain)
@@ -80,22 +80,22 @@ def normal_domain(domain: str) -> str:
 
 
 def normal_address(address: str) -> str:
-    """An address in the one spelling by which it is told from others: a contact's key.
+    """Returns the normal form of an address, which identifies a contact.
 
-    In lower case and NFC, without what is not seen, its domain as `normal_domain` has it. What is
-    no address stays none.
+    It is lower case and NFC, without invisible characters, with its domain from `normal_domain`.
+    Text that is not an address does not become one.
 
     Raises:
-        AddressInvalid: it has a character that may not be seen, and cannot be left out.
-        DomainInvalid: its domain is none.
+        AddressInvalid: the address has an invisible character that cannot be left out.
+        DomainInvalid: its domain is not valid.
     """
-    plain = unicodedata.normalize("NFC", without_unseen(address).lower())
-    name, at, domain = plain.rpartition("@")
+    visible = unicodedata.normalize("NFC", without_unseen(address).lower())
+    name, at, domain = visible.rpartition("@")
     for part, unsafe in ((name, _is_unsafe), (domain, _HIDDEN.search)):
         if not part.isascii() and (found := next(filter(unsafe, part), None)):
             raise AddressInvalid(f"it has a {named(found)} in it")
     try:
-        return f"{name}{at}{normal_domain(domain)}" if at else plain
+        return f"{name}{at}{normal_domain(domain)}" if at else visible
     except DomainInvalid:
         if joiner := next(filter(_JOINERS.__contains__, domain), None):
             raise AddressInvalid(f"it has a {named(joiner)} in it") from None
@@ -103,7 +103,7 @@ def normal_address(address: str) -> str:
 
 
 def other_spellings(address: str) -> list[str]:
-    """How a normal address may have been kept before there was a normal form."""
+    """Returns the spellings in which earlier releases may have stored a normal address."""
     if address.isascii():
         return []
     name, _, domain = address.rpartition("@")
@@ -117,7 +117,7 @@ def other_spellings(address: str) -> list[str]:
 
 
 def named(character: str) -> str:
-    """A character that is not seen, by its name and number: `ZERO WIDTH SPACE (U+200B)`."""
+    """Returns the name and number of an invisible character: `ZERO WIDTH SPACE (U+200B)`."""
     return f"{unicodedata.name(character, 'character')} (U+{ord(character):04X})"
 
 
@@ -131,10 +131,10 @@ def _ascii_domain(domain: str) -> str:
     try:
         encoded = idna.encode(domain, uts46=True, std3_rules=True, transitional=False)
     except (idna.IDNAError, UnicodeError):
-        # Such as those with an emoji, which browsers open: in ASCII it is what name servers know.
+        # For example a domain with an emoji, which browsers open: in ASCII, name servers know it.
         if domain.isascii() and len(domain) <= DOMAIN_MAX and _is_domain(domain):
             return domain.lower()
-        raise DomainInvalid("its domain is none by IDNA 2008") from None
+        raise DomainInvalid("its domain is not valid under IDNA 2008") from None
     return encoded.decode("ascii").lower()
 
 

@@ -1,4 +1,4 @@
-"""The ways to the people who run this: a signed webhook, and mail."""
+"""Where alerts to operators go: a signed webhook, and mail."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.printable import printable
 from temporal_tenancy.dead_letters.alerts import PAUSE, Alert, AlertSink
 
-TIMEOUT: Final = 8.0  # seconds; less than what the sender of alerts waits for a sink
-TYPE: Final = "alert.raised"  # of the webhook's event
+TIMEOUT: Final = 8.0  # seconds; shorter than the alert sender's timeout for a sink
+TYPE: Final = "alert.raised"  # the type of the webhook's event
 
 
 class AlertNotTaken(Exception):
-    """The other side has not taken the alert."""
+    """The receiver did not accept the alert."""
 
 
 class WebhookAlerts:
-    """Sends alerts to a URL, signed as Standard Webhooks has it.
+    """Sends alerts to a URL, signed as specified by Standard Webhooks.
 
     The body is `{"type": "alert.raised", "timestamp": …, "data": {name, severity, summary,
     details}}`.
     """
 
     def __init__(self, url: str, secret: str) -> None:
-        """`secret` reads `whsec_…`. Raises `ConfigurationError` where one of them is none.
+        """`secret` is `whsec_…`. Raises `ConfigurationError` if either is malformed.
 
-        The operator names the URL, so it may be of a host in the operator's own network.
+        The operator sets the URL, so it may lead into the operator's own network.
         """
         parsed = urlsplit(url)
         if parsed.scheme not in ("https", "http") or not parsed.hostname:
-            raise ConfigurationError("ALERT_WEBHOOK_URL reads https://host/path.")
+            raise ConfigurationError("ALERT_WEBHOOK_URL must be https://host/path.")
         webhooks.signing_key(secret)
         self._url = url
         self._secret = secret
 
     async def send(self, alert: Alert) -> None:
-        """Posts the alert. Raises `AlertNotTaken`, which does not repeat the URL."""
+        """Posts the alert. Raises `AlertNotTaken`, whose message does not contain the URL."""
         now = datetime.now(UTC)
         data = {
             "name": alert.name,
@@ -68,28 +68,28 @@ class WebhookAlerts:
         except httpx.HTTPError as error:
             raise AlertNotTaken(
                 f"the alert's webhook cannot be reached ({type(error).__name__}). "
-                "Is ALERT_WEBHOOK_URL right?"
+                "Check ALERT_WEBHOOK_URL."
             ) from None
         if not answer.is_success:
             raise AlertNotTaken(
-                f"the alert's webhook answered {answer.status_code}. It has to answer 2xx; "
-                "a redirection is not followed."
+                f"the alert's webhook answered {answer.status_code}. It must answer 2xx; "
+                "redirects are not followed."
             )
 
 
 class MailAlerts:
-    """Sends alerts to an address, by the mail server that SMTP_URL names."""
+    """Sends alerts to an e-mail address through the mail server that SMTP_URL names."""
 
     def __init__(self, to: str) -> None:
-        """Raises `ConfigurationError` where `to` is not one address."""
+        """Raises `ConfigurationError` if `to` is not a single valid address."""
         try:
             deliverable(to)
         except MailInvalid:
-            raise ConfigurationError("ALERT_MAIL_TO reads name@domain.") from None
+            raise ConfigurationError("ALERT_MAIL_TO must be name@domain.") from None
         self._to = to
 
     async def send(self, alert: Alert) -> None:
-        """Sends the alert. Raises as `MailServer.send`, and `ConfigurationError` without one."""
+        """Sends the alert; raises the errors of `MailServer.send`, or `ConfigurationError`."""
         now = datetime.now(UTC)
         details = [f"{name}: {printable(str(value))}" for name, value in alert.details.items()]
         summary = _summary(alert)
@@ -106,22 +106,22 @@ class MailAlerts:
 
 
 def configured_sinks(settings: Settings) -> Sequence[AlertSink]:
-    """The sinks that the environment names; none where it names none.
+    """Returns the sinks that the environment configures, perhaps none.
 
     Raises:
-        ConfigurationError: one of them lacks a part, or a part is not right.
+        ConfigurationError: a setting of a sink is missing or malformed.
     """
     sinks: list[AlertSink] = []
     if settings.alert_webhook_url is not None:
         if settings.alert_webhook_secret is None:
             raise ConfigurationError(
-                "ALERT_WEBHOOK_URL is set, but ALERT_WEBHOOK_SECRET is not. Give both."
+                "ALERT_WEBHOOK_URL is set, but ALERT_WEBHOOK_SECRET is not. Set both."
             )
         url, secret = settings.alert_webhook_url, settings.alert_webhook_secret
         sinks.append(WebhookAlerts(url.get_secret_value(), secret.get_secret_value()))
     if settings.alert_mail_to is not None:
         if settings.smtp_url is None:
-            raise ConfigurationError("ALERT_MAIL_TO is set, but SMTP_URL is not. Give both.")
+            raise ConfigurationError("ALERT_MAIL_TO is set, but SMTP_URL is not. Set both.")
         sinks.append(MailAlerts(settings.alert_mail_to))
     return sinks
 
@@ -131,9 +131,10 @@ def _summary(alert: Alert) -> str:
 
 
 def _id(alert: Alert, now: datetime) -> str:
-    """The same for an alert that is sent again, and another for the next of its name.
+    """Returns an id that retries of an alert share, and that the next alert of its name does not.
 
-    Of one name there is one in each pause, and so one at most between two full pauses since 1970.
+    An alert is raised at most once per pause, so the number of whole pauses since 1970 tells two
+    alerts of one name apart.
     """
     pause = int(now.timestamp() // PAUSE.total_seconds())
     return hashlib.sha256(f"{pause} {alert.name}".encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The columns of a file of contacts: by which names they are known, and which files are our own."""
+"""The columns of a contacts file: the names that they go by, and how to recognise our own files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ KNOWN: Final = ("name", "phone", "company", "country")  # columns with a meaning
 COLUMNS_MAX: Final = 500
 COLUMN_NAME_MAX: Final = 200  # characters
 
-# The marks by which a file is known to be one of ours. Only these are read back as we write them:
-# a cell "'+49 …" is a phone number behind a quote there, and itself in everybody else's.
+# The marks of files that this application wrote. Only in those is a cell "'+49 …" unescaped to a
+# phone number; in any other file the quote is part of the cell.
 ERRORS_MARK: Final = ("row", "line", "reason")  # the first columns of an error file
-EXPORT_MARK: Final = "contacts_export_1"  # the last column of an export, with nothing in it
-ATTRIBUTES: Final = "attributes"  # of an export: a JSON object
+EXPORT_MARK: Final = "contacts_export_1"  # the last column of an export, which is empty
+ATTRIBUTES: Final = "attributes"  # in an export, a JSON object
 CREATED_AT: Final = "created_at"
 UPDATED_AT: Final = "updated_at"
 
-# As programs that people export contacts from call them, without case, blanks and punctuation. Of
-# two that are there the first counts. Google numbers its columns.
+# The names that common contact programs use, without case, spaces and punctuation. If a file has
+# several of them, the first in this list counts. Google numbers its columns.
 _OTHER_NAMES: Final = {
     EMAIL: (
         *("email", "emailaddress", "mail", "mailaddress", "emailid", "primaryemail", "workemail"),
@@ -56,19 +56,19 @@ _UNSEEN: Final = re.compile(r"[\W_]+")
 
 
 class Layout(NamedTuple):
-    """Where in a row what is. Columns are counted from 0."""
+    """Which column of a row holds what, counted from 0."""
 
-    names: list[str]  # of all, as attributes are called; empty where it has none
+    names: list[str]  # of all columns, as attributes are called; empty for a column without a name
     email: int
-    known: list[int | None]  # of `KNOWN`
-    parts_of_name: list[int]  # the first and the last name, where there is no column of the whole
-    attributes: int | None  # of an export
+    known: list[int | None]  # the columns in `KNOWN`
+    parts_of_name: list[int]  # first and last name, if there is no column with the full name
+    attributes: int | None  # in an export only
     created_at: int | None
-    passed_over: frozenset[int]  # which are no attributes
+    passed_over: frozenset[int]  # columns that are not attributes
 
 
 def layout_of(header: Sequence[str], *, is_export: bool = False) -> Layout:
-    """The layout that a header says; raises `FileRefused` where no contact could be read by it."""
+    """Returns the layout of a header; raises `FileRefused` if it cannot be one of contacts."""
     names = [_name(cell) for cell in header]
     if len(names) > COLUMNS_MAX:
         raise FileRefused(f"the header has {len(names):,} columns; {COLUMNS_MAX} are allowed.")
@@ -80,12 +80,12 @@ def layout_of(header: Sequence[str], *, is_export: bool = False) -> Layout:
             'the header has no column "email". The first line names the columns, such as '
             f'"email,name,phone,company,country". {_what_there_is(names)}'
         )
-    twice = sorted({names[lower.index(each)] for each in lower if each and lower.count(each) > 1})
+    twice = sorted({names[lower.index(name)] for name in lower if name and lower.count(name) > 1})
     if twice:
         raise FileRefused(f"the header names a column twice: {listed(twice)}. Rename one of them.")
     known = [_place(name, lower, keys) for name in KNOWN]
     parts = [_first(keys, _FIRST_NAMES), _first(keys, _LAST_NAMES)] if known[0] is None else []
-    own = {each: lower.index(each) for each in _OWN if is_export and each in lower}
+    own = {name: lower.index(name) for name in _OWN if is_export and name in lower}
     return Layout(
         names=names,
         email=email,
@@ -103,7 +103,7 @@ _OWN: Final = (ATTRIBUTES, CREATED_AT, UPDATED_AT, EXPORT_MARK)
 
 
 def email_column(header: Sequence[str]) -> int | None:
-    """Which column has the e-mail; None where there is none, or more than one that could be it."""
+    """Returns the column with the e-mail, or None if no column or several could be it."""
     names = [_name(cell) for cell in header]
     try:
         return _email(names, [name.lower() for name in names], list(map(_key, names)))
@@ -120,7 +120,7 @@ def _email(names: Sequence[str], lower: Sequence[str], keys: Sequence[str]) -> i
     if len(found) > 1:
         raise FileRefused(
             f"more than one column could be the e-mail: {listed(names[each] for each in found)}. "
-            'Call the one that is "email".'
+            'Rename the right one to "email".'
         )
     return found[0] if found else None
 
@@ -134,18 +134,18 @@ def _first(keys: Sequence[str], names: Sequence[str]) -> int | None:
 
 
 def _name(cell: str) -> str:
-    """A column's name on one line, without what is not seen."""
-    seen = "".join(
-        each if each.isprintable() or each in "\u200c\u200d" else " "
-        for each in without_unseen(cell)
+    """Returns a column's name on one line, without invisible characters."""
+    visible = "".join(
+        character if character.isprintable() or character in "\u200c\u200d" else " "
+        for character in without_unseen(cell)
     )
-    return " ".join(seen.split())[:COLUMN_NAME_MAX]
+    return " ".join(visible.split())[:COLUMN_NAME_MAX]
 
 
 def _key(name: str) -> str:
-    """A column's name as it is looked up: without case, accents, blanks and punctuation."""
-    plain = unicodedata.normalize("NFKD", name).casefold()
-    return _UNSEEN.sub("", "".join(each for each in plain if not unicodedata.combining(each)))
+    """Returns a column's name as it is looked up: without case, accents, spaces and punctuation."""
+    folded = unicodedata.normalize("NFKD", name).casefold()
+    return _UNSEEN.sub("", "".join(each for each in folded if not unicodedata.combining(each)))
 
 
 def _what_there_is(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""CSV files as people send them, read piece by piece from any row on.
+"""Reads CSV files as people send them, chunk by chunk, from any row on.
 
-Nothing of a file is held but the row that is being read and the piece it is in. Positions are in
-bytes, so that a reader which was interrupted goes on where its last row ended.
+Memory holds only the current row and the current chunk. Positions are in bytes, so that an
+interrupted reader continues where its last row ended.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from saas.services.quoting import RecordScanner
 
 Item = TypeVar("Item")
 
-RECORD_MAX_CHARACTERS: Final = 131_072  # of a row; also the csv module's limit for a cell
-SAMPLE_LINES: Final = 200  # by which it is found out how cells are separated
+RECORD_MAX_CHARACTERS: Final = 131_072  # per row; also the csv module's limit for a cell
+SAMPLE_LINES: Final = 200  # used to detect the delimiter
 SAMPLE_CHARACTERS: Final = 65_536
 
 
 class FileRefused(Exception):
-    """A file cannot be read as CSV. The message is a sentence for whoever sent it."""
+    """A file cannot be read as CSV. The message is a sentence for its sender."""
 
 
 class EncodingUnsure(FileRefused):
-    """More than one encoding makes sense of a file, and which it is changes what it says."""
+    """Several encodings make sense of a file, and the text depends on which one it is."""
 
 
 Record = tuple[int, list[str], str | None]
 """A row: the line where it begins (from 1), its cells, and why it could not be read.
 
-The last is None for almost all. Where a row's end was not found, its cells are its first line.
+The last is None for almost all rows. If the end of a row was not found, the only cell is its first
+line.
 """
 
 
 class Rows(Protocol):
-    """Rows that follow each other; they are gone through once."""
+    """Consecutive rows, to be iterated once."""
 
     def __len__(self) -> int: ...
 
@@ -51,14 +52,14 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class _PlainRows:
-    """Rows of a line each, split when they are gone through.
+    """Rows of one line each, split during iteration.
 
-    So there is no more than one list of cells at a time. Thousands at once would keep the garbage
-    collector busy, for longer than reading them takes.
+    Only one list of cells exists at a time. Thousands at once would keep the garbage collector busy
+    for longer than reading them takes.
     """
 
-    first: int  # the line of the first
-    lines: Sequence[str]  # without quotes, and none of them empty
+    first: int  # the line number of the first row
+    lines: Sequence[str]  # without quotes or empty lines
     delimiter: str
 
     def __len__(self) -> int:
@@ -70,11 +71,11 @@ class _PlainRows:
 
 
 class RecordParser:
-    """Makes rows of a file's bytes.
+    """Turns the bytes of a file into rows.
 
-    Rows are separated by CRLF, LF or CR, and a quoted cell may hold any of them; lines with nothing
-    in them are no rows. What is within quotes is never a row: one that is too long is a row that
-    cannot be read, up to where its quotes end, and no more of it is held than that.
+    Rows are separated by CRLF, LF or CR, and a quoted cell may contain any of them; empty lines are
+    not rows. Text within quotes is never taken for a row: a row that is too long counts as one
+    unreadable row up to where its quotes end, and only its beginning is kept in memory.
     """
 
     def __init__(
@@ -88,11 +89,11 @@ class RecordParser:
     ) -> None:
         """
         Args:
-            encoding: as the `Sniffer` names it.
-            dialect: how cells are separated; None: `read_header` finds it out.
-            offset: bytes before the first one that it is given.
-            line: lines before it.
-            longest: characters of a row that is read.
+            encoding: the `Sniffer`'s name for it.
+            dialect: how cells are separated; None: `read_header` detects it.
+            offset: where in the file the first chunk begins, in bytes.
+            line: the number of lines before it.
+            longest: the maximum length of a row, in characters.
         """
         self.encoding = encoding
         self.dialect = dialect or Dialect()
@@ -100,22 +101,22 @@ class RecordParser:
         self.line = line
         self._longest = longest
         self._decoder = decoder_of(encoding)
-        self._fed = offset  # where the next piece begins
-        self._lines: list[str] = []  # whole, and not parsed yet
-        self._rest = ""  # of a line that has no end yet
+        self._fed = offset  # where the next chunk begins
+        self._lines: list[str] = []  # complete, and not parsed yet
+        self._rest = ""  # the incomplete last line
         self._final = False
-        self._quoted = False  # whether `_lines` may have a quote
-        self._broken = False  # whether they may have what is no text
-        self._long = False  # whether one of them is too long to be a row
+        self._quoted = False  # whether `_lines` may contain a quote
+        self._broken = False  # whether they may contain unreadable characters
+        self._long = False  # whether one of them is too long for a row
         self._passing: _Passing | None = None
 
     @property
     def held(self) -> int:
-        """How many characters are held."""
+        """The number of characters in memory."""
         return sum(map(len, self._lines)) + len(self._rest)
 
     def feed(self, piece: bytes, *, final: bool = False) -> None:
-        """Takes the next bytes; `final` says that there are no more."""
+        """Adds the next chunk; `final` marks the last one."""
         self._final = final
         self._fed += len(piece)
         text = self._rest + self._decoder.decode(piece, final)
@@ -124,14 +125,14 @@ class RecordParser:
         is_still_broken = self._broken and (some or readable(text) != text)
         self._broken = self._decoder.found_broken or "\0" in text or is_still_broken
         lines = io.StringIO(text, newline="").readlines()
-        # A CR at the end may be half of what ends the line.
+        # A CR at the end may be the first half of a CRLF.
         self._rest = lines.pop() if lines and not final and not lines[-1].endswith("\n") else ""
         longest = max(map(len, lines), default=0)
         self._long = longest > self._longest or (self._long and some)
         self._lines += lines
 
     def sample(self) -> Sequence[str] | None:
-        """The first lines of what it was given; None where more are to be waited for."""
+        """Returns the first lines, or None if the sample needs more input."""
         known = sum(map(len, self._lines[:SAMPLE_LINES])) + len(self._rest)
         if self._final or len(self._lines) >= SAMPLE_LINES or known >= SAMPLE_CHARACTERS:
             return self._lines[:SAMPLE_LINES] or [self._rest[:SAMPLE_CHARACTERS]]
@@ -139,15 +140,15 @@ class RecordParser:
 
     @property
     def is_passing(self) -> bool:
-        """Whether the next row is too long, and its end has not been found yet."""
+        """Whether the next row is too long and its end has not been found yet."""
         return self._passing is not None
 
     def skip_line(self) -> None:
-        """Passes over the next line, which is no row."""
+        """Skips the next line, which is not a row."""
         self._advance(min(1, len(self._lines)))
 
     def take(self, limit: int) -> Rows:
-        """Returns up to `limit` rows of what it has; fewer where the next is not whole yet."""
+        """Returns up to `limit` complete rows; fewer if the next one needs more input."""
         if self._is_plain():
             lines = self._lines[:limit]
             if _NOTHING.isdisjoint(lines):
@@ -166,7 +167,7 @@ class RecordParser:
         return bool(self._lines) and not odd
 
     def _find(self, found: list[Record], limit: int) -> bool:
-        """Adds whole rows to `found`; False where it takes more bytes to go on, or all is done."""
+        """Adds complete rows to `found`; returns False if it needs more input or is at the end."""
         if self._passing is not None:
             return self._pass(self._passing, found)
         if self._lines:
@@ -177,7 +178,7 @@ class RecordParser:
         return False
 
     def _parse(self, found: list[Record], limit: int) -> bool:
-        """Adds the rows that the csv module reads; False where there is one that it does not."""
+        """Adds the rows that the csv module can read; returns False at one that it cannot."""
         reader = csv.reader(self._lines, strict=True, **self.dialect.options)
         done = 0  # lines
         try:
@@ -198,7 +199,7 @@ class RecordParser:
         return False
 
     def _scan(self, found: list[Record]) -> bool:
-        """Adds the next row, which the csv module does not read; False where its end is to come."""
+        """Adds the next row, which the csv module cannot read; returns False without its end."""
         scanner = self._scanner()
         line, first = self.line + 1, self._lines[0].rstrip("\r\n")[:_SHOWN]
         for number, text in enumerate(self._lines, start=1):
@@ -221,13 +222,13 @@ class RecordParser:
         return self._pass(passing, found) or not self._final
 
     def _pass(self, passing: _Passing, found: list[Record]) -> bool:
-        """Passes over what is left of a row that is too long; False where its end is to come."""
+        """Skips the rest of a row that is too long; returns False if its end is still to come."""
         for number, text in enumerate(self._lines, start=1):
             if passing.scanner.feed(text):
                 self._advance(number)
                 return self._end(passing, found, _TOO_LONG)
         self._advance(len(self._lines))
-        # All but a CR at its end, which may be half of what ends the line.
+        # Without a CR at the end, which may be the first half of a CRLF.
         whole = self._rest[:-1] if self._rest.endswith("\r") else self._rest
         passing.scanner.feed(whole)
         passing.bytes += self._decoder.size([whole])
@@ -253,7 +254,7 @@ class RecordParser:
         return RecordScanner(self.dialect, self._longest)
 
     def _is_too_long(self, start: int, end: int) -> bool:
-        """Whether so many lines are; the csv module counts no more than each cell's characters."""
+        """Whether these lines are too long for a row; the csv module only limits each cell."""
         if end - start == 1 and not self._long:
             return False
         return sum(map(len, self._lines[start:end])) > self._longest
@@ -265,39 +266,39 @@ class RecordParser:
             self.offset += size
             self.line += lines
             self._at_end()
-        else:  # a reader that is interrupted here begins with this row again
+        else:  # an interrupted reader starts again at the beginning of this row
             self._passing.bytes += size
             self._passing.lines += lines
 
     def _at_end(self) -> None:
         if self._final and not self._lines:
-            self.offset = self._fed  # half a character at the end is nothing that has a size
+            self.offset = self._fed  # an incomplete character at the end has no size of its own
 
 
 @dataclass
 class _Passing:
-    """A row that is too long, and is passed over."""
+    """A row that is too long and is being skipped."""
 
     scanner: RecordScanner
     line: int  # where it begins
-    first: str  # of its lines
-    bytes: int = 0  # passed so far
+    first: str  # its first line
+    bytes: int = 0  # skipped so far
     lines: int = 0
 
     def __post_init__(self) -> None:
         self.first = readable(self.first[:_SHOWN])
 
 
-_SHOWN: Final = 1_000  # characters of a row that cannot be read
+_SHOWN: Final = 1_000  # characters kept of an unreadable row
 _TOO_LONG: Final = f"it is longer than {RECORD_MAX_CHARACTERS:,} characters"
 _UNCLOSED: Final = (
-    "a quote that it opens is not closed, so the {lines:,} lines behind it, which are the rest of "
+    "a quote that it opens is not closed, so the {lines:,} lines after it, which are the rest of "
     "the file, are in that cell"
 )
 _MISQUOTED: Final = (
-    'its quotes are not right: a quoted cell ends with its quote, and one inside is written ""'
+    'its quotes are invalid: a quoted cell ends with its quote, and a quote inside is written ""'
 )
-_NOTHING: Final = frozenset({"\n", "\r\n", "\r"})  # lines that are no rows
+_NOTHING: Final = frozenset({"\n", "\r\n", "\r"})  # empty lines, which are not rows
 
 
 def _as_text(record: Record, encoding: str) -> Record:
@@ -309,14 +310,15 @@ def _as_text(record: Record, encoding: str) -> Record:
 async def read_header(
     parser: RecordParser, pieces: AsyncIterator[bytes], judge: Judge
 ) -> list[str]:
-    """Returns a file's first row, and finds out how its cells are separated.
+    """Returns a file's header row, and detects how its cells are separated.
 
     Args:
-        parser: of the file's beginning.
-        pieces: of the file.
-        judge: says whether a row can be the header, and how well others fit it.
+        parser: a parser at the beginning of the file.
+        pieces: the chunks of the file.
+        judge: says whether a row can be the header, and how well other rows fit it.
 
-    Raises `FileRefused` where there is none.
+    Raises:
+        FileRefused: the file has no header that can be read.
     """
     head = b""
     while (sample := parser.sample()) is None:
@@ -355,22 +357,22 @@ async def _first(parser: RecordParser, pieces: AsyncIterator[bytes]) -> Rows:
 
 
 class Batch(NamedTuple):
-    """Rows that follow each other, and where the next ones begin."""
+    """Consecutive rows, and where the next batch begins."""
 
     rows: list[Rows]
-    offset: int  # bytes
-    line: int  # lines before it
+    offset: int  # of the next batch, in bytes
+    line: int  # the number of lines before the next batch
 
     @property
     def records(self) -> Iterator[Record]:
-        """Each of the rows."""
+        """The rows, one by one."""
         return chain.from_iterable(self.rows)
 
 
 async def batches(
     parser: RecordParser, pieces: AsyncIterator[bytes], *, rows: int, size: int
 ) -> AsyncGenerator[Batch]:
-    """Yields a file's rows in batches of `rows`, or fewer where they come to `size` bytes."""
+    """Yields a file's rows in batches of at most `rows`; a batch also ends at `size` bytes."""
     found: list[Rows] = []
     number = 0
     begin = parser.offset
@@ -385,13 +387,13 @@ async def batches(
             if number >= rows or parser.offset - begin >= size:
                 yield Batch(found, parser.offset, parser.line)
                 found, number, begin = [], 0, parser.offset
-    # Lines with nothing in them may be behind the last row.
+    # Empty lines may follow the last row.
     if parser.offset > begin:
         yield Batch(found, parser.offset, parser.line)
 
 
 async def read_ahead(source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
-    """Yields what `source` does, which makes one thing while the one before is worked on."""
+    """Yields the items of `source`, which prepares the next item while one is processed."""
     coming = asyncio.create_task(_next(source))
     try:
         while (item := await coming) is not None:

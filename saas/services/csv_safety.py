@@ -1,12 +1,12 @@
-"""CSV that a spreadsheet shows as it is, whatever character it splits at: none of it is computed.
+"""Writes CSV in which no spreadsheet finds a formula, whatever delimiter it splits at.
 
-Every cell is quoted, and `'` stands before whatever a spreadsheet would take for a formula: at the
-beginning of a cell, and inside it behind what might be taken for the end of one. Quotes alone are
-not enough. A reader that splits at `;` heeds them at the beginning of its own cells only, so that
-of the line `"1","bad;=1+2"` it makes the two cells `1,"bad` and `=1+2"`.
+Every cell is quoted, and `'` precedes anything that a spreadsheet would take for a formula: at the
+start of a cell, and inside a cell after any character that might be taken for the end of one.
+Quotes alone are not enough: a reader that splits at `;` respects them only at the start of its own
+cells, so that it reads the line `"1","bad;=1+2"` as the two cells `1,"bad` and `=1+2"`.
 
-`original_cell` takes away exactly what `safe_cell` put in, so that our own files can be read back.
-After OWASP's advice on CSV injection.
+`original_cell` removes exactly what `safe_cell` added, so that our own files can be read back.
+Follows OWASP's advice on CSV injection.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, Final
 
 MARK: Final = "'"
 
-# Full-width forms are formulas too, where the spreadsheet is a Japanese or Chinese one.
+# Japanese and Chinese spreadsheets also take the full-width forms for formulas.
 _FORMULA: Final = "=+\\-@＝＋－＠"
-_ENDS: Final = ";|\t\r\n"  # what ends a cell for readers that split elsewhere than we do
-# What a spreadsheet may take off before it looks. The mark itself is among them: what has one where
-# it would be put gets another, and so none is taken for ours that is not.
+_ENDS: Final = ";|\t\r\n"  # what ends a cell for readers that split at another character
+# What a spreadsheet may strip before it looks for a formula. The mark is included: a cell that
+# already has a mark gets another one, so that `original_cell` never removes a mark of the cell's.
 _BEFORE: Final = r"""(?:(?![;|\t\r\n])[\s"'\x00-\x1f\u200b-\u200f\u2060\ufeff])*"""
 _PLACES: Final = (
     rf"(?:\A(?={{mark}}{_BEFORE}[{_FORMULA}\t\r\n])"
@@ -34,20 +34,20 @@ _MARKED: Final = re.compile(_PLACES.format(mark=MARK) + MARK)
 
 
 def safe_cell(value: str) -> str:
-    """Returns `value` with `MARK` wherever a formula could begin in it.
+    """Returns `value` with `MARK` before each place where a formula could begin.
 
-    For text only: a number stays one without it.
+    For text only: a marked number would become text.
     """
     return _UNMARKED.sub(MARK, value)
 
 
 def original_cell(value: str) -> str:
-    """Returns what `safe_cell` was given for `value`."""
+    """Returns the text that `safe_cell` turned into `value`."""
     return _MARKED.sub("", value)
 
 
 def quoted_rows(rows: Iterable[Sequence[Any]]) -> str:
-    """Returns rows as CSV by RFC 4180, every cell in quotes; None is empty. Text is to be safe."""
+    """Returns rows as RFC 4180 CSV, every cell quoted and None empty; pass text via `safe_cell`."""
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
     return text.getvalue()

@@ -1,6 +1,6 @@
-"""The text of a file, piece by piece, and how many of its bytes each part of the text was.
+"""Decodes a file chunk by chunk, and tells how many bytes each part of the text took.
 
-What cannot be decoded becomes half a surrogate pair, which no text has: so whoever reads can tell.
+Bytes that cannot be decoded become lone surrogates, which valid text never contains.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from saas.services.encodings import UTF8, WINDOWS
 
-# What the code page leaves undefined is taken as browsers take it: every byte is a character.
+# As browsers do, bytes that the code page leaves undefined become the character of that number.
 _WINDOWS_TABLE: Final = "".join(
     bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256)
 )
@@ -30,21 +30,21 @@ _EAST_ASIAN: Final = (
     "shift",
 )
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_HALF: Final = "\udfff"  # which a byte never becomes by "surrogateescape"
+_HALF: Final = "\udfff"  # "surrogateescape" never produces it
 _BROKEN: Final = "contact-files.broken"
 
 
 class Decoder:
-    """Decodes the bytes of a file that come after each other."""
+    """Decodes a file chunk by chunk."""
 
     def __init__(self, encoding: str) -> None:
-        """`encoding` is as `named_encoding` has it, with the order of bytes where it has one."""
-        self.found_broken = False  # whether the last piece had bytes that are no text
+        """`encoding` is a name from `named_encoding`; UTF-16 and UTF-32 with their byte order."""
+        self.found_broken = False  # whether the last chunk had undecodable bytes
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
         self._lenient = "surrogateescape"
 
     def decode(self, piece: bytes, final: bool = False) -> str:
-        """The text of the next piece; what is not whole yet comes with the one after it."""
+        """Returns the text of the next chunk; an incomplete character comes with a later chunk."""
         before = self._decoder.getstate()
         try:
             self.found_broken = False
@@ -58,7 +58,7 @@ class Decoder:
             return text
 
     def size(self, lines: Sequence[str]) -> int:
-        """How many bytes the lines are that come next; each is asked about once, and in order."""
+        """Returns the size in bytes of the next lines; ask once for each line, in order."""
         return sum(map(len, lines))
 
 
@@ -86,14 +86,14 @@ class _Wide(Decoder):
 
 
 class _ManyBytes(Decoder):
-    """Where a text has more than one spelling in bytes, these are counted by the lines' ends."""
+    """Counts bytes up to each line end, as several byte sequences may mean the same text."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(encoding)
         self._lenient = _BROKEN
-        self._ends: deque[int] = deque()  # of lines, from where the one before ends
+        self._ends: deque[int] = deque()  # sizes of complete lines, in bytes
         self._since_end = 0
-        self._return = False  # the last byte is a CR, which an LF may follow
+        self._return = False  # whether the last byte is a CR, which an LF may follow
 
     def decode(self, piece: bytes, final: bool = False) -> str:
         content = b"\r" + piece if self._return else piece
@@ -112,7 +112,7 @@ class _ManyBytes(Decoder):
 
 
 def decoder_of(encoding: str) -> Decoder:
-    """A decoder from the beginning of a line on."""
+    """Returns a decoder that starts at the beginning of a line."""
     if encoding == UTF8:
         return _Utf8(encoding)
     if encoding == WINDOWS:
@@ -136,7 +136,7 @@ _UNREADABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def unreadable(text: str, encoding: str) -> str | None:
-    """Why a text that was decoded as `encoding` is none; None where all of it is one."""
+    """Returns why a text decoded as `encoding` is unreadable, or None if it is fine."""
     found = _UNREADABLE.search(text)
     if found is None:
         return None
@@ -148,5 +148,5 @@ def unreadable(text: str, encoding: str) -> str | None:
 
 
 def readable(text: str) -> str:
-    """`text` with a replacement character for what cannot be read of it."""
+    """Returns `text` with a replacement character for each unreadable one."""
     return _UNREADABLE.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""What separates the cells of a file: as Excel's first line says, or as its rows agree best."""
+"""Detects a file's delimiter: the one named in Excel's first line, or the one that fits best."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final, NamedTuple, TypedDict
 
-DELIMITERS: Final = (",", ";", "\t", "|")  # the first where nothing speaks for another
-HINT: Final = re.compile(  # which Excel reads, and leaves out
+DELIMITERS: Final = (",", ";", "\t", "|")  # the first is the default
+HINT: Final = re.compile(  # a line that Excel obeys and does not show
     r'[\s\ufeff]*"?sep=(?P<delimiter>[^\w\s"]|\t| )"?[,;\t|]*[\r\n]*', re.IGNORECASE
 )
 _SPACED_QUOTE: Final = re.compile(r'(^|[,;\t|]) +"')
 _ROWS: Final = 100
 
 Judge = Callable[[Sequence[str], Sequence[Sequence[str]]], float | None]
-"""How well rows fit a header, 0 to 1; None where it is no header that is looked for."""
+"""Takes a header and rows; returns how well they fit, 0 to 1, or None if it is not a header."""
 
 
 class _Options(TypedDict):
@@ -30,11 +30,11 @@ class Dialect(NamedTuple):
     """How the cells of a file are separated."""
 
     delimiter: str = DELIMITERS[0]
-    skips_blanks: bool = False  # those before a quote that opens a cell
+    skips_blanks: bool = False  # whether spaces before an opening quote are skipped
 
     @property
     def options(self) -> _Options:
-        """As the csv module takes them."""
+        """Options for the csv module."""
         return {"delimiter": self.delimiter, "skipinitialspace": self.skips_blanks}
 
     def __str__(self) -> str:
@@ -42,16 +42,16 @@ class Dialect(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Dialect:
-        """The one that `str` has made a text of."""
+        """Returns the dialect that `str` turned into `text`."""
         return cls(text[0], len(text) > 1)
 
 
 class _Verdict(NamedTuple):
-    """The greater, the better."""
+    """How well a dialect fits; greater is better."""
 
     is_header: bool
     fit: float  # of the rows to the header
-    agreement: float  # of the rows' numbers of cells with the header's
+    agreement: float  # share of the rows with as many cells as the header
     columns: int
     order: int
 
@@ -59,10 +59,10 @@ class _Verdict(NamedTuple):
 def choose_dialect(
     lines: Sequence[str], judge: Judge, *, delimiters: Iterable[str] = DELIMITERS
 ) -> Dialect:
-    """The dialect in which the first lines are a header with rows that fit it."""
+    """Returns the dialect in which the lines best make a header with fitting rows."""
     spaced = (False, True) if any(map(_SPACED_QUOTE.search, lines)) else (False,)
-    dialects = [Dialect(each, skips) for skips in spaced for each in delimiters]
-    verdicts = [(_judged(lines, each, judge, -n), each) for n, each in enumerate(dialects)]
+    dialects = [Dialect(delimiter, skips) for skips in spaced for delimiter in delimiters]
+    verdicts = [(_judged(lines, one, judge, -n), one) for n, one in enumerate(dialects)]
     return max(verdicts)[1]
 
 
@@ -80,6 +80,6 @@ def _judged(lines: Sequence[str], dialect: Dialect, judge: Judge, order: int) ->
 
 def _rows(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
     found: list[list[str]] = []
-    with suppress(csv.Error):  # a cell is too long to be one
+    with suppress(csv.Error):  # a cell is too long
         found.extend(islice(csv.reader(lines, **dialect.options), _ROWS))
     return found

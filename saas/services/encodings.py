@@ -1,9 +1,9 @@
-"""In which encoding a file of text is: what its sender names, what its bytes say, or a question.
+"""Finds the encoding of a text file: the sender names it, its bytes tell, or the sender is asked.
 
-`chardet` ranks the readings. It does not say when two of them are as good as each other, and in a
-list of names they often are: "Lefèvre" in Windows-1252 is "Lefčvre" in Windows-1250, whose bytes
-are the same. So a reading is taken where all others make no words, or where it fits much better
-over enough words, and else the sender is asked.
+`chardet` ranks the candidates, but does not say when two of them fit equally well. In a list of
+names they often do: the same bytes are "Lefèvre" in Windows-1252 and "Lefčvre" in Windows-1250. So
+an encoding is accepted only if no other one gives words, or if it fits much better over enough
+words; otherwise the sender is asked.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from saas.services.shown import shown
 WINDOWS: Final = "windows-1252"
 UTF8: Final = "utf-8"
 
-# As every browser reads these names (WHATWG Encoding, 4.2): the code page of Windows has what the
-# standard of that name has, and more.
+# Labels as browsers read them (WHATWG Encoding, 4.2): the Windows code page is a superset of the
+# standard of that name.
 _BETTER_KNOWN_AS: Final = {
     "latin_1": WINDOWS,
     "iso8859_1": WINDOWS,
@@ -43,8 +43,8 @@ _BETTER_KNOWN_AS: Final = {
     "utf_8_sig": UTF8,
     **{f"cp125{digit}": f"windows-125{digit}" for digit in range(9)},
 }
-# Not of text, or of text in which a comma or a line's end is no byte of its own (EBCDIC, UTF-7) or
-# means something else further on (HZ, ISO-2022-KR).
+# Codecs that are not for text, and those in which a comma or line ending is not its ASCII byte
+# (EBCDIC, UTF-7) or means something else after a shift sequence (HZ, ISO-2022-KR).
 _NO_FILE: Final = frozenset(
     {
         *("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec"),
@@ -59,41 +59,41 @@ _WIDE: Final = {
     "utf-16": ("utf-16-le", "utf-16-be"),
     "utf-32": ("utf-32-le", "utf-32-be"),
 }
-_SUGGESTED: Final = tuple(  # the names that people know; the others are found by their aliases
+_SUGGESTED: Final = tuple(  # the names that people know; aliases lead to the others
     f"{UTF8} utf-16 {WINDOWS} windows-1250 windows-1251 windows-1253 windows-1254 windows-1255 "
     "windows-1256 windows-1257 windows-1258 cp874 iso-8859-1 iso-8859-2 iso-8859-5 iso-8859-7 "
     "iso-8859-9 iso-8859-15 koi8-r koi8-u macroman cp437 cp850 cp852 cp866 shift_jis euc-jp "
     "iso-2022-jp gb18030 gbk big5 euc-kr cp949".split()
 )
 
-_MARKS: Final = (  # the longer before what it begins with
+_MARKS: Final = (  # a mark comes before any mark that is its prefix
     (codecs.BOM_UTF8, UTF8),
-    ("\ufeff".encode().decode("cp1252").encode(), UTF8),  # one that was read as Windows-1252 before
+    ("\ufeff".encode().decode("cp1252").encode(), UTF8),  # one that was misread as Windows-1252
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-# What programs that people export contacts from have written in the last thirty years.
+# The encodings that programs have exported contacts in over the last thirty years.
 _CANDIDATES: Final = (
     *(WINDOWS, "windows-1250", "windows-1251", "windows-1253", "windows-1254", "windows-1255"),
     *("windows-1256", "windows-1257", "windows-1258", "cp874", "iso-8859-2", "iso-8859-5"),
     *("iso-8859-15", "koi8-r", "koi8-u", "cp932", "euc-jp", "gb18030", "big5hkscs", "cp949"),
 )
-# What only old programs write, or those who ask for it. They are believed where they fit better.
+# Encodings that only old programs write, or on request. They count only if they fit best.
 _RARE: Final = ("mac-roman", "mac-latin2", "mac-cyrillic", "cp437", "cp850", "cp852", "cp866")
 _HEAD_BYTES: Final = 64 * 1024
-_LINE_MAX_BYTES: Final = 64 * 1024  # of a line that is looked at
-_COUNTED_LINES: Final = 100_000  # with bytes that are not ASCII; how it goes on is clear by then
+_LINE_MAX_BYTES: Final = 64 * 1024  # examined per line
+_COUNTED_LINES: Final = 100_000  # lines with non-ASCII bytes; by then the encoding is clear
 _SAMPLE_CELLS: Final = 2_000
 _SAMPLE_LINES: Final = 3
 _KEPT_LINES: Final = 100
 _CANDIDATES_MAX: Final = 8
 _ENOUGH_WORDS: Final = 10
 _MUCH_BETTER: Final = 1.6
-_SENSELESS: Final = 0.05  # of the characters that are not ASCII
-_STRANGE: Final = 0.3  # of them, in what is UTF-8
+_SENSELESS: Final = 0.05  # share of the non-ASCII characters
+_STRANGE: Final = 0.3  # the same, in valid UTF-8
 _CELL_MAX_BYTES: Final = 200
 _SHOWN_CHARACTERS: Final = 120  # of a sample line
 
@@ -105,76 +105,76 @@ _DIGITS: Final = re.compile(rb"[0-9]+")
 
 
 class EncodingUnknown(Exception):
-    """No encoding of text is called that. The message is a sentence that names the nearest."""
+    """No text encoding has that name. The message suggests similar names."""
 
 
 class Because(StrEnum):
-    """Why a file is read in an encoding."""
+    """Why an encoding was chosen."""
 
-    NAMED = "named"  # by who sent it
-    MARK = "mark"  # a byte order mark at its beginning
-    BYTES = "bytes"  # it is UTF-8 or UTF-16, but for rows that are rejected
-    DETECTED = "detected"  # nothing else makes sense of it, or much less
-    UNSURE = "unsure"  # more than one makes sense; it is not read
+    NAMED = "named"  # the sender named it
+    MARK = "mark"  # the file begins with its byte order mark
+    BYTES = "bytes"  # the bytes are valid in it, except in rows that are rejected
+    DETECTED = "detected"  # no other one makes sense, or much less
+    UNSURE = "unsure"  # several make sense; the file is not imported
 
 
 class Candidate(NamedTuple):
-    """An encoding that a file may be in, and how some of its lines read then."""
+    """A possible encoding of a file, with some of its lines in it."""
 
     encoding: str
     sample: tuple[str, ...]
 
 
 class Reading(NamedTuple):
-    """How a file's bytes are read."""
+    """The encoding of a file, and why it was chosen."""
 
     encoding: str
-    mark: int  # bytes of byte order marks at its beginning
+    mark: int  # size of the byte order marks at the beginning, in bytes
     because: Because
-    candidates: tuple[Candidate, ...] = ()  # best first, where it is unsure
+    candidates: tuple[Candidate, ...] = ()  # best first, if unsure
 
 
 def named_encoding(name: str) -> str:
-    """The encoding that a sender calls `name`, as this project calls it.
+    """Returns this project's name of the encoding that a sender calls `name`.
 
-    Raises `EncodingUnknown`, also for what Python calls an encoding and no file is in.
+    Raises `EncodingUnknown`, also for Python codecs that no text file uses.
     """
-    plain = name.strip().lower()
-    codec = _codec(plain) if plain.isascii() and plain.isprintable() else None
+    label = name.strip().lower()
+    codec = _codec(label) if label.isascii() and label.isprintable() else None
     if codec is not None:
         return _BETTER_KNOWN_AS.get(codec) or codec.replace("iso8859", "iso-8859").replace("_", "-")
-    near = difflib.get_close_matches(plain, _SUGGESTED, n=3) or (UTF8, WINDOWS, "iso-8859-2")
+    near = difflib.get_close_matches(label, _SUGGESTED, n=3) or (UTF8, WINDOWS, "iso-8859-2")
     raise EncodingUnknown(
-        f'there is no encoding "{shown(name, 40)}" of text. Did you mean {" or ".join(near)}?'
+        f'there is no text encoding "{shown(name, 40)}". Did you mean {" or ".join(near)}?'
     )
 
 
 def _codec(name: str) -> str | None:
-    """Python's own name of an encoding that a file may be in."""
+    """Returns Python's name of a text encoding, or None."""
     key = encodings.normalize_encoding(_WINDOWS_NAME.sub("cp", name.removeprefix("x-")))
     codec = "cp932" if key == "windows_31j" else aliases.get(key, key)
     return codec if codec in _CODECS else None
 
 
 class Sniffer:
-    """Finds out the encoding of a file while it passes by; no more than a sample is held.
+    """Detects the encoding of a file as it streams past, keeping only a sample in memory.
 
-    A byte order mark decides, then what the sender names. Else it is UTF-16 or UTF-32 where its
-    zero bytes say so, and UTF-8 where all of it is, or where most lines that could be are: the
-    others are rows that cannot be read. What is left is one of the many encodings with a table.
+    A byte order mark decides; then the name that the sender gave. Otherwise the file is UTF-16 or
+    UTF-32 if its zero bytes show that, and UTF-8 if all of it is valid or at least half of its
+    non-ASCII lines are: the others are unreadable rows. What remains is one of the candidates.
     """
 
     def __init__(self) -> None:
         self._head = b""
-        self._rest = b""  # of a line that has no end yet
+        self._rest = b""  # the incomplete last line
         self._utf8 = codecs.getincrementaldecoder(UTF8)("strict")
         self._is_utf8 = True
-        self._good = _Lines()  # with bytes that are not ASCII, which are UTF-8
-        self._bad = _Lines()  # and which are not
-        self._cut_short = False  # the last line ends within a character, and only so is not UTF-8
+        self._good = _Lines()  # non-ASCII lines that are valid UTF-8
+        self._bad = _Lines()  # non-ASCII lines that are not
+        self._cut_short = False  # the last line would be UTF-8 but for a character cut short
 
     def feed(self, piece: bytes, *, final: bool = False) -> None:
-        """Looks at the next piece; `final` says that there are no more."""
+        """Examines the next chunk; `final` marks the last one."""
         if len(self._head) < _HEAD_BYTES:
             self._head += piece[: _HEAD_BYTES - len(self._head)]
         if self._is_utf8:
@@ -210,9 +210,9 @@ class Sniffer:
                 self._good.add(line)
 
     def reading(self, named: str | None = None) -> Reading:
-        """How it is to be read, once the whole file has passed.
+        """Returns how to read the file; call it after the last chunk.
 
-        `named` is the encoding that the sender has named, as `named_encoding` returns it.
+        `named` is the encoding that the sender named, as returned by `named_encoding`.
         """
         encoding, mark = _by_mark(self._head)
         if mark:
@@ -220,7 +220,7 @@ class Sniffer:
         if named is not None:
             return Reading(self._by_name(named), 0, Because.NAMED)
         if is_binary(self._head):
-            return Reading(UTF8, 0, Because.BYTES)  # what it is is said when it is to be read
+            return Reading(UTF8, 0, Because.BYTES)  # `read_header` refuses it, with the reason
         if wide := _by_zeros(self._head):
             return Reading(wide, 0, Because.BYTES)
         if b"\x1b" in self._head and self._is_utf8 and not self._good.count:
@@ -242,7 +242,7 @@ class Sniffer:
         text = _FORMAT.sub("", _joined(self._good.cells, UTF8) or "")
         if senselessness(text) <= _STRANGE:
             return self._is_utf8 or self._good.count >= self._bad.count
-        # "SPÓŁKA" in Windows-1250 is UTF-8 too, and reads "SPӣKA".
+        # "SPÓŁKA" in Windows-1250 is also valid UTF-8, but reads "SPӣKA".
         return self._is_utf8 and not any(
             each.nonsense == 0 for each in _readings([*self._good.cells])
         )
@@ -257,7 +257,7 @@ class Sniffer:
         likely = [each.encoding for each in found[:_CANDIDATES_MAX]]
         if may_be_utf8:
             likely.insert(0, UTF8)
-        # Those first that say which it is.
+        # First the lines in which the candidates differ most.
         lines.sort(key=lambda line: -len({line.decode(each, "replace") for each in likely}))
         candidates = tuple(
             Candidate(each, _sample(lines[:_SAMPLE_LINES], each)) for each in likely or [WINDOWS]
@@ -266,7 +266,7 @@ class Sniffer:
 
 
 class _Lines:
-    """How many lines there were, and some of what is in them."""
+    """A count of lines, with a sample of their content."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -278,7 +278,7 @@ class _Lines:
         self.count += 1
         if len(self.lines) < _KEPT_LINES:
             self.lines.append(line[: 4 * _SHOWN_CHARACTERS])
-        # A byte that is new may be what two readings differ in.
+        # Two encodings may differ in just this new byte.
         if len(self.cells) < _SAMPLE_CELLS or not self._seen.issuperset(line):
             self._seen.update(line)
             for cell in _CELL.findall(line[:_LINE_MAX_BYTES]):
@@ -287,7 +287,7 @@ class _Lines:
 
 
 def _by_mark(head: bytes) -> tuple[str, int]:
-    """What a byte order mark says, and how many bytes it takes, also where it is there twice."""
+    """Returns the encoding of a byte order mark and its size in bytes, repeated marks included."""
     for mark, name in _MARKS:
         if head.startswith(mark):
             length = len(mark)
@@ -299,7 +299,7 @@ def _by_mark(head: bytes) -> tuple[str, int]:
 
 
 def _by_zeros(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark, where its zero bytes say so."""
+    """Returns UTF-16 or UTF-32, with byte order, if the zero bytes show it without a mark."""
     if b"\0" not in head:
         return None
     if len(head) >= 4 and head[1] == head[3] == 0 != head[0] and head[2]:
@@ -317,14 +317,14 @@ def _by_escapes(head: bytes) -> str:
 
 class _Ranked(NamedTuple):
     encoding: str
-    score: float  # of chardet's
+    score: float  # chardet's
     nonsense: float
 
 
 def _readings(cells: Sequence[bytes]) -> list[_Ranked]:
-    """The encodings in which the cells make sense, best first; of those that read alike one.
+    """Returns the encodings in which the cells make sense, best first; one for each distinct text.
 
-    Where none makes sense, those that make the least nonsense.
+    If none makes sense, returns those with the least nonsense.
     """
     content = b"\n".join(cells)
     ranked = chardet.detect_all(
@@ -363,7 +363,7 @@ def _is_sure(found: Sequence[_Ranked], words: int) -> bool:
 
 
 def _words(cells: Iterable[bytes]) -> int:
-    """How many words there are that are not ASCII."""
+    """Counts the distinct words that are not ASCII."""
     return len({word for cell in cells for word in cell.split() if not word.isascii()})
 
 
@@ -379,10 +379,10 @@ def _sample(lines: Iterable[bytes], encoding: str) -> tuple[str, ...]:
 
 
 def senselessness(text: str) -> float:
-    """How many of the characters that are not ASCII stand where none would, 0 to 1.
+    """Returns the share of the non-ASCII characters that are out of place, 0 to 1.
 
-    Where a word is read in the wrong encoding there are signs inside it ("£ukasz"), capitals behind
-    small letters ("ZoÃ«"), letters of two scripts ("Joи") and characters that nobody writes.
+    In the wrong encoding, words contain symbols ("£ukasz"), capitals after small letters ("ZoÃ«"),
+    letters of two scripts ("Joи") or characters that nobody writes.
     """
     wrong = total = 0
     for before, character, behind in _neighbours(text):
@@ -420,6 +420,6 @@ def _is_misplaced(before: str, character: str, behind: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _script(character: str) -> str:
-    """The script of a letter or mark, as its name begins; the three of Japanese are one here."""
+    """Returns the script of a letter or mark by its Unicode name; Japanese scripts count as CJK."""
     script = unicodedata.name(character, "?").split()[0].split("-")[0]
     return "CJK" if script in ("HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "FULLWIDTH") else script

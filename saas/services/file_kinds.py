@@ -1,4 +1,4 @@
-"""What a file is that was sent as CSV and is none: a workbook, an archive, a page."""
+"""Recognises files that were sent as CSV but are something else: workbooks, archives, web pages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import chardet
 HEAD_BYTES: Final = 4096
 
 _WORKBOOK: Final = (
-    "a workbook ({}), not a CSV file. Open it and save the sheet with the contacts as CSV "
-    '("CSV UTF-8"), then import that.'
+    "a workbook ({}), not a CSV file. Open it, save the sheet with the contacts as CSV "
+    '("CSV UTF-8"), and import that file.'
 )
-_ARCHIVE: Final = "an archive or compressed ({}). Unpack it, and import the CSV file that is in it."
-_OTHER: Final = "{}, not a CSV file. Export the contacts as CSV, and import that."
+_ARCHIVE: Final = "an archive or compressed ({}). Unpack it, and import the CSV file in it."
+_OTHER: Final = "{}, not a CSV file. Export the contacts as CSV, and import that file."
 
-# What chardet does not know, or names by what is around it.
+# Formats that chardet does not know, or takes for their container.
 _SIGNATURES: Final = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _WORKBOOK.format("old Excel, or one with a password")),
     (b"\x09\x08\x10\x00\x00\x06\x05\x00", _WORKBOOK.format("old Excel")),
@@ -38,7 +38,7 @@ _SIGNATURES: Final = (
     (b"PGCOPY\n\xff\r\n\x00", _OTHER.format("PostgreSQL's binary COPY")),
 )
 _ZIPS: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-_INSIDE_ZIP: Final = (  # names of members, as they stand in its first bytes
+_INSIDE_ZIP: Final = (  # names of archive members among its first bytes
     (
         rb"mimetypeapplication/vnd\.oasis\.opendocument\.spreadsheet",
         _WORKBOOK.format("OpenDocument"),
@@ -48,7 +48,7 @@ _INSIDE_ZIP: Final = (  # names of members, as they stand in its first bytes
     (rb"\bppt/", _OTHER.format("a presentation (PowerPoint)")),
     (rb"\[Content_Types\]\.xml|\bxl/|_rels/\.rels", _WORKBOOK.format("Excel")),
 )
-_TAR: Final = 257  # where its header says so
+_TAR: Final = 257  # the offset of "ustar" in a tar header
 _TEXTS: Final = (
     (r"<\?xml[^>]*>\s*(<\?mso-application[^>]*>\s*)?<(ss:)?Workbook\b", _WORKBOOK.format("XML")),
     (r"<(!doctype html|html|head|body|table|div|meta)\b", _OTHER.format("a web page (HTML)")),
@@ -64,9 +64,9 @@ _text_kinds: Final = [(re.compile(rf"\s*{each}", re.IGNORECASE), what) for each,
 
 
 def binary_kind(head: bytes) -> str | None:
-    """What a file is whose first bytes are no text, and what to do; None where they may be.
+    """Returns what a binary file is, with advice, or None if it may be text.
 
-    `head` is at least the first `HEAD_BYTES` of it, or all.
+    `head` is at least the first `HEAD_BYTES` of the file, or all of it.
     """
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
@@ -82,12 +82,12 @@ def binary_kind(head: bytes) -> str | None:
 
 
 def is_binary(head: bytes) -> bool:
-    """Whether `binary_kind` says what it is."""
+    """Whether `binary_kind` recognises it."""
     return binary_kind(head) is not None
 
 
 def text_kind(head: str) -> str | None:
-    """What a file is whose first characters are no list of columns, and what to do."""
+    """Returns what a text file without a header is, with advice, or None if it is not known."""
     return next((kind for match, kind in _text_kinds if match.match(head)), None)
 
 
@@ -99,7 +99,7 @@ def _zip_kind(head: bytes) -> str:
 
 
 def _mime(head: bytes) -> str:
-    """As chardet has it; text where it cannot tell."""
+    """Returns chardet's answer, or text/plain if it has none."""
     if not any(byte < 9 or byte > 126 for byte in head[:64]):
         return "text/plain"
     return str(chardet.detect(head[:HEAD_BYTES])["mime_type"] or "text/plain")

@@ -1,4 +1,4 @@
-"""Links to a tenant's objects that open for whoever has them, until they expire."""
+"""Signed, expiring download links to a tenant's objects."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from saas.settings import load_settings
 from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
 from temporal_tenancy.core.scope import current_tenant
 
-DOWNLOADS: Final = "/downloads"  # where the HTTP door serves them, below WEB_URL
+DOWNLOADS: Final = "/downloads"  # the path under WEB_URL where the HTTP door serves them
 
 
 class LinkRefused(Exception):
-    """A link does not open anything."""
+    """The link does not open anything."""
 
     def __init__(self) -> None:
-        """The class's docstring is the message."""
+        """Takes the class's docstring as the message."""
         self.message = type(self).__doc__ or ""
         super().__init__(self.message)
 
 
 class LinkForged(LinkRefused):
-    """This link is none that was given out. Ask for a new one."""
+    """This link is not valid. Ask for a new one."""
 
 
 class LinkExpired(LinkRefused):
@@ -35,16 +35,16 @@ class LinkExpired(LinkRefused):
 
 @dataclass(frozen=True)
 class LinkTarget:
-    """What a link opens."""
+    """The object that a link opens."""
 
     tenant_id: str
     path: str
 
 
 def make_link(path: str, expires_in: timedelta) -> str:
-    """Returns a URL that opens an object of the current tenant's for `expires_in`.
+    """Returns a URL that opens an object of the current tenant for `expires_in`.
 
-    It is a credential: not for logs, histories and payloads.
+    The URL is a credential: keep it out of logs, histories and payloads.
 
     Raises:
         TenantMismatch: the path is not the current tenant's.
@@ -53,23 +53,23 @@ def make_link(path: str, expires_in: timedelta) -> str:
     tenant = current_tenant()
     if not path.startswith(f"{tenant}/"):
         raise TenantMismatch(
-            f"no link of {tenant} leads to an object that is not its own. "
+            f"a link of {tenant} can only open an object of {tenant}. "
             "Build its path with object_path(area, name)."
         )
     web = load_settings().web_url
     if web is None:
-        raise ConfigurationError("a link has nowhere to lead. Set WEB_URL to the HTTP door's.")
+        raise ConfigurationError("links have no address. Set WEB_URL to the URL of the HTTP door.")
     expires = datetime.now(UTC) + expires_in
     token = _serializer().dumps([path, int(expires.timestamp())])
     return f"{web.rstrip('/')}{DOWNLOADS}/{token}"
 
 
 def read_link(token: str, now: datetime) -> LinkTarget:
-    """Returns what a link opens at `now` (aware); `token` is its last segment.
+    """Returns what a link opens at `now` (aware); `token` is the link's last path segment.
 
     Raises:
-        LinkExpired: it did once.
-        LinkForged: it never has.
+        LinkExpired: the link has expired.
+        LinkForged: the link was not made by `make_link`.
         ConfigurationError: LINK_SECRET is not set.
     """
     try:
@@ -89,7 +89,7 @@ def read_link(token: str, now: datetime) -> LinkTarget:
 def _serializer() -> URLSafeSerializer:
     secret = load_settings().link_secret
     if secret is None:
-        raise ConfigurationError("links cannot be signed. Set LINK_SECRET to something random.")
+        raise ConfigurationError("links cannot be signed. Set LINK_SECRET to a random value.")
     return URLSafeSerializer(
         secret.get_secret_value(),
         salt="downloads",

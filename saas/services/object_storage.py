@@ -1,4 +1,4 @@
-"""Tenants' files, in a folder or an object store, each below its tenant's own prefix."""
+"""Object storage for tenants' files, in a folder or an object store, with a prefix per tenant."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from saas.settings import load_settings
 from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
 from temporal_tenancy.core.scope import current_tenant
 
-PART_BYTES: Final = 5 * 1024 * 1024  # held until it is sent; S3 takes no smaller part
+PART_BYTES: Final = 5 * 1024 * 1024  # buffered per upload part; the minimum of S3
 PARTS_AT_ONCE: Final = 2
-CHUNK_BYTES: Final = 256 * 1024  # of what is read
+CHUNK_BYTES: Final = 256 * 1024  # per read
 PART_MAX_CHARACTERS: Final = 200
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
-RETRY_TIMEOUT: Final = timedelta(seconds=30)  # the job's own retries take longer
+RETRY_TIMEOUT: Final = timedelta(seconds=30)  # beyond that, the job's own retries take over
 
-_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")  # and so no ".."
+_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")  # rules out ".."
 
 
 class ObjectNotFound(ApplicationError):
-    """The tenant has no such object."""
+    """The object does not exist."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class StorageFailed(Exception):
-    """The object storage does not answer, or refuses."""
+    """The object storage does not answer, or rejects the request."""
 
     def __init__(self, reason: str) -> None:
         self.message = f"the object storage failed: {reason}. Check what STORAGE_URL names."
@@ -45,90 +45,91 @@ class StorageFailed(Exception):
 
 
 def object_path(area: str, name: str) -> str:
-    """Returns the path of an object of the current tenant's: `{tenant}/{area}/{name}`.
+    """Returns the path of an object of the current tenant: `{tenant}/{area}/{name}`.
 
-    `area` is what it is for, as `imports`. Both are letters, digits and `_-`, with single dots
-    between them, 200 at most. Raises `ScopeMissing` where there is no tenant, and `ValueError`.
+    `area` says what the object is for, such as `imports`. Both parts are letters, digits and `_-`,
+    with single dots between them, at most 200 characters each. Raises `ScopeMissing` without a
+    tenant, and `ValueError` for an invalid part.
     """
     for part in (area, name):
         if not _PART.fullmatch(part) or len(part) > PART_MAX_CHARACTERS:
             raise ValueError(
-                f"{part[:80]!r} cannot be part of an object's path: letters, digits, _ and -, "
+                f"{part[:80]!r} cannot be part of an object's path. Use letters, digits, _ and -, "
                 f"with single dots between them, {PART_MAX_CHARACTERS} at most."
             )
     return f"{current_tenant()}/{area}/{name}"
 
 
 class ObjectStorage:
-    """The current tenant's objects: each call refuses a path that is not its own."""
+    """The current tenant's objects; each call rejects a path that is not the tenant's own."""
 
     def __init__(self, store: Store) -> None:
-        """`store` holds the objects of all tenants."""
+        """`store` contains the objects of all tenants."""
         self._store = store
 
     async def put(self, path: str, data: bytes | AsyncIterator[bytes]) -> int:
-        """Writes an object, whole or not at all, over what was there; returns its size in bytes.
+        """Writes or replaces an object, completely or not at all; returns its size in bytes.
 
-        What comes piece by piece is not held in memory.
+        An iterator is written chunk by chunk, without keeping the object in memory.
 
         Raises:
-            TenantMismatch: the path is not one that `object_path` builds here.
-            StorageFailed: the storage does not take it.
+            TenantMismatch: `object_path` would not build this path for the current tenant.
+            StorageFailed: the storage does not accept the object.
         """
         _own(path)
         size = 0
-        with _told(path):
-            # Thrown away unclosed where `data` fails: nothing is then seen at the path.
+        with _translated_errors(path):
+            # If `data` fails the writer is never closed, so nothing appears at the path.
             writer = obstore.open_writer_async(
                 self._store, path, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
             )
         async for piece in _pieces(data):
             size += len(piece)
-            with _told(path):
+            with _translated_errors(path):
                 await writer.write(piece)
-        with _told(path):
+        with _translated_errors(path):
             await writer.close()
         return size
 
     async def open(self, path: str, *, start: int = 0) -> AsyncIterator[bytes]:
-        """Yields an object piece by piece, from byte `start` on.
+        """Yields an object chunk by chunk, from byte `start` on.
 
         Raises:
             TenantMismatch: as for `put`.
-            ObjectNotFound: there is none.
-            StorageFailed: the storage does not give it.
+            ObjectNotFound: the object does not exist.
+            StorageFailed: the storage cannot read it.
         """
         size = await self.size(path)
         if start >= size:
-            return  # a range that is empty is refused
-        with _told(path):
+            return  # stores reject an empty range
+        with _translated_errors(path):
             found = await obstore.get_async(self._store, path, options={"range": (start, size)})
         pieces = found.stream(min_chunk_size=CHUNK_BYTES)
         while True:
-            with _told(path):
+            with _translated_errors(path):
                 piece = await anext(pieces, None)
             if piece is None:
                 return
             yield bytes(piece)
 
     async def size(self, path: str) -> int:
-        """Returns an object's size in bytes; raises as `open`."""
+        """Returns an object's size in bytes; raises the errors of `open`."""
         _own(path)
-        with _told(path):
+        with _translated_errors(path):
             return int((await obstore.head_async(self._store, path))["size"])
 
     async def delete(self, path: str) -> None:
-        """Deletes an object, if there is one; raises `TenantMismatch`, `StorageFailed`."""
+        """Deletes an object if it exists; raises `TenantMismatch` and `StorageFailed`."""
         _own(path)
         try:
-            with _told(path):
+            with _translated_errors(path):
                 await obstore.delete_async(self._store, path)
         except ObjectNotFound:
             return
 
 
 def current_storage() -> ObjectStorage:
-    """The storage that the environment names; raises `ConfigurationError` where it names none."""
+    """Returns the storage that STORAGE_URL names; raises `ConfigurationError` if it is not set."""
     url = load_settings().storage_url
     if url is None:
         raise ConfigurationError(
@@ -151,27 +152,27 @@ def _storage(url: str) -> ObjectStorage:
             )
         )
     except (BaseError, OSError, ValueError):
-        # Their own messages may hold what the URL does.
+        # The original messages may contain the URL.
         raise ConfigurationError(
-            "STORAGE_URL reads file:///folder, s3://bucket/prefix, gs://… or az://…, and names "
-            "what this process may use."
+            "STORAGE_URL must be file:///folder, s3://bucket/prefix, gs://… or az://…, and name "
+            "storage that this process may use."
         ) from None
 
 
 def _own(path: str) -> None:
-    """Raises `TenantMismatch` unless `path` is one of the current tenant's."""
+    """Raises `TenantMismatch` unless `path` belongs to the current tenant."""
     tenant = current_tenant()
     parts = path.split("/")
     if len(parts) != 3 or parts[0] != tenant or not all(map(_PART.fullmatch, parts[1:])):
         raise TenantMismatch(
-            f"an object's path that is not {tenant}/<area>/<name> is none of {tenant}'s. "
+            f"the path of an object of {tenant} must be {tenant}/<area>/<name>. "
             "Build it with object_path(area, name)."
         )
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
-    """Turns the store's errors into ours, of one line each."""
+def _translated_errors(path: str) -> Iterator[None]:
+    """Turns the store's errors into this module's, with one-line messages."""
     try:
         yield
     except FileNotFoundError:

@@ -1,30 +1,30 @@
-"""Which addresses a tenant's URL may lead to: public ones, and none of this network's own."""
+"""Decides which IP addresses a tenant's URL may lead to: public ones only."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-# What the standard library takes for public, though it leads elsewhere.
+# Networks that the standard library calls public but that lead elsewhere.
 _REFUSED_V4: Final = (
     IPv4Network("168.63.129.16/32"),  # Azure's platform
-    IPv4Network("192.0.0.0/24"),  # protocols' own, RFC 6890
+    IPv4Network("192.0.0.0/24"),  # protocol assignments, RFC 6890
     IPv4Network("192.88.99.0/24"),  # relays of 6to4, RFC 7526
 )
 _REFUSED_V6: Final = (
-    IPv6Network("2001::/23"),  # protocols' own, RFC 6890: Teredo, with IPv4 inside, among them
-    IPv6Network("2002::/16"),  # 6to4: any IPv4 address inside
+    IPv6Network("2001::/23"),  # protocol assignments, RFC 6890, with Teredo, which embeds IPv4
+    IPv6Network("2002::/16"),  # 6to4, which embeds any IPv4 address
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
-_UNICAST_V6: Final = IPv6Network("2000::/3")  # all that is given out so far
+_UNICAST_V6: Final = IPv6Network("2000::/3")  # all that has been allocated so far
 _TRANSLATED: Final = IPv6Network("64:ff9b::/96")  # IPv4 by NAT64, RFC 6052
 
 
 def is_public(address: str) -> bool:
-    """Whether `address`, as a resolver gives it, is one that anybody on the internet may reach.
+    """Returns whether `address`, as a resolver returns it, is on the public internet.
 
-    Not so are loopback, private, shared (CGNAT), link-local, unique local, multicast, reserved and
-    documentation addresses, and the metadata services of clouds, also as IPv4 inside IPv6.
+    It returns False for loopback, private, shared (CGNAT), link-local, unique local, multicast,
+    reserved and documentation addresses and for clouds' metadata services, also as IPv4 in IPv6.
     """
     try:
         return _is_public_v6(IPv6Address(address)) if ":" in address else _is_public_v4(address)

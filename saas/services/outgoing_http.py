@@ -1,7 +1,7 @@
-"""HTTP to addresses that tenants give: over TLS, to public addresses only, and not for ever.
+"""An HTTP client for tenants' URLs: TLS and public addresses only, with timeouts and size limits.
 
-A name is resolved once, each address is checked, and the connection is made to what was checked;
-so a name that leads somewhere else a moment later changes nothing. TLS still asks for the name.
+It resolves a name once, checks each address, and connects to a checked address, so that a name
+cannot point elsewhere a moment later (DNS rebinding). TLS still verifies the name.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from saas.settings import load_settings
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for each address
 SILENCE_TIMEOUT: Final = 30.0  # seconds without a byte
-EXCHANGE_TIMEOUT: Final = 60.0  # seconds for a request and its whole answer
+EXCHANGE_TIMEOUT: Final = 60.0  # seconds for a request and its whole response
 BODY_MAX_BYTES: Final = 10 * 1024 * 1024
-RETRY_AFTER_MAX: Final = timedelta(hours=1)  # a later run goes on where it is longer
+RETRY_AFTER_MAX: Final = timedelta(hours=1)  # a longer wait is left to a later run
 USER_AGENT: Final = "temporal-tenancy"
 PORT_MAX: Final = 65_535
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]*")  # a name in ASCII, or an address
@@ -41,41 +41,45 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class AddressRefused(ApplicationError):
-    """The URL is not one that may be called."""
+    """The URL must not be requested."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class AnswerRefused(ApplicationError):
-    """The other side has answered with what no retry can change."""
+    """The server's response is an error that no retry can fix."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class OutsideUnavailable(ApplicationError):
-    """The other side does not answer, or not now. A later attempt may find it."""
+    """The server does not answer, or is temporarily unavailable; a retry may succeed."""
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
-        """`retry_after` is how long the other side asks to be left alone."""
+        """`retry_after` is how long the server asks to wait."""
         super().__init__(message, type=type(self).__name__, next_retry_delay=retry_after)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the other side said with success."""
+    """A successful response."""
 
     status: int
     body: bytes
 
 
 class OutgoingHttp:
-    """A client for URLs that tenants give. It follows no redirects and keeps no cookies."""
+    """A client for tenants' URLs, which follows no redirects and keeps no cookies."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        """`client` has been made by `outgoing_http`."""
+    def __init__(
+        self, client: httpx.AsyncClient, *, exchange_timeout: float, body_max_bytes: int
+    ) -> None:
+        """Use `outgoing_http`, which describes the arguments."""
         self._client = client
+        self._exchange_timeout = exchange_timeout
+        self._body_max_bytes = body_max_bytes
 
     async def request(
         self,
@@ -86,26 +90,26 @@ class OutgoingHttp:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> Answer:
-        """Sends a request and returns the answer, of a status from 200 to 299.
+        """Sends a request and returns a response with a status from 200 to 299.
 
         Args:
-            method: as `GET`.
-            url: an absolute one; its query is kept where `params` is given too.
+            method: such as `GET`.
+            url: an absolute URL; its query is kept along with `params`.
             params: added to the query.
-            headers: besides the client's own; credentials are not told in errors.
+            headers: added to the client's own; errors never contain their values.
             content: the request's body.
 
         Raises:
-            AddressRefused: the URL is not https, has credentials in it, or leads to an address
-                that is not public.
-            AnswerRefused: a redirect, a status from 400 to 499, or an answer that is too large.
-            OutsideUnavailable: no answer, 408, 425, 429, or a status from 500 on; it carries how
-                long a `Retry-After` asks to wait, up to an hour. `AnswerRefused` if it is longer.
+            AddressRefused: the URL is not https, contains credentials, or leads to an address that
+                is not public.
+            AnswerRefused: a redirect, a status from 400 to 499, or a response that is too large.
+            OutsideUnavailable: no response, 408, 425, 429, or a status from 500 on; the retry delay
+                is that of `Retry-After`, up to an hour. A longer one raises `AnswerRefused`.
         """
         target = _url(url)
         try:
             async with (
-                asyncio.timeout(EXCHANGE_TIMEOUT),
+                asyncio.timeout(self._exchange_timeout),
                 self._client.stream(
                     method,
                     target.copy_merge_params(params or {}),
@@ -114,8 +118,9 @@ class OutgoingHttp:
                 ) as response,
             ):
                 _refuse_failure(response, target.host)
-                return Answer(response.status_code, await _body(response, target.host))
-        # Their own messages may hold a header.
+                body = await _body(response, target.host, self._body_max_bytes)
+                return Answer(response.status_code, body)
+        # The original messages may contain a header.
         except UnicodeError:
             raise AnswerRefused(
                 "a header of the request is not ASCII. Check the credential."
@@ -126,10 +131,18 @@ class OutgoingHttp:
 
 
 @asynccontextmanager
-async def outgoing_http(*, resolve: Resolver | None = None) -> AsyncIterator[OutgoingHttp]:
-    """Opens a client for URLs that tenants give; connections are kept until the block ends.
+async def outgoing_http(
+    *,
+    resolve: Resolver | None = None,
+    exchange_timeout: float = EXCHANGE_TIMEOUT,
+    body_max_bytes: int = BODY_MAX_BYTES,
+) -> AsyncIterator[OutgoingHttp]:
+    """Opens a client for tenants' URLs; connections stay open until the block ends.
 
-    `resolve` finds the addresses of a host and port; the system's resolver if not given.
+    Args:
+        resolve: finds the addresses of a host and port; default: the system's resolver.
+        exchange_timeout: seconds for a request and its whole response.
+        body_max_bytes: the maximum size of a response's body.
     """
     transport = _CheckedTransport(resolve or _resolve, _allowed())
     async with httpx.AsyncClient(
@@ -137,16 +150,16 @@ async def outgoing_http(*, resolve: Resolver | None = None) -> AsyncIterator[Out
         follow_redirects=False,
         trust_env=False,  # no proxy, and no credentials from ~/.netrc
         timeout=httpx.Timeout(SILENCE_TIMEOUT, connect=CONNECT_TIMEOUT),
-        # What is not compressed cannot be a small answer that becomes a huge one.
+        # Without compression a small response cannot expand into a huge one.
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
     ) as client:
-        yield OutgoingHttp(client)
+        yield OutgoingHttp(client, exchange_timeout=exchange_timeout, body_max_bytes=body_max_bytes)
 
 
 class _CheckedTransport(httpx.AsyncBaseTransport):
-    """Connects to addresses that were checked, each host with connections of its own.
+    """Connects only to checked addresses, with separate connections for each host.
 
-    Two hosts at one address never share a connection: TLS has asked for the name of one of them.
+    Two hosts at one address never share a connection, as TLS has verified only one of their names.
     """
 
     def __init__(self, resolve: Resolver, allowed: frozenset[str]) -> None:
@@ -164,10 +177,10 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         return await known.send(request)
 
     async def _addresses(self, scheme: str, name: str, port: int) -> Sequence[str]:
-        """The addresses of a host; raises `AddressRefused` if it may not be called."""
+        """Returns a host's addresses; raises `AddressRefused` if it must not be requested."""
         allowed = f"{name}:{port}" in self._allowed
         if scheme != "https" and not (allowed and scheme == "http"):
-            raise AddressRefused(f"the URL of {name} is not https://. Use one that is.")
+            raise AddressRefused(f"the URL of {name} is not https://. Use an https:// URL.")
         try:
             addresses = await self._resolve(name, port)
         except (OSError, UnicodeError):
@@ -175,9 +188,9 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         if not addresses:
             raise httpx.ConnectError(f"{name} has no address")
         if not allowed and not all(map(is_public, addresses)):
-            # The address itself would tell what this network looks like.
+            # The message omits the address, which would reveal this network's structure.
             raise AddressRefused(
-                f"{name} does not lead to a public address. Use a host that everybody can reach."
+                f"{name} does not lead to a public address. Use a publicly reachable host."
             )
         return addresses
 
@@ -194,7 +207,7 @@ class _Host:
         self._addresses = list(addresses)
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Sends to the first address that lets itself be connected to, and to that from then on."""
+        """Sends to the first address that accepts a connection, and from then on only to that."""
         name = _name(request.url)
         while True:
             address = self._addresses[0]
@@ -214,9 +227,10 @@ class _Host:
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """How long a `Retry-After` header asks to wait from `now` (aware): seconds, or an HTTP date.
+    """Returns the wait that a `Retry-After` header asks for, counted from `now` (aware).
 
-    None where there is none that can be understood (RFC 9110, 10.2.3).
+    The value is seconds or an HTTP date (RFC 9110, 10.2.3). Returns None if it is missing or
+    malformed.
     """
     if value is None:
         return None
@@ -225,7 +239,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(value[:12]), 10**9))
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # a year that is a thousand digits long, too
+    except (ValueError, OverflowError):  # also for a year of a thousand digits
         return None
     if moment.utcoffset() is None:  # "-0000"
         moment = moment.replace(tzinfo=UTC)
@@ -233,7 +247,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
 
 
 def _name(url: httpx.URL) -> str:
-    """A URL's host as it is resolved and asked for: in ASCII, without brackets."""
+    """Returns a URL's host in ASCII, without brackets."""
     return url.raw_host.decode("ascii")
 
 
@@ -243,18 +257,18 @@ def _url(value: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         url = None
     if url is None or not _HOST.fullmatch(_name(url)) or (url.port or 0) > PORT_MAX:
-        raise AddressRefused("the URL cannot be read. It reads https://host/path.")
+        raise AddressRefused("the URL is malformed. It must be https://host/path.")
     if not url.is_absolute_url or not url.host:
-        raise AddressRefused("the URL names no host. It reads https://host/path.")
+        raise AddressRefused("the URL has no host. It must be https://host/path.")
     if url.userinfo:
         raise AddressRefused(
-            f"the URL of {url.host} has credentials in it. Put them into the secret store."
+            f"the URL of {url.host} contains credentials. Put them into the secret store."
         )
     return url
 
 
 def _refuse_failure(response: httpx.Response, host: str) -> None:
-    """Raises what a status other than 200 to 299 means."""
+    """Raises the error for a status other than 200 to 299."""
     status = response.status_code
     if 200 <= status < 300:
         return
@@ -262,8 +276,7 @@ def _refuse_failure(response: httpx.Response, host: str) -> None:
         wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
         if wait is not None and wait > RETRY_AFTER_MAX:
             raise AnswerRefused(
-                f"{host} answered {status} and asks to be left alone for {wait}. "
-                "Run the job again after that."
+                f"{host} answered {status} and asks to wait {wait}. Run the job again after that."
             )
         raise OutsideUnavailable(f"{host} answered {status}.", retry_after=wait or None)
     if status >= 500 or status in (408, 425):
@@ -273,21 +286,21 @@ def _refuse_failure(response: httpx.Response, host: str) -> None:
     raise AnswerRefused(f"{host} answered {status}. Check the URL and the credential.")
 
 
-async def _body(response: httpx.Response, host: str) -> bytes:
+async def _body(response: httpx.Response, host: str, max_bytes: int) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise AnswerRefused(f"{host} answered compressed, which was not asked for.")
+        raise AnswerRefused(f"{host} sent a compressed response, which was not requested.")
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece
-        if len(body) > BODY_MAX_BYTES:
+        if len(body) > max_bytes:
             raise AnswerRefused(
-                f"{host} answered more than {BODY_MAX_BYTES:,} bytes. Ask for smaller pages."
+                f"{host} sent more than {max_bytes:,} bytes. Ask for smaller pages."
             )
     return bytes(body)
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:
-    """The host's addresses by the system's resolver, which reads 2130706433 and 0x7f.1 too."""
+    """Returns a host's addresses by the system resolver, which also reads 0x7f.1 and 2130706433."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -299,5 +312,5 @@ def _allowed() -> frozenset[str]:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Read once: the list of authorities takes tens of milliseconds."""
+    """Cached, as loading the certificate authorities takes tens of milliseconds."""
     return httpx.create_ssl_context()

@@ -1,4 +1,4 @@
-"""A row whose quotes the csv module does not take, or whose end is far away, read bit by bit."""
+"""Reads a row that the csv module rejects for its quotes, or whose end is far away."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ class _State(Enum):
     BEGIN = 1  # of a cell
     PLAIN = 2  # in a cell without quotes
     QUOTED = 3  # within quotes
-    CLOSED = 4  # behind a quote that ends a cell, or is the first of two
+    CLOSED = 4  # after a quote that ends the cell or is the first of two
 
 
 class RecordScanner:
-    """Finds the end of a row in the text that comes after its beginning.
+    """Finds the end of a row, and splits its cells, in text that arrives in parts.
 
-    What the csv module reads, it reads the same way. It also takes blanks behind a closing quote.
+    It agrees with the csv module wherever that can read a row, and also accepts spaces and tabs
+    after a closing quote.
     """
 
     def __init__(self, dialect: Dialect, most: int) -> None:
-        """`most` is how many characters are kept; the cells of a longer row are not known."""
+        """`most` is how many characters to keep; a longer row has no cells."""
         self.is_misquoted = False
         self._delimiter = dialect.delimiter
         self._skips_blanks = dialect.skips_blanks
         self._most = most
         self._ends_plain = re.compile(rf"[{re.escape(dialect.delimiter)}\r\n]")
         self._state = _State.BEGIN
-        self._blank = False  # there was one behind the closing quote
+        self._blank = False  # whether a space or tab followed the closing quote
         self._size = 0
         self._cell: list[str] = []
         self._cells: list[str] = []
 
     @property
     def may_end(self) -> bool:
-        """Whether the row is whole where the file ends here."""
+        """Whether the row is complete if the file ends here."""
         return self._state is not _State.QUOTED
 
     def cells(self) -> list[str]:
-        """The row's cells, once its end was found and it is not longer than what is kept."""
+        """Returns the cells of a row whose end was found and that is not longer than `most`."""
         return [*self._cells, "".join(self._cell)] if self._cell or self._cells else [""]
 
     def feed(self, text: str) -> bool:
-        """Reads on; True where the row has ended, with the line that `text` is."""
+        """Reads the next part of the text; returns True if the row ends at its line ending."""
         at = 0
         while at < len(text):
             character = text[at]
@@ -82,7 +83,7 @@ class RecordScanner:
         return end + 1
 
     def _behind_quotes(self, character: str) -> int:
-        """How far it goes on."""
+        """Returns by how many characters to advance."""
         if character == '"' and not self._blank:
             self._keep(character)
             self._state = _State.QUOTED

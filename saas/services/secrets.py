@@ -1,4 +1,4 @@
-"""Tenants' own credentials, read where a container has them mounted: a file each."""
+"""Tenants' own credentials, read from mounted files, one file per credential."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scope import current_tenant
 
 SECRET_MAX_BYTES: Final = 64 * 1024
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # and so no ".."
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # rules out ".."
 
 
 class SecretMissing(ApplicationError):
-    """The tenant has no such credential."""
+    """The tenant does not have the credential."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class SecretStore:
-    """The current tenant's credentials, in a folder of its own.
+    """The current tenant's credentials, in the tenant's own folder.
 
-    Each is read when it is asked for, so that one which was rotated is used without a restart.
+    Each call reads the file, so that a rotated credential takes effect without a restart.
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder` has a folder for each tenant, and that a file for each credential."""
+        """`folder` contains one folder per tenant, with one file per credential."""
         self._folder = folder
 
     def get(self, name: str) -> str:
-        """Returns the credential `name`, such as `payments.webhook`, without the line's end.
+        """Returns the credential `name`, such as `payments.webhook`, without its line ending.
 
         Raises:
-            SecretMissing: the current tenant has none of that name, or it cannot be read.
-            ScopeMissing: there is no tenant.
-            ValueError: no credential can have that name.
+            SecretMissing: the current tenant has no credential of that name, or it is unreadable.
+            ScopeMissing: the scope is not a tenant's.
+            ValueError: `name` is not a valid name.
         """
         value = self.find(name)
         if value is None:
@@ -52,7 +52,7 @@ class SecretStore:
         return value
 
     def find(self, name: str) -> str | None:
-        """As `get`, but returns None where the tenant has none of that name."""
+        """Like `get`, but returns None if the tenant has no credential of that name."""
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of a credential: a-z 0-9 _ - and dots.")
         try:
@@ -63,7 +63,7 @@ class SecretStore:
             value = content.decode().rstrip("\r\n")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        # Their own messages may hold a part of what was read.
+        # The original messages may contain a part of the credential.
         except (OSError, ValueError):
             raise SecretMissing(
                 f'the credential "{name}" of {current_tenant()} cannot be read. '
@@ -73,11 +73,11 @@ class SecretStore:
 
 
 def current_secrets() -> SecretStore:
-    """The store that the environment names; raises `ConfigurationError` where it names none."""
+    """Returns the store that SECRETS_URL names; raises `ConfigurationError` if it is not set."""
     url = load_settings().secrets_url
     if url is None:
         raise ConfigurationError(
-            "this process has no tenants' credentials. Set SECRETS_URL to file:///folder."
+            "this process has no secret store. Set SECRETS_URL to file:///folder."
         )
     return _store(url)
 
@@ -86,5 +86,5 @@ def current_secrets() -> SecretStore:
 def _store(url: str) -> SecretStore:
     parsed = urlsplit(url)
     if parsed.scheme != "file" or parsed.netloc not in ("", "localhost") or not parsed.path:
-        raise ConfigurationError("SECRETS_URL reads file:///folder, a folder a tenant in it.")
+        raise ConfigurationError("SECRETS_URL must be file:///folder, with one folder per tenant.")
     return SecretStore(Path(unquote(parsed.path)))

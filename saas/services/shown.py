@@ -1,4 +1,4 @@
-"""Text of somebody else's in a sentence of ours: on one line, and nothing that a terminal obeys."""
+"""Makes untrusted text safe to show in a message: one line, without terminal control codes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _ELLIPSIS: Final = "…"
 
 
 def shown(text: str, characters: int = 80) -> str:
-    """`text` as it may stand in a sentence: what is not printable is spelled out.
+    """Returns `text` with non-printable characters spelled out.
 
-    What is longer than `characters` is cut, and ends with an ellipsis.
+    Text longer than `characters` is cut, with an ellipsis at the end.
     """
     cut = text if len(text) <= characters else text[: characters - 1] + _ELLIPSIS
     if cut.isascii() and cut.isprintable():
@@ -22,9 +22,9 @@ def shown(text: str, characters: int = 80) -> str:
 
 
 def listed(texts: Iterable[str], *, most: int = 12, characters: int = 40) -> str:
-    """Texts in quotes, with commas between; the first ones where there are too many."""
-    given = list(texts)
-    parts = [f'"{shown(each, characters)}"' for each in given[:most]]
-    if len(given) > most:
-        parts.append(f"and {len(given) - most:,} more")
+    """Returns the texts quoted and comma-separated: the first `most`, then how many more."""
+    items = list(texts)
+    parts = [f'"{shown(item, characters)}"' for item in items[:most]]
+    if len(items) > most:
+        parts.append(f"and {len(items) - most:,} more")
     return ", ".join(parts)

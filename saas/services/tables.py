@@ -1,4 +1,4 @@
-"""Rows as files that people and programs read: CSV and Parquet, piece by piece."""
+"""Writes rows as CSV or Parquet files, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pyarrow import parquet
 
 from saas.services.csv_safety import quoted_rows, safe_cell
 
-Row = Sequence[Any]  # a value a column, of whatever type the column has
+Row = Sequence[Any]  # one value per column, of the column's type
 Pages = AsyncIterator[Sequence[Row]]
 
-# What a database's values become.
+# The column types of a file.
 TEXT: Final = pyarrow.string()
 INTEGER: Final = pyarrow.int64()
 BOOLEAN: Final = pyarrow.bool_()
@@ -25,11 +25,11 @@ TIME: Final = pyarrow.timestamp("us", tz="UTC")
 async def as_csv(
     schema: pyarrow.Schema, pages: Pages, *, mark: str | None = None
 ) -> AsyncIterator[bytes]:
-    """Yields a header line and a line a row: UTF-8, RFC 4180, every cell quoted, a piece a page.
+    """Yields a header line, then one chunk per page: UTF-8, RFC 4180, every cell quoted.
 
-    Text that a spreadsheet would take for a formula is made harmless by `safe_cell`; numbers stay
-    numbers, times are ISO 8601 in UTC, and what is not known is empty. `mark` is the name of one
-    more column at the end, with nothing in it.
+    `safe_cell` neutralises text that a spreadsheet would take for a formula; numbers stay numbers,
+    times are ISO 8601 in UTC, and None is empty. `mark` is the name of an additional last column,
+    which is empty.
     """
     marks = [] if mark is None else [mark]
     yield quoted_rows([[*schema.names, *marks]]).encode()
@@ -45,7 +45,7 @@ async def as_csv(
 
 
 async def as_parquet(schema: pyarrow.Schema, pages: Pages) -> AsyncIterator[bytes]:
-    """Yields a Parquet file, in which each page is a row group, compressed by Zstandard."""
+    """Yields a Parquet file with one row group per page, compressed with Zstandard."""
     sink = _Sink()
     with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
         async for page in pages:
@@ -71,11 +71,11 @@ _SHOWN: Final[dict[pyarrow.DataType, Callable[[Any], str]]] = {
     BOOLEAN: _shown_boolean,
     TIME: _shown_time,
 }
-"""How a value of a column's type is written; others are as they are."""
+"""How CSV shows a value, by column type; values of other types are written as they are."""
 
 
 class _Sink(io.RawIOBase):
-    """A file that is taken away while it is written."""
+    """A file whose content is taken away while it is being written."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -84,7 +84,7 @@ class _Sink(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any) -> int:  # a buffer of any kind
+    def write(self, data: Any) -> int:  # any bytes-like object
         piece = bytes(data)
         self._pieces.append(piece)
         self._size += len(piece)
@@ -94,6 +94,6 @@ class _Sink(io.RawIOBase):
         return self._size
 
     def taken(self) -> bytes:
-        """What has been written since this was last asked."""
+        """Returns the bytes written since the last call."""
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)

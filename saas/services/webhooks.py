@@ -1,8 +1,8 @@
-"""Webhooks as Standard Webhooks has them: what comes in is verified, what goes out is signed.
+"""Verifies incoming and signs outgoing webhooks, as specified by Standard Webhooks.
 
-The library of that name reads the machine's clock, and answers a malformed signature or secret with
-errors that are not its own; so the few lines are here, and its signatures are compared with ours.
-See https://www.standardwebhooks.com, "Signature scheme".
+The library of that name reads the machine's clock, and leaks errors of other libraries for a
+malformed signature or secret; so this module has its own code, which tests compare with the
+library's. See https://www.standardwebhooks.com, "Signature scheme".
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Final
 
 from temporal_tenancy.core.errors import ConfigurationError
 
-TOLERANCE: Final = timedelta(minutes=5)  # between the sender's clock and ours, both ways
+TOLERANCE: Final = timedelta(minutes=5)  # between the sender's clock and ours, either way
 SECRET_MIN_BYTES: Final = 24
-SIGNATURES_MAX: Final = 16  # looked at in one header
+SIGNATURES_MAX: Final = 16  # checked in one header
 
 _PREFIX: Final = "whsec_"
-_VERSIONED: Final = "v1,"  # as a provider's page shows a secret, and who copies takes it along
+_VERSIONED: Final = "v1,"  # some providers show a secret with it, so it is copied along
 _VERSION: Final = "v1"
 _URL_SAFE: Final = str.maketrans("-_", "+/")
-# It becomes the key of a workflow id, which is 255 characters with the tenant and the job.
+# The id becomes the key of a workflow id, which has 255 characters for tenant, job and key.
 _ID: Final = re.compile(r"[\x21-\x7e]{1,150}")
 _TIMESTAMP: Final = re.compile(r"[1-9][0-9]{0,11}")  # seconds since 1970, as they were signed
 
@@ -36,43 +36,43 @@ log: Final = logging.getLogger(__name__)
 
 
 class WebhookRejected(Exception):
-    """The webhook's signature does not hold."""
+    """The webhook's signature is not valid."""
 
     def __init__(self) -> None:
-        # The reason is in the log only: a forger learns nothing from the answer.
+        # Only the log has the reason: a forger must learn nothing from the response.
         super().__init__(type(self).__doc__)
 
 
 @dataclass(frozen=True)
 class VerifiedEvent:
-    """A webhook whose sender is known, and which is no older than five minutes."""
+    """A webhook with a valid signature and a timestamp within five minutes."""
 
-    id: str  # the same over all deliveries of one event; 1 to 150 printable ASCII characters
-    sent_at: datetime  # aware; of this delivery
-    body: bytes  # as it was signed
+    id: str  # the same for all deliveries of one event; 1 to 150 printable ASCII characters
+    sent_at: datetime  # aware; the time of this delivery
+    body: bytes  # as signed
 
 
 def verify(
     secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: datetime
 ) -> VerifiedEvent:
-    """Returns the event if one of `secrets` has signed it within five minutes of `now`.
+    """Returns the event if one of `secrets` signed it within five minutes of `now`.
 
     Args:
-        secrets: of the endpoint, each `whsec_` and base64; two while one takes over from another.
-        headers: of the request, whatever the case of their names; one that comes twice too.
-        body: of the request, byte for byte.
+        secrets: the endpoint's, each `whsec_` and base64; two during a rotation.
+        headers: the request's, with names in any case; repeated headers included.
+        body: the request's, byte for byte.
         now: the time (aware).
 
     Raises:
-        WebhookRejected: it is not so; the log has the reason.
-        ConfigurationError: a secret is none, or there is no secret at all.
+        WebhookRejected: the event is not valid; the log has the reason.
+        ConfigurationError: a secret is malformed, or `secrets` is empty.
     """
     keys = [signing_key(secret) for secret in secrets]
     if not keys:
-        raise ConfigurationError("a webhook's endpoint has no secret. Give it one: whsec_...")
+        raise ConfigurationError("the webhook endpoint has no secret. Give it one: whsec_...")
     event_id, timestamp, offered = claimed(headers, now)
     expected = [_signature(key, event_id, timestamp, body).encode() for key in keys]
-    # All pairs, whichever matches: the time taken says nothing of it.
+    # Compares all pairs, so that the time taken does not reveal which one matches.
     matches = [hmac.compare_digest(ours, theirs) for ours in expected for theirs in offered]
     if not any(matches):
         raise _rejected("signature", event_id=event_id)
@@ -80,17 +80,17 @@ def verify(
 
 
 def claimed(headers: Mapping[str, str], now: datetime) -> tuple[str, str, Sequence[bytes]]:
-    """Returns the id, the timestamp and the signatures that a webhook's headers claim.
+    """Returns the unverified id, timestamp and signatures from a webhook's headers.
 
-    Nothing of it is proven: it is for refusing what nobody could have signed before its body is
-    read. Raises `WebhookRejected`, as `verify` does, where one is missing or the time is not now.
+    It lets a caller reject a request that cannot be valid before reading its body. Raises
+    `WebhookRejected`, like `verify`, if one is missing or the timestamp is out of tolerance.
     """
     event_id, timestamp = _only(headers, "webhook-id"), _only(headers, "webhook-timestamp")
     if not _ID.fullmatch(event_id):
         raise _rejected("id")
     if not _TIMESTAMP.fullmatch(timestamp):
         raise _rejected("timestamp")
-    # Compared as numbers: what is far off need not be a date.
+    # Compared as numbers: a huge timestamp may not fit a date.
     if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():
         raise _rejected("time", event_id=event_id)
     # A proxy may send a list in several lines (RFC 9110, 5.3).
@@ -102,10 +102,10 @@ def claimed(headers: Mapping[str, str], now: datetime) -> tuple[str, str, Sequen
 
 
 def sign(secret: str, event_id: str, body: bytes, now: datetime) -> dict[str, str]:
-    """Returns the three headers under which `body` is sent at `now` (aware).
+    """Returns the three headers to send with `body` at `now` (aware).
 
-    `event_id` is the same over all attempts of one event. Raises `ConfigurationError` where the
-    secret is none.
+    `event_id` is the same for all attempts of one event. Raises `ConfigurationError` if the secret
+    is malformed.
     """
     timestamp = str(int(now.timestamp()))
     return {
@@ -116,9 +116,9 @@ def sign(secret: str, event_id: str, body: bytes, now: datetime) -> dict[str, st
 
 
 def signing_key(secret: str) -> bytes:
-    """The key that a secret spells; raises `ConfigurationError`, not repeating it, where none.
+    """Returns the key in a secret; raises `ConfigurationError`, without the secret, if malformed.
 
-    Either alphabet of base64 (RFC 4648, 4 and 5) is taken, with its padding or without.
+    Accepts either base64 alphabet (RFC 4648, 4 and 5), with or without padding.
     """
     spelled = secret.strip().removeprefix(_VERSIONED)
     text = spelled.removeprefix(_PREFIX).rstrip("=").translate(_URL_SAFE)
@@ -128,17 +128,17 @@ def signing_key(secret: str) -> bytes:
         key = b""
     if not spelled.startswith(_PREFIX) or len(key) < SECRET_MIN_BYTES:
         raise ConfigurationError(
-            f"a webhook's secret reads whsec_ and {SECRET_MIN_BYTES} or more bytes in base64."
+            f"a webhook's secret must be whsec_ and {SECRET_MIN_BYTES} or more bytes in base64."
         )
     return key
 
 
 def _all(headers: Mapping[str, str], name: str) -> Sequence[str]:
-    return [value for given, value in headers.items() if given.lower() == name]
+    return [value for key, value in headers.items() if key.lower() == name]
 
 
 def _only(headers: Mapping[str, str], name: str) -> str:
-    """The one value of a header; nothing where it has several."""
+    """Returns the only value of a header, or "" if it is missing or has several."""
     found = set(_all(headers, name))
     return found.pop() if len(found) == 1 else ""
 

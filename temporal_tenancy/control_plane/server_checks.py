@@ -37,6 +37,20 @@ class ServerCheck:
         """How long ago it was found."""
         return datetime.now(UTC) - self.checked_at
 
+    @property
+    def due_in(self) -> timedelta:
+        """When to try again: a day after it was found, or at once."""
+        return max(HOLDS_FOR - self.age, timedelta(0))
+
+    @property
+    def off_sentence(self) -> str:
+        """What to tell a person about fairness that was found to be off."""
+        found = self.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return (
+            f"FairnessOff: one tenant's backlog holds up all others', as was found at {found}. "
+            f"{HOW_TO_TURN_ON}."
+        )
+
 
 async def last_fairness(database: Database, namespace: str) -> ServerCheck | None:
     """What was found last of the fairness of a Temporal namespace; None: it was never tried."""
@@ -73,15 +87,6 @@ async def renew_fairness(client: Client, database: Database) -> ServerCheck:
         if last is not None and last.age < HOLDS_FOR:
             return last
         return await _record(session, name, await fairness.probe(client))
-
-
-def off_sentence(check: ServerCheck) -> str:
-    """What to tell a person about fairness that was found to be off."""
-    found = check.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return (
-        f"FairnessOff: one tenant's backlog holds up all others', as was found at {found}. "
-        f"{HOW_TO_TURN_ON}."
-    )
 
 
 def _name(namespace: str) -> str:

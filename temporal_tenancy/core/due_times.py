@@ -72,18 +72,26 @@ def instant(local: datetime, zone: ZoneInfo) -> datetime:
 
 
 def due_between(
-    cron: str, period: Period, since: datetime, until: datetime
+    cron: str,
+    period: Period,
+    since: datetime,
+    until: datetime,
+    *,
+    zones: Sequence[str] | None = None,
 ) -> Mapping[str, Mapping[str, datetime]]:
     """Which time zones a tenant-local job is due in from `since` to before `until` (aware).
+
+    Of `zones` (IANA names), or of all that there are.
 
     Returns, by the key of the period that it is about, the instants by time zone. At one time of
     day there may be two keys: it is two dates at once on earth.
     """
     local = (since.astimezone(UTC).replace(tzinfo=None), until.astimezone(UTC).replace(tzinfo=None))
     found: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
+    among = _zones() if zones is None else zones
     for moment in times(cron, local[0] - FURTHEST, local[1] + FURTHEST):
         key = period.key_before(moment)
-        for name in _zones():
+        for name in among:
             due = instant(moment, ZoneInfo(name))
             if since <= due < until:
                 found[key][name] = due

@@ -62,12 +62,18 @@ _SUPPRESS: Final = text("update alerts set suppressed = suppressed + :count wher
 
 
 async def tell(
-    session: AsyncSession, alert: Alert, sinks: Sequence[AlertSink], *, count: int = 1
+    session: AsyncSession,
+    alert: Alert,
+    sinks: Sequence[AlertSink],
+    *,
+    count: int = 1,
+    sink_timeout: float = SINK_TIMEOUT,
 ) -> bool:
     """Sends an alert, unless one of its name was sent within the hour; returns whether it did.
 
     What is held back is counted, `count` a time, and the next alert of the name says how much it
-    was. `session` is the platform's or the relay's; an alert counts as sent when it commits.
+    was. `session` is the platform's or the relay's; an alert counts as sent when it commits. A sink
+    is given up after `sink_timeout` seconds.
     """
     await wait_for_locks(session, TELLING)
     before = await session.scalar(_CLAIM, {"name": alert.name, "pause": PAUSE})
@@ -76,7 +82,7 @@ async def tell(
         return False
     if before:
         alert = replace(alert, details={**alert.details, "suppressed": before})
-    await _send_to_all(sinks, alert)
+    await _send_to_all(sinks, alert, sink_timeout)
     return True
 
 
@@ -86,6 +92,8 @@ async def tell_by_tenant(
     since: Mapping[str, datetime],
     alert: Callable[[Mapping[str, datetime]], Alert],
     sinks: Sequence[AlertSink],
+    *,
+    sink_timeout: float = SINK_TIMEOUT,
 ) -> bool:
     """Sends one alert of the tenants that none of this name has told of within the hour.
 
@@ -97,6 +105,7 @@ async def tell_by_tenant(
         since: when it began for each tenant that gives cause now.
         alert: makes the alert of those whom it is to tell of, who waits for longest first.
         sinks: the ways to people.
+        sink_timeout: seconds after which a sink is given up.
     """
     if not since:
         return False
@@ -106,7 +115,8 @@ async def tell_by_tenant(
     new = [claim.removeprefix(f"{name}/") for claim in claimed]
     if new:
         oldest_first = sorted(new, key=lambda tenant: (since[tenant], tenant))
-        await _send_to_all(sinks, alert({tenant: since[tenant] for tenant in oldest_first}))
+        of_new = alert({tenant: since[tenant] for tenant in oldest_first})
+        await _send_to_all(sinks, of_new, sink_timeout)
     return bool(new)
 
 
@@ -116,17 +126,17 @@ def named(tenants: Collection[str]) -> str:
     return ", ".join(islice(tenants, NAMED)) + (f" and {more:,} more" if more > 0 else "")
 
 
-async def _send_to_all(sinks: Sequence[AlertSink], alert: Alert) -> None:
+async def _send_to_all(sinks: Sequence[AlertSink], alert: Alert, sink_timeout: float) -> None:
     log.critical(
         "alert.raised",
         extra={"alert": alert.name, "summary": alert.summary, "details": dict(alert.details)},
     )
-    await asyncio.gather(*(_send(sink, alert) for sink in sinks))
+    await asyncio.gather(*(_send(sink, alert, sink_timeout) for sink in sinks))
 
 
-async def _send(sink: AlertSink, alert: Alert) -> None:
+async def _send(sink: AlertSink, alert: Alert, sink_timeout: float) -> None:
     try:
-        async with asyncio.timeout(SINK_TIMEOUT):
+        async with asyncio.timeout(sink_timeout):
             await sink.send(alert)
     except Exception:
         log.exception("alert.not_sent", extra={"alert": alert.name, "sink": type(sink).__name__})

@@ -44,12 +44,9 @@ from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement
 
 NAME: Final = "dead_letters.sweep"  # also of the position, and who resolves
-OVERLAP: Final = timedelta(minutes=2)  # visibility may lag behind by so much
 FIRST_LOOK: Final = timedelta(days=90)  # how far back it goes at first
-WINDOW: Final = 1_000  # runs that are looked at together
 SMALLEST: Final = timedelta(milliseconds=1)  # a window is not divided further
 AT_ONCE: Final = 20  # questions to the server
-IDS_AT_ONCE: Final = 50  # workflow ids in one query
 SETTLED_KEPT: Final = timedelta(days=90)
 FORGOTTEN_AT_ONCE: Final = 1_000  # letters
 
@@ -69,6 +66,15 @@ class FailureUnreadable(TenancyError):
 
 
 @dataclass(frozen=True)
+class SweepOptions:
+    """How much a sweep looks at together, and how far back."""
+
+    window: int = 1_000  # runs
+    overlap: timedelta = timedelta(minutes=2)  # visibility may lag behind by so much
+    ids_at_once: int = 50  # workflow ids in one query
+
+
+@dataclass(frozen=True)
 class Lost:
     """A run that has failed for good without a dead letter."""
 
@@ -79,9 +85,14 @@ class Lost:
 class Sweep:
     """Sweeps in the block of a `use_database`, as the platform."""
 
-    def __init__(self, client: Client) -> None:
-        """`client` is of the namespace in which the jobs run."""
+    def __init__(self, client: Client, options: SweepOptions | None = None) -> None:
+        """
+        Args:
+            client: of the namespace in which the jobs run.
+            options: how much is looked at together.
+        """
         self._client = client
+        self._options = options or SweepOptions()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def find(self, now: datetime, *, until: float) -> int:
@@ -100,16 +111,16 @@ class Sweep:
             all_written &= in_full
             if all_written:  # else the next time begins at this window, and knows what is written
                 async with platform_session("note how far dead letters were swept") as session:
-                    await letters.move(session, NAME, min(end, now - OVERLAP))
+                    await letters.move(session, NAME, min(end, now - self._options.overlap))
             since = end
         return found
 
     async def resolve(self) -> int:
         """Settles the letters whose job has succeeded since; returns how many."""
-        resolved, after = 0, None
+        resolved, after, ids_at_once = 0, None, self._options.ids_at_once
         while True:
             async with platform_session("read dead letters") as session:
-                page = await letters.unsettled(session, after=after, limit=IDS_AT_ONCE)
+                page = await letters.unsettled(session, after=after, limit=ids_at_once)
             if not page:
                 return resolved
             after = (page[-1].tenant_id, page[-1].id)
@@ -138,7 +149,8 @@ class Sweep:
     async def _end_of_window(self, since: datetime, until: datetime) -> datetime:
         """The end of a window in which no more have ended than are looked at together."""
         while until - since > SMALLEST:
-            if (await self._client.count_workflows(_closed(since, until))).count <= WINDOW:
+            ended = await self._client.count_workflows(_closed(since, until))
+            if ended.count <= self._options.window:
                 break
             until = since + (until - since) / 2
         return until

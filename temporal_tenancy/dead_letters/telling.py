@@ -9,7 +9,14 @@ from typing import Any, Final
 from sqlalchemy import Row, text
 
 from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell, tell_by_tenant
+from temporal_tenancy.dead_letters.alerts import (
+    SINK_TIMEOUT,
+    Alert,
+    AlertSink,
+    named,
+    tell,
+    tell_by_tenant,
+)
 from temporal_tenancy.postgres.database import platform_session
 
 DEPTH: Final = 1_000  # open letters above which people are told
@@ -47,10 +54,13 @@ _TOLD: Final = text("""
 """)
 
 
-async def tell_of_dead_letters(sinks: Sequence[AlertSink]) -> int:
+async def tell_of_dead_letters(
+    sinks: Sequence[AlertSink], *, sink_timeout: float = SINK_TIMEOUT
+) -> int:
     """Tells of what is new, of too many and of too old ones; returns how many alerts were sent.
 
-    A letter counts as told when its alert has been sent or held back.
+    A letter counts as told when its alert has been sent or held back. A sink is given up after
+    `sink_timeout` seconds.
     """
     async with platform_session("read what people were not told of") as session:
         limits = {"limit": KINDS_AT_ONCE, "letters": LETTERS_AT_ONCE}
@@ -60,16 +70,20 @@ async def tell_of_dead_letters(sinks: Sequence[AlertSink]) -> int:
         async with platform_session("tell of new dead letters") as session:
             new = (await session.execute(_TOLD, {"fingerprint": kind})).all()
             if new:
-                sent += await tell(session, _of_new(kind, new), sinks, count=len(new))
+                alert = _of_new(kind, new)
+                sent += await tell(session, alert, sinks, count=len(new), sink_timeout=sink_timeout)
     async with platform_session("read how many dead letters there are") as session:
         depths = await letters.depths(session)
     open_letters = sum(depth.letters for depth in depths)
     async with platform_session("tell of dead letters") as session:
         if open_letters > DEPTH:
-            sent += await tell(session, _of_too_many(depths, open_letters), sinks)
+            alert = _of_too_many(depths, open_letters)
+            sent += await tell(session, alert, sinks, sink_timeout=sink_timeout)
         before = datetime.now(UTC) - AGE
         since = {each.tenant_id: each.oldest for each in depths if each.oldest < before}
-        sent += await tell_by_tenant(session, "dead_letters.age", since, _of_old, sinks)
+        sent += await tell_by_tenant(
+            session, "dead_letters.age", since, _of_old, sinks, sink_timeout=sink_timeout
+        )
     return sent
 
 

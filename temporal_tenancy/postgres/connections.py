@@ -9,7 +9,7 @@ from typing import Any, Final
 import psycopg
 
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
-from temporal_tenancy.postgres.database_errors import unreachable
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
 
 APPLICATION_NAME: Final = "temporal-tenancy migrations"
 
@@ -34,3 +34,12 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
         raise unreachable(target, error) from None
     with connection:
         yield connection
+
+
+def answers(url: str) -> bool:
+    """Whether the database lets its role in. It blocks, until the connection is open or refused."""
+    try:
+        with connect(url):
+            return True
+    except DatabaseUnreachable:
+        return False

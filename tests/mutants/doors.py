@@ -9,12 +9,13 @@ from typing import Any, Final
 import h11
 from starlette.types import Scope
 
-from processes.web import bodies, jobs, key_tries, strict_http
+from processes.web import bodies, key_tries, strict_http
 from processes.web.addresses import Addresses
 from processes.web.connections import Connections, DoorProtocol, Phase
 from processes.web.shares import Share
 from saas.services import csv_safety
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.outbox import requests
 from tests.mutants.mutant import Mutant, replace
 
 CONNECTIONS: Final = "tests/system/web/test_web_connections.py"
@@ -117,7 +118,7 @@ def _end_with_the_callers_half() -> None:
 
 
 def _look_once() -> None:
-    recorded = jobs._recorded
+    recorded = requests._recorded
     found: dict[WorkflowId, Any] = {}
 
     async def once(workflow_id: WorkflowId) -> Any:
@@ -125,7 +126,7 @@ def _look_once() -> None:
             found[workflow_id] = await recorded(workflow_id)
         return found[workflow_id]
 
-    replace(jobs, "_recorded", once)
+    replace(requests, "_recorded", once)
 
 
 def _take_the_last_of_two() -> None:

@@ -31,7 +31,7 @@ def _show_what_a_terminal_obeys() -> None:
 
 def _read_on_behind_a_quote() -> None:
     def spoil_its_line(self: RecordParser, found: list[Record]) -> bool:
-        found.append((self.line + 1, [self._lines[0].rstrip("\r\n")], "its quotes are not right"))
+        found.append((self.line + 1, [self._lines[0].rstrip("\r\n")], "its quotes are invalid"))
         self._advance(1)
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import sys
@@ -11,8 +10,10 @@ import pytest
 from rich.progress import Progress
 
 from processes import logs
-from processes.cli.answers import Answer, err, facts, lines, perform, print_json, say, table
+from processes.cli.program import PROGRAM
 from processes.web.errors import problem
+from temporal_tenancy.cli import use_program
+from temporal_tenancy.cli.answers import Answer, err, facts, lines, perform, print_json, say, table
 from temporal_tenancy.core.printable import is_hidden, printable
 from tests.library.core.test_printable import OWNED, bare
 
@@ -28,7 +29,8 @@ async def _answer() -> Answer:
 def test_a_command_prints_nothing_that_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
-    perform(_answer(), json=as_json)
+    with use_program(PROGRAM):
+        perform(_answer(), json=as_json)
     say(OWNED)
     print_json({"error": OWNED})
     said = capsys.readouterr()
@@ -45,11 +47,7 @@ def test_a_progress_bar_shows_nothing_that_a_terminal_obeys() -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-def test_a_log_line_holds_nothing_that_a_terminal_obeys(
-    format: logs.Format, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
+def test_a_log_line_holds_nothing_that_a_terminal_obeys(format: logs.Format) -> None:
     formatter = logs._formatter(format, None, colors=False)
     try:
         raise ValueError(OWNED)

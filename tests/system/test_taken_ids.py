@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from temporalio.client import Client
 
-from processes.cli import fan_outs, runs
+from temporal_tenancy.cli import fan_outs, runs
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken, own_run

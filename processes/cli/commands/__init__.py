@@ -1,1 +1,1 @@
-"""The commands, a group in each module: their arguments, and what is called for them."""
+"""The reference SaaS's own commands, a group in each module: arguments, and what is called."""

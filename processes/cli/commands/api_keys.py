@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from processes.cli.answers import perform
-from processes.cli.commands.options import Json
+from temporal_tenancy.cli import Json, perform
 
 app = typer.Typer(help="Keys by which programs call the HTTP door.", no_args_is_help=True)
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from processes.cli.answers import perform
-from processes.cli.commands.options import Json, Wait
+from temporal_tenancy.cli import Json, Wait, perform
 
 app = typer.Typer(help="Contacts from a CSV file.", no_args_is_help=True)
 

@@ -1,4 +1,4 @@
-"""Alembic's way into the migrations of the tenant-owned tables."""
+"""Alembic's entry point to the migrations of the tenant-owned tables."""
 
 from saas.database.models import TenantData
 from temporal_tenancy.postgres.migrations import run_migrations

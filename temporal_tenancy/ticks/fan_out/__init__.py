@@ -5,9 +5,10 @@ from __future__ import annotations
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.ticks.fan_out.activities import (
+    PAGE_SIZE,
+    ShardPages,
     close_ticks,
     look_at_child,
-    next_page,
     plan_ticks,
     record_outcomes,
 )
@@ -24,11 +25,20 @@ __all__ = [
 ]
 
 
-def fan_out() -> Feature:
-    """The feature: the workflows that start a job's runs, and the ledger of what became of them."""
+def fan_out(*, page_size: int = PAGE_SIZE) -> Feature:
+    """The feature: the workflows that start a job's runs, and the ledger of what became of them.
+
+    `page_size` is how many tenants of a shard are read at once.
+    """
     return Feature(
         "fan-out",
         workflows=(FanOut, Shard),
-        activities=(plan_ticks, next_page, record_outcomes, close_ticks, look_at_child),
+        activities=(
+            plan_ticks,
+            ShardPages(page_size).next_page,
+            record_outcomes,
+            close_ticks,
+            look_at_child,
+        ),
         migrations=(CONTROL_PLANE,),
     )

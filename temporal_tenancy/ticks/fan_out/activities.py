@@ -102,48 +102,55 @@ async def _open(job: Job, asked: PlanTicks, turns: TickTurns) -> None:
         )
 
 
-@platform_activity("reads whose turns are next in a shard")
-async def next_page(request: NextPage) -> Page:
-    """The next tenants of a shard that are to run. Who may no longer run is skipped here."""
-    job = registry.get_or_raise(request.job)
-    async with platform_session("read a page of the ledger") as session:
-        turns = await ledger.page(
-            session,
-            request.job,
-            request.tick,
-            planned_by=request.planned_by,
-            after=request.after,
-            upto=request.upto,
-            limit=PAGE_SIZE,
-        )
-    tenants = {
-        tenant.id: tenant
-        for tenant in await current_directory().find_many([turn.tenant_id for turn in turns])
-        if planning.is_asked_for(tenant, request.statuses)
-    }
-    candidates: list[Candidate] = []
-    skipped: list[Entry] = []
-    for turn in turns:
-        tenant = tenants.get(turn.tenant_id)
-        due_at = turn.position.due_at
-        entry = (
-            planning.planned(job, tenant, request.tick, due_at)
-            if tenant is not None
-            else _gone(turn, request)
-        )
-        # What runs, or ran when its worker was lost, is followed to its end whoever it is.
-        if entry.state is LedgerState.SKIPPED and turn.state is not LedgerState.RUNNING:
-            skipped.append(entry)
-        else:
-            weight = tenant.plan.fairness_weight if tenant else 1.0
-            candidates.append(Candidate(tenant_id=turn.tenant_id, weight=weight, due_at=due_at))
-    if skipped:
-        async with platform_session("skip tenants") as session:
-            await ledger.plan(
-                session, request.job, request.tick, skipped, planned_by=request.planned_by
+class ShardPages:
+    """Reads shards page by page."""
+
+    def __init__(self, size: int = PAGE_SIZE) -> None:
+        """`size` is how many tenants a page has at most."""
+        self._size = size
+
+    @platform_activity("reads whose turns are next in a shard")
+    async def next_page(self, request: NextPage) -> Page:
+        """The next tenants of a shard that are to run. Who may no longer run is skipped here."""
+        job = registry.get_or_raise(request.job)
+        async with platform_session("read a page of the ledger") as session:
+            turns = await ledger.page(
+                session,
+                request.job,
+                request.tick,
+                planned_by=request.planned_by,
+                after=request.after,
+                upto=request.upto,
+                limit=self._size,
             )
-    last = turns[-1].position if len(turns) == PAGE_SIZE else None
-    return Page(candidates=candidates, skipped=len(skipped), last=last)
+        tenants = {
+            tenant.id: tenant
+            for tenant in await current_directory().find_many([turn.tenant_id for turn in turns])
+            if planning.is_asked_for(tenant, request.statuses)
+        }
+        candidates: list[Candidate] = []
+        skipped: list[Entry] = []
+        for turn in turns:
+            tenant = tenants.get(turn.tenant_id)
+            due_at = turn.position.due_at
+            entry = (
+                planning.planned(job, tenant, request.tick, due_at)
+                if tenant is not None
+                else _gone(turn, request)
+            )
+            # What runs, or ran when its worker was lost, is followed to its end whoever it is.
+            if entry.state is LedgerState.SKIPPED and turn.state is not LedgerState.RUNNING:
+                skipped.append(entry)
+            else:
+                weight = tenant.plan.fairness_weight if tenant else 1.0
+                candidates.append(Candidate(tenant_id=turn.tenant_id, weight=weight, due_at=due_at))
+        if skipped:
+            async with platform_session("skip tenants") as session:
+                await ledger.plan(
+                    session, request.job, request.tick, skipped, planned_by=request.planned_by
+                )
+        last = turns[-1].position if len(turns) == self._size else None
+        return Page(candidates=candidates, skipped=len(skipped), last=last)
 
 
 @platform_activity("writes the outcomes of tenants' jobs into the ledger")

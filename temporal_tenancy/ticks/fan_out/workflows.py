@@ -317,8 +317,8 @@ class Shard:
             self._rest = Rest(after=self._after, tenants=request.tenants - self._seen)
             self._exhausted = True
             return
-        page = await workflow.execute_activity(
-            activities.next_page,
+        page = await workflow.execute_activity_method(
+            activities.ShardPages.next_page,
             NextPage(
                 job=request.job,
                 tick=request.tick,

@@ -65,21 +65,28 @@ async def settle_ticks() -> Settled:
     return settled
 
 
-@platform_activity("forgets old ticks")
-@heartbeating()
-async def prune_ticks() -> int:
-    """Deletes ticks, and their part of the ledger, that began longer ago than they are kept."""
-    before = datetime.now(UTC) - TICKS_KEPT
-    pruned = 0
-    async with platform_session("read old ticks") as session:
-        old = await ledger.ticks_before(session, before)
-    for row in old:
-        while True:  # a tick has a row for each tenant: never one long delete
-            async with platform_session("prune a tick") as session:
-                deleted = await ledger.prune(session, row.job, row.tick, limit=PRUNED_AT_ONCE)
-            if deleted < PRUNED_AT_ONCE:
-                break
-        pruned += 1
-    if pruned:
-        log.info("ticks.pruned", extra={"ticks": pruned})
-    return pruned
+class OldTicks:
+    """Forgets ticks, a part of the ledger at a time."""
+
+    def __init__(self, at_once: int = PRUNED_AT_ONCE) -> None:
+        """`at_once` is how many rows of the ledger one transaction deletes."""
+        self._at_once = at_once
+
+    @platform_activity("forgets old ticks")
+    @heartbeating()
+    async def prune_ticks(self) -> int:
+        """Deletes ticks, and their part of the ledger, that began longer ago than they are kept."""
+        before = datetime.now(UTC) - TICKS_KEPT
+        pruned = 0
+        async with platform_session("read old ticks") as session:
+            old = await ledger.ticks_before(session, before)
+        for row in old:
+            while True:  # a tick has a row for each tenant: never one long delete
+                async with platform_session("prune a tick") as session:
+                    deleted = await ledger.prune(session, row.job, row.tick, limit=self._at_once)
+                if deleted < self._at_once:
+                    break
+            pruned += 1
+        if pruned:
+            log.info("ticks.pruned", extra={"ticks": pruned})
+        return pruned

@@ -35,7 +35,7 @@ class ReconcileTicks:
         # Settled first: a schedule holds ticks back behind a fan-out that only seems to run.
         settled = await workflow.execute_activity(activities.settle_ticks, **_EFFECT)
         missed = await workflow.execute_activity(activities.find_missed_ticks, **_EFFECT)
-        pruned = await workflow.execute_activity(activities.prune_ticks, **_EFFECT)
+        pruned = await workflow.execute_activity_method(activities.OldTicks.prune_ticks, **_EFFECT)
         workflow.set_current_details(
             f"{missed.found} ticks were missed, {settled.ticks} settled, {pruned} forgotten."
         )

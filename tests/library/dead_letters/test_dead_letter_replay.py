@@ -9,7 +9,13 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowInput,
+    WorkflowHandle,
+)
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane import ledger
@@ -30,12 +36,12 @@ from temporal_tenancy.core.errors import (
     UnknownJob,
 )
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.dead_letters import letters, replaying
+from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source
-from temporal_tenancy.dead_letters.replaying import Outcome, replay
+from temporal_tenancy.dead_letters.replaying import InputForgotten, Outcome, replay
 from temporal_tenancy.postgres.database import Database, use_database
-from tests.fixtures.app import app_worker
+from tests.fixtures.app import another_client, app_plugin, app_worker
 from tests.fixtures.held_locks import holding
 from tests.fixtures.jobs.fan_out_control import Control, until
 from tests.library.dead_letters.test_dead_letter_recording import messages, record_as, rows
@@ -125,36 +131,57 @@ async def test_a_replay_that_fails_again_opens_the_letter_anew(
     assert again.failed_at > letter.failed_at
 
 
+class SlowAnswers(Interceptor):
+    """Holds back what the server answers to a start, until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _SlowAnswers(next, self)
+
+
+class _SlowAnswers(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, answers: SlowAnswers) -> None:
+        super().__init__(next)
+        self.answers = answers
+
+    async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
+        handle = await super().start_workflow(input)
+        self.answers.started.set()
+        await self.answers.go_on.wait()
+        return handle
+
+
 async def test_a_failure_that_is_faster_than_the_mark_stays_open(
-    app: Client, database: Database, control: Control, monkeypatch: pytest.MonkeyPatch
+    app: Client, database: Database, control: Control
 ) -> None:
     letter = await failed(app, database, control)
     control.failing = {"acme"}
-    mark = replaying._mark
-
-    async def late(letter: DeadLetterRow, run_id: str, by: str) -> bool:
-        async with app_worker(app):
-            await failing(app.get_workflow_handle(ID, run_id=run_id))
-        return await mark(letter, run_id, by)
-
-    monkeypatch.setattr(replaying, "_mark", late)
-    done = await replay(app, letter, by="ada")
+    answers = SlowAnswers()
+    slow = await another_client(app, app_plugin(database), [answers])
+    replaying = asyncio.create_task(replay(slow, letter, by="ada"))
+    await answers.started.wait()
+    async with app_worker(app):
+        await failing(app.get_workflow_handle(ID))
+    answers.go_on.set()
+    done = await replaying
     letter = await the_letter(database)
     assert (letter.status, letter.replays, letter.run_id) == ("open", 1, done.run_id)
 
 
 async def test_a_replay_that_was_cut_off_is_marked_by_the_next_and_counted_once(
-    app: Client, database: Database, control: Control, monkeypatch: pytest.MonkeyPatch
+    app: Client, database: Database, control: Control
 ) -> None:
     letter = await failed(app, database, control)
-
-    async def cut_off(letter: DeadLetterRow, run_id: str, by: str) -> None:
-        raise asyncio.CancelledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(replaying, "_mark", cut_off)
-        with pytest.raises(asyncio.CancelledError):
-            await replay(app, letter, by="ada")
+    answers = SlowAnswers()
+    slow = await another_client(app, app_plugin(database), [answers])
+    replaying = asyncio.create_task(replay(slow, letter, by="ada"))
+    await answers.started.wait()
+    replaying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await replaying
     assert (await the_letter(database)).status == "open"
     for _ in range(2):
         done = await replay(app, letter, by="grace")
@@ -237,7 +264,7 @@ async def test_who_lacks_the_feature_is_not_replayed(
         ({"note": "x", "more": 1}, InvalidPayload),
         ({"note": {"not": "text"}}, InvalidPayload),
         ({"tenant_id": "globex"}, TenantMismatch),
-        (None, replaying.InputForgotten),
+        (None, InputForgotten),
     ],
 )
 async def test_an_input_that_does_not_fit_or_is_lost_is_not_replayed(
@@ -294,7 +321,7 @@ async def test_a_runs_id_that_a_tenants_role_has_made_up_is_one_that_is_not_know
 ) -> None:
     await written(database, None)
     await rows(database, "update dead_letters set run_id = 'no-uuid' returning 1")
-    await refused(app, database, await the_letter(database), replaying.InputForgotten)
+    await refused(app, database, await the_letter(database), InputForgotten)
 
 
 @pytest.mark.usefixtures("control")

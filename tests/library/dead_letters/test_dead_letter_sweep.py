@@ -17,8 +17,7 @@ from temporalio.converter import PayloadCodec
 
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.dead_letters import sweep as sweeping
-from temporal_tenancy.dead_letters.sweep import Sweep
+from temporal_tenancy.dead_letters.sweep import Sweep, SweepOptions
 from temporal_tenancy.postgres.database import Database, use_database
 from tests.fixtures.app import app_worker
 from tests.fixtures.jobs.fan_out_control import Control
@@ -36,8 +35,8 @@ async def acme(tenants: Tenants, database: Database) -> AsyncIterator[None]:
         yield
 
 
-async def find(app: Client, *, until: float = math.inf) -> int:
-    return await Sweep(app).find(datetime.now(UTC), until=until)
+async def find(app: Client, options: SweepOptions | None = None, *, until: float = math.inf) -> int:
+    return await Sweep(app, options).find(datetime.now(UTC), until=until)
 
 
 async def start(
@@ -171,27 +170,21 @@ async def test_what_was_started_again_is_not_found(
     assert letter.run_id == again.result_run_id
 
 
-@pytest.fixture
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeping, "WINDOW", 3)
-    monkeypatch.setattr(sweeping, "OVERLAP", timedelta(0))
-    monkeypatch.setattr(sweeping, "IDS_AT_ONCE", 3)
+SMALL_WINDOWS = SweepOptions(window=3, overlap=timedelta(0), ids_at_once=3)
 
 
-@pytest.mark.usefixtures("small_windows")
 async def test_many_are_found_window_by_window(app: Client, database: Database) -> None:
     for number in range(20):
         await (await start(app, str(number))).terminate()
     await until_listed(app, 20)
     begun = asyncio.get_running_loop().time()
-    assert await find(app, until=begun) == 0  # there was no time at all
-    assert await find(app) == 20
+    assert await find(app, SMALL_WINDOWS, until=begun) == 0  # there was no time at all
+    assert await find(app, SMALL_WINDOWS) == 20
     [position] = await rows(database, "select upto from positions")
     assert datetime.now(UTC) - position.upto < timedelta(seconds=60)
-    assert await find(app) == 0
+    assert await find(app, SMALL_WINDOWS) == 0
 
 
-@pytest.mark.usefixtures("small_windows")
 async def test_what_has_succeeded_since_is_resolved_and_its_input_forgotten(
     app: Client, database: Database, control: Control
 ) -> None:
@@ -199,13 +192,14 @@ async def test_what_has_succeeded_since_is_resolved_and_its_input_forgotten(
     for key in keys:
         await (await start(app, key)).terminate()
     await until_listed(app, 8)
-    assert await find(app) == 8
-    assert await Sweep(app).resolve() == 0
+    assert await find(app, SMALL_WINDOWS) == 8
+    sweep = Sweep(app, SMALL_WINDOWS)
+    assert await sweep.resolve() == 0
     async with app_worker(app):
         for key in ("0", "5", "it's"):
             await (await start(app, key)).result()
     await until_listed(app, 3, "ExecutionStatus = 'Completed'")
-    assert await Sweep(app).resolve() == 3
+    assert await sweep.resolve() == 3
     resolved = [each for each in await letters(database) if each.status == "resolved"]
     assert sorted(each.workflow_id.split("/")[2] for each in resolved) == ["0", "5", "it's"]
     assert {each.handled_by for each in resolved} == {"dead_letters.sweep"}

@@ -236,8 +236,8 @@ async def test_a_key_that_no_door_takes_is_a_dead_letter_at_the_relay(
         async with tenant_session() as session:
             await session.execute(
                 text("insert into outbox_messages (tenant_id, job, key, payload) values "
-                     "(:tenant, 'billing.cycle', 'by-client', '{\"period\": \"2013-04\"}')"),
-                {"tenant": "acme"},
+                     "(:tenant, :job, 'by-client', '{\"period\": \"2013-04\"}')"),
+                {"tenant": "acme", "job": MONTHLY},
             )  # fmt: skip
     async with running(make_relay()):
         [letter] = await until_messages(

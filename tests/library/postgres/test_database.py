@@ -340,15 +340,7 @@ async def test_queries_of_models_name_the_tenant_themselves(database: Database) 
 
 
 async def test_lines_follow_their_invoices_tenant(database: Database) -> None:
-    invoice = Invoice(
-        period="2013-04",
-        currency="USD",
-        total_cents=1,
-        usage_events=1,
-        period_start=func.now(),
-        period_end=func.now(),
-        lines=[InvoiceLine(rate="r", quantity=1, unit_price_micros=10_000, amount_cents=1)],
-    )
+    invoice = Invoice(period="2013-04", lines=[InvoiceLine(rate="r", amount_cents=1)])
     with within(database, "ua"):
         async with tenant_session() as session:
             session.add(invoice)

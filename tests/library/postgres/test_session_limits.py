@@ -192,9 +192,7 @@ async def test_a_transaction_of_many_statements_is_ended_too(one: Database) -> N
         assert await serves(one)
 
 
-async def test_where_the_server_does_not_count_the_client_does(
-    one: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_where_the_server_does_not_count_the_client_does(one: Database) -> None:
     limits = replace(LIMITS, transaction=SOON, statement=timedelta(seconds=3))
 
     async def sleep() -> None:
@@ -208,8 +206,8 @@ async def test_where_the_server_does_not_count_the_client_does(
 
     with within(one, "ua"):
         assert await serves(one)
-        # As PostgreSQL 16 has it; the server here is one that could.
-        monkeypatch.setattr(one.tenant_engine.dialect, "server_version_info", (16, 4))
+        # As PostgreSQL 16 has it; the server here is one that could. The engine is the test's own.
+        one.tenant_engine.dialect.server_version_info = (16, 4)
         with pytest.raises(TransactionTimeout):
             await sleep()
         with pytest.raises(TransactionTimeout):
@@ -227,12 +225,10 @@ async def test_where_the_server_does_not_count_the_client_does(
         assert task.cancelling() == 0
 
 
-async def test_another_timeout_around_a_session_stays_one(
-    one: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_another_timeout_around_a_session_stays_one(one: Database) -> None:
     with within(one, "ua"):
         await serves(one)
-        monkeypatch.setattr(one.tenant_engine.dialect, "server_version_info", (16, 4))
+        one.tenant_engine.dialect.server_version_info = (16, 4)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05), tenant_session() as session:
                 await session.execute(text("select pg_sleep(60)"))

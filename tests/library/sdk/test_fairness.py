@@ -17,7 +17,6 @@ from temporal_tenancy.control_plane.server_checks import (
     ServerCheck,
     keep_fairness,
     last_fairness,
-    off_sentence,
     renew_fairness,
 )
 from temporal_tenancy.postgres.database import Database
@@ -122,6 +121,6 @@ async def test_what_is_known_of_one_namespace_says_nothing_of_another(database: 
 
 async def test_the_warning_says_when_it_was_found_and_what_to_do(database: Database) -> None:
     found: ServerCheck = await keep_fairness(database, "one", OFF)
-    sentence = off_sentence(found)
+    sentence = found.off_sentence
     assert f"{found.checked_at:%Y-%m-%d %H:%M}" in sentence
     assert "matching.enableFairness=true" in sentence

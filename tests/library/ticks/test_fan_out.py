@@ -25,11 +25,18 @@ from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, activities
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, fan_out
 from temporal_tenancy.ticks.fan_out.children import state_of_child
 from temporal_tenancy.ticks.fan_out.planning import tick_of
 from temporal_tenancy.ticks.schedules import Applied, ScheduledJob, apply
-from tests.fixtures.app import add_active_tenants, rows_of, states_of
+from tests.fixtures.app import (
+    add_active_tenants,
+    another_client,
+    app_plugin,
+    app_worker,
+    rows_of,
+    states_of,
+)
 from tests.fixtures.jobs import fan_out_control
 from tests.fixtures.jobs.fan_out_control import Control
 
@@ -503,15 +510,14 @@ async def test_a_page_or_shard_that_is_just_full_loses_no_tenant(
     app: Client,
     tenants: Tenants,
     database: Database,
-    worker: Worker,
     control: Control,
-    monkeypatch: pytest.MonkeyPatch,
     count: int,
     shard_size: int,
 ) -> None:
-    monkeypatch.setattr(activities, "PAGE_SIZE", 3)
+    pages_of_three = await another_client(app, app_plugin(database, fan_out(page_size=3)))
     ids = await add_tenants(tenants, count)
-    result = await (await start(app, "a", shard_size=shard_size)).result()
+    async with app_worker(pages_of_three):
+        result = await (await start(app, "a", shard_size=shard_size)).result()
     assert (result.planned, result.succeeded, result.already) == (count, count, 0)
     assert control.runs == dict.fromkeys(ids, 1)
 

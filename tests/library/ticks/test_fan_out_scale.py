@@ -12,8 +12,8 @@ from temporalio.exceptions import TerminatedError
 from dev.devstack.temporal_binary import find_temporal
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, activities
-from tests.fixtures.app import add_active_tenants, app_plugin, app_worker
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, fan_out
+from tests.fixtures.app import add_active_tenants, another_client, app_plugin, app_worker
 from tests.fixtures.jobs import fan_out_control
 from tests.library.ticks.test_fan_out import JOB
 
@@ -75,13 +75,13 @@ async def test_shards_keep_every_history_short_where_one_workflow_would_be_termi
     "narrow", [{"limit.historyCount.suggestContinueAsNew": "200"}], indirect=True
 )
 async def test_a_shard_whose_tenants_come_one_by_one_leaves_the_rest_to_another(
-    narrow: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    narrow: Client, database: Database
 ) -> None:
-    monkeypatch.setattr(activities, "PAGE_SIZE", 7)
+    pages_of_seven = await another_client(narrow, app_plugin(database, fan_out(page_size=7)))
     control = fan_out_control.new_control()
     await add_active_tenants(database, 60)
     request = FanOutInput(job="test.controlled_daily", tick="2013-04-30", window=1)
-    async with app_worker(narrow):
+    async with app_worker(pages_of_seven):
         root = "platform/test.controlled_daily/tick-2013-04-30"
         result = await narrow.execute_workflow(FanOut.run, request, id=root, task_queue="bulk")
         shards = [

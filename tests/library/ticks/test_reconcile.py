@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import text
 from temporalio.client import (
     Client,
+    DescribeScheduleInput,
+    Interceptor,
+    OutboundInterceptor,
     ScheduleActionStartWorkflow,
+    ScheduleDescription,
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
@@ -24,18 +26,17 @@ from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.models import TickRow
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.core import directory
-from temporal_tenancy.core.directory import TenantStatus, use_directory
+from temporal_tenancy.core.directory import Tenant, TenantStatus, use_directory
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
-from temporal_tenancy.ticks.reconcile import activities, due_ticks
+from temporal_tenancy.ticks.reconcile import due_ticks, reconcile
 from temporal_tenancy.ticks.reconcile.missed import missed_tenants, note_missed_ticks
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
 from temporal_tenancy.ticks.reconcile.workflows import ReconcileTicks
 from temporal_tenancy.ticks.schedules import ScheduledJob, apply
-from tests.fixtures.app import app_worker, rows_of, states_of
+from tests.fixtures.app import another_client, app_plugin, app_worker, rows_of, states_of
 from tests.fixtures.jobs import fan_out_control
 from tests.fixtures.jobs.fan_out_control import Control
 from tests.fixtures.log_lines import LogLines
@@ -228,20 +229,26 @@ class TestSettling:
         assert await missed_in(database, "a") == {"t001": "skipped"}
 
 
+class TwoByTwo(ControlPlaneDirectory):
+    """A directory whose pages are small."""
+
+    async def page(self, *, limit: int, **asked: Any) -> Sequence[Tenant]:
+        return await super().page(limit=min(limit, 2), **asked)
+
+
 @pytest.mark.usefixtures("platform", "control")
 async def test_whom_a_lost_fan_out_did_not_come_to_plan_is_missed_and_caught_up_with(
     app: Client,
     tenants: Tenants,
     database: Database,
     database_urls: DatabaseUrls,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(directory, "PAGE_SIZE", 2)
+    two_by_two = await another_client(app, app_plugin(database, directory=TwoByTwo(database)))
     ids = await add_tenants(tenants, 5)
     insert = "insert into ledger (job, tick, tenant_id, state) values (%s, 'a', 't003', 'failed')"
     with connect(database_urls.owner) as owner, owner.transaction(force_rollback=True):
         owner.execute(insert, [JOB])  # until it is rolled back, nobody can plan the second page
-        async with app_worker(app):
+        async with app_worker(two_by_two):
             root = await start(app, "a")
             await until_states(database, "a", dict.fromkeys(ids[:2], "planned"))
             await root.terminate()
@@ -251,12 +258,36 @@ async def test_whom_a_lost_fan_out_did_not_come_to_plan_is_missed_and_caught_up_
     assert (row.state, row.planned_at) == ("failed", None)
     missed = await missed_in(database, "a")
     assert missed == {**dict.fromkeys(ids, None), **dict.fromkeys(ids[:2], "not_started")}
-    async with app_worker(app):
+    async with app_worker(two_by_two):
         again = await (await start(app, "a", run="2")).result()
     assert (again.planned, again.succeeded) == (5, 5)
     row = await tick_row(database, "a")
     assert (row.state, row.planned_at is not None) == ("ended", True)
     assert await missed_in(database, "a") == {}
+
+
+class DeletesIt(Interceptor):
+    """Deletes a schedule when it is about to be looked at: it has been listed by then."""
+
+    def __init__(self, client: Client, schedule_id: str) -> None:
+        self.client = client
+        self.schedule_id = schedule_id
+        self.has_deleted = False
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _DeletesIt(next, self)
+
+
+class _DeletesIt(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, it: DeletesIt) -> None:
+        super().__init__(next)
+        self.it = it
+
+    async def describe_schedule(self, input: DescribeScheduleInput) -> ScheduleDescription:
+        if input.id == self.it.schedule_id:
+            await self.it.client.get_schedule_handle(input.id).delete()
+            self.it.has_deleted = True
+        return await super().describe_schedule(input)
 
 
 @pytest.mark.usefixtures("platform")
@@ -330,18 +361,15 @@ class TestMissedTicks:
         assert log_lines.one("schedule.unreadable")["schedule"] == odd.id
 
     async def test_a_schedule_that_is_deleted_meanwhile_hides_no_other(
-        self, app: Client, monkeypatch: pytest.MonkeyPatch
+        self, app: Client, database: Database
     ) -> None:
-        list_schedules = app.list_schedules
-
-        async def with_one_that_has_gone() -> AsyncIterator[Any]:
-            yield SimpleNamespace(id="platform/has.gone")
-            async for listed in await list_schedules():
-                yield listed
-
-        monkeypatch.setattr(app, "list_schedules", AsyncMock(side_effect=with_one_that_has_gone))
+        gone = ScheduledJob(DAILY, "0 6 1 * *")
+        await put_in_force(app, gone)
+        deleting = DeletesIt(app, gone.id)
+        late = await another_client(app, app_plugin(database), [deleting])
         monthly = ScheduledJob(MONTHLY, "0 6 1 * *")
-        assert await self.due(app, monthly, timedelta(days=40)) != []
+        assert await self.due(late, monthly, timedelta(days=40)) != []
+        assert deleting.has_deleted
 
     async def test_a_fan_out_that_waits_for_a_worker_is_not_missed(
         self, app: Client, tenants: Tenants
@@ -394,7 +422,6 @@ class TestMissedTicks:
         assert len(found) in (2, 3)
 
 
-@pytest.mark.usefixtures("worker")
 class TestTheJob:
     async def test_it_settles_lost_ticks_names_missed_ones_and_forgets_old_ones(
         self,
@@ -402,26 +429,26 @@ class TestTheJob:
         tenants: Tenants,
         database: Database,
         control: Control,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(activities, "PRUNED_AT_ONCE", 2)
+        few = await another_client(app, app_plugin(database, reconcile(pruned_at_once=2)))
         ids = await add_tenants(tenants, 3)
-        for tick in ("lost", "old", "kept"):
-            control.holding = {"t000"} if tick == "lost" else set()
-            root = await start(app, tick, window=1)
-            if tick == "lost":
-                await fan_out_control.until(lambda c: "t000" in c.running)
-                await root.terminate()
-                control.released.set()
-            else:
-                await root.result()
-        await sql(
-            database,
-            "update ticks set started_at = now() - interval '91 days' where tick = 'old'",
-        )
-        result = await app.execute_workflow(
-            ReconcileTicks.run, id="platform/ticks.reconcile/now", task_queue="bulk"
-        )
+        async with app_worker(few):
+            for tick in ("lost", "old", "kept"):
+                control.holding = {"t000"} if tick == "lost" else set()
+                root = await start(app, tick, window=1)
+                if tick == "lost":
+                    await fan_out_control.until(lambda c: "t000" in c.running)
+                    await root.terminate()
+                    control.released.set()
+                else:
+                    await root.result()
+            await sql(
+                database,
+                "update ticks set started_at = now() - interval '91 days' where tick = 'old'",
+            )
+            result = await app.execute_workflow(
+                ReconcileTicks.run, id="platform/ticks.reconcile/now", task_queue="bulk"
+            )
         assert (result.settled.ticks, result.missed.found, result.ticks_pruned) == (1, 0, 1)
         assert await states_of(database, JOB, "old") == {}
         assert await states_of(database, JOB, "kept") == dict.fromkeys(ids, "succeeded")

@@ -6,7 +6,8 @@ import asyncio
 import csv
 import io
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,26 +19,31 @@ from sqlalchemy import insert, select, text, update
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from activities import datasets, deletion
-from activities import exports as module
+from activities.cleanup import Cleanup
+from activities.datasets import _IN_ORDER, DATASETS, Dataset
+from activities.deletion import Batches
 from activities.exports import (
     ExportNotFound,
     ExportNotReady,
+    Exports,
     WrittenExport,
     begin_export,
     export_link,
 )
+from dev.devstack.postgres import DatabaseUrls
 from saas.database.contacts import Contact
 from saas.database.exports import Export, ExportDataset, ExportFormat
 from saas.database.models import AuditEntry, Invoice, UsageEvent
 from saas.queues import Queue
 from saas.services.links import LinkTarget, read_link
 from saas.services.object_storage import ObjectNotFound, current_storage, object_path
+from saas.services.tables import Row
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import FeatureNotEnabled
 from temporal_tenancy.core.failures import root_cause, type_of
 from temporal_tenancy.outbox import OutboxMessage
 from temporal_tenancy.postgres.database import Database, tenant_session
+from tests.fixtures.held_locks import gate, until_waiting
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.cleanup import CleanUpExpired, CleanUpExpiredInput
@@ -57,10 +63,14 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-async def worker(saas: Client, tenants: Tenants) -> AsyncIterator[None]:
+async def customers(tenants: Tenants) -> None:
     for tenant in ("acme", "globex"):
         await tenants.add(tenant, tenant, plan="enterprise")
     await tenants.add("free", "free", plan="free")
+
+
+@pytest.fixture
+async def worker(saas: Client, customers: None) -> AsyncIterator[None]:
     async with saas_worker(saas):
         yield
 
@@ -125,15 +135,15 @@ async def messages_of(database: Database, tenant: str, job: str) -> list[OutboxM
             return list(await session.scalars(query))
 
 
-@pytest.mark.usefixtures("worker")
+@pytest.mark.usefixtures("customers")
 async def test_an_export_has_the_tenants_rows_page_by_page_and_harmless(
-    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database
 ) -> None:
-    monkeypatch.setattr(datasets, "PAGE", 10)
     await give_contacts(database, "acme", 25)
     await give_contacts(database, "globex", 3)
     export_id = await ask(database, "acme")
-    report = await generate(saas, "acme", export_id)
+    async with saas_worker(saas, Exports(page_rows=10).write_export):
+        report = await generate(saas, "acme", export_id)
 
     content = await file_of(database, "acme", f"{export_id}.csv")
     assert report == WrittenExport(export_id=export_id, rows=25, bytes=len(content))
@@ -169,11 +179,14 @@ async def give_usage_and_invoices(database: Database, tenant: str) -> None:
             await session.execute(insert(Invoice).values(period_end=HOUR), months)
 
 
-@pytest.mark.usefixtures("worker")
-async def test_every_dataset_is_written_in_every_format(
-    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(datasets, "PAGE", 2)
+@pytest.fixture
+async def worker_of_pages_of_two(saas: Client, customers: None) -> AsyncIterator[None]:
+    async with saas_worker(saas, Exports(page_rows=2).write_export):
+        yield
+
+
+@pytest.mark.usefixtures("worker_of_pages_of_two")
+async def test_every_dataset_is_written_in_every_format(saas: Client, database: Database) -> None:
     await give_contacts(database, "acme", 5)
     await give_usage_and_invoices(database, "acme")
     for dataset, format in itertools.product(ExportDataset, ExportFormat):
@@ -221,24 +234,40 @@ async def test_asking_is_one_transaction_and_so_is_the_notice(
             assert len((await session.scalars(query)).all()) == 1
 
 
-@pytest.mark.usefixtures("worker")
+@dataclass(frozen=True)
+class Watched(Dataset):
+    """A dataset whose rows are shown to a test, which may break off, as they are read."""
+
+    show: Callable[[Row], None] = field(kw_only=True)
+
+    async def pages(self, size: int) -> AsyncIterator[Sequence[Row]]:
+        async for page in super().pages(size):
+            for row in page:
+                self.show(row)
+            yield page
+
+
+def contacts_shown(show: Callable[[Row], None]) -> dict[ExportDataset, Dataset]:
+    contacts = DATASETS[ExportDataset.CONTACTS]
+    return {ExportDataset.CONTACTS: Watched(contacts.columns, contacts.key, show=show)}
+
+
+@pytest.mark.usefixtures("customers")
 async def test_an_attempt_that_fails_leaves_no_file_and_the_next_writes_it_whole(
-    saas: Client, database: Database, storage: Path, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, storage: Path
 ) -> None:
     await give_contacts(database, "acme", 5)
     export_id = await ask(database, "acme")
-    monkeypatch.setattr(datasets, "PAGE", 2)
     left = [0, 1]
-    whole = datasets._value
 
-    def break_in_the_second_page(value: object) -> object:
-        if value == "00003@acme.example" and left.pop():
+    def break_in_the_second_page(row: Row) -> None:
+        if "00003@acme.example" in row and left.pop():
             assert not files(storage)
             raise OSError("cut off")
-        return whole(value)
 
-    monkeypatch.setattr(datasets, "_value", break_in_the_second_page)
-    assert (await generate(saas, "acme", export_id)).rows == 5
+    breaking = contacts_shown(break_in_the_second_page)
+    async with saas_worker(saas, Exports(page_rows=2, datasets=breaking).write_export):
+        assert (await generate(saas, "acme", export_id)).rows == 5
     content = await file_of(database, "acme", f"{export_id}.csv")
     assert len(content.splitlines()) == 6
     assert left == []
@@ -264,24 +293,24 @@ async def test_who_has_no_exports_in_the_plan_gets_none(saas: Client, database: 
     assert failure_of(caught.value) == FeatureNotEnabled.__name__
 
 
-@pytest.mark.usefixtures("worker")
+@pytest.mark.usefixtures("customers")
 async def test_a_failed_export_says_so_and_may_still_be_written(
-    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database
 ) -> None:
     await give_contacts(database, "acme", 1)
     export_id = await ask(database, "acme")
 
-    def refuse(value: object) -> object:
+    def refuse(row: Row) -> None:
         raise ApplicationError("no", non_retryable=True)
 
-    with monkeypatch.context() as broken:
-        broken.setattr(datasets, "_value", refuse)
+    async with saas_worker(saas, Exports(datasets=contacts_shown(refuse)).write_export):
         with pytest.raises(WorkflowFailureError):
             await generate(saas, "acme", export_id)
     row = await row_of(database, "acme", export_id)
     assert row is not None
     assert row.status == "failed"
-    await generate(saas, "acme", export_id, key="replayed")
+    async with saas_worker(saas):
+        await generate(saas, "acme", export_id, key="replayed")
     row = await row_of(database, "acme", export_id)
     assert row is not None
     assert row.status == "completed"
@@ -320,16 +349,16 @@ async def expire(database: Database, tenant: str, *, export_id: UUID) -> None:
             )
 
 
-@pytest.mark.usefixtures("worker")
+@pytest.mark.usefixtures("customers")
 async def test_an_expired_export_goes_with_its_file_and_others_stay(
-    saas: Client, database: Database, storage: Path, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, storage: Path
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH_WITH_OBJECTS", 2)
     written = [await ask(database, "acme") for _ in range(4)]
     unwritten = await ask(database, "acme")
     foreign = await ask(database, "globex")
-    await asyncio.gather(*(generate(saas, "acme", export_id) for export_id in written))
-    await generate(saas, "globex", foreign)
+    async with saas_worker(saas):
+        await asyncio.gather(*(generate(saas, "acme", export_id) for export_id in written))
+        await generate(saas, "globex", foreign)
     for export_id in (*written[:3], unwritten):
         await expire(database, "acme", export_id=export_id)
     await expire(database, "globex", export_id=foreign)
@@ -338,12 +367,13 @@ async def test_an_expired_export_goes_with_its_file_and_others_stay(
     # Gone already: as after an attempt that was cut off before its commit.
     (storage / "acme" / "exports" / f"{written[1]}.csv").unlink()
 
-    report = await saas.execute_workflow(
-        CleanUpExpired.run,
-        CleanUpExpiredInput(tenant_id="acme"),
-        id="acme/cleanup.expired/1",
-        task_queue=Queue.BULK,
-    )
+    async with saas_worker(saas, Cleanup(Batches(rows_with_objects=2)).delete_expired):
+        report = await saas.execute_workflow(
+            CleanUpExpired.run,
+            CleanUpExpiredInput(tenant_id="acme"),
+            id="acme/cleanup.expired/1",
+            task_queue=Queue.BULK,
+        )
     assert report.deleted["exports"] == 4
     assert files(storage) == {str(written[3]), str(foreign)}
     with pytest.raises(ObjectNotFound):
@@ -353,26 +383,24 @@ async def test_an_expired_export_goes_with_its_file_and_others_stay(
 
 @pytest.mark.usefixtures("worker")
 async def test_an_export_that_expires_while_it_is_written_leaves_no_file(
-    saas: Client, database: Database, storage: Path, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, database_urls: DatabaseUrls, storage: Path
 ) -> None:
     export_id = await ask(database, "acme")
-    complete = module._complete
-
-    async def too_late(export: Export, report: WrittenExport) -> None:
+    with gate(database_urls.owner, "update of status on exports"):
+        generating = asyncio.create_task(generate(saas, "acme", export_id))
+        await until_waiting(database_urls.superuser)
         assert files(storage)
-        async with tenant_session() as session:
-            await session.execute(text("delete from exports where tenant_id = 'acme'"))
-        await complete(export, report)
-
-    monkeypatch.setattr(module, "_complete", too_late)
+        with within(database, "acme"):
+            async with tenant_session() as session:
+                await session.execute(text("delete from exports where tenant_id = 'acme'"))
     with pytest.raises(WorkflowFailureError) as caught:
-        await generate(saas, "acme", export_id)
+        await generating
     assert failure_of(caught.value) == "ExportNotFound"
     assert not files(storage)
 
 
 async def test_a_page_is_read_from_the_primary_key_behind_the_one_before(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
     """Also where the planner knows nothing of the rows, all of which begin alike."""
     rows = {"time_hour": HOUR, "carrier": "AC", "origin": "A", "destination": "B", "distance": 1}
@@ -382,15 +410,14 @@ async def test_a_page_is_read_from_the_primary_key_behind_the_one_before(
                 insert(UsageEvent).values(cancelled=False),
                 [{**rows, "flight": number} for number in range(5_000)],
             )
-        monkeypatch.setattr(datasets, "PAGE", 100)
         async with tenant_session() as session:
-            page = datasets.DATASETS[ExportDataset.USAGE_EVENTS]._page([HOUR, "AC", 1_000])
+            page = DATASETS[ExportDataset.USAGE_EVENTS]._page([HOUR, "AC", 1_000], 100)
             bound = page.compile(
                 dialect=database.tenant_engine.dialect, compile_kwargs={"literal_binds": True}
             )
             # As the session's own criteria have it.
             statement = str(bound).replace("WHERE", "WHERE tenant_id = 'acme' AND")
-            await session.execute(datasets._IN_ORDER)
+            await session.execute(_IN_ORDER)
             plan = await session.execute(text(f"explain (analyze) {statement}"))
             lines = "\n".join(plan.scalars())
     assert "ROW(time_hour, carrier, flight) > ROW(" in lines

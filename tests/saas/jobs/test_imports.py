@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -19,10 +19,11 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 
-from activities import imports, rejected_rows, uploads
+from activities import imports
 from activities.cleanup import KEPT
-from activities.imports import FinishImport, ImportProgress, finish_import
+from activities.imports import FinishImport, ImportProgress, Imports, ImportSlice, finish_import
 from activities.uploads import FileTooLarge, begin_import
+from dev.devstack.postgres import DatabaseUrls
 from saas.database.contacts import Import, ImportStatus, RejectedRow, SeenEmail
 from saas.database.models import AuditEntry
 from saas.queues import Queue
@@ -44,6 +45,7 @@ from tests.fixtures.contact_files import (
     run,
     start,
 )
+from tests.fixtures.held_locks import clock_of, gate, holding, until_waiting
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.cleanup import CleanUpExpired, CleanUpExpiredInput
@@ -157,7 +159,7 @@ async def test_rejected_rows_are_in_a_file_with_their_numbers_and_reasons(
         [
             "8",
             "11",
-            "a quote that it opens is not closed, so the 1 lines behind it, which are the rest of "
+            "a quote that it opens is not closed, so the 1 lines after it, which are the rest of "
             "the file, are in that cell",
             'quote@acme.example,"open',
         ],
@@ -241,11 +243,16 @@ async def test_names_are_right_in_every_encoding(saas: Client, database: Databas
         assert names == {f"Zoë “Ærø” {number} {n}" for n in range(300)}
 
 
-@pytest.mark.usefixtures("importing_worker")
-async def test_a_slice_goes_on_where_the_one_before_ended(
-    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imports, "SLICE_SECONDS", 0.0)
+@pytest.fixture
+async def worker_of_short_slices(saas: Client, two_airlines: None) -> AsyncIterator[None]:
+    """A worker whose slices are a batch each."""
+    short = Imports(slice_seconds=0.0).import_slice
+    async with saas_worker(saas, short, task_queue=Queue.DEFAULT):
+        yield
+
+
+@pytest.mark.usefixtures("worker_of_short_slices")
+async def test_a_slice_goes_on_where_the_one_before_ended(saas: Client, database: Database) -> None:
     rows = "".join(f'p{n}@acme.example,"Zoë,\r\n""{n}"""\r\n' for n in range(950)) + "x,y\r\n"
     import_id = await begin(database, "email,name\r\n" + rows)
     handle = await start(saas, import_id, batch_size=100)
@@ -290,53 +297,46 @@ async def test_what_is_asked_before_the_first_slice_is_answered_with_zeros(
 
 
 async def test_a_cancelled_import_keeps_what_was_imported_and_counts_it(
-    saas: Client, database: Database, two_airlines: None, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, database_urls: DatabaseUrls, two_airlines: None
 ) -> None:
-    written, go_on = asyncio.Event(), asyncio.Event()
-    write = imports._write
-
-    async def held(read: Import, step: Any) -> Import:
-        if read.rows >= 300:
-            written.set()
-            await go_on.wait()
-        return await write(read, step)
-
-    monkeypatch.setattr(imports, "_write", held)
     import_id = await begin(database, HEADER + people(1_000) + "bad,,,,\n")
+    with within(database, "acme"):
+        for _ in range(4):  # the header, and three batches
+            batch = ImportSlice(import_id=import_id, batch_size=100)
+            await in_activity(Imports(slice_seconds=0.0).import_slice, batch)
     async with saas_worker(saas, task_queue=Queue.DEFAULT):
-        handle = await start(saas, import_id, batch_size=100)
-        await written.wait()
-        await handle.cancel()
+        with holding(database_urls.tenant, "acme", "select from imports for update"):
+            handle = await start(saas, import_id, batch_size=100)
+            await until_waiting(database_urls.superuser)  # the next slice
+            cancelled = clock_of(database_urls.superuser)
+            await handle.cancel()
+            await until_waiting(database_urls.superuser, since=cancelled)  # the import's end
+        # The attempt that was given up comes to write, and finds that the import has ended.
         with pytest.raises(WorkflowFailureError) as raised:
             await handle.result()
         assert isinstance(raised.value.cause, CancelledError)
-        # The attempt that was given up finds that the import has ended.
-        go_on.set()
     ended = await kept(database, import_id)
     assert counts(ended) == ("cancelled", 300, 300, 0, 0)
     assert len(await contacts_of(database)) == 300
 
 
 async def test_the_errors_of_a_batch_that_comes_late_are_in_the_file_too(
-    database: Database, two_airlines: None, monkeypatch: pytest.MonkeyPatch
+    database: Database, database_urls: DatabaseUrls, two_airlines: None
 ) -> None:
     import_id = await begin(database, "email\n" + "bad\n" * 200)
-    write_file = rejected_rows.write_error_file
     with within(database, "acme"):
         async with aclosing(imports._read(await imports._open(import_id), 100)) as steps:
             header, first, late = [step async for step in steps]
         opened = await imports._write(await imports._open(import_id), header)
         opened = await imports._write(opened, first)
-
-        async def overtaken(imported: Import) -> str | None:
-            path = await write_file(imported)
-            if imported.rejected == 100:
-                await imports._write(opened, late)
-            return path
-
-        monkeypatch.setattr(imports, "write_error_file", overtaken)
-        ending = FinishImport(import_id=import_id, status=ImportStatus.CANCELLED)
-        await in_activity(finish_import, ending)
+        finish = FinishImport(import_id=import_id, status=ImportStatus.CANCELLED)
+        with holding(database_urls.tenant, "acme", "select from imports for update"):
+            writing = asyncio.create_task(imports._write(opened, late))
+            await until_waiting(database_urls.superuser)
+            ending = asyncio.create_task(in_activity(finish_import, finish))
+            # It has written its file, and it is not its turn yet.
+            await until_waiting(database_urls.superuser, 2)
+        await asyncio.gather(writing, ending)
     ended = await kept(database, import_id)
     assert (counts(ended), len(await error_rows(database, ended))) == (
         ("cancelled", 200, 0, 0, 200),
@@ -408,14 +408,10 @@ async def test_an_upload_whose_job_is_refused_leaves_neither_an_import_nor_a_fil
 
 
 async def test_an_upload_that_is_too_large_is_refused_while_it_comes(
-    database: Database,
-    two_airlines: None,
-    storage_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, two_airlines: None, storage_folder: Path
 ) -> None:
-    monkeypatch.setattr(uploads, "FILE_MAX_BYTES", 100_000)
     with pytest.raises(FileTooLarge, match="Import it in parts"):
-        await begin(database, "x" * 200_000)
+        await begin(database, "x" * 200_000, max_bytes=100_000)
     assert await count(database, Import) == 0
     assert files_in(storage_folder) == []
 
@@ -448,31 +444,24 @@ async def test_another_tenants_import_is_not_found(saas: Client, database: Datab
     assert await contacts_of(database, "globex") == []
 
 
-@pytest.mark.usefixtures("importing_worker")
+@pytest.mark.usefixtures("worker_of_short_slices")
 async def test_an_import_whose_job_failed_goes_on_when_it_is_started_again(
-    saas: Client, database: Database, storage_folder: Path, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, database_urls: DatabaseUrls, storage_folder: Path
 ) -> None:
-    monkeypatch.setattr(imports, "SLICE_SECONDS", 0.0)
     rows = "bad\n" + "a@b.example\n" * 99 + "nobody\n" * 150
     import_id = await begin(database, f"email\n{rows}")
     file = storage_folder / (await kept(database, import_id)).path
-    write = imports._write
-
-    async def lost_file(read: Import, step: Any) -> Import:
-        written = await write(read, step)
-        if written.rows == 100 and file.exists():
-            file.rename(file.with_suffix(".away"))
-        return written
-
-    monkeypatch.setattr(imports, "_write", lost_file)
-    failed = await failure(await start(saas, import_id, batch_size=100))
+    with gate(database_urls.owner, "insert on import_rejected_rows"):
+        handle = await start(saas, import_id, batch_size=100)
+        await until_waiting(database_urls.superuser)  # the first batch
+        file.rename(file.with_suffix(".away"))
+    failed = await failure(handle)
     assert failed.type == "ObjectNotFound"
     half = await kept(database, import_id)
     assert counts(half) == ("failed", 100, 1, 98, 1)
     assert half.error is not None
     assert half.error.startswith("ObjectNotFound: there is no object acme/imports/")
     file.with_suffix(".away").rename(file)
-    monkeypatch.setattr(imports, "_write", write)
     await (await start(saas, import_id, batch_size=100)).result()
     ended = await kept(database, import_id)
     assert (ended.status, ended.error, ended.rows) == ("completed", None, 250)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Partner:
     at: list[float] = field(default_factory=list)  # when, in seconds
     credentials: list[str] = field(default_factory=list)
     instead: list[Response] = field(default_factory=list)  # answers before the true ones
+    # What happens before an answer leaves that has been made: the partner is slow.
+    meanwhile: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
     url: str = ""
 
     async def answer(self, request: Request) -> Response:
@@ -56,9 +58,12 @@ class Partner:
         start = int(cursor or 0)
         end = min(start + SIZE, len(self.records))
         more = end < len(self.records)
-        return JSONResponse(
+        answer = JSONResponse(
             {"items": self.records[start:end], "cursor": str(end), "has_more": more}
         )
+        if self.meanwhile:
+            await self.meanwhile.pop()()
+        return answer
 
 
 @pytest.fixture
@@ -280,20 +285,11 @@ async def test_a_url_that_leads_inside_is_not_called(
 
 @pytest.mark.usefixtures("worker")
 async def test_a_page_that_another_run_has_taken_over_is_not_taken_twice(
-    saas: Client, database: Database, partner: Partner, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database, partner: Partner
 ) -> None:
     partner.records = numbered(25)
     acme = await set_up(database, "acme", partner.url)
-    fetch = module._fetch
-    overtaken = [True]
-
-    async def overtake(integration: Integration) -> bytes:
-        body = await fetch(integration)
-        if overtaken.pop() if overtaken else False:
-            await sync(saas, "acme", acme)
-        return body
-
-    monkeypatch.setattr(module, "_fetch", overtake)
+    partner.meanwhile.append(lambda: sync(saas, "acme", acme))
     # Its first page is the other's; it goes on behind the last one, where there is nothing new.
     assert await sync(saas, "acme", acme) == SyncReport(pages=1, records=0)
     assert (await integration_of(database, "acme")).cursor == "25"

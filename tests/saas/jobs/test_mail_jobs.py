@@ -193,7 +193,7 @@ async def test_a_refusal_for_good_is_not_tried_again_and_kept_with_the_mail(
     await ask(database)
     error = await failure(saas)
     assert (error.type, error.non_retryable, inbox.attempts) == ("MailRefused", True, 1)
-    assert "for good: 550 5.1.1." in error.message
+    assert "permanently: 550 5.1.1." in error.message
     [mail] = await rows(database, "acme", OutgoingMail)
     assert "unknown here" in mail.answer
     assert (mail.sent_at, mail.body) == (None, TEXT)

@@ -166,7 +166,11 @@ async def test_asking_writes_the_report_and_its_job_together(
 @pytest.mark.parametrize(
     ("kind", "parameters", "complaint"),
     [
-        ("usage", APRIL, "no such report. Ask for one of usage.by_route"),
+        (
+            "usage",
+            APRIL,
+            "the kind of report is unknown. Use one of usage.by_route",
+        ),
         ("usage.by_route", {}, "first: Field required"),
         ("usage.by_route", {**APRIL, "also": 1}, "also: Extra inputs"),
         ("usage.by_route", {**APRIL, "last": "2013-03-31"}, "1 to 366 days"),

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -19,10 +20,13 @@ from sqlalchemy.exc import ProgrammingError
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Worker
 
-from activities import deletion
 from activities.audit import AuditSummary
+from activities.cleanup import Cleanup
+from activities.deletion import Batches
 from activities.reports import KIND, DailyReport, Route
+from activities.retention import Retention
 from activities.trials import EndedTrial
 from dev.devstack.postgres import DatabaseUrls
 from dev.sample_data.airlines import TIME_ZONE, Flight, flights
@@ -55,10 +59,15 @@ _keys = itertools.count(1)
 
 
 @pytest.fixture
-async def worker(saas: Client, tenants: Tenants) -> AsyncIterator[None]:
-    """Workers of both queues, and tenants of each plan."""
+async def each_plan(tenants: Tenants) -> None:
+    """Tenants of each plan."""
     for tenant, plan in {"acme": "free", "globex": "free", "kept": "enterprise"}.items():
         await tenants.add(tenant, tenant, plan=plan, time_zone=TIME_ZONE)
+
+
+@pytest.fixture
+async def worker(saas: Client, each_plan: None) -> AsyncIterator[None]:
+    """Workers of both queues, and tenants of each plan."""
     async with saas_worker(saas), saas_worker_of_default(saas):
         yield
 
@@ -133,21 +142,26 @@ async def retain(client: Client, tenant: str, keep_days: int | None = None) -> R
     return report
 
 
-@pytest.mark.usefixtures("worker")
+def retaining(saas: Client, rows: int) -> AbstractAsyncContextManager[Worker]:
+    """A worker of the queue `bulk` that deletes so few rows in a transaction."""
+    return saas_worker(saas, Retention(Batches(rows=rows)).delete_usage)
+
+
+@pytest.mark.usefixtures("each_plan")
 async def test_retention_deletes_what_is_past_the_plans_days_in_batches(
-    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 3)
     old = [JANUARY + timedelta(hours=hour) for hour in range(10)]
     new = [datetime.now(UTC) - timedelta(days=80)]
     for tenant in ("acme", "globex"):
         await give_events(database, tenant, old + new)
-    assert (await retain(saas, "acme")).deleted == 10
-    assert await events_of(database, "acme") == new
-    assert await events_of(database, "globex") == old + new
-    entries = await entries_of(database, "acme", "usage.deleted")
-    assert [entry.details["rows"] for entry in entries] == [3, 3, 3, 1]
-    assert (await retain(saas, "acme")).deleted == 0
+    async with retaining(saas, 3):
+        assert (await retain(saas, "acme")).deleted == 10
+        assert await events_of(database, "acme") == new
+        assert await events_of(database, "globex") == old + new
+        entries = await entries_of(database, "acme", "usage.deleted")
+        assert [entry.details["rows"] for entry in entries] == [3, 3, 3, 1]
+        assert (await retain(saas, "acme")).deleted == 0
     assert len(await entries_of(database, "acme", "usage.deleted")) == 4
 
 
@@ -175,17 +189,14 @@ async def test_retention_cuts_at_the_beginning_of_a_day_of_the_tenants(
     assert report.deleted == len(hours) - len(kept) > 0
 
 
-@pytest.mark.usefixtures("worker")
+@pytest.mark.usefixtures("each_plan")
 async def test_retention_goes_on_behind_the_batch_that_failed_and_counts_every_row(
-    saas: Client,
-    database: Database,
-    database_urls: DatabaseUrls,
-    monkeypatch: pytest.MonkeyPatch,
+    saas: Client, database: Database, database_urls: DatabaseUrls
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 2)
     await give_events(database, "acme", [JANUARY + timedelta(hours=hour) for hour in range(7)])
     break_once(database_urls, "old.flight = 5")
-    assert (await retain(saas, "acme")).deleted == 7
+    async with retaining(saas, 2):
+        assert (await retain(saas, "acme")).deleted == 7
     assert await events_of(database, "acme") == []
     entries = await entries_of(database, "acme", "usage.deleted")
     assert [entry.details["rows"] for entry in entries] == [2, 2, 2, 1]
@@ -209,17 +220,17 @@ def break_once(urls: DatabaseUrls, condition: str) -> None:
         """)
 
 
-@pytest.mark.usefixtures("worker")
+@pytest.mark.usefixtures("each_plan")
 async def test_two_runs_of_retention_side_by_side_share_the_work(
-    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 5)
     await give_events(database, "acme", [JANUARY + timedelta(hours=hour) for hour in range(100)])
-    runs = [asyncio.create_task(retain(saas, "acme")) for _ in range(3)]
-    await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
-    # Whoever ends first has waited for what the others were deleting.
-    assert await events_of(database, "acme") == []
-    assert sum([(await one).deleted for one in runs]) == 100
+    async with retaining(saas, 5):
+        runs = [asyncio.create_task(retain(saas, "acme")) for _ in range(3)]
+        await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
+        # Whoever ends first has waited for what the others were deleting.
+        assert await events_of(database, "acme") == []
+        assert sum([(await one).deleted for one in runs]) == 100
     entries = await entries_of(database, "acme", "usage.deleted")
     assert sum(entry.details["rows"] for entry in entries) == 100
 
@@ -234,11 +245,10 @@ async def test_days_that_are_no_retention_are_refused(saas: Client, keep_days: i
 # Cleaning up.
 
 
-@pytest.mark.usefixtures("worker")
+@pytest.mark.usefixtures("each_plan")
 async def test_documents_that_have_expired_are_deleted_and_the_others_stay(
-    saas: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    saas: Client, database: Database
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 2)
     now = datetime.now(UTC)
     expiries = {
         **{f"old-{number}": now - timedelta(days=number + 1) for number in range(5)},
@@ -250,9 +260,10 @@ async def test_documents_that_have_expired_are_deleted_and_the_others_stay(
             async with tenant_session() as session:
                 for key, expiry in expiries.items():
                     session.add(Document(kind="test", key=key, content={}, expires_at=expiry))
-    for expected in (5, 0):
-        report = await run(saas, CleanUpExpired, CleanUpExpiredInput(tenant_id="acme"))
-        assert report.deleted["documents"] == expected
+    async with saas_worker(saas, Cleanup(Batches(rows=2)).delete_expired):
+        for expected in (5, 0):
+            report = await run(saas, CleanUpExpired, CleanUpExpiredInput(tenant_id="acme"))
+            assert report.deleted["documents"] == expected
     assert await documents_of(database, "acme") == {"never", "soon"}
     assert await documents_of(database, "globex") == set(expiries)
     entries = await entries_of(database, "acme", "documents.deleted")

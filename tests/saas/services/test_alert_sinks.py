@@ -154,10 +154,10 @@ def test_the_environment_names_the_sinks(
     ("variables", "said"),
     [
         (WEBHOOK | {"ALERT_WEBHOOK_SECRET": ""}, "ALERT_WEBHOOK_SECRET is not"),
-        (WEBHOOK | {"ALERT_WEBHOOK_SECRET": "guess"}, "secret reads whsec_"),
-        (WEBHOOK | {"ALERT_WEBHOOK_URL": "ops.example"}, "ALERT_WEBHOOK_URL reads"),
+        (WEBHOOK | {"ALERT_WEBHOOK_SECRET": "guess"}, "secret must be whsec_"),
+        (WEBHOOK | {"ALERT_WEBHOOK_URL": "ops.example"}, "ALERT_WEBHOOK_URL must be"),
         (MAIL | {"SMTP_URL": ""}, "SMTP_URL is not"),
-        (MAIL | {"ALERT_MAIL_TO": "ops"}, "ALERT_MAIL_TO reads"),
+        (MAIL | {"ALERT_MAIL_TO": "ops"}, "ALERT_MAIL_TO must be"),
     ],
 )
 def test_half_a_sink_is_refused(

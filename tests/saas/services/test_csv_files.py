@@ -136,7 +136,7 @@ def test_a_quote_that_is_not_closed_takes_the_rest_of_the_file_and_says_so(lines
         (
             2,
             ['c,"d'],
-            f"a quote that it opens is not closed, so the {lines:,} lines behind it, which are the "
+            f"a quote that it opens is not closed, so the {lines:,} lines after it, which are the "
             "rest of the file, are in that cell",
         ),
     ]
@@ -185,7 +185,8 @@ def test_what_is_behind_a_closing_quote_is_a_row_error(content: str, lines: list
     records = parsed(RecordParser("utf-8"), content.encode())
     assert [line for line, _, _ in records] == lines
     assert [problem for _, _, problem in records] == [
-        'its quotes are not right: a quoted cell ends with its quote, and one inside is written ""',
+        "its quotes are invalid: a quoted cell ends with its quote, and a quote inside is written "
+        '""',
         None,
     ]
 

@@ -232,7 +232,7 @@ def test_what_is_no_encoding_of_a_file_is_refused_in_a_sentence(name: str) -> No
 
 
 def test_what_is_not_printable_is_spelled_out_once() -> None:
-    with pytest.raises(EncodingUnknown, match=r'^there is no encoding "a\\x1bb" of text'):
+    with pytest.raises(EncodingUnknown, match=r'^there is no text encoding "a\\x1bb"'):
         named_encoding("a\x1bb")
 
 

@@ -188,7 +188,7 @@ def test_an_address_that_is_none_is_named_without_being_repeated(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_URL", url)
-    with pytest.raises(ConfigurationError, match=r"STORAGE_URL reads file:///folder") as raised:
+    with pytest.raises(ConfigurationError, match=r"STORAGE_URL must be file:///folder") as raised:
         current_storage()
     assert "version" not in str(raised.value)
 

@@ -94,9 +94,9 @@ def test_no_credential_is_read_without_a_tenant(folder: Path) -> None:
     ("url", "complaint"),
     [
         ("", "Set SECRETS_URL"),
-        ("https://vault.example", "reads file:///folder"),
-        ("file://elsewhere/folder", "reads file:///folder"),
-        ("/folder", "reads file:///folder"),
+        ("https://vault.example", "must be file:///folder"),
+        ("file://elsewhere/folder", "must be file:///folder"),
+        ("/folder", "must be file:///folder"),
     ],
 )
 def test_a_store_that_is_none_is_refused(

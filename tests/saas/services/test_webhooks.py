@@ -131,7 +131,7 @@ def test_what_does_not_hold_is_rejected_without_a_reason(
 ) -> None:
     with pytest.raises(WebhookRejected) as caught:
         verify([SECRET], headers, body, NOW)
-    assert str(caught.value) == "The webhook's signature does not hold."
+    assert str(caught.value) == "The webhook's signature is not valid."
     assert log_lines.one("webhook.rejected")["reason"] in ("id", "timestamp", "time", "signature")
 
 

@@ -19,15 +19,29 @@ from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NotFoundFai
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from processes.cli import answers, given, schedules
-from processes.cli.answers import Answer, Problem
 from processes.cli.environment import masked, show
-from processes.cli.failures import report
-from processes.cli.servers import Temporal
-from processes.connect import NotReachable, reaching
+from processes.cli.program import PROGRAM
+from processes.connect import reaching
 from saas.database.contacts import Import
+from temporal_tenancy.cli import (
+    Application,
+    Login,
+    NotReachable,
+    Program,
+    answers,
+    command_line,
+    given,
+    run,
+    schedules,
+    use_program,
+)
+from temporal_tenancy.cli import reaching as library_reaching
+from temporal_tenancy.cli.answers import Answer, Problem
+from temporal_tenancy.cli.failures import report
+from temporal_tenancy.cli.server_access import Temporal
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
+from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, ExcessRights
 from tests.fixtures.worker_process import ROOT
 
@@ -146,7 +160,8 @@ def test_a_run_that_is_not_there_is_no_namespace_that_is_not_whatever_its_tenant
 def test_each_kind_of_failure_has_its_exit_code_and_type(
     error: Exception, code: int, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report(error, json=True, debug=False) == code
+    with use_program(PROGRAM):
+        assert report(error, json=True, debug=False) == code
     shown = capsys.readouterr()
     problem: dict[str, Any] = json.loads(shown.out)["error"]
     assert problem["type"] == kind
@@ -158,9 +173,10 @@ def test_a_bug_is_one_sentence_and_a_traceback_only_on_request(
 ) -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         raise ZeroDivisionError("division by zero\nand more")
-    assert report(raised.value, json=False, debug=False) == 1
-    brief = capsys.readouterr().err
-    report(raised.value, json=False, debug=True)
+    with use_program(PROGRAM):
+        assert report(raised.value, json=False, debug=False) == 1
+        brief = capsys.readouterr().err
+        report(raised.value, json=False, debug=True)
     long = capsys.readouterr().err
     assert brief.startswith("ZeroDivisionError: division by zero. This is a bug: ")
     assert brief.count("\n") == 1
@@ -187,7 +203,7 @@ def test_a_tenants_text_begins_no_line_of_an_answer(
     async def command() -> Answer:
         return Answer({}, shown, Problem("Broken", FORGED))
 
-    with pytest.raises(typer.Exit):
+    with pytest.raises(typer.Exit), use_program(PROGRAM):
         answers.perform(command(), json=False)
     said = capsys.readouterr()
     assert SPELLED_OUT in said.out
@@ -218,6 +234,65 @@ def test_an_answer_that_cannot_be_written_is_no_bug(
     assert done.returncode == code, done
     assert "Traceback" not in done.stderr
     assert "bug" not in done.stderr
+
+
+def another(url: str) -> Program:
+    """The command line of an application that says no more than it has to."""
+
+    async def connect(database: Database | None) -> Client:
+        with library_reaching(connecting=True):
+            return await Client.connect("127.0.0.1:1")
+
+    nowhere = Login("their setting")
+    application = Application(
+        connect=connect,
+        database=lambda: Database(platform_url=url),
+        tenant=nowhere,
+        platform=Login("their platform's URL", url),
+        relay=nowhere,
+        owner=nowhere,
+    )
+    return Program(load=lambda: application)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ("nothing", 2, "UsageError: No such command 'nothing'. \"tenancy --help\" shows"),
+        ("tenants list", 3, "NotReachable: the database 127.0.0.1:1/x does not answer"),
+        ("explain a/b.c/d", 3, "NotReachable: the Temporal server does not answer: "),
+        ("migrate", 3, "NotReachable: their setting is not set."),
+        ("outbox list", 3, "NotReachable: their setting is not set, and only the relay sees"),
+        ("schedules pause ticks.reconcile", 2, "ScheduleUnknown: ticks.reconcile has no schedule"),
+    ],
+)
+def test_another_application_has_the_commands_under_its_own_name(
+    arguments: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = another("postgresql://tenancy_platform@127.0.0.1:1/x")
+    assert run(command_line(program), program, arguments.split()) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(said)
+    assert "starter.py" not in shown
+
+
+def test_another_applications_doctor_finds_what_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = another("postgresql://tenancy_platform@127.0.0.1:1/x")
+    assert run(command_line(program), program, ["doctor", "--json"]) == 1
+    checks = {each["name"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["temporal"]["message"].startswith("the Temporal server does not answer")
+    assert checks["role tenancy_tenant"]["message"] == "their setting is not set."
+    assert checks["migrations"]["verdict"] == "skipped"
+
+
+def test_another_applications_help_names_none_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    program = another("postgresql://tenancy_platform@127.0.0.1:1/x")
+    assert run(command_line(program), program, ["schedules", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "tenancy schedules" in shown
+    assert "workflows/" not in shown
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 import pytest
 from temporalio.client import Client
 
-from processes.cli.failures import report
+from processes.cli.program import PROGRAM
 from processes.logs import handler
 from saas.hints import summary_with_hint, with_hint
+from temporal_tenancy.cli import use_program
+from temporal_tenancy.cli.failures import report
 from temporal_tenancy.control_plane.api_keys import ApiKeys, ApiKeyUnknown
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.server_checks import ServerCheck, keep_fairness, off_sentence
+from temporal_tenancy.control_plane.server_checks import ServerCheck, keep_fairness
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus, use_directory
 from temporal_tenancy.core.errors import ConfigurationError
@@ -37,7 +39,7 @@ def refused(status: TenantStatus, job: str = "echo.tell") -> str:
     return error.sentence
 
 
-OFF = off_sentence(ServerCheck(holds=False, message="", checked_at=datetime.now(UTC)))
+OFF = ServerCheck(holds=False, message="", checked_at=datetime.now(UTC)).off_sentence
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,8 @@ def test_the_command_line_names_the_variable_that_is_missing(
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:
         getattr(Database(), side)
-    assert report(raised.value, json=False, debug=False) == 2
+    with use_program(PROGRAM):
+        assert report(raised.value, json=False, debug=False) == 2
     assert capsys.readouterr().err.endswith(f" Set {variable}.\n")
 
 
@@ -115,6 +118,17 @@ def test_the_command_follows_in_a_log_line(fields: dict[str, str]) -> None:
     assert json.loads(stream.getvalue())["error"] == f"{fields['error']} {hint}"
 
 
+def test_the_command_follows_an_alert_in_a_log_line() -> None:
+    stream = io.StringIO()
+    logger = logging.Logger("test")
+    logger.addHandler(handler(format="json", stream=stream))
+    fields = {"alert": "dead_letter.7f3a", "summary": "3 of mail.send failed for good."}
+    logger.critical("alert.raised", extra=fields)
+    line = json.loads(stream.getvalue())
+    shows = '"starter.py dead-letters list --fingerprint 7f3a" shows them.'
+    assert (line["level"], line["summary"]) == ("critical", f"{fields['summary']} {shows}")
+
+
 async def test_the_command_follows_that_a_key_is_not_there(
     database: Database, tenants: Tenants
 ) -> None:
@@ -127,7 +141,8 @@ async def test_the_command_follows_that_a_key_is_not_there(
 
 
 async def test_the_command_follows_when_fairness_was_found_off(database: Database) -> None:
-    sentence = with_hint(off_sentence(await keep_fairness(database, "one", Fairness(share=0.9))))
+    found = await keep_fairness(database, "one", Fairness(share=0.9))
+    sentence = with_hint(found.off_sentence)
     assert '"starter.py doctor" tries again' in sentence
 
 

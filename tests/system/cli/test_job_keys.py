@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from processes.cli.runs import _prepared
+from temporal_tenancy.cli.runs import _prepared
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId

@@ -6,7 +6,8 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from processes.connect import NotReachable, reaching
+from processes.connect import reaching
+from temporal_tenancy.cli import NotReachable
 from tests.library.sdk.test_lookups import ID, RUNS, Ask
 
 OTHERS: dict[str, Ask] = {

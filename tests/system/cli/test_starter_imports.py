@@ -168,7 +168,7 @@ REFUSED: list[tuple[tuple[str, ...], dict[str, str | None], str]] = [
     (
         ("start", "FILE", "--tenant", "acme", "--encoding", "windows-1520"),
         {},
-        'EncodingUnknown: there is no encoding "windows-1520" of text. Did you mean windows-1252',
+        'EncodingUnknown: there is no text encoding "windows-1520". Did you mean windows-1252',
     ),
     (("start", "FILE", "--tenant", "acme", "--encoding", "zip"), {}, "EncodingUnknown: "),
     (("show", "x", "--tenant", "acme"), {}, "UsageError: "),

@@ -176,7 +176,7 @@ CASES = {
     ),
     "a wrong setting": Case(
         2,
-        "ConfigurationError: the environment is not right: WORKER_HEALTH_PORT: ",
+        "ConfigurationError: the environment is invalid: WORKER_HEALTH_PORT: ",
         ("settings",),
         {"WORKER_HEALTH_PORT": CANARY},
     ),

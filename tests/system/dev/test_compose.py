@@ -21,9 +21,10 @@ ROOT = Path(__file__).parents[3]
 WORKERS = ("worker-critical", "worker-default", "worker-bulk")
 OWN_IMAGE = ("migrate", *WORKERS, "relay", "web")
 IMPORT_ALL = """
-import importlib, pkgutil, processes.cli
-for module in pkgutil.iter_modules(processes.cli.__path__):
-    importlib.import_module(f"processes.cli.{module.name}")
+import importlib, pkgutil, processes.cli, temporal_tenancy.cli
+for package in processes.cli, temporal_tenancy.cli:
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
 """
 
 

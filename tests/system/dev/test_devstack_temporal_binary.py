@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from temporalio.testing import WorkflowEnvironment
 
-from dev.devstack import temporal_binary
 from dev.devstack.errors import PartMissing
-from dev.devstack.temporal_binary import find_temporal, pinned_version, server_version
+from dev.devstack.temporal_binary import (
+    StartLocal,
+    find_temporal,
+    pinned_version,
+    server_version,
+)
 
 NEW = "temporal version 1.8.2 (Server 1.31.2, UI 2.50.1)"
 OLD = "temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)"
@@ -51,13 +55,15 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
 
 
-@pytest.fixture(autouse=True)
-def nothing_can_be_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async def refuse(**_: object) -> None:
-        raise RuntimeError("failed to download")
+async def refuse(**_: object) -> NoReturn:
+    """A download that fails."""
+    raise RuntimeError("failed to download")
 
-    monkeypatch.setattr(WorkflowEnvironment, "start_local", refuse)
-    monkeypatch.setattr(temporal_binary, "GO_FOLDER", str(tmp_path / "no-go"))
+
+def found(environ: dict[str, str], cache: Path, start_local: StartLocal = refuse) -> Path:
+    """What is found where Go is on PATH or nowhere."""
+    nowhere = str(cache / "no-go")
+    return find_temporal(environ, cache=cache, go_folder=nowhere, start_local=start_local)
 
 
 @pytest.mark.parametrize(("said", "version"), [(NEW, (1, 31)), (OLD, (1, 29)), ("hello", None)])
@@ -75,7 +81,7 @@ def test_a_new_temporal_on_the_path_is_taken(
     tmp_path: Path, cache: Path, environ: dict[str, str]
 ) -> None:
     on_path = write_temporal(tmp_path / "bin/temporal", NEW)
-    assert find_temporal(environ, cache=cache) == on_path
+    assert found(environ, cache) == on_path
 
 
 def test_an_old_temporal_on_the_path_is_skipped_with_a_note(
@@ -83,13 +89,11 @@ def test_an_old_temporal_on_the_path_is_skipped_with_a_note(
 ) -> None:
     write_temporal(tmp_path / "bin/temporal", OLD)
     kept = write_temporal(cache / pinned_version() / "temporal", NEW)
-    assert find_temporal(environ, cache=cache) == kept
+    assert found(environ, cache) == kept
     assert "is skipped: its server is 1.29, and 1.31 is the oldest." in capsys.readouterr().err
 
 
-def test_it_is_downloaded_as_the_sdk_does(
-    monkeypatch: pytest.MonkeyPatch, cache: Path, environ: dict[str, str]
-) -> None:
+def test_it_is_downloaded_as_the_sdk_does(cache: Path, environ: dict[str, str]) -> None:
     class Server:
         async def shutdown(self) -> None: ...
 
@@ -97,23 +101,22 @@ def test_it_is_downloaded_as_the_sdk_does(
         write_temporal(Path(download_dest_dir) / "temporal-v1.8.2", NEW)
         return Server()
 
-    monkeypatch.setattr(WorkflowEnvironment, "start_local", download)
-    assert server_version(find_temporal(environ, cache=cache)) == (1, 31)
+    assert server_version(found(environ, cache, download)) == (1, 31)
 
 
 def test_it_is_built_once_and_kept(
     tmp_path: Path, cache: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_go(tmp_path / "bin")
-    assert find_temporal(environ, cache=cache) == find_temporal(environ, cache=cache)
+    assert found(environ, cache) == found(environ, cache)
     assert capsys.readouterr().err.count("building the Temporal dev server with Go") == 1
 
 
 def test_two_builders_build_once(tmp_path: Path, cache: Path, environ: dict[str, str]) -> None:
     write_go(tmp_path / "bin")
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda _: find_temporal(environ, cache=cache), range(2)))
-    assert found == [cache / pinned_version() / "temporal"] * 2
+        both = list(pool.map(lambda _: found(environ, cache), range(2)))
+    assert both == [cache / pinned_version() / "temporal"] * 2
     assert (tmp_path / "bin/builds").read_text() == "built\n"
 
 
@@ -122,7 +125,7 @@ def test_a_failed_build_shows_the_end_of_its_log(
 ) -> None:
     write_script(tmp_path / "bin/go", "echo 'no space left'; exit 1")
     with pytest.raises(PartMissing, match="could not be built with Go") as refused:
-        find_temporal(environ, cache=cache)
+        found(environ, cache)
     assert str(refused.value).endswith("no space left")
 
 
@@ -131,12 +134,12 @@ def test_a_failed_build_leaves_nothing_that_looks_whole(
 ) -> None:
     write_script(tmp_path / "bin/go", "exit 1")
     with pytest.raises(PartMissing):
-        find_temporal(environ, cache=cache)
+        found(environ, cache)
     assert {file.name for file in (cache / pinned_version()).iterdir()} == {"build.log", "lock"}
 
 
 def test_without_any_the_sentence_names_every_way(cache: Path, environ: dict[str, str]) -> None:
     with pytest.raises(PartMissing) as refused:
-        find_temporal(environ, cache=cache)
+        found(environ, cache)
     for way in ("https://docs.temporal.io/cli", "https://go.dev/dl", "TEMPORAL_ADDRESS"):
         assert way in str(refused.value)

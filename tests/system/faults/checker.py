@@ -77,10 +77,13 @@ class Tick:
     tick: str
 
 
-async def problems(everything: Rows, client: Client, tick: Tick) -> list[str]:
+async def problems(
+    everything: Rows, client: Client, tick: Tick, *, settle: float = SETTLE_SECONDS
+) -> list[str]:
     """What is not as it has to be after a tick, a sentence each; empty when all is right.
 
     `everything` is a superuser's connection, and what its open transaction has changed is seen.
+    What the list of workflows says is waited for for `settle` seconds.
     """
     state = await _State.read(everything, tick)
     effects = _EFFECTS[tick.job]
@@ -91,8 +94,8 @@ async def problems(everything: Rows, client: Client, tick: Tick) -> list[str]:
             f"{row['events']} usage events of {row['carrier']} are {row['tenant_id']}'s."
             for row in state.foreign
         ),
-        *await _children(client, state),
-        *await _open(client),
+        *await _children(client, state, settle),
+        *await _open(client, settle),
     ]
 
 
@@ -203,7 +206,7 @@ _EFFECTS: Final[Mapping[str, Callable[[_State], list[str]]]] = {
 }
 
 
-async def _children(client: Client, state: _State) -> list[str]:
+async def _children(client: Client, state: _State, settle: float) -> list[str]:
     """The ledger's runs are there and came to what it says, and no other run succeeded."""
     found = []
     for row in state.ledger:
@@ -218,7 +221,7 @@ async def _children(client: Client, state: _State) -> list[str]:
         return Counter(workflow_id.split("/", 1)[0] for workflow_id in ids)
 
     expected_successes = dict.fromkeys(state.succeeded, 1)
-    counted = await settled(successes, lambda found: found == expected_successes)
+    counted = await settled(successes, lambda found: found == expected_successes, settle)
     return found + [
         f"{tenant} has {counted[tenant]} successful runs, not {expected_successes.get(tenant, 0)}."
         for tenant in sorted({*counted, *expected_successes})
@@ -226,16 +229,18 @@ async def _children(client: Client, state: _State) -> list[str]:
     ]
 
 
-async def _open(client: Client) -> list[str]:
+async def _open(client: Client, settle: float) -> list[str]:
     async def ids() -> list[str]:
         return [run.id async for run in client.list_workflows(_RUNNING)]
 
-    return [f"{name} is open." for name in await settled(ids, lambda found: not found)]
+    return [f"{name} is open." for name in await settled(ids, lambda found: not found, settle)]
 
 
-async def settled(read: Callable[[], Awaitable[Said]], holds: Callable[[Said], bool]) -> Said:
-    """What `read` says once it holds, or at last."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+async def settled(
+    read: Callable[[], Awaitable[Said]], holds: Callable[[Said], bool], seconds: float
+) -> Said:
+    """What `read` says once it holds, or at last, after so many seconds."""
+    deadline = time.monotonic() + seconds
     while True:
         found = await read()
         if holds(found) or time.monotonic() > deadline:

@@ -18,7 +18,7 @@ from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.outbox.relay.starting import MESSAGE
 from temporal_tenancy.sdk.agreement import JOB, TENANT_ID
 from temporal_tenancy.sdk.lookups import if_known
-from tests.system.faults.checker import Rows, settled
+from tests.system.faults.checker import SETTLE_SECONDS, Rows, settled
 from tests.system.faults.message_asks import Name, Plan, Poison
 from tests.system.faults.message_jobs import ALONE, EFFECT
 
@@ -86,10 +86,13 @@ class Asked:
         return {name: poison for name, poison in self.accepted.items() if poison is not None}
 
 
-async def problems(everything: Rows, client: Client, asked: Asked) -> list[str]:
+async def problems(
+    everything: Rows, client: Client, asked: Asked, *, settle: float = SETTLE_SECONDS
+) -> list[str]:
     """What is not as it has to be in the end, a sentence each; empty when all is right.
 
     `everything` is a superuser's connection, and what its open transaction has changed is seen.
+    What the list of workflows says is waited for for `settle` seconds.
     """
     state = await _State.read(everything, asked)
     return [
@@ -98,8 +101,8 @@ async def problems(everything: Rows, client: Client, asked: Asked) -> list[str]:
         *_messages(asked, state),
         *_letters(asked, state),
         *(f"{_name(row)} is claimed past its lease." for row in state.claimed),
-        *await _slots(everything, client),
-        *await _runs(client, asked, state),
+        *await _slots(everything, client, settle),
+        *await _runs(client, asked, state, settle),
     ]
 
 
@@ -186,7 +189,7 @@ def _letters(asked: Asked, state: _State) -> list[str]:
     return found
 
 
-async def _slots(everything: Rows, client: Client) -> list[str]:
+async def _slots(everything: Rows, client: Client, settle: float) -> list[str]:
     """Who counts against a cap runs."""
 
     async def ended() -> list[str]:
@@ -198,10 +201,10 @@ async def _slots(everything: Rows, client: Client) -> list[str]:
             if await _status(client, row["workflow_id"]) is not WorkflowExecutionStatus.RUNNING
         ]
 
-    return await settled(ended, lambda found: not found)
+    return await settled(ended, lambda found: not found, settle)
 
 
-async def _runs(client: Client, asked: Asked, state: _State) -> list[str]:
+async def _runs(client: Client, asked: Asked, state: _State, settle: float) -> list[str]:
     """Whoever runs alone has run once, in its tenant, for its own message; and nobody runs still.
 
     Refused ones have run too, and failed.
@@ -219,7 +222,7 @@ async def _runs(client: Client, asked: Asked, state: _State) -> list[str]:
             _of_run(run) for run in found if _is_done(run)
         ) >= Counter(wanted)
 
-    listed = await settled(runs, is_done)
+    listed = await settled(runs, is_done, settle)
     own = [run for run in listed if _of_run(run).key.startswith(asked.prefix)]
     found = _counted(wanted, (_of_run(run) for run in own if _is_done(run)), "successful runs")
     found += _counted(failing, (_of_run(run) for run in own if not _is_done(run)), "failed runs")

@@ -225,22 +225,21 @@ async def everything(asked: Asked, database_urls: DatabaseUrls) -> AsyncIterator
 
 async def until_right(everything: Rows, saas: Client, asked: Asked) -> None:
     """Returns once there is nothing wrong any more."""
-    while await problems(everything, saas, asked):  # others work it off
+    while await problems(everything, saas, asked, settle=0.0):  # others work it off
         await everything.rollback()
         await asyncio.sleep(0.2)
 
 
 async def test_it_finds_each_wrong_and_nothing_else(
-    everything: Rows, asked: Asked, saas: Client, monkeypatch: pytest.MonkeyPatch
+    everything: Rows, asked: Asked, saas: Client
 ) -> None:
-    monkeypatch.setattr("tests.system.faults.checker.SETTLE_SECONDS", 0.0)
     async with asyncio.timeout(60):
         await until_right(everything, saas, asked)
     missed = []
     for name, (wrong, sentence) in WRONG.items():
         await everything.execute("set session_replication_role = 'replica'")  # no constraints
         await everything.execute(wrong)
-        found = await problems(everything, saas, asked)
+        found = await problems(everything, saas, asked, settle=0.0)
         await everything.rollback()
         if not any(sentence in each for each in found):
             missed.append((name, found))
@@ -248,9 +247,8 @@ async def test_it_finds_each_wrong_and_nothing_else(
 
 
 async def test_it_finds_runs_that_should_not_be(
-    everything: Rows, asked: Asked, saas: Client, monkeypatch: pytest.MonkeyPatch
+    everything: Rows, asked: Asked, saas: Client
 ) -> None:
-    monkeypatch.setattr("tests.system.faults.checker.SETTLE_SECONDS", 0.0)
     async with asyncio.timeout(60):
         await until_right(everything, saas, asked)
     never = "t00002/test.counted/s1-never-0"
@@ -268,5 +266,5 @@ async def test_it_finds_runs_that_should_not_be(
     )
     expected = {f"{never} has 1 successful runs, not 0.", "t00003/test.counted/s1-open is open."}
     async with asyncio.timeout(30):  # the list is behind
-        while not expected <= set(await problems(everything, saas, asked)):
+        while not expected <= set(await problems(everything, saas, asked, settle=0.0)):
             await everything.rollback()

@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 import temporal_tenancy
+import temporal_tenancy.cli
 import temporal_tenancy.outbox
 from saas.settings import Settings
 from temporal_tenancy.core import errors
@@ -24,7 +25,8 @@ LIBRARY = sorted((ROOT / "temporal_tenancy").rglob("*.py"))
 OF_THE_SAAS = frozenset(
     {"activities", "benchmarks", "docs", "processes", "saas", "starter", "worker", "workflows"}
 )
-PACKAGES = [temporal_tenancy, temporal_tenancy.outbox]  # that load their names as they are asked
+# That load their names as they are asked.
+PACKAGES = [temporal_tenancy, temporal_tenancy.cli, temporal_tenancy.outbox]
 OWN_MODULES = {path.stem for path in ROOT.glob("*.py")}
 TEXTS = sorted(
     path
@@ -85,6 +87,29 @@ def test_type_checkers_and_programs_are_given_the_same_names(package: ModuleType
 def test_a_name_that_a_package_has_not_is_no_attribute_of_it(package: ModuleType) -> None:
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'x'"):
         package.x  # noqa: B018  # it is what is tried
+
+
+@pytest.mark.parametrize(
+    ("imported", "unloaded"),
+    [
+        ("temporal_tenancy", {"typer", "rich", "temporalio", "sqlalchemy"}),
+        ("temporal_tenancy.everything", {"typer", "rich"}),
+        ("temporal_tenancy.cli.hints", {"typer", "rich", "temporalio", "sqlalchemy"}),
+        ("temporal_tenancy.cli.app", {"temporalio", "sqlalchemy"}),
+    ],
+)
+def test_nothing_is_loaded_that_is_not_asked_for(imported: str, unloaded: set[str]) -> None:
+    program = f"import sys, {imported}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not unloaded & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_alone_need_the_terminals_libraries(path: Path) -> None:
+    if not path.is_relative_to(ROOT / "temporal_tenancy" / "cli"):
+        assert not re.search(r"^\s*(from|import) (typer|rich)\b", path.read_text(), re.M)
 
 
 def test_isolation_alone_needs_no_database_library() -> None:

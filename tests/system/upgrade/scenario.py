@@ -15,7 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.cleanup import EXPIRING
-from activities.deletion import _batch
+from activities.deletion import Batches, _batch
 from dev.devstack.postgres import DatabaseUrls
 from processes import connect  # noqa: F401  # the jobs are known with it
 from saas.database.contacts import Contact, Import
@@ -283,7 +283,7 @@ async def _add_rows(session: AsyncSession) -> None:
 async def _clean_up(session: AsyncSession) -> None:
     for rows in EXPIRING:
         await session.execute(
-            _batch(rows, NOW, None).returning(rows.moment),
+            _batch(rows, NOW, None, Batches().rows).returning(rows.moment),
             execution_options={"synchronize_session": False},
         )
     await session.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,6 @@ from sqlalchemy import select, text
 from temporalio.client import Client
 
 from activities.imports import find_import
-from processes.web import imports
 from processes.web.admission import Admission
 from processes.web.door import Door
 from processes.web.limits import Limits
@@ -189,10 +189,7 @@ async def test_another_tenants_import_is_as_unknown_as_one_that_never_was(web: W
     assert untouched.status == ImportStatus.PROCESSING
 
 
-async def test_its_events_tell_each_change_and_end_with_it(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
+async def test_its_events_tell_each_change_and_end_with_it(web: Web) -> None:
     async with web.client("acme") as client:
         import_id = await started(client)
         async with client.stream("GET", f"/imports/{import_id}/events") as answer:
@@ -210,10 +207,16 @@ async def test_its_events_tell_each_change_and_end_with_it(
     ]
 
 
-async def test_a_quiet_stream_says_that_it_lives(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(imports, "HEARTBEAT_SECONDS", 0.05)
-    async with web.client("acme") as client:
+@asynccontextmanager
+async def watched(web: Web, **seconds: float) -> AsyncIterator[Web]:
+    """The same door, where imports are watched for other times."""
+    door = replace(web.door, watch=replace(web.door.watch, **seconds))
+    async with answering(door) as url:
+        yield replace(web, url=url, door=door)
+
+
+async def test_a_quiet_stream_says_that_it_lives(web: Web) -> None:
+    async with watched(web, heartbeat=0.05) as lively, lively.client("acme") as client:
         import_id = await started(client)
         async with client.stream("GET", f"/imports/{import_id}/events") as answer:
             async for line in answer.aiter_lines():
@@ -221,10 +224,7 @@ async def test_a_quiet_stream_says_that_it_lives(web: Web, monkeypatch: pytest.M
                     break
 
 
-async def test_a_stream_ends_with_the_process_and_with_who_watches(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
+async def test_a_stream_ends_with_the_process_and_with_who_watches(web: Web) -> None:
     async with web.client("acme") as client:
         import_id = await started(client)
         async with client.stream("GET", f"/imports/{import_id}/events") as answer:
@@ -240,11 +240,8 @@ async def test_a_stream_ends_with_the_process_and_with_who_watches(
             assert [event async for event in events] == []
 
 
-async def test_a_stream_ends_with_the_half_of_who_watches(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_ends_with_the_half_of_who_watches(web: Web) -> None:
     """Whether it has gone is not to be seen; so it gets what there is, and holds no slot."""
-    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
     async with web.client("acme") as client, connected(web.url) as raw:
         path = f"/imports/{await started(client)}/events"
         key = f"Authorization: Bearer {web.keys['acme']}"
@@ -317,12 +314,8 @@ async def test_an_import_that_runs_is_asked_to_end(web_and_temporal: Web, saas: 
     await handle.terminate()
 
 
-async def test_a_stream_does_not_outlast_its_key_for_long(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imports, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(imports, "STREAM_SECONDS", 0.05)
-    async with web.client("acme") as client:
+async def test_a_stream_does_not_outlast_its_key_for_long(web: Web) -> None:
+    async with watched(web, longest=0.05) as short, short.client("acme") as client:
         import_id = await started(client)
         async with client.stream("GET", f"/imports/{import_id}/events") as answer:
             events = [event async for event in events_of(answer)]

@@ -75,7 +75,7 @@ async def test_an_address_that_tries_keys_is_not_heard_for_a_while(door: Door, w
             refused = await raw.reader.readuntil(b"\r\n\r\n")
             assert refused.startswith(b"HTTP/1.1 429 ")
             assert b"retry-after: " in refused.lower()
-            assert b"keys that are none" in await raw.reader.readuntil(b"}")
+            assert b"too many invalid keys" in await raw.reader.readuntil(b"}")
         async with connected(url) as raw, connected(url, "127.0.0.2") as elsewhere:
             assert await raw.get(asked, other) == 429  # nobody knows that it is one
             assert await raw.get(asked, good) == 404  # it was good before

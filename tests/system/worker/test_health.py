@@ -10,9 +10,9 @@ import httpx
 import pytest
 from temporalio.worker import Worker
 
-from processes.lifecycle import health as module
-from processes.lifecycle.exits import ExitCode, WorkerExit
-from processes.lifecycle.health import Health, serving
+from processes.lifecycle.exits import WorkerExit
+from processes.lifecycle.health import PROBES_MAX_AGE, Health, serving
+from temporal_tenancy.cli import ExitCode
 
 
 @dataclass
@@ -34,6 +34,16 @@ class Server:
         return self.answers
 
 
+@dataclass
+class Clock:
+    """A clock that a test moves."""
+
+    now: float = 0.0  # seconds
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
 def server() -> Server:
     return Server()
@@ -45,8 +55,13 @@ def worker() -> FakeWorker:
 
 
 @pytest.fixture
-def health(server: Server, worker: FakeWorker) -> Health:
-    made = Health()
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(server: Server, worker: FakeWorker, clock: Clock) -> Health:
+    made = Health(clock=clock)
     made.workers = [cast(Worker, worker)]
     made.probes = {"Temporal does not answer": server.probe}
     return made
@@ -74,25 +89,24 @@ async def test_a_server_that_does_not_answer_is_named(health: Health, server: Se
     assert await health.reasons() == ["Temporal does not answer"]
 
 
-async def test_a_server_that_hangs_does_not_answer(
-    health: Health, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_hangs_does_not_answer(worker: FakeWorker) -> None:
     async def hang() -> bool:
         await asyncio.Event().wait()
         return True
 
-    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.01)
+    health = Health(probe_timeout=0.01)
+    health.workers = [cast(Worker, worker)]
     health.probes = {"the database does not answer tenancy_tenant": hang}
     assert await health.reasons() == ["the database does not answer tenancy_tenant"]
 
 
-async def test_an_answer_is_good_for_a_while(
-    health: Health, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_answer_is_good_for_a_while(health: Health, server: Server, clock: Clock) -> None:
     assert [await health.reasons() for _ in range(3)] == [[], [], []]
     assert server.asked == 1
-    monkeypatch.setattr(module, "PROBES_MAX_AGE", 0)
     server.answers = False
+    clock.now += PROBES_MAX_AGE
+    assert await health.reasons() == []
+    clock.now += 0.1
     assert await health.reasons() == ["Temporal does not answer"]
 
 

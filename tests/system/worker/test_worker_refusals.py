@@ -49,29 +49,29 @@ def cases(
     return {
         "the owner's URL": Case(
             1,
-            "ExcessRights: DATABASE_URL is set, and a worker has no use for the owner's "
+            "ExcessRights: DATABASE_URL is set, but a worker must not have the owner's "
             "credentials. Unset it",
             variables={"DATABASE_URL": CLOSED},
         ),
         "an unknown queue": Case(
             2,
-            'UsageError: "express" is not a queue. There are: critical, default, bulk.',
+            'UsageError: "express" is not a queue. The queues are critical, default, bulk.',
             arguments=["--queue", "bulk,express"],
         ),
         "a target of slots that look at none": Case(
             2,
-            'UsageError: --target-cpu is for "--slots resource". Add that, or leave --target-cpu '
+            'UsageError: --target-cpu needs "--slots resource". Add that, or leave --target-cpu '
             "out.",
             arguments=["--target-cpu", "0.5"],
         ),
         "a target beyond the machine": Case(
             2,
-            "UsageError: --target-memory is a part of the machine's, above 0 and at most 1",
+            "UsageError: --target-memory must be above 0 and at most 1, a share of the machine's",
             arguments=["--slots", "resource", "--target-memory", "80"],
         ),
         "a wrong setting": Case(
             2,
-            "ConfigurationError: the environment is not right: WORKER_GRACE_SECONDS",
+            "ConfigurationError: the environment is invalid: WORKER_GRACE_SECONDS",
             variables={"WORKER_GRACE_SECONDS": "-1"},
         ),
         "a port in use": Case(

@@ -12,7 +12,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Makes the four tables, each under row-level security."""
+    """Creates the four tables, each with row-level security."""
     op.create_table(
         "usage_events",
         sa.Column("tenant_id", sa.Text, nullable=False),

@@ -1,4 +1,4 @@
-"""Subscriptions, documents, and the audit log with its counts by day."""
+"""Subscriptions, documents, and the audit log with its daily counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Makes the four tables, each under row-level security; the audit log is append-only."""
+    """Creates the four tables, each with row-level security; the audit log is append-only."""
     op.create_table(
         "subscriptions",
         sa.Column("tenant_id", sa.Text, nullable=False),

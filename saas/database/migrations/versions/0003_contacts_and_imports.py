@@ -1,4 +1,4 @@
-"""Contacts, imports of them, and rows that were rejected."""
+"""Contacts, their imports, and rejected rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Makes the tables, each under row-level security."""
+    """Creates the tables, each with row-level security."""
     op.create_table(
         "contacts",
         sa.Column("tenant_id", sa.Text, nullable=False),

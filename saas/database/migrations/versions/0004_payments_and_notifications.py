@@ -1,4 +1,4 @@
-"""Payment events and what people are told."""
+"""Payment events, outgoing mail and notifications."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _time(name: str, *, default: str | None = None, nullable: bool = False) -> s
 
 
 def upgrade() -> None:
-    """Makes the tables, each under row-level security, and says where a subscription stands."""
+    """Creates the tables, each with row-level security, and adds the status of a subscription."""
     op.add_column(
         "subscriptions",
         sa.Column("status", sa.Text, nullable=False, server_default=sa.text("'active'")),

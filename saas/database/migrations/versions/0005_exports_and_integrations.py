@@ -1,4 +1,4 @@
-"""Exports, reports, documents to be found, and integrations with other systems."""
+"""Exports, reports, the search index, and integrations with other systems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _now(name: str) -> sa.Column[datetime]:
 
 
 def upgrade() -> None:
-    """Makes the tables, each under row-level security."""
+    """Creates the tables, each with row-level security."""
     op.create_table(
         "exports",
         _tenant(),

@@ -1,4 +1,4 @@
-"""How the file of an import is read, and what kind of error ended it."""
+"""How an import reads its file, and the type of the error that ended it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Adds columns that an earlier release leaves empty."""
+    """Adds columns that earlier releases leave empty."""
     op.add_column("imports", sa.Column("error_type", sa.Text))
     op.add_column("imports", sa.Column("reading", JSONB))

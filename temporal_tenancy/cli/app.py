@@ -1,0 +1,76 @@
+"""The commands joined, and one of them run.
+
+What a command does is imported when it is called, so that `--help` and a mistyped option answer at
+once: the servers' libraries take a second to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final
+
+import typer
+
+from temporal_tenancy.cli.answers import drop_output, say
+from temporal_tenancy.cli.commands import (
+    dead_letters,
+    installation,
+    jobs,
+    outbox,
+    schedules,
+    tenants,
+    ticks,
+)
+from temporal_tenancy.cli.exit_codes import ExitCode
+from temporal_tenancy.cli.failures import report
+from temporal_tenancy.cli.program import Program, use_program
+
+HELP: Final = "Background jobs of a multi-tenant SaaS: start them, follow them, account for them."
+
+
+def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typer:
+    """The library's commands for a program; more groups can be added to them.
+
+    `own` are the application's own commands that belong to no group.
+    """
+    app = typer.Typer(
+        help=HELP, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+    )
+    app.callback()(_options)
+    app.add_typer(jobs.app)
+    app.add_typer(installation.checks)
+    for each in own:
+        app.add_typer(each)
+    app.add_typer(installation.migrations(program))
+    app.add_typer(outbox.app, name="outbox")
+    app.add_typer(schedules.group(program), name="schedules")
+    app.add_typer(tenants.app, name="tenants")
+    app.add_typer(ticks.app, name="ticks")
+    app.add_typer(dead_letters.app, name="dead-letters")
+    return app
+
+
+def run(app: typer.Typer, program: Program, arguments: Sequence[str]) -> int:
+    """Runs one command of `app` for a program, and returns its exit code."""
+    with use_program(program):
+        json = "--json" in arguments
+        try:
+            result = app(args=list(arguments), prog_name=program.name, standalone_mode=False)
+        except (KeyboardInterrupt, typer.Abort):
+            result = ExitCode.INTERRUPTED
+        except BrokenPipeError:
+            drop_output()  # whoever read has gone, as in "… | head"
+            return ExitCode.FAILED
+        except Exception as error:
+            return report(error, json=json, debug="--debug" in arguments)
+        if result == ExitCode.INTERRUPTED:  # so typer too answers Ctrl-C in a command
+            say("Interrupted: what has been started goes on.")
+        return result if isinstance(result, int) else 0
+
+
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
+    ] = False,
+) -> None:
+    """Takes the options that come before a command."""

@@ -1,0 +1,289 @@
+"""The tenants that a tick missed, and running their jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import typer
+from rich.console import RenderableType
+from temporalio.client import WorkflowFailureError
+
+from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli.answers import Answer, Problem, address, lines, number, table, when
+from temporal_tenancy.cli.failures import TickUnknown
+from temporal_tenancy.cli.fairness import warn_where_off
+from temporal_tenancy.cli.fan_outs import COUNTS, Handle, as_scheduled, local_cron, start
+from temporal_tenancy.cli.program import quoted, with_hint
+from temporal_tenancy.cli.server_access import Servers, as_platform, servers
+from temporal_tenancy.cli.waiting import problem_of, warn_without_worker
+from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.models import TickRow, TickState
+from temporal_tenancy.core.due_times import EARLIEST
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.ticks.fan_out import FanOutResult
+from temporal_tenancy.ticks.reconcile.missed import (
+    Missed,
+    missed_tenants,
+    note_missed_ticks,
+    unplanned_ticks,
+)
+from temporal_tenancy.ticks.reconcile.settlement import Settlement
+
+SHOWN: Final = 20  # tenants of a tick that people are shown
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tick that missed somebody."""
+
+    job: Job
+    tick: TickRow
+    missed: Sequence[Missed]
+
+
+async def missed(job_name: str | None, tick: str | None) -> Answer:
+    """Names the ticks that never began, and the tenants whose jobs have not run and may."""
+    async with servers() as there:
+        with as_platform(there.database):
+            parts = await _parts(there, job_name, tick)
+    total = sum(len(part.missed) for part in parts)
+    documents = [
+        {
+            "job": part.job.name,
+            "tick": part.tick.tick,
+            "state": part.tick.state,
+            "reason": part.tick.reason,
+            "nominal_time": part.tick.nominal_time,
+            "missed": len(part.missed),
+            "tenants": [
+                {
+                    "tenant_id": each.tenant_id,
+                    "state": each.state,
+                    "reason": each.reason and with_hint(each.reason),
+                }
+                for each in part.missed
+            ],
+        }
+        for part in parts
+    ]
+    if not parts:
+        return Answer({"missed": 0, "ticks": []}, "Nobody was missed.")
+    text = lines(
+        *(each for part in parts for each in _shown(part)),
+        f"{number(total, 'tenant')} missed in {number(len(parts), 'tick')}: "
+        f"{quoted(f'ticks catch-up{_arguments(job_name, tick)} --wait')} runs them.",
+    )
+    return Answer({"missed": total, "ticks": documents}, text)
+
+
+async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Answer:
+    """Runs the jobs of missed tenants, each in its own tick; leaves alone what has succeeded."""
+    async with servers() as there:
+        with as_platform(there.database):
+            parts = await _parts(there, job_name, tick)
+        begun = [(part, *await _start(there, part)) for part in parts]
+        documents: list[dict[str, Any]] = [
+            {
+                "job": part.job.name,
+                "tick": part.tick.tick,
+                "workflow_id": handle.id,
+                "run_id": handle.run_id,
+                "url": there.link(handle.id, handle.run_id),
+                "started": started,
+                "missed": len(part.missed),
+                **dict.fromkeys(COUNTS),
+            }
+            for part, handle, started in begun
+        ]
+        if parts:
+            await warn_where_off(there.database, there.client.namespace)
+        if not wait or not parts:
+            return _answer(documents, waited=wait or not parts)
+        for queue in {part.job.queue for part in parts}:
+            await warn_without_worker(there.client, queue)
+        results = await asyncio.gather(
+            *(handle.result() for _, handle, _ in begun), return_exceptions=True
+        )
+    for document, result in zip(documents, results, strict=True):
+        if isinstance(result, FanOutResult):
+            document |= {name: getattr(result, name) for name in COUNTS}
+            document["failures"] = [failure.model_dump() for failure in result.failures]
+        elif isinstance(result, WorkflowFailureError):
+            document["error"] = str(problem_of(result))
+        else:
+            raise result
+    return _answer(documents, waited=True)
+
+
+def _answer(documents: list[dict[str, Any]], *, waited: bool) -> Answer:
+    one = documents[0] if len(documents) == 1 else None
+    totals = {
+        name: sum(document[name] or 0 for document in documents) if waited else None
+        for name in COUNTS
+    }
+    document = {
+        "job": one["job"] if one else None,
+        "tick": one["tick"] if one else None,
+        "url": one["url"] if one else None,
+        **totals,
+        "ticks": documents,
+    }
+    if not documents:
+        return Answer(document, "Nobody was missed.")
+    titles = ("job", "tick", "missed", *(COUNTS if waited else ()))
+    rows = [[each[title] for title in titles] for each in documents]
+    failures = [
+        (each["tick"], failure["tenant_id"], failure["reason"])
+        for each in documents
+        for failure in each.get("failures", ())
+    ]
+    text = lines(
+        table(titles, rows),
+        table(("tick", "failed", "why"), failures) if failures else None,
+        *(address(each["url"]) for each in documents),
+    )
+    return Answer(document, text, _problem(documents))
+
+
+def _problem(documents: list[dict[str, Any]]) -> Problem | None:
+    broken = [document for document in documents if "error" in document]
+    if broken:
+        return Problem("TicksFailed", "; ".join(str(each["error"]) for each in broken))
+    failed = sum(document["failed"] or 0 for document in documents)
+    if not failed:
+        return None
+    return Problem(
+        "TenantsFailed",
+        f"{number(failed, 'tenant')} failed again. {quoted('ticks missed')} names each and says "
+        "why.",
+    )
+
+
+async def _parts(there: Servers, job_name: str | None, tick: str | None) -> Sequence[Part]:
+    """The ticks that missed somebody, settled, in order of job and time."""
+    now = datetime.now(UTC)
+    if job_name is not None:
+        _check(reading.tenant_job(job_name), tick, now)
+    elif tick is not None:
+        raise typer.BadParameter("a tick is one of a job's: name the job.", param_hint="--tick")
+    await note_missed_ticks(there.client, now)
+    settlement = Settlement(there.client)
+    parts = []
+    for job, row in await unfinished(job_name, tick, now):
+        if row.state != TickState.MISSED:
+            await settlement.settle(job, row.tick)
+            row = await _again(row)
+        found = await missed_tenants(
+            job,
+            row,
+            statuses=as_scheduled(job, row.tick).statuses,
+            local_cron=local_cron(job),
+            now=now,
+        )
+        if found:
+            parts.append(Part(job, row, found))
+    return parts
+
+
+async def _again(row: TickRow) -> TickRow:
+    """A tick as it is now."""
+    async with platform_session("read a tick again") as session:
+        return await ledger.find_tick(session, row.job, row.tick) or row
+
+
+async def unfinished(
+    job_name: str | None, tick: str | None, now: datetime
+) -> Sequence[tuple[Job, TickRow]]:
+    """The ticks that may have missed somebody, each with its job."""
+    async with platform_session("read unfinished ticks") as session:
+        rows = await ledger.unfinished_ticks(session, job=job_name, tick=tick)
+        if job_name is not None and tick is not None:
+            job = reading.tenant_job(job_name)
+            row = await ledger.find_tick(session, job.name, tick)
+            return [(job, row or _never_begun(job, tick))]
+        found = []
+        for row in rows:
+            known = registry.get(row.job)  # None: the application no longer has it
+            if known is None:
+                continue
+            # Without a period only a job's last tick counts: it does the work of those before.
+            if known.period or await ledger.is_newest(session, row):
+                found.append((known, row))
+    for job in (job for job in registry.values() if job_name in (None, job.name)):
+        found += await _unplanned(job, {row.tick for known, row in found if known is job}, now)
+    return sorted(found, key=lambda each: (each[0].name, each[1].tick))
+
+
+async def _unplanned(job: Job, seen: Collection[str], now: datetime) -> list[tuple[Job, TickRow]]:
+    """The ticks that look finished, though no fan-out planned all of their tenants in time."""
+    cron = local_cron(job)
+    if cron is None:
+        return []
+    async with platform_session("read ticks that began") as session:
+        begun = [row for row in await ledger.begun_ticks(session, job.name) if row.tick not in seen]
+    statuses = as_scheduled(job, "any").statuses
+    found = await unplanned_ticks(job, begun, statuses=statuses, local_cron=cron, now=now)
+    return [(job, row) for row in found]
+
+
+def _never_begun(job: Job, tick: str) -> TickRow:
+    if job.period is None:
+        raise TickUnknown(
+            f"{job.name} has no tick {tick}. {quoted(f'ticks list {job.name}')} shows those there "
+            "are."
+        )
+    return TickRow(job=job.name, tick=tick, state=TickState.MISSED, reason="never began.")
+
+
+def _check(job: Job, tick: str | None, now: datetime) -> None:
+    """Raises `typer.BadParameter` for a key that is no tick, or one that is not over anywhere."""
+    if tick is None or job.period is None:
+        return
+    try:
+        job.period.checked(tick)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{job.name} works on a {job.period}, and {tick} names none: {error}.",
+            param_hint="--tick",
+        ) from None
+    if tick > job.period.key_before(now + EARLIEST):
+        raise typer.BadParameter(
+            f"{tick} is not over yet, so nobody can have been missed.", param_hint="--tick"
+        )
+
+
+async def _start(there: Servers, part: Part) -> tuple[Handle, bool]:
+    planned = part.tick.planned_at is not None  # else it is for everyone
+    request = as_scheduled(part.job, part.tick.tick).model_copy(update={"missed": planned})
+    return await start(there, part.job, request)
+
+
+def _shown(part: Part) -> Sequence[RenderableType | None]:
+    tick = part.tick
+    due = f", due {when(tick.nominal_time)}," if tick.nominal_time else ""
+    if tick.state == TickState.MISSED:
+        who = f"It was for {number(len(part.missed), 'tenant')}."
+        return [f"{tick.job} {tick.tick}{due} {tick.reason} {who}"]
+    rows = [
+        (
+            each.tenant_id,
+            (each.state or "unplanned").replace("_", " "),
+            each.reason and with_hint(each.reason),
+        )
+        for each in part.missed[:SHOWN]
+    ]
+    more = len(part.missed) - len(rows)
+    return [
+        f"{tick.job} {tick.tick}{due} missed {number(len(part.missed), 'tenant')}:",
+        table(("tenant", "state", "why"), rows),
+        f"and {more:,} more; --json has all." if more else None,
+    ]
+
+
+def _arguments(job_name: str | None, tick: str | None) -> str:
+    return (f" {job_name}" if job_name else "") + (f" --tick {tick}" if tick else "")

@@ -1,0 +1,35 @@
+"""What an installation needs: its checks, and its migrations."""
+
+from __future__ import annotations
+
+import typer
+
+from temporal_tenancy.cli.answers import perform
+from temporal_tenancy.cli.commands.options import Json
+from temporal_tenancy.cli.program import Program
+
+checks = typer.Typer()
+
+
+@checks.command()
+def doctor(json: Json = False) -> None:
+    """Check everything that has to be right; exit code 1 if something is not."""
+    from temporal_tenancy.cli import doctor
+
+    perform(doctor.examine(), json=json)
+
+
+def migrations(program: Program) -> typer.Typer:
+    """The command, which names what has the owner's URL."""
+    app = typer.Typer()
+    app.command(
+        help=f"Make the database's roles and tables, as the owner that {program.owner} names."
+    )(migrate)
+    return app
+
+
+def migrate(json: Json = False) -> None:
+    """Migrates the database."""
+    from temporal_tenancy.cli import migrations
+
+    perform(migrations.migrate_all(), json=json)

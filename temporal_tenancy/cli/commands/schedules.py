@@ -1,0 +1,94 @@
+"""The schedules: in force, paused, and made up for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from temporal_tenancy.cli.answers import perform
+from temporal_tenancy.cli.commands.options import JobName, Json, Reason
+from temporal_tenancy.cli.program import Program
+
+DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ"]
+
+
+def group(program: Program) -> typer.Typer:
+    """The commands, which name what declares the schedules."""
+    app = typer.Typer(help="When jobs run for every tenant.", no_args_is_help=True)
+    declared = program.schedules
+    app.command(
+        help=f"Put {declared} in force. Done twice, it changes nothing; a pause stays.",
+    )(apply)
+    app.command("list", help=f"Next and last runs, and where the server differs from {declared}.")(
+        show_all
+    )
+    for command in (pause, resume, trigger, backfill, preview):
+        app.command()(command)
+    return app
+
+
+def apply(json: Json = False) -> None:
+    """Puts the declared schedules in force."""
+    from temporal_tenancy.cli import schedules
+
+    perform(schedules.apply(), json=json)
+
+
+def show_all(json: Json = False) -> None:
+    """Shows the schedules."""
+    from temporal_tenancy.cli import schedules
+
+    perform(schedules.show_all(), json=json)
+
+
+def pause(job: JobName, reason: Reason = None, json: Json = False) -> None:
+    """Start no further ticks, until it is resumed."""
+    from temporal_tenancy.cli import schedules
+
+    perform(schedules.pause(job, reason), json=json)
+
+
+def resume(job: JobName, reason: Reason = None, json: Json = False) -> None:
+    """Start ticks again."""
+    from temporal_tenancy.cli import schedules
+
+    perform(schedules.resume(job, reason), json=json)
+
+
+def trigger(job: JobName, json: Json = False) -> None:
+    """Start a tick now, for the last whole period."""
+    from temporal_tenancy.cli import schedules
+
+    perform(schedules.trigger(job), json=json)
+
+
+def backfill(
+    job: JobName,
+    since: Annotated[datetime, typer.Option("--from", formats=DATES, help="UTC, inclusive.")],
+    until: Annotated[datetime, typer.Option("--to", formats=DATES, help="UTC, inclusive.")],
+    json: Json = False,
+) -> None:
+    """Run the ticks that were due between two dates, one after the other."""
+    from temporal_tenancy.cli import schedules
+
+    perform(schedules.backfill(job, since, until), json=json)
+
+
+def preview(
+    hours: Annotated[int, typer.Option(min=1, max=24 * 7, help="How far to look.")] = 24,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=DATES, help="UTC. [default: this hour]"),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Draw it, as PNG.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How many tenants' jobs will start, and when, with and without spread."""
+    from temporal_tenancy.cli import previews
+
+    perform(previews.preview(hours, since, png), json=json)

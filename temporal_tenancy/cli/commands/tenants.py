@@ -1,0 +1,81 @@
+"""The tenants, and their states."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from temporal_tenancy.cli.answers import perform
+from temporal_tenancy.cli.commands.options import Json, Reason, TenantName
+
+app = typer.Typer(help="Who the tenants are, and who may run jobs.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    tenant: TenantName,
+    name: Annotated[str | None, typer.Option(help="For people. [default: the id]")] = None,
+    plan: Annotated[str, typer.Option(help="Its tier.")] = "standard",
+    status: Annotated[str, typer.Option(help="active or trial.")] = "active",
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Beyond those of the plan; may be repeated.")
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="An IANA name.")] = "UTC",
+    trial_ends: Annotated[
+        str | None, typer.Option(metavar="DATE", help="The trial's last day, where the tenant is.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Add a tenant."""
+    from temporal_tenancy.cli import tenants
+
+    perform(
+        tenants.add(
+            tenant,
+            name=name,
+            plan=plan,
+            status=status,
+            features=feature or [],
+            time_zone=time_zone,
+            trial_ends=trial_ends,
+        ),
+        json=json,
+    )
+
+
+@app.command("list")
+def show_all(
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS,…", help="[default: all but deleted]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The tenants, in order of their ids."""
+    from temporal_tenancy.cli import tenants
+
+    perform(tenants.show_all(status), json=json)
+
+
+@app.command()
+def show(tenant: TenantName, json: Json = False) -> None:
+    """What is known of a tenant."""
+    from temporal_tenancy.cli import tenants
+
+    perform(tenants.show(tenant), json=json)
+
+
+@app.command()
+def suspend(tenant: TenantName, reason: Reason = None, json: Json = False) -> None:
+    """Let none of a tenant's jobs run, within 5 seconds."""
+    from temporal_tenancy.cli import tenants
+
+    perform(tenants.suspend(tenant, reason), json=json)
+
+
+@app.command()
+def resume(tenant: TenantName, json: Json = False) -> None:
+    """Let a suspended tenant's jobs run again."""
+    from temporal_tenancy.cli import tenants
+
+    perform(tenants.resume(tenant), json=json)

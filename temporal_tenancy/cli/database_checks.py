@@ -1,0 +1,141 @@
+"""The doctor's checks of the database, made as each runtime role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+
+from temporal_tenancy.cli.answers import number
+from temporal_tenancy.cli.program import (
+    Application,
+    Login,
+    current_application,
+    message_with_hint,
+)
+from temporal_tenancy.cli.server_access import environments
+from temporal_tenancy.cli.verdicts import Check, failed, ok, skipped
+from temporal_tenancy.core.due_times import zone_names
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.printable import printable
+from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
+from temporal_tenancy.postgres.migrations import refuse_pending
+from temporal_tenancy.postgres.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
+
+CLOCK_SKEW: Final = 2.0  # seconds; times of both clocks meet in the ledger
+FINDINGS_SHOWN: Final = 5
+
+_PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
+_ONCE: Final = ("migrations", "row-level security", "logins", "clock", "time zones")
+
+
+def database_checks() -> Sequence[Check]:
+    """Checks each role's login and rights; then, once, migrations, catalogue, logins and clock."""
+    application = current_application()
+    roles = (
+        (TENANT_ROLE, application.tenant),
+        (PLATFORM_ROLE, application.platform),
+        (RELAY_ROLE, application.relay),
+    )
+    checks = [_role(application, role, login) for role, login in roles]
+    url = application.platform.url
+    try:
+        if url is None:
+            raise DatabaseUnreachable(f"{application.platform.setting} is not set.")
+        with connect(url) as connection:
+            return [*checks, *_whole(application, url, connection)]
+    except (DatabaseUnreachable, ConfigurationError):
+        return [*checks, *skipped(_ONCE, f"{PLATFORM_ROLE} does not get in.")]
+
+
+def _role(application: Application, role: str, login: Login) -> Check:
+    name, setting = f"role {role}", login.setting
+    if login.url is None:
+        if role == RELAY_ROLE:
+            return skipped([name], f"{setting} is not set; only a relay needs it.")[0]
+        return failed(name, f"{setting} is not set. {application.how_to_start}".rstrip())
+    try:
+        with connect(login.url) as connection:
+            at = f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}"
+            if connection.info.user != role:
+                return failed(
+                    name, f"{setting} logs in as {connection.info.user}. Log in as {role}."
+                )
+            refuse_excess_rights(connection)
+    except DatabaseProblem as error:
+        hint = application.how_to_start if isinstance(error, DatabaseUnreachable) else ""
+        return failed(name, f"{error.message} {hint}".rstrip())
+    except ConfigurationError as error:
+        return failed(name, f"{setting}: {error}")
+    return ok(name, f"gets into {at}, and may do no more than its part.")
+
+
+def _whole(
+    application: Application, url: str, connection: psycopg.Connection[Any]
+) -> Iterator[Check]:
+    needed = environments(application)
+    try:
+        refuse_pending(url, needed)
+        yield ok("migrations", "none is missing.")
+    except DatabaseProblem as error:
+        yield failed("migrations", message_with_hint(type(error).__name__, error.message))
+    found = lint(connection, environments=needed)
+    yield _lint("row-level security", [f for f in found if f.check != _PASSWORDLESS])
+    yield _logins([f for f in found if f.check == _PASSWORDLESS])
+    yield _clock(connection)
+    yield _time_zones(connection)
+
+
+def _lint(name: str, found: Sequence[Finding]) -> Check:
+    if not found:
+        return ok(name, "the catalogue lint finds nothing wrong.")
+    more = len(found) - FINDINGS_SHOWN
+    shown = " ".join(str(finding) for finding in found[:FINDINGS_SHOWN])
+    return failed(name, f"{shown} And {number(more, 'finding')} more." if more > 0 else shown)
+
+
+def _logins(found: Sequence[Finding]) -> Check:
+    if found:
+        return failed("logins", " ".join(finding.message for finding in found))
+    return ok("logins", "no role gets in without a password.")
+
+
+def _time_zones(connection: psycopg.Connection[Any]) -> Check:
+    """Names the tenants whose time zone Python or PostgreSQL does not know."""
+    try:
+        rows = connection.execute(
+            "select id, time_zone from tenants where status <> 'deleted' order by id"
+        ).fetchall()
+        known_to_server = {
+            name for (name,) in connection.execute("select name from pg_timezone_names")
+        }
+    except psycopg.Error:
+        return skipped(["time zones"], "the tenants cannot be read.")[0]
+    known = zone_names() & known_to_server
+    wrong = [f"{tenant} ({printable(zone)})" for tenant, zone in rows if zone not in known]
+    if wrong:
+        shown = ", ".join(wrong[:FINDINGS_SHOWN])
+        more = f" and {len(wrong) - FINDINGS_SHOWN} more" if len(wrong) > FINDINGS_SHOWN else ""
+        return failed(
+            "time zones",
+            f"{number(len(wrong), 'tenant')} in a time zone that not every part knows: {shown}"
+            f"{more}. Their jobs are skipped. Give each an IANA name, such as Asia/Bangkok.",
+        )
+    return ok("time zones", "every tenant's is known to Python and to PostgreSQL.")
+
+
+def _clock(connection: psycopg.Connection[Any]) -> Check:
+    before = datetime.now(UTC)
+    row = connection.execute("select clock_timestamp()").fetchone()
+    after = datetime.now(UTC)
+    assert row is not None
+    skew = abs((row[0] - (before + (after - before) / 2)).total_seconds())
+    if skew > CLOCK_SKEW:
+        return failed(
+            "clock", f"this machine and the database differ by {skew:.1f} s. Set both by NTP."
+        )
+    return ok("clock", "this machine and the database agree.")

@@ -1,0 +1,113 @@
+"""Errors, as the command line reports them: one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import typer
+
+from temporal_tenancy.cli.answers import OutputLost, drop_output, print_json, say
+from temporal_tenancy.cli.exit_codes import ExitCode
+from temporal_tenancy.cli.program import current_program, message_with_hint, quoted
+
+
+class Refusal(Exception):
+    """The command cannot be done as it was given; nothing has been started."""
+
+
+class ScheduleUnknown(Refusal):
+    """There is no such schedule."""
+
+
+class TickUnknown(Refusal):
+    """The ledger has no such tick."""
+
+
+class DeadLetterUnknown(Refusal):
+    """There is no such dead letter."""
+
+
+class DeadLetterAmbiguous(Refusal):
+    """Several tenants have a dead letter of that id."""
+
+
+class FilterMissing(Refusal):
+    """It is not said which ones are meant."""
+
+
+class RunUnknown(Refusal):
+    """There is no such run."""
+
+
+def report(error: Exception, *, json: bool, debug: bool) -> int:
+    """Prints what went wrong and returns the exit code. A traceback only where `debug` asks."""
+    code, kind, message = _classified(error)
+    message = message_with_hint(kind, message)
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if json:
+        try:
+            print_json({"error": {"type": kind, "message": message}})
+        except BrokenPipeError:
+            drop_output()  # whoever read has gone
+        except OutputLost:
+            pass  # the sentence below says it
+    say(f"{kind}: {message}")
+    return code
+
+
+def _classified(error: Exception) -> tuple[int, str, str]:
+    """Exit code, type and message."""
+    if isinstance(error, typer.TyperException):
+        return ExitCode.REFUSED, "UsageError", _usage(error)
+    if isinstance(error, OutputLost):
+        return ExitCode.FAILED, "OutputLost", str(error)
+    if isinstance(error, Refusal):
+        return ExitCode.REFUSED, type(error).__name__, str(error)
+
+    from sqlalchemy.exc import DBAPIError
+    from temporalio.service import RPCError
+
+    from temporal_tenancy.cli.not_reachable import NotReachable
+    from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+    from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
+
+    kind = type(error).__name__
+    application = current_program().loaded
+    for own, code in application.failures.items() if application is not None else ():
+        if isinstance(error, own):
+            return code, kind, getattr(error, "message", str(error))
+    if isinstance(error, TenancyError):
+        return ExitCode.REFUSED, kind, error.message
+    if isinstance(error, ConfigurationError):
+        return ExitCode.REFUSED, kind, str(error)
+    if isinstance(error, NotReachable):
+        return ExitCode.NOT_REACHABLE, kind, error.message
+    if isinstance(error, DatabaseProblem):
+        code = ExitCode.NOT_REACHABLE if isinstance(error, MigrationsBehind) else ExitCode.FAILED
+        return code, kind, error.message
+    if isinstance(error, RPCError):
+        return ExitCode.FAILED, "TemporalError", f"{error.message} ({error.status.name})"
+    if isinstance(error, DBAPIError):
+        return ExitCode.FAILED, "DatabaseError", str(error.orig).splitlines()[0]
+    return (
+        ExitCode.FAILED,
+        kind,
+        f"{_first_line(str(error) or 'it says nothing more')} This is a bug: {quoted('--debug')} "
+        "and the rest of the command shows where.",
+    )
+
+
+def _usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    # Called without arguments a program prints its help, and the message is empty.
+    message = _first_line(error.format_message() or "No command is named")
+    if context is None:
+        return message
+    return f'{message} "{context.command_path} --help" shows what it takes.'
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0]
+    return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -1,0 +1,27 @@
+"""A warning, when work is started, that one tenant's backlog may hold up the others'."""
+
+from __future__ import annotations
+
+from temporal_tenancy.cli.answers import say
+from temporal_tenancy.cli.not_reachable import NotReachable
+from temporal_tenancy.cli.program import with_hint
+from temporal_tenancy.cli.server_access import control_plane
+from temporal_tenancy.control_plane.server_checks import last_fairness
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
+
+
+async def warn_where_off(database: Database, namespace: str) -> None:
+    """Warns if fairness was off when it was last tried; does not try it again."""
+    check = await last_fairness(database, namespace)
+    if check is not None and not check.holds:
+        say(with_hint(check.off_sentence))
+
+
+async def warn_where_known_off(namespace: str) -> None:
+    """As `warn_where_off`, in a command that needs no database and so works without one."""
+    try:
+        async with control_plane() as database:
+            await warn_where_off(database, namespace)
+    except (NotReachable, DatabaseProblem):
+        return

@@ -1,0 +1,151 @@
+"""Starting a job for every tenant."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli.answers import Answer, Problem, address, err, lines, number, table
+from temporal_tenancy.cli.fairness import warn_where_off
+from temporal_tenancy.cli.program import current_application, quoted, with_hint
+from temporal_tenancy.cli.progress import follow
+from temporal_tenancy.cli.server_access import Servers, servers
+from temporal_tenancy.cli.waiting import problem_of, warn_without_worker
+from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
+from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.sdk.taken_ids import own_run
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
+from temporal_tenancy.ticks.fan_out.children import FAN_OUT
+from temporal_tenancy.ticks.fan_out.workflows import child_input
+
+COUNTS = ("planned", "succeeded", "failed", "skipped", "already")
+
+Handle = WorkflowHandle[FanOut, FanOutResult]
+
+
+async def fan_out(
+    job_name: str,
+    *,
+    tick: str | None,
+    where: str | None,
+    given: str | None,
+    wait: bool,
+    quiet: bool,
+) -> Answer:
+    """Starts a tick's fan-out, or follows the one that is running.
+
+    Raises:
+        TenancyError: the tick or the input does not fit the job, or something else has the
+            fan-out's id; nothing has been started.
+    """
+    job = reading.tenant_job(job_name)
+    tick = tick or tick_of(job, datetime.now(UTC))
+    request = as_scheduled(job, tick)
+    if given is not None:
+        extra = reading.fields(given, what=f"the input of {job.name}")
+        request = request.model_copy(update={"extra": extra})
+    child_input(job, "a", tick, request.extra)  # what fits no tenant is refused here
+    statuses = reading.where(where)
+    if statuses is not None:
+        request = request.model_copy(update={"statuses": list(statuses)})
+    workflow_id = workflow_id_of(job, tick)
+    async with servers() as there:
+        await warn_where_off(there.database, there.client.namespace)
+        handle, started = await start(there, job, request)
+        document: dict[str, Any] = {
+            "job": job.name,
+            "tick": tick,
+            "workflow_id": workflow_id,
+            "run_id": handle.run_id,
+            "url": there.link(workflow_id, handle.run_id),
+            "started": started,
+            **dict.fromkeys(COUNTS),
+        }
+        text = f"{workflow_id} {'has started' if started else 'is running already'}."
+        if not wait:
+            return Answer(document, lines(text, address(document["url"])))
+        await warn_without_worker(there.client, job.queue)
+        try:
+            if quiet or not err.is_terminal:
+                result = await handle.result()
+            else:
+                result = await follow(there.database, job.name, tick, handle)
+        except WorkflowFailureError as error:
+            return Answer(document, lines(text, address(document["url"])), problem_of(error))
+        return _counted(document, result)
+
+
+def as_scheduled(job: Job, tick: str) -> FanOutInput:
+    """The input of a tick's fan-out: what the job's schedule declares, without its times."""
+    declared = {each.job: each for each in current_application().schedules}.get(job.name)
+    request = declared.fan_out if declared is not None else FanOutInput(job=job.name)
+    return request.model_copy(update={"tick": tick})
+
+
+def local_cron(job: Job) -> str | None:
+    """The cron line of the job's schedule, if it is in the tenants' local time."""
+    for scheduled in current_application().schedules:
+        if scheduled.job == job.name and scheduled.local_time:
+            return scheduled.cron
+    return None
+
+
+def workflow_id_of(job: Job, tick: str) -> str:
+    """The id of a fan-out that a person starts."""
+    return str(WorkflowId(PLATFORM, job.name, f"tick-{tick}"))
+
+
+async def start(there: Servers, job: Job, request: FanOutInput) -> tuple[Handle, bool]:
+    """Returns the run, and whether this started it. A tick that has ended may run again."""
+    workflow_id = workflow_id_of(job, str(request.tick))
+    try:
+        begun = await there.client.start_workflow(
+            FanOut.run,
+            request,
+            id=workflow_id,
+            task_queue=job.queue,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        )
+        run_id, started = begun.first_execution_run_id, True
+    except WorkflowAlreadyStartedError:
+        run_id, started = (await own_run(there.client, workflow_id, FAN_OUT)).run_id, False
+    handle: Handle = there.client.get_workflow_handle(
+        workflow_id, run_id=run_id, result_type=FanOutResult
+    )
+    return handle, started
+
+
+def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
+    failures = [
+        {**failure.model_dump(), "reason": with_hint(failure.reason)} for failure in result.failures
+    ]
+    document = {
+        **document,
+        **{name: getattr(result, name) for name in COUNTS},
+        "failures": failures,
+    }
+    text = (
+        f"{result.job} {result.tick}: {number(result.planned, 'tenant')}, "
+        f"{result.succeeded:,} succeeded, {result.failed:,} failed, {result.skipped:,} skipped, "
+        f"{result.already:,} had succeeded before."
+    )
+    failed = table(
+        ("failed", "why"), [(failure["tenant_id"], failure["reason"]) for failure in failures]
+    )
+    problem = Problem(
+        "TenantsFailed",
+        f"{result.job} {result.tick} failed for {number(result.failed, 'tenant')}. "
+        f"{quoted(f'ticks show {result.job} --tick {result.tick}')} names each; the same fan-out "
+        "again runs those.",
+    )
+    return Answer(
+        document,
+        lines(text, failed if failures else None, address(document["url"])),
+        problem if result.failed else None,
+    )

@@ -1,0 +1,78 @@
+"""Explaining a message in the outbox: what it waits for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from temporal_tenancy.cli.answers import when
+from temporal_tenancy.cli.program import message_with_hint, quoted
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.outbox import MessageStatus, OutboxMessage
+from temporal_tenancy.outbox.inspection import find_message
+from temporal_tenancy.outbox.models import WAITING
+from temporal_tenancy.outbox.relay import admission
+from temporal_tenancy.outbox.relay.admission import NOTHING
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+
+
+async def explain_message(database: Database, workflow_id: WorkflowId) -> dict[str, Any] | None:
+    """The message of a tenant's run, with why it waits under `waiting_for`; None: there is none."""
+    with use_database(database), enter(TenantScope(workflow_id.owner)):
+        async with tenant_session() as session:
+            message = await find_message(session, workflow_id.job, workflow_id.key)
+    if message is None:
+        return None
+    return {
+        "id": str(message.id),
+        "status": message.status,
+        "attempts": message.attempts,
+        "scheduled_at": message.scheduled_at,
+        "created_at": message.created_at,
+        "error_type": message.error_type,
+        "error_message": message_with_hint(message.error_type or "", message.error_message or "")
+        or None,
+        "worked_off_by": message.workflow_id,
+        "waiting_for": await _waits_for(database, message),
+    }
+
+
+def message_line(message: dict[str, Any]) -> str:
+    """The message in one line."""
+    status = message["status"].replace("_", " ")
+    why = f": {message['error_type']}: {message['error_message']}" if message["error_type"] else ""
+    return f"{message['id']}, {status}, attempt {message['attempts']}{why}"
+
+
+async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
+    if message.status == MessageStatus.PROCESSING:
+        who = f'"{message.workflow_id}" works it off' if message.workflow_id else "a relay has it"
+        return [f"{who} since {when(message.dequeued_at)}."]
+    if message.status not in WAITING:
+        return []
+    said = []
+    if message.scheduled_at > datetime.now(UTC):
+        word = "It is tried again" if message.attempts else "It is to start"
+        said.append(f"{word} at {when(message.scheduled_at)}.")
+    said += await _held_back(database, message.tenant_id, registry.get(message.job))
+    return said or ["It waits for a relay: its turn comes within a second where one runs."]
+
+
+async def _held_back(database: Database, tenant_id: str, job: Job | None) -> list[str]:
+    tenant = await ControlPlaneDirectory(database).find(tenant_id)
+    async with database.platform_session("explain a message") as session:
+        decided = (await admission.decisions(session, [tenant_id])).get(tenant_id, NOTHING)
+        running = (await admission.in_flight(session, [tenant_id])).get(tenant_id, 0)
+    held = admission.held_back(tenant, decided, job)
+    if held is not None:
+        verb = "outbox resume" if decided.paused_since is not None else "tenants resume"
+        return [f"{tenant_id}: {held}. {quoted(f'{verb} {tenant_id}')} lets it go on."]
+    cap = admission.cap_of(tenant, decided)
+    if cap is not None and running >= cap:
+        return [
+            f"{running} of {tenant_id}'s jobs run, and its cap is {cap}: it starts when one ends."
+        ]
+    return []

@@ -1,0 +1,39 @@
+"""Migrating the database."""
+
+from __future__ import annotations
+
+from temporal_tenancy.cli.answers import Answer
+from temporal_tenancy.cli.not_reachable import NotReachable
+from temporal_tenancy.cli.program import Application, Login, current_application
+from temporal_tenancy.cli.server_access import environments
+from temporal_tenancy.postgres.migrations import migrate, pending
+
+
+async def migrate_all() -> Answer:
+    """Makes the roles, the control plane and the tenants' tables, as far as they are missing.
+
+    Raises:
+        NotReachable: a URL is not set, or its server does not answer.
+        ConfigurationError: a URL is of another role than it should be.
+        ExcessRights: a runtime role may do more than its part.
+    """
+    application = current_application()
+    owner = _required(application, application.owner)
+    with application.reaching():
+        before = [str(behind) for behind in pending(owner, environments(application))]
+        migrate(
+            owner,
+            tenant_url=_required(application, application.tenant),
+            platform_url=_required(application, application.platform),
+            relay_url=application.relay.url,
+            application=application.environments,
+        )
+    text = "The database is migrated." if before else "The database was up to date."
+    return Answer({"migrated": bool(before), "were_behind": before}, text)
+
+
+def _required(application: Application, login: Login) -> str:
+    if login.url is None:
+        sentence = f"{login.setting} is not set. {application.how_to_start}"
+        raise NotReachable(sentence.rstrip())
+    return login.url

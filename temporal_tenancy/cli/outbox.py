@@ -1,0 +1,291 @@
+"""Asking for jobs through the outbox, and controlling what the relay releases."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import typer
+from sqlalchemy import text as sql
+
+from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli.answers import Answer, lines, number, table, when
+from temporal_tenancy.cli.not_reachable import NotReachable
+from temporal_tenancy.cli.program import current_application, current_program, quoted
+from temporal_tenancy.cli.server_access import control_plane, servers
+from temporal_tenancy.control_plane.admission import Admission
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
+from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.core.tenant_state import unknown
+from temporal_tenancy.outbox import Enqueued, MessageStatus, enqueue_or_find, waiting
+from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.models import WAITING
+from temporal_tenancy.outbox.relay import admission
+from temporal_tenancy.outbox.relay.admission import NOTHING
+from temporal_tenancy.outbox.waiting import ByKey, Waiting
+from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+
+
+async def ask(
+    job_name: str, *, tenant: str | None, given: str | None, key: str | None, at: str | None
+) -> Answer:
+    """Writes a message; a relay starts the job.
+
+    Raises:
+        TenancyError: the input does not fit, or there is no such tenant; nothing is written.
+    """
+    job = reading.tenant_job(job_name)
+    what = f"the input of {job.name}"
+    values = reading.fields(given, what=what)
+    owner = values["tenant_id"] = reading.owner(tenant, values, what=what)
+    if key is not None:
+        WorkflowId(owner, job.name, key)  # raises where it cannot be one
+    values = job.with_period(values, key)
+    job_input = read_input(job.input_model, values, what=what)
+    moment = _moment(at)
+    async with _tenants_session(owner):
+        asked = await enqueue_or_find(job.name, job_input, key=key, at=moment)
+    workflow_id = WorkflowId(owner, job.name, asked.key)
+    document = {
+        "message_id": str(asked.id),
+        "workflow_id": str(workflow_id),
+        "added": asked.added,
+        "status": asked.status,
+        "scheduled_at": asked.scheduled_at,
+    }
+    explain = f"{quoted(f'explain {shlex.quote(str(workflow_id))}')} says where it stands."
+    if asked.added:
+        return Answer(
+            document, lines(f"{workflow_id} is asked for, by the message {asked.id}.", explain)
+        )
+    return Answer(
+        document,
+        lines(
+            f"{workflow_id} was asked for already, by the message {asked.id}, "
+            f"{_stands(asked)}. It is left as it is.",
+            explain,
+            _how_to_take_back(asked, owner) if asked.status in WAITING else None,
+        ),
+    )
+
+
+async def cancel(
+    message: str | None, *, tenant: str | None, job: str | None, key: str | None
+) -> Answer:
+    """Cancels a waiting message; raises a `TenancyError` if there is none, or it was started."""
+    which = _which(message, job, key)
+    owner = await _owner(which, tenant)
+    async with _tenants_session(owner):
+        found = await waiting.cancel(which)
+    text = f"{WorkflowId(owner, found.job, found.key)} is not asked for any more."
+    return Answer(_document(owner, found) | {"cancelled": True}, text)
+
+
+async def reschedule(
+    message: str | None, *, tenant: str | None, job: str | None, key: str | None, at: str
+) -> Answer:
+    """Moves a waiting message to another time; raises the same as `cancel`."""
+    which = _which(message, job, key)
+    moment = _moment(at)
+    assert moment is not None
+    owner = await _owner(which, tenant)
+    async with _tenants_session(owner):
+        found = await waiting.reschedule(which, moment)
+    workflow_id = WorkflowId(owner, found.job, found.key)
+    text = f"{workflow_id} starts at {when(found.scheduled_at)}, or as soon after as it can."
+    return Answer(_document(owner, found), text)
+
+
+async def show() -> Answer:
+    """Shows what each tenant has waiting, and why."""
+    async with _relays_view() as (view, database):
+        async with view.platform_session("look at the outbox") as session:
+            backlog_of_all = await backlogs(session)
+            tenants = [backlog.tenant_id for backlog in backlog_of_all]
+            decided = await admission.decisions(session, tenants)
+            running = await admission.in_flight(session, tenants)
+        found = await ControlPlaneDirectory(database).find_many(tenants)
+    records = {tenant.id: tenant for tenant in found}
+    documents: list[dict[str, Any]] = []  # JSON
+    for backlog in backlog_of_all:
+        tenant = records.get(backlog.tenant_id)
+        decision = decided.get(backlog.tenant_id, NOTHING)
+        cap = admission.cap_of(tenant, decision)
+        in_flight = running.get(backlog.tenant_id, 0)
+        held = admission.held_back(tenant, decision)
+        if held is None and cap is not None and in_flight >= cap:
+            held = f"{in_flight} of its jobs run, and its cap is {cap}"
+        documents.append(
+            {
+                "tenant_id": backlog.tenant_id,
+                "pending": backlog.pending,
+                "failed": backlog.failed,
+                "processing": backlog.processing,
+                "due_since": backlog.due_since,
+                "concurrency_cap": cap,
+                "in_flight": in_flight if cap is not None else None,
+                "held_back": held,
+            }
+        )
+    rows = [
+        (d["tenant_id"], d["pending"], d["failed"], d["processing"], when(d["due_since"]),
+         d["concurrency_cap"], d["held_back"])
+        for d in documents
+    ]  # fmt: skip
+    titles = ("tenant", "pending", "to be retried", "in hand", "due since", "cap", "held back")
+    text = table(titles, rows) if rows else "Nothing waits."
+    return Answer(documents, text)
+
+
+async def pause(tenant: str, reason: str | None) -> Answer:
+    """Stops releasing a tenant's messages; raises `TenantUnknown`."""
+    async with control_plane() as database:
+        await Admission(database).pause(tenant_id(tenant), reason)
+    text = f"Of {tenant} nothing is released from now on; what runs goes on."
+    resume_it = f"{quoted(f'outbox resume {tenant}')} releases its messages again."
+    return Answer({"tenant_id": tenant, "paused": True}, lines(text, resume_it))
+
+
+async def resume(tenant: str) -> Answer:
+    """Releases a tenant's messages again; raises `TenantUnknown`."""
+    async with control_plane() as database:
+        await Admission(database).resume(tenant_id(tenant))
+    return Answer({"tenant_id": tenant, "paused": False}, f"{tenant}'s messages are released.")
+
+
+async def cap(tenant: str, how_many: int | None) -> Answer:
+    """Sets how many of a tenant's released jobs may run at once; None: the plan's number.
+
+    Jobs that run already count. Raises `TenantUnknown`.
+    """
+    async with servers() as there:
+        running = []
+        if how_many is not None:
+            query = f"TenantId = '{tenant_id(tenant)}' AND ExecutionStatus = 'Running'"
+            running = [run.id async for run in there.client.list_workflows(query)]
+        await Admission(there.database).set_cap(tenant_id(tenant), how_many, running=running)
+        record = await _find(there.database, tenant)
+    limit = how_many if how_many is not None else record.plan.concurrency_cap
+    document = {"tenant_id": tenant, "concurrency_cap": limit, "running": len(running)}
+    if limit is None:
+        return Answer(document, f"{tenant} has no cap: its plan {record.plan.id} sets none.")
+    now = f" {number(len(running), 'job')} of its own run now." if running else ""
+    return Answer(document, f"At most {number(limit, 'job')} of {tenant} run at once.{now}")
+
+
+_OWNERS: Final = sql("select tenant_id from outbox_messages where id = :id order by tenant_id")
+
+
+def _how_to_take_back(asked: Enqueued, tenant: str) -> str:
+    command = quoted(f"outbox cancel {asked.id} --tenant {tenant}")
+    return f'{command} takes it back, and "outbox reschedule" with a time moves it.'
+
+
+def _stands(asked: Enqueued) -> str:
+    """Where an earlier message stands, for the end of a sentence."""
+    if asked.status is MessageStatus.COMPLETED:
+        return "and has been started"
+    if asked.status is MessageStatus.PROCESSING:
+        return "and is being started"
+    if asked.scheduled_at <= datetime.now(UTC):
+        return f"and has been due since {when(asked.scheduled_at)}"
+    return f"which will run at {when(asked.scheduled_at)}"
+
+
+def _document(tenant: str, message: Waiting) -> dict[str, Any]:  # JSON
+    return {
+        "message_id": str(message.id),
+        "tenant_id": tenant,
+        "job": message.job,
+        "key": message.key,
+        "scheduled_at": message.scheduled_at,
+    }
+
+
+def _which(message: str | None, job: str | None, key: str | None) -> UUID | ByKey:
+    """The message, by its id or by job and key; raises `typer.BadParameter` for neither or both."""
+    if message is None and job is not None and key is not None:
+        return ByKey(job, key)
+    if message is None or job is not None or key is not None:
+        raise typer.BadParameter("name a message by its id, or by --tenant, --job and --key.")
+    try:
+        return UUID(message)
+    except ValueError:
+        raise typer.BadParameter(
+            f"it is a message's id, as {quoted('explain')} shows it.", param_hint="ID"
+        ) from None
+
+
+async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
+    """The message's tenant; if `tenant` is None the relay's role looks it up."""
+    if tenant is not None:
+        return tenant_id(tenant)
+    if isinstance(which, ByKey):
+        raise typer.BadParameter("say whose message it is.", param_hint="--tenant")
+    async with (
+        _relays_view() as (view, _),
+        view.platform_session("look whose a message is") as session,
+    ):
+        owners = list(await session.scalars(_OWNERS, {"id": which}))
+    if not owners:
+        raise waiting.MessageUnknown(f"there is no message {which} any more, or there never was.")
+    if len(owners) > 1:
+        raise typer.BadParameter(
+            f"{' and '.join(owners[:5])} have a message of that id. Say whose is meant.",
+            param_hint="--tenant",
+        )
+    return str(owners[0])
+
+
+@asynccontextmanager
+async def _tenants_session(tenant: str) -> AsyncIterator[None]:
+    """Opens a session of an existing tenant; raises `TenantUnknown`."""
+    async with control_plane() as database:
+        await _find(database, tenant)
+        with use_database(database), enter(TenantScope(tenant)):
+            async with tenant_session():
+                yield
+
+
+@asynccontextmanager
+async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
+    """All tenants' outbox, opened as the relay's role, and the control plane."""
+    application = current_application()
+    login = application.relay
+    if login.url is None:
+        what = f"{login.setting} is not set, and only the relay sees all messages."
+        raise NotReachable(f"{what} {application.how_to_start}".rstrip())
+    view = Database(platform_url=login.url, application_name=current_program().application_name)
+    try:
+        async with control_plane() as database:
+            yield view, database
+    finally:
+        await view.dispose()
+
+
+async def _find(database: Database, identifier: str) -> Tenant:
+    tenant = await ControlPlaneDirectory(database).find(identifier)
+    if tenant is None:
+        raise unknown(identifier)
+    return tenant
+
+
+def _moment(given: str | None) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        moment = None
+    if moment is None or moment.utcoffset() is None:
+        raise typer.BadParameter(
+            'it is a time with its offset, as "2026-12-24T18:00:00Z".', param_hint="--at"
+        )
+    return reading.moment(moment, option="--at")

@@ -1,0 +1,85 @@
+"""What a running workflow waits for, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.enums.v1 import EventType, PendingActivityState
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import Client, WorkflowExecutionDescription
+
+from temporal_tenancy.cli.answers import when
+from temporal_tenancy.cli.program import with_hint
+from temporal_tenancy.cli.workers import has_worker, no_worker
+from temporal_tenancy.core.failures import root_cause, sentence_of
+from temporal_tenancy.sdk.suspension import is_waiting
+
+CHILDREN_SHOWN: Final = 3
+
+
+async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
+    """One sentence for each; queues that no worker serves come first."""
+    raw = run.raw_description
+    queues = {run.task_queue, *(a.activity_options.task_queue.name for a in raw.pending_activities)}
+    said = [
+        no_worker(queue) for queue in sorted(queues - {""}) if not await has_worker(client, queue)
+    ]
+    if run.execution_time and run.execution_time > datetime.now(UTC):
+        said.append(f"It is to start at {when(run.execution_time)}.")
+    task = raw.pending_workflow_task
+    if task.attempt > 1:
+        why = await _task_failure(client, run)
+        said.append(f"Its workflow code fails, and is tried again (attempt {task.attempt}): {why}")
+    said += [await _activity(run, activity) for activity in raw.pending_activities]
+    children = [child.workflow_id for child in raw.pending_children]
+    if children:
+        noun = "child" if len(children) == 1 else "children"
+        more = ", …" if len(children) > CHILDREN_SHOWN else ""
+        said.append(
+            f"{len(children):,} {noun} running: {', '.join(children[:CHILDREN_SHOWN])}{more}."
+        )
+    return said
+
+
+async def _activity(run: WorkflowExecutionDescription, activity: PendingActivityInfo) -> str:
+    name = activity.activity_type.name
+    if is_waiting(activity):
+        return f"{name} is paused while {activity.pause_info.manual.reason}, and goes on after it."
+    limit = f" of {activity.maximum_attempts}" if activity.maximum_attempts else ""
+    why = ""
+    if activity.HasField("last_failure"):
+        why = f" It failed before: {await _sentence(run, activity.last_failure)}"
+    if activity.paused:
+        said = activity.pause_info.manual.reason
+        return f"{name} is paused{f' ({said})' if said else ''}.{why}"
+    attempt = f"attempt {activity.attempt}{limit}"
+    if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
+        since = when(_time(activity.last_started_time))
+        return f"{name} is running since {since}, {attempt}.{why}"
+    if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED:
+        return f"{name} is asked to cancel, {attempt}.{why}"
+    again = _time(activity.next_attempt_schedule_time)
+    if activity.attempt > 1 and again is not None and again > datetime.now(UTC):
+        return f"{name} runs again at {when(again)}, {attempt}.{why}"
+    return f"{name} waits for a free worker, {attempt}.{why}"
+
+
+async def _task_failure(client: Client, run: WorkflowExecutionDescription) -> str:
+    handle = client.get_workflow_handle(run.id, run_id=run.run_id)
+    failure: Failure | None = None
+    async for event in handle.fetch_history_events():
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+            failure = event.workflow_task_failed_event_attributes.failure
+    return "no reason is recorded." if failure is None else await _sentence(run, failure)
+
+
+async def _sentence(run: WorkflowExecutionDescription, failure: Failure) -> str:
+    return with_hint(sentence_of(root_cause(await run.data_converter.decode_failure(failure))))
+
+
+def _time(stamp: Timestamp) -> datetime | None:
+    return stamp.ToDatetime(UTC) if stamp.seconds else None

@@ -1,0 +1,142 @@
+"""Starting one tenant's job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli.answers import Answer, address, err, facts, lines, say
+from temporal_tenancy.cli.fairness import warn_where_off
+from temporal_tenancy.cli.program import message_with_hint
+from temporal_tenancy.cli.server_access import Servers, servers
+from temporal_tenancy.cli.waiting import problem_of, warn_without_worker
+from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.models import LedgerState
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.inputs import TenantInput, read_input
+from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.core.tenant_state import refusal, require_startable
+from temporal_tenancy.sdk.lookups import if_known
+from temporal_tenancy.sdk.taken_ids import own_run
+
+Handle = WorkflowHandle[Any, Any]  # of a workflow known only by name
+
+
+async def run(
+    job_name: str,
+    *,
+    tenant: str | None,
+    given: str | None,
+    key: str | None,
+    wait: bool,
+    quiet: bool,
+) -> Answer:
+    """Starts a job of `tenant`, unless its id has succeeded or is running.
+
+    Raises:
+        TenancyError: the input does not fit, the tenant may not run the job, or something else
+            has its workflow's id; nothing started.
+    """
+    job = reading.tenant_job(job_name)
+    job_input, parts = _prepared(job, tenant=tenant, given=given, key=key)
+    workflow_id = str(parts)
+    async with servers() as there:
+        tenant_id = job_input.tenant_id
+        found = await ControlPlaneDirectory(there.database).find(tenant_id)
+        refused = refusal(require_startable(tenant_id, found, job), job)
+        await warn_where_off(there.database, there.client.namespace)
+        handle, state = await _start(there, job, job_input, workflow_id)
+        document: dict[str, Any] = {
+            "workflow_id": workflow_id,
+            "run_id": handle.run_id,
+            "url": there.link(workflow_id, handle.run_id),
+            "started": state == "started",
+        }
+        text = f"{workflow_id} {_SAYS[state]}"
+        if refused is not None and state != "succeeded":
+            say(f"It waits: {message_with_hint(refused.type or '', refused.message)}")
+        if not wait:
+            return Answer(document, lines(text, address(document["url"])))
+        if state != "succeeded":
+            await warn_without_worker(there.client, job.queue)
+        try:
+            document["result"] = await _result(handle, workflow_id, quiet=quiet)
+        except WorkflowFailureError as error:
+            return Answer(document, lines(text, address(document["url"])), problem_of(error))
+        return Answer(document, lines(text, address(document["url"]), _shown(document["result"])))
+
+
+_SAYS = {
+    "started": "has started.",
+    "running": "is running already.",
+    "succeeded": "has succeeded before, and is not run again.",
+}
+
+
+def _prepared(
+    job: Job, *, tenant: str | None, given: str | None, key: str | None
+) -> tuple[TenantInput, WorkflowId]:
+    """The input and the workflow id of a run, checked as far as no server is needed."""
+    what = f"the input of {job.name}"
+    values = reading.fields(given, what=what)
+    values["tenant_id"] = reading.owner(tenant, values, what=what)
+    if key is not None:
+        WorkflowId(values["tenant_id"], job.name, key)  # raises where it cannot be one
+    values = job.with_period(values, key)
+    model = job.input_model
+    assert issubclass(model, TenantInput)
+    job_input = read_input(model, values, what=what)
+    key = job.key_of(job_input, key)
+    if key is None:
+        key = reading.uuid7()
+    return job_input, WorkflowId(job_input.tenant_id, job.name, key)
+
+
+async def _start(
+    there: Servers, job: Job, job_input: TenantInput, workflow_id: str
+) -> tuple[Handle, str]:
+    """Returns the run, and whether it was started now, is running, or has succeeded before."""
+    if job.period is not None:
+        async with there.database.platform_session("look up a run") as session:
+            row = await ledger.row_of_workflow(session, workflow_id)
+        # The server forgets closed runs; the ledger does not.
+        if row is not None and row.state == LedgerState.SUCCEEDED:
+            run_id = row.run_id
+            return there.client.get_workflow_handle(workflow_id, run_id=run_id), "succeeded"
+    try:
+        started: Handle = await there.client.start_workflow(
+            job.name,
+            job_input,
+            id=workflow_id,
+            task_queue=job.queue,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        )
+    except WorkflowAlreadyStartedError:
+        described = await own_run(there.client, workflow_id, job.name)
+        existing = there.client.get_workflow_handle(workflow_id, run_id=described.run_id)
+        done = described.status is WorkflowExecutionStatus.COMPLETED
+        return existing, "succeeded" if done else "running"
+    run_id = started.first_execution_run_id
+    return there.client.get_workflow_handle(workflow_id, run_id=run_id), "started"
+
+
+async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
+    """What the run returns (JSON); None if the server has forgotten it."""
+    if quiet or not err.is_terminal:
+        return await if_known(handle.result())
+    with err.status(f"{workflow_id} is running"):
+        return await if_known(handle.result())
+
+
+def _shown(result: Any) -> Any:  # rich's renderable
+    return facts(result.items()) if isinstance(result, dict) else str(result)

@@ -1,0 +1,364 @@
+"""Schedules: those that the application declares, and those on the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, time, timedelta
+from typing import Any, Final
+
+import typer
+from temporalio.client import (
+    Client,
+    ScheduleActionExecutionStartWorkflow,
+    ScheduleBackfill,
+    ScheduleDescription,
+    ScheduleHandle,
+    ScheduleOverlapPolicy,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporal_tenancy.cli.answers import Answer, address, lines, number, table, when
+from temporal_tenancy.cli.failures import ScheduleUnknown
+from temporal_tenancy.cli.fairness import warn_where_known_off
+from temporal_tenancy.cli.given import moment
+from temporal_tenancy.cli.program import current_application, current_program, quoted
+from temporal_tenancy.cli.server_access import Temporal, temporal
+from temporal_tenancy.core.due_times import times
+from temporal_tenancy.core.identifiers import PLATFORM
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.sdk import search_attributes
+from temporal_tenancy.sdk.lookups import if_known, is_namespace_missing
+from temporal_tenancy.ticks import schedules as declared_schedules
+from temporal_tenancy.ticks.fan_out import tick_of
+from temporal_tenancy.ticks.schedule_drift import differences
+from temporal_tenancy.ticks.schedules import ScheduledJob, check_all
+
+TRIGGER_TIMEOUT: Final = 5.0  # seconds to look for a triggered run
+TRIGGER_INTERVAL: Final = 0.2  # seconds
+
+
+async def apply() -> Answer:
+    """Puts every declared schedule on the server, and registers the search attributes.
+
+    Raises `ConfigurationError` for a declaration that cannot work; nothing has been applied then.
+    """
+    schedules = current_application().schedules
+    check_all(schedules)
+    async with temporal() as there:
+        await warn_where_known_off(there.client.namespace)
+        registered = await search_attributes.register_missing(there.client)
+        done = await declared_schedules.apply(there.client, schedules)
+        documents = [
+            {
+                "schedule_id": s.id,
+                "job": s.job,
+                "cron": s.cron,
+                "done": done[s.id],
+                "warning": s.warning,
+                "url": there.schedule_link(s.id),
+            }
+            for s in schedules
+        ]
+    rows = [(d["job"], d["cron"], d["done"]) for d in documents]
+    return Answer(
+        {"schedules": documents, "search_attributes_registered": list(registered)},
+        lines(
+            table(("job", "cron (UTC)", ""), rows),
+            f"Registered the search attributes {', '.join(registered)}." if registered else None,
+            *_warnings(),
+        ),
+    )
+
+
+async def show_all() -> Answer:
+    """Shows every declared schedule as it is on the server, and undeclared ones too.
+
+    Raises `ConfigurationError` for a declaration that cannot work.
+    """
+    async with temporal() as there:
+        documents = await compare(there)
+    rows = [
+        (
+            d["job"],
+            d["cron"],
+            _state_for_people(d),
+            when(d["next_run"]),
+            when(d["last_run"]["nominal_time"]) if d["last_run"] else None,
+            d["overlap"] and d["overlap"].replace("_", " "),
+            _window(d["catchup_window_seconds"]),
+        )
+        for d in documents
+    ]
+    titles = ("job", "cron (UTC)", "state", "next", "last", "overlap", "catch-up window")
+    return Answer(documents, lines(table(titles, rows), *_warnings()))
+
+
+def _warnings() -> Sequence[str]:
+    return [f"Note: {each.warning}" for each in current_application().schedules if each.warning]
+
+
+async def compare(there: Temporal) -> list[dict[str, Any]]:
+    """Compares the declared schedules with those on the server, undeclared ones included.
+
+    `state` is applied, changed (`differs` says where), missing or undeclared.
+    """
+    schedules = current_application().schedules
+    check_all(schedules)
+    client = there.client
+    documents = []
+    for declared in schedules:
+        description, differs = await _state(client, declared)
+        documents.append(_document(there, declared.id, declared, description, list(differs)))
+    known = {declared.id for declared in schedules}
+    async for listed in await client.list_schedules():
+        if listed.id.startswith(f"{PLATFORM}/") and listed.id not in known:
+            description = await if_known(client.get_schedule_handle(listed.id).describe())
+            if description is not None:
+                documents.append(_document(there, listed.id, None, description, []))
+    return documents
+
+
+async def pause(job: str, reason: str | None) -> Answer:
+    """Pauses a job's schedule."""
+    return await _set_paused(job, True, reason or f"paused by {current_program().name}")
+
+
+async def resume(job: str, reason: str | None) -> Answer:
+    """Resumes a job's schedule."""
+    return await _set_paused(job, False, reason or f"resumed by {current_program().name}")
+
+
+async def trigger(job: str) -> Answer:
+    """Starts a tick now, or after the one that is running."""
+    declared = _declared(job)
+    async with temporal() as there, _known(there.client, declared) as handle:
+        before = await handle.describe()
+        await handle.trigger()
+        run = await _triggered(handle, before)
+    url = there.schedule_link(declared.id)
+    if run is not None:
+        url = there.link(run.workflow_id, run.first_execution_run_id)
+    document = {
+        "schedule_id": declared.id,
+        "job": job,
+        "workflow_id": None if run is None else run.workflow_id,
+        "run_id": None if run is None else run.first_execution_run_id,
+        "url": url,
+    }
+    text = (
+        f"{run.workflow_id} has started."
+        if run is not None
+        else f"{declared.id} is triggered, and waits for the tick that is under way."
+    )
+    return Answer(document, lines(text, address(url)))
+
+
+async def backfill(job: str, since: datetime, until: datetime) -> Answer:
+    """Runs the ticks whose nominal times lie between two times, inclusive, one after the other.
+
+    A date without a time is the whole day, in UTC. Raises `typer.BadParameter` where no tick
+    was due between them.
+    """
+    declared = _declared(job)
+    known = declared.check()
+    first, last = moment(since, option="--from"), moment(until, option="--to")
+    if last.time() == time():
+        last += timedelta(days=1, seconds=-1)
+    if last < first:
+        raise typer.BadParameter(
+            f"{when(first)} is behind {when(last)}. Name the earlier one with --from.",
+            param_hint="--from and --to",
+        )
+    due = list(times(declared.server_cron, first, last + timedelta(seconds=1)))
+    if not due:
+        raise typer.BadParameter(
+            f'no tick of {job} ("{declared.cron}") is due from {when(first)} to {when(last)}.',
+            param_hint="--from and --to",
+        )
+    async with temporal() as there, _known(there.client, declared) as handle:
+        await handle.backfill(
+            ScheduleBackfill(
+                start_at=first - timedelta(seconds=1),  # exclusive
+                end_at=last,
+                # One after the other: with the server's default, eleven of twelve were dropped.
+                overlap=ScheduleOverlapPolicy.BUFFER_ALL,
+            )
+        )
+        runs = [_nominal_run(there, declared, known, nominal) for nominal in due]
+    document = {
+        "schedule_id": declared.id,
+        "job": job,
+        "runs": runs,
+        "url": there.schedule_link(declared.id),
+    }
+    order = ", one after the other" if len(runs) > 1 else ""
+    text = f"{declared.id} runs {number(len(runs), 'tick')}{order}."
+    addresses = [
+        address(run["url"], run["tick"], f"due {when(run['nominal_time'])}") for run in runs
+    ]
+    return Answer(document, lines(text, *addresses))
+
+
+def _nominal_run(
+    there: Temporal, declared: ScheduledJob, job: Job, nominal: datetime
+) -> dict[str, Any]:
+    """The run that the schedule starts, or has started, for a nominal time."""
+    workflow_id = f"{declared.workflow_id}-{nominal:%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "tick": tick_of(job, nominal),
+        "nominal_time": nominal,
+        "workflow_id": workflow_id,
+        "url": there.link(workflow_id),
+    }
+
+
+async def _set_paused(job: str, paused: bool, note: str) -> Answer:
+    declared = _declared(job)
+    async with temporal() as there, _known(there.client, declared) as handle:
+        await (handle.pause(note=note) if paused else handle.unpause(note=note))
+    document = {"schedule_id": declared.id, "job": job, "paused": paused, "note": note}
+    return Answer(document, f"{declared.id} is {'paused' if paused else 'in force'}: {note}.")
+
+
+def _declared(job: str) -> ScheduledJob:
+    registry.get_or_raise(job)
+    schedules = current_application().schedules
+    for scheduled in schedules:
+        if scheduled.job == job:
+            return scheduled
+    raise ScheduleUnknown(
+        f"{job} has no schedule. {current_program().schedules} declares those of: "
+        f"{', '.join(scheduled.job for scheduled in schedules)}."
+    )
+
+
+@asynccontextmanager
+async def _known(client: Client, declared: ScheduledJob) -> AsyncIterator[ScheduleHandle]:
+    try:
+        yield client.get_schedule_handle(declared.id)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND or is_namespace_missing(error):
+            raise
+        raise ScheduleUnknown(
+            f"the schedule {declared.id} is not on the server. {quoted('schedules apply')} puts it "
+            "there."
+        ) from None
+
+
+async def _state(
+    client: Client, declared: ScheduledJob
+) -> tuple[ScheduleDescription | None, list[str]]:
+    """The schedule on the server, and where it differs from the declared one."""
+    description = await if_known(client.get_schedule_handle(declared.id).describe())
+    if description is None:
+        return None, []
+    wanted, line = declared.schedule(), declared.server_line
+    return description, list(await differences(client, wanted, line, description))
+
+
+async def _triggered(
+    handle: ScheduleHandle, before: ScheduleDescription
+) -> ScheduleActionExecutionStartWorkflow | None:
+    """The run that a trigger started; None if there is none within a few seconds."""
+    seen = {_run_id(action.action) for action in before.info.recent_actions}
+    for _ in range(int(TRIGGER_TIMEOUT / TRIGGER_INTERVAL)):
+        description = await handle.describe()
+        for recent in reversed(description.info.recent_actions):
+            if _run_id(recent.action) not in seen and isinstance(
+                recent.action, ScheduleActionExecutionStartWorkflow
+            ):
+                return recent.action
+        if description.info.running_actions and before.info.running_actions:
+            return None
+        await asyncio.sleep(TRIGGER_INTERVAL)
+    return None
+
+
+def _run_id(action: object) -> str | None:
+    if isinstance(action, ScheduleActionExecutionStartWorkflow):
+        return action.first_execution_run_id
+    return None
+
+
+def _document(
+    there: Temporal,
+    schedule_id: str,
+    declared: ScheduledJob | None,
+    found: ScheduleDescription | None,
+    differs: list[str],
+) -> dict[str, Any]:
+    state = "applied"
+    if found is None:
+        state = "missing"
+    elif declared is None:
+        state = "undeclared"
+    elif differs:
+        state = "changed"
+    document: dict[str, Any] = {
+        "schedule_id": schedule_id,
+        "job": declared.job if declared else schedule_id.removeprefix(f"{PLATFORM}/"),
+        "cron": declared.cron if declared else None,
+        "state": state,
+        "differs": differs,
+        "warning": declared.warning if declared else None,
+        "paused": None,
+        "note": None,
+        "next_run": None,
+        "last_run": None,
+        "overlap": None,
+        "catchup_window_seconds": None,
+        "url": there.schedule_link(schedule_id),
+    }
+    if found is not None:
+        policy, info = found.schedule.policy, found.info
+        document |= {
+            "paused": found.schedule.state.paused,
+            "note": found.schedule.state.note,
+            "next_run": next(iter(info.next_action_times), None),
+            "last_run": _last_run(there, found),
+            "overlap": policy.overlap.name.lower(),
+            "catchup_window_seconds": _seconds(policy.catchup_window),
+        }
+    return document
+
+
+def _last_run(there: Temporal, found: ScheduleDescription) -> dict[str, Any] | None:
+    if not found.info.recent_actions:
+        return None
+    last = found.info.recent_actions[-1]
+    if not isinstance(last.action, ScheduleActionExecutionStartWorkflow):
+        return None
+    return {
+        "nominal_time": last.scheduled_at,
+        "started_at": last.started_at,
+        "workflow_id": last.action.workflow_id,
+        "run_id": last.action.first_execution_run_id,
+        "url": there.link(last.action.workflow_id, last.action.first_execution_run_id),
+    }
+
+
+def _seconds(window: timedelta | None) -> int | None:
+    return None if window is None else int(window.total_seconds())
+
+
+_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def _window(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    for unit, size in _UNITS:
+        if seconds >= size and seconds % size == 0:
+            return number(seconds // size, unit)
+    return number(seconds, "second")
+
+
+def _state_for_people(document: dict[str, Any]) -> str:
+    words = [document["state"]]
+    if document["differs"]:
+        words.append(f"differs in {' and '.join(document['differs'])}")
+    if document["paused"]:
+        words.append("paused")
+    return ", ".join(words)

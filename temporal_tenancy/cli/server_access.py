@@ -1,0 +1,106 @@
+"""Connections to the servers, open while a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from sqlalchemy.exc import ProgrammingError
+from temporalio.client import Client
+
+from temporal_tenancy.cli.program import Application, current_application
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.core.directory import use_directory
+from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.postgres.migrations import refuse_pending
+
+_LACKING: Final = ("42P01", "42703")  # SQLSTATE: no such table, no such column
+
+
+@dataclass(frozen=True)
+class Temporal:
+    """A Temporal client, and links to its Web UI."""
+
+    client: Client
+    ui_url: str | None
+
+    def link(self, workflow_id: str, run_id: str | None = None) -> str | None:
+        """A run's page in the Web UI; its latest run's without `run_id`; None without a Web UI."""
+        run = f"/{quote(run_id, safe='')}" if run_id else ""
+        return self._page(f"workflows/{quote(workflow_id, safe='')}{run}")
+
+    def schedule_link(self, schedule_id: str) -> str | None:
+        """A schedule's page in the Web UI; None without a Web UI."""
+        return self._page(f"schedules/{quote(schedule_id, safe='')}")
+
+    def _page(self, path: str) -> str | None:
+        if self.ui_url is None:
+            return None
+        return f"{self.ui_url.rstrip('/')}/namespaces/{self.client.namespace}/{path}"
+
+
+@dataclass(frozen=True)
+class Servers(Temporal):
+    """Temporal and the database."""
+
+    database: Database
+
+
+@asynccontextmanager
+async def control_plane() -> AsyncIterator[Database]:
+    """Opens the database alone.
+
+    Raises:
+        NotReachable: it does not answer.
+        MigrationsBehind: the block needs a table or column that is missing.
+    """
+    application = current_application()
+    database = application.database()
+    try:
+        with application.reaching(), _migrated(application):
+            yield database
+    finally:
+        await database.dispose()
+
+
+@asynccontextmanager
+async def temporal() -> AsyncIterator[Temporal]:
+    """Connects to Temporal alone; raises `NotReachable`."""
+    application = current_application()
+    with application.reaching():
+        yield Temporal(await application.connect(None), application.ui_url)
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[Servers]:
+    """Opens both; raises the same as `control_plane` and `temporal`."""
+    async with control_plane() as database:
+        application = current_application()
+        yield Servers(await application.connect(database), application.ui_url, database)
+
+
+@contextmanager
+def as_platform(database: Database) -> Iterator[None]:
+    """Sets the current database and directory in the block, as in a platform activity."""
+    with use_database(database), use_directory(ControlPlaneDirectory(database)):
+        yield
+
+
+def environments(application: Application) -> Sequence[MigrationEnvironment]:
+    """All migration environments: the library's, then the application's."""
+    return (*LIBRARY, *application.environments)
+
+
+@contextmanager
+def _migrated(application: Application) -> Iterator[None]:
+    try:
+        yield
+    except ProgrammingError as error:
+        url = application.platform.url
+        if url is not None and getattr(error.orig, "sqlstate", None) in _LACKING:
+            refuse_pending(url, environments(application))
+        raise

@@ -1,0 +1,190 @@
+"""Tenants: adding them, and who may run jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, datetime
+from typing import Any
+
+import typer
+from temporalio.service import RPCError
+
+from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli.answers import Answer, facts, lines, say, table, when
+from temporal_tenancy.cli.not_reachable import NotReachable
+from temporal_tenancy.cli.program import quoted
+from temporal_tenancy.cli.server_access import control_plane, temporal
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.core.directory import RUNNABLE, Tenant, TenantStatus
+from temporal_tenancy.core.errors import TenantOffboarding
+from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.tenant_state import unknown
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.suspension import release
+
+
+async def add(
+    identifier: str,
+    *,
+    name: str | None,
+    plan: str,
+    status: str,
+    features: Sequence[str],
+    time_zone: str,
+    trial_ends: str | None,
+) -> Answer:
+    """Adds a tenant; raises a `TenancyError` if it is there already or an option does not fit."""
+    found = reading.statuses(status) or ()
+    if len(found) != 1 or found[0] not in RUNNABLE:
+        raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
+    ends = _day_or_time(trial_ends)
+    async with control_plane() as database:
+        tenant = await Tenants(database).add(
+            identifier,
+            name or identifier,
+            plan=plan,
+            status=found[0],
+            features=features,
+            time_zone=time_zone,
+            trial_ends_at=ends,
+        )
+    return Answer(_document(tenant), f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}.")
+
+
+async def show_all(status: str | None) -> Answer:
+    """Lists the tenants, or those with one of the statuses."""
+    async with control_plane() as database:
+        found = [
+            tenant async for tenant in Tenants(database).list(statuses=reading.statuses(status))
+        ]
+    rows = [(t.id, t.name, t.status, when(t.status_since), t.plan.id, t.time_zone) for t in found]
+    return Answer(
+        [_document(tenant) for tenant in found],
+        table(("tenant", "name", "status", "since", "plan", "time zone"), rows),
+    )
+
+
+async def show(identifier: str) -> Answer:
+    """Shows one tenant; raises `TenantUnknown`."""
+    async with control_plane() as database:
+        tenant = await _find(database, identifier)
+    plan = tenant.plan
+    text = facts(
+        [
+            ("tenant", tenant.id),
+            ("name", tenant.name),
+            ("status", f"{tenant.status} since {when(tenant.status_since)}"),
+            ("trial ends", when(tenant.trial_ends_at)),
+            ("plan", f"{plan.id}, fairness weight {plan.fairness_weight:g}"),
+            ("features", ", ".join(sorted(plan.features | tenant.features))),
+            ("time zone", tenant.time_zone),
+            ("settings", tenant.settings or None),
+        ]
+    )
+    return Answer(_document(tenant), text)
+
+
+async def suspend(identifier: str, reason: str | None) -> Answer:
+    """Suspends a tenant, unless it is suspended already, and counts the runs that wait."""
+    async with control_plane() as database:
+        await _refuse_leaving(database, identifier, "suspended")
+        tenant = await Tenants(database).set_status(
+            identifier, TenantStatus.SUSPENDED, reason=reason
+        )
+    text = f"{tenant.id} is suspended since {when(tenant.status_since)}."
+    return Answer(
+        _document(tenant),
+        lines(
+            text,
+            await _waiting(tenant.id),
+            f"{quoted(f'tenants resume {tenant.id}')} lets its jobs run again.",
+        ),
+    )
+
+
+async def resume(identifier: str) -> Answer:
+    """Gives a suspended tenant its earlier status; any other stays as it is.
+
+    Then releases what waited, including what an earlier call did not get to.
+    """
+    async with control_plane() as database:
+        await _refuse_leaving(database, identifier, "resumed")
+        tenant = await Tenants(database).resume(identifier)
+    text = f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}."
+    return Answer(_document(tenant), lines(text, await _go_on(tenant.id)))
+
+
+async def _waiting(tenant: str) -> str | None:
+    """Says how many runs wait out the suspension."""
+    jobs = [f"'{job.name}'" for job in registry.values() if job.waits_out_suspension]
+    if not jobs:
+        return None
+    query = f"TenantId = '{tenant}' AND ExecutionStatus = 'Running' AND Job IN ({', '.join(jobs)})"
+    try:
+        async with temporal() as there:
+            waiting = (await there.client.count_workflows(query)).count
+    except (NotReachable, RPCError) as error:
+        say(f"How many runs wait is not known: {error.message}")
+        return None
+    return f"Runs that wait until then: {waiting:,}." if waiting else None
+
+
+async def _go_on(tenant: str) -> str | None:
+    """Releases what waited, and says how much that was."""
+    try:
+        async with temporal() as there:
+            released = await release(there.client, tenant)
+    except (NotReachable, RPCError) as error:
+        say(f"What waited goes on within a minute of Temporal's return: {error.message}")
+        return None
+    return f"Activities that waited and go on: {released:,}." if released else None
+
+
+def _day_or_time(given: str | None) -> datetime | date | None:
+    """The value of `--trial-ends`: a day, or a time with its offset."""
+    if given is None:
+        return None
+    with suppress(ValueError):
+        return date.fromisoformat(given)
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(given)
+        if moment.utcoffset() is not None:
+            return moment
+    raise typer.BadParameter(
+        "it is a day, as 2026-12-01, or a time with its offset, as 2026-12-01T18:00Z.",
+        param_hint="--trial-ends",
+    )
+
+
+async def _find(database: Database, identifier: str) -> Tenant:
+    tenant = await ControlPlaneDirectory(database).find(tenant_id(identifier))
+    if tenant is None:
+        raise unknown(identifier)
+    return tenant
+
+
+async def _refuse_leaving(database: Database, identifier: str, what: str) -> Tenant:
+    tenant = await _find(database, identifier)
+    if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
+        raise TenantOffboarding(
+            f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}, "
+            f"and cannot be {what}."
+        )
+    return tenant
+
+
+def _document(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "id": tenant.id,
+        "name": tenant.name,
+        "status": tenant.status,
+        "status_since": tenant.status_since,
+        "trial_ends_at": tenant.trial_ends_at,
+        "plan": tenant.plan.id,
+        "features": sorted(tenant.plan.features | tenant.features),
+        "time_zone": tenant.time_zone,
+        "settings": tenant.settings,
+    }

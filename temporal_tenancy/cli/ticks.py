@@ -1,0 +1,176 @@
+"""Ticks: the ledger, for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import RenderableType
+
+from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli.answers import Answer, lines, number, say, table, when
+from temporal_tenancy.cli.failures import TickUnknown
+from temporal_tenancy.cli.fan_outs import as_scheduled, local_cron
+from temporal_tenancy.cli.not_reachable import NotReachable
+from temporal_tenancy.cli.program import quoted, with_hint
+from temporal_tenancy.cli.server_access import as_platform, control_plane, temporal
+from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane.models import LedgerState, TickRow, TickState
+from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.ticks.reconcile.missed import missed_tenants
+from temporal_tenancy.ticks.reconcile.settlement import Settlement
+
+COUNTED = (LedgerState.SUCCEEDED, LedgerState.FAILED, LedgerState.SKIPPED)
+
+
+async def show_all(job: str | None, limit: int) -> Answer:
+    """Lists the latest ticks, of one job or of all; raises `UnknownJob`."""
+    if job is not None:
+        reading.tenant_job(job)
+    async with control_plane() as database, database.platform_session("list ticks") as session:
+        found = await ledger.latest_ticks(session, job=job, limit=limit)
+        documents: list[dict[str, Any]] = [
+            {
+                "job": tick.job,
+                "tick": tick.tick,
+                "state": tick.state,
+                **_counts(await ledger.count(session, tick.job, tick.tick)),
+                "nominal_time": tick.nominal_time,
+                "started_at": None if tick.state == TickState.MISSED else tick.started_at,
+                "ended_at": tick.ended_at,
+                "workflow_id": tick.workflow_id,
+                "run_id": tick.run_id,
+            }
+            for tick in found
+        ]
+    titles = ("job", "tick", "state", "planned", "succeeded", "failed", "skipped", "started_at")
+    rows = [
+        [when(document[name]) if name == "started_at" else document[name] for name in titles]
+        for document in documents
+    ]
+    return Answer(documents, table([title.replace("_at", "") for title in titles], rows))
+
+
+async def show(job_name: str, tick: str | None) -> Answer:
+    """Shows what became of each tenant; raises `TickUnknown` if the tick never began.
+
+    The ledger is first brought up to date with what the server says of each child.
+    """
+    job = reading.tenant_job(job_name)
+    async with control_plane() as database:
+        with as_platform(database):
+            row = await _find(job, tick)
+            await _settled(job, row.tick)
+            async with platform_session("show a tick") as session:
+                row = await ledger.find_tick(session, job.name, row.tick) or row
+                entries = await ledger.rows(session, job.name, row.tick)
+            missed = await missed_tenants(
+                job,
+                row,
+                statuses=as_scheduled(job, row.tick).statuses,
+                local_cron=local_cron(job),
+                now=datetime.now(UTC),
+            )
+    missed_ids = {each.tenant_id for each in missed}
+    counted = dict.fromkeys(LedgerState, 0)
+    for entry in entries:
+        counted[LedgerState(entry.state)] += 1
+    document = {
+        "tick": row.tick,
+        "job": job.name,
+        "state": row.state,
+        "reason": row.reason,
+        **_counts(counted),
+        "missed": len(missed),
+        "tenants": [
+            {
+                "tenant_id": entry.tenant_id,
+                "state": entry.state,
+                "reason": entry.reason and with_hint(entry.reason),
+                "missed": entry.tenant_id in missed_ids,
+                "attempts": entry.attempts,
+                "due_at": entry.due_at,
+                "workflow_id": entry.workflow_id,
+                "run_id": entry.run_id,
+            }
+            for entry in entries
+        ]
+        + [
+            {
+                "tenant_id": each.tenant_id,
+                "state": "unplanned",
+                "reason": each.reason and with_hint(each.reason),
+                "missed": True,
+                "attempts": 0,
+                "due_at": None,
+                "workflow_id": None,
+                "run_id": None,
+            }
+            for each in missed
+            if each.state is None
+        ],
+    }
+    return Answer(document, _text(document, row))
+
+
+async def _settled(job: Job, tick: str) -> None:
+    """Settles a tick, or warns that it could not: people read the ledger in an outage."""
+    try:
+        async with temporal() as there:
+            await Settlement(there.client).settle(job, tick)
+    except NotReachable as error:
+        say(f"{error.sentence} So this is what the ledger says, and may be behind.")
+
+
+async def _find(job: Job, tick: str | None) -> TickRow:
+    async with platform_session("find a tick") as session:
+        if tick is not None:
+            row = await ledger.find_tick(session, job.name, tick)
+        else:
+            row = next(iter(await ledger.latest_ticks(session, job=job.name, limit=1)), None)
+    if row is None:
+        which = f"no tick {tick}" if tick else "no ticks yet"
+        raise TickUnknown(
+            f"{job.name} has {which}. {quoted(f'ticks list {job.name}')} shows those there are; "
+            f"{quoted(f'fan-out {job.name}')} begins one."
+        )
+    return row
+
+
+def _counts(counted: dict[LedgerState, int]) -> dict[str, int]:
+    """Rows by state; `planned` counts all of them."""
+    rest = {
+        "running": counted[LedgerState.RUNNING],
+        "waiting": counted[LedgerState.PLANNED],
+        "not_started": counted[LedgerState.NOT_STARTED],
+    }
+    return {
+        "planned": sum(counted.values()),
+        **{str(state): counted[state] for state in COUNTED},
+        **rest,
+    }
+
+
+def _text(document: dict[str, Any], tick: TickRow) -> RenderableType:
+    counts = ", ".join(
+        f"{document[name]:,} {name.replace('_', ' ')}"
+        for name in ("succeeded", "failed", "skipped", "running", "waiting", "not_started")
+        if document[name] or name in COUNTED
+    )
+    began = f"It began {when(tick.started_at)}"
+    ended = f", {tick.state} {when(tick.ended_at)}" if tick.ended_at else ", is running"
+    rows = [
+        (each["tenant_id"], each["state"].replace("_", " "), each["reason"])
+        for each in document["tenants"]
+        if each["state"] != LedgerState.SUCCEEDED
+    ]
+    return lines(
+        f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",
+        f"It {tick.reason}" if tick.state == TickState.MISSED else f"{began}{ended}.",
+        table(("tenant", "state", "why"), rows) if rows else None,
+        f"{number(document['missed'], 'tenant')} missed: "
+        f"{quoted(f'ticks catch-up {tick.job} --tick {tick.tick} --wait')} runs them."
+        if document["missed"]
+        else None,
+    )

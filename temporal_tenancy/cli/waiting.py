@@ -1,0 +1,23 @@
+"""Waiting for a run: why it failed, or why nothing happens yet."""
+
+from __future__ import annotations
+
+from temporalio.client import Client, WorkflowFailureError
+
+from temporal_tenancy.cli.answers import Problem, say
+from temporal_tenancy.cli.program import message_with_hint
+from temporal_tenancy.cli.workers import has_worker, no_worker
+from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
+
+
+def problem_of(error: WorkflowFailureError) -> Problem:
+    """Why a run failed, in the words of its activity or of its worker's guard."""
+    cause = root_cause(error.cause)
+    kind = type_of(cause)
+    return Problem(kind, message_with_hint(kind, sentence_of(cause).removeprefix(f"{kind}: ")))
+
+
+async def warn_without_worker(client: Client, queue: str) -> None:
+    """Warns whoever waits if no worker serves the queue."""
+    if not await has_worker(client, queue):
+        say(f"Waiting: {no_worker(queue)}")

@@ -1,0 +1,44 @@
+"""Whether a worker serves a task queue."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+
+from temporal_tenancy.cli.program import current_application
+
+# An idle worker asks anew when its long poll of a minute ends. The server remembers for 5 minutes.
+SEEN_WITHIN: Final = timedelta(seconds=75)
+
+
+async def has_worker(client: Client, queue: str) -> bool:
+    """Whether workers have polled `queue` lately, for workflows and for activities."""
+    for kind in (
+        TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    ):
+        described = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=kind,
+            )
+        )
+        oldest = datetime.now(UTC) - SEEN_WITHIN
+        if not any(p.last_access_time.ToDatetime(UTC) > oldest for p in described.pollers):
+            return False
+    return True
+
+
+def no_worker(queue: str) -> str:
+    """The sentence for a queue that no one serves."""
+    sentence = f'no worker serves the queue "{queue}".'
+    command = current_application().worker
+    if command is None:
+        return sentence
+    return f'{sentence} Start one: "{command.format(queue=queue)}".'

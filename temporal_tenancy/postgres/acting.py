@@ -1,0 +1,20 @@
+"""Work for a tenant outside its jobs: in an HTTP door, or in a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from temporal_tenancy.core.directory import Tenant, use_tenant_record
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres.database import Database, use_database
+
+
+@contextmanager
+def acting_for(tenant: Tenant, database: Database) -> Iterator[None]:
+    """Runs the block in a tenant's scope, as its activities run.
+
+    Inside it `tenant_session()` opens on `database`, and `current_tenant_record()` is `tenant`.
+    """
+    with use_database(database), enter(TenantScope(tenant.id)), use_tenant_record(tenant):
+        yield

@@ -1,0 +1,48 @@
+"""The search attributes that every run carries: registered where the server lacks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import (
+    AddSearchAttributesRequest,
+    ListSearchAttributesRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporal_tenancy.sdk.agreement import JOB, TENANT_ID
+
+KEYWORD: Final = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+NAMES: Final = (TENANT_ID.name, JOB.name)
+
+
+async def missing(client: Client) -> Sequence[str]:
+    """Returns the names that the client's namespace does not have as Keyword."""
+    listed = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    return [name for name in NAMES if listed.custom_attributes.get(name) != KEYWORD]
+
+
+async def register_missing(client: Client) -> Sequence[str]:
+    """Registers the missing names in the client's namespace, and returns them.
+
+    Raises `RPCError` if a name exists with another type, or if the account may not register it (in
+    Temporal Cloud: add TenantId and Job, both Keyword, to the namespace by hand).
+    """
+    names = await missing(client)
+    if names:
+        try:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(
+                    namespace=client.namespace, search_attributes=dict.fromkeys(names, KEYWORD)
+                )
+            )
+        except RPCError as error:
+            # Another worker that started at the same time was faster.
+            if error.status is not RPCStatusCode.ALREADY_EXISTS:
+                raise
+    return names
