@@ -1,4 +1,4 @@
-"""The interceptor of runs and messages: they run in their scope, and other tenants are refused."""
+"""The interceptor of runs and messages: each in its scope, and none from another tenant."""
 
 from __future__ import annotations
 
