@@ -9,11 +9,8 @@ from sqlalchemy import text
 
 from activities.limits import LARGE
 from activities.months import Month, local_month
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.directory import current_tenant_record
-from temporal_tenancy.core.periods import month_bounds
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
+from temporal_tenancy.core import month_bounds
 
 
 class AggregateUsage(BaseModel):

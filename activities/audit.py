@@ -10,10 +10,7 @@ from sqlalchemy import text
 
 from activities.days import Day, past_day
 from activities.limits import LARGE
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import current_tenant, heartbeating, tenant_activity, tenant_session
 
 
 class AggregateAudit(BaseModel):

@@ -14,10 +14,7 @@ from activities.refusals import Refused
 from saas.database import audit
 from saas.database.models import Invoice, InvoiceLine
 from saas.database.prices import CANCELLED, CURRENCY, OPERATED
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.directory import current_tenant_record
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
 
 
 class UsageNotBillable(Refused):

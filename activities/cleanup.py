@@ -12,7 +12,7 @@ from saas.database.contacts import Import
 from saas.database.exports import Export
 from saas.database.mail import OutgoingMail
 from saas.database.models import Document
-from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy import tenant_activity
 from temporal_tenancy.outbox import ProcessedEvent
 
 # How long a repeated delivery of an event has no second effect; no sender retries for longer.

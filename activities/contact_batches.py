@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.contact_rows import CheckedRows
 from saas.services.addresses import other_spellings
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import current_tenant
 
 UNNEST_MAX: Final = 1_000  # rows; above that COPY is faster
 

@@ -17,7 +17,7 @@ from saas.database.exports import ExportDataset
 from saas.database.models import Invoice, UsageEvent
 from saas.services.contact_columns import EXPORT_MARK
 from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
-from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy import tenant_session
 
 # If many rows share the key's first column, or statistics are missing, the planner underestimates
 # the remaining rows, and would read and sort all of them for each page.

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator
 
 from activities.refusals import Refused, refuse_before
-from temporal_tenancy.core.periods import Period
+from temporal_tenancy import Period
 
 
 class DayNotOver(Refused):

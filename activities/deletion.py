@@ -15,9 +15,7 @@ from activities.limits import LARGE
 from saas.database import audit
 from saas.database.models import AuditEntry
 from saas.services.object_storage import current_storage
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.postgres.tenant_owned import TenantOwned
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import TenantOwned, heartbeating, tenant_session
 
 
 @dataclass(frozen=True)

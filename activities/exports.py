@@ -18,11 +18,8 @@ from saas.database.exports import Export, ExportDataset, ExportFormat, RequestSt
 from saas.services.links import make_link
 from saas.services.object_storage import current_storage, object_path
 from saas.services.tables import Pages, Row, as_csv, as_parquet
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import Heart, current_tenant, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
 
 JOB: Final = "exports.generate"
 AREA: Final = "exports"  # in the object storage

@@ -11,8 +11,7 @@ from sqlalchemy import update
 from saas.database.exports import Export, RequestStatus
 from saas.database.integrations import Integration, SyncStatus
 from saas.database.reports import RequestedReport
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy import tenant_activity, tenant_session
 
 RequestKind = Literal["export", "report", "integration"]
 

@@ -32,11 +32,8 @@ from saas.services.csv_files import (
 )
 from saas.services.delimiters import Dialect
 from saas.services.object_storage import current_storage
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import current_tenant, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
 
 BATCH_ROWS: Final = 5_000
 BATCH_ROWS_MIN: Final = 100

@@ -18,10 +18,7 @@ from saas.database import audit
 from saas.database.integrations import ExternalRecord, Integration, SyncStatus
 from saas.services.outgoing_http import outgoing_http
 from saas.services.secrets import current_secrets
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import current_tenant, heartbeating, tenant_activity, tenant_session
 
 JOB: Final = "integrations.sync"
 PAGE_LIMIT: Final = 500  # records per request to a partner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy import SessionLimits
 
 # For a batch of an import, a page of an export or a tenant's whole month.
 LARGE: Final = SessionLimits(

@@ -14,12 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.refusals import Refused
 from saas.database.mail import OutgoingMail
 from saas.services.mail import Mail, MailDelayed, MailRefused, current_mail_server
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.identifiers import scoped_key
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import (
+    current_tenant,
+    heartbeating,
+    scoped_key,
+    tenant_activity,
+    tenant_session,
+)
 from temporal_tenancy.outbox import enqueue, once
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "email.send"
 

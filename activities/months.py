@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator
 
 from activities.refusals import Refused, refuse_before
-from temporal_tenancy.core.periods import Period, month_bounds
+from temporal_tenancy import Period
+from temporal_tenancy.core import month_bounds
 
 
 class MonthNotOver(Refused):

@@ -8,11 +8,8 @@ from pydantic import BaseModel, Field
 
 from activities.mail import ask_for_mail
 from saas.database.mail import Notification
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.directory import current_tenant_record
+from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.outbox import current_event_id, once
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "notifications.send"
 MAIL_SETTING: Final = "notify_email"  # the tenant's setting with an address to notify as well

@@ -16,13 +16,9 @@ from saas.database import audit
 from saas.database.models import Subscription, SubscriptionStatus
 from saas.database.payments import PaymentEvent, PaymentOutcome
 from saas.services.webhooks import TOLERANCE, VerifiedEvent
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.inputs import refusal
-from temporal_tenancy.core.instants import Instant
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import Instant, current_tenant, heartbeating, tenant_activity, tenant_session
+from temporal_tenancy.core import refusal
 from temporal_tenancy.outbox import enqueue, once
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "payments.webhook"
 

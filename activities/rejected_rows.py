@@ -14,8 +14,7 @@ from saas.database.contacts import Import, RejectedRow
 from saas.services.contact_columns import ERRORS_MARK
 from saas.services.csv_safety import quoted_rows, safe_cell
 from saas.services.object_storage import current_storage, object_path
-from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy import current_tenant, tenant_session
 
 AREA: Final = "imports"  # in the object storage
 PAGE: Final = 500  # rows in memory at once when the file is written

@@ -13,11 +13,8 @@ from activities.days import Day, past_day
 from activities.limits import LARGE
 from saas.database import audit
 from saas.database.models import Document
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.directory import current_tenant_record
-from temporal_tenancy.core.instants import days_from
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
+from temporal_tenancy.core import days_from
 
 KIND: Final = "report.daily"
 ROUTES: Final = 5  # per report

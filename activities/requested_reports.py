@@ -22,15 +22,17 @@ from saas.database import audit
 from saas.database.exports import RequestStatus
 from saas.database.models import Document, Invoice
 from saas.database.reports import REQUESTED_REPORT, RequestedReport
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.directory import current_tenant_record
-from temporal_tenancy.core.errors import InvalidPayload
-from temporal_tenancy.core.inputs import read_input
-from temporal_tenancy.core.instants import days_from
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import (
+    InvalidPayload,
+    current_tenant,
+    current_tenant_record,
+    heartbeating,
+    read_input,
+    tenant_activity,
+    tenant_session,
+)
+from temporal_tenancy.core import days_from
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
 
 JOB: Final = "reports.generate"
 DAYS_MAX: Final = 366  # in a usage report

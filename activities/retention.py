@@ -10,10 +10,8 @@ from pydantic import AwareDatetime, BaseModel
 
 from activities.deletion import Aging, Batches, delete_aged
 from saas.database.models import UsageEvent
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.directory import current_tenant_record
-from temporal_tenancy.core.instants import days_from
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity
+from temporal_tenancy.core import days_from
 
 USAGE: Final = Aging(UsageEvent, UsageEvent.time_hour, "usage.deleted")
 

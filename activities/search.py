@@ -14,10 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from saas.database.contacts import Contact
 from saas.database.models import Document
 from saas.database.search import SearchDocument
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy import TenantInput, tenant_activity, tenant_session
 from temporal_tenancy.outbox import current_event_id, enqueue, once
-from temporal_tenancy.postgres.database import tenant_session
 
 JOB: Final = "search.index"
 BODY_MAX_CHARACTERS: Final = 100_000  # PostgreSQL's limit is a megabyte of lexemes

@@ -9,12 +9,17 @@ from sqlalchemy import select
 
 from saas.database import audit
 from saas.database.models import Subscription, SubscriptionStatus
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.core.activities import platform_activity, tenant_activity
-from temporal_tenancy.core.directory import TenantStatus, current_tenant_record
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.postgres.database import current_database, tenant_session
-from temporal_tenancy.sdk.heartbeats import heartbeating
+from temporal_tenancy import (
+    TenantInput,
+    TenantStatus,
+    current_database,
+    current_tenant_record,
+    heartbeating,
+    platform_activity,
+    tenant_activity,
+    tenant_session,
+)
+from temporal_tenancy.control_plane import Tenants
 
 
 class LookAtTrial(BaseModel):

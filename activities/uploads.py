@@ -11,8 +11,8 @@ from saas.database.contacts import Import
 from saas.services import encodings
 from saas.services.encodings import Because, Reading, Sniffer
 from saas.services.object_storage import current_storage, object_path
+from temporal_tenancy import tenant_session
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.postgres.database import tenant_session
 
 JOB: Final = "contacts.import"
 AREA: Final = "imports"  # in the object storage

@@ -35,11 +35,17 @@ from dev.local_saas import CommandFailed, WorkerProcess
 from dev.sample_data.airlines import airlines, flights
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
 from processes.lifecycle.process_exit import exit_process
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.core.errors import ScopeMissing, TenantMismatch
-from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy import (
+    Database,
+    ScopeMissing,
+    TenantMismatch,
+    TenantScope,
+    TenantStatus,
+    enter,
+    tenant_session,
+    use_database,
+)
+from temporal_tenancy.control_plane import Tenants
 
 JOBS: Final = ("billing.cycle", "analytics.aggregate")
 MONTHS: Final = 12

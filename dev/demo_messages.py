@@ -25,8 +25,7 @@ from dev.devstack.stack import Stack
 from dev.local_saas import HERE
 from dev.sample_data.load import load_events, unbillable_flight
 from saas.services.webhooks import sign
-from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy import Database, TenantScope, enter, tenant_session, use_database
 
 IMPORTER: Final = "ua"
 OTHER: Final = "dl"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dev import local_saas
 from dev.devstack.stack import Stack
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
 
 Result = TypeVar("Result")
 

@@ -19,7 +19,7 @@ from dev.devstack.errors import PartMissing
 from dev.devstack.processes import OwnedProcess
 from dev.devstack.stack import Stack
 from dev.sample_data.load import load_airlines
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
 
 HERE: Final = Path(__file__).parents[1]
 WORKER_START_SECONDS: Final = 60.0

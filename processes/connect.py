@@ -12,14 +12,11 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from saas.settings import Settings
+from temporal_tenancy import ConfigurationError, Database, PoolShare, TenancyPlugin
 from temporal_tenancy.cli import Advice, NotReachable
 from temporal_tenancy.cli import reaching as reaching_servers
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.dead_letters.alerts import AlertSink
-from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.dead_letters import AlertSink
 from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
 
 DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default

@@ -17,8 +17,8 @@ from temporalio import activity, workflow
 
 from processes.redaction import format_exception, redact
 from saas.hints import message_with_hint, summary_with_hint, with_hint
-from temporal_tenancy.core.printable import printable, printable_json
-from temporal_tenancy.sdk.logs import SDK_EXTRAS, add_job, is_news
+from temporal_tenancy.core import printable, printable_json
+from temporal_tenancy.sdk import SDK_EXTRAS, add_job, is_news
 
 Format = Literal["console", "json"]
 

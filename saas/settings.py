@@ -8,9 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.pool_share import PoolShare
-from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy import ConfigurationError, PoolShare, SessionLimits
 
 
 class Settings(BaseSettings):

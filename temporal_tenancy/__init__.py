@@ -37,8 +37,9 @@ if TYPE_CHECKING:
         TenantUnknown,
         UnknownJob,
     )
-    from temporal_tenancy.core.identifiers import TenantId, WorkflowId, scoped_key
+    from temporal_tenancy.core.identifiers import TenantId, WorkflowId, scoped_key, tenant_id
     from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput, read_input
+    from temporal_tenancy.core.instants import Instant
     from temporal_tenancy.core.jobs import (
         Coalesce,
         Job,
@@ -65,8 +66,11 @@ if TYPE_CHECKING:
         use_database,
     )
     from temporal_tenancy.postgres.pool_share import PoolShare
+    from temporal_tenancy.postgres.row_security import protect
     from temporal_tenancy.postgres.session_limits import SessionLimits
     from temporal_tenancy.postgres.tenant_owned import TenantOwned
+    from temporal_tenancy.sdk.features import Feature
+    from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
     from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
     from temporal_tenancy.ticks.schedules import ScheduledJob
 
@@ -78,8 +82,11 @@ __all__ = [
     "FanOut",
     "FanOutInput",
     "FanOutResult",
+    "Feature",
     "FeatureNotEnabled",
+    "Heart",
     "HopRefused",
+    "Instant",
     "InvalidPayload",
     "Job",
     "JobInput",
@@ -117,19 +124,21 @@ __all__ = [
     "current_tenant",
     "current_tenant_record",
     "enter",
+    "heartbeating",
     "platform_activity",
     "platform_job",
     "platform_session",
+    "protect",
     "read_input",
     "registry",
     "scoped_key",
     "tenant_activity",
+    "tenant_id",
     "tenant_job",
     "tenant_session",
     "use_database",
 ]
 
-# Loaded when they are asked for: what needs no database does without SQLAlchemy.
 _WHERE: Final = {
     "CachedDirectory": "core.directory",
     "Coalesce": "core.jobs",
@@ -138,8 +147,11 @@ _WHERE: Final = {
     "FanOut": "ticks.fan_out",
     "FanOutInput": "ticks.fan_out",
     "FanOutResult": "ticks.fan_out",
+    "Feature": "sdk.features",
     "FeatureNotEnabled": "core.errors",
+    "Heart": "sdk.heartbeats",
     "HopRefused": "core.errors",
+    "Instant": "core.instants",
     "InvalidPayload": "core.errors",
     "Job": "core.jobs",
     "JobInput": "core.inputs",
@@ -177,13 +189,16 @@ _WHERE: Final = {
     "current_tenant": "core.scope",
     "current_tenant_record": "core.directory",
     "enter": "core.scope",
+    "heartbeating": "sdk.heartbeats",
     "platform_activity": "core.activities",
     "platform_job": "core.jobs",
     "platform_session": "postgres.database",
+    "protect": "postgres.row_security",
     "read_input": "core.inputs",
     "registry": "core.jobs",
     "scoped_key": "core.identifiers",
     "tenant_activity": "core.activities",
+    "tenant_id": "core.identifiers",
     "tenant_job": "core.jobs",
     "tenant_session": "postgres.database",
     "use_database": "postgres.database",

@@ -12,9 +12,10 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     # needs only its own module.
     if name != "WORKFLOWS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import temporal_tenancy.dead_letters  # the library's own jobs, which the schedules start
-    import temporal_tenancy.ticks.reconcile  # noqa: F401
+    # The library's own jobs, which the schedules start.
+    from temporal_tenancy.dead_letters import SweepDeadLetters  # noqa: F401
     from temporal_tenancy.outbox import outbox  # noqa: F401
+    from temporal_tenancy.ticks.reconcile import ReconcileTicks  # noqa: F401
     from workflows.analytics import AggregateAnalytics
     from workflows.audit import AggregateAuditLog
     from workflows.billing import BillingCycle

@@ -9,9 +9,7 @@ from temporalio import workflow
 from activities.audit import AggregateAudit, AuditSummary, aggregate_audit
 from activities.days import Day
 from saas.queues import Queue
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import JobPriority, tenant_job
-from temporal_tenancy.core.periods import Period
+from temporal_tenancy import JobPriority, Period, TenantInput, tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

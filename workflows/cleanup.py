@@ -8,8 +8,7 @@ from temporalio import workflow
 
 from activities.cleanup import Cleanup, CleanupReport, DeleteExpired
 from saas.queues import Queue
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import JobPriority, tenant_job
+from temporal_tenancy import JobPriority, TenantInput, tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

@@ -21,9 +21,8 @@ from activities.imports import (
     finish_import,
 )
 from saas.queues import Queue
-from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy import TenantInput, tenant_job
+from temporal_tenancy.core import failure_of
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 # Long enough to write a gigabyte of rejected rows to slow storage: the error file is written in one
@@ -87,7 +86,7 @@ class ImportContacts:
     ) -> None:
         error, error_type = self._progress.error, self._progress.error_type
         if cause is not None:
-            error, error_type = sentence_of(root_cause(cause)), type_of(root_cause(cause))
+            error_type, error = failure_of(cause)
         ended = await workflow.execute_activity(
             finish_import,
             FinishImport(

@@ -10,8 +10,7 @@ from temporalio import workflow
 
 from activities.integrations import JOB, SyncPage, sync_page
 from saas.queues import Queue
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy import TenantInput, tenant_job
 from workflows.failed_requests import failure_noted
 from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 

@@ -8,8 +8,7 @@ from temporalio import workflow
 
 from activities.mail import SendMail, SentMail, send_mail
 from saas.queues import Queue
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy import TenantInput, tenant_job
 from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
 

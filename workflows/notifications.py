@@ -8,8 +8,7 @@ from temporalio import workflow
 
 from activities.notifications import Notice, OneLine, PlainText, WrittenNotice, write_notification
 from saas.queues import Queue
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy import TenantInput, tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

@@ -8,9 +8,7 @@ from temporalio import workflow
 
 from activities.payments import AppliedPaymentEvent, ApplyPaymentEvent, apply_payment_event
 from saas.queues import Queue
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import JobPriority, tenant_job
+from temporal_tenancy import JobPriority, TenantInput, TenantStatus, tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 

@@ -15,8 +15,7 @@ from activities.requested_reports import (
     make_report,
 )
 from saas.queues import Queue
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy import TenantInput, tenant_job
 from workflows.failed_requests import failure_noted
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 

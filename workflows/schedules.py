@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.ticks.schedules import ScheduledJob
+from temporal_tenancy import ScheduledJob, TenantStatus
 from workflows import WORKFLOWS  # noqa: F401  # importing the jobs registers them
 
 # The cron expressions are in UTC, or with `local_time` in each tenant's time zone. A monthly job

@@ -8,7 +8,7 @@ from temporalio import workflow
 
 from activities.search import JOB, IndexDocument, index_document
 from saas.queues import Queue
-from temporal_tenancy.core.jobs import Coalesce, JobPriority, tenant_job
+from temporal_tenancy import Coalesce, JobPriority, tenant_job
 from workflows.retries import DATABASE_RETRIES
 
 

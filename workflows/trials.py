@@ -17,9 +17,7 @@ from activities.trials import (
     note_trial_end,
 )
 from saas.queues import Queue
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy import TenantInput, TenantStatus, tenant_job
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 _SHORT: Final[dict[str, Any]] = {

@@ -28,9 +28,9 @@ from benchmarks.shared.bursts import BURST_QUEUE, change_row
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell
 from benchmarks.shared.servers import Servers
 from processes.worker.slots import POLLERS, SlotOptions
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.control_plane import Tenants
+from temporal_tenancy.postgres import connect
 
 NAME: Final = "blocked_tenant"
 GOAL: Final = Goal("<=", 3.0)

@@ -29,9 +29,8 @@ from benchmarks.shared.burst_jobs import BURST_ACTIVITIES, BURST_JOBS, Round, Ro
 from benchmarks.shared.bursts import BURST_QUEUE, log
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.control_plane.models import TenantRow
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database, TenantStatus
+from temporal_tenancy.control_plane import TenantRow
 
 NAME: Final = "fairness_order"
 TEMPORAL_CONFIG: Final = {

@@ -47,8 +47,7 @@ from benchmarks.shared.measure import (
     turns,
 )
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database, TenantStatus
 
 NAME: Final = "fairness_wait"
 BEHIND_A_FLOOD: Final = Goal("<=", 0.2)

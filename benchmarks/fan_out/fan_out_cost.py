@@ -21,8 +21,7 @@ from temporalio.client import Client
 from benchmarks.shared.fan_outs import JOB, add_tenants, children_per_second, request
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, tell
 from benchmarks.shared.servers import Servers, our_worker
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database, TenantStatus
 
 NAME: Final = "fan_out_cost"
 GOAL: Final = Goal("<=", 1.1)

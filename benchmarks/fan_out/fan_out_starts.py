@@ -19,8 +19,7 @@ from benchmarks.shared.jobs import OurChild, OurInput
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.no_op import OUR_QUEUE, WINDOW
 from benchmarks.shared.servers import Servers, our_worker
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database, TenantStatus
 
 NAME: Final = "fan_out_starts"
 GOAL: Final = Goal(">=", 0.85)

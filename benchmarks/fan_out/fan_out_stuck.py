@@ -11,23 +11,23 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from sqlalchemy import text
 from temporalio.client import Client
 
 from benchmarks.shared.fan_outs import add_tenants, request
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.no_op import OUR_QUEUE, STUCK, is_stuck
 from benchmarks.shared.servers import Servers, our_worker
-from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.models import LedgerState
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.ticks.fan_out import FanOut
+from temporal_tenancy import Database, FanOut, TenantStatus
 
 NAME: Final = "fan_out_stuck"
 GOAL: Final = Goal(">=", 0.9)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 JOB: Final = "bench.stuck"
 TENANTS: Final = 1_000
+_SUCCEEDED: Final = text(
+    "select count(*) from ledger where job = :job and tick = :tick and state = 'succeeded'"
+)
 LOOK: Final = 0.1  # seconds between looks at the ledger, which is written every two
 
 
@@ -78,4 +78,5 @@ async def _rate(client: Client, database: Database, tick: str, arm: Arm, others:
 
 async def _succeeded(database: Database, tick: str) -> int:
     async with database.platform_session("watch the ledger") as session:
-        return (await ledger.count(session, JOB, tick))[LedgerState.SUCCEEDED]
+        found = await session.scalar(_SUCCEEDED, {"job": JOB, "tick": tick})
+        return int(found or 0)

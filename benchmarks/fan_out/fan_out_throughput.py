@@ -25,8 +25,7 @@ from benchmarks.shared.jobs import BareFanOut, BareFanOutInput
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
 from benchmarks.shared.no_op import BARE_QUEUE
 from benchmarks.shared.servers import Servers, bare_worker, our_worker
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database, TenantStatus
 
 NAME: Final = "fan_out_throughput"
 GOAL: Final = Goal(">=", 0.9)

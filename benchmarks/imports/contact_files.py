@@ -14,8 +14,7 @@ from temporalio.client import Client
 from activities.imports import BATCH_ROWS, ImportProgress
 from activities.uploads import begin_import
 from saas.queues import Queue
-from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy import Database, TenantScope, enter, use_database
 from workflows.imports import ImportContacts, ImportContactsInput
 
 TENANT: Final = "acme"

@@ -28,8 +28,8 @@ from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, te
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.processes import OwnedProcess
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.control_plane import Tenants
 
 NAME: Final = "import_memory"
 GOAL: Final = Goal("<=", 1.2)

@@ -42,12 +42,10 @@ from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
 from processes import connect
 from saas.queues import Queue
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.postgres.connections import connect as connect_to
-from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.postgres.roles import TENANT_ROLE
+from temporal_tenancy import Database, TenancyPlugin
+from temporal_tenancy.control_plane import ControlPlaneDirectory, Tenants
+from temporal_tenancy.postgres import TENANT_ROLE
+from temporal_tenancy.postgres import connect as connect_to
 from workflows import WORKFLOWS
 
 NAME: Final = "import_throughput"

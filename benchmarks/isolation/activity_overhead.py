@@ -27,8 +27,8 @@ from benchmarks.shared.jobs import BareInput, BareSteps, OurInput, OurSteps
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.no_op import BARE_QUEUE, OUR_QUEUE, STEPS
 from benchmarks.shared.servers import Servers, bare_worker, our_worker
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.control_plane import Tenants
 
 NAME: Final = "activity_overhead"
 GOAL: Final = Goal("<=", 1.2)

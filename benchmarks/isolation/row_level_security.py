@@ -33,9 +33,8 @@ from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
 from dev.sample_data.airlines import TIME_ZONE, Flight, flights
 from dev.sample_data.load import load_events
-from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.postgres.roles import TENANT_ROLE
+from temporal_tenancy import Database
+from temporal_tenancy.postgres import TENANT_ROLE, connect
 
 NAME: Final = "row_level_security"
 GOAL: Final = Goal("<=", 1.1)

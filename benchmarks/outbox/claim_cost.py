@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from benchmarks.outbox.outbox_stack import Outbox, outbox
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy import Tenant
+from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.outbox import RelayOptions
 from temporal_tenancy.outbox.relay import admission, queue
 from temporal_tenancy.outbox.relay.relay import TENANTS_AT_ONCE

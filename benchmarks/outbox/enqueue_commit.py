@@ -19,9 +19,8 @@ from benchmarks.outbox.outbox_effects import ADD_ENTRY
 from benchmarks.outbox.outbox_stack import outbox
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy import TenantScope, enter, tenant_session, use_database
 from temporal_tenancy.outbox import enqueue
-from temporal_tenancy.postgres.database import tenant_session, use_database
 
 NAME: Final = "enqueue_commit"
 GOAL: Final = Goal("<=", 2.0)

@@ -8,10 +8,8 @@ from typing import Final
 
 from sqlalchemy import text
 
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy import TenantInput, tenant_activity, tenant_session
 from temporal_tenancy.outbox import current_event_id, once
-from temporal_tenancy.postgres.database import tenant_session
 
 SMALL_QUEUE: Final = "bench-small"
 PAYMENTS_QUEUE: Final = "bench-critical"

@@ -18,8 +18,7 @@ from benchmarks.outbox.outbox_effects import (
     pay,
 )
 from benchmarks.shared.no_op import TIMEOUT
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import Coalesce, JobPriority, tenant_job
+from temporal_tenancy import Coalesce, JobPriority, TenantInput, tenant_job
 
 
 @tenant_job("bench.small", queue=SMALL_QUEUE, coalesce=Coalesce(100, add_entry))

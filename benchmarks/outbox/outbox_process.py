@@ -23,10 +23,9 @@ from benchmarks.shared.measure import write_logs_away
 from benchmarks.shared.servers import PASSTHROUGH
 from processes.lifecycle.collector import spare_what_is_loaded
 from processes.worker.slots import POLLERS, SlotOptions
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.everything import TenancyPlugin
+from temporal_tenancy import Database, TenancyPlugin
+from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
-from temporal_tenancy.postgres.database import Database
 
 # What is done with stays, as in the peer's table; a failed attempt is tried again at once.
 OPTIONS: Final = RelayOptions(

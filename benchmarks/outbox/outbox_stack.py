@@ -20,11 +20,16 @@ from benchmarks.shared.fan_outs import add_tenants
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.processes import OwnedProcess
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy import (
+    Database,
+    TenantScope,
+    TenantStatus,
+    enter,
+    tenant_session,
+    use_database,
+)
 from temporal_tenancy.outbox import Relay, RelayOptions, enqueue_many
 from temporal_tenancy.outbox.relay.connections import relay_database as relay_database_of
-from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 
 LOOK: Final = 0.02  # seconds
 READY: Final = "ready"  # what a process of ours prints

@@ -19,7 +19,7 @@ from benchmarks.outbox.outbox_effects import SMALL_QUEUE
 from benchmarks.outbox.outbox_stack import Outbox, outbox, running
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy import TenantInput
 from temporal_tenancy.outbox import RelayOptions, RetryLadder, Unit, start_unit
 
 NAME: Final = "pickup_latency"

@@ -22,7 +22,7 @@ from benchmarks.outbox.outbox_effects import SMALL_QUEUE
 from benchmarks.outbox.outbox_stack import Outbox, outbox, running
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
 from benchmarks.shared.servers import Servers
-from temporal_tenancy.core.inputs import TenantInput
+from temporal_tenancy import TenantInput
 from temporal_tenancy.outbox import Deliver, RelayOptions, RetryLadder, Unit, start_unit
 
 NAME: Final = "relay_throughput"

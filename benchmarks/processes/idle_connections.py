@@ -27,9 +27,8 @@ from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, r
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.processes import OwnedProcess
-from temporal_tenancy.control_plane.api_keys import ApiKeys
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.control_plane import ApiKeys, Tenants
 
 NAME: Final = "idle_connections"
 GOAL: Final = Goal("<=", 2.0)

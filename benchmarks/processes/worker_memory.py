@@ -22,8 +22,8 @@ from benchmarks.shared.bursts import BURST_QUEUE, log
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, tell
 from benchmarks.shared.servers import Servers
 from processes.worker.slots import POLLERS, SlotOptions
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.control_plane import Tenants
 
 NAME: Final = "worker_memory"
 GOAL: Final = Goal("<=", 1.1)

@@ -32,8 +32,8 @@ from benchmarks.shared.bursts import BURST_QUEUE, Piece, log
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell
 from benchmarks.shared.servers import Servers
 from processes.worker.slots import POLLERS, SlotOptions, Slots
-from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.control_plane import Tenants
 
 NAME: Final = "worker_slots"
 # Holding back costs time, on a machine that is full up to this.

@@ -21,8 +21,7 @@ from benchmarks.shared.bursts import (
     named_piece,
     wait_piece,
 )
-from temporal_tenancy.core.inputs import PlatformInput, TenantInput
-from temporal_tenancy.core.jobs import platform_job, tenant_job
+from temporal_tenancy import PlatformInput, TenantInput, platform_job, tenant_job
 
 
 class BurstInput(TenantInput):

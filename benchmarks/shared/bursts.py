@@ -13,10 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from temporalio import activity
 
-from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy import TenantInput, current_tenant, tenant_activity, tenant_session
 
 BURST_QUEUE: Final = "bench-bursts"
 # A task that is lost on its way to the worker comes again after this, and not only in minutes.

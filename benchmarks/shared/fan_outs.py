@@ -10,10 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 from temporalio.client import Client
 
 from benchmarks.shared.no_op import OUR_QUEUE, WINDOW
-from temporal_tenancy.control_plane.models import TenantRow
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
+from temporal_tenancy import Database, FanOut, FanOutInput, TenantStatus
+from temporal_tenancy.control_plane import TenantRow
 
 JOB: Final = "bench.ours"
 

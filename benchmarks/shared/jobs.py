@@ -22,8 +22,7 @@ from benchmarks.shared.no_op import (
     is_stuck,
     our_no_op,
 )
-from temporal_tenancy.core.inputs import TenantInput
-from temporal_tenancy.core.jobs import tenant_job
+from temporal_tenancy import TenantInput, tenant_job
 
 
 class OurInput(TenantInput):

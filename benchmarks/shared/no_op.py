@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import BaseModel
 from temporalio import activity
 
-from temporal_tenancy.core.activities import tenant_activity
+from temporal_tenancy import tenant_activity
 
 OUR_QUEUE: Final = "bench-ours"
 BARE_QUEUE: Final = "bench-bare"

@@ -20,10 +20,9 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from dev.devstack.stack import DATABASE_VARIABLES, Stack
 from dev.devstack.temporal_server import TemporalDevServer
 from saas.database.models import TENANT_DATA
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.postgres.migrations import migrate
+from temporal_tenancy import Database, TenancyPlugin
+from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.postgres import migrate
 
 PASSTHROUGH: Final = (
     "benchmarks.shared.no_op",

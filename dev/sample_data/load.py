@@ -17,13 +17,17 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 
 from dev.sample_data.airlines import TIME_ZONE, Flight, airlines, flights
-from temporal_tenancy.control_plane.models import TenantRow
-from temporal_tenancy.control_plane.tenants import TenantExists, Tenants
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.core.identifiers import tenant_id
-from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres.database import Database, tenant_session, use_database
-from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy import (
+    Database,
+    SessionLimits,
+    TenantScope,
+    TenantStatus,
+    enter,
+    tenant_id,
+    tenant_session,
+    use_database,
+)
+from temporal_tenancy.control_plane import TenantExists, TenantRow, Tenants
 
 PLAN: Final = "enterprise"  # every feature, and data kept without limit
 MADE_UP_PLANS: Final = ("free", "standard", "enterprise")

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import typer
 
+from temporal_tenancy import tenant_id
 from temporal_tenancy.cli import Answer, control_plane, lines, table, when
-from temporal_tenancy.control_plane.api_keys import ApiKeys
-from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy.control_plane import ApiKeys
 
 
 async def create(tenant: str, name: str) -> Answer:

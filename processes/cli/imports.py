@@ -17,6 +17,15 @@ from saas.database.contacts import Import, ImportStatus
 from saas.services.csv_files import EncodingUnsure
 from saas.services.encodings import Because
 from saas.services.shown import shown
+from temporal_tenancy import (
+    TenantScope,
+    WorkflowId,
+    enter,
+    registry,
+    tenant_id,
+    tenant_session,
+    use_database,
+)
 from temporal_tenancy.cli import (
     Answer,
     Problem,
@@ -31,13 +40,9 @@ from temporal_tenancy.cli import (
     when,
     why_stopped,
 )
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
-from temporal_tenancy.core.jobs import registry
-from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.core.tenant_state import require_startable
-from temporal_tenancy.postgres.acting import acting_for
-from temporal_tenancy.postgres.database import tenant_session, use_database
+from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.core import require_startable
+from temporal_tenancy.postgres import acting_for
 
 PIECE_BYTES: Final = 256 * 1024
 LOOK_INTERVAL: Final = 0.5  # seconds

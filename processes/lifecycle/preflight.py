@@ -13,11 +13,11 @@ from processes.connect import HOW_TO_START, plain, reaching
 from processes.lifecycle.exits import WorkerExit
 from saas.database.models import TENANT_DATA
 from saas.settings import Settings
+from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import ExitCode, NotReachable
-from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.lint import installation
-from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
-from temporal_tenancy.sdk import search_attributes
+from temporal_tenancy.lint import check_database
+from temporal_tenancy.postgres import DatabaseProblem, MigrationsBehind
+from temporal_tenancy.sdk import SEARCH_ATTRIBUTES, register_search_attributes
 
 
 @contextmanager
@@ -65,7 +65,7 @@ async def check_databases(settings: Settings) -> None:
         ExcessRights: a role has more rights than it should.
     """
     for url in runtime_urls(settings):
-        await asyncio.to_thread(check_database, url)
+        await asyncio.to_thread(check_one_database, url)
 
 
 async def check_search_attributes(client: Client) -> None:
@@ -76,16 +76,16 @@ async def check_search_attributes(client: Client) -> None:
         RPCError: the server does not answer.
     """
     try:
-        await search_attributes.register_missing(client)
+        await register_search_attributes(client)
     except RPCError as error:
         with reaching():
             raise
         raise ConfigurationError(
-            f"the search attributes {' and '.join(search_attributes.NAMES)} cannot be registered: "
+            f"the search attributes {' and '.join(SEARCH_ATTRIBUTES)} cannot be registered: "
             f"{error.message}. Add them, as Keyword, to the namespace {client.namespace}."
         ) from None
 
 
-def check_database(url: str) -> None:
+def check_one_database(url: str) -> None:
     """Checks one database as its role; raises the errors of `check_databases`."""
-    installation.check_database(url, [TENANT_DATA])
+    check_database(url, [TENANT_DATA])

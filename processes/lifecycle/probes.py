@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from processes.lifecycle.health import PROBE_TIMEOUT, Probe
-from temporal_tenancy.postgres.connections import answers
+from temporal_tenancy.postgres import answers
 
 
 def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:

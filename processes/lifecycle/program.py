@@ -9,8 +9,8 @@ import typer
 
 from processes.lifecycle.exits import WorkerExit
 from saas.hints import with_hint
+from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import ExitCode
-from temporal_tenancy.core.errors import ConfigurationError
 
 
 def run_program(command: Callable[..., None], arguments: Sequence[str], *, name: str) -> int:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from processes.web.door import door_of
 from processes.web.refusals import BodyTimeout, BodyTooLarge, InvalidRequest, MediaTypeRefused
-from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy import read_input
 
 JSON_MAX_BYTES: Final = 256 * 1024
 

@@ -14,9 +14,9 @@ from processes.web.door import Door, door_of
 from processes.web.hosts import host_tenant
 from processes.web.refusals import InvalidRequest, Unauthenticated, WrongHost
 from processes.web.tokens import TokenRejected
-from temporal_tenancy.control_plane.api_keys import ApiKeys
-from temporal_tenancy.core.directory import Tenant, TenantStatus
-from temporal_tenancy.postgres.acting import acting_for
+from temporal_tenancy import Tenant, TenantStatus
+from temporal_tenancy.control_plane import ApiKeys
+from temporal_tenancy.postgres import acting_for
 
 BEARER: Final = HTTPBearer(
     auto_error=False,

@@ -15,10 +15,8 @@ from processes.web.rates import Rates
 from processes.web.runs import Runs
 from processes.web.tokens import Tokens
 from saas.settings import Settings
-from temporal_tenancy.control_plane.api_keys import ApiKeys
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.directory import CachedDirectory
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import CachedDirectory, Database
+from temporal_tenancy.control_plane import ApiKeys, ControlPlaneDirectory
 
 OPEN_JOBS: Final = frozenset(
     {

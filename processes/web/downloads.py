@@ -15,8 +15,8 @@ from processes.web.files import attachment
 from processes.web.refusals import FileUnknown
 from saas.services.links import DOWNLOADS, LinkTarget, read_link
 from saas.services.object_storage import current_storage
-from temporal_tenancy.core.directory import TenantStatus
-from temporal_tenancy.postgres.acting import acting_for
+from temporal_tenancy import TenantStatus
+from temporal_tenancy.postgres import acting_for
 
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The file.", "content": {"application/octet-stream": {}}}

@@ -20,8 +20,7 @@ from saas.hints import message_with_hint
 from saas.services.links import LinkExpired, LinkForged
 from saas.services.object_storage import StorageFailed
 from saas.services.webhooks import WebhookRejected
-from temporal_tenancy.cli import NotReachable
-from temporal_tenancy.core.errors import (
+from temporal_tenancy import (
     ConfigurationError,
     FeatureNotEnabled,
     InvalidPayload,
@@ -31,9 +30,10 @@ from temporal_tenancy.core.errors import (
     TenantOffboarding,
     TenantSuspended,
 )
-from temporal_tenancy.core.printable import printable
+from temporal_tenancy.cli import NotReachable
+from temporal_tenancy.core import printable
 from temporal_tenancy.outbox import KeyTaken, PayloadTooLarge
-from temporal_tenancy.postgres.database_errors import DatabaseProblem
+from temporal_tenancy.postgres import DatabaseProblem
 
 # Errors whose message helps the caller; all others are logged and not shown.
 STATUSES: Final[dict[type[Exception], int]] = {

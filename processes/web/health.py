@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from temporal_tenancy.postgres.connections import answers
+from temporal_tenancy.postgres import answers
 
 MAX_AGE: Final = 5.0  # seconds that a result is cached
 ASKED: Final = ["GET", "HEAD"]  # many load balancers only check the status

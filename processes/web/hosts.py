@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from fastapi import Request
 
-from temporal_tenancy.core.errors import TenancyError
-from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy import TenancyError, tenant_id
 
 
 def host_tenant(request: Request, domain: str | None) -> str | None:

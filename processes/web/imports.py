@@ -27,12 +27,9 @@ from processes.web.refusals import ErrorFileUnknown, ImportEnded, ImportUnknown
 from processes.web.uploads import FORM, receiving
 from saas.database.contacts import Import, ImportStatus
 from saas.services.object_storage import current_storage
-from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.jobs import registry
-from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.core.tenant_state import require_runnable
-from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from temporal_tenancy import WorkflowId, current_tenant, registry, tenant_session
+from temporal_tenancy.core import require_runnable
+from temporal_tenancy.postgres import DatabaseUnreachable
 
 FILE: Final[dict[str, Any]] = {  # OpenAPI of a body that FastAPI does not parse
     "requestBody": {

@@ -15,9 +15,8 @@ from processes.web.callers import Authenticated
 from processes.web.door import Door, door_of
 from processes.web.errors import Problem, documented
 from processes.web.refusals import JobUnknown, RunUnknown
-from temporal_tenancy.core.instants import Instant
-from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.outbox.requests import RunStatus, request_job, request_state
+from temporal_tenancy import Instant, Job, registry
+from temporal_tenancy.outbox import RunStatus, request_job, request_state
 
 AHEAD_MAX: Final = timedelta(days=366)
 

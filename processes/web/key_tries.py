@@ -16,7 +16,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from processes.web.refusals import RateExceeded, Unauthenticated
-from temporal_tenancy.control_plane.api_keys import ApiKeys
+from temporal_tenancy.control_plane import ApiKeys
 
 KNOWN_MAX: Final = 10_000  # keys that are remembered as valid
 UNKNOWN_AT_ONCE: Final = 2  # concurrent lookups, so that most control plane connections stay free

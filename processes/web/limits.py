@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from saas.settings import Settings
-from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy import ConfigurationError
 
 Network = IPv4Network | IPv6Network
 

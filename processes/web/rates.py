@@ -11,8 +11,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from processes.web.refusals import RateExceeded
-from temporal_tenancy.core.directory import Tenant
-from temporal_tenancy.core.identifiers import scoped_key
+from temporal_tenancy import Tenant, scoped_key
 
 DEFAULT_RATE: Final = 50.0  # requests per second, if the plan has no rate
 

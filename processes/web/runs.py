@@ -12,8 +12,8 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from processes.connect import connect_client, reaching
-from temporal_tenancy.outbox.requests import run_status
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.outbox import run_status
 
 
 class Runs:

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from saas.settings import Settings
-from temporal_tenancy.core.errors import ConfigurationError, TenancyError
-from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy import ConfigurationError, TenancyError, tenant_id
 
 TENANT_CLAIM: Final = "tenant"
 LEEWAY: Final = 30  # seconds between the provider's clock and ours

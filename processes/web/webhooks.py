@@ -21,12 +21,16 @@ from processes.web.hosts import host_tenant
 from processes.web.refusals import WebhookSecretUnfit
 from saas.services.secrets import SecretMissing, current_secrets
 from saas.services.webhooks import SECRET_MIN_BYTES, WebhookRejected, claimed, signing_key, verify
-from temporal_tenancy.core.directory import Tenant, TenantStatus
-from temporal_tenancy.core.errors import ConfigurationError, TenancyError
-from temporal_tenancy.core.identifiers import tenant_id
-from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.postgres.acting import acting_for
-from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy import (
+    ConfigurationError,
+    TenancyError,
+    Tenant,
+    TenantStatus,
+    current_tenant,
+    tenant_id,
+    tenant_session,
+)
+from temporal_tenancy.postgres import acting_for
 
 SECRET: Final = "payments.webhook"  # noqa: S105  # the name of a secret
 PREVIOUS_SECRET: Final = "payments.webhook.previous"  # noqa: S105  # during a rotation

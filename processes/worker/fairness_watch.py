@@ -12,8 +12,8 @@ import structlog
 from temporalio.client import Client
 
 from saas.hints import with_hint
-from temporal_tenancy.control_plane.server_checks import renew_fairness
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy import Database
+from temporal_tenancy.control_plane import renew_fairness
 
 RETRY_AFTER: Final = timedelta(hours=1)  # after a check that failed
 

@@ -18,7 +18,7 @@ from processes.lifecycle.core_logs import forward_core_logs
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
-    check_database,
+    check_one_database,
     check_search_attributes,
     refuse_owner_credentials,
     refusing,
@@ -28,9 +28,9 @@ from processes.lifecycle.ready_file import write_ready_file
 from processes.lifecycle.stop_request import StopRequest, StopRequested
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
+from temporal_tenancy import Database
 from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
-from temporal_tenancy.postgres.database import Database
 
 QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
@@ -113,7 +113,7 @@ def _relay_url(settings: Settings) -> str:
 async def _make(
     url: str, process: RelayProcess, settings: Settings, stack: AsyncExitStack
 ) -> tuple[Relay, Client]:
-    await asyncio.to_thread(check_database, url)
+    await asyncio.to_thread(check_one_database, url)
     tenants = Database(
         platform_url=url,
         platform_pool_size=DIRECTORY_CONNECTIONS,

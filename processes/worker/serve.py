@@ -39,8 +39,8 @@ from processes.worker.fairness_watch import watching_fairness
 from processes.worker.slots import POLLERS, SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
+from temporal_tenancy import Database
 from temporal_tenancy.cli import ExitCode
-from temporal_tenancy.postgres.database import Database
 from workflows import WORKFLOWS
 
 DEPLOYMENT: Final = "temporal-tenancy"

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from saas.database.checks import one_of
 from saas.database.models import TenantData
-from temporal_tenancy.postgres.tenant_owned import TenantOwned
+from temporal_tenancy import TenantOwned
 
 
 class ExportDataset(StrEnum):

@@ -9,7 +9,7 @@ from sqlalchemy import func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from saas.database.models import TenantData
-from temporal_tenancy.postgres.tenant_owned import TenantOwned
+from temporal_tenancy import TenantOwned
 
 
 class OutgoingMail(TenantOwned, TenantData):

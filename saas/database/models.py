@@ -22,8 +22,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from saas.database.checks import one_of
-from temporal_tenancy.core.migration_environment import MigrationEnvironment
-from temporal_tenancy.postgres.tenant_owned import TenantOwned
+from temporal_tenancy import TenantOwned
+from temporal_tenancy.core import MigrationEnvironment
 
 TENANT_DATA: Final = MigrationEnvironment(
     name="tenants' data",

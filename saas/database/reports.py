@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from saas.database.checks import one_of
 from saas.database.exports import RequestStatus
 from saas.database.models import TenantData
-from temporal_tenancy.postgres.tenant_owned import TenantOwned
+from temporal_tenancy import TenantOwned
 
 REQUESTED_REPORT: Final = "report.requested"  # kind of the document, whose key is the report's id
 

@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from saas.database.models import TenantData
-from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.postgres.tenant_owned import TenantOwned
+from temporal_tenancy import TenantOwned, current_tenant
 
 RESULTS_MAX: Final = 100
 QUERY_MAX_CHARACTERS: Final = 1_000

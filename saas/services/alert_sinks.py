@@ -15,9 +15,9 @@ from saas.hints import summary_with_hint
 from saas.services import webhooks
 from saas.services.mail import SUBJECT_MAX, Mail, MailInvalid, current_mail_server, deliverable
 from saas.settings import Settings
-from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.printable import printable
-from temporal_tenancy.dead_letters.alerts import PAUSE, Alert, AlertSink
+from temporal_tenancy import ConfigurationError
+from temporal_tenancy.core import printable
+from temporal_tenancy.dead_letters import PAUSE, Alert, AlertSink
 
 TIMEOUT: Final = 8.0  # seconds; shorter than the alert sender's timeout for a sink
 TYPE: Final = "alert.raised"  # the type of the webhook's event

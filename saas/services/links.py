@@ -10,8 +10,7 @@ from typing import Final
 from itsdangerous import BadData, URLSafeSerializer
 
 from saas.settings import load_settings
-from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import ConfigurationError, TenantMismatch, current_tenant
 
 DOWNLOADS: Final = "/downloads"  # the path under WEB_URL where the HTTP door serves them
 

@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from saas.services.addresses import DomainInvalid, ascii_domain
 from saas.settings import load_settings
-from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy import ConfigurationError
 
 ANSWER_SECONDS: Final = 20.0  # timeout for each answer of the server
 ADDRESS_MAX: Final = 254  # characters; RFC 5321, 4.5.3.1.3, without the brackets

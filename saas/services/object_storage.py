@@ -16,8 +16,7 @@ from obstore.store import from_url
 from temporalio.exceptions import ApplicationError
 
 from saas.settings import load_settings
-from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import ConfigurationError, TenantMismatch, current_tenant
 
 PART_BYTES: Final = 5 * 1024 * 1024  # buffered per upload part; the minimum of S3
 PARTS_AT_ONCE: Final = 2

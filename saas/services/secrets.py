@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 from temporalio.exceptions import ApplicationError
 
 from saas.settings import load_settings
-from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy import ConfigurationError, current_tenant
 
 SECRET_MAX_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # rules out ".."

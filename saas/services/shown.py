@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from temporal_tenancy.core.printable import spelled_out
+from temporal_tenancy.core import spelled_out
 
 _ELLIPSIS: Final = "…"
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy import ConfigurationError
 
 TOLERANCE: Final = timedelta(minutes=5)  # between the sender's clock and ours, either way
 SECRET_MIN_BYTES: Final = 24

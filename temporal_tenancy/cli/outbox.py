@@ -24,7 +24,8 @@ from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.tenant_state import unknown
-from temporal_tenancy.outbox import Enqueued, MessageStatus, enqueue_or_find, waiting
+from temporal_tenancy.outbox import Enqueued, MessageStatus, waiting
+from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.models import WAITING
 from temporal_tenancy.outbox.relay import admission

@@ -28,8 +28,8 @@ from temporal_tenancy.cli.server_access import Temporal, temporal
 from temporal_tenancy.core.due_times import times
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.sdk import search_attributes
 from temporal_tenancy.sdk.lookups import if_known, is_namespace_missing
+from temporal_tenancy.sdk.search_attributes import register_search_attributes
 from temporal_tenancy.ticks import schedules as declared_schedules
 from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.schedule_drift import differences
@@ -48,7 +48,7 @@ async def apply() -> Answer:
     check_all(schedules)
     async with temporal() as there:
         await warn_where_known_off(there.client.namespace)
-        registered = await search_attributes.register_missing(there.client)
+        registered = await register_search_attributes(there.client)
         done = await declared_schedules.apply(there.client, schedules)
         documents = [
             {

@@ -20,8 +20,9 @@ from temporal_tenancy.cli.workers import has_worker, no_worker
 from temporal_tenancy.control_plane.server_checks import keep_fairness
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
-from temporal_tenancy.sdk import fairness, search_attributes
+from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.fairness import Fairness, ProbeFailed
+from temporal_tenancy.sdk.search_attributes import SEARCH_ATTRIBUTES, missing_search_attributes
 
 SERVER_VERSION: Final = (1, 31)  # the first whose fairness is relied on
 
@@ -87,14 +88,14 @@ async def _keep(namespace: str, found: Fairness) -> None:
 
 
 async def _search_attributes(client: Client) -> Check:
-    missing = await search_attributes.missing(client)
+    missing = await missing_search_attributes(client)
     if missing:
         return failed(
             "search attributes",
             f"{' and '.join(missing)} are not registered as Keyword. {quoted('schedules apply')} "
             "registers them.",
         )
-    return ok("search attributes", f"{' and '.join(search_attributes.NAMES)} are registered.")
+    return ok("search attributes", f"{' and '.join(SEARCH_ATTRIBUTES)} are registered.")
 
 
 async def _schedules(there: Temporal) -> Check:

@@ -1,1 +1,34 @@
 """The library's own central tables: tenants, plans, ticks and the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from temporal_tenancy.core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from temporal_tenancy.control_plane.api_keys import ApiKeys
+    from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+    from temporal_tenancy.control_plane.models import TenantRow
+    from temporal_tenancy.control_plane.server_checks import renew_fairness
+    from temporal_tenancy.control_plane.tenants import TenantExists, Tenants
+
+__all__ = [
+    "ApiKeys",
+    "ControlPlaneDirectory",
+    "TenantExists",
+    "TenantRow",
+    "Tenants",
+    "renew_fairness",
+]
+
+_WHERE: Final = {
+    "ApiKeys": "api_keys",
+    "ControlPlaneDirectory": "directory",
+    "TenantExists": "tenants",
+    "TenantRow": "models",
+    "Tenants": "tenants",
+    "renew_fairness": "server_checks",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -1,1 +1,44 @@
 """Whose job it is, what it is given, and when it is due: no input or output, no SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from temporal_tenancy.core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from temporal_tenancy.core.failures import failure_of
+    from temporal_tenancy.core.inputs import refusal
+    from temporal_tenancy.core.instants import days_from
+    from temporal_tenancy.core.migration_environment import MigrationEnvironment
+    from temporal_tenancy.core.periods import month_bounds
+    from temporal_tenancy.core.printable import printable, printable_json, spelled_out
+    from temporal_tenancy.core.tenant_state import require_runnable, require_startable
+
+__all__ = [
+    "MigrationEnvironment",
+    "days_from",
+    "failure_of",
+    "month_bounds",
+    "printable",
+    "printable_json",
+    "refusal",
+    "require_runnable",
+    "require_startable",
+    "spelled_out",
+]
+
+_WHERE: Final = {
+    "MigrationEnvironment": "migration_environment",
+    "days_from": "instants",
+    "failure_of": "failures",
+    "month_bounds": "periods",
+    "printable": "printable",
+    "printable_json": "printable",
+    "refusal": "inputs",
+    "require_runnable": "tenant_state",
+    "require_startable": "tenant_state",
+    "spelled_out": "printable",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

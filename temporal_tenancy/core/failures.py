@@ -61,3 +61,12 @@ def cut(text: str) -> str:
 def plain(text: str) -> str:
     """`text` as the database takes it, cut to 500 characters."""
     return cut(text.replace("\x00", "").encode("utf-8", "replace").decode())
+
+
+def failure_of(error: BaseException) -> tuple[str, str]:
+    """Returns the type and the sentence of the error at the root of `error`.
+
+    An activity's failure reaches a workflow wrapped in others; the root is the one to show.
+    """
+    cause = root_cause(error)
+    return type_of(cause), sentence_of(cause)

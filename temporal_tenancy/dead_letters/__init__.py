@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from temporal_tenancy.core.migration_environment import CONTROL_PLANE, OUTBOX
-from temporal_tenancy.dead_letters.activities import (
-    Alarm,
-    find_dead_letters,
-    forget_dead_letters,
-    resolve_dead_letters,
-)
-from temporal_tenancy.dead_letters.alerts import AlertSink
-from temporal_tenancy.dead_letters.failed_runs import record_failed_run
-from temporal_tenancy.dead_letters.workflows import SweepDeadLetters
-from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.core.lazy_exports import lazy_exports
 
-__all__ = ["SweepDeadLetters", "dead_letters", "failed_runs_without_database"]
+if TYPE_CHECKING:
+    from temporal_tenancy.dead_letters.alerts import PAUSE, Alert, AlertSink
+    from temporal_tenancy.dead_letters.feature import dead_letters, failed_runs_without_database
+    from temporal_tenancy.dead_letters.workflows import SweepDeadLetters
 
+__all__ = [
+    "PAUSE",
+    "Alert",
+    "AlertSink",
+    "SweepDeadLetters",
+    "dead_letters",
+    "failed_runs_without_database",
+]
 
-def dead_letters(alerts: Sequence[AlertSink] = ()) -> Feature:
-    """The feature: letters of what fails for good, and the sweep that finds, settles and tells.
+_WHERE: Final = {
+    "PAUSE": "alerts",
+    "Alert": "alerts",
+    "AlertSink": "alerts",
+    "SweepDeadLetters": "workflows",
+    "dead_letters": "feature",
+    "failed_runs_without_database": "feature",
+}
 
-    `alerts` are the ways to people, beside the log.
-    """
-    return Feature(
-        "dead letters",
-        workflows=(SweepDeadLetters,),
-        activities=(
-            record_failed_run,
-            find_dead_letters,
-            resolve_dead_letters,
-            forget_dead_letters,
-            Alarm(alerts).tell_of_dead_letters,
-        ),
-        migrations=(CONTROL_PLANE, OUTBOX),
-    )
-
-
-def failed_runs_without_database() -> Feature:
-    """What a worker without a database serves, so that histories are the same with and without."""
-    return Feature("failed runs", activities=(record_failed_run,))
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -17,42 +17,22 @@ if TYPE_CHECKING:
         PayloadTooLarge,
         enqueue,
         enqueue_many,
-        enqueue_or_find,
     )
     from temporal_tenancy.outbox.events import current_event_id, once
     from temporal_tenancy.outbox.feature import outbox
-    from temporal_tenancy.outbox.inspection import Backlog, backlogs, find_message
-    from temporal_tenancy.outbox.models import WAITING, MessageStatus, OutboxMessage, ProcessedEvent
-    from temporal_tenancy.outbox.relay.admission import (
-        Decision,
-        cap_of,
-        decisions,
-        held_back,
-        in_flight,
-    )
-    from temporal_tenancy.outbox.relay.messages import Message, Unit
+    from temporal_tenancy.outbox.models import MessageStatus, OutboxMessage, ProcessedEvent
+    from temporal_tenancy.outbox.relay.messages import Unit
     from temporal_tenancy.outbox.relay.options import RelayOptions
     from temporal_tenancy.outbox.relay.relay import Relay
-    from temporal_tenancy.outbox.relay.starting import Deliver, ServerAway, start_unit
+    from temporal_tenancy.outbox.relay.starting import Deliver, start_unit
+    from temporal_tenancy.outbox.requests import RunStatus, request_job, request_state, run_status
     from temporal_tenancy.outbox.retries import RetryLadder
-    from temporal_tenancy.outbox.waiting import (
-        ByKey,
-        MessageTaken,
-        MessageUnknown,
-        Waiting,
-        cancel,
-        reschedule,
-    )
+    from temporal_tenancy.outbox.waiting import MessageTaken, MessageUnknown, cancel, reschedule
 
 __all__ = [
-    "WAITING",
-    "Backlog",
-    "ByKey",
-    "Decision",
     "Deliver",
     "Enqueued",
     "KeyTaken",
-    "Message",
     "MessageStatus",
     "MessageTaken",
     "MessageUnknown",
@@ -62,34 +42,25 @@ __all__ = [
     "Relay",
     "RelayOptions",
     "RetryLadder",
-    "ServerAway",
+    "RunStatus",
     "Unit",
-    "Waiting",
-    "backlogs",
     "cancel",
-    "cap_of",
     "current_event_id",
-    "decisions",
     "enqueue",
     "enqueue_many",
-    "enqueue_or_find",
-    "find_message",
-    "held_back",
-    "in_flight",
     "once",
     "outbox",
+    "request_job",
+    "request_state",
     "reschedule",
+    "run_status",
     "start_unit",
 ]
 
 _WHERE: Final = {
-    "Backlog": "inspection",
-    "ByKey": "waiting",
-    "Decision": "relay.admission",
     "Deliver": "relay.starting",
     "Enqueued": "enqueueing",
     "KeyTaken": "enqueueing",
-    "Message": "relay.messages",
     "MessageStatus": "models",
     "MessageTaken": "waiting",
     "MessageUnknown": "waiting",
@@ -99,24 +70,18 @@ _WHERE: Final = {
     "Relay": "relay.relay",
     "RelayOptions": "relay.options",
     "RetryLadder": "retries",
-    "ServerAway": "relay.starting",
+    "RunStatus": "requests",
     "Unit": "relay.messages",
-    "WAITING": "models",
-    "Waiting": "waiting",
-    "backlogs": "inspection",
     "cancel": "waiting",
-    "cap_of": "relay.admission",
     "current_event_id": "events",
-    "decisions": "relay.admission",
     "enqueue": "enqueueing",
     "enqueue_many": "enqueueing",
-    "enqueue_or_find": "enqueueing",
-    "find_message": "inspection",
-    "held_back": "relay.admission",
-    "in_flight": "relay.admission",
     "once": "events",
     "outbox": "feature",
+    "request_job": "requests",
+    "request_state": "requests",
     "reschedule": "waiting",
+    "run_status": "requests",
     "start_unit": "relay.starting",
 }
 

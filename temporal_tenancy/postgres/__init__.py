@@ -1,1 +1,44 @@
 """A tenant's session in PostgreSQL, and what holds it to its tenant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from temporal_tenancy.core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from temporal_tenancy.postgres.acting import acting_for
+    from temporal_tenancy.postgres.connections import answers, connect
+    from temporal_tenancy.postgres.database_errors import (
+        DatabaseProblem,
+        DatabaseUnreachable,
+        MigrationsBehind,
+    )
+    from temporal_tenancy.postgres.migrations import migrate, run_migrations
+    from temporal_tenancy.postgres.roles import TENANT_ROLE
+
+__all__ = [
+    "TENANT_ROLE",
+    "DatabaseProblem",
+    "DatabaseUnreachable",
+    "MigrationsBehind",
+    "acting_for",
+    "answers",
+    "connect",
+    "migrate",
+    "run_migrations",
+]
+
+_WHERE: Final = {
+    "TENANT_ROLE": "roles",
+    "DatabaseProblem": "database_errors",
+    "DatabaseUnreachable": "database_errors",
+    "MigrationsBehind": "database_errors",
+    "acting_for": "acting",
+    "answers": "connections",
+    "connect": "connections",
+    "migrate": "migrations",
+    "run_migrations": "migrations",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -1,1 +1,37 @@
 """Tenancy on Temporal's SDK: the checks that every start, task and message passes through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from temporal_tenancy.core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from temporal_tenancy.sdk.logs import SDK_EXTRAS, JobContext, add_job, is_news
+    from temporal_tenancy.sdk.search_attributes import (
+        SEARCH_ATTRIBUTES,
+        missing_search_attributes,
+        register_search_attributes,
+    )
+
+__all__ = [
+    "SDK_EXTRAS",
+    "SEARCH_ATTRIBUTES",
+    "JobContext",
+    "add_job",
+    "is_news",
+    "missing_search_attributes",
+    "register_search_attributes",
+]
+
+_WHERE: Final = {
+    "SDK_EXTRAS": "logs",
+    "SEARCH_ATTRIBUTES": "search_attributes",
+    "JobContext": "logs",
+    "add_job": "logs",
+    "is_news": "logs",
+    "missing_search_attributes": "search_attributes",
+    "register_search_attributes": "search_attributes",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -16,10 +16,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.sdk.agreement import JOB, TENANT_ID
 
 KEYWORD: Final = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-NAMES: Final = (TENANT_ID.name, JOB.name)
+SEARCH_ATTRIBUTES: Final = (TENANT_ID.name, JOB.name)
 
 
-async def missing(client: Client) -> Sequence[str]:
+async def missing_search_attributes(client: Client) -> Sequence[str]:
     """Returns the names that the client's namespace does not have as Keyword.
 
     Raises:
@@ -28,17 +28,17 @@ async def missing(client: Client) -> Sequence[str]:
     listed = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
-    return [name for name in NAMES if listed.custom_attributes.get(name) != KEYWORD]
+    return [name for name in SEARCH_ATTRIBUTES if listed.custom_attributes.get(name) != KEYWORD]
 
 
-async def register_missing(client: Client) -> Sequence[str]:
+async def register_search_attributes(client: Client) -> Sequence[str]:
     """Registers the missing names in the client's namespace, and returns them.
 
     Raises:
         RPCError: a name exists with another type, or the account may not register it (in Temporal
             Cloud: add TenantId and Job, both Keyword, to the namespace by hand).
     """
-    names = await missing(client)
+    names = await missing_search_attributes(client)
     if names:
         try:
             await client.operator_service.add_search_attributes(

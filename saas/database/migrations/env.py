@@ -1,6 +1,6 @@
 """Alembic's entry point to the migrations of the tenant-owned tables."""
 
 from saas.database.models import TenantData
-from temporal_tenancy.postgres.migrations import run_migrations
+from temporal_tenancy.postgres import run_migrations
 
 run_migrations(TenantData.metadata)

@@ -17,8 +17,9 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.dead_letters.alerts import Alert
-from temporal_tenancy.outbox import Relay, RetryLadder, ServerAway, Unit, enqueue, start_unit
+from temporal_tenancy.outbox import Relay, RetryLadder, Unit, enqueue, start_unit
 from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay.starting import ServerAway
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.jobs.relay_control import Control, until

@@ -14,8 +14,9 @@ from sqlalchemy import text
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import InvalidPayload
-from temporal_tenancy.outbox import Enqueued, KeyTaken, MessageStatus, enqueue, enqueue_or_find
+from temporal_tenancy.outbox import Enqueued, KeyTaken, MessageStatus, enqueue
 from temporal_tenancy.outbox import enqueue_many as enqueue_several
+from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.relay.relay import Relay

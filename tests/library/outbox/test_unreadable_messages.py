@@ -32,7 +32,6 @@ from temporal_tenancy.dead_letters.replaying import replay
 from temporal_tenancy.dead_letters.sweep import Sweep
 from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.outbox import (
-    Message,
     OutboxMessage,
     PayloadTooLarge,
     Relay,
@@ -42,6 +41,7 @@ from temporal_tenancy.outbox import (
     start_unit,
 )
 from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.relay.queue import TEXT_MAX
 from temporal_tenancy.outbox.relay.starting import read_payload
 from temporal_tenancy.postgres.connections import connect

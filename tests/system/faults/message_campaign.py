@@ -20,7 +20,8 @@ from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.outbox import Message, Unit, start_unit
+from temporal_tenancy.outbox import Unit, start_unit
+from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.retries import LADDER
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.sdk.suspension import release

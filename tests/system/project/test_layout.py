@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -14,8 +15,6 @@ from typing import Final
 import pytest
 
 import temporal_tenancy
-import temporal_tenancy.cli
-import temporal_tenancy.outbox
 from saas.settings import Settings
 from temporal_tenancy.core import errors
 
@@ -26,7 +25,16 @@ OF_THE_SAAS = frozenset(
     {"activities", "benchmarks", "docs", "processes", "saas", "starter", "worker", "workflows"}
 )
 # That load their names as they are asked.
-PACKAGES = [temporal_tenancy, temporal_tenancy.cli, temporal_tenancy.outbox]
+PACKAGES = [
+    temporal_tenancy,
+    *(
+        import_module(f"temporal_tenancy.{package}")
+        for package in (
+            *("cli", "control_plane", "core", "dead_letters"),
+            *("lint", "outbox", "postgres", "sdk"),
+        )
+    ),
+]
 OWN_MODULES = {path.stem for path in ROOT.glob("*.py")}
 TEXTS = sorted(
     path
@@ -73,14 +81,14 @@ def test_the_export_list_is_sorted_and_every_name_on_it_is_there(package: Module
 def test_type_checkers_and_programs_are_given_the_same_names(package: ModuleType) -> None:
     tree = ast.parse(Path(package.__file__ or "").read_text())
     [checked] = [node for node in tree.body if isinstance(node, ast.If)]
-    told = {
+    declared = {
         alias.name: (node.module or "").removeprefix(f"{package.__name__}.")
         for node in checked.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert told == package._WHERE
-    assert set(told) == set(package.__all__)
+    assert declared == package._WHERE
+    assert set(declared) == set(package.__all__)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from temporal_tenancy.postgres.row_security import protect
+from temporal_tenancy import protect
 
 revision = "0001"
 down_revision = None

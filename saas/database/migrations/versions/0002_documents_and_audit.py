@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from temporal_tenancy.postgres.roles import TENANT_ROLE
-from temporal_tenancy.postgres.row_security import protect
+from temporal_tenancy import protect
+from temporal_tenancy.postgres import TENANT_ROLE
 
 revision = "0002"
 down_revision = "0001"

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from temporal_tenancy.postgres.row_security import protect
+from temporal_tenancy import protect
 
 revision = "0003"
 down_revision = "0002"

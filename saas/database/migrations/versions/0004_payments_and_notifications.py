@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from alembic import op
 
-from temporal_tenancy.postgres.row_security import protect
+from temporal_tenancy import protect
 
 revision = "0004"
 down_revision = "0003"

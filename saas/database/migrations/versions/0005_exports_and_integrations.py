@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
-from temporal_tenancy.postgres.row_security import protect
+from temporal_tenancy import protect
 
 revision = "0005"
 down_revision = "0004"

@@ -1,0 +1,156 @@
+"""What is public, and who uses what.
+
+Public is what a package of the library exports: `temporal_tenancy` itself and the packages in it.
+Application, benchmarks and docs import nothing else of it. A module that only its own package
+imports says so by a leading underscore.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import temporal_tenancy
+
+ROOT = Path(__file__).parents[3]
+LIBRARY = ROOT / "temporal_tenancy"
+OUTSIDE = ("activities", "benchmarks", "dev", "docs", "processes", "saas", "workflows")
+# Doors too, though they are modules: all features together, and the kit for tests.
+MODULES: Final = frozenset({"temporal_tenancy.everything", "temporal_tenancy.testing"})
+# What they measure is a part of the relay by itself, which has no door.
+MEASURED: Final = {
+    "benchmarks/outbox/claim_cost.py": {
+        "temporal_tenancy.outbox.relay",
+        "temporal_tenancy.outbox.relay.relay",
+    },
+    "benchmarks/outbox/outbox_stack.py": {"temporal_tenancy.outbox.relay.connections"},
+}
+CODE: Final = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+
+
+def sources() -> list[Path]:
+    inside = [path for room in OUTSIDE for path in (ROOT / room).rglob("*.py")]
+    return [*inside, ROOT / "starter.py", ROOT / "worker.py"]
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Each module of the library that is imported from, and the name; None for the whole module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if module.split(".")[0] == "temporal_tenancy":
+                yield from ((module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "temporal_tenancy":
+                    yield alias.name, None
+
+
+@cache
+def parsed(path: Path) -> ast.AST:
+    return ast.parse(path.read_text())
+
+
+def exported(module: str) -> set[str]:
+    """The public names of a door; none where it is none."""
+    found = importlib.import_module(module)
+    if module in MODULES:
+        return {name for name in vars(found) if not name.startswith("_")}
+    is_package = Path(found.__file__ or "").name == "__init__.py"
+    return set(getattr(found, "__all__", ())) if is_package else set()
+
+
+def not_public(tree: ast.AST, apart_from: set[str]) -> list[str]:
+    return [
+        f"{module} {name}"
+        for module, name in imports_of(tree)
+        if module not in apart_from and (name is None or name not in exported(module))
+    ]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_application_and_the_benchmarks_import_public_names_alone(path: Path) -> None:
+    apart_from = MEASURED.get(str(path.relative_to(ROOT)), set())
+    assert not_public(parsed(path), apart_from) == []
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_pages_import_public_names_alone(path: Path) -> None:
+    for sample in CODE.findall(path.read_text()):
+        assert not_public(ast.parse(sample), set()) == []
+
+
+def test_what_is_measured_inside_is_still_measured() -> None:
+    for name, modules in MEASURED.items():
+        assert modules <= {module for module, _ in imports_of(parsed(ROOT / name))}
+
+
+def test_a_name_that_is_not_public_is_found() -> None:
+    inside = ast.parse("from temporal_tenancy.outbox.relay.queue import claim")
+    assert not_public(inside, set()) == ["temporal_tenancy.outbox.relay.queue claim"]
+    unknown = ast.parse("from temporal_tenancy.outbox import claim")
+    assert not_public(unknown, set()) == ["temporal_tenancy.outbox claim"]
+
+
+def public() -> list[tuple[str, str]]:
+    doors = [name_of(path) for path in LIBRARY.rglob("__init__.py")]
+    return sorted((door, name) for door in doors for name in exported(door))
+
+
+def test_about_sixty_names_do_for_those_who_write_jobs() -> None:
+    assert 50 <= len(temporal_tenancy.__all__) <= 70
+
+
+@pytest.mark.parametrize(("door", "name"), public(), ids=".".join)
+def test_a_public_name_says_what_it_is(door: str, name: str) -> None:
+    value = getattr(importlib.import_module(door), name)
+    if inspect.isclass(value) or inspect.isroutine(value):
+        assert inspect.getdoc(value)
+
+
+def package_of(module: str) -> str:
+    return module.rpartition(".")[0]
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """Each module of the library, and the packages of whatever imports it or a name of it."""
+    found: dict[str, set[str]] = {}
+    modules = {name_of(path) for path in LIBRARY.rglob("*.py")}
+    for path in [*LIBRARY.rglob("*.py"), *sources()]:
+        importer = name_of(path) if path.name == "__init__.py" else package_of(name_of(path))
+        for module, name in imports_of(parsed(path)):
+            whole = f"{module}.{name}"
+            found.setdefault(whole if whole in modules else module, set()).add(importer)
+    return found
+
+
+def test_a_module_that_only_its_own_package_imports_has_an_underscore() -> None:
+    found = imported_modules()
+    wrong = []
+    for path in LIBRARY.rglob("*.py"):
+        module, package = name_of(path), package_of(name_of(path))
+        if path.name in ("__init__.py", "__main__.py") or module in MODULES:
+            continue
+        if "migrations" in path.parts:
+            continue
+        elsewhere = found.get(module, set()) - {package}
+        if bool(elsewhere) == path.stem.startswith("_"):
+            wrong.append(f"{module}: imported in {sorted(elsewhere) or 'its own package alone'}")
+    assert wrong == []
