@@ -25,7 +25,7 @@ from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.inspection import find_message
-from temporal_tenancy.outbox.models import MessageStatus, OutboxMessage
+from temporal_tenancy.outbox.tables import MessageStatus, OutboxMessage
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement
