@@ -1,4 +1,4 @@
-"""Tenancy in Temporal's SDK: what every start, task and message passes through."""
+"""Tenancy on Temporal's SDK: the checks that every start, task and message passes through."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the library uses of the SDK that is not public, and what would replace each.
+"""The SDK's private names that the library uses, and the public ones that could replace them.
 
-A new release of the SDK may change any of it without notice, so that no other module names it: a
-test reads the tree. (`core`, which cannot import this, has two names of its own in
+A new release of the SDK may change any of them without notice, so no other module uses them: a
+test searches the tree. (`core` cannot import this module, so it has two such names in
 `temporal_tenancy.core._private`.)
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from google.protobuf.message import Message
 from temporalio import activity, workflow
 
-# The guard looks at what goes between the SDK's core and workflow code: no interceptor sees the
-# start before `__init__`, nor a command as it is sent. Public would be an interceptor around
-# `WorkflowInstance.activate`, or these messages under `temporalio.api`.
+# The guard reads the messages between the SDK's core and workflow code: no interceptor sees the
+# start before `__init__`, nor a command as it is sent. A public replacement would be an interceptor
+# around `WorkflowInstance.activate`, or these messages under `temporalio.api`.
 from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
@@ -26,7 +26,7 @@ from temporalio.service import ServiceClient
 from temporalio.worker import Worker
 
 if TYPE_CHECKING:
-    # What `ServiceClient.worker_service_client`, which is public, returns.
+    # The public property `ServiceClient.worker_service_client` returns it.
     from temporalio.service import _BridgeServiceClient
 
 __all__ = [
@@ -48,43 +48,51 @@ __all__ = [
 
 Response = TypeVar("Response", bound=Message)
 
-# The argument of `WorkflowRunner.prepare_workflow`, which is public. A public type would do.
+# The argument of the public method `WorkflowRunner.prepare_workflow`. A public replacement would
+# be a public type.
 WorkflowDefinition = workflow._Definition
 
-# Under which name, with which function and argument types an activity is served: the plugin checks
-# each before a worker takes work. Public would be a way to ask a function for it.
+# The name, function and argument types of an activity: the plugin checks them before a worker takes
+# work. A public replacement would be a way to ask a function for them.
 ActivityDefinition = activity._Definition
 
-# The field with which the SDK marks the log record of a task that failed. It is left out of our
-# lines; a public list of what the SDK puts on its records would do.
+# The attribute that the SDK sets on the log record of a failed task, which our lines leave out. A
+# public replacement would be a list of the attributes that the SDK sets.
 ERROR_IDENTIFIER: Final = "__temporal_error_identifier"
 
 
 def workflow_definition(cls: type) -> WorkflowDefinition:
-    """What `@workflow.defn` has made of a class; raises `ValueError` where it is not on it.
+    """Returns what `@workflow.defn` recorded on a class: its name and its handlers.
 
-    For the names and handlers of a workflow. Public would be a way to ask a class for them.
+    A public replacement would be a way to ask a class for them.
+
+    Raises:
+        ValueError: the class has no `@workflow.defn`.
     """
     return workflow._Definition.must_from_class(cls)
 
 
 def activity_definition(function: Callable[..., Any]) -> ActivityDefinition:
-    """What `@activity.defn` has made of a function; raises `TypeError` where it is not on it."""
+    """Returns what `@activity.defn` recorded on a function.
+
+    Raises:
+        TypeError: the function has no `@activity.defn`.
+    """
     return activity._Definition.must_from_callable(function)
 
 
 def signal_method(cls: type, name: str) -> Callable[..., Any] | None:
-    """The method that a workflow class has for a signal; None where it has none by that name.
+    """Returns a workflow class's method for a signal; None if it has none of that name.
 
-    `workflow.get_signal_handler` is public, and gives for an async method a closure that takes
-    anything. One with the method's own signature would do.
+    The public `workflow.get_signal_handler` returns for an async method a closure that accepts any
+    arguments. It could replace this if the closure had the method's signature.
     """
     own = workflow_definition(cls).signals.get(name)
     return own.fn if own else None
 
 
 def update_method(cls: type, name: str) -> Callable[..., Any] | None:
-    """As `signal_method`, for an update."""
+    """Returns a workflow class's method for an update, as `signal_method` does for a signal."""
     own = workflow_definition(cls).updates.get(name)
     return own.fn if own else None
 
@@ -92,24 +100,24 @@ def update_method(cls: type, name: str) -> Callable[..., Any] | None:
 def is_bound_by_sdk(handler: Callable[..., Any]) -> bool:
     """Whether a handler is the SDK's closure around a workflow's method.
 
-    With handlers that have the method's own signature nobody would have to ask.
+    It would not be needed if the closure had the method's signature.
     """
     return getattr(handler, "__module__", None) == workflow._SignalDefinition.__module__
 
 
 def mark_shut_down(worker: Worker) -> None:
-    """Says of a worker that never started that it has ended, as the SDK's own validation does.
+    """Marks a worker that never started as shut down, as the SDK's own validation does.
 
-    `async with worker` would wait for that for ever. A public `run_worker` hook of which an error
-    ends the worker would do.
+    Otherwise `async with worker` would wait for its end for ever. A public replacement would be a
+    `run_worker` hook whose error ends the worker.
     """
     worker._shutdown_complete_event.set()
 
 
 class CheckingServiceClient(ServiceClient):
-    """A connection in front of another one: each request is looked at before it is sent.
+    """A connection that wraps another one, and checks each request before it is sent.
 
-    Public would be an interceptor of RPCs, as gRPC has them.
+    A public replacement would be an interceptor of RPCs, as gRPC has.
     """
 
     def __init__(self, inner: ServiceClient) -> None:
@@ -118,12 +126,12 @@ class CheckingServiceClient(ServiceClient):
 
     @abstractmethod
     def admit(self, service: str, rpc: str, request: Any) -> Any:  # messages
-        """Returns what is sent in the place of `request`; what it raises keeps it from going."""
+        """Returns the message to send for `request`; an error keeps it from being sent."""
 
     @property
     def worker_service_client(self) -> _BridgeServiceClient:
-        # A worker takes the core's connection out of it, and nothing else. It may be made in a
-        # tenant's scope, so what else can be called through this one is checked as well.
+        # A worker takes the core's connection out of it, and nothing else. It may do so in a
+        # tenant's scope, so this is not refused there; calls through it are checked instead.
         bridge = copy(self._inner.worker_service_client)
         for name, service in vars(self).items():
             if name.endswith("_service"):

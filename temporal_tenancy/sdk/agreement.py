@@ -1,4 +1,4 @@
-"""The rule that every carrier of the tenant names the same one, with the input as the truth."""
+"""Agreement checks: id, header and search attributes must name the same tenant as the input."""
 
 from __future__ import annotations
 
@@ -23,66 +23,94 @@ JOB: Final = SearchAttributeKey.for_keyword("Job")
 
 
 def scope_of(job: Job, job_input: BaseModel) -> Scope:
-    """The scope that an input puts a job's run in."""
+    """Returns the scope of a run of `job` with this input."""
     if isinstance(job_input, TenantInput):
         return TenantScope(job_input.tenant_id)
     return PlatformScope(job.reason)
 
 
 def check_workflow_id(workflow_id: str, job: Job, job_input: BaseModel) -> WorkflowId:
-    """Returns the id's parts when they say what the input says; raises `TenantMismatch`."""
+    """Returns the parts of a workflow id that agrees with the input of its run.
+
+    The id must be `{tenant_id}/{job}/{key}`, or `platform/{job}/{key}` for a platform job.
+
+    Raises:
+        TenantMismatch: the id has another form, or names another owner or job.
+    """
     owner = job_input.tenant_id if isinstance(job_input, TenantInput) else PLATFORM
     name = job_input.job if isinstance(job_input, JobInput | TenantJobInput) else job.name
-    right = f'Start it as "{owner}/{name}/<key>".'
+    advice = f'Start it as "{owner}/{name}/<key>".'
     try:
         parsed = WorkflowId.parse(workflow_id)
     except TenantMismatch as error:
-        raise TenantMismatch(f"{error.message} {right}") from None
+        raise TenantMismatch(f"{error.message} {advice}") from None
     if parsed.owner != owner:
-        says = f"the input says {owner}" if owner != PLATFORM else f"{job.name} is the platform's"
-        belongs = parsed.tenant or "the platform"
+        claim = f"the input says {owner}" if owner != PLATFORM else f"{job.name} is the platform's"
+        holder = parsed.tenant or "the platform"
         raise TenantMismatch(
-            f'workflow id "{workflow_id}" belongs to {belongs}, but {says}. {right}'
+            f'workflow id "{workflow_id}" belongs to {holder}, but {claim}. {advice}'
         )
     if parsed.job != name:
         raise TenantMismatch(
-            f'workflow id "{workflow_id}" is of the job {parsed.job}, but this is {name}. {right}'
+            f'workflow id "{workflow_id}" names the job {parsed.job}, but this is {name}. {advice}'
         )
     return parsed
 
 
 def check_header(headers: Mapping[str, Payload] | None, scope: Scope, *, what: str) -> None:
-    """Raises `TenantMismatch` when there is a header and it names another owner than `scope`."""
+    """Checks that the header, if there is one, names the owner of `scope`.
+
+    Args:
+        headers: the headers of the start or message; they may lack ours.
+        scope: the scope that the header must agree with.
+        what: the bearer of the header, as the subject of the message: "billing.cycle for ua".
+
+    Raises:
+        TenantMismatch: the header names another owner, or cannot be read.
+    """
     carried = header.read(headers)
     if carried is not None and carried.owner != scope.owner:
         raise TenantMismatch(
             f"{what} belongs to {scope.owner}, but the header says {carried.owner}. "
-            "A header is only transport: start it in the right scope, or without one."
+            "The input decides, not the header: start it in the right scope, or without a header."
         )
 
 
 def check_search_attributes(
     attributes: TypedSearchAttributes, scope: Scope, job: str, *, what: str
 ) -> None:
-    """Raises `TenantMismatch` when `TenantId` or `Job` is there and says something else."""
-    for key, right in own_attributes(scope.owner, job).items():
+    """Checks that `TenantId` and `Job`, where they are set, name the owner of `scope` and `job`.
+
+    Raises:
+        TenantMismatch: one of them has another value; `what` is the subject of the message.
+    """
+    for key, expected in own_attributes(scope.owner, job).items():
         value = attributes.get(key)
-        if value is not None and value != right:
+        if value is not None and value != expected:
             raise TenantMismatch(
-                f"{what} is {right}, but its search attribute {key.name} says {value}. "
+                f"{what} has the search attribute {key.name} {value}, but it must be {expected}. "
                 "Leave the attribute out: it is set from the input."
             )
 
 
 def own_attributes(owner: str, job: str) -> dict[SearchAttributeKey[str], str]:
-    """The search attributes that a run of an owner's job has."""
+    """Returns the search attributes of a run; `owner` is a tenant id or "platform"."""
     return {TENANT_ID: owner, JOB: job}
 
 
 def check_same_owner(scope: Scope | None, workflow_id: str, *, what: str) -> None:
-    """Raises `TenantMismatch` when code in a tenant's scope reaches for what is not that tenant's.
+    """Checks that code in a tenant's scope names only that tenant's workflows and schedules.
 
-    Outside any job, and in the platform's scope, naming the id is entering its tenant.
+    Outside any job, and in the platform's scope, any id is allowed: to name it is to enter its
+    tenant.
+
+    Args:
+        scope: the scope of the calling code; None outside any.
+        workflow_id: the id of a workflow or schedule, `{owner}/…`.
+        what: the call, as a verb for the message: "cancel", "describe the schedule".
+
+    Raises:
+        TenantMismatch: the scope is a tenant's, and the id is not that tenant's.
     """
     if not isinstance(scope, TenantScope):
         return
@@ -93,29 +121,43 @@ def check_same_owner(scope: Scope | None, workflow_id: str, *, what: str) -> Non
 
 
 def check_task_token(scope: Scope | None, token: bytes, *, what: str) -> None:
-    """As `check_same_owner`, by a task token, which says whose workflow it is of."""
+    """Checks the workflow that a task token belongs to, as `check_same_owner` checks an id.
+
+    Raises:
+        TenantMismatch: the scope is a tenant's, and the token is not that tenant's, or cannot be
+            read.
+    """
     if not isinstance(scope, TenantScope):
         return
     workflow_id = workflow_of(token)
     if workflow_id is None:
         raise TenantMismatch(
-            f"{scope.tenant_id} gives a task token that cannot be read. "
-            "Give the one that activity.info() has."
+            f"{scope.tenant_id} passes a task token that cannot be read. "
+            "Pass the one from activity.info()."
         )
     check_same_owner(scope, workflow_id, what=what)
 
 
 def check_indexed_fields(fields: Mapping[str, Payload], own: Mapping[str, str], who: str) -> None:
-    """Raises `TenantMismatch` when search attributes, as they are sent, say other than `own`."""
+    """Checks encoded search attributes, as they are sent to the server.
+
+    Args:
+        fields: JSON payloads by attribute name.
+        own: the values that these attributes must have, where `fields` has them.
+        who: the sender, as the subject of the message.
+
+    Raises:
+        TenantMismatch: an attribute has another value, or cannot be read.
+    """
     for name, value in own.items():
         if name not in fields:
             continue
         try:
-            said = json.loads(fields[name].data or b"null")
+            sent = json.loads(fields[name].data or b"null")
         except (ValueError, RecursionError):
-            said = None
-        if said != value:
+            sent = None
+        if sent != value:
             raise TenantMismatch(
-                f"{who} sets the search attribute {name} to something else than {value}. "
-                "Leave it as it is: it is set from the input."
+                f"{who} sets the search attribute {name} to a value other than {value}. "
+                "Leave it alone: it is set from the input."
             )

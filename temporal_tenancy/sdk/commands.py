@@ -1,6 +1,6 @@
-"""What workflow code asks the server for: a tenant's names nothing that is not that tenant's.
+"""Checks of workflow commands: a tenant's workflow may name only what belongs to that tenant.
 
-Interceptors see most commands, but not all of them, and not of every type. Here are the commands
+Interceptors do not see every command, nor every type of command. These checks read the commands
 themselves, after the code and every interceptor. A test compares the table with the SDK.
 """
 
@@ -19,27 +19,32 @@ from temporal_tenancy.sdk._private import WorkflowCommand
 
 @dataclass(frozen=True)
 class Sender:
-    """The tenant's workflow whose commands are looked at."""
+    """A tenant's workflow whose commands are checked."""
 
     id: WorkflowId
     namespace: str
 
     @property
     def scope(self) -> TenantScope:
-        """The scope that its code runs in."""
+        """The scope of its code."""
         return TenantScope(self.id.owner)
 
 
-# Commands are read by the names of their fields.
+# The first argument is the command's own message, which has a type per command.
 Check = Callable[[Any, Sender], None]
 
 
 def refusal_of(
     commands: Iterable[WorkflowCommand], id: WorkflowId, namespace: str
 ) -> TenancyError | None:
-    """Why one of a workflow's commands is refused; None when each is the workflow's to give.
+    """Returns why the first bad command of a workflow is refused; None if there is none.
 
-    The platform's workflows may name any tenant, and are not looked at.
+    The platform's workflows may name any tenant, so their commands are not checked.
+
+    Args:
+        commands: the commands of one workflow task.
+        id: the id of the workflow that sends them.
+        namespace: the workflow's namespace, which is the only one that it may name.
     """
     if id.tenant is None:
         return None
@@ -83,7 +88,7 @@ def _own(workflow_id: str, namespace: str, sender: Sender, what: str) -> None:
 
 
 def _own_attributes(command: Any, sender: Sender) -> None:
-    # The server copies them to what is started, whose tenant then finds it in its lists.
+    # The server copies them to the new run, which would then be in another tenant's lists.
     agreement.check_indexed_fields(
         command.search_attributes.indexed_fields,
         {agreement.TENANT_ID.name: sender.id.owner},
@@ -100,28 +105,28 @@ def _nexus(command: Any, sender: Sender) -> None:
 
 def _unknown(command: Any, sender: Sender) -> None:
     raise HopRefused(
-        f'workflow "{sender.id}" gives a command that this release of the library does not know. '
+        f'workflow "{sender.id}" sends a command that this release of the library does not know. '
         "Use the release of temporalio that it was made for."
     )
 
 
-# What is looked at in each command; None: it names nothing but the workflow's own.
+# The check of each command; None if it can name only what is the workflow's own.
 COMMANDS: Final[dict[str, Check | None]] = {
     "start_child_workflow_execution": _start,
     "signal_external_workflow_execution": _signal,
     "request_cancel_external_workflow_execution": _cancel,
     "continue_as_new_workflow_execution": _own_attributes,
     "schedule_nexus_operation": _nexus,
-    # Of a tenant's and of the platform's workflows, by the guard itself.
+    # The guard checks this one itself, for the platform's workflows as well.
     "upsert_workflow_search_attributes": None,
-    # By their number among the workflow's own.
+    # These name their target by its number in the workflow.
     "cancel_child_workflow_execution": None,
     "cancel_signal_workflow": None,
     "cancel_timer": None,
     "request_cancel_activity": None,
     "request_cancel_local_activity": None,
     "request_cancel_nexus_operation": None,
-    # Activities are the workflow's own, and say so by their header.
+    # Activities belong to the workflow, and their header says so.
     "schedule_activity": None,
     "schedule_local_activity": None,
     "start_timer": None,

@@ -1,4 +1,4 @@
-"""Payload conversion: pydantic models, and errors that say what is wrong without repeating it."""
+"""Payload conversion by pydantic, with errors that name the fault and not the value."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from temporal_tenancy.core.inputs import TenantInput, refusal
 
 
 class PayloadDoesNotFit(ValueError):
-    """A payload does not fit the type it is decoded to; `failure` says so in our words.
+    """A payload does not fit the type it is decoded to; `failure` is the error to report.
 
-    It is no failure of Temporal's itself: where an activity's result or an old history does not
-    fit, the workflow task fails and waits for a release that fits, and the workflow lives on.
+    Deliberately not a Temporal failure: if an activity's result or an old history does not fit,
+    the workflow task fails and is retried until a release fits, and the workflow stays open.
     """
 
     def __init__(self, failure: TenancyError) -> None:
@@ -35,12 +35,12 @@ class PayloadDoesNotFit(ValueError):
 
 
 class _Refusing:
-    """Marks the payload converters made here, so that none is made twice."""
+    """Marks the payload converters made here, so that none is wrapped twice."""
 
 
 def _payload_converter(inner_class: type[PayloadConverter]) -> type[PayloadConverter]:
     class RefusingPayloadConverter(_Refusing, inner_class):  # type: ignore[misc, valid-type]
-        """Decodes as the class under it does, and says in our words what does not fit."""
+        """Decodes like its base class, and raises `PayloadDoesNotFit` for what does not fit."""
 
         def from_payloads(
             self, payloads: Sequence[Payload], type_hints: list[type] | None = None
@@ -58,11 +58,11 @@ def _payload_converter(inner_class: type[PayloadConverter]) -> type[PayloadConve
 
 def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConverter]:
     class RefusingFailureConverter(inner_class):  # type: ignore[misc, valid-type]
-        """Puts our failure in the place of the SDK's "Failed decoding arguments".
+        """Reports our failure instead of the SDK's "Failed decoding arguments".
 
-        The SDK's wrapper is retryable: an activity whose input does not fit would be tried again
-        for ever. And leaves out of a failure the details that cannot be decoded: whoever waits for
-        several children, of several tenants, would wait for ever.
+        The SDK's wrapper is retryable: an activity whose input does not fit would be retried for
+        ever. Details that cannot be decoded are dropped from a failure: they would block a
+        workflow that waits for the children of several tenants.
         """
 
         def to_failure(
@@ -75,28 +75,30 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
                 exception = exception.failure
             elif isinstance(exception, ValidationError):
                 # Raised by user code. Its own text repeats the values that did not fit.
-                found = refusal(exception, "a value")
-                exception = ApplicationError(found.message, type="ValidationError")
+                sanitized = refusal(exception, "a value")
+                exception = ApplicationError(sanitized.message, type="ValidationError")
             super().to_failure(exception, payload_converter, failure)
 
         def from_failure(
             self, failure: Failure, payload_converter: PayloadConverter
         ) -> BaseException:
-            found: BaseException
+            error: BaseException
             try:
-                found = super().from_failure(failure, payload_converter)
-            except Exception:  # whatever a converter raises at details of others' making
-                found = super().from_failure(_without_details(failure), payload_converter)
-            return found
+                error = super().from_failure(failure, payload_converter)
+            except Exception:  # any code may have written the details, so any error is possible
+                error = super().from_failure(_without_details(failure), payload_converter)
+            return error
 
     return RefusingFailureConverter
 
 
 def compose(existing: DataConverter | None) -> DataConverter:
-    """Puts the converter on top of the user's own, whose codec and storage stay as they are.
+    """Returns the user's data converter with ours on top; its codec and storage stay.
 
-    The SDK's default becomes the pydantic one. Raises `ConfigurationError` when the user's own
-    payload converter cannot carry a pydantic model.
+    The SDK's default payload converter is replaced by the pydantic one.
+
+    Raises:
+        ConfigurationError: the user's payload converter cannot carry pydantic models.
     """
     base = existing or DataConverter.default
     if issubclass(base.payload_converter_class, _Refusing):
@@ -137,10 +139,10 @@ def _require_models(converter_class: type[PayloadConverter]) -> None:
     probe = _Probe(tenant_id="probe", tags=frozenset({"a"}))
     converter = converter_class()
     try:
-        [back] = converter.from_payloads(converter.to_payloads([probe]), [_Probe])
-    except Exception as error:  # whatever a foreign converter raises, the answer is the same
+        [decoded] = converter.from_payloads(converter.to_payloads([probe]), [_Probe])
+    except Exception as error:  # whichever a foreign converter raises
         raise ConfigurationError(_CANNOT.format(converter_class.__qualname__)) from error
-    if not isinstance(back, BaseModel) or back != probe:
+    if not isinstance(decoded, BaseModel) or decoded != probe:
         raise ConfigurationError(_CANNOT.format(converter_class.__qualname__))
 
 

@@ -1,4 +1,4 @@
-"""What a run does as it ends: has its failure written down, and gives its slot back.
+"""The end of a run: it records its failure, and frees its slot.
 
 It calls two activities by name, so that nothing here depends on the features that serve them.
 """
@@ -34,38 +34,38 @@ _PATCH_UNRECORDED: Final = "temporal-tenancy-failures-unrecorded"
 
 
 class FailedRun(TenantInput):
-    """Why the calling workflow fails, and what it was given."""
+    """Input of `record_failed_run`: why the calling workflow failed, and its input."""
 
     error_type: str
     message: str
     attempts: int
     failed_at: datetime
-    payload: dict[str, Any] | None  # JSON; None: no message may hold it
+    payload: dict[str, Any] | None  # the input as JSON; None if no message can hold it
 
 
 class SlotHolder(TenantInput):
-    """A workflow that has held a slot."""
+    """Input of `free_slot`: the workflow that has held a slot."""
 
     workflow_id: str
 
 
 def ends_for_good(error: Exception) -> bool:
-    """Whether `error`, which workflow code has raised, ends the run and no other follows it.
+    """Whether `error`, raised by workflow code, ends the run as failed, and no retry follows.
 
-    What is taken for a bug is tried again by the server; a run that was cancelled has not failed.
+    The server retries a workflow task that a bug fails. A run that was cancelled has not failed.
     """
     if not workflow.is_failure_exception(error):
         return False
     if workflow.cancellation_reason() is not None and is_cancelled_exception(error):
         return False
-    return not _is_tried_again(error)
+    return not _is_retried(error)
 
 
 def is_recorded(*, served: bool) -> bool:
-    """Whether the running workflow has its failure written down.
+    """Whether the running workflow is to record its failure.
 
-    A run that ended before did what its history says. One that ends now does it where a feature of
-    this worker serves it, and otherwise leaves a marker, by which a replay knows.
+    On replay it does what its history says. Otherwise it records if `served`, that is if a feature
+    of this worker serves `record_failed_run`; if not, it leaves a marker for replays.
     """
     if served and not workflow.unsafe.is_replaying():
         return True
@@ -73,14 +73,19 @@ def is_recorded(*, served: bool) -> bool:
 
 
 async def record_own_failure(error: Exception, tenant_id: str, job_input: BaseModel) -> None:
-    """Has the running workflow's dead letter written; whatever comes of it, the run ends as it did.
+    """Records a dead letter for the running workflow; logs a warning if that does not succeed.
 
-    Locally: one event more in the history, and no other task for any worker.
+    It calls a local activity, which adds one event to the history and no task for another worker.
+
+    Args:
+        error: what the workflow code raised.
+        tenant_id: the tenant of the workflow.
+        job_input: the input of the workflow, which the dead letter keeps without its `tenant_id`.
     """
     cause = root_cause(error)
     kind = type_of(cause)
     if kind == TenantUnknown.__name__:
-        return  # nobody's job
+        return  # a tenant that does not exist has no letters
     run = FailedRun(
         tenant_id=tenant_id,
         error_type=kind,
@@ -104,8 +109,7 @@ async def record_own_failure(error: Exception, tenant_id: str, job_input: BaseMo
 async def free_own_slot() -> None:
     """Frees the slot of the running workflow, if it holds one.
 
-    Where that does not succeed the workflow ends all the same: a relay looks after slots whose
-    workflow has ended in any other way.
+    The workflow ends even if that fails: a relay frees the slots of workflows that have ended.
     """
     if not workflow.memo_value(SLOT, default=False):
         return
@@ -123,20 +127,20 @@ async def free_own_slot() -> None:
 def _payload(job_input: BaseModel) -> dict[str, Any] | None:
     try:
         payload = job_input.model_dump(mode="json", exclude={"tenant_id"})
-    except Exception:  # a model's own serializer
+    except Exception:  # any error of a model's own serializer
         return None
     return payload if fits_a_message(payload) else None
 
 
-def _is_tried_again(error: Exception) -> bool:
-    """Whether the server starts the run again by its retry policy, as far as can be told here."""
+def _is_retried(error: Exception) -> bool:
+    """Whether the server retries the run by its retry policy, as far as can be known here."""
     info = workflow.info()
     policy = info.retry_policy
     if policy is None or 0 < policy.maximum_attempts <= info.attempt:
         return False
     if isinstance(error, ApplicationError):
-        refused = policy.non_retryable_error_types or ()
-        return not error.non_retryable and error.type not in refused
+        non_retryable = policy.non_retryable_error_types or ()
+        return not error.non_retryable and error.type not in non_retryable
     if isinstance(error, TimeoutError):
         return error.type in (TimeoutType.START_TO_CLOSE, TimeoutType.HEARTBEAT)
     return isinstance(error, FailureError)

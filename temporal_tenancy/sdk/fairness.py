@@ -1,6 +1,6 @@
-"""Whether a Temporal server orders backlogs fairly: tried, since no API of it says so.
+"""A probe of whether a Temporal server orders backlogs fairly, since no API says so.
 
-A server with fairness off takes the fairness key and ignores it in silence.
+A server with fairness off accepts the fairness key and silently ignores it.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ HOW_TO_TURN_ON: Final = (
     "Set matching.enableFairness=true in the server's dynamic config (in Temporal Cloud: turn "
     "Fairness on for the namespace)"
 )
-FIRST: Final = 400  # tasks of the key that comes first
-SECOND: Final = 40  # tasks of the key that comes after it
-# Where the second key's tasks come on average, as a part of the whole: of 50 tries each on a queue
-# of 4 partitions 0.12 to 0.31 with fairness and 0.67 to 0.91 without, on one 0.09 and 0.95. A
-# tenth of the tasks says much less.
+FIRST: Final = 400  # tasks of the key that is queued first
+SECOND: Final = 40  # tasks of the key that is queued after it
+# The mean rank of the second key's tasks, as a fraction of the whole. Measured in 50 tries each:
+# on a queue of 4 partitions 0.12 to 0.31 with fairness and 0.67 to 0.91 without; on one partition
+# 0.09 and 0.95. With a tenth of the tasks the ranges would overlap.
 FAIR_BELOW: Final = 0.5
 TRIES: Final = 3
-POLL_TIMEOUT: Final = timedelta(seconds=3)  # the server refuses to poll for less
-EMPTY_POLLS: Final = 3  # in a row, until no more is expected
-TIMEOUT: Final = 30.0  # seconds for all of it
+POLL_TIMEOUT: Final = timedelta(seconds=3)  # the server rejects shorter polls
+EMPTY_POLLS: Final = 3  # in a row, before the probe gives up on more tasks
+TIMEOUT: Final = 30.0  # seconds for one try
 CLEAN_UP_TIMEOUT: Final = timedelta(seconds=2)
-LIFETIME: Final = timedelta(seconds=60)  # the server ends what a killed process has left behind
+LIFETIME: Final = timedelta(seconds=60)  # after which the server ends what a killed process left
 
 log: Final = logging.getLogger(__name__)
 
 
 class ProbeFailed(Exception):
-    """The server could not be tried; whether fairness is on is not known."""
+    """The probe did not finish, so it is not known whether fairness is on."""
 
 
 @dataclass(frozen=True)
 class Fairness:
-    """What a try found."""
+    """The result of a probe."""
 
-    share: float  # of the backlog that was served before a late key's tasks, on average
+    share: float  # of the backlog served before the second key's tasks, on average; 0 to 1
 
     @property
     def on(self) -> bool:
@@ -75,31 +75,31 @@ class Fairness:
 
     @property
     def message(self) -> str:
-        """One sentence: what is the case, and where it is not right what to do."""
+        """The result in words, and what to do if fairness is off."""
         if self.on:
             return "a tenant's backlog does not hold up the others': fairness is on."
         return f"one tenant's backlog holds up all others': fairness is off. {HOW_TO_TURN_ON}."
 
 
 async def probe(client: Client, *, poll_timeout: timedelta = POLL_TIMEOUT) -> Fairness:
-    """Queues a backlog of one key and then of another, and looks which is served first; about 1 s.
+    """Queues the tasks of one key, then those of another, and compares when each is served.
 
-    It is one workflow on a queue of its own, which is terminated in the end: one closed run stays
-    in the namespace. A server that is very busy may look as if fairness were off, so that this is
-    believed only of the third try.
+    A try takes about 1 s. It runs one workflow on its own task queue and terminates it at the end,
+    so one closed run stays in the namespace. A very busy server may look as if fairness were off:
+    only the third such try counts.
 
     Args:
-        client: of the namespace that is tried.
+        client: a client of the namespace to probe.
         poll_timeout: how long one poll waits for a task.
 
     Raises:
-        ProbeFailed: it did not come to an end in time, or the queue kept tasks back.
+        ProbeFailed: a try took longer than 30 s (`TIMEOUT`), or the queue kept tasks back.
         RPCError: the server does not answer, or does not allow it.
     """
     for _ in range(TRIES - 1):
-        found = await _try(client, poll_timeout)
-        if found.on:
-            return found
+        result = await _try(client, poll_timeout)
+        if result.on:
+            return result
     return await _try(client, poll_timeout)
 
 
@@ -118,9 +118,12 @@ async def _try(client: Client, poll_timeout: timedelta) -> Fairness:
 
 
 def mean_rank(order: Sequence[bool]) -> float:
-    """Where the True ones are on average, as a part (0 to 1) of the whole probe's length.
+    """Returns the mean rank of the True items, as a fraction (0 to 1) of the number of tasks.
 
-    Nothing after the last True one is needed. Raises `ProbeFailed` where True ones are missing.
+    Items after the last True one may be left out.
+
+    Raises:
+        ProbeFailed: there are fewer than 40 (`SECOND`) True items.
     """
     late = [rank for rank, is_late in enumerate(order) if is_late]
     if len(late) < SECOND:
@@ -129,7 +132,7 @@ def mean_rank(order: Sequence[bool]) -> float:
 
 
 class _Probe:
-    """One try. The requests are raw ones: no plugin of the client has a say in them."""
+    """One try. It sends raw requests, which bypass the client's interceptors."""
 
     def __init__(self, client: Client, poll_timeout: timedelta) -> None:
         name = uuid.uuid4().hex[:12]
@@ -154,21 +157,21 @@ class _Probe:
         )
 
     async def queue_tasks(self) -> None:
-        """Has the workflow schedule the tasks of the one key, and then of the other.
+        """Schedules the tasks of the first key, then those of the second.
 
-        Each time it asks for another workflow task: that one comes to its queue behind the
-        activities which were scheduled with it, so they are queued when it is there.
+        Each time it asks for another workflow task: the server queues that one after the
+        activities that were scheduled with it, so once it arrives they are queued.
         """
         await self._schedule(await self._workflow_task(), key="first", count=FIRST)
         await self._schedule(await self._workflow_task(), key="second", count=SECOND)
         await self._workflow_task()
 
     async def order(self) -> list[bool]:
-        """Takes the tasks one by one, until all late ones have come: which of them are late."""
+        """Polls the tasks one by one until all of the second key have come, which are True."""
         order: list[bool] = []
         empty = 0
         while sum(order) < SECOND and empty < EMPTY_POLLS:
-            # Answers to none of them are needed: the workflow is ended with what is open.
+            # No task needs an answer: terminating the workflow closes them.
             task = await self.service.poll_activity_task_queue(
                 PollActivityTaskQueueRequest(
                     namespace=self.client.namespace,
@@ -196,7 +199,7 @@ class _Probe:
                 timeout=CLEAN_UP_TIMEOUT,
             )
         except RPCError as error:
-            # Where it has not begun there is nothing to end. Otherwise its lifetime ends it.
+            # Not found means that it never started. Otherwise its execution timeout ends it.
             if error.status is not RPCStatusCode.NOT_FOUND:
                 log.warning("fairness.probe_left", extra={"workflow_id": self.id})
 
@@ -240,6 +243,6 @@ class _Probe:
 
 
 def _duration(length: timedelta) -> Duration:
-    made = Duration()
-    made.FromTimedelta(length)
-    return made
+    duration = Duration()
+    duration.FromTimedelta(length)
+    return duration

@@ -1,4 +1,4 @@
-"""What a plugin can be given beside tenancy itself."""
+"""Features: the parts of the library, or of an application, that a plugin serves."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ Activity = Callable[..., Any]
 class Feature:
     """A part of the library, or of an application, that `TenancyPlugin` serves.
 
-    Workers that have workflows serve `workflows` and `activities` too. Two names are special: a
-    run that fails for good calls the activity `record_failed_run`, and one that holds a slot calls
-    `free_slot`, where a feature brings them (`temporal_tenancy.sdk.endings`).
+    A worker that serves any workflows also serves the feature's `workflows` and `activities`. Two
+    activity names are special, where a feature has them: a run that fails permanently calls
+    `record_failed_run`, and a run that holds a slot calls `free_slot` when it ends
+    (`temporal_tenancy.sdk.endings`).
     """
 
     name: str
     workflows: tuple[type, ...] = ()
     activities: tuple[Activity, ...] = ()
-    replayed: tuple[type, ...] = ()  # workflows that are not served, and that histories may be of
+    replayed: tuple[type, ...] = ()  # workflows that are not served, but have histories to replay
+    # Makes the context that is entered around each declared activity, before its scope.
     around_activities: Callable[[], AbstractContextManager[object]] | None = None
-    migrations: tuple[MigrationEnvironment, ...] = ()  # that its tables need, in order
+    migrations: tuple[MigrationEnvironment, ...] = ()  # for its tables, in order
 
 
 def serves(features: Iterable[Feature], name: str) -> bool:
-    """Whether one of `features` brings the activity `name`."""
+    """Whether one of `features` has an activity of this name."""
     return any(
         activity_definition(function).name == name
         for feature in features

@@ -1,8 +1,8 @@
-"""The check before any workflow code: a wrong start fails at once, and nothing of it runs.
+"""The guard in front of workflow code: a wrong start fails before any of the code runs.
 
-An interceptor is too late for this: `__init__`, and signals and updates that come with the start,
-run before `execute_workflow` is intercepted. The guard stands in front of the sandbox instead. For
-the same reason it looks at what the code asks the server for, after every interceptor.
+An interceptor would be too late: `__init__`, and signals and updates that come with the start, run
+before `execute_workflow` is intercepted. So the guard sits in front of the sandbox. From there it
+also checks the commands that the code sends, which leave after every interceptor.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ log = logging.getLogger(__name__)
 class GuardedWorkflowRunner(SandboxedWorkflowRunner):
     """The sandbox, with the guard in front of each workflow.
 
-    Another plugin may put others of its fields in, by `dataclasses.replace`.
+    Another plugin may change the sandbox's fields by `dataclasses.replace`.
     """
 
-    exempt: frozenset[str] = frozenset()  # workflow types that are let through
+    exempt: frozenset[str] = frozenset()  # workflow types that are not checked
     inner: SandboxedWorkflowRunner = field(default_factory=SandboxedWorkflowRunner)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
@@ -63,33 +63,38 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
         return _GuardedInstance(instance, det, job)
 
     def prepare_workflow(self, defn: WorkflowDefinition) -> None:
-        """Loads a workflow's module in the sandbox, which takes long: once in a process."""
+        """Loads a workflow's module into the sandbox, once per process because it is slow."""
         sandbox = self._sandbox()
-        fit = _prepared.setdefault(defn.cls, [])
-        if sandbox not in fit:
+        sandboxes = _prepared.setdefault(defn.cls, [])
+        if sandbox not in sandboxes:
             sandbox.prepare_workflow(defn)
-            fit.append(sandbox)
+            sandboxes.append(sandbox)
 
     def _sandbox(self) -> SandboxedWorkflowRunner:
         return replace(self.inner, restrictions=self.restrictions, runner_class=self.runner_class)
 
 
-# Which sandboxes a workflow fits. What is loaded in one is not what another would load.
+# The sandboxes that each workflow is loaded in; each sandbox loads its own modules.
 _prepared: Final[WeakKeyDictionary[type, list[SandboxedWorkflowRunner]]] = WeakKeyDictionary()
 
 
 def guarded(runner: WorkflowRunner, *, exempt: Collection[str]) -> GuardedWorkflowRunner:
     """Returns `runner` with the guard in front of each workflow.
 
-    `exempt` are workflow types that are let through. Raises `ConfigurationError` when the sandbox
-    is off: unsandboxed workflow code may read the clock, the network, or another run's memory.
+    Args:
+        runner: the worker's workflow runner.
+        exempt: the workflow types that are not checked.
+
+    Raises:
+        ConfigurationError: `runner` has no sandbox, without which workflow code could read the
+            clock, the network, or another run's memory.
     """
     if isinstance(runner, GuardedWorkflowRunner):
         return runner
     if not isinstance(runner, SandboxedWorkflowRunner):
         raise ConfigurationError(
             f"the workflow runner {type(runner).__name__} has no sandbox. "
-            "Leave workflow_runner out, or give a SandboxedWorkflowRunner."
+            "Leave workflow_runner out, or pass a SandboxedWorkflowRunner."
         )
     return GuardedWorkflowRunner(
         restrictions=runner.restrictions,
@@ -100,19 +105,19 @@ def guarded(runner: WorkflowRunner, *, exempt: Collection[str]) -> GuardedWorkfl
 
 
 def is_guarded(runner: WorkflowRunner) -> bool:
-    """Whether `runner` has the guard in front of it."""
+    """Whether `runner` has the guard."""
     return isinstance(runner, GuardedWorkflowRunner)
 
 
 class _GuardedInstance(WorkflowInstance):
-    """A workflow instance that is not run when its start is wrong."""
+    """A workflow instance that does not run if its start is wrong."""
 
     def __init__(self, inner: WorkflowInstance, det: WorkflowInstanceDetails, job: Job) -> None:
         self.inner = inner
         self.details = det
         self.job = job
         self.refusal: TenancyError | None = None
-        self.has_refused = False  # a command, as the history says
+        self.has_refused = False  # whether the history says that a command was refused
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         for work in act.jobs:
@@ -132,8 +137,8 @@ class _GuardedInstance(WorkflowInstance):
         foreign = _foreign_upsert(commands, own)
         if foreign is not None:
             return self._fail(foreign)
-        # What a history has already was taken once, and has to be taken again: else the run would
-        # be stuck. A history that ends with a refusal says so by its marker.
+        # A command in the history was accepted once, and replay must accept it again, or the run
+        # would be stuck. A history that ends with a refusal has a marker that says so.
         if self.has_refused or not act.is_replaying:
             foreign = refusal_of(commands, own, self.details.info.namespace)
             if foreign is not None:
@@ -144,12 +149,12 @@ class _GuardedInstance(WorkflowInstance):
 
     def _check(self, start: InitializeWorkflow) -> None:
         job, info = self.job, self.details.info
-        given = len(start.arguments)
+        count = len(start.arguments)
         expected = 1 if job.takes_input else 0
-        if given == 0 and job.kind == "tenant":
+        if count == 0 and job.kind == "tenant":
             raise TenantMissing(f'the input of {job.name} names no tenant. Add "tenant_id".')
-        if given != expected:
-            raise InvalidPayload(f"{job.name} takes {expected} input, not {given}.")
+        if count != expected:
+            raise InvalidPayload(f"{job.name} takes {expected} input, not {count}.")
         job_input = self._decode(start) if expected else job.input_model()
         stamp = Stamp.of(job, job_input, info.workflow_id)
         what = f"{job.name} for {stamp.scope.owner}"
@@ -186,7 +191,7 @@ class _GuardedInstance(WorkflowInstance):
                 message = f'{what} names no tenant. Add "tenant_id".'
             raise type(failure)(message) from None
         except Exception:
-            # Whatever a converter or a model's own validator raises: this input will not do.
+            # Any error of a converter or a model's validator means that the input is invalid.
             raise InvalidPayload(f"{what} cannot be decoded.") from None
         if value is None and job.kind == "tenant":
             raise TenantMissing(f'{what} names no tenant. Add "tenant_id".')
@@ -197,19 +202,19 @@ class _GuardedInstance(WorkflowInstance):
     def _refuse(
         self, act: WorkflowActivation, refusal: TenancyError
     ) -> WorkflowActivationCompletion:
-        """Fails the workflow at its start; a query that comes later is answered with the reason."""
+        """Fails the workflow at its start, and answers later queries with the reason."""
         completion = WorkflowActivationCompletion()
         completion.successful.SetInParent()
         for work in act.jobs:
             if work.HasField("initialize_workflow"):
-                self._say(
+                self._encode(
                     refusal,
                     completion.successful.commands.add().fail_workflow_execution.failure,
                 )
             elif work.HasField("query_workflow"):
                 answer = completion.successful.commands.add().respond_to_query
                 answer.query_id = work.query_workflow.query_id
-                self._say(refusal, answer.failed)
+                self._encode(refusal, answer.failed)
         return completion
 
     def _log(self, refusal: TenancyError) -> None:
@@ -225,19 +230,19 @@ class _GuardedInstance(WorkflowInstance):
         )
 
     def _fail(self, refusal: TenancyError, *, marker: str = "") -> WorkflowActivationCompletion:
-        """Fails the workflow in the place of whatever its code has come to."""
+        """Fails the workflow, and discards the commands of its code."""
         completion = WorkflowActivationCompletion()
         if marker:
             completion.successful.commands.add().set_patch_marker.patch_id = marker
-        self._say(refusal, completion.successful.commands.add().fail_workflow_execution.failure)
+        self._encode(refusal, completion.successful.commands.add().fail_workflow_execution.failure)
         return completion
 
-    def _say(self, refusal: TenancyError, failure: Failure) -> None:
+    def _encode(self, refusal: TenancyError, failure: Failure) -> None:
         converter = self.details.payload_converter_factory()
         self.details.failure_converter_class().to_failure(refusal, converter, failure)
 
     def get_serialization_context(self, command_info: Any) -> Any:
-        # WorkflowInstance's own private types are in these two signatures.
+        # The SDK declares this method and the next one with private types.
         return self.inner.get_serialization_context(command_info)
 
     def get_external_store_context(self, command_info: Any) -> Any:
@@ -251,7 +256,10 @@ class _GuardedInstance(WorkflowInstance):
 
 
 def _foreign_upsert(commands: Iterable[WorkflowCommand], own: WorkflowId) -> TenancyError | None:
-    """Workflow code may set search attributes past every interceptor, but not another's."""
+    """Returns why an upsert of search attributes is refused, since no interceptor sees upserts.
+
+    None if each leaves the run's own `TenantId` and `Job` as they are.
+    """
     attributes = agreement.own_attributes(own.owner, own.job)
     right = {key.name: value for key, value in attributes.items()}
     for command in commands:

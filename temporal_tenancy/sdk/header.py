@@ -1,4 +1,4 @@
-"""The `tenancy-scope` header: how a scope travels with a task. Transport, not truth."""
+"""The `tenancy-scope` header, which carries the scope of a task; the input is the truth."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from temporal_tenancy.core.errors import TenancyError, TenantMismatch
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope
 
 NAME: Final = "tenancy-scope"
-MAX_BYTES: Final = 1_024  # of a header's value; a tenant id has 63
+MAX_BYTES: Final = 1_024  # of the header's value; a tenant id has at most 63
 PLATFORM_FIELD: Final = "platform"
 
 
 def write(headers: Mapping[str, Payload] | None, scope: Scope) -> dict[str, Payload]:
-    """Returns `headers` with the scope in them: the tenant id, or `{"platform": reason}`.
+    """Returns a copy of `headers` with the scope in it.
 
-    Written by hand and never by the data converter, so that workers with different converters
-    read each other.
+    The value is JSON (`json/plain`): the tenant id as a string, or `{"platform": reason}`. It
+    bypasses the data converter, so that workers with different converters can read each other's.
     """
     value: Any = (
         scope.tenant_id if isinstance(scope, TenantScope) else {PLATFORM_FIELD: scope.reason}
@@ -30,12 +30,14 @@ def write(headers: Mapping[str, Payload] | None, scope: Scope) -> dict[str, Payl
 
 
 def read(headers: Mapping[str, Payload] | None) -> Scope | None:
-    """Returns the scope in `headers`, None when there is none.
+    """Returns the scope in `headers`, or None if there is none.
 
-    Raises `TenantMismatch` when there is one that cannot be read: it agrees with nothing.
+    Raises:
+        TenantMismatch: the header cannot be read, so it cannot agree with anything, or has more
+            than 1,024 bytes (`MAX_BYTES`).
     """
     payload = (headers or {}).get(NAME)
-    # The CLI sends an empty payload for a header whose value it could not encode.
+    # The CLI sends an empty payload if it cannot encode the value of a header.
     if payload is None or not payload.data:
         return None
     try:

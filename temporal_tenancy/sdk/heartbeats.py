@@ -1,4 +1,4 @@
-"""Heartbeats of a long activity, sent for it while its event loop turns."""
+"""Heartbeats of long activities, sent in the background of their event loop."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.core.errors import ConfigurationError
 
-BEATS_A_TIMEOUT: Final = 3  # two may be lost
+BEATS_A_TIMEOUT: Final = 3  # so two may be lost
 
 
 class Heart:
-    """Sends an activity's heartbeats, always with the progress it has made."""
+    """Sends an activity's heartbeats, each with its latest progress."""
 
     def __init__(self, progress: tuple[Any, ...]) -> None:
-        """`progress` is what the heartbeats say until there is more."""
+        """`progress` goes with each heartbeat until `beat()` gets a newer one."""
         self.progress = progress
 
     def beat(self, *progress: Any) -> None:
-        """Sends a heartbeat now; `progress` goes along with it, and with all that follow.
+        """Sends a heartbeat now, with `progress` if there is any; later heartbeats repeat it.
 
-        The next attempt finds it in `activity.info().heartbeat_details`. It is kept in the history
-        as every payload is: a position, not data.
+        The next attempt finds it in `activity.info().heartbeat_details`. The server keeps it in
+        the history like any payload, so it should be a position, not data.
         """
         if progress:
             self.progress = progress
@@ -35,20 +35,24 @@ class Heart:
 
 @asynccontextmanager
 async def heartbeating(*progress: Any) -> AsyncIterator[Heart]:
-    """Sends heartbeats inside the block, three in each heartbeat timeout.
+    """Sends heartbeats inside the block, three per heartbeat timeout.
 
-    The SDK holds some of them back, so that the server gets one in 80 % of the timeout. So a
-    worker's death is noticed within the timeout, and a cancellation reaches the activity within it
-    too, as `asyncio.CancelledError`. `@heartbeating()` on an activity, under
-    `@tenant_activity`, does it for the whole of it. For async activities: code that blocks the
-    event loop sends none.
+    The SDK throttles them, so that the server gets one per 80 % of the timeout. The server thus
+    notices a worker's death within the timeout, and a cancellation reaches the activity within it,
+    as `asyncio.CancelledError`. It works in async activities only, and code that blocks the event
+    loop sends none. As a decorator, `@heartbeating()` under `@tenant_activity`, it covers the
+    whole activity.
 
     Args:
-        progress: what the heartbeats say at first; the progress of the attempt before, if there
-            was one, so that it is not lost when this one fails early.
+        progress: the details of the first heartbeats; by default those of the previous attempt, so
+            that they are not lost if this attempt fails early.
+
+    Yields:
+        A `Heart`, whose `beat()` reports new progress.
 
     Raises:
-        ApplicationError: the activity was given no heartbeat timeout; non-retryable.
+        ApplicationError: the call has no heartbeat timeout; type `ConfigurationError`,
+            non-retryable.
     """
     info = activity.info()
     if not info.heartbeat_timeout:
@@ -71,6 +75,6 @@ async def heartbeating(*progress: Any) -> AsyncIterator[Heart]:
 
 async def _beat(heart: Heart, interval: float) -> None:
     while True:
-        # None at once: most activities are done before the first is due.
+        # No heartbeat at once: most activities end before the first is due.
         await asyncio.sleep(interval)
         heart.beat()

@@ -1,8 +1,8 @@
-"""Temporal's list filters, kept to one tenant: what is sent is written here, from what was read.
+"""Temporal's list filters, narrowed to one tenant: they are parsed, and written anew.
 
-The server's parser knows comments, escapes and quotes that another reader easily reads otherwise.
-So nothing of the caller's text is passed on: it is read by a smaller grammar, in which each token
-has one reading, and written anew inside parentheses. What does not fit is refused.
+The server's parser knows comments, escapes and quotes that another parser easily reads differently.
+So the caller's text is never passed on. It is parsed by a smaller grammar, in which each token has
+one meaning, and written anew inside parentheses. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from temporal_tenancy.core.errors import TenantMismatch
 
-DEEPEST: Final = 50  # parentheses in one another; the server refuses 200
+DEEPEST: Final = 50  # nested parentheses; the server refuses 200
 _KEYWORDS: Final = frozenset(
     {
         *("AND", "OR", "NOT", "IN", "BETWEEN", "IS", "NULL", "STARTS_WITH", "TRUE", "FALSE"),
@@ -36,12 +36,19 @@ _TOKEN: Final = re.compile(
 
 
 def narrowed(query: str | None, tenant_id: str) -> str:
-    """Returns a filter that finds what `query` finds, of this tenant alone.
+    """Returns a list filter that finds what `query` finds, but only of this tenant.
 
-    Understood are comparisons of a search attribute with text, a number, TRUE or FALSE (`=` `!=`
+    The grammar: comparisons of a search attribute with text, a number, TRUE or FALSE (`=` `!=`
     `<>` `<` `<=` `>` `>=`, `[NOT] STARTS_WITH`, `[NOT] IN`, `[NOT] BETWEEN`, `IS [NOT] NULL`),
-    AND, OR, NOT, parentheses, and at the end GROUP BY and ORDER BY. Text holds neither quotes nor
-    backslashes. Raises `TenantMismatch` for everything else.
+    joined by AND, OR, NOT and at most 50 nested parentheses, then GROUP BY and ORDER BY. Text
+    contains no quotes or backslashes.
+
+    Args:
+        query: a filter in the syntax of Temporal's list filters; None or empty finds everything.
+        tenant_id: the tenant, a valid id, which needs no escapes.
+
+    Raises:
+        TenantMismatch: the filter has anything else in it.
     """
     reader = _Reader(_tokens(query or "", tenant_id), tenant_id)
     where, tail = reader.filter()
@@ -51,9 +58,9 @@ def narrowed(query: str | None, tenant_id: str) -> str:
 
 @dataclass(frozen=True)
 class _Token:
-    kind: str  # a keyword as it is; of others name, value, compare, or the mark itself
-    text: str  # as it is sent
-    at: int  # where it stands, from 1
+    kind: str  # "name", "value", "compare", or the keyword or mark itself
+    text: str  # as it is written anew
+    at: int  # position of its first character, from 1
 
 
 def _tokens(query: str, tenant_id: str) -> list[_Token]:
@@ -81,7 +88,7 @@ def _tokens(query: str, tenant_id: str) -> list[_Token]:
 
 
 class _Reader:
-    """Reads the tokens of one filter, from left to right."""
+    """Parser of the tokens of one filter, from left to right."""
 
     def __init__(self, tokens: Sequence[_Token], tenant_id: str) -> None:
         self._left = list(reversed(tokens))
@@ -90,7 +97,7 @@ class _Reader:
         self._tenant_id = tenant_id
 
     def filter(self) -> tuple[list[str], list[str]]:
-        """What is compared, and what follows it; raises where anything else is left."""
+        """Returns the conditions, and what follows them; raises if anything else is left."""
         if self._next() not in ("", "GROUP", "ORDER"):
             self._conditions()
         where, self._read = self._read, []
@@ -106,7 +113,7 @@ class _Reader:
         return where, self._read
 
     def _conditions(self) -> None:
-        # Without recursion: how deep it goes is the caller's to choose.
+        # Without recursion, since the caller chooses how deep the filter is nested.
         depth = 0
         while True:
             while self._next() in ("NOT", "("):
@@ -166,7 +173,7 @@ class _Reader:
             self._take(self._next())
 
     def _next(self) -> str:
-        """The kind of the token that comes next; none at the end."""
+        """Returns the kind of the next token; empty at the end."""
         return self._left[-1].kind if self._left else ""
 
     def _take(self, *kinds: str) -> None:
@@ -182,7 +189,7 @@ class _Reader:
 
 def _refusal(at: int, tenant_id: str) -> TenantMismatch:
     return TenantMismatch(
-        f"this list filter is not understood from character {at} on, so it cannot be kept to "
+        f"this list filter is not understood from character {at} on, so it cannot be narrowed to "
         f"{tenant_id}. Compare search attributes with values, joined by AND, OR, NOT and "
-        "parentheses; text has no quotes or backslashes in it."
+        "parentheses, and leave quotes and backslashes out of text."
     )

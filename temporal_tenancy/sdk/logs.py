@@ -1,7 +1,7 @@
-"""What a log line has of its job: whose it is, which run it is of, and who worked on it.
+"""The fields of a job's log lines: its tenant, job, run and attempt, and the worker.
 
-The library logs through the standard library: a constant event, and fields in `extra`. How lines
-are written is the host's business; with `JobContext` on its handler they have all of this.
+The library logs through the standard `logging`: a constant event, and fields in `extra`. The host
+decides how to write the lines, and `JobContext` on its handler adds these fields to each.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from temporal_tenancy.core.scope import PlatformScope, TenantScope, last_scope
 from temporal_tenancy.sdk._private import ERROR_IDENTIFIER
 
 FIELDS: Final = ("tenant_id", "job", "job_id", "run_id", "attempt", "worker")
-"""What every line of a job has. `job_id` is the workflow id. A line of the platform's work has
-`scope` and `reason`, and no `tenant_id` unless it is about one."""
+"""The fields of every line of a job. `job_id` is the workflow id. A line of platform work has
+`scope` and `reason`, and a `tenant_id` only if it is about one tenant."""
 
 _SDK_DETAILS: Final = ("temporal_workflow", "temporal_activity")
 SDK_EXTRAS: Final = (
@@ -28,12 +28,15 @@ SDK_EXTRAS: Final = (
     "temporal_log",
     ERROR_IDENTIFIER,
 )
-"""The fields that the SDK adds to a log record; `add_job` gives the shorter ones."""
-_TOLD: Final = "__tenancy_told__"
+"""The attributes that the SDK sets on its loggers' records, which are more than a line needs."""
+_REPORTED: Final = "__tenancy_reported__"
 
 
 def job_fields() -> dict[str, Any]:  # names to strings and numbers
-    """What is known of the job that the running code is part of; empty outside any."""
+    """Returns the fields of the job that the running code is part of; empty outside any.
+
+    Inside an activity they include its type, as `activity`. `worker` is not among them.
+    """
     fields: dict[str, Any] = {}
     if activity.in_activity():
         run = activity.info()
@@ -43,7 +46,7 @@ def job_fields() -> dict[str, Any]:  # names to strings and numbers
     elif workflow.in_workflow():
         here = workflow.info()
         fields = _fields_of(here.workflow_id, here.workflow_type, here.run_id, here.attempt)
-    scope = last_scope()  # of closed scopes too: whose the line is does not change
+    scope = last_scope()  # a closed scope counts as well: its line is still that tenant's
     if isinstance(scope, TenantScope):
         fields["tenant_id"] = scope.tenant_id
     elif isinstance(scope, PlatformScope):
@@ -52,16 +55,16 @@ def job_fields() -> dict[str, Any]:  # names to strings and numbers
 
 
 def add_job(line: MutableMapping[str, Any], worker: str | None = None) -> None:
-    """Adds `job_fields()` to a line's fields. What is known wins over what the line claims.
+    """Adds `job_fields()` to a line's fields in place, and overrides what the line claims.
 
     Args:
-        line: its fields by their names; of a `LogRecord`, its attributes.
-        worker: the identity under which this process polls.
+        line: the fields by name; for a `LogRecord`, its `vars()`.
+        worker: the identity that this process polls with; None adds none.
     """
     fields = job_fields()
     for name in _SDK_DETAILS:
         details = line.get(name)
-        if details and not fields:  # the SDK speaks of a run, from outside it
+        if details and not fields:  # the SDK logs about a run, from outside it
             fields = _fields_of_details(details)
     line.update(fields)
     if "tenant_id" not in line and "scope" not in line and "job_id" in line:
@@ -71,33 +74,33 @@ def add_job(line: MutableMapping[str, Any], worker: str | None = None) -> None:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a record is no replay of a workflow's past, and has not been told already."""
+    """Whether a record is news: no workflow's replay, nor a failure that was logged before."""
     if workflow.in_workflow() and workflow.unsafe.is_replaying_history_events():
         return False
     if record.name == activity.logger.name and record.exc_info:
-        return not getattr(record.exc_info[1], _TOLD, False)
+        return not getattr(record.exc_info[1], _REPORTED, False)
     return True
 
 
 class JobContext(logging.Filter):
-    """A handler's filter: lets through what is news, and puts `FIELDS` on the record."""
+    """A filter for a handler: it drops records that are no news, and adds `FIELDS` to others."""
 
     def __init__(self, worker: str | None = None) -> None:
-        """`worker` is the identity under which this process polls."""
+        """`worker` is the identity that this process polls with; None adds none."""
         super().__init__()
         self.worker = worker
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is news; it has its job's fields then."""
+        """Returns whether the record is news, and adds its job's fields if it is."""
         if not is_news(record):
             return False
         add_job(vars(record), self.worker)
         return True
 
 
-def told(error: BaseException) -> None:
-    """Marks a failure as logged with its job, so that the SDK's own line of it is left out."""
-    setattr(error, _TOLD, True)
+def mark_reported(error: BaseException) -> None:
+    """Marks a failure as logged with its job, so that `is_news` drops the SDK's own line of it."""
+    setattr(error, _REPORTED, True)
 
 
 def _fields_of(
@@ -128,8 +131,8 @@ def _fields_of_details(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _owner(workflow_id: str) -> dict[str, str]:
-    """Whose a workflow is and of which job, by its id; nothing where the id does not say."""
-    # Not WorkflowId.parse: a line is written about a malformed id too, and costs microseconds.
+    """Returns the owner and job that a workflow id names; empty if the id is malformed."""
+    # Not WorkflowId.parse, which raises for a malformed id and takes longer: lines are frequent.
     parts = workflow_id.split("/", 2)
     if len(parts) != 3:
         return {}

@@ -1,4 +1,4 @@
-"""Asking the Temporal server for what it may not have, or no longer."""
+"""Lookups on the Temporal server of what it may not have, or have no longer."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from temporalio.service import RPCError, RPCStatusCode
 
 T = TypeVar("T")
 
-# What a tenant's role has written as an id may be none: that is an invalid argument.
+# INVALID_ARGUMENT: an id that a tenant's role wrote may not be a valid one.
 UNKNOWN: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)
 
 
-async def if_known(asked: Awaitable[T]) -> T | None:
-    """What the server says of a run or a schedule; None where it knows none of that id.
+async def if_known(lookup: Awaitable[T]) -> T | None:
+    """Returns the answer of a lookup by id; None if the server has nothing under that id.
+
+    Args:
+        lookup: a call that asks for one run or schedule.
 
     Raises:
-        RPCError: it does not answer, or lacks the whole namespace, which says nothing of the id.
+        RPCError: the server does not answer, or lacks the whole namespace, which says nothing
+            about the id.
     """
     try:
-        return await asked
+        return await lookup
     except RPCError as error:
         if error.status not in UNKNOWN or is_namespace_missing(error):
             raise
@@ -29,6 +33,6 @@ async def if_known(asked: Awaitable[T]) -> T | None:
 
 
 def is_namespace_missing(error: RPCError) -> bool:
-    """Whether what the server does not find is the namespace."""
+    """Whether the error says that the namespace is missing, and not what is in it."""
     failure = NamespaceNotFoundFailure.DESCRIPTOR
     return any(detail.Is(failure) for detail in error.grpc_status.details)

@@ -1,4 +1,4 @@
-"""What a client, its workers and replay have of tenancy, whatever features there are."""
+"""The plugin that adds tenancy to a client, its workers and its replayers, with any features."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from temporal_tenancy.sdk.interceptors import TenancyInterceptor
 from temporal_tenancy.sdk.interceptors.service_client import checked
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
-# What a run calls by itself, on the worker that runs it.
+# Called as local activities, by runs on the same worker.
 _LOCAL: Final = frozenset({RECORD_FAILED_RUN, FREE_SLOT})
 
 
 class TenancyPluginBase(SimplePlugin):
-    """Tenancy, and the features that it is given; it knows none of them."""
+    """The plugin without any features of its own."""
 
     def __init__(
         self,
@@ -46,7 +46,12 @@ class TenancyPluginBase(SimplePlugin):
         passthrough: Iterable[str] = (),
         exempt: Mapping[str, str] | None = None,
     ) -> None:
-        """As `temporal_tenancy.TenancyPlugin` says, which adds what is usual."""
+        """
+        For the arguments see `temporal_tenancy.TenancyPlugin`, which adds the usual features.
+
+        Raises:
+            ConfigurationError: an exemption has no reason, or two features have the same name.
+        """
         self.exempt = dict(exempt or {})
         for name, reason in self.exempt.items():
             if not reason.strip():
@@ -70,8 +75,12 @@ class TenancyPluginBase(SimplePlugin):
 
     @property
     def migrations(self) -> tuple[MigrationEnvironment, ...]:
-        """What the features' tables need, for `migrate()`: each once, in order."""
-        return tuple(dict.fromkeys(each for one in self.features for each in one.migrations))
+        """The migrations that the features' tables need, for `migrate()`: each once, in order."""
+        return tuple(
+            dict.fromkeys(
+                environment for feature in self.features for environment in feature.migrations
+            )
+        )
 
     @property
     def _served(self) -> list[type]:
@@ -82,37 +91,53 @@ class TenancyPluginBase(SimplePlugin):
         return [*self._served, *(cls for feature in self.features for cls in feature.replayed)]
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
-        """As the SDK asks; raises `ConfigurationError` when the plugin is there twice."""
+        """Adds tenancy to a client; the SDK calls this.
+
+        Raises:
+            ConfigurationError: the client has another `TenancyPlugin`.
+        """
         self._refuse_a_second(config.get("interceptors") or ())
         config = super().configure_client(config)
         config["service_client"] = checked(config["service_client"], config["namespace"])
         return config
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
-        """As the SDK asks; raises `ConfigurationError` for what could lose a tenant."""
+        """Adds tenancy and the features to a worker; the SDK calls this.
+
+        Raises:
+            ConfigurationError: the client lacks the plugin, there are two of them, or the worker
+                could lose a tenant: by an undeclared workflow or activity, an input whose tenant
+                is not checked, Nexus handlers, or an executor that is no thread pool.
+        """
         of_client = config["client"].config(active_config=True)["interceptors"]
         self._refuse_a_second([*(config.get("interceptors") or ()), *of_client])
-        if not any(isinstance(one, TenancyInterceptor) for one in of_client):
+        if not any(isinstance(interceptor, TenancyInterceptor) for interceptor in of_client):
             raise ConfigurationError(
-                "this worker has a TenancyPlugin that its client has not. Give it to the client: "
+                "this worker has a TenancyPlugin, but its client has none. Pass it to the client: "
                 "Client.connect(..., plugins=[TenancyPlugin(...)])."
             )
         self._interceptor.client = config["client"]
         config = super().configure_worker(config)
         workflows = config.get("workflows")
         if workflows:
-            config["workflows"] = _with(workflows, self._served)
-            own = [each for feature in self.features for each in feature.activities]
+            config["workflows"] = _merged(workflows, self._served)
+            own = [activity for feature in self.features for activity in feature.activities]
             if not config.get("activities") and _are_local(own):
-                config["no_remote_activities"] = True  # it asks for none of other workers' tasks
-            config["activities"] = _with(config.get("activities") or (), own)
+                config["no_remote_activities"] = True  # so it polls for no other worker's
+            config["activities"] = _merged(config.get("activities") or (), own)
         self._check(config)
-        # An eager activity goes past the task queue, and so past fairness.
+        # An eager activity bypasses the task queue, and with it fairness.
         config["disable_eager_activity_execution"] = True
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
-        """As the SDK asks; raises `ConfigurationError` for what a later plugin has undone."""
+        """Checks the worker as it was built, then runs it; the SDK calls this.
+
+        Raises:
+            ConfigurationError: another plugin has undone what tenancy needs, or the namespace
+                lacks a search attribute.
+            RPCError: the server does not answer.
+        """
         try:
             await self._check_built(worker.config(active_config=True))
         except BaseException:
@@ -124,7 +149,7 @@ class TenancyPluginBase(SimplePlugin):
         self._check(config)
         if not is_guarded(config["workflow_runner"]):
             raise ConfigurationError(
-                "another plugin has replaced the workflow runner, and with it the guard. Give "
+                "another plugin has replaced the workflow runner, and with it the guard. List "
                 "TenancyPlugin last, or leave that plugin out."
             )
         if config.get("workflows"):
@@ -147,9 +172,13 @@ class TenancyPluginBase(SimplePlugin):
             )
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
-        """As the SDK asks."""
+        """Adds tenancy and the features' workflows to a replayer; the SDK calls this.
+
+        Raises:
+            ConfigurationError: a workflow is not declared, or bypasses the sandbox.
+        """
         config = super().configure_replayer(config)
-        config["workflows"] = _with(config.get("workflows") or (), self._known)
+        config["workflows"] = _merged(config.get("workflows") or (), self._known)
         self._check_workflows(config.get("workflows") or ())
         return config
 
@@ -162,7 +191,7 @@ class TenancyPluginBase(SimplePlugin):
         names = [feature.name for feature in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ConfigurationError(f"the feature {twice[0]} is given twice. Give it once.")
+            raise ConfigurationError(f"the feature {twice[0]} is listed twice. List it once.")
 
     def _refuse_a_second(self, interceptors: Sequence[Any]) -> None:
         # By identity: the SDK's base class makes any two interceptors of one type equal.
@@ -170,8 +199,8 @@ class TenancyPluginBase(SimplePlugin):
         for other in interceptors:
             if isinstance(other, TenancyInterceptor) and id(other) not in own:
                 raise ConfigurationError(
-                    "there are two TenancyPlugins here. Give one to the client, and none to its "
-                    "workers: they have the client's."
+                    "there are two TenancyPlugins here. Pass one to the client, and none to its "
+                    "workers: they use the client's."
                 )
 
     def _check_workflows(self, workflows: Sequence[type]) -> None:
@@ -183,32 +212,32 @@ class TenancyPluginBase(SimplePlugin):
             if job is None:
                 raise ConfigurationError(
                     f"the workflow {cls.__qualname__} is not declared. Put @tenant_job or "
-                    "@platform_job on it in the place of @workflow.defn, or exempt it by name "
-                    "with a reason: TenancyPlugin(exempt={...})."
+                    "@platform_job on it instead of @workflow.defn, or exempt it by name with a "
+                    "reason: TenancyPlugin(exempt={...})."
                 )
             job.check()
             self._refuse_passed_through(cls)
 
     def _refuse_passed_through(self, cls: type) -> None:
-        """Refuses a workflow whose own module the sandbox would let by unchecked."""
+        """Raises if a workflow's own module bypasses the sandbox."""
         if cls in self._known and cls.__module__.startswith("temporal_tenancy."):
             return
         for package in self.passthrough:
             if cls.__module__ == package or cls.__module__.startswith(f"{package}."):
                 raise ConfigurationError(
                     f"{cls.__module__} is passed through the sandbox, which is then off for "
-                    f"{cls.__qualname__}: it could read the clock, or keep one run's memory for "
-                    "the next. Pass through only what workflow modules import: activities, models."
+                    f"{cls.__qualname__}: it could read the clock, or share memory between runs. "
+                    "Pass through only what workflow modules import: activities, models."
                 )
 
     async def _require_search_attributes(self, client: Client) -> None:
         try:
-            with _outside():  # a worker serves all tenants, wherever it is made
+            with _outside():  # a worker serves all tenants, even if it is made inside a scope
                 known = await client.operator_service.list_search_attributes(
                     ListSearchAttributesRequest(namespace=client.namespace)
                 )
         except RPCError as error:
-            # Where this worker may not look, as in a managed namespace, the operator has to.
+            # This worker may not look, as in a managed namespace: the operator has to.
             if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
                 return
             raise
@@ -227,25 +256,25 @@ class TenancyPluginBase(SimplePlugin):
             if name not in self.exempt and mark_of(definition.fn) is None:
                 raise ConfigurationError(
                     f"the activity {name} is not declared. Put @tenant_activity or "
-                    "@platform_activity on it in the place of @activity.defn, or exempt it by "
-                    "name with a reason: TenancyPlugin(exempt={...})."
+                    "@platform_activity on it instead of @activity.defn, or exempt it by name "
+                    "with a reason: TenancyPlugin(exempt={...})."
                 )
             if name not in self.exempt:
                 _check_inputs(name, definition.arg_types or [])
 
 
-def _with(given: Sequence[Any], own: Iterable[Any]) -> list[Any]:
-    """What is given, and what of our own is not among it."""
-    return [*given, *(each for each in own if each not in given)]
+def _merged(first: Sequence[Any], second: Iterable[Any]) -> list[Any]:
+    """Returns the items of `first`, then those of `second` that `first` lacks."""
+    return [*first, *(item for item in second if item not in first)]
 
 
 def _are_local(activities: Iterable[Any]) -> bool:
-    names = {activity_definition(each).name for each in activities}
+    names = {activity_definition(function).name for function in activities}
     return names <= _LOCAL
 
 
 def _check_inputs(name: str, types: Sequence[type]) -> None:
-    """Refuses an activity whose input could name a tenant in a way that nobody looks at."""
+    """Raises if an activity's input could name a tenant that no check sees."""
     for model in types:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             continue
@@ -253,8 +282,8 @@ def _check_inputs(name: str, types: Sequence[type]) -> None:
             require_plain_tenant_id(model, f"{model.__name__}, the input of {name},")
             if len(types) > 1:
                 raise ConfigurationError(
-                    f"the activity {name} takes {model.__name__} beside other arguments. Put them "
-                    "into the model: it is the only argument then."
+                    f"the activity {name} takes {model.__name__} beside other arguments. Move "
+                    "them into the model, which must be the only argument."
                 )
         elif "tenant_id" in model.model_fields:
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The search attributes that every run carries: registered where the server lacks them."""
+"""The search attributes that every run carries, and their registration on the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ SEARCH_ATTRIBUTES: Final = (TENANT_ID.name, JOB.name)
 
 
 async def missing_search_attributes(client: Client) -> Sequence[str]:
-    """Returns the names that the client's namespace does not have as Keyword."""
+    """Returns the names that the client's namespace does not have as Keyword.
+
+    Raises:
+        RPCError: the server does not answer, or the account may not list them.
+    """
     listed = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
@@ -31,8 +35,9 @@ async def missing_search_attributes(client: Client) -> Sequence[str]:
 async def register_search_attributes(client: Client) -> Sequence[str]:
     """Registers the missing names in the client's namespace, and returns them.
 
-    Raises `RPCError` if a name exists with another type, or if the account may not register it (in
-    Temporal Cloud: add TenantId and Job, both Keyword, to the namespace by hand).
+    Raises:
+        RPCError: a name exists with another type, or the account may not register it (in Temporal
+            Cloud: add TenantId and Job, both Keyword, to the namespace by hand).
     """
     names = await missing_search_attributes(client)
     if names:
@@ -43,7 +48,7 @@ async def register_search_attributes(client: Client) -> Sequence[str]:
                 )
             )
         except RPCError as error:
-            # Another worker that started at the same time was faster.
+            # Another worker, which started at the same time, has registered them.
             if error.status is not RPCStatusCode.ALREADY_EXISTS:
                 raise
     return names

@@ -1,7 +1,7 @@
-"""The stamp of a run: whose it is, and what its start is given because of that.
+"""The stamp of a run: its owner, and the fields that its start gets from that.
 
-A start by a client, a child workflow and a schedule are stamped alike, and the guard checks a run
-by the same stamp.
+Starts by a client, by a parent workflow and by a schedule get the same stamp, and the guard checks
+each run against it.
 """
 
 from __future__ import annotations
@@ -34,34 +34,36 @@ Start = (
     | StartChildWorkflowInput
     | ScheduleActionStartWorkflow
 )
-"""Each way to start a run."""
+"""The SDK's requests that start a run."""
 
-# The SDK still takes untyped ones, which are deprecated. They are left as they are.
+# The SDK still accepts untyped search attributes, which are deprecated. They stay unchanged.
 Attributes = TypedSearchAttributes | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """Whose a run of a job is: its scope and its id, which agree."""
+    """The job, scope and workflow id of a run, which agree."""
 
     job: Job
     scope: Scope
-    id: WorkflowId  # the job in it may be another one, whose messages this run works off
+    id: WorkflowId  # names another job if this run works off that job's messages
 
     @classmethod
     def of(cls, job: Job, job_input: BaseModel, workflow_id: str) -> Stamp:
-        """The stamp of a run that takes `job_input`.
+        """Returns the stamp of a run of `job` with this input.
 
-        Raises `TenantMismatch` when its id does not say what the input says.
+        Raises:
+            TenantMismatch: the id does not agree with the input.
         """
         parts = agreement.check_workflow_id(workflow_id, job, job_input)
         return cls(job, agreement.scope_of(job, job_input), parts)
 
     @classmethod
     def of_id(cls, job: Job, workflow_id: str) -> Stamp:
-        """The stamp of a run by an id that was checked before, where its input is not at hand.
+        """Returns the stamp of a run whose id was checked before, where its input is not at hand.
 
-        Raises `TenantMismatch` when it is no workflow id.
+        Raises:
+            TenantMismatch: the id is not `{owner}/{job}/{key}`.
         """
         parts = WorkflowId.parse(workflow_id)
         scope = TenantScope(parts.tenant) if parts.tenant else PlatformScope(job.reason)
@@ -70,9 +72,11 @@ class Stamp:
     def check(
         self, headers: Mapping[str, Payload] | None, attributes: Attributes | None, *, what: str
     ) -> None:
-        """Raises `TenantMismatch` when header or search attributes are there and say otherwise.
+        """Checks the header and the typed search attributes of a start, where there are any.
 
-        `what` is what the header belongs to, in words.
+        Raises:
+            TenantMismatch: one of them disagrees with the stamp; `what` is the bearer of the
+                header, as the subject of the message.
         """
         agreement.check_header(headers, self.scope, what=what)
         if isinstance(attributes, TypedSearchAttributes):
@@ -81,9 +85,11 @@ class Stamp:
             )
 
     def put_on(self, start: Start, *, caller: Scope | None, weight: float | None = None) -> None:
-        """Gives `start` what it lacks of its own, and always what says whose it is.
+        """Sets the fields of `start` in place.
 
-        `caller` and `weight` are as `prioritised()` takes them.
+        Always sets what names the owner: header, fairness key, and the typed search attributes
+        `TenantId` and `Job`. Sets priority, summary, details and execution timeout only where they
+        are unset. For `caller` and `weight` see `prioritised()`.
         """
         start.headers = header.write(start.headers, self.scope)
         if isinstance(start, ScheduleActionStartWorkflow):
@@ -91,7 +97,7 @@ class Stamp:
         elif start.search_attributes is None or isinstance(
             start.search_attributes, TypedSearchAttributes
         ):
-            # Children, too, inherit neither search attributes nor summary.
+            # A child needs them as well: it inherits neither search attributes nor summary.
             start.search_attributes = self._with_own(start.search_attributes)
         start.priority = prioritised(
             start.priority, self.scope, self.job, caller=caller, weight=weight
@@ -108,7 +114,7 @@ class Stamp:
 
 
 def is_stamped(action: ScheduleActionStartWorkflow) -> bool:
-    """Whether a schedule's action was put there by a client that stamps it."""
+    """Whether a schedule's action has a stamp, so that a client with the plugin wrote it."""
     return header.read(action.headers) is not None and bool(action.priority.fairness_key)
 
 
@@ -120,11 +126,16 @@ def prioritised(
     caller: Scope | None = None,
     weight: float | None = None,
 ) -> Priority:
-    """Gives a start the job's priority where it has none, and always its owner's fairness key.
+    """Returns `priority` with the owner's fairness key, and the job's priority where it has none.
 
-    `weight` is the share of the tenant's plan, 0.001 to 1000; None leaves what it has from its
-    parent or the server (1). A tenant's code (`caller`) names neither: it would work under another
-    tenant's share, or take a larger one.
+    Args:
+        priority: what the start asks for.
+        scope: the scope of the run, whose owner is the fairness key.
+        job: the job of the run.
+        caller: the scope of the code that starts the run; None outside any. A tenant's code
+            chooses neither key nor weight: it could use another tenant's share, or a larger one.
+        weight: the fairness weight of the tenant's plan, 0.001 to 1000; None keeps the parent's or
+            the server's default (1).
     """
     return fair(
         dataclasses.replace(
@@ -141,7 +152,10 @@ def prioritised(
 def fair(
     priority: Priority, scope: Scope, *, caller: Scope | None, weight: float | None = None
 ) -> Priority:
-    """`priority` under the owner's fairness key, and with `weight` for a tenant's code."""
+    """Returns `priority` with the owner's fairness key and, if a tenant calls, with `weight`.
+
+    For `caller` and `weight` see `prioritised()`.
+    """
     return dataclasses.replace(
         priority,
         fairness_key=scope.owner,
@@ -150,18 +164,18 @@ def fair(
 
 
 def summary(workflow_id: WorkflowId) -> str:
-    """One line for the Web UI's list, at most 400 bytes."""
-    whose = workflow_id.owner
-    if whose == PLATFORM:
+    """Returns one line for the Web UI's list: at most 200 characters (400 bytes fit)."""
+    owner = workflow_id.owner
+    if owner == PLATFORM:
         job = registry.get(workflow_id.job)
-        of_tenants = job is not None and job.kind == "tenant"
-        whose = "every tenant" if of_tenants else "the platform"
-    # What a schedule starts all has the key that it was given; the time is in the id alone.
+        is_fan_out = job is not None and job.kind == "tenant"
+        owner = "every tenant" if is_fan_out else "the platform"
+    # A schedule's action has the key "tick"; the server adds each run's time to the id alone.
     key = "" if workflow_id.key == "tick" else f": {workflow_id.key}"
-    return f"{workflow_id.job} for {whose}{key}"[:200]
+    return f"{workflow_id.job} for {owner}{key}"[:200]
 
 
 @functools.cache
 def details(job: Job) -> str:
-    """What the job is, from its docstring; Markdown, at most 20,000 bytes."""
+    """Returns the job's docstring, as Markdown: at most 5,000 characters (20,000 bytes fit)."""
     return (inspect.getdoc(job.workflow) or job.name)[:5000]

@@ -1,4 +1,4 @@
-"""Activities whose jobs wait out a suspension: paused on the server, and released after it."""
+"""Suspensions that a job waits out: its activities are paused on the server, then released."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from temporal_tenancy.core.errors import TenantMismatch, TenantSuspended
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import waits
-from temporal_tenancy.sdk.logs import told
+from temporal_tenancy.sdk.logs import mark_reported
 from temporal_tenancy.sdk.lookups import if_known
 
-IDENTITY: Final = "temporal-tenancy/suspension"  # who paused; what a person paused has another
-WATCH_SECONDS: Final = 1.0  # between looks at a running activity's tenant, whose state is cached
-ASK_TIMEOUT: Final = timedelta(seconds=10)  # of one request to the server
-AT_ONCE: Final = 20  # runs that are released at the same time
+IDENTITY: Final = "temporal-tenancy/suspension"  # on our pauses; a person's pause has another one
+WATCH_SECONDS: Final = 1.0  # between checks of a running activity's tenant, whose state is cached
+ASK_TIMEOUT: Final = timedelta(seconds=10)  # for one request to the server
+AT_ONCE: Final = 20  # runs released concurrently
 
 _PAUSED_RUNS: Final = "TemporalPauseInfo IS NOT NULL AND ExecutionStatus = 'Running'"
 
-Run = tuple[str, str]  # a workflow's id and its run's
+Run = tuple[str, str]  # workflow id, run id
 
 log: Final = logging.getLogger(__name__)
 
 
 class SuspensionWatch:
-    """Pauses one running attempt of an activity when its tenant is suspended.
+    """Pauses the running attempt of an activity if its tenant is suspended.
 
-    An attempt is failed only while it is paused: the server then neither counts it nor tries
-    again, whatever the retry policy, until the activity is released.
+    The attempt fails only while it is paused: then the server neither counts nor retries it until
+    the activity is released, whatever the retry policy says.
     """
 
     def __init__(
         self, client: Client, directory: TenantDirectory, job: Job, tenant_id: str
     ) -> None:
-        """`client` is the worker's, and `job` the one that the running activity belongs to."""
+        """`client` is the worker's, and `job` is the job of the running activity."""
         self._client = client
         self._directory = directory
         self._job = job
@@ -56,20 +56,27 @@ class SuspensionWatch:
         info = activity.info()
         self._activity_id, self._name = info.activity_id, info.activity_type
         self._run: Run = (info.workflow_id or "", info.workflow_run_id or "")
-        self._why = ""  # the suspension for which it was paused; none before that
+        self._why = ""  # the suspension that paused it; empty before that
 
     async def pass_or_wait(self) -> None:
-        """Returns unless the tenant is suspended: then it raises `TenantSuspended`, retryable."""
-        if await self._pauses():
+        """Pauses the activity if its tenant is suspended; otherwise returns at once.
+
+        Raises:
+            ApplicationError: the tenant is suspended; type `TenantSuspended`, retryable.
+        """
+        if await self._pause_if_suspended():
             raise self._waiting()
-        self._why = ""  # a cancellation from here on has another reason
+        self._why = ""  # a cancellation after this has another reason
 
     @asynccontextmanager
     async def watching(self, *, cancels: bool) -> AsyncIterator[None]:
-        """Turns a suspension during the block into `TenantSuspended`, retryable.
+        """Pauses the activity if its tenant is suspended during the block.
 
-        With `cancels` the block is cancelled. Without, as a thread cannot be, it is left to the
-        server's answer to the next heartbeat.
+        With `cancels` the block is then cancelled. A thread cannot be cancelled from here: without
+        `cancels` the SDK does it when the server answers the next heartbeat.
+
+        Raises:
+            ApplicationError: a suspension ended the block; type `TenantSuspended`, retryable.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -91,23 +98,24 @@ class SuspensionWatch:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                if await self._pauses():
+                if await self._pause_if_suspended():
                     break
-            except Exception as error:  # of any directory; one that is away suspends nobody
+            except Exception as error:  # any directory's error; an unreachable one suspends nobody
                 log.warning("suspension.unknown", extra={"error": str(error)})
         if task is not None:
             task.cancel()
 
-    async def _pauses(self) -> bool:
-        """Pauses the activity if its tenant is suspended, and says whether it is."""
+    async def _pause_if_suspended(self) -> bool:
+        """Pauses the activity if its tenant is suspended; returns whether it is."""
         tenant = await self._directory.find(self._tenant_id)
         if tenant is None or not waits(tenant, self._job):
             return False
         self._why = f"{tenant.id} is suspended since {tenant.status_since.date().isoformat()}"
         await self._pause(self._why)
-        # Who resumed the tenant before it was paused has not seen the pause; who does now will.
-        found = await self._directory.find_many([self._tenant_id])
-        if any(waits(each, self._job) for each in found):
+        # A resume just before the pause did not see the activity, so the state is read again: a
+        # resume after this sees it.
+        tenants = await self._directory.find_many([self._tenant_id])
+        if any(waits(tenant, self._job) for tenant in tenants):
             return True
         for pending in await _waiting_in(self._client, self._run):
             if pending.activity_id == self._activity_id:
@@ -139,33 +147,42 @@ class SuspensionWatch:
 
 
 async def release(client: Client, tenant_id: str) -> int:
-    """Lets a tenant's activities go on that wait for the end of its suspension.
+    """Releases a tenant's activities that wait for the end of its suspension.
 
-    They begin a new first attempt, at their last heartbeat. What a person has paused stays so.
-    Nothing is asked about the tenant: in one that is still suspended they are paused again.
+    Each starts again with attempt 1 and the details of its last heartbeat. Activities that a
+    person paused stay paused. The tenant's state is not checked: if it is still suspended, its
+    activities pause again.
 
-    Returns how many went on. An activity that is just being paused is not among them; the job
-    `suspensions.release` comes back to it.
+    Returns:
+        How many activities were released. One whose pause has just begun is left for the job
+        `suspensions.release`.
+
+    Raises:
+        RPCError: the server does not answer.
     """
     query = f"{_PAUSED_RUNS} AND TenantId = '{tenant_id}'"
-    runs = [(each.id, each.run_id) async for each in client.list_workflows(query)]
+    runs = [(run.id, run.run_id) async for run in client.list_workflows(query)]
     return await _release_runs(client, runs)
 
 
 async def release_all(client: Client, directory: TenantDirectory) -> int:
-    """As `release`, for every tenant that is not suspended; returns how many activities went on.
+    """Releases the activities of every tenant that is not suspended; returns how many.
 
-    One whose tenant is being offboarded, or is gone, goes on too: to be refused.
+    Each is released as by `release()`. If its tenant is being offboarded, or is gone, the released
+    activity is then refused.
+
+    Raises:
+        RPCError: the server does not answer.
     """
     waiting: dict[str, list[Run]] = {}
-    async for each in client.list_workflows(_PAUSED_RUNS):
-        with suppress(TenantMismatch):  # an id that is not one of ours: a person paused it
-            if owner := WorkflowId.parse(each.id).tenant:
-                waiting.setdefault(owner, []).append((each.id, each.run_id))
-    found = await directory.find_many(waiting)
-    suspended = {each.id for each in found if each.status is TenantStatus.SUSPENDED}
-    runs = [run for owner, paused in waiting.items() if owner not in suspended for run in paused]
-    return await _release_runs(client, runs)
+    async for run in client.list_workflows(_PAUSED_RUNS):
+        with suppress(TenantMismatch):  # not an id of ours, so a person paused it
+            if owner := WorkflowId.parse(run.id).tenant:
+                waiting.setdefault(owner, []).append((run.id, run.run_id))
+    tenants = await directory.find_many(waiting)
+    suspended = {tenant.id for tenant in tenants if tenant.status is TenantStatus.SUSPENDED}
+    released = [runs for owner, runs in waiting.items() if owner not in suspended]
+    return await _release_runs(client, [run for runs in released for run in runs])
 
 
 def is_waiting(pending: PendingActivityInfo) -> bool:
@@ -184,9 +201,10 @@ async def _release_runs(client: Client, runs: Sequence[Run]) -> int:
 
 
 async def _release_run(client: Client, run: Run) -> int:
-    """Releases a run's activities; how many. One that is just being paused stays so.
+    """Releases a run's activities, and returns how many.
 
-    Its attempt is about to fail, and would count if it were no longer paused by then.
+    One whose pause has just begun stays paused: its attempt is about to fail, and would count if
+    the pause were gone by then.
     """
     released = 0
     for pending in await _waiting_in(client, run):
@@ -200,10 +218,10 @@ async def _release_run(client: Client, run: Run) -> int:
 
 async def _waiting_in(client: Client, run: Run) -> Sequence[PendingActivityInfo]:
     workflow_id, run_id = run
-    found = await if_known(client.get_workflow_handle(workflow_id, run_id=run_id).describe())
-    if found is None:
+    described = await if_known(client.get_workflow_handle(workflow_id, run_id=run_id).describe())
+    if described is None:
         return ()
-    return [each for each in found.raw_description.pending_activities if is_waiting(each)]
+    return list(filter(is_waiting, described.raw_description.pending_activities))
 
 
 async def _unpause(client: Client, run: Run, activity_id: str, *, reset_attempts: bool) -> None:
@@ -228,7 +246,7 @@ def _execution(run: Run) -> WorkflowExecution:
 
 @contextmanager
 def _unless_ended() -> Iterator[None]:
-    """Lets pass that a run, or its activity, has ended."""
+    """Ignores that a run, or its activity, has ended."""
     try:
         yield
     except RPCError as error:
@@ -242,7 +260,7 @@ def _retryable(message: str) -> ApplicationError:
         type=TenantSuspended.__name__,
         category=ApplicationErrorCategory.BENIGN,  # nothing is wrong with the worker
     )
-    told(error)
+    mark_reported(error)
     return error
 
 

@@ -1,7 +1,6 @@
-"""Whether what is there under a workflow id is what the id is for.
+"""Checks of whether the run under a workflow id is the one that the id stands for.
 
-That an id is taken does not say that its job was started: anyone in the namespace may have taken
-it.
+That an id is taken does not prove that its job was started: anyone in the namespace can take one.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope
 from temporal_tenancy.sdk import agreement
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
-SHOWN_CHARACTERS: Final = 100  # of what others have named
+SHOWN_CHARACTERS: Final = 100  # of a name that others chose
 
 
 class WorkflowIdTaken(TenancyError):
-    """Something else has the id of this job's workflow."""
+    """Another run has taken the id of this job's workflow."""
 
 
 def taken(workflow_id: str, why: str) -> WorkflowIdTaken:
-    """The error that says what has a workflow id, as `disagreement()` does."""
+    """Returns the error for a workflow id; `why` names what has it, as `disagreement()` does."""
     return WorkflowIdTaken(
-        f'"{workflow_id}" is taken by {why}, so the job was not started. End that and delete it '
+        f'"{workflow_id}" is taken by {why}, so the job was not started. End that run, delete it '
         f'("temporal workflow delete --workflow-id {workflow_id}"), and start the job again.'
     )
 
@@ -38,13 +37,13 @@ def taken(workflow_id: str, why: str) -> WorkflowIdTaken:
 async def own_run(
     client: Client, workflow_id: str, workflow_type: str
 ) -> WorkflowExecutionDescription:
-    """The latest run under a workflow id, which is of this type and its owner's.
+    """Returns the latest run under a workflow id, if it is of this type and of the id's owner.
 
-    However it was started: a run by hand or from the Web UI is its owner's as well.
+    It may have been started in any way, also by hand or from the Web UI.
 
     Raises:
-        WorkflowIdTaken: it is something else, or a start that is refused.
-        RPCError: NOT_FOUND where there is none.
+        WorkflowIdTaken: the run is another one, or its start is refused.
+        RPCError: there is no run (NOT_FOUND), or the server does not answer.
     """
     run = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
     why = disagreement(run, workflow_type) or await _wrong_start(client, run)
@@ -54,9 +53,16 @@ async def own_run(
 
 
 def disagreement(run: WorkflowExecution, *workflow_types: str) -> str | None:
-    """What has a run's id in the place of a run of one of these types; None: it is such a run.
+    """Says what the run is, if it is not the one that its id stands for; None if it is.
 
-    As far as its description says, which has neither input nor header.
+    It judges by the run's description, which has neither input nor header.
+
+    Args:
+        run: the run, as described or listed.
+        workflow_types: the types that a run of this id may have.
+
+    Raises:
+        TenantMismatch: the run's id is not `{owner}/{job}/{key}`.
     """
     parts = WorkflowId.parse(run.id)
     if run.workflow_type not in workflow_types:
@@ -75,7 +81,11 @@ def disagreement(run: WorkflowExecution, *workflow_types: str) -> str | None:
 async def started_event(
     client: Client, workflow_id: str, run_id: str
 ) -> WorkflowExecutionStartedEventAttributes:
-    """How a run was started; raises `RPCError` (NOT_FOUND) where the server no longer has it."""
+    """Returns the event that started a run.
+
+    Raises:
+        RPCError: the server no longer has the history (NOT_FOUND), or does not answer.
+    """
     handle = client.get_workflow_handle(workflow_id, run_id=run_id)
     async for event in handle.fetch_history_events(page_size=1, rpc_timeout=RPC_TIMEOUT):
         return event.workflow_execution_started_event_attributes
@@ -85,27 +95,27 @@ async def started_event(
 async def input_of(
     client: Client, workflow_id: str, started: WorkflowExecutionStartedEventAttributes
 ) -> Any:  # JSON
-    """What a run was started with; None where it is no one value, or cannot be read."""
+    """Returns the input of a run; None if it is not exactly one value, or cannot be decoded."""
     converter = client.data_converter.with_context(
         WorkflowSerializationContext(client.namespace, workflow_id)
     )
     try:
         values = await converter.decode(started.input.payloads)
-    except Exception:  # whatever a converter or a codec raises: of others' making
+    except Exception:  # any code may have written the payload, so any error is possible
         return None
     return values[0] if len(values) == 1 else None
 
 
 async def _wrong_start(client: Client, run: WorkflowExecutionDescription) -> str | None:
-    """Says of a run of the right type what the guard has refused it for, or is going to."""
+    """Says why the guard refuses a run of the right type; None if it does not."""
     parts = WorkflowId.parse(run.id)
     started = await started_event(client, run.id, run.run_id)
     try:
         agreement.check_header(started.header.fields, _scope_of(parts), what="it")
     except TenantMismatch:
         return "a run whose header names another tenant"
-    given = await input_of(client, run.id, started)
-    if parts.tenant is not None and _tenant_in(given) != parts.tenant:
+    job_input = await input_of(client, run.id, started)
+    if parts.tenant is not None and _tenant_in(job_input) != parts.tenant:
         return "a run whose input names another tenant, or none"
     return None
 
@@ -115,7 +125,7 @@ def _scope_of(parts: WorkflowId) -> Scope:
 
 
 def _is_foreign(parent_id: str, own: WorkflowId) -> bool:
-    """Whether a parent is another tenant's, or a tenant's and the child the platform's."""
+    """Whether the parent is a tenant's, and the child is not that tenant's."""
     try:
         owner = WorkflowId.parse(parent_id).owner
     except TenancyError:
@@ -123,11 +133,11 @@ def _is_foreign(parent_id: str, own: WorkflowId) -> bool:
     return owner not in (PLATFORM, own.owner)
 
 
-def _tenant_in(given: Any) -> Any:  # JSON
-    return given.get("tenant_id") if isinstance(given, dict) else None
+def _tenant_in(job_input: Any) -> Any:  # JSON
+    return job_input.get("tenant_id") if isinstance(job_input, dict) else None
 
 
 def _shown(text: str) -> str:
-    """A text of others as it can stand between quotes, on a terminal too."""
-    plain = "".join(each if each.isprintable() and each != '"' else "?" for each in text)
-    return plain if len(plain) <= SHOWN_CHARACTERS else f"{plain[:SHOWN_CHARACTERS]}…"
+    """Returns a name that others chose so that it is safe between quotes, also on a terminal."""
+    safe = "".join(char if char.isprintable() and char != '"' else "?" for char in text)
+    return safe if len(safe) <= SHOWN_CHARACTERS else f"{safe[:SHOWN_CHARACTERS]}…"

@@ -1,4 +1,4 @@
-"""Task tokens: which workflow one belongs to, as the server wrote it."""
+"""Task tokens: the workflow id that the server wrote into one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from google.protobuf.message import DecodeError
 
 
 def _task_message() -> type[Any]:
-    """Those fields of the server's own `temporal.server.api.token.v1.Task` that matter here.
+    """Returns a message type with two fields of the server's `temporal.server.api.token.v1.Task`.
 
-    A real message, and not a reader of bytes: where a field comes twice, both take the last.
+    A real protobuf message reads a token as the server does: of a repeated field it takes the last.
     """
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
@@ -33,9 +33,9 @@ _TaskToken: Final = _task_message()
 
 
 def workflow_of(token: bytes) -> str | None:
-    """The id of the workflow that a task token belongs to; None where there is none to be read.
+    """Returns the id of the workflow that a task token belongs to; None if it names none.
 
-    A token that refers to a component is a standalone activity's: the server does not look at its
+    A token with a component reference belongs to a standalone activity: the server ignores its
     workflow id.
     """
     try:

@@ -1,4 +1,4 @@
-"""The catalogue lint: silent on what the migrations make, and loud about each fault by itself."""
+"""The catalogue lint: it finds nothing in what the migrations make, and each single fault."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ PROTECTED: LiteralString = (
 """
 )
 
-# What is wrong, who finds it, and in what.
+# The check that finds the fault, the fault, and the object that it is in.
 FAULTS: list[tuple[str, LiteralString, str]] = [
     ("role-attribute", "alter role tenancy_tenant superuser", "tenancy_tenant"),
     ("role-attribute", "alter role tenancy_tenant bypassrls", "tenancy_tenant"),
@@ -307,7 +307,7 @@ FOREIGN: LiteralString = """
     create foreign data wrapper w; create server elsewhere foreign data wrapper w;
 """
 
-# Whatever opens or feeds a table past its policy, in what runs or is set by itself.
+# Whatever opens or feeds a table past its policy, and runs or is set automatically.
 OPENINGS: list[tuple[str, LiteralString, str]] = [
     ("role-setting", "alter role tenancy_tenant set app.tenant_id = 'ua'", "tenancy_tenant"),
     ("role-setting", "alter role tenancy_tenant set \"App.Tenant_ID\" = 'ua'", "tenancy_tenant"),
@@ -657,7 +657,7 @@ def test_faults_together_hide_none_of_each_other(
     with superuser.transaction(force_rollback=True):
         there = set()
         for check, fault, name in seeded:
-            # Two that want the same name cannot be there together.
+            # Two faults that use the same name cannot be there together.
             with suppress(psycopg.errors.DatabaseError), superuser.transaction():
                 superuser.execute(fault)
                 there.add((check, name))
@@ -705,7 +705,7 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
 
 
 def test_an_extension_that_is_not_known_is_found(superuser: Superuser) -> None:
-    """The test's server may have none to install, so one that is there gets another's name."""
+    """The test's server may have no other to install, so an installed one gets another name."""
     superuser.execute("update pg_extension set extname = 'dblink' where extname = 'plpgsql'")
     assert ("extension", "dblink") in [(one.check, one.object) for one in lint(superuser)]
 
@@ -737,13 +737,13 @@ def test_a_setting_in_the_servers_file_is_found(shared_urls: DatabaseUrls) -> No
     "sound",
     [
         PROTECTED,
-        # Not the tenant's: no tenant_id, and no rights on it.
+        # Not tenant-owned: it has no tenant_id, and the tenant role has no rights on it.
         "create table airports (code text primary key)",
         """
         create view my_invoices with (security_invoker = on) as table invoices;
         grant select on my_invoices to tenancy_tenant
         """,
-        # Types and functions that compute, and settings that decide nothing.
+        # Types and functions that only compute, and a harmless setting.
         """
         create domain positive as int check (value > 0);
         alter table invoices add column n positive default 1;
@@ -752,14 +752,14 @@ def test_a_setting_in_the_servers_file_is_found(shared_urls: DatabaseUrls) -> No
         grant execute on function doubled(int) to tenancy_tenant;
         alter role tenancy_tenant set work_mem = '8MB'
         """,
-        # A publication of nothing, and an event trigger that is off.
+        # An empty publication, and a disabled event trigger.
         """
         create publication nothing_of_ours;
         create function seen() returns event_trigger language plpgsql as 'begin end';
         create event trigger seen on ddl_command_end execute function seen();
         alter event trigger seen disable
         """,
-        # A partition that only its parent gives access to.
+        # A partition that is accessible only through its parent.
         """
         create table parted (tenant_id text not null, day date, primary key (tenant_id, day))
             partition by range (day);
@@ -814,7 +814,7 @@ def test_a_login_without_a_password_is_found(
         try:
             access.write_text(trust + before)
             superuser.execute("select pg_reload_conf()")
-            # The server reads the file when it gets round to it.
+            # The server reads the file some time after the reload.
             while not (found := passwordless_logins(superuser)):
                 pass
             assert [finding.object for finding in found] == ["tenancy_tenant"]

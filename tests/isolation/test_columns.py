@@ -1,4 +1,4 @@
-"""What the tenant's role may write into the library's own tables, and what others read then."""
+"""What the tenant role may write to the library's tables, and what others then read there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from psycopg import errors, sql
 from sqlalchemy import text
 
-import processes.connect as _connect  # noqa: F401  # the jobs are known with it
+import processes.connect as _connect  # noqa: F401  # registers the jobs
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
@@ -50,7 +50,7 @@ def shared_urls(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[
 
 @pytest.fixture
 def tenant(shared_urls: DatabaseUrls) -> Iterator[Connection]:
-    """Ua's connection as it is without our own client in front; what it writes is rolled back."""
+    """A plain connection for ua, without the library's client; what it writes is rolled back."""
     with connect(shared_urls.tenant) as connection, connection.transaction(force_rollback=True):
         connection.execute("select set_config('app.tenant_id', 'ua', true)")
         connection.execute(MESSAGE)
@@ -295,7 +295,7 @@ async def test_a_delay_without_end_is_a_year_and_one_before_now_is_none(
     assert hours == [365 * 24, 0, 1] or hours == [366 * 24, 0, 1]
 
 
-# Whatever PostgreSQL itself takes for a column.
+# Any values that PostgreSQL accepts for a column.
 TIMES = st.one_of(
     st.sampled_from(["infinity", "-infinity", "4713-01-01 BC", "294276-12-31 23:59:59+00"]),
     st.datetimes().map(str),
@@ -353,7 +353,7 @@ def some_of(values: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict
 
 
 def attempt(tenant: Connection, statement: sql.Composed, values: dict[str, Any]) -> None:
-    """Sends what may be refused; what is refused leaves nothing."""
+    """Sends a statement that may be refused, and then changes nothing."""
     try:
         with tenant.transaction():
             tenant.execute(statement, values)

@@ -1,7 +1,7 @@
 """A leak hunt: random statements of several tenants against a model that keeps them apart.
 
-After each statement its result is what the model says of the tenant's own rows, and the tables as
-a superuser sees them are the model's: no other tenant's row has moved.
+After each statement, its result must be what the model says about the tenant's own rows, and the
+tables as a superuser sees them must equal the model: no other tenant's row has changed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ async def test_no_statement_reads_or_moves_another_tenants_row(
 
 
 def stocked() -> Model:
-    """Two tenants whose rows are partly of the same keys, and a third without any."""
+    """Two tenants whose rows share some keys, and a third without rows."""
     day = [FIRST_DAY + timedelta(days) for days in range(DAYS)]
     return {
         "aa": Rows({day[0]: 3, day[1]: 2, day[2]: 2}, {(day[0], 1), (day[2], 2), (day[3], 3)}),
@@ -81,7 +81,7 @@ def stocked() -> Model:
 
 
 def every_step(action: str) -> Iterator[Step]:
-    """An action of one tenant with rows beside another, on every day."""
+    """An action of one tenant that has rows beside another's, on every day."""
     for days in range(DAYS):
         for events in (1, 2, 4):
             yield Step("aa", "bb", action, FIRST_DAY + timedelta(days), events)

@@ -1,4 +1,4 @@
-"""Many tenants over few connections: whoever asks is whom the database answers."""
+"""Many tenants over few connections: each gets the database's answers for itself."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TENANTS = [f"t{number:02}" for number in range(50)]
 CONNECTIONS = 5
 TASKS = 20
 
-# Who the database takes us for, whose rows it shows, and how many: each tenant's number of rows is
-# its own.
+# The tenant that the database sees, whose rows it shows, and how many: each tenant has a different
+# number of rows.
 WHO = text("""
     select current_setting('app.tenant_id'), min(tenant_id), max(tenant_id), count(*)
     from daily_usage
@@ -44,11 +44,11 @@ ENDINGS = {
 
 
 class Gone(Exception):
-    """What a failing block raises."""
+    """The error of a block that fails."""
 
 
 async def hoard() -> None:
-    """Opens sessions inside the one that is open, until the tenant may have no more."""
+    """Opens sessions inside the open one until the tenant's share is used up."""
     async with tenant_session() as session:
         with suppress(PoolShareExceeded):
             await session.execute(WHO)
@@ -56,7 +56,7 @@ async def hoard() -> None:
 
 
 async def end(session: AsyncSession, ending: str) -> None:
-    """Ends a block's transaction, or its task, in the way that is asked for."""
+    """Ends a block's transaction, or its task, in the given way."""
     if ending == "hoard":
         await hoard()
     if ending == "rollback":
@@ -117,7 +117,7 @@ async def test_ten_thousand_interleaved_transactions_are_each_answered_as_their_
     assert mismatches == []
     assert current_scope() is None
     with connect(database_urls.superuser) as superuser:
-        # Of a query that was cancelled and given up the server may not have heard yet.
+        # The server may not have noticed yet that a cancelled query was abandoned.
         used = superuser.execute(
             "select count(*) from pg_stat_activity where datname = %s and usename = %s"
             " and query not like '%%pg_sleep%%'",

@@ -42,7 +42,7 @@ WAITING = """
 
 @pytest.fixture
 async def ten(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
-    """A worker's database of ten connections, whose limits do not end what is blocked."""
+    """A worker's database of ten connections, whose limits do not end blocked statements."""
     database = Database(
         tenant_url=database_urls.tenant,
         platform_url=database_urls.platform,
@@ -61,7 +61,7 @@ def shares_of(database: Database) -> ConnectionShares:
 
 @contextmanager
 def locked(urls: DatabaseUrls, tenant: str) -> Iterator[None]:
-    """A transaction that does nothing, with the tenant's row locked. dl has a row too."""
+    """Holds a lock on the tenant's row in an idle transaction; dl has a row too."""
     with connect(urls.superuser) as blocker:
         for each in (tenant, "dl"):
             blocker.execute("insert into daily_usage values (%s, '2013-04-01', 1, 0, 0, 0)", [each])
@@ -71,7 +71,7 @@ def locked(urls: DatabaseUrls, tenant: str) -> Iterator[None]:
 
 
 def work(tenant: str) -> asyncio.Task[None]:
-    """A job of a tenant's that changes its row."""
+    """Starts a job of the tenant that changes its row."""
 
     async def change() -> None:
         with enter(TenantScope(tenant)):
@@ -88,7 +88,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def blocked(urls: DatabaseUrls) -> int:
-    """How many connections wait for a lock."""
+    """Returns how many connections wait for a lock."""
     with connect(urls.superuser) as superuser:
         return int((superuser.execute(WAITING).fetchone() or [0])[0])
 
@@ -103,7 +103,7 @@ async def test_jobs_of_one_tenant_end_while_those_of_another_are_blocked(
             assert shares_of(ten).held == {"tenant ua": 8}
             async with asyncio.timeout(20):
                 await asyncio.gather(work("dl"), work("dl"))
-                # What has no connection does not wait for as long as it has no end.
+                # A job without a connection does not wait without end.
                 given_up, _waiting = await asyncio.wait(stuck, return_when=asyncio.FIRST_COMPLETED)
                 assert {type(job.exception()) for job in given_up} == {PoolShareInUse}
                 with pytest.raises(PoolShareInUse, match="tenant ua's own work holds 8"):
@@ -130,7 +130,7 @@ async def test_a_nested_session_beyond_the_share_is_refused_at_once(
         async with asyncio.timeout(20):
             with pytest.raises(PoolShareExceeded, match="tenant ua opened a session inside"):
                 await nest()
-            # What has ended its transaction holds none.
+            # A session that has ended its transaction holds no connection.
             async with tenant_session() as outer:
                 await outer.execute(text("select 1"))
                 await outer.commit()

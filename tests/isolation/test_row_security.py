@@ -1,4 +1,4 @@
-"""PostgreSQL's row-level security, asked directly: what the tenant role can and cannot do."""
+"""PostgreSQL's row-level security, tested directly: what the tenant role can and cannot do."""
 
 from __future__ import annotations
 
@@ -174,12 +174,12 @@ def test_a_foreign_key_does_not_tell_whether_another_tenants_row_exists(
 ) -> None:
     superuser.execute("delete from invoices where tenant_id = 'ua'")
     line = "insert into invoice_lines values ('ua', %s, 'r', 1, 1, 1)"
-    said = []
-    for period in ("2013-01", "2030-01"):  # one that dl has, and one that nobody has
+    messages = []
+    for period in ("2013-01", "2030-01"):  # dl has the first, and nobody has the second
         with pytest.raises(errors.ForeignKeyViolation) as caught:
             as_tenant(tenant, "ua", line, period)
-        said.append(str(caught.value).replace(period, "P"))
-    assert said[0] == said[1]
+        messages.append(str(caught.value).replace(period, "P"))
+    assert messages[0] == messages[1]
 
 
 def test_two_tenants_may_use_the_same_key(tenant: Connection) -> None:

@@ -1,7 +1,7 @@
-"""Random programs of scopes, tasks, threads and generators against a model of who may see what.
+"""Random programs of scopes, tasks, threads and generators against a model of what each may see.
 
-A program's parts are carried out of their blocks, or not, and each point at which a program looks
-must see the scope that the model says, or the refusal.
+Parts of a program may be carried out of their block. Wherever the program looks, it must see the
+scope, or the refusal, that the model says.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CLOSED, FOREIGN, BARE = "closed", "another's", "a bare generator"
 
 @dataclass(frozen=True)
 class Look:
-    """Notes the scope that is seen."""
+    """Records the current scope."""
 
 
 @dataclass(frozen=True)
 class Enter:
-    """Does `body` in a scope that is entered by a function, a context manager or a generator."""
+    """Runs `body` in a scope that a function, a context manager or a generator enters."""
 
     scope: Scope
     how: str
@@ -40,7 +40,7 @@ class Enter:
 
 
 class Carrier(StrEnum):
-    """What takes a context along."""
+    """What carries a context along."""
 
     TASK = "task"
     THREAD = "thread"
@@ -49,7 +49,7 @@ class Carrier(StrEnum):
 
 @dataclass(frozen=True)
 class Carry:
-    """Has `body` done by a task, a thread or in a copied context: here, or behind the block."""
+    """Runs `body` in a task, a thread or a copied context: here, or after the block."""
 
     carrier: Carrier
     behind: bool
@@ -80,7 +80,7 @@ programs = st.recursive(
 
 @dataclass
 class Block:
-    """A block that was entered."""
+    """A block that has been entered."""
 
     scope: Scope
     around: Block | None
@@ -92,14 +92,14 @@ class Block:
 
 
 def expected(program: Sequence[Step]) -> list[str]:
-    """What the program's looks see, in their order."""
+    """Returns what the program's looks see, in order."""
     seen: list[str] = []
     _expect(program, None, seen)
     return seen
 
 
 def _expect(program: Sequence[Step], here: Block | None, seen: list[str]) -> None:
-    """What is carried behind is done when the steps beside it are, and their block has ended."""
+    """What is carried behind a block runs after its other steps, once the block has ended."""
     behind: list[tuple[Sequence[Step], Block | None]] = []
     _expect_inside(program, here, seen, behind)
     for body, block in behind:
@@ -215,7 +215,7 @@ def _named(error: TenancyError) -> str:
 
 
 def _carried(step: Carry, seen: list[str]) -> Later:
-    """Has the carrier take the context now; what is returned has it do the body, to its end."""
+    """Gives the carrier the context now; the result runs the body in it, to its end."""
     if step.carrier is Carrier.COPY:
         context = copy_context()
 

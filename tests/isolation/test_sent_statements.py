@@ -1,8 +1,8 @@
-"""The statement guard against the server: what takes a session from its tenant is refused.
+"""The statement guard against the server: it refuses what takes a session out of its tenant.
 
-The server is the judge. A statement is sent unguarded in a transaction that names a tenant; where
-its tenant, a limit, its role, the transaction or a lock on the table is another than before, the
-guard must have refused it.
+The server is the judge. Each statement is sent unguarded, in a transaction that names a tenant. If
+it changes the tenant, a limit, the role, the transaction or a lock on the table, then the guard
+must refuse it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ SEEDS = [
     "do $$ begin perform set_config('app.tenant_id', 'dl', true); end $$",
     "do 'begin lock contacts; end'",
 ]
-# Where one word ends and another begins, and what stands before and behind.
+# What can separate two words, and what can come before and after a statement.
 BLANKS = st.sampled_from(
     [" ", "\t", "\n", "\r", "\f", "\v", "/**/", "/* ; */", "/*/**/*/", "/*'*/", "--\n", "--'\r\n"]
 ).filter(bool)
@@ -128,12 +128,12 @@ EDGES = st.sampled_from(
 
 @dataclass(frozen=True)
 class Judge:
-    """A connection on which statements are tried."""
+    """A connection that tries statements on the server."""
 
     connection: psycopg.Connection[Any]
 
     def takes(self, statement: str) -> bool:
-        """Whether the server does with `statement` what a tenant's session may not."""
+        """Whether `statement` makes the server do what a tenant's session may not."""
         server = self.connection.pgconn
         server.exec_(BEGIN.encode())
         before = self._look()
@@ -141,7 +141,7 @@ class Judge:
         try:
             if server.transaction_status == TransactionStatus.INTRANS:
                 return self._look() != before
-            # An error leaves the transaction behind, but not ended.
+            # After an error the transaction has failed, but has not ended.
             return server.transaction_status == TransactionStatus.IDLE
         finally:
             server.exec_(b"rollback")
@@ -160,14 +160,14 @@ def urls(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[Databas
 
 @pytest.fixture(scope="module")
 def judge(urls: DatabaseUrls) -> Iterator[Judge]:
-    # A superuser, so that what fails for want of a right is judged too.
+    # A superuser, so that statements which need more rights are judged too.
     with connect(urls.superuser) as connection:
         yield Judge(connection)
 
 
 @st.composite
 def disguised(draw: st.DrawFn) -> str:
-    """One of the seeds with other blanks, between whatever may stand around it."""
+    """One of the seeds, with other blanks and with other text around it."""
     words = draw(st.sampled_from(SEEDS)).split(" ")
     text = words[0]
     for word in words[1:]:

@@ -1,7 +1,7 @@
 """`python -m tests.mutants`: seeds one fault at a time, and shows which test finds it.
 
-First all the tests that are meant to find one run without any fault: if one fails, the table would
-mean nothing.
+First it runs all the tests that should find a fault without any: if one of them fails, the table
+would mean nothing.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.report import Verdict
 from tests.mutants.runs import Run, run
 
-LAST_LINES: Final = 30  # shown of a run that went wrong
+LAST_LINES: Final = 30  # shown of the output of a broken run
 
 
 def main() -> int:
-    """Returns 0 when every mutant is killed, 1 when one is not, 2 when there is none of a name."""
+    """Returns 0 if every mutant is killed, 1 if one is not, 2 if a name is unknown."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--only", metavar="NAME", action="append", help="this one; repeatable")
-    parser.add_argument("--list", action="store_true", help="only say which there are")
-    given = parser.parse_args()
-    unknown = sorted(set(given.only or ()) - set(MUTANTS))
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="run only this mutant; repeatable"
+    )
+    parser.add_argument("--list", action="store_true", help="list the mutants and run none")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.only or ()) - set(MUTANTS))
     if unknown:
-        print(f"there is no mutant {unknown[0]!r}. --list shows who there is.", file=sys.stderr)
+        print(f"there is no mutant {unknown[0]!r}. --list shows all of them.", file=sys.stderr)
         return 2
-    chosen = [MUTANTS[name] for name in given.only or MUTANTS]
-    if given.list:
+    chosen = [MUTANTS[name] for name in arguments.only or MUTANTS]
+    if arguments.list:
         for mutant in chosen:
             print(f"{mutant.name:<{_widths(chosen)[0]}}  {mutant.what}")
         return 0
@@ -45,7 +47,7 @@ def _try_all(mutants: Sequence[Mutant]) -> int:
     control = run(killers, None)
     if control.verdict is not Verdict.SURVIVED:
         print(_end_of(control))
-        print("these tests do not pass without any fault, so they can find none.")
+        print("these tests fail without a fault, so they cannot find any.")
         return 1
     print(
         f"without a fault {len(killers)} tests or files pass, in {control.seconds:.0f} s\n",
@@ -71,7 +73,7 @@ def _try_all(mutants: Sequence[Mutant]) -> int:
 
 
 def _widths(mutants: Sequence[Mutant]) -> tuple[int, int]:
-    """Of the columns for the name and for what is wrong."""
+    """Returns the widths of the columns for the name and the fault."""
     return max(len(m.name) for m in mutants), max(len(m.what) for m in mutants)
 
 

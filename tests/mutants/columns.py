@@ -1,4 +1,4 @@
-"""The mutants of columns: walls around what the tenant's role writes of the platform's."""
+"""The mutants of columns: faults in what the tenant role may write of platform columns."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ _LOCKS: Final = f"{COLUMNS}::test_the_tenants_role_locks_no_table_of_letters"
 COLUMN_FAULTS: Final = [
     Mutant(
         "letters-written-whole",
-        "the tenant's role may write every column of a dead letter",
+        "the tenant role may write every column of a dead letter",
         (_PLATFORMS, _LOCKS),
         schema="grant insert, update on dead_letters to tenancy_tenant",
     ),
     Mutant(
         "messages-written-whole",
-        "the tenant's role may write every column of a message",
+        "the tenant role may write every column of a message",
         (_PLATFORMS,),
         schema="grant insert, update on outbox_messages to tenancy_tenant",
     ),
     Mutant(
         "leases-of-anyones",
-        "the tenant's role says who has a message",
+        "the tenant role may change the lease of a message",
         (_PLATFORMS, _OTHERS),
         schema="drop trigger tenants_update on outbox_messages",
     ),
     Mutant(
         "attempts-of-anyones",
-        "the tenant's role adds a message in any state",
+        "the tenant role may insert a message in any state",
         (_PLATFORMS,),
         schema="drop trigger tenants_insert on outbox_messages",
     ),
     Mutant(
         "letters-settled-by-anyone",
-        "the tenant's role settles its dead letters",
+        "the tenant role may settle dead letters",
         (_PLATFORMS,),
         schema="drop trigger tenants_update on dead_letters",
     ),
     Mutant(
         "times-without-end",
-        "the times of a message may be ones that nobody can read",
+        "a message may have times that Python cannot read",
         (_BEYOND, _OTHERS),
         schema="alter table outbox_messages drop constraint ck_outbox_messages_times",
     ),
     Mutant(
         "letters-times-without-end",
-        "the times of a dead letter may be ones that nobody can read",
+        "a dead letter may have times that Python cannot read",
         (_BEYOND, _OTHERS),
         schema="alter table dead_letters drop constraint ck_dead_letters_times",
     ),
@@ -64,7 +64,7 @@ COLUMN_FAULTS: Final = [
     ),
     Mutant(
         "texts-of-any-length",
-        "what a message is for may be of any length",
+        "the texts of a message may have any length",
         (_BEYOND,),
         schema="alter table outbox_messages drop constraint ck_outbox_messages_sizes",
     ),

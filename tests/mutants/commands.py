@@ -1,4 +1,4 @@
-"""The mutants of commands and calls: faults in what a tenant's code may name to the server."""
+"""The mutants of commands and calls: faults in what a tenant's code may ask of the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPLAYS: Final = "tests/replay/test_replay.py::test_a_recorded_history_replays"
 _CHILD: Final = f"{COMMANDS}::test_a_child_of_an_unknown_type_takes_no_id_that_is_not_its_tenants"
 _FORGOTTEN: Final = f"{COMMANDS}::test_what_an_interceptor_forgets_the_guard_refuses"
 
-# The tests that are meant to find it out when a command of this kind is not looked at.
+# The tests that should fail when commands of this kind are not checked.
 KILLERS: Final[dict[str, str]] = {
     "start_child_workflow_execution": _CHILD,
     "signal_external_workflow_execution": f"{_FORGOTTEN}[signal-signal_external_workflow]",
@@ -25,7 +25,7 @@ KILLERS: Final[dict[str, str]] = {
         f"{COMMANDS}::test_a_workflow_does_not_cancel_another_tenants"
     ),
     "continue_as_new_workflow_execution": f"{_FORGOTTEN}[continue as new-continue_as_new]",
-    # The server knows no such endpoint, and would have the workflow's task tried for ever.
+    # The server has no such endpoint, and would retry the workflow task for ever.
     "schedule_nexus_operation": (
         "tests/library/sdk/test_commands.py::test_a_tenants_command_that_names_another_is_refused"
     ),
@@ -33,7 +33,7 @@ KILLERS: Final[dict[str, str]] = {
 
 
 def _pass(*_: object, **__: object) -> None:
-    """A check that finds nothing."""
+    """Replaces a check, and finds nothing."""
 
 
 def _forgetting(kind: str) -> Callable[[], None]:
@@ -44,11 +44,11 @@ def _forgetting(kind: str) -> Callable[[], None]:
 
 
 def command_mutants() -> list[Mutant]:
-    """One for each command that is looked at: it no longer is."""
+    """Returns a mutant for each command that is checked, in which it is not."""
     return [
         Mutant(
             f"command.{kind}",
-            "a tenant's workflow gives it whomever it names",
+            "a tenant's workflow may send it, whatever it names",
             (KILLERS[kind],),
             seed=_forgetting(kind),
         )
@@ -76,7 +76,7 @@ def _refuse_whatever_the_history_says() -> None:
 
 
 def _forget_what_was_refused() -> None:
-    replace(guard, "PATCH_FOREIGN_COMMAND", "")  # and so there is no marker
+    replace(guard, "PATCH_FOREIGN_COMMAND", "")  # so there is no marker
 
 
 def _put_the_filter_in_parentheses() -> None:
@@ -116,55 +116,55 @@ COMMAND_FAULTS: Final = [
     *command_mutants(),
     Mutant(
         "commands-unchecked",
-        "the guard looks at no command",
+        "the guard checks no command",
         (_CHILD, f"{COMMANDS}::test_a_workflow_does_not_cancel_another_tenants"),
         seed=_believe_every_command,
     ),
     Mutant(
         "commands-attributes-unchecked",
-        "a child is put among another tenant's",
+        "a child workflow may have another tenant's search attribute",
         (f"{COMMANDS}::test_a_child_is_not_put_among_another_tenants",),
         seed=_believe_a_childs_attributes,
     ),
     Mutant(
         "commands-refused-on-replay",
-        "a command that the history has already is refused",
+        "a command that is in the history already is refused on replay",
         (f"{REPLAYS}[acme~echo.reach~cancel-before-the-plugin@0.1.0]",),
         seed=_refuse_whatever_the_history_says,
     ),
     Mutant(
         "commands-refusal-forgotten",
-        "a command that was refused is taken on replay",
+        "a command that was refused is accepted on replay",
         (f"{REPLAYS}[acme~echo.reach~refused@0.1.0]",),
         seed=_forget_what_was_refused,
     ),
     Mutant(
         "filter-unread",
-        "a list filter is put into parentheses as it is",
+        "a list filter is put into parentheses without parsing it",
         (f"{LISTS}::test_no_filter_leads_out_of_the_tenant",),
         seed=_put_the_filter_in_parentheses,
     ),
     Mutant(
         "tokens-unchecked",
-        "a task token is whoever's it is",
+        "a task token is not checked",
         (f"{CALLS}::test_a_tenants_code_does_not_complete_another_tenants_activity_by_its_token",),
         seed=_believe_every_token,
     ),
     Mutant(
         "tokens-unread",
-        "a task token that cannot be read is taken",
+        "a task token that cannot be read is accepted",
         (f"{CALLS}::test_a_token_that_cannot_be_read_is_refused",),
         seed=_believe_tokens_that_are_none,
     ),
     Mutant(
         "calls-unchecked",
-        "what passes no interceptor is not looked at",
+        "a call that no interceptor sees is not checked",
         (f"{CALLS}::test_a_tenants_code_does_not_wait_for_another_tenants_update",),
         seed=_let_every_call_pass,
     ),
     Mutant(
         "calls-unknown-taken",
-        "a call that nobody has decided upon is made",
+        "a call that is missing from the table is made",
         ("tests/library/sdk/test_rpcs.py::test_an_rpc_that_nobody_has_decided_upon_is_refused",),
         seed=_let_unknown_calls_pass,
     ),

@@ -1,4 +1,4 @@
-"""The mutants of the HTTP door, and of the files that people open in a spreadsheet."""
+"""The mutants of the HTTP door, and of files that people open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -88,16 +88,16 @@ def _believe_everybody() -> None:
 
 def _believe_the_leftmost() -> None:
     def of_call(self: Addresses, scope: Scope) -> str:
-        said = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         peer: str = scope["client"][0]
-        return said[0].split(b",")[0].decode() if said else peer
+        return forwarded[0].split(b",")[0].decode() if forwarded else peer
 
     replace(Addresses, "of_call", of_call)
 
 
 def _hear_every_try() -> None:
     async def refuse(self: key_tries.KeyTries, address: str) -> None:
-        """Lets all through."""
+        """Refuses nobody."""
 
     replace(key_tries.KeyTries, "_refuse", refuse)
 
@@ -148,115 +148,115 @@ def _double_no_mark() -> None:
 DOOR_FAULTS: Final = [
     Mutant(
         "heads-waited-for",
-        "a connection without a whole head stays open",
+        "a connection with an incomplete head stays open",
         (f"{CONNECTIONS}::test_who_sends_nothing_is_not_waited_for",),
         seed=_wait_for_heads,
     ),
     Mutant(
         "bytes-prolong-heads",
-        "each byte of a head begins its time anew",
+        "each byte of a head restarts its timeout",
         (f"{CONNECTIONS}::test_a_head_that_comes_byte_by_byte_is_cut_off",),
         seed=_each_byte_begins_anew,
     ),
     Mutant(
         "idle-connections-kept",
-        "a connection that is not used stays open",
+        "an idle connection stays open",
         (f"{CONNECTIONS}::test_a_connection_that_is_kept_and_not_used_is_closed",),
         seed=_keep_idle_ones,
     ),
     Mutant(
         "readers-waited-for",
-        "who does not read is written to for ever",
+        "a client that does not read keeps its connection",
         (f"{CONNECTIONS}::test_who_does_not_read_is_not_written_to_for_long",),
         seed=_wait_for_readers,
     ),
     Mutant(
         "bodies-keep-no-rate",
-        "a body may come as slowly as it likes",
+        "a body may arrive at any speed",
         (f"{SHARES}::test_a_body_that_keeps_no_rate_is_refused",),
         seed=_keep_no_rate,
     ),
     Mutant(
         "addresses-without-share",
-        "an address may have all connections",
+        "one address may have all connections",
         (f"{CONNECTIONS}::test_no_address_has_more_connections_than_its_share",),
         seed=_count_no_addresses,
     ),
     Mutant(
         "newest-makes-room",
-        "who came last makes room, and not the address with the most",
+        "the newest connection is closed, not one of the address with the most",
         (f"{CONNECTIONS}::test_who_comes_new_is_answered_however_many_connections_wait",),
         seed=_close_the_newest,
     ),
     Mutant(
         "requests-not-counted",
-        "an address may have any number of requests under way",
+        "one address may have any number of concurrent requests",
         (f"{CONNECTIONS}::test_no_address_has_more_requests_at_once_than_its_share",),
         seed=_share_without_end,
     ),
     Mutant(
         "everybody-a-proxy",
-        "what anybody says of who called is believed",
+        "X-Forwarded-For is trusted from any peer",
         (f"{ADDRESSES}::test_what_an_untrusted_peer_says_changes_nothing",),
         seed=_believe_everybody,
     ),
     Mutant(
         "leftmost-hop-believed",
-        "a caller may write in front of what the proxy says",
+        "the leftmost address counts, which the caller can forge",
         (f"{ADDRESSES}::test_a_call_counts_for_who_made_it",),
         seed=_believe_the_leftmost,
     ),
     Mutant(
         "key-tries-not-counted",
-        "keys may be tried without end",
+        "one address may try any number of keys",
         (f"{SHARES}::test_an_address_that_tries_keys_is_not_heard_for_a_while",),
         seed=_hear_every_try,
     ),
     Mutant(
         "heads-read-generously",
-        "what two programs read differently is read",
+        "an ambiguous request is accepted",
         (AMBIGUOUS,),
         seed=_read_generously,
     ),
     Mutant(
         "two-lengths-taken",
-        "a length and a transfer coding are taken together",
+        "a request may have a length and a transfer coding",
         (f"{AMBIGUOUS}[length and coding]",),
         seed=_take_two_lengths,
     ),
     Mutant(
         "halves-end-connections",
-        "who has asked, and sends no more, gets no answer",
+        "a client that closes its sending half gets no answer",
         (f"{CONNECTIONS}::test_who_ends_its_half_gets_the_answers_to_what_came_whole",),
         seed=_end_with_the_callers_half,
     ),
     Mutant(
         "letters-looked-for-before-the-end",
-        "a run that fails while it is looked up is told without its reason",
+        "a run that fails during the lookup is shown without its reason",
         (f"{JOBS}::test_a_run_that_fails_while_it_is_looked_up_is_told_with_its_reason",),
         seed=_look_once,
     ),
     Mutant(
         "fields-taken-twice",
-        "of a field that is there twice one is passed over",
+        "a body may have a field twice, and one is ignored",
         (f"{CALLS}::test_what_says_two_things_is_refused_and_nothing_done",),
         seed=_take_the_last_of_two,
     ),
     Mutant(
         "formulas-left",
-        "a spreadsheet computes what is in a cell",
+        "a spreadsheet evaluates a cell as a formula",
         (CELLS,),
         seed=_compute,
     ),
     Mutant(
         "formulas-left-behind-separators",
-        "who splits at another character computes what is behind it",
+        "a reader with another separator evaluates what follows it",
         (f"{CELLS}::test_no_cell_is_a_formula_wherever_a_reader_splits",),
         seed=_look_at_the_first_character_only,
     ),
     Mutant(
         "marks-not-doubled",
-        "a cell that begins with the mark is read back without it",
+        "a cell that begins with the mark loses it when read back",
         (f"{CELLS}::test_what_was_made_safe_is_read_back_exactly",),
         seed=_double_no_mark,
     ),

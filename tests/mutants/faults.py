@@ -1,4 +1,4 @@
-"""The mutants: faults in the schema, in the checks, in the scope and in what is done once."""
+"""All mutants, and those of row-level security, agreement, scope and single effects."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _alter_policies(table: str, rule: str) -> str:
 
 
 def _pass(*_: object, **__: object) -> None:
-    """A check that finds nothing."""
+    """Replaces a check, and finds nothing."""
 
 
 def _outlive_the_transaction() -> None:
@@ -135,37 +135,37 @@ def _commit_the_invoice_before_its_lines() -> None:
 FAULTS: Final = [
     Mutant(
         "no-force",
-        "row-level security does not hold for the table's owner",
+        "row-level security does not apply to the table's owner",
         (f"{ROW_SECURITY}::test_the_owner_sees_no_rows",),
         schema="alter table invoices no force row level security",
     ),
     Mutant(
         "dropped-policy",
-        "the policy that gives access is not there",
+        "the policy that grants access is missing",
         (f"{ROW_SECURITY}::test_two_tenants_may_use_the_same_key", _LINT),
         schema="drop policy tenant_access on invoices",
     ),
     Mutant(
         "dropped-restrictive-policy",
-        "the policy that keeps the rule beside a wider one is not there",
+        "the restrictive policy, which limits any wider one, is missing",
         (f"{ROW_SECURITY}::test_a_wider_policy_beside_ours_shows_nothing_more",),
         schema="drop policy tenant_isolation on invoices",
     ),
     Mutant(
         "widened-policy",
-        "both policies let everything through",
+        "both policies allow every row",
         (_BESIDE,),
         schema=_alter_policies("daily_usage", "true"),
     ),
     Mutant(
         "widened-reading",
-        "what may be read is wider than what may be written",
+        "other tenants' rows may be read, though not written",
         (_BESIDE,),
         schema=";".join(f"alter policy {name} on daily_usage using (true)" for name in _POLICIES),
     ),
     Mutant(
         "widened-writing",
-        "what may be written is wider than what may be read",
+        "other tenants' rows may be written, though not read",
         (_BESIDE,),
         schema=";".join(
             f"alter policy {name} on daily_usage with check (true)" for name in _POLICIES
@@ -173,7 +173,7 @@ FAULTS: Final = [
     ),
     Mutant(
         "no-nullif",
-        "a connection that has had a tenant is the tenant of an empty name",
+        'a used connection has the tenant "" instead of none',
         (f"{ROW_SECURITY}::test_with_no_tenant_there_are_no_rows_on_a_fresh_or_a_used_connection",),
         schema=_alter_policies("invoices", "tenant_id = current_setting('app.tenant_id', true)"),
     ),
@@ -185,7 +185,7 @@ FAULTS: Final = [
     ),
     Mutant(
         "set-for-set-local",
-        "the setting outlives its transaction",
+        "the tenant setting outlives its transaction",
         (f"{SESSIONS}::test_nothing_else_outlives_a_session_on_its_connection",),
         seed=_outlive_the_transaction,
     ),
@@ -215,13 +215,13 @@ FAULTS: Final = [
     ),
     Mutant(
         "agreement-of-what-is-named",
-        "a tenant's code may name another's workflow",
+        "a tenant's code may name another tenant's workflow",
         (f"{MESSAGES}::test_a_tenants_code_cannot_reach_another_tenants_workflow",),
         seed=_believe_every_owner,
     ),
     Mutant(
         "agreement-of-an-activity",
-        "an activity believes its header",
+        "an activity trusts its header alone",
         ("tests/library/sdk/test_activity_agreement.py",),
         seed=_believe_an_activitys_header,
     ),
@@ -257,13 +257,13 @@ FAULTS: Final = [
     ),
     Mutant(
         "tick-from-the-clock",
-        "a tick's key is made from the time it runs at",
+        "a tick's key is made from the clock, not from its nominal time",
         (f"{FAN_OUT}::test_a_schedule_is_applied_once_and_its_backfill_runs_every_month",),
         seed=_read_the_clock,
     ),
     Mutant(
         "once-guard-outside",
-        "an invoice is committed before its lines are",
+        "an invoice is committed before its lines",
         (
             "tests/saas/jobs/test_jobs.py::"
             "test_an_invoice_that_breaks_half_way_leaves_nothing_for_the_next_attempt_to_find",

@@ -1,4 +1,4 @@
-"""The mutants of files: faults in what is read of a file, and in whose words are told."""
+"""The mutants of files: faults in how files and their encodings are read."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def _take_domains_by_idna_2003() -> None:
 FILE_FAULTS: Final = [
     Mutant(
         "unreadable bytes",
-        "bytes that cannot be read become a contact's",
+        "bytes that cannot be decoded are imported",
         (f"{READING}::test_bytes_that_cannot_be_read_spoil_their_own_row_only",),
         _take_bytes_that_cannot_be_read,
     ),
     Mutant(
         "guessed encoding",
-        "an encoding that is not sure is guessed",
+        "an uncertain encoding is guessed",
         (
             f"{ENCODINGS}::test_what_is_not_asked_about_is_right_and_else_the_right_one_is_among"
             "_the_candidates",
@@ -83,31 +83,31 @@ FILE_FAULTS: Final = [
     ),
     Mutant(
         "raw sample",
-        "the samples of candidates have control characters",
+        "the samples of candidates keep control characters",
         (f"{ENCODINGS}::test_a_sample_shows_nothing_that_a_terminal_obeys",),
         _show_what_a_terminal_obeys,
     ),
     Mutant(
         "row in a cell",
-        "behind a quote that is not closed is read on",
+        "a quote that is never closed spoils only its line",
         (f"{ANY_BYTES}::test_rows_in_are_imported_and_rejected_rows_whatever_the_file",),
         _read_on_behind_a_quote,
     ),
     Mutant(
         "going on in a cell",
-        "an import that is interrupted goes on in the midst of a cell",
+        "an interrupted import resumes inside a cell",
         (f"{READING}::test_a_reader_that_is_interrupted_in_a_long_row_begins_with_it_again",),
         _go_on_within_a_long_row,
     ),
     Mutant(
         "everybody's quotes",
-        "a quote is taken off in files that are not ours",
+        "the mark before a formula is removed in files that are not ours",
         (f"{ROWS}::test_other_columns_of_these_names_are_no_mark_of_ours",),
         _take_every_file_for_ours,
     ),
     Mutant(
         "our quotes",
-        "what we put before a formula stays in a cell",
+        "the mark before a formula stays in files of ours",
         (f"{ROWS}::test_an_export_is_read_back_as_it_was_written",),
         _read_ours_as_everybody_elses,
     ),

@@ -1,4 +1,4 @@
-"""Each hop forgotten in turn: one mutant for each hook that the hook table says is handled."""
+"""The mutants of hops: one for each hook that the hook table says is handled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EVERY_HOP: Final = f"{HOPS}::test_every_hop_has_the_tenant_also_after_continue_
 _STRAY: Final = f"{HOPS}::test_no_hop_leaves_the_tenant"
 _REFUSED: Final = f"{REFUSED}::test_a_hop_that_cannot_carry_a_tenant_is_not_taken"
 
-# The tests that are meant to find it out when the hook of this class is forgotten.
+# The tests that should fail when this hook is forgotten.
 KILLERS: Final[dict[str, tuple[str, ...]]] = {
     "ClientOutbound.start_workflow": (
         f"{STARTS}::test_the_client_refuses_a_wrong_start_before_it_is_sent",
@@ -48,7 +48,7 @@ KILLERS: Final[dict[str, tuple[str, ...]]] = {
     "ClientOutbound.terminate_workflow": (f"{_REACH}[terminate]",),
     "ClientOutbound.describe_workflow": (f"{_REACH}[describe]",),
     "ClientOutbound.fetch_workflow_history_events": (f"{_REACH}[history]",),
-    # What a list sends is narrowed once more where it is sent, but perhaps in no scope by then.
+    # The request is narrowed once more when it is sent, but the scope may have ended by then.
     "ClientOutbound.list_workflows": (
         f"{LISTS}::test_a_list_that_was_asked_for_in_a_tenants_scope_stays_in_it",
     ),
@@ -108,7 +108,7 @@ KILLERS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def _init_forgotten(self: TenancyWorkflowInbound, outbound: WorkflowOutboundInterceptor) -> None:
-    # The SDK's own would leave attributes unset, and every task of the workflow would crash.
+    # The SDK's own method would leave attributes unset, and every workflow task would crash.
     self.job = self.refusal = None
     self.next.init(outbound)
 
@@ -117,7 +117,7 @@ _FORGOTTEN: Final[dict[str, Any]] = {"WorkflowInbound.init": _init_forgotten}
 
 
 def handled() -> dict[str, tuple[type, type, Hook]]:
-    """The SDK's class, ours, and what is done, of each hook that is not exempt."""
+    """Returns the SDK's class, ours and the table's entry for each hook that is not exempt."""
     return {
         f"{own.__name__.removeprefix('Tenancy')}.{name}": (sdk_class, own, hook)
         for sdk_class, own, table in HOOKS
@@ -136,7 +136,7 @@ def _forgetting(hook: str, sdk_class: type, own: type) -> Callable[[], None]:
 
 
 def hop_mutants() -> list[Mutant]:
-    """One for each handled hook: the SDK's own method runs in the place of ours."""
+    """Returns a mutant for each handled hook, in which the SDK's own method replaces ours."""
     return [
         Mutant(
             name=name,

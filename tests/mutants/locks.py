@@ -1,4 +1,4 @@
-"""The mutants of waiting: faults in who waits for a tenant's lock, and whose an id is."""
+"""The mutants of locks: faults in who waits for a tenant's lock, and in whose an id is."""
 
 from __future__ import annotations
 
@@ -81,25 +81,25 @@ def _give_up_unasked() -> None:
 LOCK_FAULTS: Final = [
     Mutant(
         "gathered-marks-uncounted",
-        "marks count against a tenant only once it is quarantined",
+        "a tenant's unwritten marks count only after it is quarantined",
         (f"{BESIDE}::test_marks_are_counted_before_any_tenant_is_quarantined_too",),
         seed=_count_no_gathered_marks,
     ),
     Mutant(
         "claims-without-limit",
-        "a claim takes as long as one tenant's rows make it",
+        "a claim has no time limit, so one tenant's rows can delay it",
         (f"{QUARANTINE}::test_a_claim_that_takes_long_for_one_tenant_delays_no_other",),
         seed=_claim_for_as_long_as_it_takes,
     ),
     Mutant(
         "lost-in-order",
-        "all that one tenant has lost is dealt with before another's",
+        "all lost messages of one tenant come before another tenant's",
         (f"{QUARANTINE}::test_what_one_tenant_has_lost_delays_no_others",),
         seed=_take_lost_in_order,
     ),
     Mutant(
         "given-up-unasked",
-        "a lost message is a dead letter though its workflow was started",
+        "a lost message becomes a dead letter though its workflow was started",
         (
             f"{QUARANTINE}::test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_letter",
         ),
@@ -107,7 +107,7 @@ LOCK_FAULTS: Final = [
     ),
     Mutant(
         "marks-wait-for-a-lock",
-        "a relay waits for what one tenant has locked",
+        "a relay waits for the rows that one tenant has locked",
         (f"{BESIDE}::test_the_others_marks_are_written_and_a_locked_tenants_come_later",),
         seed=_wait_for_every_lock,
     ),
@@ -119,19 +119,19 @@ LOCK_FAULTS: Final = [
     ),
     Mutant(
         "marks-without-end",
-        "a tenant is claimed for however many of its marks are unwritten",
+        "a tenant's messages are claimed however many of its marks are unwritten",
         (f"{BESIDE}::test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay",),
         seed=_gather_without_end,
     ),
     Mutant(
         "given-back-late",
-        "a relay gives back what another has by now",
+        "a relay releases a message that another one has claimed since",
         (f"{BESIDE}::test_what_is_given_back_late_stays_with_who_has_it_since",),
         seed=_give_back_what_another_has,
     ),
     Mutant(
         "marked-late",
-        "whoever had a message marks it, whoever has it by now",
+        "a former holder marks a message that another one has claimed since",
         (
             f"{BESIDE}::test_what_a_relay_fails_late_stays_with_who_has_it_since",
             f"{BESIDE}::test_what_a_workflow_marks_late_stays_with_the_one_that_has_it_since",
@@ -140,7 +140,7 @@ LOCK_FAULTS: Final = [
     ),
     Mutant(
         "taken-id-is-done",
-        "a start that finds its id taken is done, whatever has it",
+        "a start whose id is taken counts as done, whatever run has it",
         (f"{TAKEN}::test_what_is_not_the_tenants_own_run_has_taken_the_id",),
         seed=_believe_that_it_is_done,
     ),

@@ -1,4 +1,4 @@
-"""The mutants of messages: faults in what is released, and in whose it is."""
+"""The mutants of messages: faults in which are released, and in whose they are."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _take_a_missing_namespace_for_a_missing_run() -> None:
 MESSAGE_FAULTS: Final = [
     Mutant(
         "failures-kept-as-they-are",
-        "what a tenant's child fails with is given to the ledger as it is, a NUL too",
+        "a child's failure is written to the ledger unchanged, even with a NUL in it",
         (
             "tests/library/ticks/test_fan_out.py::test_whatever_a_failures_type_is_it_stops_no_other",
         ),
@@ -66,13 +66,13 @@ MESSAGE_FAULTS: Final = [
     ),
     Mutant(
         "run-ids-believed",
-        "a run id that a tenant's role has made up ends the replay of all",
+        "a run id that a tenant's role made up stops every replay",
         (f"{REPLAY}::test_a_runs_id_that_a_tenants_role_has_made_up_is_one_that_is_not_known",),
         seed=_ask_for_no_run_by_any_id,
     ),
     Mutant(
         "namespaces-taken-for-runs",
-        "a namespace that the server lacks is taken for a run that was never started",
+        "a missing namespace counts as a run that was never started",
         (
             "tests/library/sdk/test_lookups.py"
             "::test_a_namespace_that_is_missing_says_nothing_of_what_was_in_it",
@@ -81,7 +81,7 @@ MESSAGE_FAULTS: Final = [
     ),
     Mutant(
         "caps-ignored",
-        "a tenant's concurrency cap is not heeded",
+        "a tenant's concurrency cap is ignored",
         (f"{RELAY}::test_a_tenants_cap_holds_its_messages_back_and_no_others",),
         seed=_ignore_caps,
     ),
@@ -93,13 +93,13 @@ MESSAGE_FAULTS: Final = [
     ),
     Mutant(
         "released-in-order-of-arrival",
-        "what is claimed is started in the order it came in",
+        "claimed messages are started in the order of their arrival",
         (f"{CLAIMS}::test_a_flood_of_one_tenant_lets_the_others_go_first",),
         seed=_release_in_order_of_arrival,
     ),
     Mutant(
         "weights-ignored",
-        "every tenant has the same share, whatever its plan",
+        "every tenant gets the same share, whatever its plan",
         (f"{CLAIMS}::test_a_plan_of_five_times_the_weight_gets_five_times_the_share",),
         seed=_share_by_the_head,
     ),

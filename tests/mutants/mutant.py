@@ -1,4 +1,4 @@
-"""What a mutant is: one fault, and the tests that are meant to find it."""
+"""A mutant: one fault, and the tests that should find it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import dataclass
 
 
 def nothing() -> None:
-    """The seed of a fault that is in the schema alone."""
+    """The seed of a fault that is only in the schema."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault, seeded into a run of the tests that are meant to find it."""
+    """One fault, seeded into a run of the tests that should find it."""
 
     name: str
-    what: str  # a few words: what is wrong
+    what: str  # the fault in a few words
     killers: tuple[str, ...]  # files or ids of tests, as pytest takes them
     seed: Callable[[], None] = nothing  # changes the code, after the tests have been collected
     schema: str = ""  # SQL that a superuser sends to the migrated database
 
 
 def replace(target: object, name: str, value: object) -> None:
-    """Puts `value` in the place of what `target` has by that name.
+    """Replaces the attribute `name` of `target` by `value`.
 
-    Raises `AttributeError` when it has nothing by that name: the fault would not be one.
+    Raises:
+        AttributeError: `target` has no such attribute, so this would be no fault.
     """
     getattr(target, name)
     setattr(target, name, value)

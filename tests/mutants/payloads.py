@@ -1,4 +1,4 @@
-"""The mutants of what tenants write: faults in how it is read, and in what is taken in."""
+"""The mutants of payloads: faults in how they are read, and in which are accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOSTILE: Final = f"{UNREADABLE}::test_what_a_row_holds_stops_neither_the_relay_
 
 
 def _pass(*_: object, **__: object) -> None:
-    """A check that finds nothing."""
+    """Replaces a check, and finds nothing."""
 
 
 def _have_the_driver_read() -> None:
@@ -65,37 +65,37 @@ def _decode_every_detail() -> None:
 PAYLOAD_FAULTS: Final = [
     Mutant(
         "payloads-read-by-the-driver",
-        "the payloads of a claim are decoded while its rows are fetched",
+        "the driver decodes the payloads of a claim while it fetches the rows",
         (_HOSTILE,),
         seed=_have_the_driver_read,
     ),
     Mutant(
         "payloads-without-limits",
-        "the relay reads whatever Python does",
+        "the relay reads any payload that Python can",
         (_HOSTILE,),
         seed=_read_without_limits,
     ),
     Mutant(
         "columns-of-any-length",
-        "the relay sends on a correlation_id of any length",
+        "the relay passes on a correlation_id of any length",
         (_HOSTILE,),
         seed=_read_whole_columns,
     ),
     Mutant(
         "claims-for-all-or-none",
-        "a row that fails a claim fails everybody's",
+        "a row that cannot be claimed fails the claim of all tenants",
         (f"{UNREADABLE}::test_a_row_that_no_statement_may_touch_holds_up_nobody_else",),
         seed=_claim_for_all_or_none,
     ),
     Mutant(
         "times-read-by-the-driver",
-        "an infinite time fails a list of others",
+        "an infinite time breaks a list that it is in",
         (f"{UNREADABLE}::test_times_that_python_has_not_break_no_list_of_others",),
         seed=_read_times_as_the_driver_does,
     ),
     Mutant(
         "enqueue-without-limits",
-        "enqueue() takes what no relay can read",
+        "enqueue() accepts what no relay can read",
         (f"{UNREADABLE}::test_what_enqueue_takes_the_relay_reads",),
         seed=_take_in_what_cannot_be_read,
     ),

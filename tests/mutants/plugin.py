@@ -1,7 +1,7 @@
-"""A pytest plugin that seeds one mutant into a session, and writes down what has failed.
+"""A pytest plugin that seeds one mutant into a session, and records what fails.
 
-The fault is seeded after the tests have been collected: one that breaks an import would say
-nothing about them.
+It seeds the fault after the tests are collected: a fault that breaks an import would say nothing
+about them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIGRATED = "migrated_template"  # the fixture that makes the schema
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mutants")
     group.addoption("--mutant", choices=sorted(MUTANTS), help="the fault to seed")
-    group.addoption("--report", type=Path, required=True, help="where to write what has failed")
+    group.addoption("--report", type=Path, required=True, help="where to write the failures")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Seeding:
-    """The seeding of one mutant; of none, for the control."""
+    """The seeding of one mutant, or of none for the control."""
 
     def __init__(self, mutant: Mutant | None, path: Path) -> None:
         self.mutant = mutant
@@ -48,13 +48,13 @@ class Seeding:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        made = yield
+        database = yield
         if self.mutant is not None and self.mutant.schema and fixturedef.argname == MIGRATED:
-            urls = request.getfixturevalue("postgres").urls(made)
+            urls = request.getfixturevalue("postgres").urls(database)
             with connect(urls.superuser) as superuser:
                 superuser.execute(self.mutant.schema)
             self.report.seeded = True
-        return made
+        return database
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

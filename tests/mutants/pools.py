@@ -1,4 +1,4 @@
-"""The mutants of sessions: faults in their limits, their shares and what they refuse to send."""
+"""The mutants of sessions: faults in their limits, their shares and the statements they refuse."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _keep_what_was_granted_to_the_cancelled() -> None:
 
 
 async def _waiting_without_return(self: ConnectionShares, holder: Holder) -> None:
-    """As the real one, but for what is done when it is cancelled."""
+    """Waits as the real one does, but without its handling of cancellation."""
     owner = self._owners.setdefault(holder.owner, connection_shares._Owner())
     waiter = connection_shares._Waiter(asyncio.get_running_loop().create_future())
     if not owner.waiting:
@@ -83,7 +83,7 @@ def _wait_for_what_is_blocked() -> None:
 
 
 class _Stack(deque[str]):
-    """Turns in which whoever has just been served is next."""
+    """Turns in which the owner that was just served is next."""
 
     def append(self, name: str, /) -> None:
         if name in _SERVED:
@@ -131,19 +131,19 @@ def _quote_values() -> None:
 POOL_FAULTS: Final = [
     Mutant(
         "limits-not-set",
-        "a tenant's transaction has the role's limits alone",
+        "a tenant's transaction has only the role's limits",
         (f"{LIMITS}::test_every_transaction_has_its_limits",),
         seed=_set_no_limits,
     ),
     Mutant(
         "transaction-limit-not-its-own",
-        "a transaction's time is the role's, which runs already",
+        "a transaction keeps the role's timeout, which is running already",
         (f"{LIMITS}::test_a_transaction_left_alone_is_ended_and_says_so",),
         seed=_leave_the_roles_clock_running,
     ),
     Mutant(
         "transaction-limit-nobody-counts",
-        "where the server does not count a transaction's time, nobody does",
+        "without transaction_timeout on the server nothing limits a transaction",
         (f"{LIMITS}::test_where_the_server_does_not_count_the_client_does",),
         seed=_count_nowhere,
     ),
@@ -161,31 +161,31 @@ POOL_FAULTS: Final = [
     ),
     Mutant(
         "share-not-returned",
-        "a connection that comes back is not given to others",
+        "a returned connection does not come back to the share",
         (f"{POOL}::test_a_lost_connection_comes_back_to_the_share",),
         seed=_return_nothing,
     ),
     Mutant(
         "share-kept-by-the-cancelled",
-        "who is cancelled keeps the connection that was granted just then",
+        "a cancelled waiter keeps the connection that it was just granted",
         (f"{SHARES}::test_who_is_cancelled_keeps_nothing",),
         seed=_keep_what_was_granted_to_the_cancelled,
     ),
     Mutant(
         "share-waited-for-inside",
-        "a session inside another one waits for a connection",
+        "a session inside another session waits for a connection",
         (f"{SHARES}::test_a_second_connection_inside_a_session_is_never_waited_for",),
         seed=_wait_inside_a_session,
     ),
     Mutant(
         "blocked-work-waited-for",
-        "whoever waits for a tenant's blocked work keeps its slot",
+        "a waiter for a tenant's blocked work keeps its slot",
         (f"{SHARES}::test_blocked_work_is_given_up_and_then_refused_at_once",),
         seed=_wait_for_what_is_blocked,
     ),
     Mutant(
         "waiters-not-in-turns",
-        "one tenant's sessions are served before the next tenant's",
+        "all waiting sessions of one tenant come before the next tenant's",
         (f"{SHARES}::test_those_who_wait_are_served_tenant_by_tenant",),
         seed=_serve_one_tenant_to_the_end,
     ),
@@ -197,13 +197,13 @@ POOL_FAULTS: Final = [
     ),
     Mutant(
         "comments-not-nested",
-        "a comment ends with the first that ends inside it",
+        "a comment ends where a comment inside it ends",
         (GUARD,),
         seed=_end_comments_early,
     ),
     Mutant(
         "strings-not-continued",
-        "a string that goes on in the next line is read as another",
+        "a string that continues on the next line is read as two",
         (GUARD,),
         seed=_end_strings_early,
     ),
@@ -215,7 +215,7 @@ POOL_FAULTS: Final = [
     ),
     Mutant(
         "drivers-values-quoted",
-        "an error of the driver's quotes the value that it cannot read",
+        "a driver's error quotes the value that it cannot read",
         (f"{SESSIONS}::test_values_in_an_error_of_the_driver_are_withheld",),
         seed=_quote_values,
     ),

@@ -1,4 +1,4 @@
-"""What a run says about its mutant, and what that is worth."""
+"""The report of a run, and the verdict on its mutant."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from pydantic import BaseModel
 
 
 class Failure(BaseModel):
-    """A test that failed."""
+    """A failed test."""
 
     test: str  # its id
     phase: str  # setup, call or teardown
-    error: str  # the type of what it raised
+    error: str  # the type of the exception
     said: str
 
 
 class Report(BaseModel):
-    """What became of one run."""
+    """The outcome of one run."""
 
     seeded: bool  # False: the schema was never made, so the fault was never there
     failures: list[Failure] = []
 
 
 class Verdict(StrEnum):
-    """What a run came to."""
+    """The verdict on one mutant."""
 
     KILLED = "killed"  # a test failed because of the fault
     SURVIVED = "survived"  # every test passed
-    BROKEN = "broken"  # nothing can be said: the run itself went wrong
+    BROKEN = "broken"  # unknown: the run itself went wrong
 
 
-# A fault shows in what a test expects. Code that falls over by itself shows that the fault is
-# badly made, and a test that hangs shows nothing.
+# A fault should break what a test expects. Code that crashes shows only that the fault is badly
+# made, and a test that hangs shows nothing.
 _CRASHES: Final = {"AttributeError", "ImportError", "ModuleNotFoundError", "NameError", "TypeError"}
 
 
 def verdict_of(code: int, report: Report | None) -> Verdict:
-    """What a run with pytest's exit code and this report came to."""
+    """Returns the verdict on a run with this exit code of pytest and this report."""
     if report is None or not report.seeded:
         return Verdict.BROKEN
     if code == 0:
@@ -46,5 +46,5 @@ def verdict_of(code: int, report: Report | None) -> Verdict:
     if code != 1 or not report.failures:
         return Verdict.BROKEN
     first = report.failures[0]
-    fell_over = first.error in _CRASHES or first.said.startswith("Timeout (>")
-    return Verdict.BROKEN if fell_over or first.phase != "call" else Verdict.KILLED
+    crashed = first.error in _CRASHES or first.said.startswith("Timeout (>")
+    return Verdict.BROKEN if crashed or first.phase != "call" else Verdict.KILLED

@@ -1,4 +1,4 @@
-"""The mutants of requests: faults in which keys are taken, and in what a second request is."""
+"""The mutants of requests: faults in which keys are accepted, and in what counts as a repeat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _take_any_key() -> None:
 
 def _start_any_key() -> None:
     def nothing(*_: Any) -> None:
-        """A check that finds nothing."""
+        """Replaces a check, and finds nothing."""
 
     replace(starting, "_require_key", nothing)
 
@@ -36,19 +36,19 @@ def _take_any_input() -> None:
 REQUEST_FAULTS: Final = [
     Mutant(
         "keys-of-no-period",
-        "a job with a period takes any key",
+        "a job with a period accepts any key",
         (f"{KEYS}::test_what_one_door_takes_as_a_key_every_door_takes",),
         seed=_take_any_key,
     ),
     Mutant(
         "relay-starts-any-key",
-        "the relay starts a job of a period under any key",
+        "the relay starts a job with a period under any key",
         (f"{REQUESTS}::test_a_key_that_no_door_takes_is_a_dead_letter_at_the_relay",),
         seed=_start_any_key,
     ),
     Mutant(
         "keys-taken-twice",
-        "another input under a key is passed over in silence",
+        "another input under the same key is silently ignored",
         (f"{REQUESTS}::test_another_input_under_a_key_is_refused",),
         seed=_take_any_input,
     ),

@@ -15,7 +15,7 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.report import Failure, Report, Verdict, verdict_of
 
 ROOT: Final = Path(__file__).parents[2]
-TEST_TIMEOUT: Final = 60  # seconds for one test: no killer needs as much
+TEST_TIMEOUT: Final = 60  # seconds for one test; no killer needs as long
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Run:
 
 
 def run(tests: Sequence[str], mutant: Mutant | None) -> Run:
-    """Runs tests in a process of their own; with a fault, up to the first that finds it."""
+    """Runs tests in a separate process; with a fault, up to the first test that finds it."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "report.json"
         fault = ["-x", f"--mutant={mutant.name}"] if mutant else []

@@ -1,4 +1,4 @@
-"""Faults in the scope: it outlives its block, or leads somewhere else."""
+"""The mutants of scopes: faults by which a scope outlives its block, or is another one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _refuse_what_has_happened() -> None:
 SCOPE_FAULTS: Final = [
     Mutant(
         "scope-not-closed",
-        "a scope stays open behind its block",
+        "a scope stays open after its block",
         (
             CARRIED,
             PROGRAMS,
@@ -79,7 +79,7 @@ SCOPE_FAULTS: Final = [
     ),
     Mutant(
         "scope-without-what-is-around",
-        "a scope stays open behind the end of the one around it",
+        "a scope stays open after the one around it has ended",
         (f"{CARRIED}::test_a_scope_entered_anew_ends_with_the_one_around_it",),
         seed=_forget_the_block_around,
     ),
@@ -97,19 +97,19 @@ SCOPE_FAULTS: Final = [
     ),
     Mutant(
         "scope-of-whoever-started-the-worker",
-        "an activity begins in the scope that its worker was started in",
+        "an activity inherits the scope in which its worker was started",
         (f"{JOBS}::test_what_an_activity_waits_for_has_its_scope",),
         seed=_inherit_the_workers_scope,
     ),
     Mutant(
         "open-run-refused",
-        "a run is refused on replay what it did in an earlier release",
+        "a replay refuses what the run did in an earlier release",
         (f"{JOBS}::test_a_run_that_did_so_in_an_earlier_release_goes_on_as_it_began",),
         seed=_refuse_what_has_happened,
     ),
     Mutant(
         "commit-behind-the-scope",
-        "what was written in a scope is committed behind its end",
+        "a tenant's writes are committed after their scope has ended",
         (
             f"{SESSIONS}::"
             "test_a_tenants_session_that_is_open_behind_its_scope_neither_asks_nor_commits",
@@ -118,19 +118,19 @@ SCOPE_FAULTS: Final = [
     ),
     Mutant(
         "platforms-commit-behind-the-scope",
-        "what the platform wrote in a scope is committed behind its end",
+        "the platform's writes are committed after their scope has ended",
         (f"{SESSIONS}::test_the_platforms_session_that_is_open_behind_its_scope_does_neither",),
         seed=lambda: replace(connection_guard, "_require_platform_at_commit", lambda given: None),
     ),
     Mutant(
         "session-begun-again",
-        "a session begins transactions behind its block",
+        "a session begins transactions after its block",
         (f"{SESSIONS}::test_a_session_is_not_begun_again_behind_its_block",),
         seed=_begin_again_behind_the_block,
     ),
     Mutant(
         "generators-session-is-its-callers",
-        "what is asked for in a loop is written in its generator's transaction",
+        "a loop's writes go into the transaction of the generator that it reads",
         (f"{SESSIONS}::test_a_generators_session_is_not_its_callers_also_after_a_break",),
         seed=lambda: replace(
             scoped_value.ScopedValue, "current_block", lambda variable: variable.variable.get()
@@ -138,7 +138,7 @@ SCOPE_FAULTS: Final = [
     ),
     Mutant(
         "record-behind-the-block",
-        "a tenant's record is found behind the end of its activity",
+        "a tenant's record is available after its activity has ended",
         (f"{CARRIED}::test_what_a_block_gives_is_refused_behind_its_end",),
         seed=lambda: replace(scoped_value.ScopedValue, "get", scoped_value.ScopedValue.peek),
     ),

@@ -1,4 +1,4 @@
-"""The interceptors: one module a side of the SDK, and a table of its hooks."""
+"""The interceptors: one module for each side of the SDK, and the table of its hooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from temporal_tenancy.sdk.interceptors.workflow_inbound import TenancyWorkflowIn
 
 
 class TenancyInterceptor(client.Interceptor, worker.Interceptor):
-    """Puts tenancy on both sides; one instance serves a client and all its workers."""
+    """The interceptor of both sides; one instance serves a client and all its workers."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
         self.features = features
         self.records_failures = serves(features, RECORD_FAILED_RUN)
         self.exempt = exempt
-        self.client: client.Client | None = None  # of the workers; known once there is one
+        self.client: client.Client | None = None  # of the workers; set when the first is made
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
         return TenancyClientOutbound(next, self.directory)
@@ -60,7 +60,7 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
 
 
 class _LoggedTenancyWorkflowInbound(TenancyWorkflowInbound):
-    """As the SDK wants it: a class that is called with the next interceptor."""
+    """The logging and the tenancy interceptor, as one class that takes the next interceptor."""
 
     def __init__(self, next: worker.WorkflowInboundInterceptor) -> None:
         super().__init__(LoggingWorkflowInbound(next))

@@ -1,4 +1,4 @@
-"""An activity runs in one scope, which its carriers agree on, and whose state allows it now."""
+"""The interceptor of activities: it finds the scope, checks the tenant's state, and enters it."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begi
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.sdk import header
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.sdk.logs import told
+from temporal_tenancy.sdk.logs import mark_reported
 from temporal_tenancy.sdk.suspension import SuspensionWatch
 
 log: Final = logging.getLogger(__name__)
 
 
 class TenancyActivityInbound(ActivityInboundInterceptor):
-    """Stands in front of an activity."""
+    """Runs an activity in the one scope that its carriers agree on, if the tenant may run now."""
 
     def __init__(
         self,
@@ -59,13 +59,13 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         self.features = features
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        with _outside():  # whoever started the worker, and in whatever scope
+        with _outside():  # the worker may have been started in any scope
             return await self._execute(input)
 
     async def _execute(self, input: ExecuteActivityInput) -> Any:
         mark = mark_of(input.fn)
         if mark is None and activity.info().activity_type in self.exempt:
-            return await self.next.execute_activity(input)  # in no scope: no session opens
+            return await self.next.execute_activity(input)  # without a scope no session opens
         try:
             scope = self._scope(mark, input)
             tenant = watch = None
@@ -74,10 +74,10 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         except TenancyError as error:
             refusal = {"error_type": error.type, "error": error.message}
             log.warning("activity.refused", extra=refusal)
-            told(error)
+            mark_reported(error)
             raise
         async with AsyncExitStack() as stack:
-            if watch is not None:  # outside the scope: no tenant's code may ask the directory
+            if watch is not None:  # outside the scope: a tenant's code may not use the directory
                 await stack.enter_async_context(watch.watching(cancels=_is_async(input)))
             if tenant is not None:
                 stack.enter_context(use_tenant_record(tenant))
@@ -91,14 +91,14 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
 
     def _scope(self, mark: ActivityMark | None, input: ExecuteActivityInput) -> Scope:
         info = activity.info()
-        if mark is None:  # the plugin refuses it when the worker is built; another may add it
+        if mark is None:  # the plugin refuses it when the worker is built, but another may add it
             raise ScopeMissing(
                 f"the activity {info.activity_type} is not declared, and not exempted by name."
             )
         if info.workflow_type in self.exempt:
             raise ScopeMissing(
                 f"{info.activity_type} is declared, but {info.workflow_type}, which calls it, is "
-                "exempted from tenancy and has no scope to give."
+                "exempted from tenancy and has no scope to pass on."
             )
         return agreed_scope(mark, input)
 
@@ -106,12 +106,12 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         if self.directory is None:
             raise ScopeMissing(
                 f"the state of {scope.tenant_id} cannot be checked: the plugin of this worker has "
-                "no directory. Give it one: TenancyPlugin(directory=...)."
+                "no directory. Pass it one: TenancyPlugin(directory=...)."
             )
         name = activity.info().workflow_type or ""
         job = registry.get(name)
         if job is None:
-            # Retryable, unlike the refusals: in a rolling release another worker may know it.
+            # Retryable, unlike a refusal: in a rolling release another worker may know the job.
             raise ApplicationError(
                 f"this worker does not know the job {name!r}, so it cannot tell whether "
                 f"{scope.tenant_id} may run it. Import the job's module where the worker is made.",
@@ -120,26 +120,37 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         watch = self._watch(scope, job, self.directory)
         if watch is not None:
             await watch.pass_or_wait()
-        found = await self.directory.find(scope.tenant_id)
-        return require_runnable(scope.tenant_id, found, job), watch
+        tenant = await self.directory.find(scope.tenant_id)
+        return require_runnable(scope.tenant_id, tenant, job), watch
 
     def _watch(
         self, scope: TenantScope, job: Job, directory: TenantDirectory
     ) -> SuspensionWatch | None:
-        """What pauses the activity, if its job waits and the server can pause it."""
+        """Returns a watch if the job waits out suspensions and the activity can be paused."""
         if not job.waits_out_suspension or self.client is None or activity.info().is_local:
             return None
         return SuspensionWatch(self.client, directory, job, scope.tenant_id)
 
 
 def _is_async(input: ExecuteActivityInput) -> bool:
-    """As the SDK tells them apart; the others run in a thread."""
-    called = getattr(input.fn, "__call__", input.fn)  # noqa: B004  # of an object that is called
+    """Whether the SDK runs the activity in the event loop, and not in a thread."""
+    called = getattr(input.fn, "__call__", input.fn)  # noqa: B004  # a callable object
     return inspect.iscoroutinefunction(input.fn) or inspect.iscoroutinefunction(called)
 
 
 def agreed_scope(mark: ActivityMark, input: ExecuteActivityInput) -> Scope:
-    """The scope of an activity; raises a `TenancyError` where its carriers leave any doubt."""
+    """Returns the scope that the carriers of an activity agree on.
+
+    The carriers are the workflow id, the header and the input. A platform activity that a tenant's
+    workflow calls, and a tenant activity that a platform workflow calls, must name the tenant in
+    the input.
+
+    Raises:
+        HopRefused: the activity has no workflow.
+        TenantMismatch: the carriers name different tenants, or cannot be read.
+        TenantMissing: no carrier names a tenant, or only the header does where the input must.
+        ScopeMissing: a tenant calls a platform activity whose input names no tenant.
+    """
     info = activity.info()
     name = info.activity_type
     if info.workflow_id is None:
@@ -153,8 +164,8 @@ def agreed_scope(mark: ActivityMark, input: ExecuteActivityInput) -> Scope:
     others = tenants_named(list(input.args)) - {owner, named}
     if others and (owner is not None or named is not None):
         raise TenantMismatch(
-            f"the input of {name} names {', '.join(sorted(map(str, others)))}, but it is to work "
-            f"for {named or owner}."
+            f"the input of {name} names {', '.join(sorted(map(str, others)))}, but the activity "
+            f"runs for {named or owner}."
         )
     if carried is None and named is None:
         raise TenantMissing(
@@ -166,7 +177,7 @@ def agreed_scope(mark: ActivityMark, input: ExecuteActivityInput) -> Scope:
         raise TenantMismatch(f"the input of {name} says {named}, but its header says {tenant}.")
     if owner is not None and tenant is not None and tenant != owner:
         raise TenantMismatch(
-            f'{name} was called by "{info.workflow_id}", but is to work for {tenant}.'
+            f'{name} was called by "{info.workflow_id}", but would run for {tenant}.'
         )
     if mark.kind == "tenant":
         return _tenant_scope(name, tenant, named, owner)
@@ -183,12 +194,12 @@ def _tenant_scope(
 ) -> TenantScope:
     if tenant is None:
         raise TenantMissing(
-            f"{name} works for a tenant, but its workflow is the platform's and names none. "
-            'Give it an input that extends TenantInput, with "tenant_id".'
+            f"{name} runs for a tenant, but its workflow is the platform's and names none. "
+            'Pass an input that extends TenantInput, with "tenant_id".'
         )
     if owner is None and named is None:
         raise TenantMissing(
-            f"{name} is to work for {tenant} by its header alone. A platform workflow enters a "
-            'tenant by naming it in the input: "tenant_id".'
+            f"{name} names {tenant} only in its header. A platform workflow enters a tenant by "
+            'naming it in the input: "tenant_id".'
         )
     return TenantScope(tenant)

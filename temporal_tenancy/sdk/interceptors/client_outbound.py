@@ -1,4 +1,4 @@
-"""What a client sends: starts and messages that carry their scope, and stay in their tenant."""
+"""The interceptor of client calls: starts and messages carry their scope and stay in it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ AnyStart = client.StartWorkflowInput | client.UpdateWithStartStartWorkflowInput
 
 
 class TenancyClientOutbound(client.OutboundInterceptor):
-    """Stands behind every call of a client.
+    """Stamps and checks every call of a client.
 
-    A client is used in three places: outside any job (a web request, a command), where naming an
-    id is entering its tenant; in platform work, likewise; and in a tenant's activity, where
-    nothing but that tenant's can be reached.
+    Outside any job (in a web request, a command) and in platform work a call may name any id, and
+    thereby enters its tenant. In a tenant's activity it may name only what is that tenant's.
     """
 
     def __init__(self, next: client.OutboundInterceptor, directory: TenantDirectory | None) -> None:
@@ -41,7 +40,7 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         self, input: client.StartWorkflowInput
     ) -> client.WorkflowHandle[Any, Any]:
         await self._stamp_start(input)
-        # An eager start goes past the task queue, and so past fairness.
+        # An eager start bypasses the task queue, and with it fairness.
         input.request_eager_start = False
         return await self.next.start_workflow(input)
 
@@ -80,7 +79,7 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         input.headers = self._message(input.id, input.headers, f"update {input.update} of")
         return await self.next.start_workflow_update(input)
 
-    # What names a workflow
+    # Calls that name a workflow
 
     async def cancel_workflow(self, input: client.CancelWorkflowInput) -> None:
         self._own(input.id, "cancel")
@@ -114,7 +113,7 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         input.query = _narrowed(input.query)
         return await self.next.count_workflows(input)
 
-    # What names an activity that completes from outside
+    # Calls that name an activity with asynchronous completion
 
     async def heartbeat_async_activity(self, input: client.HeartbeatAsyncActivityInput) -> None:
         self._own_activity(input.id_or_token)
@@ -134,7 +133,7 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         self._own_activity(input.id_or_token)
         await self.next.report_cancellation_async_activity(input)
 
-    # What names a schedule
+    # Calls that name a schedule
 
     async def backfill_schedule(self, input: client.BackfillScheduleInput) -> None:
         self._own(input.id, "backfill the schedule")
@@ -166,7 +165,7 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         _refuse_in_tenant("list schedules")
         return self.next.list_schedules(input)
 
-    # What cannot carry a tenant
+    # Calls that cannot carry a tenant
 
     async def start_activity(self, input: client.StartActivityInput) -> client.ActivityHandle[Any]:
         raise HopRefused(
@@ -182,11 +181,11 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         )
 
     async def _stamp_start(self, input: AnyStart) -> Stamp | None:
-        """Checks a start of a known job and stamps it."""
+        """Checks and stamps a start of a known job; None if the job is not known here."""
         current = current_scope()
         job = registry.get(input.workflow)
         if job is None:
-            # Of another release or another application: left to its worker, but a tenant's code
+            # A job of another release or application is left to its worker, but a tenant's code
             # starts nothing outside its tenant.
             agreement.check_same_owner(current, input.id, what="start")
             if isinstance(current, TenantScope):
@@ -252,4 +251,4 @@ def _narrowed(query: str | None) -> str | None:
 def _refuse_in_tenant(what: str) -> None:
     scope = current_scope()
     if isinstance(scope, TenantScope):
-        raise TenantMismatch(f"{scope.tenant_id} cannot {what}: they are not all its own.")
+        raise TenantMismatch(f"{scope.tenant_id} cannot {what}: not all of them are its own.")

@@ -1,7 +1,7 @@
-"""One line when a job or an activity ends, with how long it took and what it failed of.
+"""One log line when a workflow or an activity ends, with its duration and its failure.
 
-These stand behind tenancy's own interceptors, so a line has the scope. The starts are told at
-DEBUG. The standard library's loggers are used: they are silent until a process wants them.
+These interceptors run inside tenancy's own, so that a line has the scope. Starts are logged at
+DEBUG. The loggers are the standard library's, so they are silent until a process configures them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from temporalio.worker import (
 )
 
 from temporal_tenancy.core.failures import root_cause, type_of
-from temporal_tenancy.sdk.logs import told
+from temporal_tenancy.sdk.logs import mark_reported
 
 log: Final = logging.getLogger(__name__)
 
 
 class LoggingActivityInbound(ActivityInboundInterceptor):
-    """Tells how an attempt of an activity went."""
+    """Logs the outcome of each attempt of an activity."""
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         log.debug("activity.started")
@@ -36,50 +36,50 @@ class LoggingActivityInbound(ActivityInboundInterceptor):
             result = await self.next.execute_activity(input)
         except (asyncio.CancelledError, CancelledError) as error:
             log.info("activity.cancelled", extra={"cancelled_by": _canceller(), **_took(began)})
-            told(error)
+            mark_reported(error)
             raise
         except Exception as error:
             failure = {"error_type": type_of(root_cause(error)), **_took(began)}
             log.warning("activity.failed", exc_info=True, extra=failure)
-            told(error)
+            mark_reported(error)
             raise
         log.info("activity.succeeded", extra=_took(began))
         return result
 
 
 class LoggingWorkflowInbound(WorkflowInboundInterceptor):
-    """Tells how a run of a workflow went, once: not again on replay."""
+    """Logs the outcome of a run once, not again on replay."""
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
-        self._tell(logging.DEBUG, "workflow.started")
+        self._log(logging.DEBUG, "workflow.started")
         try:
             result = await self.next.execute_workflow(input)
         except workflow.ContinueAsNewError:
-            self._tell(logging.DEBUG, "workflow.continued")
+            self._log(logging.DEBUG, "workflow.continued")
             raise
         except (asyncio.CancelledError, Exception) as error:
-            self._tell_failure(error)
+            self._log_failure(error)
             raise
-        self._tell(logging.INFO, "workflow.succeeded", **_ran())
+        self._log(logging.INFO, "workflow.succeeded", **_ran())
         return result
 
-    def _tell_failure(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         if is_cancelled_exception(error):
-            # Without a reason it is only being evicted from the worker's cache.
+            # Without a reason the run is only being evicted from the worker's cache.
             if workflow.cancellation_reason() is not None:
-                self._tell(logging.INFO, "workflow.cancelled", **_ran())
+                self._log(logging.INFO, "workflow.cancelled", **_ran())
         elif workflow.is_failure_exception(error):
             cause = root_cause(error)
-            self._tell(
+            self._log(
                 logging.WARNING,
                 "workflow.failed",
                 error_type=type_of(cause),
                 error=str(cause),
                 **_ran(),
             )
-        # Anything else is a bug that fails the workflow task, not the run: the SDK tells it.
+        # Anything else is a bug that fails the workflow task, not the run: the SDK logs it.
 
-    def _tell(self, level: int, event: str, **fields: object) -> None:
+    def _log(self, level: int, event: str, **fields: object) -> None:
         if log.isEnabledFor(level) and not workflow.unsafe.is_replaying_history_events():
             log.log(level, event, extra=fields)
 

@@ -1,4 +1,4 @@
-"""Nexus operations are refused: they carry no tenant."""
+"""The interceptor of Nexus operations, which refuses them: they carry no tenant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHY = "tenancy is not carried over Nexus. Start a job instead."
 
 
 class TenancyNexusInbound(NexusOperationInboundInterceptor):
-    """Stands in front of a Nexus operation."""
+    """Refuses every Nexus operation with `HopRefused`."""
 
     async def execute_nexus_operation_start(self, input: ExecuteNexusOperationStartInput) -> Any:
         raise HopRefused(f"the Nexus operation {input.ctx.operation} is refused: {_WHY}")

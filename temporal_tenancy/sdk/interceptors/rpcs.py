@@ -1,7 +1,7 @@
-"""Every RPC of the client's services, and what becomes of it in a tenant's scope.
+"""Every RPC of the client's services, and how it is handled in a tenant's scope.
 
-Interceptors see what the SDK shows them; the service sees everything that is sent. A test compares
-this table with the SDK. What is not in it is refused in a tenant's scope.
+Interceptors see only some calls; the service sees every request. A test compares this table with
+the SDK. An RPC that is missing here is refused in a tenant's scope.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from temporal_tenancy.sdk.list_filter import narrowed
 
 @dataclass(frozen=True)
 class Call:
-    """A call that code in a tenant's scope makes."""
+    """A call by code in a tenant's scope."""
 
     scope: TenantScope
     namespace: str  # the client's
     rpc: str
 
 
-# Requests are read by the names of their fields; each is of the type that its RPC takes.
+# The first argument is the request, whose type differs per RPC.
 Check = Callable[[Any, Call], None]
 
 
 @dataclass(frozen=True)
 class Rpc:
-    """What becomes of an RPC in a tenant's scope."""
+    """How an RPC is handled in a tenant's scope."""
 
     handling: Handling
     why: str
@@ -43,9 +43,15 @@ class Rpc:
 
 
 def admitted(service: str, request: Message, call: Call) -> Message:
-    """Returns what is sent in the place of `request`: a copy, which its sender cannot change.
+    """Returns the request to send: a checked copy of `request`, which its sender cannot change.
 
-    Raises `TenantMismatch` when it is not for a tenant's code to send.
+    Args:
+        service: the SDK's name of the service: "workflow", "operator", "test" or "health".
+        request: the message that the tenant's code sends.
+        call: the scope, namespace and name of the call.
+
+    Raises:
+        TenantMismatch: a tenant's code may not send this request.
     """
     tenant = call.scope.tenant_id
     rpc = RPCS.get(service, {}).get(call.rpc)
@@ -53,7 +59,7 @@ def admitted(service: str, request: Message, call: Call) -> Message:
         why = (
             rpc.why
             if rpc is not None
-            else "it is not among the calls that a tenant's code may make"
+            else "it is not one of the calls that a tenant's code may make"
         )
         raise TenantMismatch(f"{tenant} cannot call {call.rpc}: {why}.")
     if rpc.handling is Handling.EXEMPT:
@@ -62,7 +68,7 @@ def admitted(service: str, request: Message, call: Call) -> Message:
         raise TenantMismatch(f"{tenant} cannot call {call.rpc} with a {request.DESCRIPTOR.name}.")
     copy = type(request)()
     copy.CopyFrom(request)
-    # A newer server may know fields that nobody here has looked at.
+    # A newer server may know fields that are not checked here.
     copy.DiscardUnknownFields()
     for check in rpc.checks:
         check(copy, call)
@@ -70,12 +76,12 @@ def admitted(service: str, request: Message, call: Call) -> Message:
 
 
 def request_name(rpc: str) -> str:
-    """The name of the message that an RPC of the workflow service takes."""
+    """Returns the name of the message that an RPC of the workflow service takes."""
     return "".join(word.capitalize() for word in rpc.split("_")) + "Request"
 
 
 def _own(path: str) -> Check:
-    """A check that the id at `path` is the tenant's own."""
+    """Returns a check that the id at `path` of the request is the tenant's own."""
     read = attrgetter(path)
 
     def check(request: Any, call: Call) -> None:
@@ -107,8 +113,8 @@ def _own_attributes(request: Any, call: Call) -> None:
 def _no_callbacks(request: Any, call: Call) -> None:
     if request.completion_callbacks:
         raise TenantMismatch(
-            f"{call.scope.tenant_id} cannot {call.rpc} with completion callbacks: they go to what "
-            "may be another's."
+            f"{call.scope.tenant_id} cannot {call.rpc} with completion callbacks: they may go to "
+            "another tenant."
         )
 
 
@@ -147,7 +153,7 @@ def _exempt(why: str, rpcs: str) -> dict[str, Rpc]:
 
 _OWN: Final = "the workflow is the tenant's own"
 _START: Final = _checks(
-    "the workflow's id and TenantId are the tenant's own, and nobody else is called back",
+    "the workflow's id and TenantId are the tenant's own, and there are no callbacks",
     _own("workflow_id"),
     _own_attributes,
     _no_callbacks,
@@ -158,11 +164,11 @@ _SIGNAL_WITH_START: Final = _checks(
 _UPDATE: Final = _checks(_OWN, _own("workflow_execution.workflow_id"))
 _BY_EXECUTION: Final = _checks(_OWN, _own("execution.workflow_id"))
 _BY_WORKFLOW: Final = _checks(_OWN, _own("workflow_id"))
-_BY_TOKEN: Final = _checks("the task token is of the tenant's own workflow", _own_token)
-_LIST: Final = _checks("narrowed to the tenant", _narrow)
+_BY_TOKEN: Final = _checks("the task token belongs to the tenant's own workflow", _own_token)
+_LIST: Final = _checks("the filter is narrowed to the tenant", _narrow)
 _SCHEDULE: Final = _checks("the schedule is the tenant's own", _own("schedule_id"))
 _SCHEDULE_ACTION: Final = _checks(
-    "the schedule, and what it starts, are the tenant's own",
+    "the schedule and the workflow that it starts are the tenant's own",
     _own("schedule_id"),
     _own_action,
     _own_attributes,
@@ -201,20 +207,20 @@ WORKFLOW_SERVICE: Final[dict[str, Rpc]] = {
     "delete_schedule": _SCHEDULE,
     "describe_schedule": _SCHEDULE,
     "list_schedule_matching_times": _SCHEDULE,
-    **_exempt("says what the server can do", "get_system_info"),
+    **_exempt("says what the server supports", "get_system_info"),
     **_refuses(
-        "it lists what is not all the tenant's own",
+        "it also lists what belongs to other tenants",
         """
         list_open_workflow_executions list_closed_workflow_executions
         list_archived_workflow_executions list_schedules count_schedules
         """,
     ),
     **_refuses(
-        "a run is kept until the namespace's retention ends",
+        "runs are kept for the namespace's retention",
         "delete_workflow_execution",
     ),
     **_refuses(
-        "activities and workflows are paused and changed by the platform, as for a suspension",
+        "only the platform pauses or changes activities and workflows, as for a suspension",
         """
         pause_activity unpause_activity reset_activity update_activity_options
         pause_workflow_execution unpause_workflow_execution update_workflow_execution_options
@@ -222,7 +228,7 @@ WORKFLOW_SERVICE: Final[dict[str, Rpc]] = {
         """,
     ),
     **_refuses(
-        "it goes over many workflows at once",
+        "it acts on many workflows at once",
         """
         start_batch_operation stop_batch_operation describe_batch_operation list_batch_operations
         create_workflow_rule delete_workflow_rule describe_workflow_rule list_workflow_rules
@@ -230,7 +236,7 @@ WORKFLOW_SERVICE: Final[dict[str, Rpc]] = {
         """,
     ),
     **_refuses(
-        "a standalone activity has no workflow whose tenant it could be",
+        "a standalone activity has no workflow that names its tenant",
         """
         start_activity_execution describe_activity_execution poll_activity_execution
         list_activity_executions count_activity_executions delete_activity_execution
@@ -248,7 +254,7 @@ WORKFLOW_SERVICE: Final[dict[str, Rpc]] = {
         """,
     ),
     **_refuses(
-        "it is a worker's, and workers serve all tenants",
+        "only workers call it, and they serve all tenants",
         """
         poll_workflow_task_queue poll_activity_task_queue poll_nexus_task_queue
         respond_workflow_task_completed respond_workflow_task_failed respond_query_task_completed
@@ -266,7 +272,7 @@ WORKFLOW_SERVICE: Final[dict[str, Rpc]] = {
         """,
     ),
     **_refuses(
-        "deployments are about workers, which serve all tenants",
+        "deployments concern workers, which serve all tenants",
         """
         create_worker_deployment create_worker_deployment_version delete_worker_deployment
         delete_worker_deployment_version describe_worker_deployment
@@ -279,7 +285,7 @@ WORKFLOW_SERVICE: Final[dict[str, Rpc]] = {
         """,
     ),
     **_refuses(
-        "namespaces and the cluster are the platform's",
+        "namespaces and the cluster belong to the platform",
         """
         register_namespace describe_namespace list_namespaces update_namespace deprecate_namespace
         get_cluster_info get_search_attributes
@@ -288,7 +294,7 @@ WORKFLOW_SERVICE: Final[dict[str, Rpc]] = {
 }
 
 OPERATOR_SERVICE: Final = _refuses(
-    "namespaces and the cluster are the platform's",
+    "namespaces and the cluster belong to the platform",
     """
     add_search_attributes list_search_attributes remove_search_attributes delete_namespace
     add_or_update_remote_cluster list_clusters remove_remote_cluster create_nexus_endpoint
@@ -297,17 +303,17 @@ OPERATOR_SERVICE: Final = _refuses(
 )
 
 TEST_SERVICE: Final = _exempt(
-    "turns the clock of a test server, which serves nobody else",
+    "turns the clock of a test server, which serves only the tests",
     """
     get_current_time lock_time_skipping unlock_time_skipping sleep sleep_until
     unlock_time_skipping_with_sleep
     """,
 )
 
-HEALTH_SERVICE: Final = _exempt("says whether the server is there", "check")
+HEALTH_SERVICE: Final = _exempt("says whether the server is up", "check")
 
-# By the names that the SDK gives its services. Temporal Cloud's own is about accounts, none of
-# which is a tenant's: all of it is refused, by not being here.
+# By the SDK's names of its services. Temporal Cloud's service is missing, so all of it is refused:
+# it manages accounts, which belong to no tenant.
 RPCS: Final[dict[str, dict[str, Rpc]]] = {
     "workflow": WORKFLOW_SERVICE,
     "operator": OPERATOR_SERVICE,

@@ -1,4 +1,4 @@
-"""Schedules: their runs pass no client, so what a start is stamped with is kept in the action."""
+"""The stamps of schedules, kept in their actions because no client starts their runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ Updater = Callable[[ScheduleUpdateInput], Updated | Awaitable[Updated]]
 
 
 def stamp_schedule(schedule_id: str, schedule: Schedule) -> None:
-    """Puts header, fairness key, search attributes and words on the action of a known job.
+    """Stamps the action of a schedule in place, if it starts a known job.
 
-    The action's id has three segments, because the server appends the nominal time to it: of
-    `platform/billing.cycle/tick` the job stays whole. Raises a `TenancyError` when the action
-    would start a run that the guard refuses.
+    It sets the header, fairness key, search attributes, summary and details. The action's id has
+    three segments, as in `platform/billing.cycle/tick`: the server appends the nominal time to the
+    last one, so that the job's name stays whole.
+
+    Raises:
+        TenancyError: the action would start a run that the guard refuses, or the schedule's id or
+            the action is another owner's.
     """
     action = schedule.action
     if not isinstance(action, ScheduleActionStartWorkflow):
@@ -48,7 +52,7 @@ def stamp_schedule(schedule_id: str, schedule: Schedule) -> None:
 
 
 def restamping(schedule_id: str, updater: Updater) -> Updater:
-    """Wraps an updater, so that an action it builds anew is stamped as well."""
+    """Returns `updater`, wrapped so that an action that it builds is stamped as well."""
 
     async def updated(input: ScheduleUpdateInput) -> Updated:
         result = updater(input)
@@ -64,16 +68,16 @@ def restamping(schedule_id: str, updater: Updater) -> Updater:
 def _agreed(job: Job, action: ScheduleActionStartWorkflow) -> Stamp:
     stamp = Stamp.of_id(job, action.id)
     if any(isinstance(arg, Payload) for arg in action.args):
-        # Read back from the server, where it was put with the id that is checked here.
+        # Read from the server, which got it together with the id that was checked above.
         if (job.kind == "tenant") != isinstance(stamp.scope, TenantScope):
             raise TenantMismatch(f'{job.name} cannot be scheduled as "{action.id}".')
         return stamp
     model = job.input_model
-    given = action.args[0] if action.args else {}
+    value = action.args[0] if action.args else {}
     job_input = (
-        given
-        if isinstance(given, model)
-        else read_input(model, given, what=f"the input of {job.name}")
+        value
+        if isinstance(value, model)
+        else read_input(model, value, what=f"the input of {job.name}")
     )
     agreement.check_header(action.headers, agreement.scope_of(job, job_input), what=job.name)
     return Stamp.of(job, job_input, action.id)

@@ -1,4 +1,4 @@
-"""The client's connection: in a tenant's scope nothing is sent over it that is not the tenant's."""
+"""The client's connection, which checks each request that is sent in a tenant's scope."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from temporal_tenancy.sdk.interceptors.rpcs import Call, admitted
 
 
 class TenancyServiceClient(CheckingServiceClient):
-    """Stands behind every RPC of a client, also of those that pass no interceptor.
+    """A connection that checks every RPC of a client, also those that no interceptor sees.
 
-    Workers do not poll over it: the SDK's core has the connection itself.
+    Workers do not poll over it: the SDK's core has the inner connection.
     """
 
     def __init__(self, inner: ServiceClient, namespace: str) -> None:
-        """`inner` is the connection, and `namespace` the only one a tenant's code may name."""
+        """`inner` is the connection, and `namespace` the only one that a tenant's code may name."""
         super().__init__(inner)
         self.namespace = namespace
 
     @property
     def unchecked(self) -> ServiceClient:
-        """The connection itself; raises `TenantMismatch` in a tenant's scope."""
+        """The inner connection.
+
+        Raises:
+            TenantMismatch: the calling code is in a tenant's scope.
+        """
         _refuse_in_tenant("take the connection itself")
         return self._inner
 
@@ -46,7 +50,12 @@ class TenancyServiceClient(CheckingServiceClient):
 
 
 def checked(inner: ServiceClient, namespace: str) -> TenancyServiceClient:
-    """Returns the connection behind the checks, once however often it is asked."""
+    """Returns `inner` with the checks around it, which are never put on twice.
+
+    Raises:
+        TenantMismatch: `inner` has the checks for another namespace, and the calling code is in a
+            tenant's scope.
+    """
     if isinstance(inner, TenancyServiceClient):
         if inner.namespace == namespace:
             return inner

@@ -1,4 +1,4 @@
-"""What comes into a workflow: its run in its scope, and messages only from its own tenant."""
+"""The interceptor of runs and messages: each in its scope, and none from another tenant."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"
 
 
 class TenancyWorkflowInbound(WorkflowInboundInterceptor):
-    """Stands in front of a job's run and handlers; the guard has checked its start."""
+    """Runs a job and its handlers in their scope; the guard checks the start before that."""
 
-    exempt: Collection[str] = ()  # workflow types that are let through undeclared
-    records_failures = True  # whether a feature of this worker does
+    exempt: Collection[str] = ()  # workflow types that run undeclared, without a scope
+    records_failures = True  # whether a feature of this worker serves that
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         # workflow.info() would ask an outbound chain that does not exist yet.
@@ -58,13 +58,13 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
                 self.refusal = ScopeMissing(
                     f"the workflow {info.workflow_type} is not declared, and not exempted by name."
                 )
-            self.next.init(outbound)  # not ours to carry
+            self.next.init(outbound)  # without a scope
             return
         try:
             stamp = Stamp.of_id(self.job, info.workflow_id)
         except TenancyError as error:
-            # The guard, which comes next, refuses this start in better words. Should it ever be
-            # missing, the run fails here.
+            # The guard, which comes next, refuses this start with a better message. Without the
+            # guard, `execute_workflow` fails the run.
             self.refusal = error
             self.next.init(outbound)
             return
@@ -77,8 +77,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         if self.job is None:
             return await self.next.execute_workflow(input)
         if self.job.takes_input:
-            # The guard has checked this. Should another plugin have taken the guard away, it is
-            # still found out before the run's own code.
+            # The guard has checked this already. If another plugin has removed the guard, this
+            # still fails before the run's own code.
             if len(input.args) != 1:
                 raise TenantMissing(f"{self.job.name} takes one input, not {len(input.args)}.")
             agreement.check_workflow_id(str(self.id), self.job, input.args[0])
@@ -94,17 +94,17 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
                 await free_own_slot()
                 raise
             await free_own_slot()
-        if workflow.get_current_details() == at_work:  # the job has said nothing better
+        if workflow.get_current_details() == at_work:  # the job has set none of its own
             workflow.set_current_details(f"{self._sentence()}: done.")
         return result
 
     async def _run(self, input: ExecuteWorkflowInput) -> Any:
-        """Runs the job's own code; a tenant's job that fails for good leaves a dead letter."""
+        """Runs the job's own code; a tenant's job that fails permanently leaves a dead letter."""
         try:
             return await self.next.execute_workflow(input)
         except Exception as error:
-            # A workflow that works off messages of a job has that job in its id, and they have
-            # letters of their own.
+            # A workflow that works off a job's messages has that job in its id, and its messages
+            # have dead letters themselves.
             own = self.job is not None and self.job.name == self.id.job
             if (
                 own
@@ -124,8 +124,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         except TenantMismatch as error:
             self._drop_signal(input.signal, "signal.foreign", error.message)
             return None
-        # With a wrong number of arguments the call itself would raise a TypeError, which is
-        # taken for a bug: the workflow task would be retried for ever.
+        # With a wrong number of arguments the call would raise a TypeError, which counts as a bug:
+        # the workflow task would be retried for ever.
         try:
             own = signal_method(type(workflow.instance()), input.signal)
             _bind(workflow.get_signal_handler(input.signal), own, input)
@@ -158,13 +158,13 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             own = update_method(type(workflow.instance()), input.update)
             _bind(workflow.get_update_handler(input.update), own, input)
         except TypeError as error:
-            raise InvalidPayload(f"update {input.update} cannot be taken: {error}.") from None
+            raise InvalidPayload(f"update {input.update} is malformed: {error}.") from None
         with _begin(self.scope):
             return await self.next.handle_update_handler(input)
 
     def _check_sender(self, headers: Mapping[str, Payload], what: str) -> None:
-        # Without a header (Web UI, CLI, built-in queries) a message acts in the tenant of the
-        # workflow it names, and so it does when the platform names it.
+        # A message without a header (Web UI, CLI, built-in queries) or from the platform acts in
+        # the tenant of the workflow that it names.
         sender = header.read(headers)
         if isinstance(sender, TenantScope) and sender.owner != self.scope.owner:
             raise TenantMismatch(
@@ -173,7 +173,7 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
             )
 
     def _drop_signal(self, signal: str, event: str, why: str) -> None:
-        # The metric's labels hold no tenant: their number must not grow with the customers.
+        # No label has the tenant: the number of series must not grow with the number of tenants.
         workflow.metric_meter().create_counter(
             "tenancy_signals_dropped", "Signals dropped: of another tenant, or malformed"
         ).add(1, {"reason": event})
@@ -185,8 +185,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         present = workflow.info().typed_search_attributes
         if present.get(agreement.TENANT_ID) and present.get(agreement.JOB):
             return
-        # Only starts that come past our client lack them. The patch lets histories replay that
-        # were recorded before the plugin was there.
+        # Only starts that bypass our client lack them. The patch keeps histories replayable that
+        # were recorded before the plugin was used.
         if workflow.patched(PATCH_SEARCH_ATTRIBUTES):
             own = agreement.own_attributes(self.scope.owner, self.id.job)
             workflow.upsert_search_attributes([key.value_set(own[key]) for key in own])
@@ -200,12 +200,12 @@ def _bind(
     method: Callable[..., Any] | None,
     message: HandleSignalInput | HandleUpdateInput,
 ) -> None:
-    """Raises `TypeError` when a message's handler cannot be called with its arguments.
+    """Raises `TypeError` if a message's handler cannot be called with its arguments.
 
-    `method` is what the workflow's class has by the message's name: the SDK binds an async method
-    by a closure that takes anything.
+    `method` is the method of the workflow's class for this message, if it has one: the SDK wraps an
+    async method in a closure that accepts any arguments.
     """
-    if handler is None:  # the dynamic handler's, which takes whatever comes
+    if handler is None:  # the message goes to the dynamic handler, which accepts any
         return
     if method is not None and is_bound_by_sdk(handler):
         inspect.signature(method).bind(workflow.instance(), *message.args)

@@ -1,4 +1,4 @@
-"""What leaves a workflow: each hop carries its scope, and none leaves its tenant."""
+"""The interceptor of what leaves a workflow: each hop carries its scope and stays in it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from temporal_tenancy.core.scope import Scope, TenantScope
 from temporal_tenancy.sdk import agreement, header
 from temporal_tenancy.sdk.stamps import Stamp, fair
 
-MAXIMUM_ATTEMPTS: Final = 10  # of an activity whose retry policy names no end
+MAXIMUM_ATTEMPTS: Final = 10  # of an activity whose retries have no other limit
 
 
 class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
-    """Stands behind a job's run."""
+    """Puts the scope of a run on what it starts and sends, and refuses what would leave it."""
 
     def __init__(
         self, next: WorkflowOutboundInterceptor, scope: Scope, workflow_id: WorkflowId
@@ -45,18 +45,18 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         scope = self._scope_of_activity(input)
         input.headers = header.write(input.headers, scope)
-        # The server hands the workflow's fairness key down, but a workflow that was started past
-        # our client has none, and a platform's workflow may be entering a tenant.
+        # An activity inherits its workflow's fairness key, but a workflow whose start bypassed our
+        # client has none, and a platform workflow may be entering a tenant.
         if input.priority != Priority.default or (
             workflow.info().priority.fairness_key != scope.owner
         ):
             input.priority = fair(input.priority, scope, caller=self.scope)
-        input.retry_policy = _with_an_end(input)
+        input.retry_policy = _limited_retries(input)
         return self.next.start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
         input.headers = header.write(input.headers, self._scope_of_activity(input))
-        input.retry_policy = _with_an_end(input)
+        input.retry_policy = _limited_retries(input)
         return self.next.start_local_activity(input)
 
     async def start_child_workflow(
@@ -64,8 +64,8 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
     ) -> workflow.ChildWorkflowHandle[Any, Any]:
         job = registry.get(input.workflow)
         if job is None:
-            # Of a newer release, or exempted by name where it runs: it still cannot leave the
-            # tenant, because the header says whose it is.
+            # A job of a newer release, or exempted by name on its worker. It still cannot leave
+            # the tenant, because its header names the owner.
             self._refuse_foreign(input.args, f"child workflow {input.workflow}")
             named = named_tenant(input.args)
             scope: Scope = self.scope if named is None else TenantScope(named)
@@ -115,9 +115,9 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
         )
 
     async def start_signal_with_start_workflow(self, request: Any) -> Any:
-        # The request's type lives in a private module of the SDK.
+        # The type of the request is private in the SDK.
         raise HopRefused(
-            f"{self.id.job} signals with start from workflow code, which goes over Nexus, and "
+            f"{self.id.job} calls signal-with-start from workflow code, which goes over Nexus, and "
             "tenancy is not carried over it. Use the client in an activity instead."
         )
 
@@ -140,7 +140,7 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
                 f"{self.id.job} runs for {self.scope.tenant_id} and cannot start {job.name} "
                 f"for {scope.owner}."
             )
-        if "/" not in input.id:  # the SDK's own random id, or a key: complete it
+        if "/" not in input.id:  # the SDK's random id, or a key: complete it
             name = job_input.job if isinstance(job_input, JobInput) else job.name
             input.id = str(WorkflowId(scope.owner, name, input.id))
         return Stamp.of(job, job_input, input.id)
@@ -159,15 +159,16 @@ class TenancyWorkflowOutbound(WorkflowOutboundInterceptor):
 def _only_input(job: Job, args: Sequence[Any]) -> Any:
     if len(args) != 1:
         raise InvalidPayload(f"{job.name} takes one input, not {len(args)}.")
-    given = args[0]
-    if isinstance(given, job.input_model):
-        return given
-    # In the sandbox a workflow's module has been imported again, its models too.
-    value = given.model_dump() if isinstance(given, BaseModel) else given
+    value = args[0]
+    if isinstance(value, job.input_model):
+        return value
+    # The sandbox imports a workflow's module again, so a model of it is another class there.
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     return read_input(job.input_model, value, what=f"the input of {job.name}")
 
 
-def _with_an_end(input: StartActivityInput | StartLocalActivityInput) -> RetryPolicy | None:
+def _limited_retries(input: StartActivityInput | StartLocalActivityInput) -> RetryPolicy | None:
     policy = input.retry_policy
     if input.schedule_to_close_timeout is not None or (policy and policy.maximum_attempts):
         return policy

@@ -1,1 +1,1 @@
-"""The leak hunt: statements, a model that keeps tenants apart, and the machine that compares."""
+"""The leak hunt: statements, a model that keeps tenants apart, and a machine to compare them."""

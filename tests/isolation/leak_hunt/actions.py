@@ -1,4 +1,4 @@
-"""Actions: how a statement is sent, and what it should do to the model and answer."""
+"""Actions: how a statement is sent, and how it should change the model and answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tests.isolation.leak_hunt.model import Rows, Step
 Send = Callable[[AsyncSession, Step], Awaitable[object]]
 SendPrepared = Callable[[psycopg.AsyncConnection[Any], Step], Awaitable[object]]
 Carry = Callable[[Database, Step], Awaitable[object]]
-Expect = Callable[[Rows, Step], object]  # changes the rows as the action should
+Expect = Callable[
+    [Rows, Step], object
+]  # changes the rows as the action should, and returns its answer
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,10 @@ class Action:
 
     expect: Expect
     send: Send | None = None  # in a tenant's session
-    send_prepared: SendPrepared | None = None  # on a connection that prepares what it is sent
+    send_prepared: SendPrepared | None = None  # on a connection that prepares its statements
     carry: Carry | None = None  # in scopes that it enters itself
-    # Whether it comes upon other tenants' rows when the database's wall is down. It does not where
-    # the ORM's own filter stands before it, nor where it only adds a row, or changes one by key.
+    # Whether it reaches other tenants' rows without row-level security. It does not if the ORM's
+    # filter applies first, or if it only adds a row or changes one by key.
     meets_others: bool = True
 
 
@@ -36,7 +38,7 @@ ACTIONS: dict[str, Action] = {}
 
 
 def action(expect: Expect, *, meets_others: bool = False) -> Callable[[Send], Send]:
-    """Registers an action of the ORM."""
+    """Registers an action that uses the ORM."""
 
     def register(function: Send) -> Send:
         ACTIONS[function.__name__] = Action(expect, function, meets_others=meets_others)
@@ -48,7 +50,7 @@ def action(expect: Expect, *, meets_others: bool = False) -> Callable[[Send], Se
 def sql(name: str, statements: str, expect: Expect, *, meets_others: bool = True) -> None:
     """Registers SQL that neither names the tenant nor goes through the ORM.
 
-    The last of several statements, apart by a semicolon, gives the answer.
+    Of several statements, separated by semicolons, the last one gives the answer.
     """
     parts = [text(statement) for statement in statements.split(";")]
 
@@ -62,7 +64,7 @@ def sql(name: str, statements: str, expect: Expect, *, meets_others: bool = True
 
 
 def prepared(name: str, statement: str, expect: Expect, *, meets_others: bool = True) -> None:
-    """Registers SQL whose plan the server keeps from one tenant to the next."""
+    """Registers SQL whose plan the server reuses from one tenant for the next."""
 
     async def send(connection: psycopg.AsyncConnection[Any], step: Step) -> object:
         cursor = await connection.execute(statement.encode(), step.values)
@@ -72,7 +74,7 @@ def prepared(name: str, statement: str, expect: Expect, *, meets_others: bool = 
 
 
 def carried(expect: Expect) -> Callable[[Carry], Carry]:
-    """Registers an action that takes a scope along to where it does not belong."""
+    """Registers an action that carries a scope out of its block."""
 
     def register(function: Carry) -> Carry:
         ACTIONS[function.__name__] = Action(expect, carry=function, meets_others=False)
@@ -82,7 +84,7 @@ def carried(expect: Expect) -> Callable[[Carry], Carry]:
 
 
 def answer(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Rows as they are compared: in an order that does not depend on the plan."""
+    """Returns rows for comparison, in an order that does not depend on the plan."""
     return in_order(tuple(row) for row in rows)
 
 

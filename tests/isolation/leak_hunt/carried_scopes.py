@@ -1,7 +1,7 @@
 """Scopes that are carried out of their block: by tasks, threads, callbacks and generators.
 
-Each begins in the scope of the tenant that the step calls the other, and goes on when the code
-works for the step's own.
+Each begins in the scope of the step's other tenant, and continues when the code runs for the
+step's own tenant.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PUT = text("""
 
 
 async def in_another_context(doing: Coroutine[Any, Any, object]) -> object:
-    """Does it as code that nobody's scope was carried into."""
+    """Runs a coroutine in an empty context, which carries no scope."""
     return await asyncio.create_task(doing, context=Context())
 
 
@@ -70,7 +70,7 @@ async def task_behind_its_scope(database: Database, step: Step) -> None:
 
 @carried(refused)
 async def consumer_behind_its_scope(database: Database, step: Step) -> None:
-    """One that the first who asks starts, and that goes on for whoever asks next."""
+    """A consumer that its first caller starts, and that then works for the next one."""
     asked: asyncio.Queue[Callable[[Step], Awaitable[object]]] = asyncio.Queue()
 
     async def consume() -> None:

@@ -1,4 +1,4 @@
-"""What the commoner statements should do to a tenant's own rows, and answer."""
+"""How the more common statements should change a tenant's own rows, and answer."""
 
 from __future__ import annotations
 

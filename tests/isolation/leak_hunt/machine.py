@@ -1,4 +1,4 @@
-"""The machine: sends statements, and compares what they answer and leave with the model."""
+"""The machine: it sends statements, and compares their answers and the tables with the model."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ STATEMENTS = (
     orm_statements,
     sql_statements,
     carried_scopes,
-)  # to import them fills the table of actions
+)  # importing them fills the table of actions
 
 
 @dataclass(frozen=True)
 class Hunt:
-    """A database, a connection that keeps its plans, and a superuser's sight of everything."""
+    """A database, a connection that keeps its plans, and a superuser who sees everything."""
 
     database: Database
     preparing: psycopg.AsyncConnection[Any]
     superuser: psycopg.Connection[Any]
 
     async def run(self, plan: Sequence[Step], start: Model | None = None) -> None:
-        """Runs `plan` on `start`, empty tables where there is none.
+        """Runs `plan` on the rows of `start`, or on empty tables.
 
-        Raises `AssertionError` at the first difference from the model.
+        Raises:
+            AssertionError: an answer or the tables differ from the model.
         """
         model = {tenant: Rows() for tenant in TENANTS} | copy.deepcopy(start or {})
         self._put(model)

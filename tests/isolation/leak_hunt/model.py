@@ -1,4 +1,4 @@
-"""What is hunted on: steps, and a model in which each tenant has tables of its own."""
+"""Steps, and a model in which each tenant has its own tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Model = dict[str, Rows]
 
 @dataclass(frozen=True)
 class Step:
-    """One statement, sent for `tenant`; `other` is a tenant that it has no business with."""
+    """One statement, sent for `tenant`; `other` is the tenant that it must not reach."""
 
     tenant: str
     other: str
@@ -38,7 +38,7 @@ class Step:
 
     @property
     def own(self) -> bool:
-        """Whether the other tenant happens to be the same."""
+        """Whether both tenants happen to be the same."""
         return self.other == self.tenant
 
     @property
@@ -57,7 +57,7 @@ class Step:
 
 
 class Outcome(Enum):
-    """What an action says that was not let through."""
+    """The answer of an action that was refused."""
 
     REFUSED = "it is not the tenant's"  # by the database or the library
     DUPLICATE = "the tenant has that key"

@@ -1,7 +1,7 @@
-"""Statements as an application writes them: models, and no word of the tenant.
+"""Statements as an application writes them: with models, and without naming the tenant.
 
-Most of them would find no other tenant's row even if the database's wall were down, because the
-ORM's own filter is before it.
+Most of them would find no other tenant's row even without row-level security, because the ORM's own
+filter applies first.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def orm_aggregate(session: AsyncSession, step: Step) -> object:
     return answer(await session.execute(query))
 
 
-# Nor does it where a model's columns are only in a window's function.
+# The filter does not apply to columns that are only in a window function.
 @action(lambda rows, step: [(len(rows.usage),)] * len(rows.usage), meets_others=True)
 async def orm_window(session: AsyncSession, step: Step) -> object:
     return answer(await session.execute(select(func.count(DailyUsage.day).over())))
@@ -77,7 +77,7 @@ async def orm_join(session: AsyncSession, step: Step) -> object:
     return answer(await session.execute(query))
 
 
-@action(days_with_flights, meets_others=True)  # the filter does not reach into it
+@action(days_with_flights, meets_others=True)  # the filter does not apply inside it
 async def orm_exists(session: AsyncSession, step: Step) -> object:
     query = select(DailyUsage.day).where(exists().where(DailyUsage.day == FLOWN))
     return answer(await session.execute(query))
@@ -133,7 +133,9 @@ async def orm_add_anothers(session: AsyncSession, step: Step) -> object:
     return None
 
 
-@action(foreign_row, meets_others=True)  # no row object, no parameters: left to the database
+@action(
+    foreign_row, meets_others=True
+)  # no row object and no parameters, so only the database checks it
 async def orm_insert_anothers(session: AsyncSession, step: Step) -> object:
     await session.execute(insert(DailyUsage).values(step.foreign))
     return None
@@ -191,7 +193,7 @@ async def orm_delete_returning(session: AsyncSession, step: Step) -> object:
     return answer(await session.execute(statement.returning(DailyUsage.day, DailyUsage.events)))
 
 
-@action(moved, meets_others=True)  # what is set is left to the database
+@action(moved, meets_others=True)  # only the database checks the new values
 async def orm_move(session: AsyncSession, step: Step) -> object:
     await session.execute(update(DailyUsage).values(tenant_id=step.other))
     return None

@@ -1,4 +1,4 @@
-"""Statements as somebody in a hurry writes them: SQL that forgets the tenant altogether."""
+"""Statements as somebody in a hurry writes them: SQL that forgets the tenant."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ sql(
     all_rows,
 )
 
-# Reading several tables, none of them told to match the tenant
+# Reading several tables, without a condition on the tenant
 
 sql("sql_cross_join", "select count(*) from daily_usage, daily_usage as other", pairs)
 sql(
@@ -392,7 +392,7 @@ def flights_emptied(rows: Rows, step: Step) -> object:
 
 
 def handed_over(rows: Rows, step: Step) -> object:
-    """All rows are taken away and given to the other tenant, in one statement."""
+    """Deletes all rows and gives them to the other tenant, in one statement."""
     return REFUSED if rows.usage and not step.own else [(len(rows.usage),)]
 
 
@@ -441,7 +441,7 @@ sql(
 
 
 def merged(rows: Rows, step: Step) -> object:
-    """Days get the number of their flights; those without flights go when they are busy."""
+    """Sets each day to its number of flights; deletes busy days without flights."""
     told: list[tuple[str, date, int | None]] = []
     for day in {flown for flown, _ in rows.flights}:
         before = rows.usage.get(day)
@@ -499,7 +499,7 @@ sql(
     merged_away,
 )
 
-# With plans that the server keeps: whoever comes next has the tenant, and not who was before
+# With plans that the server keeps: each run is for its own tenant, not the previous one's
 
 prepared("prepared_select", "select day, events from daily_usage", all_rows)
 prepared(

@@ -117,7 +117,7 @@ async def test_a_tenants_code_takes_no_workers_tasks(client: Client, queue: str)
         client.workflow_service,
         client.service_client.worker_service_client.workflow_service,
     ):
-        with enter(GLOBEX), pytest.raises(TenantMismatch, match="it is a worker's"):
+        with enter(GLOBEX), pytest.raises(TenantMismatch, match="only workers call it"):
             await reached.poll_activity_task_queue(poll)
 
 

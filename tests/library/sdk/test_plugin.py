@@ -240,7 +240,7 @@ def test_an_exemption_needs_a_reason() -> None:
 
 
 def test_a_feature_that_is_given_twice_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="the feature notes is given twice"):
+    with pytest.raises(ConfigurationError, match="the feature notes is listed twice"):
         TenancyPlugin(features=[Feature("notes"), Feature("notes")])
 
 
@@ -338,7 +338,7 @@ async def test_a_second_plugin_is_refused(
 async def test_a_plugin_on_the_worker_alone_is_refused(
     raw_client: Client, queue: str, plugin: TenancyPlugin
 ) -> None:
-    with pytest.raises(ConfigurationError, match="that its client has not"):
+    with pytest.raises(ConfigurationError, match="but its client has none"):
         async with make_worker(raw_client, queue, plugins=[plugin]):
             """Never runs."""
 

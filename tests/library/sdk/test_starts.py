@@ -140,7 +140,7 @@ WRONG_STARTS: list[tuple[str, list[Any], str, str, str]] = [
     ("the platform's id", [{"tenant_id": "acme"}], "platform/echo.marked/r", "TenantMismatch",
      "belongs to the platform"),
     ("another job's id", [{"tenant_id": "acme"}], "acme/echo.tell/s", "TenantMismatch",
-     "of the job echo.tell, but this is echo.marked"),
+     "names the job echo.tell, but this is echo.marked"),
     ("the Web UI's random id", [{"tenant_id": "acme"}], "7f1c9a52-0d6f", "TenantMismatch",
      'Start it as "acme/echo.marked/<key>"'),
     ("no key", [{"tenant_id": "acme"}], "acme/echo.marked/", "TenantMismatch", "<key>"),
@@ -337,7 +337,7 @@ async def test_a_wrong_search_attribute_fails_the_start(raw_client: Client, queu
         search_attributes=attributes,
     )
     assert failure.type == "TenantMismatch"
-    assert "TenantId says globex" in failure.message
+    assert "search attribute TenantId globex" in failure.message
     assert IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
     assert marks.of("acme/echo.marked/attribute") == []
 
