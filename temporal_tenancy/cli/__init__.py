@@ -13,6 +13,17 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from temporal_tenancy.cli._app import command_line, run
+    from temporal_tenancy.cli._exit_codes import ExitCode
+    from temporal_tenancy.cli._hints import Hints
+    from temporal_tenancy.cli._not_reachable import (
+        Advice,
+        NotReachable,
+        reaching,
+    )
+    from temporal_tenancy.cli._server_access import Servers, control_plane, servers
+    from temporal_tenancy.cli._stops import why_stopped
+    from temporal_tenancy.cli._waiting import warn_without_worker
     from temporal_tenancy.cli.answers import (
         Answer,
         Problem,
@@ -24,20 +35,9 @@ if TYPE_CHECKING:
         table,
         when,
     )
-    from temporal_tenancy.cli.app import command_line, run
     from temporal_tenancy.cli.commands.options import Json, Wait
     from temporal_tenancy.cli.dead_letters import operator
-    from temporal_tenancy.cli.exit_codes import ExitCode
-    from temporal_tenancy.cli.hints import Hints
-    from temporal_tenancy.cli.not_reachable import (
-        Advice,
-        NotReachable,
-        reaching,
-    )
     from temporal_tenancy.cli.program import Application, Login, Program, use_program
-    from temporal_tenancy.cli.server_access import Servers, control_plane, servers
-    from temporal_tenancy.cli.stops import why_stopped
-    from temporal_tenancy.cli.waiting import warn_without_worker
 
 __all__ = [
     "Advice",
@@ -72,34 +72,34 @@ __all__ = [
 
 # Loaded when they are asked for: whoever asks for a hint needs neither typer nor rich.
 _WHERE: Final = {
-    "Advice": "not_reachable",
+    "Advice": "_not_reachable",
     "Answer": "answers",
     "Application": "program",
-    "ExitCode": "exit_codes",
-    "Hints": "hints",
+    "ExitCode": "_exit_codes",
+    "Hints": "_hints",
     "Json": "commands.options",
     "Login": "program",
-    "NotReachable": "not_reachable",
+    "NotReachable": "_not_reachable",
     "Problem": "answers",
     "Program": "program",
-    "Servers": "server_access",
+    "Servers": "_server_access",
     "Wait": "commands.options",
     "address": "answers",
-    "command_line": "app",
-    "control_plane": "server_access",
+    "command_line": "_app",
+    "control_plane": "_server_access",
     "err": "answers",
     "facts": "answers",
     "lines": "answers",
     "operator": "dead_letters",
     "perform": "answers",
-    "reaching": "not_reachable",
-    "run": "app",
-    "servers": "server_access",
+    "reaching": "_not_reachable",
+    "run": "_app",
+    "servers": "_server_access",
     "table": "answers",
     "use_program": "program",
-    "warn_without_worker": "waiting",
+    "warn_without_worker": "_waiting",
     "when": "answers",
-    "why_stopped": "stops",
+    "why_stopped": "_stops",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -12,14 +12,14 @@ import typer
 from rich.console import RenderableType
 from temporalio.client import WorkflowFailureError
 
-from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli._failures import TickUnknown
+from temporal_tenancy.cli._fairness import warn_where_off
+from temporal_tenancy.cli._server_access import Servers, as_platform, servers
+from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, Problem, address, lines, number, table, when
-from temporal_tenancy.cli.failures import TickUnknown
-from temporal_tenancy.cli.fairness import warn_where_off
 from temporal_tenancy.cli.fan_outs import COUNTS, Handle, as_scheduled, local_cron, start
 from temporal_tenancy.cli.program import quoted, with_hint
-from temporal_tenancy.cli.server_access import Servers, as_platform, servers
-from temporal_tenancy.cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import TickRow, TickState
 from temporal_tenancy.core.due_times import EARLIEST

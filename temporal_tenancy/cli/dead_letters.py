@@ -12,11 +12,11 @@ from uuid import UUID
 
 import typer
 
-from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli._failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
+from temporal_tenancy.cli._server_access import as_platform, control_plane, servers
 from temporal_tenancy.cli.answers import Answer, address, facts, lines, number, say, table, when
-from temporal_tenancy.cli.failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
 from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
-from temporal_tenancy.cli.server_access import as_platform, control_plane, servers
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.payloads import NotReadable, read

@@ -10,10 +10,10 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from temporal_tenancy.cli._database_checks import database_checks
+from temporal_tenancy.cli._temporal_checks import temporal_checks
+from temporal_tenancy.cli._verdicts import Verdict
 from temporal_tenancy.cli.answers import Answer, Problem, lines
-from temporal_tenancy.cli.database_checks import database_checks
-from temporal_tenancy.cli.temporal_checks import temporal_checks
-from temporal_tenancy.cli.verdicts import Verdict
 
 STYLES: Final = {
     Verdict.OK: "green",

@@ -15,14 +15,14 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
+from temporal_tenancy.cli._failures import RunUnknown
+from temporal_tenancy.cli._messages import explain_message, message_line
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._pending import waits_for
+from temporal_tenancy.cli._server_access import Temporal, control_plane, temporal
+from temporal_tenancy.cli._waiting import problem_of
 from temporal_tenancy.cli.answers import Answer, Problem, address, facts, lines, when
-from temporal_tenancy.cli.failures import RunUnknown
-from temporal_tenancy.cli.messages import explain_message, message_line
-from temporal_tenancy.cli.not_reachable import NotReachable
-from temporal_tenancy.cli.pending import waits_for
 from temporal_tenancy.cli.program import current_program, with_hint
-from temporal_tenancy.cli.server_access import Temporal, control_plane, temporal
-from temporal_tenancy.cli.waiting import problem_of
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import LedgerState

@@ -9,13 +9,13 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli._fairness import warn_where_off
+from temporal_tenancy.cli._progress import follow
+from temporal_tenancy.cli._server_access import Servers, servers
+from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, Problem, address, err, lines, number, table
-from temporal_tenancy.cli.fairness import warn_where_off
 from temporal_tenancy.cli.program import current_application, quoted, with_hint
-from temporal_tenancy.cli.progress import follow
-from temporal_tenancy.cli.server_access import Servers, servers
-from temporal_tenancy.cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.sdk.taken_ids import own_run

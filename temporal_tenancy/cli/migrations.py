@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli.answers import Answer
-from temporal_tenancy.cli.not_reachable import NotReachable
 from temporal_tenancy.cli.program import Application, Login, current_application
-from temporal_tenancy.cli.server_access import environments
 from temporal_tenancy.postgres.migrations import migrate, pending
 
 

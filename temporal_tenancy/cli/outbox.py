@@ -12,11 +12,11 @@ from uuid import UUID
 import typer
 from sqlalchemy import text as sql
 
-from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._server_access import control_plane, servers
 from temporal_tenancy.cli.answers import Answer, lines, number, table, when
-from temporal_tenancy.cli.not_reachable import NotReachable
 from temporal_tenancy.cli.program import current_application, current_program, quoted
-from temporal_tenancy.cli.server_access import control_plane, servers
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import Tenant

@@ -11,10 +11,10 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from temporal_tenancy.cli._given import moment
+from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli.answers import Answer, lines, number, table, when
-from temporal_tenancy.cli.given import moment
 from temporal_tenancy.cli.program import current_application
-from temporal_tenancy.cli.server_access import control_plane
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.ticks.load_curve import BUCKET, LoadCurve, load_curves, peaks, total
 from temporal_tenancy.ticks.schedules import check_all

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from temporal_tenancy.cli.hints import Hints
+from temporal_tenancy.cli._hints import Hints
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -93,7 +93,7 @@ class Program:
 
 def _reaching() -> Callable[[], AbstractContextManager[None]]:
     # Imported here: the SDK comes with it, and help does without.
-    from temporal_tenancy.cli.not_reachable import reaching
+    from temporal_tenancy.cli._not_reachable import reaching
 
     return reaching
 

@@ -14,12 +14,12 @@ from temporalio.client import WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.service import RPCError
 
+from temporal_tenancy.cli._not_reachable import AWAY
+from temporal_tenancy.cli._server_access import Servers, as_platform, servers
+from temporal_tenancy.cli._waiting import warn_without_worker
 from temporal_tenancy.cli.answers import Answer, Problem, address, lines, number
 from temporal_tenancy.cli.dead_letters import SHOWN, chosen, operator
-from temporal_tenancy.cli.not_reachable import AWAY
 from temporal_tenancy.cli.program import with_hint
-from temporal_tenancy.cli.server_access import Servers, as_platform, servers
-from temporal_tenancy.cli.waiting import warn_without_worker
 from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.failures import message_of, root_cause, storable, type_of

@@ -12,12 +12,12 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli._fairness import warn_where_off
+from temporal_tenancy.cli._server_access import Servers, servers
+from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, address, err, facts, lines, say
-from temporal_tenancy.cli.fairness import warn_where_off
 from temporal_tenancy.cli.program import message_with_hint
-from temporal_tenancy.cli.server_access import Servers, servers
-from temporal_tenancy.cli.waiting import problem_of, warn_without_worker
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import LedgerState

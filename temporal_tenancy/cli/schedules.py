@@ -19,12 +19,12 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_tenancy.cli._failures import ScheduleUnknown
+from temporal_tenancy.cli._fairness import warn_where_known_off
+from temporal_tenancy.cli._given import moment
+from temporal_tenancy.cli._server_access import Temporal, temporal
 from temporal_tenancy.cli.answers import Answer, address, lines, number, table, when
-from temporal_tenancy.cli.failures import ScheduleUnknown
-from temporal_tenancy.cli.fairness import warn_where_known_off
-from temporal_tenancy.cli.given import moment
 from temporal_tenancy.cli.program import current_application, current_program, quoted
-from temporal_tenancy.cli.server_access import Temporal, temporal
 from temporal_tenancy.core.due_times import times
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import Job, registry

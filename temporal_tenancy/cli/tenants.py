@@ -10,11 +10,11 @@ from typing import Any
 import typer
 from temporalio.service import RPCError
 
-from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._server_access import control_plane, temporal
 from temporal_tenancy.cli.answers import Answer, facts, lines, say, table, when
-from temporal_tenancy.cli.not_reachable import NotReachable
 from temporal_tenancy.cli.program import quoted
-from temporal_tenancy.cli.server_access import control_plane, temporal
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import RUNNABLE, Tenant, TenantStatus

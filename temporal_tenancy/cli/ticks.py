@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from temporal_tenancy.cli import given as reading
+from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli._failures import TickUnknown
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._server_access import as_platform, control_plane, temporal
 from temporal_tenancy.cli.answers import Answer, lines, number, say, table, when
-from temporal_tenancy.cli.failures import TickUnknown
 from temporal_tenancy.cli.fan_outs import as_scheduled, local_cron
-from temporal_tenancy.cli.not_reachable import NotReachable
 from temporal_tenancy.cli.program import quoted, with_hint
-from temporal_tenancy.cli.server_access import as_platform, control_plane, temporal
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import LedgerState, TickRow, TickState
 from temporal_tenancy.core.jobs import Job

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.control_plane.api_keys import ApiKeys
+    from temporal_tenancy.control_plane._api_keys import ApiKeys
     from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
     from temporal_tenancy.control_plane.server_checks import renew_fairness
     from temporal_tenancy.control_plane.tables import TenantRow
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _WHERE: Final = {
-    "ApiKeys": "api_keys",
+    "ApiKeys": "_api_keys",
     "ControlPlaneDirectory": "directory",
     "TenantExists": "tenants",
     "TenantRow": "tables",

@@ -20,7 +20,7 @@ from sqlalchemy import CheckConstraint
 from temporal_tenancy.control_plane.tables import ControlPlane, DeadLetterRow
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
-from temporal_tenancy.lint.checks import (
+from temporal_tenancy.lint._checks import (
     COMMON,
     GRANT_CHECKS,
     ROLE_CHECKS,
@@ -28,7 +28,7 @@ from temporal_tenancy.lint.checks import (
     TABLE_CHECKS,
     Check,
 )
-from temporal_tenancy.lint.code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
+from temporal_tenancy.lint._code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
 from temporal_tenancy.outbox.tables import RELAY_INDEXES, OutboxData
 from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.roles import (

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from temporal_tenancy.outbox._events import current_event_id, once
+    from temporal_tenancy.outbox._feature import outbox
+    from temporal_tenancy.outbox._requests import RunStatus, request_job, request_state, run_status
     from temporal_tenancy.outbox.enqueueing import (
         Enqueued,
         KeyTaken,
@@ -18,13 +21,10 @@ if TYPE_CHECKING:
         enqueue,
         enqueue_many,
     )
-    from temporal_tenancy.outbox.events import current_event_id, once
-    from temporal_tenancy.outbox.feature import outbox
     from temporal_tenancy.outbox.relay.messages import Unit
     from temporal_tenancy.outbox.relay.options import RelayOptions
     from temporal_tenancy.outbox.relay.relay import Relay
     from temporal_tenancy.outbox.relay.starting import Deliver, start_unit
-    from temporal_tenancy.outbox.requests import RunStatus, request_job, request_state, run_status
     from temporal_tenancy.outbox.retries import RetryLadder
     from temporal_tenancy.outbox.tables import MessageStatus, OutboxMessage, ProcessedEvent
     from temporal_tenancy.outbox.waiting import MessageTaken, MessageUnknown, cancel, reschedule
@@ -70,18 +70,18 @@ _WHERE: Final = {
     "Relay": "relay.relay",
     "RelayOptions": "relay.options",
     "RetryLadder": "retries",
-    "RunStatus": "requests",
+    "RunStatus": "_requests",
     "Unit": "relay.messages",
     "cancel": "waiting",
-    "current_event_id": "events",
+    "current_event_id": "_events",
     "enqueue": "enqueueing",
     "enqueue_many": "enqueueing",
-    "once": "events",
-    "outbox": "feature",
-    "request_job": "requests",
-    "request_state": "requests",
+    "once": "_events",
+    "outbox": "_feature",
+    "request_job": "_requests",
+    "request_state": "_requests",
     "reschedule": "waiting",
-    "run_status": "requests",
+    "run_status": "_requests",
     "start_unit": "relay.starting",
 }
 

@@ -23,8 +23,8 @@ from temporal_tenancy.core.jobs import Job, job_of, registry, tenant_job
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.dead_letters.recording import Source
-from temporal_tenancy.outbox import working
-from temporal_tenancy.outbox.events import use_event_id
+from temporal_tenancy.outbox import _working as working
+from temporal_tenancy.outbox._events import use_event_id
 from temporal_tenancy.outbox.marks import Marks, failed
 from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.retries import RetryLadder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.postgres.acting import acting_for
+    from temporal_tenancy.postgres._acting import acting_for
     from temporal_tenancy.postgres.connections import answers, connect
     from temporal_tenancy.postgres.database_errors import (
         DatabaseProblem,
@@ -34,7 +34,7 @@ _WHERE: Final = {
     "DatabaseProblem": "database_errors",
     "DatabaseUnreachable": "database_errors",
     "MigrationsBehind": "database_errors",
-    "acting_for": "acting",
+    "acting_for": "_acting",
     "answers": "connections",
     "connect": "connections",
     "migrate": "migrations",

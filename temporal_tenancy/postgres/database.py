@@ -31,11 +31,13 @@ from temporal_tenancy.core.scope import (
     enter,
 )
 from temporal_tenancy.core.scoped_value import ScopedValue
-from temporal_tenancy.postgres.connection_guard import guard_platform_engine, guard_tenant_engine
-from temporal_tenancy.postgres.connection_shares import ConnectionShares
+from temporal_tenancy.postgres._connection_guard import guard_platform_engine, guard_tenant_engine
+from temporal_tenancy.postgres._connection_shares import ConnectionShares
+from temporal_tenancy.postgres._every_time import read_every_time
+from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
+from temporal_tenancy.postgres._shared_pool import SharedPool
+from temporal_tenancy.postgres._transaction_clock import transaction_clock
 from temporal_tenancy.postgres.database_errors import withhold_values
-from temporal_tenancy.postgres.every_time import read_every_time
-from temporal_tenancy.postgres.guarded_connection import GuardedConnection, TenantConnection
 from temporal_tenancy.postgres.lock_timeouts import (
     LOCK_TIMEOUT,
     SESSION_LOCK_TIMEOUT,
@@ -43,7 +45,6 @@ from temporal_tenancy.postgres.lock_timeouts import (
 )
 from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.postgres.session_limits import SessionLimits
-from temporal_tenancy.postgres.shared_pool import SharedPool
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,
     SESSION_HOLDER,
@@ -51,7 +52,6 @@ from temporal_tenancy.postgres.tenant_owned import (
     SESSION_TENANT,
     TenantSession,
 )
-from temporal_tenancy.postgres.transaction_clock import transaction_clock
 
 DRIVER: Final = "postgresql+psycopg"
 CONNECT_TIMEOUT: Final = 10  # seconds

@@ -24,10 +24,10 @@ from sqlalchemy.orm import (
 
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.postgres.connection_guard import stamp
-from temporal_tenancy.postgres.connection_shares import Holder
+from temporal_tenancy.postgres._connection_guard import stamp
+from temporal_tenancy.postgres._connection_shares import Holder
+from temporal_tenancy.postgres._transaction_clock import TransactionClock, counts_transactions
 from temporal_tenancy.postgres.session_limits import SessionLimits
-from temporal_tenancy.postgres.transaction_clock import TransactionClock, counts_transactions
 
 SESSION_TENANT: Final = "tenant_id"  # the keys in Session.info
 SESSION_LIMITS: Final = "limits"

@@ -16,7 +16,7 @@ from temporal_tenancy.core.inputs import JobInput, TenantInput, TenantJobInput
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope
 from temporal_tenancy.sdk import header
-from temporal_tenancy.sdk.task_tokens import workflow_of
+from temporal_tenancy.sdk._task_tokens import workflow_of
 
 TENANT_ID: Final = SearchAttributeKey.for_keyword("TenantId")
 JOB: Final = SearchAttributeKey.for_keyword("Job")

@@ -22,11 +22,11 @@ from temporal_tenancy.core.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.scope import _outside
-from temporal_tenancy.sdk import converter
+from temporal_tenancy.sdk import _converter as converter
+from temporal_tenancy.sdk._guard import guarded, is_guarded
 from temporal_tenancy.sdk._private import activity_definition, mark_shut_down, workflow_definition
 from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.sdk.guard import guarded, is_guarded
 from temporal_tenancy.sdk.interceptors import TenancyInterceptor
 from temporal_tenancy.sdk.interceptors.service_client import checked
 

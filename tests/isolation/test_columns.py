@@ -19,7 +19,8 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
-from temporal_tenancy.outbox import OutboxMessage, ProcessedEvent, enqueue, enqueue_many, working
+from temporal_tenancy.outbox import OutboxMessage, ProcessedEvent, enqueue, enqueue_many
+from temporal_tenancy.outbox import _working as working
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue

@@ -18,7 +18,8 @@ from processes.connect import database as configured
 from saas.settings import Settings
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres.connection_shares import ConnectionShares
+from temporal_tenancy.postgres._connection_shares import ConnectionShares
+from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 from temporal_tenancy.postgres.database_errors import (
@@ -29,7 +30,6 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.postgres.session_limits import SessionLimits
-from temporal_tenancy.postgres.shared_pool import SharedPool
 from tests.fixtures.postgres import within
 
 CHANGE = text("update daily_usage set events = events + 1")

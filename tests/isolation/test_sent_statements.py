@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.postgres._statement_guard import refusal
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.statement_guard import refusal
 
 BEGIN = """
     begin;

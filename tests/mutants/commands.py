@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from temporal_tenancy.sdk import agreement, commands, guard, task_tokens
-from temporal_tenancy.sdk.interceptors import client_outbound, rpcs, service_client
+from temporal_tenancy.sdk import _commands as commands
+from temporal_tenancy.sdk import _guard as guard
+from temporal_tenancy.sdk import _task_tokens as task_tokens
+from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk.interceptors import _client_outbound as client_outbound
+from temporal_tenancy.sdk.interceptors import _rpcs as rpcs
+from temporal_tenancy.sdk.interceptors import service_client
 from tests.mutants.hops import LISTS
 from tests.mutants.mutant import Mutant, replace
 

@@ -15,7 +15,7 @@ from processes.web.connections import Connections, DoorProtocol, Phase
 from processes.web.shares import Share
 from saas.services import csv_safety
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.outbox import requests
+from temporal_tenancy.outbox import _requests as requests
 from tests.mutants.mutant import Mutant, replace
 
 CONNECTIONS: Final = "tests/system/web/test_web_connections.py"

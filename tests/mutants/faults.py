@@ -17,8 +17,11 @@ from temporal_tenancy.core import scope, scoped_value
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.postgres import tenant_owned
 from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk import agreement, guard, header, stamps
-from temporal_tenancy.sdk.interceptors import activity_inbound, client_outbound, workflow_outbound
+from temporal_tenancy.sdk import _guard as guard
+from temporal_tenancy.sdk import agreement, header, stamps
+from temporal_tenancy.sdk.interceptors import _activity_inbound as activity_inbound
+from temporal_tenancy.sdk.interceptors import _client_outbound as client_outbound
+from temporal_tenancy.sdk.interceptors import _workflow_outbound as workflow_outbound
 from temporal_tenancy.ticks.fan_out import planning
 from tests.mutants.columns import COLUMN_FAULTS
 from tests.mutants.commands import COMMAND_FAULTS

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from temporalio.worker import WorkflowOutboundInterceptor
 
-from temporal_tenancy.sdk.interceptors.hooks import HOOKS, Handling, Hook
-from temporal_tenancy.sdk.interceptors.workflow_inbound import TenancyWorkflowInbound
+from temporal_tenancy.sdk.interceptors._hooks import HOOKS, Handling, Hook
+from temporal_tenancy.sdk.interceptors._workflow_inbound import TenancyWorkflowInbound
 from tests.mutants.mutant import Mutant, replace
 
 HOPS: Final = "tests/library/sdk/test_hops.py"

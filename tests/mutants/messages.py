@@ -8,7 +8,7 @@ from temporalio.service import RPCStatusCode
 
 from temporal_tenancy.outbox.relay import admission, relay
 from temporal_tenancy.sdk import lookups
-from temporal_tenancy.ticks.fan_out import outcomes
+from temporal_tenancy.ticks.fan_out import _outcomes as outcomes
 from tests.mutants.mutant import Mutant, replace
 
 RELAY: Final = "tests/library/outbox/test_relay.py"

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT
 from temporal_tenancy.outbox import enqueueing
 from temporal_tenancy.outbox.relay import queue, relay, starting
-from temporal_tenancy.postgres import every_time
-from temporal_tenancy.sdk import converter
+from temporal_tenancy.postgres import _every_time as every_time
+from temporal_tenancy.sdk import _converter as converter
 from tests.mutants.mutant import Mutant, replace
 
 UNREADABLE: Final = "tests/library/outbox/test_unreadable_messages.py"

@@ -10,16 +10,22 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from temporal_tenancy.postgres import (
-    connection_shares,
+    _connection_shares as connection_shares,
+)
+from temporal_tenancy.postgres import (
+    _guarded_connection as guarded_connection,
+)
+from temporal_tenancy.postgres import (
+    _statement_guard as statement_guard,
+)
+from temporal_tenancy.postgres import (
     database_errors,
-    guarded_connection,
-    statement_guard,
     tenant_owned,
 )
-from temporal_tenancy.postgres.connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres._shared_pool import SharedPool
+from temporal_tenancy.postgres._transaction_clock import TransactionClock
 from temporal_tenancy.postgres.pool_share import PoolShare
-from temporal_tenancy.postgres.shared_pool import SharedPool
-from temporal_tenancy.postgres.transaction_clock import TransactionClock
 from tests.mutants.mutant import Mutant, replace
 
 LIMITS: Final = "tests/library/postgres/test_session_limits.py"

@@ -8,8 +8,9 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core import scope, scoped_value
-from temporal_tenancy.postgres import connection_guard, database
-from temporal_tenancy.sdk.interceptors import activity_inbound
+from temporal_tenancy.postgres import _connection_guard as connection_guard
+from temporal_tenancy.postgres import database
+from temporal_tenancy.sdk.interceptors import _activity_inbound as activity_inbound
 from tests.mutants.mutant import Mutant, replace
 
 CARRIED: Final = "tests/library/core/test_carried_scopes.py"

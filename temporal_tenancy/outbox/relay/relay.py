@@ -24,15 +24,15 @@ from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.outbox.marks import failed
 from temporal_tenancy.outbox.relay import admission, queue
-from temporal_tenancy.outbox.relay.age import alert_on_old_messages
+from temporal_tenancy.outbox.relay._age import alert_on_old_messages
+from temporal_tenancy.outbox.relay._listening import listen
+from temporal_tenancy.outbox.relay._marks import LOCK_WAIT, MarkWriter
+from temporal_tenancy.outbox.relay._quarantine import Quarantine
+from temporal_tenancy.outbox.relay._upkeep import Upkeep
 from temporal_tenancy.outbox.relay.connections import relay_database
-from temporal_tenancy.outbox.relay.listening import listen
-from temporal_tenancy.outbox.relay.marks import LOCK_WAIT, MarkWriter
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.options import RelayOptions
-from temporal_tenancy.outbox.relay.quarantine import Quarantine
 from temporal_tenancy.outbox.relay.starting import Deliver, ServerAway, job_of_message, start_unit
-from temporal_tenancy.outbox.relay.upkeep import Upkeep
 from temporal_tenancy.postgres.database_errors import (
     ROW_ERRORS,
     DatabaseProblem,

@@ -9,14 +9,14 @@ from temporalio import client, worker
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.sdk.endings import RECORD_FAILED_RUN
 from temporal_tenancy.sdk.features import Feature, serves
-from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
-from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
-from temporal_tenancy.sdk.interceptors.logging_inbound import (
+from temporal_tenancy.sdk.interceptors._activity_inbound import TenancyActivityInbound
+from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.interceptors._logging_inbound import (
     LoggingActivityInbound,
     LoggingWorkflowInbound,
 )
-from temporal_tenancy.sdk.interceptors.nexus_inbound import TenancyNexusInbound
-from temporal_tenancy.sdk.interceptors.workflow_inbound import TenancyWorkflowInbound
+from temporal_tenancy.sdk.interceptors._nexus_inbound import TenancyNexusInbound
+from temporal_tenancy.sdk.interceptors._workflow_inbound import TenancyWorkflowInbound
 
 
 class TenancyInterceptor(client.Interceptor, worker.Interceptor):

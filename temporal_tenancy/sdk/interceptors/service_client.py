@@ -10,7 +10,7 @@ from temporalio.service import ServiceClient
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, current_scope
 from temporal_tenancy.sdk._private import CheckingServiceClient
-from temporal_tenancy.sdk.interceptors.rpcs import Call, admitted
+from temporal_tenancy.sdk.interceptors._rpcs import Call, admitted
 
 
 class TenancyServiceClient(CheckingServiceClient):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.ticks.fan_out.activities import (
+from temporal_tenancy.ticks.fan_out._activities import (
     PAGE_SIZE,
     ShardPages,
     close_ticks,

@@ -11,7 +11,7 @@ from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, taken
-from temporal_tenancy.ticks.fan_out.outcomes import outcome_of_failure
+from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
 from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
 FAN_OUT: Final = "fan_out.tick"  # the workflow type

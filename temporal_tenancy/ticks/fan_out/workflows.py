@@ -39,9 +39,9 @@ from temporal_tenancy.core.errors import UnknownJob
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry
-from temporal_tenancy.ticks.fan_out import activities
-from temporal_tenancy.ticks.fan_out.outcomes import outcome_of_failure
-from temporal_tenancy.ticks.fan_out.pace import Pace
+from temporal_tenancy.ticks.fan_out import _activities as activities
+from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
+from temporal_tenancy.ticks.fan_out._pace import Pace
 from temporal_tenancy.ticks.fan_out.payloads import (
     AllStarted,
     Candidate,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.ticks.reconcile.activities import (
+from temporal_tenancy.ticks.reconcile._activities import (
     PRUNED_AT_ONCE,
     OldTicks,
     find_missed_ticks,
     settle_ticks,
 )
-from temporal_tenancy.ticks.reconcile.suspensions import ReleaseActivities, release_activities
-from temporal_tenancy.ticks.reconcile.workflows import ReconcileTicks
+from temporal_tenancy.ticks.reconcile._suspensions import ReleaseActivities, release_activities
+from temporal_tenancy.ticks.reconcile._workflows import ReconcileTicks
 
 __all__ = ["ReconcileTicks", "ReleaseActivities", "reconcile"]
 

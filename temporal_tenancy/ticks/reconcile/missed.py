@@ -19,7 +19,7 @@ from temporal_tenancy.core.tenant_state import refusal
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.ticks.fan_out.children import is_running
 from temporal_tenancy.ticks.fan_out.planning import is_asked_for, was_there
-from temporal_tenancy.ticks.reconcile.due_ticks import DueTick, due_ticks
+from temporal_tenancy.ticks.reconcile._due_ticks import DueTick, due_ticks
 from temporal_tenancy.ticks.reconcile.settlement import rows_in_doubt, tenants_of
 
 

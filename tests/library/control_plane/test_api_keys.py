@@ -7,7 +7,7 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from temporal_tenancy.control_plane.api_keys import ApiKeyNameRefused, ApiKeys, ApiKeyUnknown
+from temporal_tenancy.control_plane._api_keys import ApiKeyNameRefused, ApiKeys, ApiKeyUnknown
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import ScopeMissing, TenantOffboarding, TenantUnknown

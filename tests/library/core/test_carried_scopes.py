@@ -30,7 +30,7 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     enter,
 )
-from temporal_tenancy.outbox.events import current_event_id, use_event_id
+from temporal_tenancy.outbox._events import current_event_id, use_event_id
 from temporal_tenancy.postgres.database import Database, current_database, use_database
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.log_lines import LogLines
@@ -479,8 +479,8 @@ def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_pass
     }
     assert users == {
         "temporal_tenancy/core/scope.py",
-        "temporal_tenancy/sdk/interceptors/activity_inbound.py",
-        "temporal_tenancy/sdk/interceptors/workflow_inbound.py",
+        "temporal_tenancy/sdk/interceptors/_activity_inbound.py",
+        "temporal_tenancy/sdk/interceptors/_workflow_inbound.py",
         "temporal_tenancy/core/directory.py",
         "temporal_tenancy/sdk/plugin.py",
         "temporal_tenancy/control_plane/directory.py",

@@ -14,9 +14,9 @@ from temporalio.client import Client
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.dead_letters._telling import DEPTH, KINDS_AT_ONCE, tell_of_dead_letters
 from temporal_tenancy.dead_letters.alerts import Alert, named, tell
 from temporal_tenancy.dead_letters.recording import Letter, Source
-from temporal_tenancy.dead_letters.telling import DEPTH, KINDS_AT_ONCE, tell_of_dead_letters
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.postgres.database import Database, database_url, use_database
 from tests.fixtures.app import PASSTHROUGH, app_worker

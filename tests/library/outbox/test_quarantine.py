@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from temporal_tenancy.outbox.relay.quarantine import PAUSES, Quarantine
+from temporal_tenancy.outbox.relay._quarantine import PAUSES, Quarantine
 
 
 class Clock:

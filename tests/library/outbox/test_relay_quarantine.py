@@ -12,7 +12,8 @@ from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder, Unit, enqueue_many, start_unit
-from temporal_tenancy.outbox.relay import queue, upkeep
+from temporal_tenancy.outbox.relay import _upkeep as upkeep
+from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within

@@ -19,14 +19,14 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters._telling import tell_of_dead_letters
 from temporal_tenancy.dead_letters.alerts import Alert
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
-from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.relay import admission, queue
-from temporal_tenancy.outbox.relay.marks import MarkWriter
+from temporal_tenancy.outbox.relay._marks import MarkWriter
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.postgres.connections import connect

@@ -26,11 +26,11 @@ from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.payloads import PayloadUnreadable
 from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters._telling import tell_of_dead_letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.dead_letters.replaying import replay
 from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.outbox import (
     OutboxMessage,
     PayloadTooLarge,
@@ -51,7 +51,7 @@ from temporal_tenancy.postgres.database import (
     tenant_session,
     use_database,
 )
-from temporal_tenancy.sdk.converter import compose
+from temporal_tenancy.sdk._converter import compose
 from tests.fixtures.hostile_json import ROWS, VALUES
 from tests.fixtures.hostile_messages import HOSTILE, READY, insert, insert_hostile, take_walls_away
 from tests.fixtures.postgres import within

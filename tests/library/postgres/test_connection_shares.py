@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
 from temporal_tenancy.postgres.database_errors import (
     PoolExhausted,
     PoolShareExceeded,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from temporal_tenancy.postgres.statement_guard import (
+from temporal_tenancy.postgres._statement_guard import (
     CODE,
     CONNECTION,
     LOCK,

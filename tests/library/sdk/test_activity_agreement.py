@@ -13,7 +13,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, current_scope
 from temporal_tenancy.sdk import header
-from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
+from temporal_tenancy.sdk.interceptors._activity_inbound import TenancyActivityInbound
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.jobs import hops as jobs
 

@@ -22,7 +22,7 @@ from temporalio.exceptions import ApplicationError
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.jobs import marks
 

@@ -23,7 +23,7 @@ from temporalio.worker import Worker
 from temporal_tenancy.core.errors import HopRefused
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.sdk import header
-from temporal_tenancy.sdk.interceptors.hooks import HOOKS, Handling
+from temporal_tenancy.sdk.interceptors._hooks import HOOKS, Handling
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.jobs import marks
 

@@ -9,7 +9,7 @@ from temporalio.client import CountWorkflowsInput, OutboundInterceptor, Workflow
 
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
 from temporal_tenancy.sdk.list_filter import DEEPEST, narrowed
 
 UNDERSTOOD = {

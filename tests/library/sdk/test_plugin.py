@@ -41,8 +41,8 @@ from temporal_tenancy.core.jobs import Coalesce, job_of, platform_job, tenant_jo
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.periods import Period
 from temporal_tenancy.everything import TenancyPlugin
+from temporal_tenancy.sdk._guard import is_guarded
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.sdk.guard import is_guarded
 from temporal_tenancy.testing import InMemoryDirectory
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.temporal import make_worker

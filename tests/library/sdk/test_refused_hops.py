@@ -11,10 +11,10 @@ import pytest
 from temporal_tenancy.core.errors import HopRefused, TenantMismatch
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
-from temporal_tenancy.sdk.interceptors.hooks import HOOKS, Handling
-from temporal_tenancy.sdk.interceptors.nexus_inbound import TenancyNexusInbound
-from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.interceptors._hooks import HOOKS, Handling
+from temporal_tenancy.sdk.interceptors._nexus_inbound import TenancyNexusInbound
+from temporal_tenancy.sdk.interceptors._workflow_outbound import TenancyWorkflowOutbound
 
 ACME = TenantScope("acme")
 REFUSED = [

@@ -20,9 +20,9 @@ from temporalio.service import ConnectConfig, ServiceClient
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.sdk.interceptors.hooks import Handling
-from temporal_tenancy.sdk.interceptors.rpcs import RPCS, request_name
-from temporal_tenancy.sdk.task_tokens import workflow_of
+from temporal_tenancy.sdk._task_tokens import workflow_of
+from temporal_tenancy.sdk.interceptors._hooks import Handling
+from temporal_tenancy.sdk.interceptors._rpcs import RPCS, request_name
 
 HERE = "default"
 OWN, FOREIGN = "acme/echo.tell/1", "globex/echo.tell/1"

@@ -26,11 +26,11 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import use_directory
 from temporal_tenancy.core.scope import TenantScope
 from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters._telling import tell_of_dead_letters
 from temporal_tenancy.dead_letters.alerts import Alert
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
 from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.sdk import header

@@ -18,7 +18,7 @@ from temporal_tenancy.core.directory import CachedDirectory, Tenant, TenantStatu
 from temporal_tenancy.core.scope import TenantScope, current_scope, enter
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.sdk import header
-from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
+from temporal_tenancy.sdk.interceptors._activity_inbound import TenancyActivityInbound
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.jobs import marks

@@ -15,8 +15,8 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import WorkflowOutboundInterceptor
 
-from temporal_tenancy.sdk import guard
-from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk import _guard as guard
+from temporal_tenancy.sdk.interceptors._workflow_outbound import TenancyWorkflowOutbound
 from temporal_tenancy.sdk.lookups import if_known
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.temporal import make_worker

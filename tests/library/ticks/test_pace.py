@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from temporal_tenancy.ticks.fan_out.pace import Pace
+from temporal_tenancy.ticks.fan_out._pace import Pace
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -31,10 +31,11 @@ from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
-from temporal_tenancy.ticks.reconcile import due_ticks, reconcile
+from temporal_tenancy.ticks.reconcile import _due_ticks as due_ticks
+from temporal_tenancy.ticks.reconcile import reconcile
+from temporal_tenancy.ticks.reconcile._workflows import ReconcileTicks
 from temporal_tenancy.ticks.reconcile.missed import missed_tenants, note_missed_ticks
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
-from temporal_tenancy.ticks.reconcile.workflows import ReconcileTicks
 from temporal_tenancy.ticks.schedules import ScheduledJob, apply
 from tests.fixtures.app import another_client, app_plugin, app_worker, rows_of, states_of
 from tests.fixtures.jobs import fan_out_control

@@ -22,7 +22,7 @@ from temporal_tenancy.core.errors import InvalidPayload
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.outbox import OutboxMessage
-from temporal_tenancy.outbox.events import use_event_id
+from temporal_tenancy.outbox._events import use_event_id
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker

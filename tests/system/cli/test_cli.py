@@ -30,15 +30,17 @@ from temporal_tenancy.cli import (
     Program,
     answers,
     command_line,
-    given,
     run,
     schedules,
     use_program,
 )
+from temporal_tenancy.cli import (
+    _given as given,
+)
 from temporal_tenancy.cli import reaching as library_reaching
+from temporal_tenancy.cli._failures import report
+from temporal_tenancy.cli._server_access import Temporal
 from temporal_tenancy.cli.answers import Answer, Problem
-from temporal_tenancy.cli.failures import report
-from temporal_tenancy.cli.server_access import Temporal
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
 from temporal_tenancy.postgres.database import Database

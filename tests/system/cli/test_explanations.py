@@ -6,8 +6,8 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from temporal_tenancy.cli._server_access import Temporal
 from temporal_tenancy.cli.explanations import _look
-from temporal_tenancy.cli.server_access import Temporal
 from temporal_tenancy.control_plane.tenants import Tenants
 
 

@@ -15,8 +15,8 @@ from processes.cli.program import PROGRAM
 from processes.logs import handler
 from saas.hints import summary_with_hint, with_hint
 from temporal_tenancy.cli import use_program
-from temporal_tenancy.cli.failures import report
-from temporal_tenancy.control_plane.api_keys import ApiKeys, ApiKeyUnknown
+from temporal_tenancy.cli._failures import report
+from temporal_tenancy.control_plane._api_keys import ApiKeys, ApiKeyUnknown
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.server_checks import ServerCheck, keep_fairness
 from temporal_tenancy.control_plane.tenants import Tenants

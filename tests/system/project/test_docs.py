@@ -15,7 +15,7 @@ from typer.main import get_command
 from processes.cli.app import app
 from temporal_tenancy.core.jobs import JobPriority, job_of, registry
 from temporal_tenancy.lint.catalogue import CHECKS
-from temporal_tenancy.sdk.interceptors.hooks import HOOKS
+from temporal_tenancy.sdk.interceptors._hooks import HOOKS
 from tests.mutants.faults import MUTANTS
 from workflows import WORKFLOWS
 from workflows.schedules import SCHEDULES

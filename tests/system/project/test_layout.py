@@ -102,8 +102,8 @@ def test_a_name_that_a_package_has_not_is_no_attribute_of_it(package: ModuleType
     [
         ("temporal_tenancy", {"typer", "rich", "temporalio", "sqlalchemy"}),
         ("temporal_tenancy.everything", {"typer", "rich"}),
-        ("temporal_tenancy.cli.hints", {"typer", "rich", "temporalio", "sqlalchemy"}),
-        ("temporal_tenancy.cli.app", {"temporalio", "sqlalchemy"}),
+        ("temporal_tenancy.cli._hints", {"typer", "rich", "temporalio", "sqlalchemy"}),
+        ("temporal_tenancy.cli._app", {"temporalio", "sqlalchemy"}),
     ],
 )
 def test_nothing_is_loaded_that_is_not_asked_for(imported: str, unloaded: set[str]) -> None:

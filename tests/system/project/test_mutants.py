@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from temporal_tenancy.sdk import commands
+from temporal_tenancy.sdk import _commands as commands
 from tests.mutants import commands as mutants_of_commands
 from tests.mutants.faults import MUTANTS
 from tests.mutants.hops import KILLERS, handled

@@ -22,8 +22,8 @@ from saas.database.contacts import Contact, Import
 from saas.database.mail import Notification, OutgoingMail
 from saas.database.tables import DailyUsage, Document, Invoice, InvoiceLine, TenantData, UsageEvent
 from temporal_tenancy.control_plane import ledger
+from temporal_tenancy.control_plane._api_keys import ApiKeys
 from temporal_tenancy.control_plane.admission import Admission
-from temporal_tenancy.control_plane.api_keys import ApiKeys
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.ledger import Entry
 from temporal_tenancy.control_plane.server_checks import last_fairness
@@ -31,18 +31,20 @@ from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState, Ti
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters._telling import tell_of_dead_letters
 from temporal_tenancy.dead_letters.alerts import Alert, tell
 from temporal_tenancy.dead_letters.inputs import forget_inputs, kept_input
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters, record
-from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.outbox import (
     OutboxMessage,
     ProcessedEvent,
     enqueue,
     enqueue_many,
     once,
-    working,
+)
+from temporal_tenancy.outbox import (
+    _working as working,
 )
 from temporal_tenancy.outbox.inspection import backlogs, find_message
 from temporal_tenancy.outbox.marks import Marks

@@ -22,7 +22,7 @@ from processes.web.app import create_app
 from processes.web.callers import authenticated
 from processes.web.door import Door
 from processes.web.tokens import Tokens
-from temporal_tenancy.control_plane.api_keys import ApiKeys
+from temporal_tenancy.control_plane._api_keys import ApiKeys
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.scope import current_scope

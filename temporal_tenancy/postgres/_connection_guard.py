@@ -24,6 +24,7 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     last_scope,
 )
+from temporal_tenancy.postgres._guarded_connection import TenantConnection
 from temporal_tenancy.postgres.database_errors import (
     refused_by_policy,
     timed_out,
@@ -32,7 +33,6 @@ from temporal_tenancy.postgres.database_errors import (
     withhold_parameters,
     withhold_values,
 )
-from temporal_tenancy.postgres.guarded_connection import TenantConnection
 
 _STAMP: Final = "temporal_tenancy.stamp"  # the key in Connection.info
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from temporalio.client import Client, WorkflowFailureError
 
+from temporal_tenancy.cli._workers import has_worker, no_worker
 from temporal_tenancy.cli.answers import Problem, say
 from temporal_tenancy.cli.program import message_with_hint
-from temporal_tenancy.cli.workers import has_worker, no_worker
 from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
 
 

@@ -36,7 +36,7 @@ from temporal_tenancy.sdk.endings import (
     is_recorded,
     record_own_failure,
 )
-from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk.interceptors._workflow_outbound import TenancyWorkflowOutbound
 from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"

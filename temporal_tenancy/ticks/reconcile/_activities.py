@@ -14,9 +14,9 @@ from temporal_tenancy.core.activities import platform_activity
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
-from temporal_tenancy.ticks.reconcile.due_ticks import TICKS_KEPT
+from temporal_tenancy.ticks.reconcile._due_ticks import TICKS_KEPT
+from temporal_tenancy.ticks.reconcile._payloads import MissedTick, MissedTicks, Settled
 from temporal_tenancy.ticks.reconcile.missed import note_missed_ticks
-from temporal_tenancy.ticks.reconcile.payloads import MissedTick, MissedTicks, Settled
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
 
 FIRST: Final = 10  # ticks listed in a result

@@ -12,11 +12,11 @@ from typing import Final
 
 from temporalio import client, worker
 
-from temporal_tenancy.sdk.interceptors.activity_inbound import TenancyActivityInbound
-from temporal_tenancy.sdk.interceptors.client_outbound import TenancyClientOutbound
-from temporal_tenancy.sdk.interceptors.nexus_inbound import TenancyNexusInbound
-from temporal_tenancy.sdk.interceptors.workflow_inbound import TenancyWorkflowInbound
-from temporal_tenancy.sdk.interceptors.workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk.interceptors._activity_inbound import TenancyActivityInbound
+from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
+from temporal_tenancy.sdk.interceptors._nexus_inbound import TenancyNexusInbound
+from temporal_tenancy.sdk.interceptors._workflow_inbound import TenancyWorkflowInbound
+from temporal_tenancy.sdk.interceptors._workflow_outbound import TenancyWorkflowOutbound
 
 
 class Handling(StrEnum):

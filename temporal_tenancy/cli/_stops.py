@@ -6,9 +6,9 @@ from typing import Final
 
 from temporalio.client import WorkflowExecutionStatus
 
-from temporal_tenancy.cli.messages import explain_message
+from temporal_tenancy.cli._messages import explain_message
+from temporal_tenancy.cli._server_access import Servers
 from temporal_tenancy.cli.program import quoted
-from temporal_tenancy.cli.server_access import Servers
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.sdk.lookups import if_known

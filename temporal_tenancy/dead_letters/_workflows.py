@@ -9,8 +9,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from temporal_tenancy.core.jobs import JobPriority, platform_job
-from temporal_tenancy.dead_letters import activities
-from temporal_tenancy.dead_letters.payloads import Swept
+from temporal_tenancy.dead_letters import _activities as activities
+from temporal_tenancy.dead_letters._payloads import Swept
 from temporal_tenancy.dead_letters.sweep import NAME
 
 _EFFECT: Final[dict[str, Any]] = {

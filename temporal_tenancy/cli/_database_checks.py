@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import psycopg
 
+from temporal_tenancy.cli._server_access import environments
+from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped
 from temporal_tenancy.cli.answers import number
 from temporal_tenancy.cli.program import (
     Application,
@@ -15,8 +17,6 @@ from temporal_tenancy.cli.program import (
     current_application,
     message_with_hint,
 )
-from temporal_tenancy.cli.server_access import environments
-from temporal_tenancy.cli.verdicts import Check, failed, ok, skipped
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.due_times import zone_names
 from temporal_tenancy.core.errors import ConfigurationError

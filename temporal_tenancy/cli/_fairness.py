@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli.answers import say
-from temporal_tenancy.cli.not_reachable import NotReachable
 from temporal_tenancy.cli.program import with_hint
-from temporal_tenancy.cli.server_access import control_plane
 from temporal_tenancy.control_plane.server_checks import last_fairness
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem

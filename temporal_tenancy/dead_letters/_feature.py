@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, OUTBOX
-from temporal_tenancy.dead_letters.activities import (
+from temporal_tenancy.dead_letters._activities import (
     Alarm,
     find_dead_letters,
     forget_dead_letters,
     resolve_dead_letters,
 )
+from temporal_tenancy.dead_letters._failed_runs import record_failed_run
+from temporal_tenancy.dead_letters._workflows import SweepDeadLetters
 from temporal_tenancy.dead_letters.alerts import AlertSink
-from temporal_tenancy.dead_letters.failed_runs import record_failed_run
-from temporal_tenancy.dead_letters.workflows import SweepDeadLetters
 from temporal_tenancy.sdk.features import Feature
 
 

@@ -29,6 +29,8 @@ from temporal_tenancy.core.errors import (
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of
 from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk._commands import refusal_of
+from temporal_tenancy.sdk._converter import PayloadDoesNotFit
 from temporal_tenancy.sdk._private import (
     InitializeWorkflow,
     WorkflowActivation,
@@ -36,8 +38,6 @@ from temporal_tenancy.sdk._private import (
     WorkflowCommand,
     WorkflowDefinition,
 )
-from temporal_tenancy.sdk.commands import refusal_of
-from temporal_tenancy.sdk.converter import PayloadDoesNotFit
 from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"

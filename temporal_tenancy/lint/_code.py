@@ -1,6 +1,6 @@
 """The checks of the catalogue lint on settings, code and data flows of the database.
 
-They are written as in `lint.checks`, with more parameters: `settings` (that decide whose rows a
+They are written as in `lint._checks`, with more parameters: `settings` (that decide whose rows a
 session sees), `limits` (time limits of the runtime roles), `extensions` (that run no SQL text and
 read no files), `functions` (the library's, as "name body") and `harmless` (volatile functions of
 PostgreSQL without side effects). Objects that initdb creates have an oid below 16384.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
-from temporal_tenancy.lint.checks import Check
+from temporal_tenancy.lint._checks import Check
 
 # `ours`: the library's functions, as its migrations create them. `computing`: objects that can only
 # compute, from the known extensions and from range types.

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
-from temporal_tenancy.postgres.connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
 from temporal_tenancy.postgres.pool_share import PoolShare
 
 

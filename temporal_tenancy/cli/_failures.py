@@ -7,8 +7,8 @@ import traceback
 
 import typer
 
+from temporal_tenancy.cli._exit_codes import ExitCode
 from temporal_tenancy.cli.answers import OutputLost, drop_output, print_json, say
-from temporal_tenancy.cli.exit_codes import ExitCode
 from temporal_tenancy.cli.program import current_program, message_with_hint, quoted
 
 
@@ -69,7 +69,7 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     from sqlalchemy.exc import DBAPIError
     from temporalio.service import RPCError
 
-    from temporal_tenancy.cli.not_reachable import NotReachable
+    from temporal_tenancy.cli._not_reachable import NotReachable
     from temporal_tenancy.core.errors import ConfigurationError, TenancyError
     from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
 

@@ -11,9 +11,9 @@ from typing import Final
 from temporalio import activity
 
 from temporal_tenancy.core.activities import platform_activity
+from temporal_tenancy.dead_letters._telling import tell_of_dead_letters
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.dead_letters.sweep import Sweep
-from temporal_tenancy.dead_letters.telling import tell_of_dead_letters
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 BUDGET: Final = 240.0  # seconds; how long one sweep searches

@@ -9,8 +9,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from temporal_tenancy.core.jobs import JobPriority, platform_job
-from temporal_tenancy.ticks.reconcile import activities
-from temporal_tenancy.ticks.reconcile.payloads import Reconciled
+from temporal_tenancy.ticks.reconcile import _activities as activities
+from temporal_tenancy.ticks.reconcile._payloads import Reconciled
 
 _EFFECT: Final[dict[str, Any]] = {
     "start_to_close_timeout": timedelta(minutes=30),

@@ -16,8 +16,8 @@ from psycopg.abc import Params, Query, QueryNoTemplate
 from psycopg.copy import AsyncCopy, AsyncWriter
 
 from temporal_tenancy.core.errors import StatementRefused
+from temporal_tenancy.postgres._statement_guard import UNREADABLE, refusal
 from temporal_tenancy.postgres.database_errors import withhold_values
-from temporal_tenancy.postgres.statement_guard import UNREADABLE, refusal
 
 Row = TypeVar("Row", covariant=True)
 

@@ -12,9 +12,9 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionDescription
 
+from temporal_tenancy.cli._workers import has_worker, no_worker
 from temporal_tenancy.cli.answers import when
 from temporal_tenancy.cli.program import with_hint
-from temporal_tenancy.cli.workers import has_worker, no_worker
 from temporal_tenancy.core.failures import root_cause, sentence_of
 from temporal_tenancy.sdk.suspension import is_waiting
 

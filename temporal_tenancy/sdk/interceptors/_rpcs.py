@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope
 from temporal_tenancy.sdk import agreement
-from temporal_tenancy.sdk.interceptors.hooks import Handling
+from temporal_tenancy.sdk.interceptors._hooks import Handling
 from temporal_tenancy.sdk.list_filter import narrowed
 
 

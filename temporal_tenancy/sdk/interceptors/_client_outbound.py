@@ -16,7 +16,7 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import Scope, TenantScope, current_scope
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.sdk import agreement, header
-from temporal_tenancy.sdk.interceptors.schedules import restamping, stamp_schedule
+from temporal_tenancy.sdk.interceptors._schedules import restamping, stamp_schedule
 from temporal_tenancy.sdk.list_filter import narrowed
 from temporal_tenancy.sdk.stamps import Stamp, fair
 

@@ -11,6 +11,8 @@ from typing import Annotated, Final
 
 import typer
 
+from temporal_tenancy.cli._exit_codes import ExitCode
+from temporal_tenancy.cli._failures import report
 from temporal_tenancy.cli.answers import drop_output, say
 from temporal_tenancy.cli.commands import (
     dead_letters,
@@ -21,8 +23,6 @@ from temporal_tenancy.cli.commands import (
     tenants,
     ticks,
 )
-from temporal_tenancy.cli.exit_codes import ExitCode
-from temporal_tenancy.cli.failures import report
 from temporal_tenancy.cli.program import Program, use_program
 
 HELP: Final = "Background jobs of a multi-tenant SaaS: start them, follow them, account for them."
