@@ -17,10 +17,11 @@ HEAD: Final = """\
 # The library's public names
 
 What an application imports from `temporal_tenancy`. Modules and names that are not here may change
-in any release. The docstrings give arguments, units and errors; `{command}` makes this page.
+in any release. The docstrings give arguments, units and errors. `{command}`
+makes this page.
 """
 COMMAND: Final = ".venv/bin/python -m dev.public_names --write"
-TOP: Final = "temporal_tenancy"
+MODULES: Final = ("temporal_tenancy.everything", "temporal_tenancy.testing")
 
 
 def page() -> str:
@@ -29,9 +30,9 @@ def page() -> str:
 
 
 def doors() -> list[str]:
-    """Returns the packages that export names, `temporal_tenancy` first."""
+    """Returns the packages and modules that export names, `temporal_tenancy` first."""
     packages = (path.parent.relative_to(LIBRARY.parent) for path in LIBRARY.rglob("__init__.py"))
-    names = sorted(".".join(package.parts) for package in packages)
+    names = sorted([*(".".join(package.parts) for package in packages), *MODULES])
     return [name for name in names if getattr(importlib.import_module(name), "__all__", ())]
 
 
@@ -53,8 +54,10 @@ def _rows(door: str) -> Iterator[tuple[str, str]]:
 
 def _text_below(door: str, name: str) -> str:
     """Returns the string below the assignment of a constant or a type."""
-    where = importlib.import_module(door)._WHERE[name]
-    source = Path(importlib.import_module(f"{door}.{where}").__file__ or "").read_text()
+    module = importlib.import_module(door)
+    if door not in MODULES:
+        module = importlib.import_module(f"{door}.{module._WHERE[name]}")
+    source = Path(module.__file__ or "").read_text()
     body = ast.parse(source).body
     for assignment, below in itertools.pairwise(body):
         target = _target(assignment)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from temporal_tenancy.dead_letters.alerts import AlertSink
     from temporal_tenancy.postgres.database import Database
 
+__all__ = ["TenancyPlugin", "everything", "sessions"]
+
 
 class TenancyPlugin(TenancyPluginBase):
     """The Temporal plugin that carries the tenant through every call and checks it.

@@ -8,7 +8,10 @@ from typing import Any
 
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 
+__all__ = ["STANDARD_PLAN", "InMemoryDirectory", "make_tenant"]
+
 STANDARD_PLAN = Plan(id="standard")
+"""A plan without features or limits."""
 
 
 def make_tenant(

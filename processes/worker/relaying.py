@@ -48,7 +48,7 @@ class RelayProcess:
     ready_file: Path | None = None  # written when ready for messages
     options: RelayOptions = field(
         default_factory=RelayOptions
-    )  # but for its ladder, which the settings say
+    )  # the ladder comes from the settings
 
 
 def relay(process: RelayProcess, settings: Settings) -> None:

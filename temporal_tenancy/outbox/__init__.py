@@ -13,13 +13,21 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.outbox._events import current_event_id, once
     from temporal_tenancy.outbox._feature import outbox
-    from temporal_tenancy.outbox._requests import RunStatus, request_job, request_state, run_status
+    from temporal_tenancy.outbox._requests import (
+        Requested,
+        RequestState,
+        RunStatus,
+        request_job,
+        request_state,
+        run_status,
+    )
     from temporal_tenancy.outbox.enqueueing import (
         Enqueued,
         KeyTaken,
         PayloadTooLarge,
         enqueue,
         enqueue_many,
+        enqueue_or_find,
     )
     from temporal_tenancy.outbox.relay.messages import Unit
     from temporal_tenancy.outbox.relay.options import RelayOptions
@@ -27,9 +35,17 @@ if TYPE_CHECKING:
     from temporal_tenancy.outbox.relay.starting import Deliver, start_unit
     from temporal_tenancy.outbox.retries import RetryLadder
     from temporal_tenancy.outbox.tables import MessageStatus, OutboxMessage, ProcessedEvent
-    from temporal_tenancy.outbox.waiting import MessageTaken, MessageUnknown, cancel, reschedule
+    from temporal_tenancy.outbox.waiting import (
+        ByKey,
+        MessageTaken,
+        MessageUnknown,
+        Waiting,
+        cancel,
+        reschedule,
+    )
 
 __all__ = [
+    "ByKey",
     "Deliver",
     "Enqueued",
     "KeyTaken",
@@ -41,13 +57,17 @@ __all__ = [
     "ProcessedEvent",
     "Relay",
     "RelayOptions",
+    "RequestState",
+    "Requested",
     "RetryLadder",
     "RunStatus",
     "Unit",
+    "Waiting",
     "cancel",
     "current_event_id",
     "enqueue",
     "enqueue_many",
+    "enqueue_or_find",
     "once",
     "outbox",
     "request_job",
@@ -58,6 +78,7 @@ __all__ = [
 ]
 
 _WHERE: Final = {
+    "ByKey": "waiting",
     "Deliver": "relay.starting",
     "Enqueued": "enqueueing",
     "KeyTaken": "enqueueing",
@@ -69,13 +90,17 @@ _WHERE: Final = {
     "ProcessedEvent": "tables",
     "Relay": "relay.relay",
     "RelayOptions": "relay.options",
+    "RequestState": "_requests",
+    "Requested": "_requests",
     "RetryLadder": "retries",
     "RunStatus": "_requests",
     "Unit": "relay.messages",
+    "Waiting": "waiting",
     "cancel": "waiting",
     "current_event_id": "_events",
     "enqueue": "enqueueing",
     "enqueue_many": "enqueueing",
+    "enqueue_or_find": "enqueueing",
     "once": "_events",
     "outbox": "_feature",
     "request_job": "_requests",

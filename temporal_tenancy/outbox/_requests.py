@@ -1,4 +1,4 @@
-"""Jobs that a tenant's own program asks for, by name and fields, and what has become of them.
+"""Job requests of a tenant's own program, by name and fields, and their states.
 
 An application's HTTP door is this, and whom it lets in.
 """
@@ -41,7 +41,7 @@ _ENDED_BADLY: Final = frozenset(
 
 
 class RunStatus(StrEnum):
-    """What has become of a job that was asked for."""
+    """The state of a requested job."""
 
     WAITING = "waiting"  # for its time, its turn, or its tenant
     STARTED = "started"
@@ -51,7 +51,7 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Requested:
-    """A job that has been asked for."""
+    """A requested job."""
 
     id: UUID  # the message's
     key: str
@@ -62,7 +62,7 @@ class Requested:
 
 @dataclass(frozen=True)
 class RequestState:
-    """What has become of a job that was asked for, and why where it has failed."""
+    """The state of a requested job, and the error if it failed."""
 
     status: RunStatus
     error_type: str | None = None
@@ -78,7 +78,7 @@ async def request_job(
     at: datetime | None = None,
     ahead_max: timedelta | None = None,
 ) -> Requested:
-    """Asks for a job of `tenant`'s, in whose scope this is called, with a session of its own.
+    """Requests a job of `tenant` in a session of its own; call it in that tenant's scope.
 
     Args:
         tenant: who asks.
@@ -116,7 +116,7 @@ async def request_job(
 async def request_state(
     job: str, key: str, ask: Callable[[str], Awaitable[WorkflowExecutionStatus | None]]
 ) -> RequestState | None:
-    """What has become of the current tenant's job; None where nothing is known of it.
+    """Returns the state of the current tenant's job, or None if nothing is known of it.
 
     `ask` says how the latest run of a workflow id stands, as `run_status()` does. It is called only
     where the database does not say, so that Temporal may be away otherwise.
@@ -140,7 +140,7 @@ async def request_state(
 
 
 async def run_status(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
-    """How the latest run of a job's workflow id stands.
+    """Returns the status of the latest run of a job's workflow id.
 
     None where there is none, it was forgotten, or something else has the id. Raises `RPCError`
     where the server does not answer.
@@ -153,7 +153,7 @@ async def run_status(client: Client, workflow_id: str) -> WorkflowExecutionStatu
 
 @dataclass(frozen=True)
 class _Records:
-    """What the database knows of a job that was asked for."""
+    """The database's records of a requested job."""
 
     message: OutboxMessage | None
     letter: DeadLetterRow | None
@@ -172,7 +172,7 @@ async def _recorded(workflow_id: WorkflowId) -> _Records:
 
 
 def _by_records(records: _Records) -> RunStatus | None:
-    """The status by what the database says alone; None: Temporal is to be asked."""
+    """Returns the status by the database alone, or None if only Temporal can tell."""
     message, letter = records.message, records.letter
     if message is not None and message.status in _UNDER_WAY:
         # With a workflow it is one of several that are worked off there.
@@ -185,7 +185,7 @@ def _by_records(records: _Records) -> RunStatus | None:
 
 
 def _by_run(run: WorkflowExecutionStatus | None, records: _Records) -> RunStatus | None:
-    """The status by the run; None where the database knows of none either."""
+    """Returns the status by the run, or None if the database has no record either."""
     if run is WorkflowExecutionStatus.COMPLETED:
         return RunStatus.SUCCEEDED
     if run in _ENDED_BADLY:
@@ -201,11 +201,11 @@ _BY_A_PERSON: Final = {
     DeadLetterState.DISCARDED: RunStatus.FAILED,
     DeadLetterState.RESOLVED: RunStatus.SUCCEEDED,
 }
-"""What a dead letter says by itself; once it was replayed, its run decides."""
+"""The status that a dead letter implies; once it was replayed, its run decides."""
 
 
 def _with_tenant(tenant: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The input's fields with the tenant; raises `TenantMismatch` for another's."""
+    """Returns the input's fields with the tenant; raises `TenantMismatch` for another's."""
     values = dict(given)
     if values.setdefault("tenant_id", tenant) != tenant:
         raise TenantMismatch(

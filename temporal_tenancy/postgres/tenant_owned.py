@@ -1,8 +1,8 @@
-"""Tables whose rows each belong to one tenant, and the ORM's part in separating them.
+"""Tables whose rows each belong to one tenant, and the setting that names the tenant to PostgreSQL.
 
-Row-level security in the database is the first wall; this is the second. It keeps queries to the
-tenant's part of the index, and refuses another tenant's row while the code that created it is still
-on the stack.
+`app.tenant_id` is set here at the start of each transaction; row-level security reads it, and is
+the wall. The ORM filter is not one: it keeps queries to the tenant's part of the index, and refuses
+another tenant's row while the code that created it is still on the stack.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def add_job(line: MutableMapping[str, Any], worker: str | None = None) -> None:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a record is news: no workflow's replay, nor a failure that was logged before."""
+    """Whether a record is new: not of a workflow's replay, and not a failure logged before."""
     if workflow.in_workflow() and workflow.unsafe.is_replaying_history_events():
         return False
     if record.name == activity.logger.name and record.exc_info:

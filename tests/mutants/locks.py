@@ -10,10 +10,10 @@ from temporalio.client import Client, WorkflowExecutionDescription
 
 from temporal_tenancy.outbox import _working as working
 from temporal_tenancy.outbox.marks import Holder, completing, failing
-from temporal_tenancy.outbox.relay import _marks as marks
+from temporal_tenancy.outbox.relay import _mark_writer as marks
 from temporal_tenancy.outbox.relay import _upkeep as upkeep
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay._marks import MarkWriter
+from temporal_tenancy.outbox.relay._mark_writer import MarkWriter
 from temporal_tenancy.outbox.relay._upkeep import Upkeep
 from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace

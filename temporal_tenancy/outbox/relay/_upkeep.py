@@ -21,7 +21,7 @@ from temporal_tenancy.dead_letters.payload_texts import Key
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay._marks import LOCK_WAIT
+from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.relay.options import RelayOptions
 from temporal_tenancy.outbox.work_off import work_off_job

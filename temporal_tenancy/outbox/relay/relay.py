@@ -26,7 +26,7 @@ from temporal_tenancy.outbox.marks import failed
 from temporal_tenancy.outbox.relay import admission, queue
 from temporal_tenancy.outbox.relay._age import alert_on_old_messages
 from temporal_tenancy.outbox.relay._listening import listen
-from temporal_tenancy.outbox.relay._marks import LOCK_WAIT, MarkWriter
+from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT, MarkWriter
 from temporal_tenancy.outbox.relay._quarantine import Quarantine
 from temporal_tenancy.outbox.relay._upkeep import Upkeep
 from temporal_tenancy.outbox.relay.connections import relay_database

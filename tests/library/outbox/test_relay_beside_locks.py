@@ -16,7 +16,7 @@ from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox import _working as working
 from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay._marks import MarkWriter
+from temporal_tenancy.outbox.relay._mark_writer import MarkWriter
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder

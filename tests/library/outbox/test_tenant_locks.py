@@ -26,7 +26,7 @@ from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.relay import admission, queue
-from temporal_tenancy.outbox.relay._marks import MarkWriter
+from temporal_tenancy.outbox.relay._mark_writer import MarkWriter
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.postgres.connections import connect

@@ -19,13 +19,11 @@ from typing import Final
 import pytest
 
 import temporal_tenancy
-from dev.public_names import COMMAND, PAGE, page
+from dev.public_names import COMMAND, MODULES, PAGE, page
 
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "temporal_tenancy"
 OUTSIDE = ("activities", "benchmarks", "dev", "docs", "processes", "saas", "workflows")
-# Doors too, though they are modules: all features together, and the kit for tests.
-MODULES: Final = frozenset({"temporal_tenancy.everything", "temporal_tenancy.testing"})
 # What they measure is a part of the relay by itself, which has no door.
 MEASURED: Final = {
     "benchmarks/outbox/claim_cost.py": {
@@ -72,10 +70,8 @@ def parsed(path: Path) -> ast.AST:
 def exported(module: str) -> set[str]:
     """The public names of a door; none where it is none."""
     found = importlib.import_module(module)
-    if module in MODULES:
-        return {name for name in vars(found) if not name.startswith("_")}
-    is_package = Path(found.__file__ or "").name == "__init__.py"
-    return set(getattr(found, "__all__", ())) if is_package else set()
+    is_door = module in MODULES or Path(found.__file__ or "").name == "__init__.py"
+    return set(getattr(found, "__all__", ())) if is_door else set()
 
 
 def not_public(tree: ast.AST, apart_from: set[str]) -> list[str]:
