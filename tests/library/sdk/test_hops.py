@@ -227,7 +227,7 @@ async def test_a_run_reads_like_a_sentence_while_it_works_and_after(
     )
     described = await handle.describe()
     assert await described.static_summary() == f"echo.mailbox for acme: {queue}"
-    assert (await described.static_details() or "").startswith("Takes messages until")
+    assert (await described.static_details() or "").startswith("Handles messages until")
     assert await details_of(handle) == f"echo.mailbox for acme, {queue}: at work."
     await handle.signal(jobs.Mailbox.end)
     await handle.result()

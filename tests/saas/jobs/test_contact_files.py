@@ -35,7 +35,7 @@ from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.exports import GenerateExport, GenerateExportInput
 
-FILES = Path(__file__).parents[2] / "contact_files"
+FILES = Path(__file__).parent / "contact_files"
 
 
 def sent(name: str) -> bytes:
