@@ -40,7 +40,7 @@ UA = Tenant(
 def by_command(job: str, period: str | None, key: str | None) -> str:
     """What `starter.py run` and `enqueue` take as the key."""
     values = {} if period is None else {"period": period}
-    _, parts = _prepared(registry[job], tenant="ua", given=json.dumps(values), key=key)
+    _, parts = _prepared(registry[job], tenant="ua", input_json=json.dumps(values), key=key)
     return parts.key
 
 
@@ -108,7 +108,7 @@ def test_what_one_door_takes_as_a_key_every_door_takes(
 
 @pytest.mark.parametrize("key", ["2013-4", "2013-04-01", "by-client", "2013-13", "2013-04 "])
 def test_a_key_that_is_no_period_is_refused_in_a_sentence(key: str) -> None:
-    with pytest.raises(InvalidPayload, match=r"the key of billing\.cycle is no month that"):
+    with pytest.raises(InvalidPayload, match=r"the key of billing\.cycle is not a valid month: "):
         by_command("billing.cycle", None, key)
 
 

@@ -89,17 +89,20 @@ async def test_the_ledger_is_shown_also_while_temporal_is_away(
     shown = await starter("ticks", "show", JOB, "--json", TEMPORAL_ADDRESS="127.0.0.1:1")
     assert (shown.code, shown.document["succeeded"]) == (0, 2)
     assert shown.err.startswith("NotReachable: the Temporal server 127.0.0.1:1 does not answer")
-    assert shown.err.rstrip().endswith("So this is what the ledger says, and may be behind.")
+    assert shown.err.rstrip().endswith("So this is what the ledger says; it may be out of date.")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--tick", "2013-02"), "a tick is one of a job's: name the job."),
+        (("--tick", "2013-02"), "a tick belongs to a job: name the job."),
         ((JOB, "--tick", "yesterday"), "billing.cycle works on a month, and yesterday names none:"),
-        ((JOB, "--tick", "2999-01"), "2999-01 is not over yet, so nobody can have been missed."),
+        ((JOB, "--tick", "2999-01"), "2999-01 is not over yet, so it cannot have missed a tenant."),
         (("trial.expiry", "--tick", "x"), "trial.expiry has no tick x."),
-        (("fan_out.tick",), "fan_out.tick is the platform's and runs for no single tenant."),
+        (
+            ("fan_out.tick",),
+            "fan_out.tick is a job of the platform and does not run for a single tenant.",
+        ),
         (("nope.job",), "'nope.job' is not a job."),
     ],
 )

@@ -159,8 +159,8 @@ CASES = {
     ),
     "a backfill of dates the wrong way round": Case(
         2,
-        "UsageError: Invalid value for --from and --to: 2013-05-01 00:00:00Z is behind "
-        "2013-04-01 23:59:59Z. Name the earlier one with --from.",
+        "UsageError: Invalid value for --from and --to: 2013-05-01 00:00:00Z is after "
+        "2013-04-01 23:59:59Z. Put the earlier time in --from.",
         ("schedules", "backfill", "billing.cycle", "--from", "2013-05-01", "--to", "2013-04-01"),
     ),
     "a tenant that is there": Case(

@@ -15,7 +15,7 @@ from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import STARTER
 
 PERIOD = "2013-04"
-INTERRUPTED = "Interrupted: what has been started goes on.\n"
+INTERRUPTED = "Interrupted: jobs that have started keep running.\n"
 
 
 @pytest.mark.parametrize(
