@@ -1,4 +1,4 @@
-"""Importing a file of contacts: begun here, done by a worker, followed here."""
+"""Starts the import of a contacts file by a worker, and follows it."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ async def start(
     wait: bool,
     quiet: bool,
 ) -> Answer:
-    """Stores a file of `tenant`'s and asks for its import; with `wait`, until that has ended.
+    """Stores a file for `tenant` and requests its import; `wait` waits until the import ends.
 
     Raises:
-        TenancyError: the tenant may not import, or an option does not fit; nothing is kept.
-        EncodingUnknown: `encoding` is none; nothing is kept.
-        FileTooLarge, StorageFailed: the file cannot be taken.
+        TenancyError: the tenant may not import, or an option is not valid; nothing is stored.
+        EncodingUnknown: `encoding` is not an encoding; nothing is stored.
+        FileTooLarge, StorageFailed: the file cannot be stored.
     """
     job = registry[JOB]
     if encoding is not None:
@@ -89,7 +89,7 @@ async def start(
 
 
 async def show(import_id: str, *, tenant: str) -> Answer:
-    """How far an import is, or what it came to; raises `ImportNotFound`, also for another's."""
+    """Shows an import's progress or result; raises `ImportNotFound`, also for another tenant's."""
     owner = tenant_id(tenant)
     try:
         wanted = UUID(import_id)
@@ -97,7 +97,7 @@ async def show(import_id: str, *, tenant: str) -> Answer:
         raise typer.BadParameter("an import's id is a UUID.", param_hint="ID") from None
     async with servers() as connections:
         answer = await _answer(connections, owner, wanted)
-    # What was asked for has been answered, whatever the answer is.
+    # The question was answered, even if the import has failed.
     if answer.problem is None:
         return answer
     document = {**answer.document, "error": vars(answer.problem)}
@@ -105,7 +105,7 @@ async def show(import_id: str, *, tenant: str) -> Answer:
 
 
 async def _follow(connections: Servers, tenant: str, import_id: UUID, *, quiet: bool) -> None:
-    """Returns once the import has ended, or its job has without saying so."""
+    """Waits until the import has ended, or its job has stopped without recording an end."""
     shown = err.is_terminal and not quiet
     with Progress(
         TextColumn("{task.description}"),
@@ -134,7 +134,7 @@ async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
     problem: Problem | None = None
     if imported.status == ImportStatus.PROCESSING:
         problem = await _trouble(connections, tenant, import_id)
-        # It may have ended between the two questions.
+        # The import may have ended between the two reads.
         imported = await _kept(connections, tenant, import_id)
     if imported.status != ImportStatus.PROCESSING:
         problem = _problem(imported)
@@ -212,7 +212,7 @@ def _problem(imported: Import) -> Problem | None:
 
 
 async def _trouble(connections: Servers, tenant: str, import_id: UUID) -> Problem | None:
-    """Why nobody goes on with an import that has not ended: its run was terminated, say."""
+    """Returns why an unfinished import has stopped, for example that its run was terminated."""
     why = await why_stopped(connections, WorkflowId(tenant, JOB, str(import_id)))
     return None if why is None else Problem(FAILED, why)
 
@@ -224,7 +224,7 @@ async def _kept(connections: Servers, tenant: str, import_id: UUID) -> Import:
 
 
 def _part(imported: Import) -> float:
-    """How much of the file has been read, 0 to 1."""
+    """Returns how much of the file has been read, 0 to 1."""
     return round(min(imported.position / imported.size, 1.0), 4) if imported.size else 1.0
 
 

@@ -57,7 +57,7 @@ async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
         return []
     reasons = []
     if message.scheduled_at > datetime.now(UTC):
-        start = "It is tried again" if message.attempts else "It is to start"
+        start = "It is retried" if message.attempts else "It starts"
         reasons.append(f"{start} at {when(message.scheduled_at)}.")
     reasons += await _held_back(database, message.tenant_id, registry.get(message.job))
     return reasons or ["It waits for a relay, which takes it within a second if one runs."]
@@ -71,7 +71,7 @@ async def _held_back(database: Database, tenant_id: str, job: Job | None) -> lis
     reason = admission.held_back(tenant, decision, job)
     if reason is not None:
         command = "outbox resume" if decision.paused_since is not None else "tenants resume"
-        return [f"{tenant_id}: {reason}. {quoted(f'{command} {tenant_id}')} lets it go on."]
+        return [f"{tenant_id}: {reason}. {quoted(f'{command} {tenant_id}')} lets it continue."]
     cap = admission.cap_of(tenant, decision)
     if cap is not None and running >= cap:
         return [

@@ -29,12 +29,12 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
         no_worker(queue) for queue in sorted(queues - {""}) if not await has_worker(client, queue)
     ]
     if run.execution_time and run.execution_time > datetime.now(UTC):
-        sentences.append(f"It is to start at {when(run.execution_time)}.")
+        sentences.append(f"It starts at {when(run.execution_time)}.")
     task = raw.pending_workflow_task
     if task.attempt > 1:
         reason = await _task_failure(client, run)
         sentences.append(
-            f"Its workflow code fails, and is tried again (attempt {task.attempt}): {reason}"
+            f"Its workflow code fails and is retried (attempt {task.attempt}): {reason}"
         )
     sentences += [await _activity(run, activity) for activity in raw.pending_activities]
     children = [child.workflow_id for child in raw.pending_children]
@@ -50,7 +50,9 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
 async def _activity(run: WorkflowExecutionDescription, activity: PendingActivityInfo) -> str:
     name = activity.activity_type.name
     if is_waiting(activity):
-        return f"{name} is paused while {activity.pause_info.manual.reason}, and goes on after it."
+        return (
+            f"{name} is paused while {activity.pause_info.manual.reason}, and continues after that."
+        )
     limit = f" of {activity.maximum_attempts}" if activity.maximum_attempts else ""
     failure = ""
     if activity.HasField("last_failure"):

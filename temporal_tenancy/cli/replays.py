@@ -201,7 +201,7 @@ def _problem(handled: Sequence[Handled]) -> Problem | None:
         return Problem(
             "CanaryFailed",
             f"the first replay of {', '.join(again)} failed in the same way, so "
-            f"{number(held, 'other letter')} of theirs {'was' if held == 1 else 'were'} not "
+            f"{number(held, 'other letter')} {'was' if held == 1 else 'were'} not "
             "replayed. Fix the cause first.",
         )
     otherwise = [each for each in handled if each.canary == FAILED_OTHERWISE]
