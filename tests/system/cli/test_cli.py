@@ -1,4 +1,4 @@
-"""The parts of starter.py that need no server."""
+"""The parts of starter.py that work without a server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CANARY = "canary-3f1c"
 
 
 def not_found(message: str, failure: Message) -> RPCError:
-    """As the server says that it has no such thing."""
+    """Returns the server's error for a missing object."""
     status = GrpcStatus(code=RPCStatusCode.NOT_FOUND, message=message)
     status.details.add().Pack(failure)
     return RPCError(message, RPCStatusCode.NOT_FOUND, status.SerializeToString())
@@ -239,7 +239,7 @@ def test_an_answer_that_cannot_be_written_is_no_bug(
 
 
 def another(url: str) -> Program:
-    """The command line of an application that says no more than it has to."""
+    """The command line of an application with the fewest settings."""
 
     async def connect(database: Database | None) -> Client:
         with library_reaching(connecting=True):

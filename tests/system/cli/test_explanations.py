@@ -1,4 +1,4 @@
-"""What `starter.py explain` makes of a run."""
+"""How `starter.py explain` explains a run."""
 
 from __future__ import annotations
 

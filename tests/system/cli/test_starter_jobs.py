@@ -1,4 +1,4 @@
-"""The jobs that every SaaS has, started and asked about by a person."""
+"""The jobs that every SaaS has, started and inspected by a person."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_each_runs_for_every_tenant(batch: Batch, made_up: list[str]) -> N
         for job, answer in zip(jobs, said, strict=True)
     }
     assert counts == {
-        "report.daily": (0, 2, 1),  # the plan free has no reports
+        "report.daily": (0, 2, 1),  # the free plan has no reports
         "retention.enforce": (0, 3, 0),
         "cleanup.expired": (0, 3, 0),
         "trial.expiry": (0, 0, 0),

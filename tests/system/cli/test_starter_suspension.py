@@ -23,7 +23,7 @@ RUN = "acme/test.patient/1"
 async def control(
     saas: Client, tenants: Tenants, starter_environ: dict[str, str]
 ) -> AsyncIterator[Control]:
-    """A worker whose activities the test lets end."""
+    """A worker whose activities wait for the test."""
     await tenants.add("acme", "Acme", plan="enterprise")
     control = suspension_control.new_control()
     async with Worker(

@@ -1,4 +1,4 @@
-"""What is public, and who uses what.
+"""Which names are public, and which code uses them.
 
 Public is what a package of the library exports: `temporal_tenancy` itself and the packages in it.
 Application, benchmarks and docs import nothing else of it. A module that only its own package
@@ -24,9 +24,9 @@ from dev.public_names import COMMAND, PAGE, page
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "temporal_tenancy"
 OUTSIDE = ("activities", "benchmarks", "dev", "docs", "processes", "saas", "workflows")
-# Doors too, though they are modules: all features together, and the kit for tests.
+# Public too, though they are modules: all features together, and the kit for tests.
 MODULES: Final = frozenset({"temporal_tenancy.everything", "temporal_tenancy.testing"})
-# What they measure is a part of the relay by itself, which has no door.
+# They measure a private part of the relay.
 MEASURED: Final = {
     "benchmarks/outbox/claim_cost.py": {
         "temporal_tenancy.outbox.relay",
@@ -52,7 +52,7 @@ def name_of(path: Path) -> str:
 
 
 def imports_of(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """Each module of the library that is imported from, and the name; None for the whole module."""
+    """Returns each library module in an import, with the name; None for the whole module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             module = node.module or ""
@@ -70,7 +70,7 @@ def parsed(path: Path) -> ast.AST:
 
 
 def exported(module: str) -> set[str]:
-    """The public names of a door; none where it is none."""
+    """Returns the public names of a package; empty if it has none."""
     found = importlib.import_module(module)
     if module in MODULES:
         return {name for name in vars(found) if not name.startswith("_")}
@@ -121,7 +121,7 @@ def test_about_sixty_names_do_for_those_who_write_jobs() -> None:
 
 @pytest.mark.parametrize(("door", "name"), public(), ids=".".join)
 def test_a_public_name_is_no_module_too(door: str, name: str) -> None:
-    # Which of the two an import finds would depend on what was imported before.
+    # Which of the two an import finds would depend on earlier imports.
     assert not (ROOT.joinpath(*door.split(".")) / f"{name}.py").exists()
     assert not (ROOT.joinpath(*door.split(".")) / name).is_dir()
 
@@ -138,7 +138,7 @@ def package_of(module: str) -> str:
 
 
 def imported_modules() -> dict[str, set[str]]:
-    """Each module of the library, and the packages of whatever imports it or a name of it."""
+    """Returns each library module with the packages that import it or one of its names."""
     found: dict[str, set[str]] = {}
     modules = {name_of(path) for path in LIBRARY.rglob("*.py")}
     for path in [*LIBRARY.rglob("*.py"), *sources()]:
