@@ -116,7 +116,7 @@ CASES = {
     ),
     "the platform's job": Case(
         2,
-        "UsageError: Invalid value for JOB: fan_out.tick is the platform's",
+        "UsageError: Invalid value for JOB: fan_out.tick is a job of the platform",
         ("run", "fan_out.tick", "--tenant", "acme"),
     ),
     "an unknown option": Case(2, "UsageError: No such option: --nope", ("run", "--nope")),
