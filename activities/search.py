@@ -41,8 +41,8 @@ class Text(NamedTuple):
 async def ask_for_index(kind: Kind, ref: str, *, version: str) -> None:
     """Requests that an item be indexed, in the transaction that changes it.
 
-    `version` tells this change from others of the same item, for example a time: each change is a
-    message of its own.
+    `version` distinguishes this change from others of the same item, for example a time: each
+    change gets its own message.
     """
     await enqueue(JOB, {"kind": kind, "ref": ref}, key=f"{kind}/{ref}/{version}")
 

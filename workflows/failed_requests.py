@@ -15,7 +15,7 @@ from workflows.retries import DATABASE_RETRIES
 
 @asynccontextmanager
 async def failure_noted(kind: RequestKind, id: object) -> AsyncIterator[None]:
-    """Marks the row as failed if an activity in the block fails for good, and raises the error."""
+    """Marks the row as failed, and raises the error, if an activity fails permanently."""
     try:
         yield
     except ActivityError as error:

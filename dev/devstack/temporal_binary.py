@@ -79,7 +79,7 @@ def find_temporal(
         start_local: starts a dev server as the Temporal SDK does, downloading it first.
 
     Raises:
-        PartMissing: there is none, and it can be neither downloaded nor built.
+        PartMissing: no binary is installed, and it can be neither downloaded nor built.
     """
     on_path = shutil.which("temporal", path=environ.get("PATH", os.defpath))
     if on_path is not None:

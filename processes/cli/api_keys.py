@@ -1,4 +1,4 @@
-"""Keys by which a tenant's own programs call the HTTP door."""
+"""Creates, lists and revokes the keys with which tenants' programs call the HTTP API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from temporal_tenancy.control_plane import ApiKeys
 
 
 async def create(tenant: str, name: str) -> Answer:
-    """Makes a key and shows it, this once; raises a `TenancyError` where there can be none."""
+    """Creates a key and shows it once; raises a `TenancyError` if the tenant cannot have one."""
     async with control_plane() as database:
         made, key = await ApiKeys(database).create(tenant_id(tenant), name)
     text = lines(
@@ -25,7 +25,7 @@ async def create(tenant: str, name: str) -> Answer:
 
 
 async def show_all(tenant: str) -> Answer:
-    """A tenant's keys, revoked ones too; raises `TenantUnknown` where there is no such tenant."""
+    """Lists a tenant's keys, including revoked ones; raises `TenantUnknown`."""
     async with control_plane() as database:
         found = await ApiKeys(database).list(tenant_id(tenant))
     rows = [
@@ -39,7 +39,7 @@ async def show_all(tenant: str) -> Answer:
 
 
 async def revoke(tenant: str, identifier: str) -> Answer:
-    """Revokes a key; raises `ApiKeyUnknown` where the tenant has no such key."""
+    """Revokes a key; raises `ApiKeyUnknown` if the tenant does not have it."""
     try:
         key_id = UUID(identifier)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Importing a file of contacts: begun here, done by a worker, followed here."""
+"""Starts the import of a contacts file by a worker, and follows it."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ async def start(
     wait: bool,
     quiet: bool,
 ) -> Answer:
-    """Stores a file of `tenant`'s and asks for its import; with `wait`, until that has ended.
+    """Stores a file for `tenant` and requests its import; `wait` waits until the import ends.
 
     Raises:
-        TenancyError: the tenant may not import, or an option does not fit; nothing is kept.
-        EncodingUnknown: `encoding` is none; nothing is kept.
-        FileTooLarge, StorageFailed: the file cannot be taken.
+        TenancyError: the tenant may not import, or an option is not valid; nothing is stored.
+        EncodingUnknown: `encoding` is not an encoding; nothing is stored.
+        FileTooLarge, StorageFailed: the file cannot be stored.
     """
     job = registry[JOB]
     if encoding is not None:
         named_encoding(encoding)
-    async with servers() as there:
+    async with servers() as connections:
         owner = tenant_id(tenant)
-        found = await ControlPlaneDirectory(there.database).find(owner)
-        with acting_for(require_startable(owner, found, job), there.database):
+        found = await ControlPlaneDirectory(connections.database).find(owner)
+        with acting_for(require_startable(owner, found, job), connections.database):
             import_id = await begin_import(
                 _pieces(file),
                 file_name=file.name,
@@ -83,29 +83,29 @@ async def start(
                 batch_size=batch_size,
             )
         if wait:
-            await warn_without_worker(there.client, job.queue)
-            await _follow(there, owner, import_id, quiet=quiet)
-        return await _answer(there, owner, import_id)
+            await warn_without_worker(connections.client, job.queue)
+            await _follow(connections, owner, import_id, quiet=quiet)
+        return await _answer(connections, owner, import_id)
 
 
 async def show(import_id: str, *, tenant: str) -> Answer:
-    """How far an import is, or what it came to; raises `ImportNotFound`, also for another's."""
+    """Shows an import's progress or result; raises `ImportNotFound`, also for another tenant's."""
     owner = tenant_id(tenant)
     try:
         wanted = UUID(import_id)
     except ValueError:
         raise typer.BadParameter("an import's id is a UUID.", param_hint="ID") from None
-    async with servers() as there:
-        answer = await _answer(there, owner, wanted)
-    # What was asked for has been answered, whatever the answer is.
+    async with servers() as connections:
+        answer = await _answer(connections, owner, wanted)
+    # The question was answered, even if the import has failed.
     if answer.problem is None:
         return answer
     document = {**answer.document, "error": vars(answer.problem)}
     return Answer(document, lines(answer.text, str(answer.problem)))
 
 
-async def _follow(there: Servers, tenant: str, import_id: UUID, *, quiet: bool) -> None:
-    """Returns once the import has ended, or its job has without saying so."""
+async def _follow(connections: Servers, tenant: str, import_id: UUID, *, quiet: bool) -> None:
+    """Waits until the import has ended, or its job has stopped without recording an end."""
     shown = err.is_terminal and not quiet
     with Progress(
         TextColumn("{task.description}"),
@@ -119,29 +119,29 @@ async def _follow(there: Servers, tenant: str, import_id: UUID, *, quiet: bool) 
     ) as progress:
         bar = progress.add_task("importing", total=None, notes="")
         while True:
-            imported = await _kept(there, tenant, import_id)
+            imported = await _kept(connections, tenant, import_id)
             notes = f"{imported.rows:,} rows, {imported.rejected:,} rejected"
             progress.update(bar, total=imported.size or 1, completed=imported.position, notes=notes)
             if imported.status != ImportStatus.PROCESSING:
                 return
-            if await _trouble(there, tenant, import_id) is not None:
+            if await _trouble(connections, tenant, import_id) is not None:
                 return
             await asyncio.sleep(LOOK_INTERVAL)
 
 
-async def _answer(there: Servers, tenant: str, import_id: UUID) -> Answer:
-    imported = await _kept(there, tenant, import_id)
+async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
+    imported = await _kept(connections, tenant, import_id)
     problem: Problem | None = None
     if imported.status == ImportStatus.PROCESSING:
-        problem = await _trouble(there, tenant, import_id)
-        # It may have ended between the two questions.
-        imported = await _kept(there, tenant, import_id)
+        problem = await _trouble(connections, tenant, import_id)
+        # The import may have ended between the two reads.
+        imported = await _kept(connections, tenant, import_id)
     if imported.status != ImportStatus.PROCESSING:
         problem = _problem(imported)
     gave_up = problem is not None and problem.type == FAILED
     status = ImportStatus.FAILED if gave_up else imported.status
     workflow_id = str(WorkflowId(tenant, JOB, str(import_id)))
-    url = there.link(workflow_id)
+    url = connections.link(workflow_id)
     document: dict[str, Any] = {
         "id": str(import_id),
         "tenant_id": tenant,
@@ -211,20 +211,20 @@ def _problem(imported: Import) -> Problem | None:
     return None
 
 
-async def _trouble(there: Servers, tenant: str, import_id: UUID) -> Problem | None:
-    """Why nobody goes on with an import that has not ended: its run was terminated, say."""
-    why = await why_stopped(there, WorkflowId(tenant, JOB, str(import_id)))
+async def _trouble(connections: Servers, tenant: str, import_id: UUID) -> Problem | None:
+    """Returns why an unfinished import has stopped, for example that its run was terminated."""
+    why = await why_stopped(connections, WorkflowId(tenant, JOB, str(import_id)))
     return None if why is None else Problem(FAILED, why)
 
 
-async def _kept(there: Servers, tenant: str, import_id: UUID) -> Import:
-    with use_database(there.database), enter(TenantScope(tenant)):
+async def _kept(connections: Servers, tenant: str, import_id: UUID) -> Import:
+    with use_database(connections.database), enter(TenantScope(tenant)):
         async with tenant_session() as session:
             return await find_import(session, import_id)
 
 
 def _part(imported: Import) -> float:
-    """How much of the file has been read, 0 to 1."""
+    """Returns how much of the file has been read, 0 to 1."""
     return round(min(imported.position / imported.size, 1.0), 4) if imported.size else 1.0
 
 

@@ -1,4 +1,4 @@
-"""What the library's commands are told of the reference SaaS."""
+"""The reference SaaS as the program of the library's commands."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def load() -> Application:
-    """The application as the environment says; with it its jobs are known, and its logs set up."""
-    # Imported here: help and mistyped options are answered without.
+    """Loads the application from the environment; registers its jobs and configures logging."""
+    # Imported here: help and mistyped options do without.
     from activities.refusals import Refused
     from processes import connect, logs
     from saas.database.tables import TENANT_DATA
@@ -24,7 +24,7 @@ def load() -> Application:
     from workflows.schedules import SCHEDULES
 
     settings = load_settings()
-    # What a command does is its answer; LOG_LEVEL is for what runs by itself.
+    # A command's output is its answer; LOG_LEVEL applies to long-running processes.
     logs.configure("warning", settings.log_format)
     return Application(
         connect=connect.connect_client,

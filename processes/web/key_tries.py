@@ -25,8 +25,8 @@ UNKNOWN_AT_ONCE: Final = 2  # concurrent lookups, so that most control plane con
 class KeyTries:
     """Counts failed attempts by address, in this process.
 
-    A key that has been valid here is not delayed by failed attempts, of its own address or any
-    other. It is still looked up each time, so a revoked key is rejected.
+    Failed attempts, of the same address or another, do not delay a key that has been valid here.
+    It is still looked up each time, so a revoked key is rejected.
     """
 
     def __init__(self, failures_per_minute: int) -> None:

@@ -272,7 +272,7 @@ class RecordParser:
 
     def _at_end(self) -> None:
         if self._final and not self._lines:
-            self.offset = self._fed  # an incomplete character at the end has no size of its own
+            self.offset = self._fed  # an incomplete character at the end has no size
 
 
 @dataclass

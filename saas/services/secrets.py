@@ -66,7 +66,7 @@ class SecretStore:
         except (OSError, ValueError):
             raise SecretMissing(
                 f'the credential "{name}" of {current_tenant()} cannot be read. '
-                f"It is UTF-8 text of {SECRET_MAX_BYTES:,} bytes at most, in a file of its own."
+                f"Store it alone in a file, as UTF-8 text of at most {SECRET_MAX_BYTES:,} bytes."
             ) from None
         return value or None
 

@@ -1,6 +1,6 @@
 """The operators' commands: `explain`, `ticks`, `dead-letters`, `outbox` and the others.
 
-A program is these commands, and beside them whatever the application adds:
+A program has these commands and those that the application adds:
 
     program = Program(load=load)  # load() makes the Application
     sys.exit(run(command_line(program), program, sys.argv[1:]))
@@ -70,7 +70,7 @@ __all__ = [
     "why_stopped",
 ]
 
-# Loaded when they are asked for: whoever asks for a hint needs neither typer nor rich.
+# Loaded on first access: a caller that needs only the hints loads neither typer nor rich.
 _WHERE: Final = {
     "Advice": "_not_reachable",
     "Answer": "answers",

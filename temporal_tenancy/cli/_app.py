@@ -1,7 +1,7 @@
-"""The commands joined, and one of them run.
+"""Builds the command line and runs one command.
 
-What a command does is imported when it is called, so that `--help` and a mistyped option answer at
-once: the servers' libraries take a second to load.
+Each command imports its code when it is called: the servers' libraries take a second to load, and
+`--help` and a mistyped option answer without them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ HELP: Final = "Background jobs of a multi-tenant SaaS: start them, follow them, 
 
 
 def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typer:
-    """The library's commands for a program; more groups can be added to them.
+    """Returns the library's commands for a program; more groups can be added to it.
 
-    `own` are the application's own commands that belong to no group.
+    `own` holds the application's commands that belong to no group.
     """
     app = typer.Typer(
         help=HELP, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
@@ -39,8 +39,8 @@ def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typ
     app.callback()(_options)
     app.add_typer(jobs.app)
     app.add_typer(installation.checks)
-    for each in own:
-        app.add_typer(each)
+    for group in own:
+        app.add_typer(group)
     app.add_typer(installation.migrations(program))
     app.add_typer(outbox.app, name="outbox")
     app.add_typer(schedules.group(program), name="schedules")
@@ -59,12 +59,12 @@ def run(app: typer.Typer, program: Program, arguments: Sequence[str]) -> int:
         except (KeyboardInterrupt, typer.Abort):
             result = ExitCode.INTERRUPTED
         except BrokenPipeError:
-            drop_output()  # whoever read has gone, as in "… | head"
+            drop_output()  # the reader has gone, as in "… | head"
             return ExitCode.FAILED
         except Exception as error:
             return report(error, json=json, debug="--debug" in arguments)
-        if result == ExitCode.INTERRUPTED:  # so typer too answers Ctrl-C in a command
-            say("Interrupted: what has been started goes on.")
+        if result == ExitCode.INTERRUPTED:  # typer returns this for Ctrl-C in a command
+            say("Interrupted: jobs that have started keep running.")
         return result if isinstance(result, int) else 0
 
 
@@ -73,4 +73,4 @@ def _options(
         bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
     ] = False,
 ) -> None:
-    """Takes the options that come before a command."""
+    """Accepts the options that come before a command."""

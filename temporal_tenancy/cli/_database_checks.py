@@ -1,4 +1,4 @@
-"""The doctor's checks of the database, made as each runtime role."""
+"""The doctor's checks of the database, with the login of each runtime role."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseU
 from temporal_tenancy.postgres.migrations import refuse_pending
 from temporal_tenancy.postgres.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
 
-CLOCK_SKEW: Final = 2.0  # seconds; times of both clocks meet in the ledger
+CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
 FINDINGS_SHOWN: Final = 5
 
 _PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
@@ -34,7 +34,7 @@ _ONCE: Final = ("migrations", "row-level security", "logins", "clock", "time zon
 
 
 def database_checks() -> Sequence[Check]:
-    """Checks each role's login and rights; then, once, migrations, catalogue, logins and clock."""
+    """Checks each role's login and rights, then migrations, catalogue, logins, clock and zones."""
     application = current_application()
     roles = (
         (TENANT_ROLE, application.tenant),
@@ -49,7 +49,7 @@ def database_checks() -> Sequence[Check]:
         with connect(url) as connection:
             return [*checks, *_whole(application, url, connection)]
     except (DatabaseUnreachable, ConfigurationError):
-        return [*checks, *skipped(_ONCE, f"{PLATFORM_ROLE} does not get in.")]
+        return [*checks, *skipped(_ONCE, f"{PLATFORM_ROLE} cannot log in.")]
 
 
 def _role(application: Application, role: str, login: Login) -> Check:
@@ -71,7 +71,7 @@ def _role(application: Application, role: str, login: Login) -> Check:
         return failed(name, f"{error.message} {hint}".rstrip())
     except ConfigurationError as error:
         return failed(name, f"{setting}: {error}")
-    return ok(name, f"gets into {at}, and may do no more than its part.")
+    return ok(name, f"logs in to {at}, and has no excess rights.")
 
 
 def _whole(
@@ -80,32 +80,34 @@ def _whole(
     needed = environments(application)
     try:
         refuse_pending(url, needed)
-        yield ok("migrations", "none is missing.")
+        yield ok("migrations", "all are applied.")
     except DatabaseProblem as error:
         yield failed("migrations", message_with_hint(type(error).__name__, error.message))
-    found = lint(connection, environments=needed)
-    yield _lint("row-level security", [f for f in found if f.check != _PASSWORDLESS])
-    yield _logins([f for f in found if f.check == _PASSWORDLESS])
+    findings = lint(connection, environments=needed)
+    yield _lint(
+        "row-level security", [finding for finding in findings if finding.check != _PASSWORDLESS]
+    )
+    yield _logins([finding for finding in findings if finding.check == _PASSWORDLESS])
     yield _clock(connection)
     yield _time_zones(connection)
 
 
-def _lint(name: str, found: Sequence[Finding]) -> Check:
-    if not found:
+def _lint(name: str, findings: Sequence[Finding]) -> Check:
+    if not findings:
         return ok(name, "the catalogue lint finds nothing wrong.")
-    more = len(found) - FINDINGS_SHOWN
-    shown = " ".join(str(finding) for finding in found[:FINDINGS_SHOWN])
+    more = len(findings) - FINDINGS_SHOWN
+    shown = " ".join(str(finding) for finding in findings[:FINDINGS_SHOWN])
     return failed(name, f"{shown} And {number(more, 'finding')} more." if more > 0 else shown)
 
 
-def _logins(found: Sequence[Finding]) -> Check:
-    if found:
-        return failed("logins", " ".join(finding.message for finding in found))
-    return ok("logins", "no role gets in without a password.")
+def _logins(findings: Sequence[Finding]) -> Check:
+    if findings:
+        return failed("logins", " ".join(finding.message for finding in findings))
+    return ok("logins", "no role can log in without a password.")
 
 
 def _time_zones(connection: psycopg.Connection[Any]) -> Check:
-    """Names the tenants whose time zone Python or PostgreSQL does not know."""
+    """Checks that Python and PostgreSQL know every tenant's time zone."""
     try:
         rows = connection.execute(
             "select id, time_zone from tenants where status <> 'deleted' order by id"

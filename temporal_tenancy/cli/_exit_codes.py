@@ -1,4 +1,4 @@
-"""Exit codes."""
+"""The exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Why a program did not do what it was asked to."""
+    """Why a command did not succeed."""
 
-    FAILED = 1  # the job or a check failed, or a worker that was running
-    REFUSED = 2  # bad usage, input or settings; nothing has been started
-    NOT_REACHABLE = 3  # something that is needed does not answer
-    INTERRUPTED = 130  # as a shell has it
+    FAILED = 1  # the job, a check or a running worker failed
+    REFUSED = 2  # bad usage, input or settings; nothing was started
+    NOT_REACHABLE = 3  # a server that the command needs does not answer
+    INTERRUPTED = 130  # as in a shell: 128 + SIGINT

@@ -1,4 +1,4 @@
-"""Errors, as the command line reports them: one sentence and an exit code."""
+"""Reports an error as one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from temporal_tenancy.cli.program import current_program, message_with_hint, quo
 
 
 class Refusal(Exception):
-    """The command cannot be done as it was given; nothing has been started."""
+    """The command cannot run with these arguments; nothing was started."""
 
 
 class ScheduleUnknown(Refusal):
-    """There is no such schedule."""
+    """The schedule does not exist."""
 
 
 class TickUnknown(Refusal):
-    """The ledger has no such tick."""
+    """The ledger does not have the tick."""
 
 
 class DeadLetterUnknown(Refusal):
-    """There is no such dead letter."""
+    """The dead letter does not exist."""
 
 
 class DeadLetterAmbiguous(Refusal):
-    """Several tenants have a dead letter of that id."""
+    """Several tenants have a dead letter with that id."""
 
 
 class FilterMissing(Refusal):
-    """It is not said which ones are meant."""
+    """The command names neither ids nor a filter."""
 
 
 class RunUnknown(Refusal):
-    """There is no such run."""
+    """The run does not exist."""
 
 
 def report(error: Exception, *, json: bool, debug: bool) -> int:
-    """Prints what went wrong and returns the exit code. A traceback only where `debug` asks."""
+    """Prints an error and returns the exit code; prints a traceback only with `debug`."""
     code, kind, message = _classified(error)
     message = message_with_hint(kind, message)
     if debug:
@@ -50,15 +50,15 @@ def report(error: Exception, *, json: bool, debug: bool) -> int:
         try:
             print_json({"error": {"type": kind, "message": message}})
         except BrokenPipeError:
-            drop_output()  # whoever read has gone
+            drop_output()  # the reader has gone
         except OutputLost:
-            pass  # the sentence below says it
+            pass  # the sentence below reports it
     say(f"{kind}: {message}")
     return code
 
 
 def _classified(error: Exception) -> tuple[int, str, str]:
-    """Exit code, type and message."""
+    """Returns the exit code, type and message."""
     if isinstance(error, typer.TyperException):
         return ExitCode.REFUSED, "UsageError", _usage(error)
     if isinstance(error, OutputLost):
@@ -75,8 +75,8 @@ def _classified(error: Exception) -> tuple[int, str, str]:
 
     kind = type(error).__name__
     application = current_program().loaded
-    for own, code in application.failures.items() if application is not None else ():
-        if isinstance(error, own):
+    for error_type, code in application.failures.items() if application is not None else ():
+        if isinstance(error, error_type):
             return code, kind, getattr(error, "message", str(error))
     if isinstance(error, TenancyError):
         return ExitCode.REFUSED, kind, error.message
@@ -94,14 +94,14 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     return (
         ExitCode.FAILED,
         kind,
-        f"{_first_line(str(error) or 'it says nothing more')} This is a bug: {quoted('--debug')} "
+        f"{_first_line(str(error) or 'it has no message')} This is a bug: {quoted('--debug')} "
         "and the rest of the command shows where.",
     )
 
 
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
-    # Called without arguments a program prints its help, and the message is empty.
+    # A program that is called without arguments prints its help; the message is then empty.
     message = _first_line(error.format_message() or "No command is named")
     if context is None:
         return message

@@ -1,4 +1,4 @@
-"""A warning, when work is started, that one tenant's backlog may hold up the others'."""
+"""Warns a person who starts work that one tenant's backlog may delay the other tenants."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem
 
 
 async def warn_where_off(database: Database, namespace: str) -> None:
-    """Warns if fairness was off when it was last tried; does not try it again."""
+    """Warns if fairness was off at the last check; does not check again."""
     check = await last_fairness(database, namespace)
     if check is not None and not check.holds:
         say(with_hint(check.off_sentence))
 
 
 async def warn_where_known_off(namespace: str) -> None:
-    """As `warn_where_off`, in a command that needs no database and so works without one."""
+    """Like `warn_where_off`, for commands that work without a database."""
     try:
         async with control_plane() as database:
             await warn_where_off(database, namespace)

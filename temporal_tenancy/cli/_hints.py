@@ -1,6 +1,6 @@
-"""The commands that an operator runs next, after what the library says.
+"""Adds the command that an operator runs next to the library's sentences.
 
-The library's sentences name none: they do not know which program they are read in.
+The library's sentences do not name commands: the library does not know which program shows them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 _TENANT: Final = r"(?P<tenant>[a-z0-9][a-z0-9_-]{0,62})"
 _JOB: Final = r"(?P<job>[a-z][a-z0-9_.]*)"
 
-# By the type of an error: how its message begins, and what follows it then.
+# By the error's type: how its message begins, and the hint that follows it.
 _HINTS: Final = {
     "TenantSuspended": {
         f"{_TENANT} is suspended since ": '"{program} tenants resume {tenant}" does so.',
@@ -41,15 +41,15 @@ _OF_ITS_KIND: Final = '"{program} dead-letters list --fingerprint {fingerprint}"
 
 
 class Hints:
-    """What to run next, in one program's words."""
+    """The commands to run next, under one program's name."""
 
     def __init__(self, program: str, own: Mapping[str, Mapping[str, str]] | None = None) -> None:
         """
         Args:
-            program: how a person calls the command line, such as `tenancy`.
-            own: the application's hints, in the place of the library's for the same type of error:
-                by that type, what follows a message that begins with a regular expression. The
-                expression's named groups, and `program`, may stand in braces.
+            program: the name of the command line, such as `tenancy`.
+            own: the application's hints, by type of error. They replace the library's for the same
+                type. Each maps a regular expression, which matches the beginning of the message,
+                to the hint. A hint may use the expression's named groups and `program` in braces.
         """
         self.program = program
         self._hints = {
@@ -58,7 +58,7 @@ class Hints:
         }
 
     def sentence(self, sentence: str) -> str:
-        """`TenantUnknown: there is no tenant x. …`, and what to run next where a command helps."""
+        """Adds a hint, if a command helps, to `TenantUnknown: there is no tenant x. …`."""
         parts = _SENTENCE.fullmatch(sentence)
         if parts is None:
             return sentence
@@ -66,22 +66,22 @@ class Hints:
         return f"{parts['lead']}{kind}: {self.message(kind, parts['message'])}"
 
     def message(self, kind: str, message: str) -> str:
-        """An error's message, by the error's type, and what to run next where a command helps."""
+        """Adds a hint, if a command helps, to the message of an error of the type `kind`."""
         for begins, hint in self._hints.get(kind, ()):
-            found = begins.match(message)
-            if found is not None:
-                return self._and(message, hint, **found.groupdict())
+            match = begins.match(message)
+            if match is not None:
+                return self._and(message, hint, **match.groupdict())
         return message
 
     def summary(self, alert: str, summary: str) -> str:
-        """An alert's summary, by the alert's name, and what to run next where a command helps."""
+        """Adds a hint, if a command helps, to the summary of the alert of that name."""
         if alert.startswith(_KIND_OF_LETTERS):
             fingerprint = alert.removeprefix(_KIND_OF_LETTERS)
             return self._and(summary, _OF_ITS_KIND, fingerprint=fingerprint)
         return self._and(summary, _OF_ALERTS[alert]) if alert in _OF_ALERTS else summary
 
-    def _and(self, text: str, hint: str, **found: str) -> str:
-        # An older worker wrote the command into the text itself.
+    def _and(self, text: str, hint: str, **values: str) -> str:
+        # Older workers put the command into the text.
         if self.program in text:
             return text
-        return f"{text} {hint.format(program=self.program, **found)}"
+        return f"{text} {hint.format(program=self.program, **values)}"

@@ -1,4 +1,4 @@
-"""Explaining a message in the outbox: what it waits for."""
+"""Explains what a message in the outbox waits for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from temporal_tenancy.postgres.database import Database, tenant_session, use_dat
 
 
 async def explain_message(database: Database, workflow_id: WorkflowId) -> dict[str, Any] | None:
-    """The message of a tenant's run, with why it waits under `waiting_for`; None: there is none."""
+    """Returns the message of a tenant's run as JSON, or None; `waiting_for` says why it waits."""
     with use_database(database), enter(TenantScope(workflow_id.owner)):
         async with tenant_session() as session:
             message = await find_message(session, workflow_id.job, workflow_id.key)
@@ -41,7 +41,7 @@ async def explain_message(database: Database, workflow_id: WorkflowId) -> dict[s
 
 
 def message_line(message: dict[str, Any]) -> str:
-    """The message in one line."""
+    """Returns a message on one line."""
     status = message["status"].replace("_", " ")
     why = f": {message['error_type']}: {message['error_message']}" if message["error_type"] else ""
     return f"{message['id']}, {status}, attempt {message['attempts']}{why}"
@@ -49,28 +49,30 @@ def message_line(message: dict[str, Any]) -> str:
 
 async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
     if message.status == MessageStatus.PROCESSING:
-        who = f'"{message.workflow_id}" works it off' if message.workflow_id else "a relay has it"
-        return [f"{who} since {when(message.dequeued_at)}."]
+        holder = (
+            f'"{message.workflow_id}" works it off' if message.workflow_id else "a relay has it"
+        )
+        return [f"{holder} since {when(message.dequeued_at)}."]
     if message.status not in WAITING:
         return []
-    said = []
+    reasons = []
     if message.scheduled_at > datetime.now(UTC):
-        word = "It is tried again" if message.attempts else "It is to start"
-        said.append(f"{word} at {when(message.scheduled_at)}.")
-    said += await _held_back(database, message.tenant_id, registry.get(message.job))
-    return said or ["It waits for a relay: its turn comes within a second where one runs."]
+        start = "It is retried" if message.attempts else "It starts"
+        reasons.append(f"{start} at {when(message.scheduled_at)}.")
+    reasons += await _held_back(database, message.tenant_id, registry.get(message.job))
+    return reasons or ["It waits for a relay, which takes it within a second if one runs."]
 
 
 async def _held_back(database: Database, tenant_id: str, job: Job | None) -> list[str]:
     tenant = await ControlPlaneDirectory(database).find(tenant_id)
     async with database.platform_session("explain a message") as session:
-        decided = (await admission.decisions(session, [tenant_id])).get(tenant_id, NOTHING)
+        decision = (await admission.decisions(session, [tenant_id])).get(tenant_id, NOTHING)
         running = (await admission.in_flight(session, [tenant_id])).get(tenant_id, 0)
-    held = admission.held_back(tenant, decided, job)
-    if held is not None:
-        verb = "outbox resume" if decided.paused_since is not None else "tenants resume"
-        return [f"{tenant_id}: {held}. {quoted(f'{verb} {tenant_id}')} lets it go on."]
-    cap = admission.cap_of(tenant, decided)
+    reason = admission.held_back(tenant, decision, job)
+    if reason is not None:
+        command = "outbox resume" if decision.paused_since is not None else "tenants resume"
+        return [f"{tenant_id}: {reason}. {quoted(f'{command} {tenant_id}')} lets it continue."]
+    cap = admission.cap_of(tenant, decision)
     if cap is not None and running >= cap:
         return [
             f"{running} of {tenant_id}'s jobs run, and its cap is {cap}: it starts when one ends."

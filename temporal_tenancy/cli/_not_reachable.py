@@ -1,4 +1,4 @@
-"""Servers that do not answer, named with what a person can do about it."""
+"""Errors for servers that do not answer, with advice."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _CORE_REASON: Final = re.compile(r'(?:message: |error: |error", )"([^"]+)"')
 
 
 class NotReachable(Exception):
-    """Something that is needed does not answer."""
+    """A server that the command needs does not answer."""
 
     def __init__(self, message: str | None = None) -> None:
-        """`message` names what does not answer, without credentials, and how to start it."""
+        """`message` names the server, without credentials, and says how to start it."""
         self.message = message or type(self).__doc__ or ""
         super().__init__(self.message)
 
     @property
     def sentence(self) -> str:
-        """What a person is shown: the type and the message."""
+        """The type and the message, as people see them."""
         return f"{type(self).__name__}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What a person does about a server that does not answer: sentences, or nothing."""
+    """Advice for a server that does not answer: sentences, or empty strings."""
 
-    database: str = ""  # if it does not answer
-    login: str = ""  # it refuses a role's password
-    temporal: str = ""
-    namespace: str = "Create it."  # if Temporal has none of that name
+    database: str = ""  # if the database does not answer
+    login: str = ""  # if the database rejects a role's password
+    temporal: str = ""  # if Temporal does not answer
+    namespace: str = "Create it."  # if Temporal does not have the namespace
 
 
 @contextmanager
@@ -49,12 +49,12 @@ def reaching(
     *,
     connecting: bool = False,
 ) -> Iterator[None]:
-    """Raises `NotReachable` for whatever fails in the block because a server is away.
+    """Raises `NotReachable` for errors in the block that mean that a server is unavailable.
 
     Args:
-        address: returns Temporal's address and namespace, which the message names then; it is
-            called for a failure only.
-        advice: what a person does about it.
+        address: returns Temporal's address and namespace for the message; called only after a
+            failure.
+        advice: the advice that the message ends with.
         connecting: whether the block is `Client.connect()`, which raises `RuntimeError`.
     """
     advice = advice or Advice()
@@ -65,19 +65,19 @@ def reaching(
             raise
         raise _temporal_away(address, error, advice) from None
     except DatabaseUnreachable as error:
-        closed = "authentication failed" in error.message
+        refused = "authentication failed" in error.message
         raise NotReachable(
-            _join(error.message, advice.login if closed else advice.database)
+            _join(error.message, advice.login if refused else advice.database)
         ) from None
     except RPCError as error:
         if error.status in (*AWAY, *_CLOSED):
             raise _temporal_away(address, error, advice) from None
         if is_namespace_missing(error):
-            found = "the Temporal server lacks the client's namespace."
+            problem = "the Temporal server lacks the client's namespace."
             if address is not None:
                 server, namespace = address()
-                found = f'{server} has no namespace "{namespace}".'
-            raise NotReachable(_join(found, advice.namespace)) from None
+                problem = f'{server} has no namespace "{namespace}".'
+            raise NotReachable(_join(problem, advice.namespace)) from None
         raise
 
 
@@ -89,7 +89,7 @@ def _temporal_away(
 
 
 def _first_line(error: Exception) -> str:
-    """The innermost reason that the SDK's core gives, or the message's first line."""
+    """Returns the innermost reason of the SDK's core, or the message's first line."""
     text = str(error).strip() or type(error).__name__
     reasons = _CORE_REASON.findall(text)
     return (reasons[-1] if reasons else text.splitlines()[0]).rstrip(".")

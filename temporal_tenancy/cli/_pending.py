@@ -1,4 +1,4 @@
-"""What a running workflow waits for, in sentences."""
+"""Explains what a running workflow waits for."""
 
 from __future__ import annotations
 
@@ -22,50 +22,54 @@ CHILDREN_SHOWN: Final = 3
 
 
 async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
-    """One sentence for each; queues that no worker serves come first."""
+    """Returns one sentence per reason; queues that no worker serves come first."""
     raw = run.raw_description
     queues = {run.task_queue, *(a.activity_options.task_queue.name for a in raw.pending_activities)}
-    said = [
+    sentences = [
         no_worker(queue) for queue in sorted(queues - {""}) if not await has_worker(client, queue)
     ]
     if run.execution_time and run.execution_time > datetime.now(UTC):
-        said.append(f"It is to start at {when(run.execution_time)}.")
+        sentences.append(f"It starts at {when(run.execution_time)}.")
     task = raw.pending_workflow_task
     if task.attempt > 1:
-        why = await _task_failure(client, run)
-        said.append(f"Its workflow code fails, and is tried again (attempt {task.attempt}): {why}")
-    said += [await _activity(run, activity) for activity in raw.pending_activities]
+        reason = await _task_failure(client, run)
+        sentences.append(
+            f"Its workflow code fails and is retried (attempt {task.attempt}): {reason}"
+        )
+    sentences += [await _activity(run, activity) for activity in raw.pending_activities]
     children = [child.workflow_id for child in raw.pending_children]
     if children:
         noun = "child" if len(children) == 1 else "children"
         more = ", …" if len(children) > CHILDREN_SHOWN else ""
-        said.append(
+        sentences.append(
             f"{len(children):,} {noun} running: {', '.join(children[:CHILDREN_SHOWN])}{more}."
         )
-    return said
+    return sentences
 
 
 async def _activity(run: WorkflowExecutionDescription, activity: PendingActivityInfo) -> str:
     name = activity.activity_type.name
     if is_waiting(activity):
-        return f"{name} is paused while {activity.pause_info.manual.reason}, and goes on after it."
+        return (
+            f"{name} is paused while {activity.pause_info.manual.reason}, and continues after that."
+        )
     limit = f" of {activity.maximum_attempts}" if activity.maximum_attempts else ""
-    why = ""
+    failure = ""
     if activity.HasField("last_failure"):
-        why = f" It failed before: {await _sentence(run, activity.last_failure)}"
+        failure = f" It failed before: {await _sentence(run, activity.last_failure)}"
     if activity.paused:
-        said = activity.pause_info.manual.reason
-        return f"{name} is paused{f' ({said})' if said else ''}.{why}"
+        reason = activity.pause_info.manual.reason
+        return f"{name} is paused{f' ({reason})' if reason else ''}.{failure}"
     attempt = f"attempt {activity.attempt}{limit}"
     if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
         since = when(_time(activity.last_started_time))
-        return f"{name} is running since {since}, {attempt}.{why}"
+        return f"{name} is running since {since}, {attempt}.{failure}"
     if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED:
-        return f"{name} is asked to cancel, {attempt}.{why}"
-    again = _time(activity.next_attempt_schedule_time)
-    if activity.attempt > 1 and again is not None and again > datetime.now(UTC):
-        return f"{name} runs again at {when(again)}, {attempt}.{why}"
-    return f"{name} waits for a free worker, {attempt}.{why}"
+        return f"{name} is asked to cancel, {attempt}.{failure}"
+    next_attempt = _time(activity.next_attempt_schedule_time)
+    if activity.attempt > 1 and next_attempt is not None and next_attempt > datetime.now(UTC):
+        return f"{name} runs again at {when(next_attempt)}, {attempt}.{failure}"
+    return f"{name} waits for a free worker, {attempt}.{failure}"
 
 
 async def _task_failure(client: Client, run: WorkflowExecutionDescription) -> str:

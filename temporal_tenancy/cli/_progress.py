@@ -1,4 +1,4 @@
-"""A progress bar over a tick, fed by the ledger."""
+"""A progress bar for a tick, read from the ledger."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def _look(
     async with database.platform_session("follow a tick") as session:
         row = await ledger.find_tick(session, job, tick)
         if row is None or row.run_id != run_id:
-            return  # not planned yet: these rows are an earlier run's
+            return  # not planned yet: the rows belong to an earlier run
         counts = await ledger.count(session, job, tick)
     total = sum(counts.values())
     notes = [

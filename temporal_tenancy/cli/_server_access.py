@@ -1,4 +1,4 @@
-"""Connections to the servers, open while a command runs."""
+"""Connections to the servers that stay open while a command runs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Temporal:
     ui_url: str | None
 
     def link(self, workflow_id: str, run_id: str | None = None) -> str | None:
-        """A run's page in the Web UI; its latest run's without `run_id`; None without a Web UI."""
+        """Returns a run's page in the Web UI, or None; without `run_id` it shows the latest run."""
         run = f"/{quote(run_id, safe='')}" if run_id else ""
         return self._page(f"workflows/{quote(workflow_id, safe='')}{run}")
 
     def schedule_link(self, schedule_id: str) -> str | None:
-        """A schedule's page in the Web UI; None without a Web UI."""
+        """Returns a schedule's page in the Web UI; None without a Web UI."""
         return self._page(f"schedules/{quote(schedule_id, safe='')}")
 
     def _page(self, path: str) -> str | None:
@@ -45,17 +45,17 @@ class Temporal:
 
 @dataclass(frozen=True)
 class Servers(Temporal):
-    """Temporal and the database."""
+    """Connections to Temporal and to the database."""
 
     database: Database
 
 
 @asynccontextmanager
 async def control_plane() -> AsyncIterator[Database]:
-    """Opens the database alone.
+    """Opens only the database.
 
     Raises:
-        NotReachable: it does not answer.
+        NotReachable: the database does not answer.
         MigrationsBehind: the block needs a table or column that is missing.
     """
     application = current_application()
@@ -69,7 +69,7 @@ async def control_plane() -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def temporal() -> AsyncIterator[Temporal]:
-    """Connects to Temporal alone; raises `NotReachable`."""
+    """Connects only to Temporal; raises `NotReachable`."""
     application = current_application()
     with application.reaching():
         yield Temporal(await application.connect(None), application.ui_url)
@@ -91,7 +91,7 @@ def as_platform(database: Database) -> Iterator[None]:
 
 
 def environments(application: Application) -> Sequence[MigrationEnvironment]:
-    """All migration environments: the library's, then the application's."""
+    """Returns all migration environments: the library's, then the application's."""
     return (*LIBRARY, *application.environments)
 
 

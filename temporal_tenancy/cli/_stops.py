@@ -1,4 +1,4 @@
-"""Why a job that was asked for has stopped."""
+"""Explains why a requested job has stopped."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken, own_run
 _OPEN: Final = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
 
-async def why_stopped(there: Servers, workflow_id: WorkflowId) -> str | None:
-    """Why a tenant's unfinished job goes no further; None: it runs, or waits for its turn."""
+async def why_stopped(connections: Servers, workflow_id: WorkflowId) -> str | None:
+    """Returns why a tenant's unfinished job has stopped; None if it runs or waits for its turn."""
     hint = f"{quoted(f'explain {workflow_id}')} says more."
     try:
-        run = await if_known(own_run(there.client, str(workflow_id), workflow_id.job))
+        run = await if_known(own_run(connections.client, str(workflow_id), workflow_id.job))
     except WorkflowIdTaken as error:
         return error.sentence
     if run is None:
-        message = await explain_message(there.database, workflow_id)
+        message = await explain_message(connections.database, workflow_id)
         if message is not None and message["status"] == MessageStatus.DEAD_LETTER:
             return f"its job could not be started. {hint}"
         return None

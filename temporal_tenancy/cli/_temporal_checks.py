@@ -24,41 +24,41 @@ from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.fairness import Fairness, ProbeFailed
 from temporal_tenancy.sdk.search_attributes import SEARCH_ATTRIBUTES, missing_search_attributes
 
-SERVER_VERSION: Final = (1, 31)  # the first whose fairness is relied on
+SERVER_VERSION: Final = (1, 31)  # the first with reliable fairness
 
 
 async def temporal_checks() -> Sequence[Check]:
-    """Server, namespace, fairness, search attributes, schedules and workers."""
+    """Checks server, namespace, fairness, search attributes, schedules and workers."""
     application = current_application()
-    inside = ["namespace", "fairness", "search attributes", "schedules"]
-    inside += map(_name_of_workers, application.queues)
+    dependent = ["namespace", "fairness", "search attributes", "schedules"]
+    dependent += map(_name_of_workers, application.queues)
     try:
         with application.reaching():
             client = await application.connect(None)
-            reached = await _server(client)
+            server = await _server(client)
     except (NotReachable, ConfigurationError) as error:
-        said = getattr(error, "message", str(error))
-        return [failed("temporal", said), *skipped(inside, "Temporal does not answer.")]
+        message = getattr(error, "message", str(error))
+        return [failed("temporal", message), *skipped(dependent, "Temporal does not answer.")]
     try:
         with application.reaching():
-            checks = [reached, await _namespace(client), await _fairness(client)]
+            checks = [server, await _namespace(client), await _fairness(client)]
             checks.append(await _search_attributes(client))
             checks.append(await _schedules(Temporal(client, application.ui_url)))
             checks += [await _workers(client, queue) for queue in application.queues]
             return checks
     except NotReachable as error:
-        return [reached, failed("namespace", error.message), *skipped(inside[1:], "See above.")]
+        return [server, failed("namespace", error.message), *skipped(dependent[1:], "See above.")]
 
 
 async def _server(client: Client) -> Check:
     info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
     address = client.service_client.config.target_host
     version = tuple(int(part) for part in re.findall(r"\d+", info.server_version)[:2])
-    said = f"{address} answers; its version is {info.server_version}."
+    answer = f"{address} answers; its version is {info.server_version}."
     if version >= SERVER_VERSION:
-        return ok("temporal", said)
+        return ok("temporal", answer)
     needed = ".".join(map(str, SERVER_VERSION))
-    return failed("temporal", f"{said} Fairness between tenants needs {needed}: upgrade it.")
+    return failed("temporal", f"{answer} Fairness between tenants needs {needed}: upgrade it.")
 
 
 async def _namespace(client: Client) -> Check:
@@ -66,23 +66,23 @@ async def _namespace(client: Client) -> Check:
         DescribeNamespaceRequest(namespace=client.namespace)
     )
     days = described.config.workflow_execution_retention_ttl.ToTimedelta().days
-    said = f'"{client.namespace}" keeps closed runs for {number(days, "day")}.'
-    return ok("namespace", said)
+    message = f'"{client.namespace}" keeps closed runs for {number(days, "day")}.'
+    return ok("namespace", message)
 
 
 async def _fairness(client: Client) -> Check:
     try:
-        found = await fairness.probe(client)
+        result = await fairness.probe(client)
     except (ProbeFailed, RPCError) as error:
-        return warning("fairness", f"whether it is on could not be tried: {error}")
-    await _keep(client.namespace, found)
-    return ok("fairness", found.message) if found.on else failed("fairness", found.message)
+        return warning("fairness", f"the probe could not find out whether it is on: {error}")
+    await _keep(client.namespace, result)
+    return ok("fairness", result.message) if result.on else failed("fairness", result.message)
 
 
-async def _keep(namespace: str, found: Fairness) -> None:
+async def _keep(namespace: str, result: Fairness) -> None:
     try:
         async with control_plane() as database:
-            await keep_fairness(database, namespace, found)
+            await keep_fairness(database, namespace, result)
     except (NotReachable, DatabaseProblem):
         return  # another check reports it
 
@@ -98,20 +98,22 @@ async def _search_attributes(client: Client) -> Check:
     return ok("search attributes", f"{' and '.join(SEARCH_ATTRIBUTES)} are registered.")
 
 
-async def _schedules(there: Temporal) -> Check:
+async def _schedules(connection: Temporal) -> Check:
     try:
-        found = await compare(there)
+        documents = await compare(connection)
     except ConfigurationError as error:
         return failed("schedules", str(error))
     declared = current_program().schedules
-    off = [f"{d['schedule_id']} is {d['state']}" for d in found if d["state"] != "applied"]
-    if off:
+    not_applied = [
+        f"{d['schedule_id']} is {d['state']}" for d in documents if d["state"] != "applied"
+    ]
+    if not_applied:
         hint = f'{quoted("schedules list")} shows how; "schedules apply" puts {declared} in force'
-        return warning("schedules", f"{', '.join(off)}: {hint}.")
-    paused = [d["job"] for d in found if d["paused"]]
+        return warning("schedules", f"{', '.join(not_applied)}: {hint}.")
+    paused = [d["job"] for d in documents if d["paused"]]
     if paused:
         return warning("schedules", f"{', '.join(paused)}: paused.")
-    return ok("schedules", f"{len(found)} are in force as {declared} declares them.")
+    return ok("schedules", f"{len(documents)} are in force as {declared} declares them.")
 
 
 def _name_of_workers(queue: str) -> str:

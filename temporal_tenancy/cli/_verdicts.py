@@ -8,17 +8,17 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
-    OK = "ok"  # as it should be
+    OK = "ok"  # all is well
     WARNING = "warning"  # worth a look; jobs run
     FAILED = "failed"  # jobs do not run, or not safely
-    SKIPPED = "skipped"  # cannot be said, or need not be
+    SKIPPED = "skipped"  # could not be checked, or need not be
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the doctor looked at."""
+    """One check with its result."""
 
     name: str
     verdict: Verdict
@@ -26,20 +26,20 @@ class Check:
 
 
 def ok(name: str, message: str) -> Check:
-    """All is well."""
+    """Returns a check that passed."""
     return Check(name, Verdict.OK, message)
 
 
 def warning(name: str, message: str) -> Check:
-    """Worth a look."""
+    """Returns a check with a warning."""
     return Check(name, Verdict.WARNING, message)
 
 
 def failed(name: str, message: str) -> Check:
-    """Something is not right."""
+    """Returns a check that failed."""
     return Check(name, Verdict.FAILED, message)
 
 
 def skipped(names: Iterable[str], message: str) -> list[Check]:
-    """Checks that could not be made."""
+    """Returns checks that were skipped."""
     return [Check(name, Verdict.SKIPPED, message) for name in names]

@@ -1,4 +1,4 @@
-"""Waiting for a run: why it failed, or why nothing happens yet."""
+"""Explains a failed run, and warns about a run that no worker can start."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from temporal_tenancy.core.failures import root_cause, sentence_of, type_of
 
 
 def problem_of(error: WorkflowFailureError) -> Problem:
-    """Why a run failed, in the words of its activity or of its worker's guard."""
+    """Returns why a run failed: the error of its activity or of its worker's guard."""
     cause = root_cause(error.cause)
     kind = type_of(cause)
     return Problem(kind, message_with_hint(kind, sentence_of(cause).removeprefix(f"{kind}: ")))
 
 
 async def warn_without_worker(client: Client, queue: str) -> None:
-    """Warns whoever waits if no worker serves the queue."""
+    """Warns a person who waits for a run if no worker serves the queue."""
     if not await has_worker(client, queue):
         say(f"Waiting: {no_worker(queue)}")

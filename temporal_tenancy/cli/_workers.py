@@ -1,4 +1,4 @@
-"""Whether a worker serves a task queue."""
+"""Looks for workers of a task queue."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from temporalio.client import Client
 
 from temporal_tenancy.cli.program import current_application
 
-# An idle worker asks anew when its long poll of a minute ends. The server remembers for 5 minutes.
+# An idle worker polls again after a long poll of a minute. The server remembers for 5 minutes.
 SEEN_WITHIN: Final = timedelta(seconds=75)
 
 
 async def has_worker(client: Client, queue: str) -> bool:
-    """Whether workers have polled `queue` lately, for workflows and for activities."""
+    """Returns whether workers have polled `queue` lately, for workflows and for activities."""
     for kind in (
         TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
@@ -36,7 +36,7 @@ async def has_worker(client: Client, queue: str) -> bool:
 
 
 def no_worker(queue: str) -> str:
-    """The sentence for a queue that no one serves."""
+    """Returns the sentence for a queue without workers."""
     sentence = f'no worker serves the queue "{queue}".'
     command = current_application().worker
     if command is None:

@@ -1,4 +1,4 @@
-"""What a command prints: one JSON document, or a few lines for a person."""
+"""Prints a command's answer: one JSON document, or text for a person."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from rich.text import Text
 
 from temporal_tenancy.cli.program import current_application
 
-WIDE: Final = 10_000  # columns, where no terminal says how many: nothing is cut off
+WIDE: Final = 10_000  # columns, where there is no terminal: nothing is cut off
 
 out: Final = Console(highlight=False, emoji=False, markup=False)
 err: Final = Console(highlight=False, emoji=False, markup=False, stderr=True)
-"""Standard error, for what is not the answer: progress and warnings."""
+"""Standard error, for progress and warnings."""
 for console in (out, err):
     if not console.is_terminal:
         console.width = WIDE
 
 
 class OutputLost(Exception):
-    """A command's answer cannot be written."""
+    """The answer cannot be written to standard output."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a command that did its work still ends with exit code 1."""
+    """Why a command that did its work ends with exit code 1."""
 
     type: str
     message: str
@@ -47,9 +47,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command came to."""
+    """The result of a command."""
 
-    document: Any  # what json.dumps takes; times and models too
+    document: Any  # for json.dumps; may contain times and sets
     text: RenderableType  # for a person
     problem: Problem | None = None
 
@@ -57,10 +57,10 @@ class Answer:
 def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
     """Runs a command and prints its answer; raises `typer.Exit(1)` if the answer has a problem.
 
-    Every other exception is left to `failures.report`.
+    `report` handles every other exception.
     """
     with closing(command):
-        current_application()  # its jobs are known from here on
+        current_application()  # loads it, which registers its jobs
         answer = asyncio.run(command)
     if json:
         document = answer.document
@@ -70,7 +70,7 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
     else:
         with _writing(), out.capture() as shown:
             out.print(_Printable(answer.text), crop=False)
-        # The blanks that fill up a column are in the way of copying and comparing.
+        # Trailing blanks, which pad a column, get in the way of copying and comparing.
         write("\n".join(line.rstrip() for line in shown.get().splitlines()))
     if answer.problem is not None:
         say(str(answer.problem))
@@ -78,10 +78,10 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Prints a JSON document (whatever json.dumps takes) on standard output.
+    """Prints a document as JSON on standard output.
 
-    Control characters are escaped as in JSON, so that a terminal does not act on them and whoever
-    parses the document reads the same text.
+    Escapes control characters as JSON does, so that a terminal does not act on them and a parser
+    reads the same text.
     """
     text = json_module.dumps(document, indent=2, ensure_ascii=False, default=_as_json)
     from temporal_tenancy.core.display import printable_json
@@ -90,9 +90,9 @@ def print_json(document: Any) -> None:
 
 
 def write(text: str) -> None:
-    """Prints lines on standard output.
+    """Prints text on standard output.
 
-    Raises `OutputLost` if they cannot be written, and `BrokenPipeError` if nobody reads them.
+    Raises `OutputLost` if it cannot be written, and `BrokenPipeError` if the reader has gone.
     """
     with _writing():
         print(text, flush=True)
@@ -110,19 +110,19 @@ def _writing() -> Iterator[None]:
 
 
 def drop_output() -> None:
-    """Sends the rest of standard output nowhere, once its reader has gone or its disk is full."""
+    """Discards the rest of standard output, after its reader has gone or its disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(sentence: str) -> None:
-    """Tells a person something on standard error."""
-    with suppress(OSError):  # nobody reads it; the command goes on
+    """Prints a sentence for a person on standard error."""
+    with suppress(OSError):  # nobody reads it; the command continues
         print(_printable(sentence), file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class _Printable:
-    """Text for a person, with its control characters spelled out."""
+    """Text for a person, with visible control characters."""
 
     shown: RenderableType
 
@@ -135,13 +135,13 @@ class _Printable:
 
 
 def lines(*parts: RenderableType | None) -> RenderableType:
-    """The parts that are not None, one below the other."""
-    there_are = (part for part in parts if part is not None)
-    return Group(*(_on_one_line(part) if isinstance(part, str) else part for part in there_are))
+    """Returns the parts that are not None, one below the other."""
+    present = (part for part in parts if part is not None)
+    return Group(*(_on_one_line(part) if isinstance(part, str) else part for part in present))
 
 
 def address(url: str | None, *before: object) -> RenderableType | None:
-    """A URL that no terminal breaks into lines, after the words before it."""
+    """Returns a URL that is not wrapped, after the values of `before`; None if all are missing."""
     if url is None and not before:
         return None
     words = [*map(_on_one_line, before), *([url] if url else [])]
@@ -149,33 +149,33 @@ def address(url: str | None, *before: object) -> RenderableType | None:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
-    """Aligned columns without rules; None is shown as nothing."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    """Returns aligned columns without rules; None becomes an empty cell."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
-        made.add_column(title, overflow="fold")
+        grid.add_column(title, overflow="fold")
     for row in rows:
-        made.add_row(*("" if cell is None else _on_one_line(cell) for cell in row))
-    return made
+        grid.add_row(*("" if cell is None else _on_one_line(cell) for cell in row))
+    return grid
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
-    """Names with their values; None and empty values are left out."""
-    made = Table(box=None, pad_edge=False, show_header=False)
-    made.add_column(style="bold")
-    made.add_column(overflow="fold")
+    """Returns names with their values, without those that are None or empty."""
+    grid = Table(box=None, pad_edge=False, show_header=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
     for name, value in pairs:
         if value is not None and value != "":
-            made.add_row(name, _on_one_line(value))
-    return made
+            grid.add_row(name, _on_one_line(value))
+    return grid
 
 
 def _on_one_line(value: object) -> str:
-    """A value on one line: after a line break, text of a tenant's could pass for ours."""
+    """Returns a value on one line: after a line break a tenant's text could pass for ours."""
     return _printable(str(value))
 
 
 def _printable(text: str, *, lines: bool = False) -> str:
-    # Most sentences need nothing. The function brings the SDK with it, and --help does without.
+    # Most sentences need no change. The import loads the SDK, which --help does not need.
     if text.isascii() and text.isprintable():
         return text
     from temporal_tenancy.core.display import printable
@@ -184,12 +184,12 @@ def _printable(text: str, *, lines: bool = False) -> str:
 
 
 def when(moment: datetime | None) -> str | None:
-    """A time for people, in UTC."""
+    """Returns a time in UTC for people."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def number(count: int, noun: str) -> str:
-    """`1 tenant`, `2 tenants`."""
+    """Returns a count with its noun, such as `1 tenant` or `2 tenants`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""The tenants that a tick missed, and running their jobs."""
+"""Finds the tenants that a tick missed, and runs their jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from rich.console import RenderableType
 from temporalio.client import WorkflowFailureError
 
-from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
@@ -34,12 +34,12 @@ from temporal_tenancy.ticks.reconcile.missed import (
 )
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
 
-SHOWN: Final = 20  # tenants of a tick that people are shown
+SHOWN: Final = 20  # tenants of a tick, in the text for people
 
 
 @dataclass(frozen=True)
 class Part:
-    """A tick that missed somebody."""
+    """A tick with the tenants that it missed."""
 
     job: Job
     tick: TickRow
@@ -47,10 +47,10 @@ class Part:
 
 
 async def missed(job_name: str | None, tick: str | None) -> Answer:
-    """Names the ticks that never began, and the tenants whose jobs have not run and may."""
-    async with servers() as there:
-        with as_platform(there.database):
-            parts = await _parts(there, job_name, tick)
+    """Lists ticks that never began, and tenants that may run their jobs but have not."""
+    async with servers() as connections:
+        with as_platform(connections.database):
+            parts = await _parts(connections, job_name, tick)
     total = sum(len(part.missed) for part in parts)
     documents = [
         {
@@ -76,38 +76,38 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
     text = lines(
         *(each for part in parts for each in _shown(part)),
         f"{number(total, 'tenant')} missed in {number(len(parts), 'tick')}: "
-        f"{quoted(f'ticks catch-up{_arguments(job_name, tick)} --wait')} runs them.",
+        f"{quoted(f'ticks catch-up{_options(job_name, tick)} --wait')} runs them.",
     )
     return Answer({"missed": total, "ticks": documents}, text)
 
 
 async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Answer:
-    """Runs the jobs of missed tenants, each in its own tick; leaves alone what has succeeded."""
-    async with servers() as there:
-        with as_platform(there.database):
-            parts = await _parts(there, job_name, tick)
-        begun = [(part, *await _start(there, part)) for part in parts]
+    """Runs the jobs of missed tenants, each in its own tick; skips those that have succeeded."""
+    async with servers() as connections:
+        with as_platform(connections.database):
+            parts = await _parts(connections, job_name, tick)
+        fan_outs = [(part, *await _start(connections, part)) for part in parts]
         documents: list[dict[str, Any]] = [
             {
                 "job": part.job.name,
                 "tick": part.tick.tick,
                 "workflow_id": handle.id,
                 "run_id": handle.run_id,
-                "url": there.link(handle.id, handle.run_id),
+                "url": connections.link(handle.id, handle.run_id),
                 "started": started,
                 "missed": len(part.missed),
                 **dict.fromkeys(COUNTS),
             }
-            for part, handle, started in begun
+            for part, handle, started in fan_outs
         ]
         if parts:
-            await warn_where_off(there.database, there.client.namespace)
+            await warn_where_off(connections.database, connections.client.namespace)
         if not wait or not parts:
             return _answer(documents, waited=wait or not parts)
         for queue in {part.job.queue for part in parts}:
-            await warn_without_worker(there.client, queue)
+            await warn_without_worker(connections.client, queue)
         results = await asyncio.gather(
-            *(handle.result() for _, handle, _ in begun), return_exceptions=True
+            *(handle.result() for _, handle, _ in fan_outs), return_exceptions=True
         )
     for document, result in zip(documents, results, strict=True):
         if isinstance(result, FanOutResult):
@@ -121,15 +121,15 @@ async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Ans
 
 
 def _answer(documents: list[dict[str, Any]], *, waited: bool) -> Answer:
-    one = documents[0] if len(documents) == 1 else None
+    only = documents[0] if len(documents) == 1 else None
     totals = {
         name: sum(document[name] or 0 for document in documents) if waited else None
         for name in COUNTS
     }
     document = {
-        "job": one["job"] if one else None,
-        "tick": one["tick"] if one else None,
-        "url": one["url"] if one else None,
+        "job": only["job"] if only else None,
+        "tick": only["tick"] if only else None,
+        "url": only["url"] if only else None,
         **totals,
         "ticks": documents,
     }
@@ -153,45 +153,45 @@ def _answer(documents: list[dict[str, Any]], *, waited: bool) -> Answer:
 def _problem(documents: list[dict[str, Any]]) -> Problem | None:
     broken = [document for document in documents if "error" in document]
     if broken:
-        return Problem("TicksFailed", "; ".join(str(each["error"]) for each in broken))
+        return Problem("TicksFailed", "; ".join(str(document["error"]) for document in broken))
     failed = sum(document["failed"] or 0 for document in documents)
     if not failed:
         return None
     return Problem(
         "TenantsFailed",
-        f"{number(failed, 'tenant')} failed again. {quoted('ticks missed')} names each and says "
-        "why.",
+        f"{number(failed, 'tenant')} failed again. {quoted('ticks missed')} lists them with "
+        "the reasons.",
     )
 
 
-async def _parts(there: Servers, job_name: str | None, tick: str | None) -> Sequence[Part]:
-    """The ticks that missed somebody, settled, in order of job and time."""
+async def _parts(connections: Servers, job_name: str | None, tick: str | None) -> Sequence[Part]:
+    """Settles ticks, and returns those that missed tenants, in order of job and time."""
     now = datetime.now(UTC)
     if job_name is not None:
-        _check(reading.tenant_job(job_name), tick, now)
+        _check(arguments.tenant_job(job_name), tick, now)
     elif tick is not None:
-        raise typer.BadParameter("a tick is one of a job's: name the job.", param_hint="--tick")
-    await note_missed_ticks(there.client, now)
-    settlement = Settlement(there.client)
+        raise typer.BadParameter("a tick belongs to a job: name the job.", param_hint="--tick")
+    await note_missed_ticks(connections.client, now)
+    settlement = Settlement(connections.client)
     parts = []
     for job, row in await unfinished(job_name, tick, now):
         if row.state != TickState.MISSED:
             await settlement.settle(job, row.tick)
             row = await _again(row)
-        found = await missed_tenants(
+        tenants = await missed_tenants(
             job,
             row,
             statuses=as_scheduled(job, row.tick).statuses,
             local_cron=local_cron(job),
             now=now,
         )
-        if found:
-            parts.append(Part(job, row, found))
+        if tenants:
+            parts.append(Part(job, row, tenants))
     return parts
 
 
 async def _again(row: TickRow) -> TickRow:
-    """A tick as it is now."""
+    """Returns a tick in its present state."""
     async with platform_session("read a tick again") as session:
         return await ledger.find_tick(session, row.job, row.tick) or row
 
@@ -199,91 +199,92 @@ async def _again(row: TickRow) -> TickRow:
 async def unfinished(
     job_name: str | None, tick: str | None, now: datetime
 ) -> Sequence[tuple[Job, TickRow]]:
-    """The ticks that may have missed somebody, each with its job."""
+    """Returns the ticks that may have missed tenants, each with its job."""
     async with platform_session("read unfinished ticks") as session:
         rows = await ledger.unfinished_ticks(session, job=job_name, tick=tick)
         if job_name is not None and tick is not None:
-            job = reading.tenant_job(job_name)
+            job = arguments.tenant_job(job_name)
             row = await ledger.find_tick(session, job.name, tick)
             return [(job, row or _never_begun(job, tick))]
-        found = []
+        ticks = []
         for row in rows:
-            known = registry.get(row.job)  # None: the application no longer has it
-            if known is None:
+            job_of_row = registry.get(row.job)  # None: the application no longer has it
+            if job_of_row is None:
                 continue
             # Without a period only a job's last tick counts: it does the work of those before.
-            if known.period or await ledger.is_newest(session, row):
-                found.append((known, row))
+            if job_of_row.period or await ledger.is_newest(session, row):
+                ticks.append((job_of_row, row))
     for job in (job for job in registry.values() if job_name in (None, job.name)):
-        found += await _unplanned(job, {row.tick for known, row in found if known is job}, now)
-    return sorted(found, key=lambda each: (each[0].name, each[1].tick))
+        ticks += await _unplanned(
+            job, {row.tick for job_of_row, row in ticks if job_of_row is job}, now
+        )
+    return sorted(ticks, key=lambda each: (each[0].name, each[1].tick))
 
 
 async def _unplanned(job: Job, seen: Collection[str], now: datetime) -> list[tuple[Job, TickRow]]:
-    """The ticks that look finished, though no fan-out planned all of their tenants in time."""
+    """Returns finished ticks of which no fan-out planned all tenants in time."""
     cron = local_cron(job)
     if cron is None:
         return []
     async with platform_session("read ticks that began") as session:
         begun = [row for row in await ledger.begun_ticks(session, job.name) if row.tick not in seen]
     statuses = as_scheduled(job, "any").statuses
-    found = await unplanned_ticks(job, begun, statuses=statuses, local_cron=cron, now=now)
-    return [(job, row) for row in found]
+    unplanned = await unplanned_ticks(job, begun, statuses=statuses, local_cron=cron, now=now)
+    return [(job, row) for row in unplanned]
 
 
 def _never_begun(job: Job, tick: str) -> TickRow:
     if job.period is None:
         raise TickUnknown(
-            f"{job.name} has no tick {tick}. {quoted(f'ticks list {job.name}')} shows those there "
-            "are."
+            f"{job.name} has no tick {tick}. {quoted(f'ticks list {job.name}')} lists its ticks."
         )
     return TickRow(job=job.name, tick=tick, state=TickState.MISSED, reason="never began.")
 
 
 def _check(job: Job, tick: str | None, now: datetime) -> None:
-    """Raises `typer.BadParameter` for a key that is no tick, or one that is not over anywhere."""
+    """Raises `typer.BadParameter` for a key that is not a tick, or a tick that is not over."""
     if tick is None or job.period is None:
         return
     try:
         job.period.checked(tick)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{job.name} works on a {job.period}, and {tick} names none: {error}.",
+            f"{job.name} works on a {job.period}, and {tick} is not one: {error}.",
             param_hint="--tick",
         ) from None
     if tick > job.period.key_before(now + EARLIEST):
         raise typer.BadParameter(
-            f"{tick} is not over yet, so nobody can have been missed.", param_hint="--tick"
+            f"{tick} is not over yet, so it cannot have missed a tenant.", param_hint="--tick"
         )
 
 
-async def _start(there: Servers, part: Part) -> tuple[Handle, bool]:
-    planned = part.tick.planned_at is not None  # else it is for everyone
+async def _start(connections: Servers, part: Part) -> tuple[Handle, bool]:
+    planned = part.tick.planned_at is not None  # otherwise the fan-out is for all tenants
     request = as_scheduled(part.job, part.tick.tick).model_copy(update={"missed": planned})
-    return await start(there, part.job, request)
+    return await start(connections, part.job, request)
 
 
 def _shown(part: Part) -> Sequence[RenderableType | None]:
     tick = part.tick
     due = f", due {when(tick.nominal_time)}," if tick.nominal_time else ""
     if tick.state == TickState.MISSED:
-        who = f"It was for {number(len(part.missed), 'tenant')}."
-        return [f"{tick.job} {tick.tick}{due} {tick.reason} {who}"]
+        for_whom = f"It was for {number(len(part.missed), 'tenant')}."
+        return [f"{tick.job} {tick.tick}{due} {tick.reason} {for_whom}"]
     rows = [
         (
-            each.tenant_id,
-            (each.state or "unplanned").replace("_", " "),
-            each.reason and with_hint(each.reason),
+            tenant.tenant_id,
+            (tenant.state or "unplanned").replace("_", " "),
+            tenant.reason and with_hint(tenant.reason),
         )
-        for each in part.missed[:SHOWN]
+        for tenant in part.missed[:SHOWN]
     ]
     more = len(part.missed) - len(rows)
     return [
         f"{tick.job} {tick.tick}{due} missed {number(len(part.missed), 'tenant')}:",
         table(("tenant", "state", "why"), rows),
-        f"and {more:,} more; --json has all." if more else None,
+        f"and {more:,} more; --json shows all." if more else None,
     ]
 
 
-def _arguments(job_name: str | None, tick: str | None) -> str:
+def _options(job_name: str | None, tick: str | None) -> str:
     return (f" {job_name}" if job_name else "") + (f" --tick {tick}" if tick else "")

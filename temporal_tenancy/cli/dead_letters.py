@@ -1,4 +1,4 @@
-"""Dead letters: listed, shown, discarded."""
+"""Lists, shows and discards dead letters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
 from temporal_tenancy.cli._server_access import as_platform, control_plane, servers
 from temporal_tenancy.cli.answers import Answer, address, facts, lines, number, say, table, when
@@ -26,8 +26,8 @@ from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.postgres.database import platform_session
 
 PAGE_SIZE: Final = 500  # letters
-SHOWN: Final = 20  # letters in a person's answer
-TEXT_SHOWN: Final = 1_000  # characters of an input that cannot be read
+SHOWN: Final = 20  # letters, in the text for people
+TEXT_SHOWN: Final = 1_000  # characters of an unreadable input
 
 
 def filter_of(
@@ -39,9 +39,9 @@ def filter_of(
     newer_than: str | None,
     status: str | None,
 ) -> Filter:
-    """A filter made of options; raises `typer.BadParameter` or `TenantInvalid`.
+    """Builds a filter from options; raises `typer.BadParameter` or `TenantInvalid`.
 
-    The job need not be in the registry: one that was removed may still have letters.
+    The job need not be in the registry: a removed job may still have letters.
     """
     try:
         state = None if status is None else DeadLetterState(status)
@@ -53,47 +53,47 @@ def filter_of(
         tenant_id=None if tenant is None else tenant_id(tenant),
         job=job,
         fingerprint=fingerprint,
-        older_than=reading.age(older_than, option="--older-than"),
-        newer_than=reading.age(newer_than, option="--newer-than"),
+        older_than=arguments.age(older_than, option="--older-than"),
+        newer_than=arguments.age(newer_than, option="--newer-than"),
         status=state,
     )
 
 
 async def show_all(where: Filter, limit: int) -> Answer:
-    """The letters that failed last, in every state unless the filter names one."""
+    """Lists the latest letters, in every state unless the filter names one."""
     async with (
         control_plane() as database,
         database.platform_session("list dead letters") as session,
     ):
-        found = await letters.latest(session, where, limit=limit)
-        matching = len(found) if len(found) < limit else await letters.count(session, where)
-    if matching > len(found):
+        matches = await letters.latest(session, where, limit=limit)
+        matching = len(matches) if len(matches) < limit else await letters.count(session, where)
+    if matching > len(matches):
         say(
-            f"{len(found):,} of {matching:,} dead letters, the latest of each tenant by turns. "
-            "--limit shows more, and --tenant one tenant's."
+            f"{len(matches):,} of {matching:,} dead letters, the latest of each tenant by turns. "
+            "--limit shows more; --tenant selects one tenant."
         )
     rows = [
-        (each.id, each.tenant_id, each.job, each.status, each.error_type, each.fingerprint,
-         when(each.failed_at))
-        for each in found
+        (letter.id, letter.tenant_id, letter.job, letter.status, letter.error_type,
+         letter.fingerprint, when(letter.failed_at))
+        for letter in matches
     ]  # fmt: skip
     titles = ("id", "tenant", "job", "status", "error", "fingerprint", "failed")
-    return Answer([document_of(each) for each in found], table(titles, rows))
+    return Answer([document_of(letter) for letter in matches], table(titles, rows))
 
 
-async def show(given: str, tenant: str | None) -> Answer:
-    """One letter with the input that was kept; `tenant` decides if several have that id.
+async def show(letter_id: str, tenant: str | None) -> Answer:
+    """Shows one letter with its stored input; `tenant` decides if several have that id.
 
     Raises:
-        DeadLetterUnknown: there is none.
-        DeadLetterAmbiguous: several tenants have one.
+        DeadLetterUnknown: the letter does not exist.
+        DeadLetterAmbiguous: several tenants have a letter with that id.
     """
     owner = None if tenant is None else tenant_id(tenant)
-    async with servers() as there:
-        with as_platform(there.database):
-            [letter] = await find([given], owner)
+    async with servers() as connections:
+        with as_platform(connections.database):
+            [letter] = await find([letter_id], owner)
             kept = _shown(await kept_input(letter))
-        url = there.link(letter.workflow_id, letter.run_id)
+        url = connections.link(letter.workflow_id, letter.run_id)
     document = {**document_of(letter), "input": kept, "url": url}
     text = facts(
         [
@@ -115,78 +115,79 @@ async def show(given: str, tenant: str | None) -> Answer:
     return Answer(document, lines(text, address(url), None if _is_done(letter) else replay))
 
 
-async def discard(given: Sequence[str], where: Filter, by: str | None) -> Answer:
-    """Discards open letters; leaves alone those whose job runs again or has succeeded.
+async def discard(ids: Sequence[str], where: Filter, by: str | None) -> Answer:
+    """Discards open letters; skips those whose job runs again or has succeeded.
 
     Raises:
-        FilterMissing: neither ids nor a filter narrow them down.
-        DeadLetterUnknown, DeadLetterAmbiguous: one of the ids is none, or several tenants'.
+        FilterMissing: the command has neither ids nor a filter.
+        DeadLetterUnknown: an id is not a letter's.
+        DeadLetterAmbiguous: several tenants have a letter with one of the ids.
     """
-    _check(given, where)
+    _check(ids, where)
     who = by or operator()
     async with control_plane() as database:
         with as_platform(database):
-            found = await chosen(given, where)
+            matches = await chosen(ids, where)
             async with platform_session("discard dead letters") as session:
-                done = set(await letters.discard(session, found, who))
-    left = [each for each in found if (each.tenant_id, each.id) not in done]
+                discarded = set(await letters.discard(session, matches, who))
+    untouched = [letter for letter in matches if (letter.tenant_id, letter.id) not in discarded]
     document = {
-        "matched": len(found),
-        "discarded": len(done),
+        "matched": len(matches),
+        "discarded": len(discarded),
         "letters": [
-            {"id": str(each.id), "tenant_id": each.tenant_id,
-             "status": "discarded" if (each.tenant_id, each.id) in done else each.status}
-            for each in found
+            {"id": str(letter.id), "tenant_id": letter.tenant_id,
+             "status": "discarded" if (letter.tenant_id, letter.id) in discarded else letter.status}
+            for letter in matches
         ],
     }  # fmt: skip
-    rows = [(each.id, each.workflow_id, each.status) for each in left[:SHOWN]]
+    rows = [(letter.id, letter.workflow_id, letter.status) for letter in untouched[:SHOWN]]
     return Answer(
         document,
         lines(
-            f"{number(len(done), 'dead letter')} discarded by {who}.",
-            f"{number(len(left), 'dead letter')} left alone, not open or locked by its tenant:"
-            if left
+            f"{number(len(discarded), 'dead letter')} discarded by {who}.",
+            f"{number(len(untouched), 'dead letter')} left alone, not open or locked by its tenant:"
+            if untouched
             else None,
-            table(("id", "workflow", "status"), rows) if left else None,
+            table(("id", "workflow", "status"), rows) if untouched else None,
         ),
     )
 
 
-async def chosen(given: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]:
-    """The letters of these ids, or those that match a filter: open ones, unless it has a status."""
-    _check(given, where)
-    if given:
-        return await find(given, where.tenant_id)
+async def chosen(ids: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]:
+    """Returns the letters of these ids, or of a filter: only open ones unless it has a status."""
+    _check(ids, where)
+    if ids:
+        return await find(ids, where.tenant_id)
     if where.status is None:
         where = Filter(**{**vars(where), "status": DeadLetterState.OPEN})
-    found: list[DeadLetterRow] = []
+    matches: list[DeadLetterRow] = []
     now = datetime.now(UTC)
     while True:
-        after = (found[-1].tenant_id, found[-1].id) if found else None
+        after = (matches[-1].tenant_id, matches[-1].id) if matches else None
         async with platform_session("read dead letters") as session:
             page = await letters.page(session, where, after=after, limit=PAGE_SIZE, now=now)
         if not page:
-            return found
-        found += page
+            return matches
+        matches += page
 
 
-async def find(given: Sequence[str], tenant: str | None) -> Sequence[DeadLetterRow]:
-    """The letters of these ids, whether `tenant`'s or anybody's.
+async def find(ids: Sequence[str], tenant: str | None) -> Sequence[DeadLetterRow]:
+    """Returns the letters of these ids, of `tenant` or, if it is None, of any tenant.
 
     Raises:
-        DeadLetterUnknown: one of the ids is none.
-        DeadLetterAmbiguous: one of the ids is several tenants'.
+        DeadLetterUnknown: an id is not a letter's.
+        DeadLetterAmbiguous: several tenants have a letter with one of the ids.
     """
-    ids = {_uuid(each) for each in given}
+    uuids = {_uuid(each) for each in ids}
     async with platform_session("read dead letters") as session:
-        found = await letters.find(session, sorted(ids), tenant_id=tenant)
-    _refuse_unknown(ids - {each.id for each in found}, tenant)
-    _refuse_ambiguous(found)
-    return found
+        matches = await letters.find(session, sorted(uuids), tenant_id=tenant)
+    _refuse_unknown(uuids - {each.id for each in matches}, tenant)
+    _refuse_ambiguous(matches)
+    return matches
 
 
 def operator() -> str:
-    """The name of the user who gives this command."""
+    """Returns the name of the user who runs this command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -194,7 +195,7 @@ def operator() -> str:
 
 
 def document_of(letter: DeadLetterRow) -> dict[str, Any]:
-    """A letter as JSON has it."""
+    """Returns a letter as JSON."""
     return {
         "id": str(letter.id),
         "tenant_id": letter.tenant_id,
@@ -215,24 +216,24 @@ def document_of(letter: DeadLetterRow) -> dict[str, Any]:
     }
 
 
-def _check(given: Sequence[str], where: Filter) -> None:
-    if not given and where.is_empty:
+def _check(ids: Sequence[str], where: Filter) -> None:
+    if not ids and where.is_empty:
         raise FilterMissing(
-            "that would be every dead letter there is. Name ids, or narrow them down by --tenant, "
+            "this would match every dead letter. Name ids, or narrow them down with --tenant, "
             "--job, --fingerprint, --older-than or --newer-than."
         )
-    if given and where != Filter(tenant_id=where.tenant_id):
+    if ids and where != Filter(tenant_id=where.tenant_id):
         raise typer.BadParameter(
-            "name ids (and whose they are, by --tenant), or a filter, and not both.",
+            "name ids (with --tenant if needed) or a filter, but not both.",
             param_hint="ID",
         )
 
 
-def _uuid(given: str) -> UUID:
+def _uuid(text: str) -> UUID:
     try:
-        return UUID(given)
+        return UUID(text)
     except ValueError:
-        raise typer.BadParameter(f"{given!r} is not a dead letter's id.", param_hint="ID") from None
+        raise typer.BadParameter(f"{text!r} is not a dead letter's id.", param_hint="ID") from None
 
 
 def _refuse_unknown(ids: Collection[UUID], tenant: str | None) -> None:
@@ -240,12 +241,12 @@ def _refuse_unknown(ids: Collection[UUID], tenant: str | None) -> None:
         of_tenant = "" if tenant is None else f" of {tenant}"
         raise DeadLetterUnknown(
             f"there is no dead letter {min(ids)}{of_tenant}. "
-            f"{quoted('dead-letters list')} shows all."
+            f"{quoted('dead-letters list')} lists them."
         )
 
 
 def _shown(kept: str | None) -> Any:  # JSON
-    """An input for people: its value, or the beginning of a text that is not readable JSON."""
+    """Returns an input for people: its value, or the beginning of unreadable text."""
     if kept is None:
         return None
     try:
@@ -255,16 +256,16 @@ def _shown(kept: str | None) -> Any:  # JSON
         return f"{start} (it cannot be read: it {error})".lstrip()
 
 
-def _refuse_ambiguous(found: Sequence[DeadLetterRow]) -> None:
-    for id, tenants in Counter(each.id for each in found).items():
+def _refuse_ambiguous(matches: Sequence[DeadLetterRow]) -> None:
+    for id, tenants in Counter(letter.id for letter in matches).items():
         if tenants > 1:
             raise DeadLetterAmbiguous(
-                f"{tenants} tenants have a dead letter {id}. Say whose is meant by --tenant."
+                f"{tenants} tenants have a dead letter {id}. Choose one with --tenant."
             )
 
 
 def _words(letter: DeadLetterRow, tenant: str | None) -> str:
-    """How a command names a letter."""
+    """Returns the arguments that name a letter in a command."""
     return str(letter.id) if tenant is None else f"{letter.id} --tenant {tenant}"
 
 

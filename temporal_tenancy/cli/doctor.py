@@ -1,4 +1,4 @@
-"""Every check with its verdict."""
+"""Runs every check and shows its verdict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STYLES: Final = {
 
 
 async def examine() -> Answer:
-    """Makes every check, also after one has failed."""
+    """Runs every check, even after one has failed."""
     checks = [*await temporal_checks(), *await asyncio.to_thread(database_checks)]
     count = Counter(check.verdict for check in checks)
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -1,4 +1,4 @@
-"""Explaining a run: what it is, whose, where it stands, why it failed, and what to do."""
+"""Explains a run: what it is, its owner, its status, why it failed, and what to do."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from temporal_tenancy.sdk.taken_ids import disagreement, input_of, started_event
 from temporal_tenancy.ticks.fan_out import FanOut, tick_of
 from temporal_tenancy.ticks.fan_out.workflows import SCHEDULED_TIME, Shard
 
-# The start itself was wrong: its sentence says how, and starting it again would fail too.
+# The start itself was wrong: the error says how, and another start would fail too.
 WRONG_STARTS: Final = frozenset(
     error.__name__ for error in (TenantMissing, TenantInvalid, TenantMismatch, InvalidPayload)
 )
-LEDGER_AWAY: Final = "the control plane does not answer, so the ledger is not known here"
+LEDGER_AWAY: Final = "the control plane does not answer, so the ledger cannot be read"
 FAILED: Final = (
     WorkflowExecutionStatus.FAILED,
     WorkflowExecutionStatus.CANCELED,
@@ -58,14 +58,14 @@ FAILED: Final = (
 
 @dataclass
 class _Findings:
-    """What is known of one workflow id."""
+    """What the servers know about one workflow id."""
 
     workflow_id: str
-    parts: WorkflowId | None  # None: it is not one of our ids
-    job: Job | None  # of the tenants; None: not known here
+    parts: WorkflowId | None  # None: not an id of the form {owner}/{job}/{key}
+    job: Job | None  # None: not in the registry
     tick: str | None = None  # of a fan-out
-    run: WorkflowExecutionDescription | None = None  # None: the server has none, or no longer
-    given: dict[str, Any] = field(default_factory=dict)  # its input
+    run: WorkflowExecutionDescription | None = None  # None: never started, or deleted by retention
+    input: dict[str, Any] = field(default_factory=dict)  # of the run
     waiting: list[str] = field(default_factory=list)
     failure: Problem | None = None
     result: Any = None  # JSON
@@ -75,14 +75,14 @@ class _Findings:
 
     @property
     def is_paused(self) -> bool:
-        """Whether an activity of it waits until its tenant is resumed."""
+        """Whether an activity of the run waits until its tenant is resumed."""
         return self.run is not None and any(
             map(is_waiting, self.run.raw_description.pending_activities)
         )
 
     @property
     def taken_by(self) -> str | None:
-        """What has taken a job's workflow id; None: nothing has."""
+        """What else uses a job's workflow id; None if nothing does."""
         if self.run is None or self.parts is None or self.job is None:
             return None
         own = (_name(FanOut), _name(Shard)) if self.parts.tenant is None else (work_off_job().name,)
@@ -101,72 +101,72 @@ class _Findings:
 
 
 async def explain(workflow_id: str) -> Answer:
-    """Explains the latest run of a workflow id; raises `RunUnknown` if nothing is known of it."""
-    async with temporal() as there:
-        found = await _look(there, workflow_id)
-        await _ask_control_plane(found)
-        if found.run is None and found.entry is None and found.message is None:
+    """Explains the latest run of a workflow id; raises `RunUnknown` if no server knows it."""
+    async with temporal() as connection:
+        findings = await _look(connection, workflow_id)
+        await _ask_control_plane(findings)
+        if findings.run is None and findings.entry is None and findings.message is None:
             raise RunUnknown(
-                f'there is no run "{workflow_id}" in the namespace "{there.client.namespace}": '
-                "it was never started, or the server has forgotten it. An id reads "
-                "{tenant}/{job}/{key}."
+                f'there is no run "{workflow_id}" in the namespace '
+                f'"{connection.client.namespace}": it was never started, or the server has '
+                "forgotten it. An id reads {tenant}/{job}/{key}."
             )
-        return _answer(there, found)
+        return _answer(connection, findings)
 
 
-async def _look(there: Temporal, workflow_id: str) -> _Findings:
-    found = _Findings(workflow_id, None, None)
+async def _look(connection: Temporal, workflow_id: str) -> _Findings:
+    findings = _Findings(workflow_id, None, None)
     try:
-        found.parts = WorkflowId.parse(workflow_id)
-        found.job = registry.get(found.parts.job)
+        findings.parts = WorkflowId.parse(workflow_id)
+        findings.job = registry.get(findings.parts.job)
     except TenancyError:
         pass
-    handle = there.client.get_workflow_handle(workflow_id)
-    found.run = run = await if_known(handle.describe())
+    handle = connection.client.get_workflow_handle(workflow_id)
+    findings.run = run = await if_known(handle.describe())
     if run is None:
-        return found
-    given = await input_of(
-        there.client, run.id, await started_event(there.client, run.id, run.run_id)
+        return findings
+    run_input = await input_of(
+        connection.client, run.id, await started_event(connection.client, run.id, run.run_id)
     )
-    found.given = given if isinstance(given, dict) else {}
-    if found.kind in ("tick", "shard") and found.job is not None:
+    findings.input = run_input if isinstance(run_input, dict) else {}
+    if findings.kind in ("tick", "shard") and findings.job is not None:
         nominal = run.typed_search_attributes.get(SCHEDULED_TIME) or run.start_time
-        found.tick = found.given.get("tick") or tick_of(found.job, nominal)
+        findings.tick = findings.input.get("tick") or tick_of(findings.job, nominal)
     if run.status is WorkflowExecutionStatus.RUNNING:
-        found.waiting += await waits_for(there.client, run)
-        return found
+        findings.waiting += await waits_for(connection.client, run)
+        return findings
     try:
-        handle = there.client.get_workflow_handle(workflow_id, run_id=run.run_id)
-        found.result = await handle.result()
+        handle = connection.client.get_workflow_handle(workflow_id, run_id=run.run_id)
+        findings.result = await handle.result()
     except WorkflowFailureError as error:
-        found.failure = problem_of(error)
+        findings.failure = problem_of(error)
     except RPCError:
         raise
     except Exception:  # noqa: S110  # a converter may raise anything
         pass
-    return found
+    return findings
 
 
-async def _ask_control_plane(found: _Findings) -> None:
-    parts, job = found.parts, found.job
+async def _ask_control_plane(findings: _Findings) -> None:
+    parts, job = findings.parts, findings.job
     if parts is None or job is None:
         return
     try:
         async with control_plane() as database:
-            if found.kind == "tenant job":
-                found.entry = await _entry(database, found.workflow_id)
-                found.message = await explain_message(database, parts)
-                if found.run is None and found.message is not None:
-                    found.waiting += found.message.pop("waiting_for")
+            if findings.kind == "tenant job":
+                findings.entry = await _entry(database, findings.workflow_id)
+                findings.message = await explain_message(database, parts)
+                if findings.run is None and findings.message is not None:
+                    findings.waiting += findings.message.pop("waiting_for")
                 tenant = await ControlPlaneDirectory(database).find(parts.owner)
                 try:
                     require_runnable(parts.owner, tenant, job)
                 except TenancyError as error:
-                    found.refused = with_hint(error.sentence)
-            elif found.tick is not None:
-                found.entry = await _tick(database, job, found.tick)
+                    findings.refused = with_hint(error.sentence)
+            elif findings.tick is not None:
+                findings.entry = await _tick(database, job, findings.tick)
     except NotReachable:
-        found.waiting.append(f"{LEDGER_AWAY}.")
+        findings.waiting.append(f"{LEDGER_AWAY}.")
 
 
 async def _entry(database: Any, workflow_id: str) -> dict[str, Any] | None:
@@ -194,77 +194,77 @@ async def _tick(database: Any, job: Job, tick: str) -> dict[str, Any] | None:
     return {"tick": tick, "state": row.state, **{str(s): n for s, n in counts.items()}}
 
 
-def _answer(there: Temporal, found: _Findings) -> Answer:
-    run = found.run
-    parts = found.parts
-    # Without a run there is a ledger row: it was never started, or the server has forgotten it.
-    state = (found.entry or {}).get("state")
-    waits = found.message is not None and found.message["status"] != "completed"
+def _answer(connection: Temporal, findings: _Findings) -> Answer:
+    run = findings.run
+    parts = findings.parts
+    # Without a run, the ledger or the outbox says whether it was never started or is forgotten.
+    state = (findings.entry or {}).get("state")
+    waits = findings.message is not None and findings.message["status"] != "completed"
     absent = (
         "not started" if waits or state in ("planned", "skipped", "not_started") else "forgotten"
     )
     status = run.status.name.lower() if run is not None and run.status else absent
-    url = None if run is None else there.link(found.workflow_id, run.run_id)
-    todo = _todo(found)
+    url = None if run is None else connection.link(findings.workflow_id, run.run_id)
+    todo = _todo(findings)
     document: dict[str, Any] = {
-        "workflow_id": found.workflow_id,
+        "workflow_id": findings.workflow_id,
         "run_id": None if run is None else run.run_id,
         "url": url,
-        "what": _what(found),
-        "kind": found.kind,
+        "what": _what(findings),
+        "kind": findings.kind,
         "tenant_id": parts.tenant if parts else None,
         "job": parts.job if parts else None,
         "key": parts.key if parts else None,
-        "tick": found.tick or (found.entry or {}).get("tick"),
+        "tick": findings.tick or (findings.entry or {}).get("tick"),
         "queue": run.task_queue if run else None,
         "status": status,
         "since": _since(run),
-        "waiting_for": found.waiting,
-        "failure": vars(found.failure) if found.failure else None,
-        "result": found.result,
-        "ledger": found.entry,
-        "message": found.message,
+        "waiting_for": findings.waiting,
+        "failure": vars(findings.failure) if findings.failure else None,
+        "result": findings.result,
+        "ledger": findings.entry,
+        "message": findings.message,
         "what_to_do": todo,
     }
     text = facts(
         [
             ("what", document["what"]),
             ("status", f"{status.replace('_', ' ')} since {when(_since(run))}" if run else status),
-            *(("waits for" if i == 0 else " ", s) for i, s in enumerate(found.waiting)),
-            ("why", found.failure and str(found.failure)),
-            ("result", _compact(found.result)),
-            ("ledger", _ledger_line(found)),
-            ("message", found.message and message_line(found.message)),
+            *(("waits for" if i == 0 else " ", s) for i, s in enumerate(findings.waiting)),
+            ("why", findings.failure and str(findings.failure)),
+            ("result", _compact(findings.result)),
+            ("ledger", _ledger_line(findings)),
+            ("message", findings.message and message_line(findings.message)),
             *(("what to do" if i == 0 else " ", step) for i, step in enumerate(todo)),
         ]
     )
     return Answer(document, lines(text, address(url)))
 
 
-def _what(found: _Findings) -> str:
-    job, parts, kind = found.job, found.parts, found.kind
-    if found.taken_by is not None:
-        return f"{found.taken_by}, which is not what the id is for"
+def _what(findings: _Findings) -> str:
+    job, parts, kind = findings.job, findings.parts, findings.kind
+    if findings.taken_by is not None:
+        return f"{findings.taken_by}, which is not what the id is for"
     if kind == "tenant job" and job is not None and parts is not None:
         return f"{job.name} of {parts.owner}, {parts.key}: {job.summary}"
     if kind in ("tick", "shard") and parts is not None:
         which = "a part of the fan-out" if kind == "shard" else "the fan-out"
-        return f"{which} of {parts.job} over all tenants, tick {found.tick}"
-    name = found.run.workflow_type if found.run else found.workflow_id
+        return f"{which} of {parts.job} over all tenants, tick {findings.tick}"
+    name = findings.run.workflow_type if findings.run else findings.workflow_id
     if parts is None:
         return f"{name}, under an id that is not {{tenant}}/{{job}}/{{key}}"
-    return f"{name} of {parts.owner}, which is no job that is known here"
+    return f"{name} of {parts.owner}, which is not a job of this application"
 
 
 def _since(run: WorkflowExecutionDescription | None) -> datetime | None:
     return None if run is None else run.close_time or run.start_time
 
 
-def _ledger_line(found: _Findings) -> str | None:
-    entry = found.entry
+def _ledger_line(findings: _Findings) -> str | None:
+    entry = findings.entry
     if entry is None:
         return None
-    if found.kind == "tenant job":
+    if findings.kind == "tenant job":
         reason = f": {entry['reason']}" if entry["reason"] else ""
         return f"tick {entry['tick']}, {entry['state'].replace('_', ' ')}{reason}"
     counts = ", ".join(
@@ -273,44 +273,51 @@ def _ledger_line(found: _Findings) -> str | None:
     return f"tick {entry['tick']}, {entry['state']}: {counts}"
 
 
-def _todo(found: _Findings) -> list[str]:
-    """The commands to run next, in order; empty if there is nothing to do."""
-    parts, run = found.parts, found.run
+def _todo(findings: _Findings) -> list[str]:
+    """Returns the commands to run next, in order; empty if there is nothing to do."""
+    parts, run = findings.parts, findings.run
     failed = run is not None and run.status in FAILED
-    if found.kind == "tenant job" and parts is not None:
-        done = found.entry is not None and found.entry["state"] == LedgerState.SUCCEEDED
-        wrong = found.failure is not None and found.failure.type in WRONG_STARTS
-        if found.is_paused:
-            return [_how_it_goes_on(found, parts.owner)]
+    if findings.kind == "tenant job" and parts is not None:
+        done = findings.entry is not None and findings.entry["state"] == LedgerState.SUCCEEDED
+        wrong = findings.failure is not None and findings.failure.type in WRONG_STARTS
+        if findings.is_paused:
+            return [_how_it_goes_on(findings, parts.owner)]
         if not failed or done or wrong:
             return []
-        again = f"{_run_again(found)} runs it again, for {parts.owner}."
-        return [f"First: {found.refused}", again] if found.refused else [again]
-    if found.kind in ("tick", "shard") and found.job is not None and found.entry is not None:
+        again = f"{_run_again(findings)} runs it again, for {parts.owner}."
+        return [f"First: {findings.refused}", again] if findings.refused else [again]
+    if (
+        findings.kind in ("tick", "shard")
+        and findings.job is not None
+        and findings.entry is not None
+    ):
         program = current_program().name
-        show = f"{program} ticks show {found.job.name} --tick {found.tick}"
-        again = f"{program} fan-out {found.job.name} --tick {found.tick} --wait"
-        if failed or found.entry[LedgerState.FAILED]:
-            return [f"{show} names who failed.", f"{again} runs those who have not succeeded."]
+        show = f"{program} ticks show {findings.job.name} --tick {findings.tick}"
+        again = f"{program} fan-out {findings.job.name} --tick {findings.tick} --wait"
+        if failed or findings.entry[LedgerState.FAILED]:
+            return [
+                f"{show} names the tenants that failed.",
+                f"{again} runs those that have not succeeded.",
+            ]
     return []
 
 
-def _how_it_goes_on(found: _Findings, tenant: str) -> str:
-    """What lets a paused run go on: resuming the tenant, or nothing more."""
-    if found.refused:
-        return found.refused
-    return f"Nothing: {tenant} may run again, and what waited goes on within a minute."
+def _how_it_goes_on(findings: _Findings, tenant: str) -> str:
+    """Returns what a paused run needs to continue: the tenant's resumption, or nothing more."""
+    if findings.refused:
+        return findings.refused
+    return f"Nothing: {tenant} may run again, and paused activities continue within a minute."
 
 
-def _run_again(found: _Findings) -> str:
-    parts, job = found.parts, found.job
+def _run_again(findings: _Findings) -> str:
+    parts, job = findings.parts, findings.job
     assert parts is not None
-    given = {name: value for name, value in found.given.items() if name != "tenant_id"}
-    if job is not None and job.period is not None and given.get("period") == parts.key:
-        del given["period"]  # the key says it
+    fields = {name: value for name, value in findings.input.items() if name != "tenant_id"}
+    if job is not None and job.period is not None and fields.get("period") == parts.key:
+        del fields["period"]  # the key names it already
     words = ["run", parts.job, "--tenant", parts.owner, "--key", parts.key]
-    if given:
-        words += ["--input", json.dumps(given, ensure_ascii=False)]
+    if fields:
+        words += ["--input", json.dumps(fields, ensure_ascii=False)]
     return f"{current_program().name} {shlex.join(words)}"
 
 

@@ -1,4 +1,4 @@
-"""Starting a job for every tenant."""
+"""Starts a job for every tenant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._progress import follow
 from temporal_tenancy.cli._server_access import Servers, servers
@@ -33,62 +33,64 @@ async def fan_out(
     *,
     tick: str | None,
     where: str | None,
-    given: str | None,
+    input_json: str | None,
     wait: bool,
     quiet: bool,
 ) -> Answer:
     """Starts a tick's fan-out, or follows the one that is running.
 
     Raises:
-        TenancyError: the tick or the input does not fit the job, or something else has the
-            fan-out's id; nothing has been started.
+        TenancyError: the tick or the input does not fit the job, or another workflow uses the
+            fan-out's id; nothing was started.
     """
-    job = reading.tenant_job(job_name)
+    job = arguments.tenant_job(job_name)
     tick = tick or tick_of(job, datetime.now(UTC))
     request = as_scheduled(job, tick)
-    if given is not None:
-        extra = reading.fields(given, what=f"the input of {job.name}")
+    if input_json is not None:
+        extra = arguments.fields(input_json, what=f"the input of {job.name}")
         request = request.model_copy(update={"extra": extra})
-    child_input(job, "a", tick, request.extra)  # what fits no tenant is refused here
-    statuses = reading.where(where)
+    child_input(job, "a", tick, request.extra)  # raises for an input that no tenant can use
+    statuses = arguments.where(where)
     if statuses is not None:
         request = request.model_copy(update={"statuses": list(statuses)})
     workflow_id = workflow_id_of(job, tick)
-    async with servers() as there:
-        await warn_where_off(there.database, there.client.namespace)
-        handle, started = await start(there, job, request)
+    async with servers() as connections:
+        await warn_where_off(connections.database, connections.client.namespace)
+        handle, started = await start(connections, job, request)
         document: dict[str, Any] = {
             "job": job.name,
             "tick": tick,
             "workflow_id": workflow_id,
             "run_id": handle.run_id,
-            "url": there.link(workflow_id, handle.run_id),
+            "url": connections.link(workflow_id, handle.run_id),
             "started": started,
             **dict.fromkeys(COUNTS),
         }
         text = f"{workflow_id} {'has started' if started else 'is running already'}."
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
-        await warn_without_worker(there.client, job.queue)
+        await warn_without_worker(connections.client, job.queue)
         try:
             if quiet or not err.is_terminal:
                 result = await handle.result()
             else:
-                result = await follow(there.database, job.name, tick, handle)
+                result = await follow(connections.database, job.name, tick, handle)
         except WorkflowFailureError as error:
             return Answer(document, lines(text, address(document["url"])), problem_of(error))
         return _counted(document, result)
 
 
 def as_scheduled(job: Job, tick: str) -> FanOutInput:
-    """The input of a tick's fan-out: what the job's schedule declares, without its times."""
-    declared = {each.job: each for each in current_application().schedules}.get(job.name)
+    """Returns the input of a tick's fan-out: as in the job's schedule, without its times."""
+    declared = {schedule.job: schedule for schedule in current_application().schedules}.get(
+        job.name
+    )
     request = declared.fan_out if declared is not None else FanOutInput(job=job.name)
     return request.model_copy(update={"tick": tick})
 
 
 def local_cron(job: Job) -> str | None:
-    """The cron line of the job's schedule, if it is in the tenants' local time."""
+    """Returns the cron line of the job's schedule if it is in the tenants' local time."""
     for scheduled in current_application().schedules:
         if scheduled.job == job.name and scheduled.local_time:
             return scheduled.cron
@@ -96,15 +98,15 @@ def local_cron(job: Job) -> str | None:
 
 
 def workflow_id_of(job: Job, tick: str) -> str:
-    """The id of a fan-out that a person starts."""
+    """Returns the id of a fan-out that a person starts."""
     return str(WorkflowId(PLATFORM, job.name, f"tick-{tick}"))
 
 
-async def start(there: Servers, job: Job, request: FanOutInput) -> tuple[Handle, bool]:
-    """Returns the run, and whether this started it. A tick that has ended may run again."""
+async def start(connections: Servers, job: Job, request: FanOutInput) -> tuple[Handle, bool]:
+    """Returns the run, and whether this call started it. A tick that has ended may run again."""
     workflow_id = workflow_id_of(job, str(request.tick))
     try:
-        begun = await there.client.start_workflow(
+        new_run = await connections.client.start_workflow(
             FanOut.run,
             request,
             id=workflow_id,
@@ -112,10 +114,10 @@ async def start(there: Servers, job: Job, request: FanOutInput) -> tuple[Handle,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
-        run_id, started = begun.first_execution_run_id, True
+        run_id, started = new_run.first_execution_run_id, True
     except WorkflowAlreadyStartedError:
-        run_id, started = (await own_run(there.client, workflow_id, FAN_OUT)).run_id, False
-    handle: Handle = there.client.get_workflow_handle(
+        run_id, started = (await own_run(connections.client, workflow_id, FAN_OUT)).run_id, False
+    handle: Handle = connections.client.get_workflow_handle(
         workflow_id, run_id=run_id, result_type=FanOutResult
     )
     return handle, started
@@ -141,8 +143,8 @@ def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
     problem = Problem(
         "TenantsFailed",
         f"{result.job} {result.tick} failed for {number(result.failed, 'tenant')}. "
-        f"{quoted(f'ticks show {result.job} --tick {result.tick}')} names each; the same fan-out "
-        "again runs those.",
+        f"{quoted(f'ticks show {result.job} --tick {result.tick}')} names them; repeating "
+        "the fan-out runs only those.",
     )
     return Answer(
         document,

@@ -1,4 +1,4 @@
-"""The jobs there are."""
+"""Lists the jobs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from temporal_tenancy.core.jobs import Job, registry
 
 
 async def show() -> Answer:
-    """Every job of the application, and of the library."""
-    found = sorted(registry.values(), key=lambda job: (job.kind == "platform", job.name))
+    """Lists every job of the application and of the library."""
+    jobs = sorted(registry.values(), key=lambda job: (job.kind == "platform", job.name))
     crons = {scheduled.job: scheduled.cron for scheduled in current_application().schedules}
-    documents = [_document(job, crons.get(job.name)) for job in found]
+    documents = [_document(job, crons.get(job.name)) for job in jobs]
     rows = [
         (
             job.name,
@@ -24,7 +24,7 @@ async def show() -> Answer:
             crons.get(job.name),
             job.summary,
         )
-        for job in found
+        for job in jobs
     ]
     titles = ("job", "kind", "queue", "priority", "feature", "schedule", "")
     return Answer(documents, table(titles, rows))

@@ -1,4 +1,4 @@
-"""Migrating the database."""
+"""Migrates the database."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from temporal_tenancy.postgres.migrations import migrate, pending
 
 
 async def migrate_all() -> Answer:
-    """Makes the roles, the control plane and the tenants' tables, as far as they are missing.
+    """Creates the roles, the control plane and the tenants' tables that are missing.
 
     Raises:
         NotReachable: a URL is not set, or its server does not answer.
-        ConfigurationError: a URL is of another role than it should be.
-        ExcessRights: a runtime role may do more than its part.
+        ConfigurationError: a URL logs in as the wrong role.
+        ExcessRights: a runtime role has rights that it must not have.
     """
     application = current_application()
     owner = _required(application, application.owner)

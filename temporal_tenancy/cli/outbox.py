@@ -1,4 +1,4 @@
-"""Asking for jobs through the outbox, and controlling what the relay releases."""
+"""Requests jobs through the outbox, and controls what the relay releases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 from sqlalchemy import text as sql
 
-from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import control_plane, servers
 from temporal_tenancy.cli.answers import Answer, lines, number, table, when
@@ -35,19 +35,19 @@ from temporal_tenancy.postgres.database import Database, tenant_session, use_dat
 
 
 async def ask(
-    job_name: str, *, tenant: str | None, given: str | None, key: str | None, at: str | None
+    job_name: str, *, tenant: str | None, input_json: str | None, key: str | None, at: str | None
 ) -> Answer:
     """Writes a message; a relay starts the job.
 
     Raises:
-        TenancyError: the input does not fit, or there is no such tenant; nothing is written.
+        TenancyError: the input does not fit, or the tenant does not exist; nothing is written.
     """
-    job = reading.tenant_job(job_name)
+    job = arguments.tenant_job(job_name)
     what = f"the input of {job.name}"
-    values = reading.fields(given, what=what)
-    owner = values["tenant_id"] = reading.owner(tenant, values, what=what)
+    values = arguments.fields(input_json, what=what)
+    owner = values["tenant_id"] = arguments.owner(tenant, values, what=what)
     if key is not None:
-        WorkflowId(owner, job.name, key)  # raises where it cannot be one
+        WorkflowId(owner, job.name, key)  # raises for a key that is not valid
     values = job.with_period(values, key)
     job_input = read_input(job.input_model, values, what=what)
     moment = _moment(at)
@@ -61,16 +61,16 @@ async def ask(
         "status": asked.status,
         "scheduled_at": asked.scheduled_at,
     }
-    explain = f"{quoted(f'explain {shlex.quote(str(workflow_id))}')} says where it stands."
+    explain = f"{quoted(f'explain {shlex.quote(str(workflow_id))}')} shows its status."
     if asked.added:
         return Answer(
-            document, lines(f"{workflow_id} is asked for, by the message {asked.id}.", explain)
+            document, lines(f"{workflow_id} is requested, by the message {asked.id}.", explain)
         )
     return Answer(
         document,
         lines(
             f"{workflow_id} was asked for already, by the message {asked.id}, "
-            f"{_stands(asked)}. It is left as it is.",
+            f"{_stands(asked)}. It stays as it is.",
             explain,
             _how_to_take_back(asked, owner) if asked.status in WAITING else None,
         ),
@@ -80,13 +80,13 @@ async def ask(
 async def cancel(
     message: str | None, *, tenant: str | None, job: str | None, key: str | None
 ) -> Answer:
-    """Cancels a waiting message; raises a `TenancyError` if there is none, or it was started."""
+    """Cancels a waiting message; raises a `TenancyError` if it is missing or was started."""
     which = _which(message, job, key)
     owner = await _owner(which, tenant)
     async with _tenants_session(owner):
-        found = await waiting.cancel(which)
-    text = f"{WorkflowId(owner, found.job, found.key)} is not asked for any more."
-    return Answer(_document(owner, found) | {"cancelled": True}, text)
+        cancelled = await waiting.cancel(which)
+    text = f"{WorkflowId(owner, cancelled.job, cancelled.key)} is no longer requested."
+    return Answer(_document(owner, cancelled) | {"cancelled": True}, text)
 
 
 async def reschedule(
@@ -98,31 +98,31 @@ async def reschedule(
     assert moment is not None
     owner = await _owner(which, tenant)
     async with _tenants_session(owner):
-        found = await waiting.reschedule(which, moment)
-    workflow_id = WorkflowId(owner, found.job, found.key)
-    text = f"{workflow_id} starts at {when(found.scheduled_at)}, or as soon after as it can."
-    return Answer(_document(owner, found), text)
+        moved = await waiting.reschedule(which, moment)
+    workflow_id = WorkflowId(owner, moved.job, moved.key)
+    text = f"{workflow_id} starts at {when(moved.scheduled_at)}, or as soon as possible after."
+    return Answer(_document(owner, moved), text)
 
 
 async def show() -> Answer:
-    """Shows what each tenant has waiting, and why."""
+    """Shows each tenant's waiting messages, and why they wait."""
     async with _relays_view() as (view, database):
         async with view.platform_session("look at the outbox") as session:
             backlog_of_all = await backlogs(session)
             tenants = [backlog.tenant_id for backlog in backlog_of_all]
-            decided = await admission.decisions(session, tenants)
+            decisions = await admission.decisions(session, tenants)
             running = await admission.in_flight(session, tenants)
-        found = await ControlPlaneDirectory(database).find_many(tenants)
-    records = {tenant.id: tenant for tenant in found}
+        known = await ControlPlaneDirectory(database).find_many(tenants)
+    records = {tenant.id: tenant for tenant in known}
     documents: list[dict[str, Any]] = []  # JSON
     for backlog in backlog_of_all:
         tenant = records.get(backlog.tenant_id)
-        decision = decided.get(backlog.tenant_id, NOTHING)
+        decision = decisions.get(backlog.tenant_id, NOTHING)
         cap = admission.cap_of(tenant, decision)
         in_flight = running.get(backlog.tenant_id, 0)
-        held = admission.held_back(tenant, decision)
-        if held is None and cap is not None and in_flight >= cap:
-            held = f"{in_flight} of its jobs run, and its cap is {cap}"
+        reason = admission.held_back(tenant, decision)
+        if reason is None and cap is not None and in_flight >= cap:
+            reason = f"{in_flight} of its jobs run, and its cap is {cap}"
         documents.append(
             {
                 "tenant_id": backlog.tenant_id,
@@ -132,7 +132,7 @@ async def show() -> Answer:
                 "due_since": backlog.due_since,
                 "concurrency_cap": cap,
                 "in_flight": in_flight if cap is not None else None,
-                "held_back": held,
+                "held_back": reason,
             }
         )
     rows = [
@@ -140,7 +140,7 @@ async def show() -> Answer:
          d["concurrency_cap"], d["held_back"])
         for d in documents
     ]  # fmt: skip
-    titles = ("tenant", "pending", "to be retried", "in hand", "due since", "cap", "held back")
+    titles = ("tenant", "pending", "to be retried", "in progress", "due since", "cap", "held back")
     text = table(titles, rows) if rows else "Nothing waits."
     return Answer(documents, text)
 
@@ -149,8 +149,8 @@ async def pause(tenant: str, reason: str | None) -> Answer:
     """Stops releasing a tenant's messages; raises `TenantUnknown`."""
     async with control_plane() as database:
         await Admission(database).pause(tenant_id(tenant), reason)
-    text = f"Of {tenant} nothing is released from now on; what runs goes on."
-    resume_it = f"{quoted(f'outbox resume {tenant}')} releases its messages again."
+    text = f"{tenant}'s messages are no longer released; running jobs continue."
+    resume_it = f"{quoted(f'outbox resume {tenant}')} releases them again."
     return Answer({"tenant_id": tenant, "paused": True}, lines(text, resume_it))
 
 
@@ -162,22 +162,22 @@ async def resume(tenant: str) -> Answer:
 
 
 async def cap(tenant: str, how_many: int | None) -> Answer:
-    """Sets how many of a tenant's released jobs may run at once; None: the plan's number.
+    """Sets how many of a tenant's released jobs may run at once; None sets the plan's number.
 
-    Jobs that run already count. Raises `TenantUnknown`.
+    Jobs that already run count. Raises `TenantUnknown`.
     """
-    async with servers() as there:
+    async with servers() as connections:
         running = []
         if how_many is not None:
             query = f"TenantId = '{tenant_id(tenant)}' AND ExecutionStatus = 'Running'"
-            running = [run.id async for run in there.client.list_workflows(query)]
-        await Admission(there.database).set_cap(tenant_id(tenant), how_many, running=running)
-        record = await _find(there.database, tenant)
+            running = [run.id async for run in connections.client.list_workflows(query)]
+        await Admission(connections.database).set_cap(tenant_id(tenant), how_many, running=running)
+        record = await _find(connections.database, tenant)
     limit = how_many if how_many is not None else record.plan.concurrency_cap
     document = {"tenant_id": tenant, "concurrency_cap": limit, "running": len(running)}
     if limit is None:
         return Answer(document, f"{tenant} has no cap: its plan {record.plan.id} sets none.")
-    now = f" {number(len(running), 'job')} of its own run now." if running else ""
+    now = f" {number(len(running), 'job')} run now." if running else ""
     return Answer(document, f"At most {number(limit, 'job')} of {tenant} run at once.{now}")
 
 
@@ -186,11 +186,11 @@ _OWNERS: Final = sql("select tenant_id from outbox_messages where id = :id order
 
 def _how_to_take_back(asked: Enqueued, tenant: str) -> str:
     command = quoted(f"outbox cancel {asked.id} --tenant {tenant}")
-    return f'{command} takes it back, and "outbox reschedule" with a time moves it.'
+    return f'{command} cancels it; "outbox reschedule" moves it to another time.'
 
 
 def _stands(asked: Enqueued) -> str:
-    """Where an earlier message stands, for the end of a sentence."""
+    """Returns the status of an earlier message, for the end of a sentence."""
     if asked.status is MessageStatus.COMPLETED:
         return "and has been started"
     if asked.status is MessageStatus.PROCESSING:
@@ -211,11 +211,11 @@ def _document(tenant: str, message: Waiting) -> dict[str, Any]:  # JSON
 
 
 def _which(message: str | None, job: str | None, key: str | None) -> UUID | ByKey:
-    """The message, by its id or by job and key; raises `typer.BadParameter` for neither or both."""
+    """Parses an id, or job and key; raises `typer.BadParameter` for neither or both."""
     if message is None and job is not None and key is not None:
         return ByKey(job, key)
     if message is None or job is not None or key is not None:
-        raise typer.BadParameter("name a message by its id, or by --tenant, --job and --key.")
+        raise typer.BadParameter("name a message by its id, or with --tenant, --job and --key.")
     try:
         return UUID(message)
     except ValueError:
@@ -225,21 +225,21 @@ def _which(message: str | None, job: str | None, key: str | None) -> UUID | ByKe
 
 
 async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
-    """The message's tenant; if `tenant` is None the relay's role looks it up."""
+    """Returns the message's tenant; if `tenant` is None, looks it up as the relay's role."""
     if tenant is not None:
         return tenant_id(tenant)
     if isinstance(which, ByKey):
-        raise typer.BadParameter("say whose message it is.", param_hint="--tenant")
+        raise typer.BadParameter("name the tenant of the message.", param_hint="--tenant")
     async with (
         _relays_view() as (view, _),
         view.platform_session("look whose a message is") as session,
     ):
         owners = list(await session.scalars(_OWNERS, {"id": which}))
     if not owners:
-        raise waiting.MessageUnknown(f"there is no message {which} any more, or there never was.")
+        raise waiting.MessageUnknown(f"the message {which} does not exist, or no longer exists.")
     if len(owners) > 1:
         raise typer.BadParameter(
-            f"{' and '.join(owners[:5])} have a message of that id. Say whose is meant.",
+            f"{' and '.join(owners[:5])} have a message with that id. Choose one with --tenant.",
             param_hint="--tenant",
         )
     return str(owners[0])
@@ -257,7 +257,7 @@ async def _tenants_session(tenant: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
-    """All tenants' outbox, opened as the relay's role, and the control plane."""
+    """Opens the outbox of all tenants, as the relay's role, and the control plane."""
     application = current_application()
     login = application.relay
     if login.url is None:
@@ -278,15 +278,15 @@ async def _find(database: Database, identifier: str) -> Tenant:
     return tenant
 
 
-def _moment(given: str | None) -> datetime | None:
-    if given is None:
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(given)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
     if moment is None or moment.utcoffset() is None:
         raise typer.BadParameter(
-            'it is a time with its offset, as "2026-12-24T18:00:00Z".', param_hint="--at"
+            'it is a time with an offset, such as "2026-12-24T18:00:00Z".', param_hint="--at"
         )
-    return reading.moment(moment, option="--at")
+    return arguments.moment(moment, option="--at")

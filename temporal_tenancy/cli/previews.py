@@ -1,4 +1,4 @@
-"""The starts of the next hours, as a curve."""
+"""Draws the starts of the next hours as a curve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from temporal_tenancy.cli._given import moment
+from temporal_tenancy.cli._arguments import moment
 from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli.answers import Answer, lines, number, table, when
 from temporal_tenancy.cli.program import current_application
@@ -19,8 +19,8 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.ticks.load_curve import BUCKET, LoadCurve, load_curves, peaks, total
 from temporal_tenancy.ticks.schedules import check_all
 
-COLUMNS: Final = 72  # of the curve in a terminal: 20 minutes each of a day
-ROWS: Final = 6  # of text; each shows eight heights
+COLUMNS: Final = 72  # of the curve in a terminal; for a day, 20 minutes each
+ROWS: Final = 6  # of text; each shows eight levels
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 
 
@@ -28,7 +28,7 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
     """Previews the starts of the next hours, with and without spread, for today's tenants.
 
     Raises:
-        ConfigurationError: a declaration cannot work.
+        ConfigurationError: a schedule's declaration is not valid.
         typer.BadParameter: `png` cannot be written.
     """
     schedules = current_application().schedules
@@ -93,12 +93,12 @@ def _text(document: dict[str, Any], begin: datetime, end: datetime) -> Renderabl
 
 
 def _curve(starts: Sequence[int], most: int) -> RenderableType:
-    """A chart: each column is as high as its largest bucket, and `most` fills one."""
+    """Returns a chart: a column's height is its largest bucket, and `most` fills a column."""
     width = min(COLUMNS, len(starts))
     heights = []
     for column in range(width):
         part = starts[column * len(starts) // width : (column + 1) * len(starts) // width]
-        # Even a single start has to be visible beside the largest bucket.
+        # A single start must stay visible beside the largest bucket.
         heights.append(max(1, round(max(part) / most * ROWS * 8)) if max(part) else 0)
     rows = [
         "".join(EIGHTHS[max(0, min(8, height - row * 8))] for height in heights)
@@ -119,7 +119,7 @@ def _hours(begin: datetime, end: datetime) -> RenderableType:
 def _draw(
     path: Path, begin: datetime, spread: Sequence[LoadCurve], plain: Sequence[LoadCurve]
 ) -> None:
-    # Loaded here: no other command draws, and it takes a second.
+    # Imported here: it takes a second, and no other command draws.
     import matplotlib
 
     matplotlib.use("Agg")

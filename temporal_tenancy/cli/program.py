@@ -1,4 +1,4 @@
-"""The program whose commands these are, and the application that they work on."""
+"""The program that the commands belong to, and its application."""
 
 from __future__ import annotations
 
@@ -22,77 +22,76 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Login:
-    """A role's way into the database."""
+    """A role's login to the database."""
 
     setting: str  # where a person sets its URL, such as a variable's name
-    url: str | None = field(default=None, repr=False)  # None: it is not set
+    url: str | None = field(default=None, repr=False)  # None: not set
 
 
 @dataclass(frozen=True, kw_only=True)
 class Application:
-    """What the commands work on. The jobs are those in the registry once this is made."""
+    """The application that the commands work on. Making it registers its jobs."""
 
     connect: Callable[[Database | None], Awaitable[Client]]
-    """Connects to Temporal with the application's plugin on, whose directory and sessions are on
-    the database. Raises `NotReachable` where the server does not answer: connect inside
+    """Connects to Temporal with the application's plugin, whose directory and sessions use the
+    database. Raises `NotReachable` if the server does not answer: connect inside
     `reaching(connecting=True)`."""
     database: Callable[[], Database]
-    """Makes the engines of the runtime roles. Raises `NotReachable` where their URLs are missing.
-    """
+    """Creates the engines of the runtime roles. Raises `NotReachable` if a URL is missing."""
     tenant: Login
     platform: Login
-    relay: Login  # may be without a URL where no relay runs
-    owner: Login  # may be without a URL but for `migrate`
+    relay: Login  # needs a URL only where a relay runs
+    owner: Login  # needs a URL only for `migrate`
     reaching: Callable[[], AbstractContextManager[None]] = field(
         default_factory=lambda: _reaching()
     )
-    """Raises `NotReachable` for whatever fails in the block because a server is away: `reaching`,
-    or the same with the application's advice."""
+    """Raises `NotReachable` for errors in the block that mean that a server is unavailable:
+    `reaching`, or the same with the application's advice."""
     schedules: Sequence[ScheduledJob] = ()
-    queues: Sequence[str] = ()  # that workers have to serve
+    queues: Sequence[str] = ()  # that workers must serve
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
-    ui_url: str | None = None  # of Temporal's Web UI; None: runs are shown without a link
-    worker: str | None = None  # a command that serves "{queue}", for people
-    how_to_start: str = ""  # a sentence, after a setting that is missing
+    ui_url: str | None = None  # of Temporal's Web UI; None: no links
+    worker: str | None = None  # the command that starts a worker for "{queue}"
+    how_to_start: str = ""  # a sentence that follows a missing setting
     failures: Mapping[type[Exception], int] = field(default_factory=dict)
-    """Exit codes of the application's own errors, each of which has a `message`."""
+    """Exit codes of the application's own errors, which have a `message`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """The command line as its help and its sentences speak of it.
+    """The command line: its name, its hints, and how to load its application.
 
-    The application is loaded for the first command that works on it, so that help is there at once.
+    The application loads for the first command that needs it, so that help appears at once.
     """
 
     load: Callable[[], Application]
     hints: Hints = field(default_factory=lambda: Hints("tenancy"))
-    schedules: str = "the application's list"  # what declares them
-    owner: str = "the application"  # what names the owner's URL
+    schedules: str = "the application's list"  # where the schedules are declared
+    owner: str = "the application"  # where the owner's URL is set
 
     @property
     def name(self) -> str:
-        """How a person calls it."""
+        """The name of the command."""
         return self.hints.program
 
     @property
     def application_name(self) -> str:
-        """What PostgreSQL calls its connections."""
+        """The application name of its PostgreSQL connections."""
         return PurePath(self.name).stem
 
     @cached_property
     def application(self) -> Application:
-        """The application; raises what `load` does."""
+        """The application; raises the errors of `load`."""
         return self.load()
 
     @property
     def loaded(self) -> Application | None:
-        """The application; None: nothing has asked for it yet."""
+        """The application, or None before it is loaded."""
         return vars(self).get("application")
 
 
 def _reaching() -> Callable[[], AbstractContextManager[None]]:
-    # Imported here: the SDK comes with it, and help does without.
+    # Imported here: it loads the SDK, which help does not need.
     from temporal_tenancy.cli._not_reachable import reaching
 
     return reaching
@@ -112,33 +111,33 @@ def use_program(program: Program) -> Iterator[None]:
 
 
 def current_program() -> Program:
-    """The program that runs; raises `ConfigurationError` outside one."""
+    """Returns the current program; raises `ConfigurationError` outside `use_program`."""
     try:
         return _program.get()
     except LookupError:
-        # Imported here: the SDK comes with it, and help does without.
+        # Imported here: it loads the SDK, which help does not need.
         from temporal_tenancy.core.errors import ConfigurationError
 
         raise ConfigurationError(
-            "no program is told whose commands these are. Call them inside use_program()."
+            "no program is set for these commands. Call them inside use_program()."
         ) from None
 
 
 def current_application() -> Application:
-    """What the program works on; raises as `current_program`, and what its loading raises."""
+    """Returns the current application; raises the errors of `current_program` and of `load`."""
     return current_program().application
 
 
 def with_hint(sentence: str) -> str:
-    """`TenantUnknown: there is no tenant x. …`, and what to run next where a command helps."""
+    """Adds a hint, if a command helps, to `TenantUnknown: there is no tenant x. …`."""
     return current_program().hints.sentence(sentence)
 
 
 def message_with_hint(kind: str, message: str) -> str:
-    """An error's message, by the error's type, and what to run next where a command helps."""
+    """Adds a hint, if a command helps, to the message of an error of the type `kind`."""
     return current_program().hints.message(kind, message)
 
 
 def quoted(command: str) -> str:
-    """A command of this program as a sentence names it, in quotation marks."""
+    """Returns a command of this program in quotation marks."""
     return f'"{current_program().name} {command}"'

@@ -1,4 +1,4 @@
-"""Starting the jobs of dead letters again, one or many."""
+"""Starts the jobs of one or many dead letters again."""
 
 from __future__ import annotations
 
@@ -39,59 +39,60 @@ OUTCOMES: Final = (*(outcome.value for outcome in ReplayOutcome), REFUSED, HELD_
 
 
 class NotTaken(TenancyError):
-    """The Temporal server does not take the start."""
+    """The Temporal server rejects the start."""
 
 
 @dataclass(frozen=True)
 class Handled:
-    """What became of a letter."""
+    """The result of replaying one letter."""
 
     letter: DeadLetterRow
     outcome: str  # one of OUTCOMES
     run_id: str | None = None
     why: TenancyError | None = None  # why it was refused
-    canary: str | None = None  # how it ended, if it was the one waited for
+    canary: str | None = None  # how the run ended, if it was a canary
     is_marked: bool = True  # whether the letter was marked as replayed
 
 
-async def start_again(
-    given: Sequence[str], where: Filter, *, canary: bool, by: str | None
-) -> Answer:
+async def start_again(ids: Sequence[str], where: Filter, *, canary: bool, by: str | None) -> Answer:
     """Replays the letters of these ids, or the open ones that match a filter.
 
     Raises:
-        FilterMissing: neither ids nor a filter narrow them down.
-        DeadLetterUnknown, DeadLetterAmbiguous: one of the ids is none, or several tenants'.
-        TenancyError: the only letter that was named cannot be replayed now.
+        FilterMissing: the command has neither ids nor a filter.
+        DeadLetterUnknown: an id is not a letter's.
+        DeadLetterAmbiguous: several tenants have a letter with one of the ids.
+        TenancyError: the only id is of a letter that cannot be replayed now.
     """
-    async with servers() as there:
-        with as_platform(there.database):
-            found = await chosen(given, where)
-            replays = Replays(there, by or operator())
-            handled = await (replays.with_canaries(found) if canary else replays.all(found))
-        if len(given) == 1 and handled[0].why is not None:
+    async with servers() as connections:
+        with as_platform(connections.database):
+            chosen_letters = await chosen(ids, where)
+            replays = Replays(connections, by or operator())
+            handled = await (
+                replays.with_canaries(chosen_letters) if canary else replays.all(chosen_letters)
+            )
+        if len(ids) == 1 and handled[0].why is not None:
             raise handled[0].why
-        return _answer(there, handled)
+        return _answer(connections, handled)
 
 
 class Replays:
     """Replays letters for one operator."""
 
-    def __init__(self, there: Servers, by: str) -> None:
-        self._there = there
+    def __init__(self, connections: Servers, by: str) -> None:
+        self._connections = connections
         self._by = by
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def all(self, found: Sequence[DeadLetterRow]) -> Sequence[Handled]:
-        """Replays each; one that is refused does not stop the others."""
-        return await asyncio.gather(*map(self._one, found))
+    async def all(self, letters: Sequence[DeadLetterRow]) -> Sequence[Handled]:
+        """Replays each letter; a refused one does not stop the others."""
+        return await asyncio.gather(*map(self._one, letters))
 
-    async def with_canaries(self, found: Sequence[DeadLetterRow]) -> Sequence[Handled]:
-        """Replays one of each tenant's letters, then the others unless that one failed again.
+    async def with_canaries(self, letters: Sequence[DeadLetterRow]) -> Sequence[Handled]:
+        """Replays one letter of each tenant, then its others unless the first failed again.
 
-        Tenants do not wait for one another.
+        Tenants do not wait for each other.
         """
-        by_tenant = [list(its) for _, its in groupby(found, key=lambda each: each.tenant_id)]
+        by_tenant = [list(its) for _, its in groupby(letters, key=lambda each: each.tenant_id)]
         done = await asyncio.gather(*map(self._tenant, by_tenant))
         return [each for its in done for each in its]
 
@@ -106,27 +107,27 @@ class Replays:
                 return [*handled, *(Handled(each, HELD_BACK) for each in its[position + 1 :])]
             if first.canary is not None:
                 return [*handled, *await self.all(its[position + 1 :])]
-            # A letter that was refused, or had succeeded, tells nothing about the others.
+            # A letter that was refused or had succeeded says nothing about the others.
         return handled
 
     async def _one(self, letter: DeadLetterRow) -> Handled:
         async with self._slots:
             try:
-                done = await replay(self._there.client, letter, by=self._by)
+                done = await replay(self._connections.client, letter, by=self._by)
             except TenancyError as error:
                 return Handled(letter, REFUSED, why=error)
             except RPCError as error:
                 if error.status in AWAY:
                     raise
-                why = NotTaken(f"the Temporal server says of it: {error.message}.")
+                why = NotTaken(f"the Temporal server rejected the start: {error.message}.")
                 return Handled(letter, REFUSED, why=why)
             return Handled(letter, done.outcome.value, done.run_id, is_marked=done.is_marked)
 
     async def _watched(self, started: Handled) -> Handled:
         letter = started.letter
-        await warn_without_worker(self._there.client, registry.get_or_raise(letter.job).queue)
-        # The result is left undecoded: it may not be decodable.
-        handle = self._there.client.get_workflow_handle(
+        await warn_without_worker(self._connections.client, registry.get_or_raise(letter.job).queue)
+        # Left undecoded, because decoding may fail.
+        handle = self._connections.client.get_workflow_handle(
             letter.workflow_id, run_id=started.run_id, result_type=RawValue
         )
         try:
@@ -139,59 +140,57 @@ class Replays:
                 storable(message_of(cause)),
                 tenant_id=letter.tenant_id,
             )
-            again = kind == letter.fingerprint
-            return replace(started, canary=FAILED_AGAIN if again else FAILED_OTHERWISE)
+            is_same = kind == letter.fingerprint
+            return replace(started, canary=FAILED_AGAIN if is_same else FAILED_OTHERWISE)
         await settle([letter], self._by)
         return replace(started, canary=SUCCEEDED)
 
 
-def _answer(there: Servers, handled: Sequence[Handled]) -> Answer:
+def _answer(connections: Servers, handled: Sequence[Handled]) -> Answer:
     counted = Counter(each.outcome for each in handled)
     counts = {outcome.replace(" ", "_"): counted[outcome] for outcome in OUTCOMES}
     document = {
         "matched": len(handled),
         **counts,
-        "letters": [_document(there, each) for each in handled],
+        "letters": [_document(connections, each) for each in handled],
     }
-    said = [f"{counted[outcome]:,} {outcome}" for outcome in OUTCOMES if counted[outcome]]
+    totals = [f"{counted[outcome]:,} {outcome}" for outcome in OUTCOMES if counted[outcome]]
     text: list[RenderableType | None] = [
-        f"{number(len(handled), 'dead letter')}: {', '.join(said)}."
+        f"{number(len(handled), 'dead letter')}: {', '.join(totals)}."
         if handled
-        else "No dead letter is meant."
+        else "No dead letter matches."
     ]
     for each in handled[:SHOWN]:
-        url = there.link(each.letter.workflow_id, each.run_id) if each.run_id else None
-        text.append(address(url, each.letter.workflow_id, _said(each)))
+        url = connections.link(each.letter.workflow_id, each.run_id) if each.run_id else None
+        text.append(address(url, each.letter.workflow_id, _outcome_of(each)))
     if len(handled) > SHOWN:
-        text.append(f"and {len(handled) - SHOWN:,} more; --json has all.")
+        text.append(f"and {len(handled) - SHOWN:,} more; --json shows all.")
     return Answer(document, lines(*text), _problem(handled))
 
 
-_UNMARKED: Final = (
-    "its letter is locked by another transaction, and says so once this is done again"
-)
+_UNMARKED: Final = "another transaction locks its letter; repeat the command to mark it"
 
 
-def _said(each: Handled) -> str:
-    if each.why is not None:
-        return f"refused. {with_hint(each.why.sentence)}"
-    said = each.outcome if each.canary is None else f"{each.outcome}, {each.canary}"
-    return said if each.is_marked else f"{said}; {_UNMARKED}"
+def _outcome_of(handled: Handled) -> str:
+    if handled.why is not None:
+        return f"refused. {with_hint(handled.why.sentence)}"
+    outcome = handled.outcome if handled.canary is None else f"{handled.outcome}, {handled.canary}"
+    return outcome if handled.is_marked else f"{outcome}; {_UNMARKED}"
 
 
-def _document(there: Servers, each: Handled) -> dict[str, Any]:
-    letter = each.letter
+def _document(connections: Servers, handled: Handled) -> dict[str, Any]:
+    letter = handled.letter
     return {
         "id": str(letter.id),
         "tenant_id": letter.tenant_id,
         "job": letter.job,
         "workflow_id": letter.workflow_id,
-        "run_id": each.run_id,
-        "url": there.link(letter.workflow_id, each.run_id) if each.run_id else None,
-        "outcome": each.outcome,
-        "canary": each.canary,
-        "marked": each.is_marked,
-        "reason": None if each.why is None else with_hint(each.why.sentence),
+        "run_id": handled.run_id,
+        "url": connections.link(letter.workflow_id, handled.run_id) if handled.run_id else None,
+        "outcome": handled.outcome,
+        "canary": handled.canary,
+        "marked": handled.is_marked,
+        "reason": None if handled.why is None else with_hint(handled.why.sentence),
     }
 
 
@@ -202,8 +201,8 @@ def _problem(handled: Sequence[Handled]) -> Problem | None:
         return Problem(
             "CanaryFailed",
             f"the first replay of {', '.join(again)} failed in the same way, so "
-            f"{number(held, 'other letter')} of theirs {'was' if held == 1 else 'were'} not "
-            "replayed. Mend the cause first.",
+            f"{number(held, 'other letter')} {'was' if held == 1 else 'were'} not "
+            "replayed. Fix the cause first.",
         )
     otherwise = [each for each in handled if each.canary == FAILED_OTHERWISE]
     if otherwise:

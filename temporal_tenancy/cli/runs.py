@@ -1,4 +1,4 @@
-"""Starting one tenant's job."""
+"""Starts one tenant's job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._server_access import Servers, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -28,46 +28,46 @@ from temporal_tenancy.core.tenant_state import refusal, require_startable
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import own_run
 
-Handle = WorkflowHandle[Any, Any]  # of a workflow known only by name
+Handle = WorkflowHandle[Any, Any]  # of a workflow that is known only by its name
 
 
 async def run(
     job_name: str,
     *,
     tenant: str | None,
-    given: str | None,
+    input_json: str | None,
     key: str | None,
     wait: bool,
     quiet: bool,
 ) -> Answer:
-    """Starts a job of `tenant`, unless its id has succeeded or is running.
+    """Starts a job of `tenant`, unless a run with its id has succeeded or is running.
 
     Raises:
-        TenancyError: the input does not fit, the tenant may not run the job, or something else
-            has its workflow's id; nothing started.
+        TenancyError: the input does not fit, the tenant may not run the job, or another workflow
+            uses its id; nothing was started.
     """
-    job = reading.tenant_job(job_name)
-    job_input, parts = _prepared(job, tenant=tenant, given=given, key=key)
-    workflow_id = str(parts)
-    async with servers() as there:
+    job = arguments.tenant_job(job_name)
+    job_input, parsed_id = _prepared(job, tenant=tenant, input_json=input_json, key=key)
+    workflow_id = str(parsed_id)
+    async with servers() as connections:
         tenant_id = job_input.tenant_id
-        found = await ControlPlaneDirectory(there.database).find(tenant_id)
-        refused = refusal(require_startable(tenant_id, found, job), job)
-        await warn_where_off(there.database, there.client.namespace)
-        handle, state = await _start(there, job, job_input, workflow_id)
+        record = await ControlPlaneDirectory(connections.database).find(tenant_id)
+        reason = refusal(require_startable(tenant_id, record, job), job)
+        await warn_where_off(connections.database, connections.client.namespace)
+        handle, state = await _start(connections, job, job_input, workflow_id)
         document: dict[str, Any] = {
             "workflow_id": workflow_id,
             "run_id": handle.run_id,
-            "url": there.link(workflow_id, handle.run_id),
+            "url": connections.link(workflow_id, handle.run_id),
             "started": state == "started",
         }
         text = f"{workflow_id} {_SAYS[state]}"
-        if refused is not None and state != "succeeded":
-            say(f"It waits: {message_with_hint(refused.type or '', refused.message)}")
+        if reason is not None and state != "succeeded":
+            say(f"It waits: {message_with_hint(reason.type or '', reason.message)}")
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
         if state != "succeeded":
-            await warn_without_worker(there.client, job.queue)
+            await warn_without_worker(connections.client, job.queue)
         try:
             document["result"] = await _result(handle, workflow_id, quiet=quiet)
         except WorkflowFailureError as error:
@@ -78,42 +78,42 @@ async def run(
 _SAYS = {
     "started": "has started.",
     "running": "is running already.",
-    "succeeded": "has succeeded before, and is not run again.",
+    "succeeded": "has already succeeded, and does not run again.",
 }
 
 
 def _prepared(
-    job: Job, *, tenant: str | None, given: str | None, key: str | None
+    job: Job, *, tenant: str | None, input_json: str | None, key: str | None
 ) -> tuple[TenantInput, WorkflowId]:
-    """The input and the workflow id of a run, checked as far as no server is needed."""
+    """Returns a run's input and workflow id, after the checks that need no server."""
     what = f"the input of {job.name}"
-    values = reading.fields(given, what=what)
-    values["tenant_id"] = reading.owner(tenant, values, what=what)
+    values = arguments.fields(input_json, what=what)
+    values["tenant_id"] = arguments.owner(tenant, values, what=what)
     if key is not None:
-        WorkflowId(values["tenant_id"], job.name, key)  # raises where it cannot be one
+        WorkflowId(values["tenant_id"], job.name, key)  # raises for a key that is not valid
     values = job.with_period(values, key)
     model = job.input_model
     assert issubclass(model, TenantInput)
     job_input = read_input(model, values, what=what)
     key = job.key_of(job_input, key)
     if key is None:
-        key = reading.uuid7()
+        key = arguments.uuid7()
     return job_input, WorkflowId(job_input.tenant_id, job.name, key)
 
 
 async def _start(
-    there: Servers, job: Job, job_input: TenantInput, workflow_id: str
+    connections: Servers, job: Job, job_input: TenantInput, workflow_id: str
 ) -> tuple[Handle, str]:
-    """Returns the run, and whether it was started now, is running, or has succeeded before."""
+    """Returns the run and its state: `started` by this call, `running` or `succeeded`."""
     if job.period is not None:
-        async with there.database.platform_session("look up a run") as session:
+        async with connections.database.platform_session("look up a run") as session:
             row = await ledger.row_of_workflow(session, workflow_id)
         # The server forgets closed runs; the ledger does not.
         if row is not None and row.state == LedgerState.SUCCEEDED:
             run_id = row.run_id
-            return there.client.get_workflow_handle(workflow_id, run_id=run_id), "succeeded"
+            return connections.client.get_workflow_handle(workflow_id, run_id=run_id), "succeeded"
     try:
-        started: Handle = await there.client.start_workflow(
+        started: Handle = await connections.client.start_workflow(
             job.name,
             job_input,
             id=workflow_id,
@@ -122,16 +122,16 @@ async def _start(
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
     except WorkflowAlreadyStartedError:
-        described = await own_run(there.client, workflow_id, job.name)
-        existing = there.client.get_workflow_handle(workflow_id, run_id=described.run_id)
+        described = await own_run(connections.client, workflow_id, job.name)
+        existing = connections.client.get_workflow_handle(workflow_id, run_id=described.run_id)
         done = described.status is WorkflowExecutionStatus.COMPLETED
         return existing, "succeeded" if done else "running"
     run_id = started.first_execution_run_id
-    return there.client.get_workflow_handle(workflow_id, run_id=run_id), "started"
+    return connections.client.get_workflow_handle(workflow_id, run_id=run_id), "started"
 
 
 async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
-    """What the run returns (JSON); None if the server has forgotten it."""
+    """Returns the run's result (JSON); None if the server has forgotten the run."""
     if quiet or not err.is_terminal:
         return await if_known(handle.result())
     with err.status(f"{workflow_id} is running"):

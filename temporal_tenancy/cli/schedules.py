@@ -1,4 +1,4 @@
-"""Schedules: those that the application declares, and those on the server."""
+"""Compares the declared schedules with the server's, and controls them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_tenancy.cli._arguments import moment
 from temporal_tenancy.cli._failures import ScheduleUnknown
 from temporal_tenancy.cli._fairness import warn_where_known_off
-from temporal_tenancy.cli._given import moment
 from temporal_tenancy.cli._server_access import Temporal, temporal
 from temporal_tenancy.cli.answers import Answer, address, lines, number, table, when
 from temporal_tenancy.cli.program import current_application, current_program, quoted
@@ -35,21 +35,21 @@ from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.schedule_drift import differences
 from temporal_tenancy.ticks.schedules import ScheduledJob, check_all
 
-TRIGGER_TIMEOUT: Final = 5.0  # seconds to look for a triggered run
-TRIGGER_INTERVAL: Final = 0.2  # seconds
+TRIGGER_TIMEOUT: Final = 5.0  # seconds to wait for a triggered run
+TRIGGER_INTERVAL: Final = 0.2  # seconds between looks
 
 
 async def apply() -> Answer:
     """Puts every declared schedule on the server, and registers the search attributes.
 
-    Raises `ConfigurationError` for a declaration that cannot work; nothing has been applied then.
+    Raises `ConfigurationError` for a declaration that is not valid, before it applies any.
     """
     schedules = current_application().schedules
     check_all(schedules)
-    async with temporal() as there:
-        await warn_where_known_off(there.client.namespace)
-        registered = await register_search_attributes(there.client)
-        done = await declared_schedules.apply(there.client, schedules)
+    async with temporal() as connection:
+        await warn_where_known_off(connection.client.namespace)
+        registered = await register_search_attributes(connection.client)
+        done = await declared_schedules.apply(connection.client, schedules)
         documents = [
             {
                 "schedule_id": s.id,
@@ -57,7 +57,7 @@ async def apply() -> Answer:
                 "cron": s.cron,
                 "done": done[s.id],
                 "warning": s.warning,
-                "url": there.schedule_link(s.id),
+                "url": connection.schedule_link(s.id),
             }
             for s in schedules
         ]
@@ -73,12 +73,12 @@ async def apply() -> Answer:
 
 
 async def show_all() -> Answer:
-    """Shows every declared schedule as it is on the server, and undeclared ones too.
+    """Shows every declared schedule as it is on the server, and every undeclared one.
 
-    Raises `ConfigurationError` for a declaration that cannot work.
+    Raises `ConfigurationError` for a declaration that is not valid.
     """
-    async with temporal() as there:
-        documents = await compare(there)
+    async with temporal() as connection:
+        documents = await compare(connection)
     rows = [
         (
             d["job"],
@@ -96,27 +96,31 @@ async def show_all() -> Answer:
 
 
 def _warnings() -> Sequence[str]:
-    return [f"Note: {each.warning}" for each in current_application().schedules if each.warning]
+    return [
+        f"Note: {schedule.warning}"
+        for schedule in current_application().schedules
+        if schedule.warning
+    ]
 
 
-async def compare(there: Temporal) -> list[dict[str, Any]]:
+async def compare(connection: Temporal) -> list[dict[str, Any]]:
     """Compares the declared schedules with those on the server, undeclared ones included.
 
     `state` is applied, changed (`differs` says where), missing or undeclared.
     """
     schedules = current_application().schedules
     check_all(schedules)
-    client = there.client
+    client = connection.client
     documents = []
     for declared in schedules:
         description, differs = await _state(client, declared)
-        documents.append(_document(there, declared.id, declared, description, list(differs)))
+        documents.append(_document(connection, declared.id, declared, description, list(differs)))
     known = {declared.id for declared in schedules}
     async for listed in await client.list_schedules():
         if listed.id.startswith(f"{PLATFORM}/") and listed.id not in known:
             description = await if_known(client.get_schedule_handle(listed.id).describe())
             if description is not None:
-                documents.append(_document(there, listed.id, None, description, []))
+                documents.append(_document(connection, listed.id, None, description, []))
     return documents
 
 
@@ -131,15 +135,15 @@ async def resume(job: str, reason: str | None) -> Answer:
 
 
 async def trigger(job: str) -> Answer:
-    """Starts a tick now, or after the one that is running."""
+    """Starts a tick now, or after the running one."""
     declared = _declared(job)
-    async with temporal() as there, _known(there.client, declared) as handle:
+    async with temporal() as connection, _known(connection.client, declared) as handle:
         before = await handle.describe()
         await handle.trigger()
         run = await _triggered(handle, before)
-    url = there.schedule_link(declared.id)
+    url = connection.schedule_link(declared.id)
     if run is not None:
-        url = there.link(run.workflow_id, run.first_execution_run_id)
+        url = connection.link(run.workflow_id, run.first_execution_run_id)
     document = {
         "schedule_id": declared.id,
         "job": job,
@@ -150,7 +154,7 @@ async def trigger(job: str) -> Answer:
     text = (
         f"{run.workflow_id} has started."
         if run is not None
-        else f"{declared.id} is triggered, and waits for the tick that is under way."
+        else f"{declared.id} is triggered, and waits for the running tick to end."
     )
     return Answer(document, lines(text, address(url)))
 
@@ -158,8 +162,8 @@ async def trigger(job: str) -> Answer:
 async def backfill(job: str, since: datetime, until: datetime) -> Answer:
     """Runs the ticks whose nominal times lie between two times, inclusive, one after the other.
 
-    A date without a time is the whole day, in UTC. Raises `typer.BadParameter` where no tick
-    was due between them.
+    A date without a time means the whole day, in UTC. Raises `typer.BadParameter` if no tick was
+    due between them.
     """
     declared = _declared(job)
     known = declared.check()
@@ -168,7 +172,7 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
         last += timedelta(days=1, seconds=-1)
     if last < first:
         raise typer.BadParameter(
-            f"{when(first)} is behind {when(last)}. Name the earlier one with --from.",
+            f"{when(first)} is after {when(last)}. Put the earlier time in --from.",
             param_hint="--from and --to",
         )
     due = list(times(declared.server_cron, first, last + timedelta(seconds=1)))
@@ -177,21 +181,21 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
             f'no tick of {job} ("{declared.cron}") is due from {when(first)} to {when(last)}.',
             param_hint="--from and --to",
         )
-    async with temporal() as there, _known(there.client, declared) as handle:
+    async with temporal() as connection, _known(connection.client, declared) as handle:
         await handle.backfill(
             ScheduleBackfill(
                 start_at=first - timedelta(seconds=1),  # exclusive
                 end_at=last,
-                # One after the other: with the server's default, eleven of twelve were dropped.
+                # With the server's default it dropped eleven of twelve ticks.
                 overlap=ScheduleOverlapPolicy.BUFFER_ALL,
             )
         )
-        runs = [_nominal_run(there, declared, known, nominal) for nominal in due]
+        runs = [_nominal_run(connection, declared, known, nominal) for nominal in due]
     document = {
         "schedule_id": declared.id,
         "job": job,
         "runs": runs,
-        "url": there.schedule_link(declared.id),
+        "url": connection.schedule_link(declared.id),
     }
     order = ", one after the other" if len(runs) > 1 else ""
     text = f"{declared.id} runs {number(len(runs), 'tick')}{order}."
@@ -202,21 +206,21 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
 
 
 def _nominal_run(
-    there: Temporal, declared: ScheduledJob, job: Job, nominal: datetime
+    connection: Temporal, declared: ScheduledJob, job: Job, nominal: datetime
 ) -> dict[str, Any]:
-    """The run that the schedule starts, or has started, for a nominal time."""
+    """Returns the run that the schedule starts, or has started, for a nominal time."""
     workflow_id = f"{declared.workflow_id}-{nominal:%Y-%m-%dT%H:%M:%SZ}"
     return {
         "tick": tick_of(job, nominal),
         "nominal_time": nominal,
         "workflow_id": workflow_id,
-        "url": there.link(workflow_id),
+        "url": connection.link(workflow_id),
     }
 
 
 async def _set_paused(job: str, paused: bool, note: str) -> Answer:
     declared = _declared(job)
-    async with temporal() as there, _known(there.client, declared) as handle:
+    async with temporal() as connection, _known(connection.client, declared) as handle:
         await (handle.pause(note=note) if paused else handle.unpause(note=note))
     document = {"schedule_id": declared.id, "job": job, "paused": paused, "note": note}
     return Answer(document, f"{declared.id} is {'paused' if paused else 'in force'}: {note}.")
@@ -250,7 +254,7 @@ async def _known(client: Client, declared: ScheduledJob) -> AsyncIterator[Schedu
 async def _state(
     client: Client, declared: ScheduledJob
 ) -> tuple[ScheduleDescription | None, list[str]]:
-    """The schedule on the server, and where it differs from the declared one."""
+    """Returns the schedule on the server, and where it differs from the declared one."""
     description = await if_known(client.get_schedule_handle(declared.id).describe())
     if description is None:
         return None, []
@@ -261,7 +265,7 @@ async def _state(
 async def _triggered(
     handle: ScheduleHandle, before: ScheduleDescription
 ) -> ScheduleActionExecutionStartWorkflow | None:
-    """The run that a trigger started; None if there is none within a few seconds."""
+    """Returns the run that a trigger started; None if it does not appear in a few seconds."""
     seen = {_run_id(action.action) for action in before.info.recent_actions}
     for _ in range(int(TRIGGER_TIMEOUT / TRIGGER_INTERVAL)):
         description = await handle.describe()
@@ -283,14 +287,14 @@ def _run_id(action: object) -> str | None:
 
 
 def _document(
-    there: Temporal,
+    connection: Temporal,
     schedule_id: str,
     declared: ScheduledJob | None,
-    found: ScheduleDescription | None,
+    description: ScheduleDescription | None,
     differs: list[str],
 ) -> dict[str, Any]:
     state = "applied"
-    if found is None:
+    if description is None:
         state = "missing"
     elif declared is None:
         state = "undeclared"
@@ -309,25 +313,25 @@ def _document(
         "last_run": None,
         "overlap": None,
         "catchup_window_seconds": None,
-        "url": there.schedule_link(schedule_id),
+        "url": connection.schedule_link(schedule_id),
     }
-    if found is not None:
-        policy, info = found.schedule.policy, found.info
+    if description is not None:
+        policy, info = description.schedule.policy, description.info
         document |= {
-            "paused": found.schedule.state.paused,
-            "note": found.schedule.state.note,
+            "paused": description.schedule.state.paused,
+            "note": description.schedule.state.note,
             "next_run": next(iter(info.next_action_times), None),
-            "last_run": _last_run(there, found),
+            "last_run": _last_run(connection, description),
             "overlap": policy.overlap.name.lower(),
             "catchup_window_seconds": _seconds(policy.catchup_window),
         }
     return document
 
 
-def _last_run(there: Temporal, found: ScheduleDescription) -> dict[str, Any] | None:
-    if not found.info.recent_actions:
+def _last_run(connection: Temporal, description: ScheduleDescription) -> dict[str, Any] | None:
+    if not description.info.recent_actions:
         return None
-    last = found.info.recent_actions[-1]
+    last = description.info.recent_actions[-1]
     if not isinstance(last.action, ScheduleActionExecutionStartWorkflow):
         return None
     return {
@@ -335,7 +339,7 @@ def _last_run(there: Temporal, found: ScheduleDescription) -> dict[str, Any] | N
         "started_at": last.started_at,
         "workflow_id": last.action.workflow_id,
         "run_id": last.action.first_execution_run_id,
-        "url": there.link(last.action.workflow_id, last.action.first_execution_run_id),
+        "url": connection.link(last.action.workflow_id, last.action.first_execution_run_id),
     }
 
 

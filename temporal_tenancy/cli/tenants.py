@@ -1,4 +1,4 @@
-"""Tenants: adding them, and who may run jobs."""
+"""Adds, shows, suspends and resumes tenants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from temporalio.service import RPCError
 
-from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import control_plane, temporal
 from temporal_tenancy.cli.answers import Answer, facts, lines, say, table, when
@@ -36,9 +36,9 @@ async def add(
     time_zone: str,
     trial_ends: str | None,
 ) -> Answer:
-    """Adds a tenant; raises a `TenancyError` if it is there already or an option does not fit."""
-    found = reading.statuses(status) or ()
-    if len(found) != 1 or found[0] not in RUNNABLE:
+    """Adds a tenant; raises a `TenancyError` if it exists or an option is not valid."""
+    statuses = arguments.statuses(status) or ()
+    if len(statuses) != 1 or statuses[0] not in RUNNABLE:
         raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
     ends = _day_or_time(trial_ends)
     async with control_plane() as database:
@@ -46,7 +46,7 @@ async def add(
             identifier,
             name or identifier,
             plan=plan,
-            status=found[0],
+            status=statuses[0],
             features=features,
             time_zone=time_zone,
             trial_ends_at=ends,
@@ -57,12 +57,12 @@ async def add(
 async def show_all(status: str | None) -> Answer:
     """Lists the tenants, or those with one of the statuses."""
     async with control_plane() as database:
-        found = [
-            tenant async for tenant in Tenants(database).list(statuses=reading.statuses(status))
+        tenants = [
+            tenant async for tenant in Tenants(database).list(statuses=arguments.statuses(status))
         ]
-    rows = [(t.id, t.name, t.status, when(t.status_since), t.plan.id, t.time_zone) for t in found]
+    rows = [(t.id, t.name, t.status, when(t.status_since), t.plan.id, t.time_zone) for t in tenants]
     return Answer(
-        [_document(tenant) for tenant in found],
+        [_document(tenant) for tenant in tenants],
         table(("tenant", "name", "status", "since", "plan", "time zone"), rows),
     )
 
@@ -88,7 +88,7 @@ async def show(identifier: str) -> Answer:
 
 
 async def suspend(identifier: str, reason: str | None) -> Answer:
-    """Suspends a tenant, unless it is suspended already, and counts the runs that wait."""
+    """Suspends a tenant, unless it already is suspended, and counts the runs that wait."""
     async with control_plane() as database:
         await _refuse_leaving(database, identifier, "suspended")
         tenant = await Tenants(database).set_status(
@@ -106,9 +106,9 @@ async def suspend(identifier: str, reason: str | None) -> Answer:
 
 
 async def resume(identifier: str) -> Answer:
-    """Gives a suspended tenant its earlier status; any other stays as it is.
+    """Restores a suspended tenant's earlier status; any other tenant keeps its status.
 
-    Then releases what waited, including what an earlier call did not get to.
+    Then releases the waiting activities, including those that an earlier call did not reach.
     """
     async with control_plane() as database:
         await _refuse_leaving(database, identifier, "resumed")
@@ -118,43 +118,43 @@ async def resume(identifier: str) -> Answer:
 
 
 async def _waiting(tenant: str) -> str | None:
-    """Says how many runs wait out the suspension."""
+    """Returns how many runs wait for the suspension to end."""
     jobs = [f"'{job.name}'" for job in registry.values() if job.waits_out_suspension]
     if not jobs:
         return None
     query = f"TenantId = '{tenant}' AND ExecutionStatus = 'Running' AND Job IN ({', '.join(jobs)})"
     try:
-        async with temporal() as there:
-            waiting = (await there.client.count_workflows(query)).count
+        async with temporal() as connection:
+            waiting = (await connection.client.count_workflows(query)).count
     except (NotReachable, RPCError) as error:
-        say(f"How many runs wait is not known: {error.message}")
+        say(f"The number of waiting runs is not known: {error.message}")
         return None
     return f"Runs that wait until then: {waiting:,}." if waiting else None
 
 
 async def _go_on(tenant: str) -> str | None:
-    """Releases what waited, and says how much that was."""
+    """Releases the waiting activities, and returns how many there were."""
     try:
-        async with temporal() as there:
-            released = await release(there.client, tenant)
+        async with temporal() as connection:
+            released = await release(connection.client, tenant)
     except (NotReachable, RPCError) as error:
-        say(f"What waited goes on within a minute of Temporal's return: {error.message}")
+        say(f"Waiting activities continue within a minute of Temporal's return: {error.message}")
         return None
-    return f"Activities that waited and go on: {released:,}." if released else None
+    return f"Waiting activities that continue: {released:,}." if released else None
 
 
-def _day_or_time(given: str | None) -> datetime | date | None:
-    """The value of `--trial-ends`: a day, or a time with its offset."""
-    if given is None:
+def _day_or_time(text: str | None) -> datetime | date | None:
+    """Parses `--trial-ends`: a day, or a time with an offset."""
+    if text is None:
         return None
     with suppress(ValueError):
-        return date.fromisoformat(given)
+        return date.fromisoformat(text)
     with suppress(ValueError):
-        moment = datetime.fromisoformat(given)
+        moment = datetime.fromisoformat(text)
         if moment.utcoffset() is not None:
             return moment
     raise typer.BadParameter(
-        "it is a day, as 2026-12-01, or a time with its offset, as 2026-12-01T18:00Z.",
+        "it is a day, such as 2026-12-01, or a time with an offset, such as 2026-12-01T18:00Z.",
         param_hint="--trial-ends",
     )
 

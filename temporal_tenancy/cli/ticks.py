@@ -1,4 +1,4 @@
-"""Ticks: the ledger, for people."""
+"""Shows the ledger of ticks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from temporal_tenancy.cli import _given as reading
+from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import as_platform, control_plane, temporal
@@ -27,9 +27,9 @@ COUNTED = (LedgerState.SUCCEEDED, LedgerState.FAILED, LedgerState.SKIPPED)
 async def show_all(job: str | None, limit: int) -> Answer:
     """Lists the latest ticks, of one job or of all; raises `UnknownJob`."""
     if job is not None:
-        reading.tenant_job(job)
+        arguments.tenant_job(job)
     async with control_plane() as database, database.platform_session("list ticks") as session:
-        found = await ledger.latest_ticks(session, job=job, limit=limit)
+        latest = await ledger.latest_ticks(session, job=job, limit=limit)
         documents: list[dict[str, Any]] = [
             {
                 "job": tick.job,
@@ -42,7 +42,7 @@ async def show_all(job: str | None, limit: int) -> Answer:
                 "workflow_id": tick.workflow_id,
                 "run_id": tick.run_id,
             }
-            for tick in found
+            for tick in latest
         ]
     titles = ("job", "tick", "state", "planned", "succeeded", "failed", "skipped", "started_at")
     rows = [
@@ -53,11 +53,11 @@ async def show_all(job: str | None, limit: int) -> Answer:
 
 
 async def show(job_name: str, tick: str | None) -> Answer:
-    """Shows what became of each tenant; raises `TickUnknown` if the tick never began.
+    """Shows each tenant's state in a tick; raises `TickUnknown` if the tick never began.
 
-    The ledger is first brought up to date with what the server says of each child.
+    First brings the ledger up to date with the state of each child on the server.
     """
-    job = reading.tenant_job(job_name)
+    job = arguments.tenant_job(job_name)
     async with control_plane() as database:
         with as_platform(database):
             row = await _find(job, tick)
@@ -115,12 +115,12 @@ async def show(job_name: str, tick: str | None) -> Answer:
 
 
 async def _settled(job: Job, tick: str) -> None:
-    """Settles a tick, or warns that it could not: people read the ledger in an outage."""
+    """Settles a tick, or warns that it cannot: people read the ledger during an outage."""
     try:
-        async with temporal() as there:
-            await Settlement(there.client).settle(job, tick)
+        async with temporal() as connection:
+            await Settlement(connection.client).settle(job, tick)
     except NotReachable as error:
-        say(f"{error.sentence} So this is what the ledger says, and may be behind.")
+        say(f"{error.sentence} So this is what the ledger says; it may be out of date.")
 
 
 async def _find(job: Job, tick: str | None) -> TickRow:
@@ -132,14 +132,14 @@ async def _find(job: Job, tick: str | None) -> TickRow:
     if row is None:
         which = f"no tick {tick}" if tick else "no ticks yet"
         raise TickUnknown(
-            f"{job.name} has {which}. {quoted(f'ticks list {job.name}')} shows those there are; "
-            f"{quoted(f'fan-out {job.name}')} begins one."
+            f"{job.name} has {which}. {quoted(f'ticks list {job.name}')} lists its ticks; "
+            f"{quoted(f'fan-out {job.name}')} starts one."
         )
     return row
 
 
 def _counts(counted: dict[LedgerState, int]) -> dict[str, int]:
-    """Rows by state; `planned` counts all of them."""
+    """Returns the number of rows by state; `planned` counts all of them."""
     rest = {
         "running": counted[LedgerState.RUNNING],
         "waiting": counted[LedgerState.PLANNED],
@@ -161,9 +161,9 @@ def _text(document: dict[str, Any], tick: TickRow) -> RenderableType:
     began = f"It began {when(tick.started_at)}"
     ended = f", {tick.state} {when(tick.ended_at)}" if tick.ended_at else ", is running"
     rows = [
-        (each["tenant_id"], each["state"].replace("_", " "), each["reason"])
-        for each in document["tenants"]
-        if each["state"] != LedgerState.SUCCEEDED
+        (entry["tenant_id"], entry["state"].replace("_", " "), entry["reason"])
+        for entry in document["tenants"]
+        if entry["state"] != LedgerState.SUCCEEDED
     ]
     return lines(
         f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",

@@ -44,20 +44,20 @@ class AlertSink(Protocol):
 # The row stays locked until the alert has been sent, so a concurrent caller waits and then finds
 # it sent. Tenant roles have no access to this table.
 _CLAIM: Final = text("""
-    insert into alerts as told (name, sent_at) values (:name, now())
+    insert into alerts as existing (name, sent_at) values (:name, now())
     on conflict (name) do update set sent_at = now(), suppressed = 0
-     where told.sent_at <= now() - cast(:pause as interval)
+     where existing.sent_at <= now() - cast(:pause as interval)
     returning coalesce(old.suppressed, 0)
 """)
 # Returns the tenants without an alert within the hour. Sorted, so that callers cannot deadlock.
 _CLAIM_TENANTS: Final = text("""
-    insert into alerts as told (name, sent_at)
+    insert into alerts as existing (name, sent_at)
     select :name || '/' || tenant, now()
     from unnest(cast(:tenants as text[])) as late (tenant)
     order by tenant
     on conflict (name) do update set sent_at = now()
-     where told.sent_at <= now() - cast(:pause as interval)
-    returning told.name
+     where existing.sent_at <= now() - cast(:pause as interval)
+    returning existing.name
 """)
 _SUPPRESS: Final = text("update alerts set suppressed = suppressed + :count where name = :name")
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.core.payloads import READABLE, UNKNOWN
 from temporal_tenancy.postgres.database_errors import ROW_ERRORS, is_of_a_row
 
-# One character more than the limit, so that a text over the limit can be told from one at it.
+# One character over the limit, to distinguish a text over the limit from one at the limit.
 # Counting characters costs more than everything else, so only texts with too many bytes are cut.
 PAYLOAD_TEXT: Final = f"""(
     select case when octet_length(json) <= {READABLE} then json else left(json, {READABLE + 1}) end

@@ -1,6 +1,6 @@
-"""Job requests of a tenant's own program, by name and fields, and their states.
+"""Requests jobs for a tenant's own program, by name and fields, and returns their status.
 
-An application's HTTP door is this, and whom it lets in.
+An application builds its HTTP API from this and its authentication.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _ENDED_BADLY: Final = frozenset(
 
 
 class RunStatus(StrEnum):
-    """The state of a requested job."""
+    """The status of a requested job."""
 
     WAITING = "waiting"  # for its time, its turn, or its tenant
     STARTED = "started"
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # for good; somebody may start it again
+    FAILED = "failed"  # permanently; a person may start it again
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Requested:
 
     id: UUID  # the message's
     key: str
-    added: bool  # by this request; False: it was asked for already, and is left as it was
+    added: bool  # by this request; False: it had been requested before, and is unchanged
     status: RunStatus
     scheduled_at: datetime  # not before
 
 
 @dataclass(frozen=True)
 class RequestState:
-    """The state of a requested job, and the error if it failed."""
+    """The status of a requested job; if it has failed, with the reason."""
 
     status: RunStatus
     error_type: str | None = None
@@ -78,48 +78,48 @@ async def request_job(
     at: datetime | None = None,
     ahead_max: timedelta | None = None,
 ) -> Requested:
-    """Requests a job of `tenant` in a session of its own; call it in that tenant's scope.
+    """Requests a job for `tenant` in a new session; call it in the tenant's scope.
 
     Args:
-        tenant: who asks.
-        job: what is asked for.
-        fields: the job's input; the tenant may be left out of it.
-        key: makes it one, however often it is asked for. If not given: the period of a job that
-            has one, and of any other the message's id.
-        at: not before this time (aware); at once if not given.
-        ahead_max: how far ahead that may be.
+        tenant: the tenant of the job.
+        job: the job to start.
+        fields: the job's input; it may omit the tenant.
+        key: requests with the same key start one job. Defaults to the period if the job has one,
+            otherwise to the message's id.
+        at: the earliest start (aware); defaults to now.
+        ahead_max: how far in the future `at` may be.
 
     Raises:
-        TenancyError: the tenant may not run the job now; or the fields, the key or the time do not
-            fit; or the fields name another tenant; or the key is taken by another input.
+        TenancyError: the tenant may not run the job now; or the fields, the key or the time are
+            not valid; or the fields name another tenant; or another input uses the key.
     """
     require_runnable(tenant.id, tenant, job)
     if at is not None and ahead_max is not None and at > datetime.now(UTC) + ahead_max:
-        raise InvalidPayload(f"a job is asked for {ahead_max.days} days ahead at most.")
+        raise InvalidPayload(f"a job can start at most {ahead_max.days} days ahead.")
     if key is not None:
-        WorkflowId(tenant.id, job.name, key)  # raises where it cannot be one
+        WorkflowId(tenant.id, job.name, key)  # raises for a key that is not valid
     values = job.with_period(_with_tenant(tenant.id, fields), key)
     job_input = read_input(job.input_model, values, what=f"the input of {job.name}")
     async with tenant_session():
-        there = await enqueue_or_find(job.name, job_input, key=key, at=at)
+        message = await enqueue_or_find(job.name, job_input, key=key, at=at)
     return Requested(
-        id=there.id,
-        key=there.key,
-        added=there.added,
+        id=message.id,
+        key=message.key,
+        added=message.added,
         status=(
-            RunStatus.STARTED if there.status is MessageStatus.COMPLETED else RunStatus.WAITING
+            RunStatus.STARTED if message.status is MessageStatus.COMPLETED else RunStatus.WAITING
         ),
-        scheduled_at=there.scheduled_at,
+        scheduled_at=message.scheduled_at,
     )
 
 
 async def request_state(
     job: str, key: str, ask: Callable[[str], Awaitable[WorkflowExecutionStatus | None]]
 ) -> RequestState | None:
-    """Returns the state of the current tenant's job, or None if nothing is known of it.
+    """Returns the state of the current tenant's job, or None for an unknown job.
 
-    `ask` says how the latest run of a workflow id stands, as `run_status()` does. It is called only
-    where the database does not say, so that Temporal may be away otherwise.
+    `ask` returns the status of a workflow id's latest run, as `run_status()` does. It is called
+    only if the database does not have the answer, so Temporal may be unavailable otherwise.
     """
     try:
         workflow_id = WorkflowId(current_tenant(), job, key)
@@ -129,7 +129,7 @@ async def request_state(
     status = _by_records(records)
     if status is None:
         run = await ask(str(workflow_id))
-        # A run is recorded before it ends, but maybe after the first look.
+        # A run is recorded before it ends, but maybe after the first read.
         records = await _recorded(workflow_id)
         status = _by_records(records) or _by_run(run, records)
     if status is None:
@@ -142,8 +142,8 @@ async def request_state(
 async def run_status(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
     """Returns the status of the latest run of a job's workflow id.
 
-    None where there is none, it was forgotten, or something else has the id. Raises `RPCError`
-    where the server does not answer.
+    Returns None if the server has no such run (any more), or if another workflow uses the id.
+    Raises `RPCError` if the server does not answer.
     """
     run = await if_known(client.get_workflow_handle(workflow_id).describe())
     if run is None or disagreement(run, WorkflowId.parse(workflow_id).job) is not None:
@@ -153,7 +153,7 @@ async def run_status(client: Client, workflow_id: str) -> WorkflowExecutionStatu
 
 @dataclass(frozen=True)
 class _Records:
-    """The database's records of a requested job."""
+    """The rows of the database for a requested job."""
 
     message: OutboxMessage | None
     letter: DeadLetterRow | None
@@ -172,10 +172,10 @@ async def _recorded(workflow_id: WorkflowId) -> _Records:
 
 
 def _by_records(records: _Records) -> RunStatus | None:
-    """Returns the status by the database alone, or None if only Temporal can tell."""
+    """Returns the status by the database alone; None if Temporal must decide."""
     message, letter = records.message, records.letter
     if message is not None and message.status in _UNDER_WAY:
-        # With a workflow it is one of several that are worked off there.
+        # A message with a workflow is one of several that the workflow handles.
         return RunStatus.STARTED if message.workflow_id else RunStatus.WAITING
     if letter is not None and letter.status in _BY_A_PERSON:
         return _BY_A_PERSON[DeadLetterState(letter.status)]
@@ -185,7 +185,7 @@ def _by_records(records: _Records) -> RunStatus | None:
 
 
 def _by_run(run: WorkflowExecutionStatus | None, records: _Records) -> RunStatus | None:
-    """Returns the status by the run, or None if the database has no record either."""
+    """Returns the status by the run; None if the database has no rows either."""
     if run is WorkflowExecutionStatus.COMPLETED:
         return RunStatus.SUCCEEDED
     if run in _ENDED_BADLY:
@@ -201,12 +201,12 @@ _BY_A_PERSON: Final = {
     DeadLetterState.DISCARDED: RunStatus.FAILED,
     DeadLetterState.RESOLVED: RunStatus.SUCCEEDED,
 }
-"""The status that a dead letter implies; once it was replayed, its run decides."""
+"""The status by a dead letter's state; after a replay, the run decides."""
 
 
-def _with_tenant(tenant: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the input's fields with the tenant; raises `TenantMismatch` for another's."""
-    values = dict(given)
+def _with_tenant(tenant: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields with the tenant; raises `TenantMismatch` if they name another."""
+    values = dict(fields)
     if values.setdefault("tenant_id", tenant) != tenant:
         raise TenantMismatch(
             f'the input names another tenant than the key, which is {tenant}\'s. Leave "tenant_id" '

@@ -36,7 +36,7 @@ _LOCAL: Final = frozenset({RECORD_FAILED_RUN, FREE_SLOT})
 
 
 class TenancyPluginBase(SimplePlugin):
-    """The plugin without any features of its own."""
+    """The plugin without features."""
 
     def __init__(
         self,

@@ -172,7 +172,7 @@ class ScheduledJob:
         if self.local_time and job.period is None:
             raise ConfigurationError(
                 f"{job.name} is scheduled at the tenants' local time but has no period, so its "
-                "runs of one day could not be told apart. Declare the job with a period."
+                "runs of one day could not be distinguished. Declare the job with a period."
             )
         try:
             _ = self.fan_out

@@ -1,4 +1,4 @@
-"""Fixtures in which the library is by itself, whatever others have been loaded beside it."""
+"""Fixtures that isolate the library from whatever else has been loaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TEMPLATE = "template_library"
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres: EmbeddedPostgres) -> str:
-    """The name of a database with the library's tables and the tests', to be copied."""
+    """Returns the name of a template database with the tables of the library and the tests."""
     return make_template(postgres, TEMPLATE, TABLES)
 
 
 @pytest.fixture
 def log_lines() -> Iterator[LogLines]:
-    """All log lines of the test, as a host without a log library would have them."""
+    """Captures all log lines of the test, as a host without a log library would see them."""
     with plain_log_lines() as lines:
         yield lines

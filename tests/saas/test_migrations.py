@@ -1,4 +1,4 @@
-"""The migrations of the reference SaaS make what its models say."""
+"""The migrations of the reference SaaS create what its models declare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No control or format character of somebody's text leaves a process: printed, logged, answered."""
+"""No control or format character of a foreign text is printed, logged or sent in an answer."""
 
 from __future__ import annotations
 

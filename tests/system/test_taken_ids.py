@@ -1,4 +1,4 @@
-"""Whoever asks at a door for a run whose id is taken is told so."""
+"""Every entry point reports a run whose id another workflow has taken."""
 
 from __future__ import annotations
 

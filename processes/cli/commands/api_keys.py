@@ -1,4 +1,4 @@
-"""The keys of tenants' programs."""
+"""Commands for the API keys of tenants' programs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import typer
 
 from temporal_tenancy.cli import Json, perform
 
-app = typer.Typer(help="Keys by which programs call the HTTP door.", no_args_is_help=True)
+app = typer.Typer(help="Keys with which programs call the HTTP API.", no_args_is_help=True)
 
-OfTenant = Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose key it is.")]
+OfTenant = Annotated[str, typer.Option("--tenant", metavar="TENANT", help="The tenant of the key.")]
 
 
 @app.command()
 def create(
     tenant: OfTenant,
-    name: Annotated[str, typer.Option(help="What it is for.")],
+    name: Annotated[str, typer.Option(help="The purpose of the key.")],
     json: Json = False,
 ) -> None:
-    """Make a key, and show it this once."""
+    """Create a key, and show it once."""
     from processes.cli import api_keys
 
     perform(api_keys.create(tenant, name), json=json)
@@ -27,7 +27,7 @@ def create(
 
 @app.command("list")
 def show_all(tenant: OfTenant, json: Json = False) -> None:
-    """A tenant's keys, by their first characters, and when each was used last."""
+    """List a tenant's keys by their first characters, with their last use."""
     from processes.cli import api_keys
 
     perform(api_keys.show_all(tenant), json=json)
@@ -35,11 +35,11 @@ def show_all(tenant: OfTenant, json: Json = False) -> None:
 
 @app.command()
 def revoke(
-    key: Annotated[str, typer.Argument(metavar="ID", help="Of the key, not the key itself.")],
+    key: Annotated[str, typer.Argument(metavar="ID", help="The id of the key, not the key.")],
     tenant: OfTenant,
     json: Json = False,
 ) -> None:
-    """Let nobody in by a key from now on."""
+    """Revoke a key: requests with it are rejected from now on."""
     from processes.cli import api_keys
 
     perform(api_keys.revoke(tenant, key), json=json)

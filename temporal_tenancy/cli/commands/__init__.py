@@ -1,1 +1,1 @@
-"""The commands, a group in each module: their arguments, and what is called for them."""
+"""The commands and their arguments; each module holds one group."""

@@ -1,4 +1,4 @@
-"""The dead letters: looked at, replayed, discarded."""
+"""Commands that list, show, replay and discard dead letters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 from temporal_tenancy.cli.answers import perform
 from temporal_tenancy.cli.commands.options import Json
 
-app = typer.Typer(help="What failed for good, and running it again.", no_args_is_help=True)
+app = typer.Typer(
+    help="Jobs that failed permanently, and running them again.", no_args_is_help=True
+)
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID")]
 OfTenant = Annotated[str | None, typer.Option(metavar="TENANT", help="Of this tenant only.")]
@@ -20,7 +22,7 @@ NewerThan = Annotated[str | None, typer.Option(metavar="AGE", help='Such as "90m
 OfStatus = Annotated[
     str | None, typer.Option(metavar="STATUS", help="open, replayed, resolved or discarded.")
 ]
-By = Annotated[str | None, typer.Option(metavar="NAME", help="Who. [default: this user]")]
+By = Annotated[str | None, typer.Option(metavar="NAME", help="Who does it. [default: this user]")]
 
 
 @app.command("list")
@@ -34,7 +36,7 @@ def show_all(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 1000,
     json: Json = False,
 ) -> None:
-    """The jobs that failed for good, the latest first."""
+    """List the jobs that failed permanently, the latest first."""
     from temporal_tenancy.cli import dead_letters
 
     where = dead_letters.filter_of(
@@ -54,7 +56,7 @@ def show(
     tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Whose it is.")] = None,
     json: Json = False,
 ) -> None:
-    """What is known of one, with the input that its job was given."""
+    """Show one, with the input of its job."""
     from temporal_tenancy.cli import dead_letters
 
     perform(dead_letters.show(letter, tenant), json=json)
@@ -70,7 +72,7 @@ def replay(
     newer_than: NewerThan = None,
     status: OfStatus = None,
     canary: Annotated[
-        bool, typer.Option("--canary", help="One of each tenant's first, and wait for it.")
+        bool, typer.Option("--canary", help="Replay one per tenant first, and wait for it.")
     ] = False,
     by: By = None,
     json: Json = False,
@@ -100,7 +102,7 @@ def discard(
     by: By = None,
     json: Json = False,
 ) -> None:
-    """Put open ones away: they are not run again."""
+    """Discard open ones: they are not run again."""
     from temporal_tenancy.cli import dead_letters
 
     where = dead_letters.filter_of(

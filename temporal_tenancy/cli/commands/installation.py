@@ -1,4 +1,4 @@
-"""What an installation needs: its checks, and its migrations."""
+"""Commands that check an installation and migrate its database."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ checks = typer.Typer()
 
 @checks.command()
 def doctor(json: Json = False) -> None:
-    """Check everything that has to be right; exit code 1 if something is not."""
+    """Check the installation; exit code 1 if a check fails."""
     from temporal_tenancy.cli import doctor
 
     perform(doctor.examine(), json=json)
 
 
 def migrations(program: Program) -> typer.Typer:
-    """The command, which names what has the owner's URL."""
+    """Returns the command; its help says where the owner's URL is set."""
     app = typer.Typer()
     app.command(
-        help=f"Make the database's roles and tables, as the owner that {program.owner} names."
+        help=f"Create the database's roles and tables, as the owner that {program.owner} names."
     )(migrate)
     return app
 

@@ -1,4 +1,4 @@
-"""Starting jobs, and saying what became of a run."""
+"""Commands that start jobs and explain runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ OfTenant = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(metavar="KEY", help="Of the workflow id. [default: the period, or a UUIDv7]"),
+    typer.Option(metavar="KEY", help="Key of the workflow id. [default: the period, or a UUIDv7]"),
 ]
 
 
 @app.command()
 def jobs(json: Json = False) -> None:
-    """Every job: queue, priority, feature, schedule, and what it takes."""
+    """List every job: queue, priority, feature, schedule and input."""
     from temporal_tenancy.cli import jobs
 
     perform(jobs.show(), json=json)
@@ -35,7 +35,7 @@ def jobs(json: Json = False) -> None:
 def run(
     job: JobName,
     tenant: OfTenant = None,
-    given: Input = None,
+    input_json: Input = None,
     key: Key = None,
     wait: Wait = False,
     json: Json = False,
@@ -43,7 +43,10 @@ def run(
     """Start one tenant's job, unless it has succeeded or is running."""
     from temporal_tenancy.cli import runs
 
-    perform(runs.run(job, tenant=tenant, given=given, key=key, wait=wait, quiet=json), json=json)
+    perform(
+        runs.run(job, tenant=tenant, input_json=input_json, key=key, wait=wait, quiet=json),
+        json=json,
+    )
 
 
 @app.command()
@@ -53,15 +56,15 @@ def fan_out(
     where: Annotated[
         str | None, typer.Option(metavar="status=…", help='Such as "status=active,trial".')
     ] = None,
-    given: Input = None,
+    input_json: Input = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Start a job for every tenant, as its schedule does. Who has succeeded is left alone."""
+    """Start a job for every tenant, as its schedule does, except those that have succeeded."""
     from temporal_tenancy.cli import fan_outs
 
     perform(
-        fan_outs.fan_out(job, tick=tick, where=where, given=given, wait=wait, quiet=json),
+        fan_outs.fan_out(job, tick=tick, where=where, input_json=input_json, wait=wait, quiet=json),
         json=json,
     )
 
@@ -70,7 +73,7 @@ def fan_out(
 def explain(
     workflow_id: Annotated[str, typer.Argument(metavar="WORKFLOW_ID")], json: Json = False
 ) -> None:
-    """Say what a run is, whose, where it stands, why it failed and what to do."""
+    """Explain a run: what it is, its owner, its status, why it failed and what to do."""
     from temporal_tenancy.cli import explanations
 
     perform(explanations.explain(workflow_id), json=json)
@@ -80,12 +83,12 @@ def explain(
 def enqueue(
     job: JobName,
     tenant: OfTenant = None,
-    given: Input = None,
+    input_json: Input = None,
     key: Key = None,
     at: Annotated[str | None, NOT_BEFORE] = None,
     json: Json = False,
 ) -> None:
-    """Ask for one tenant's job through the outbox; a relay starts it."""
+    """Request one tenant's job through the outbox; a relay starts it."""
     from temporal_tenancy.cli import outbox
 
-    perform(outbox.ask(job, tenant=tenant, given=given, key=key, at=at), json=json)
+    perform(outbox.ask(job, tenant=tenant, input_json=input_json, key=key, at=at), json=json)

@@ -1,4 +1,4 @@
-"""What waits in the outbox, and whether it is released."""
+"""Commands that show, release and cancel messages in the outbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from temporal_tenancy.cli.answers import perform
 from temporal_tenancy.cli.commands.options import NOT_BEFORE, Json, Reason, TenantName
 
-app = typer.Typer(help="Jobs that were asked for, and wait.", no_args_is_help=True)
+app = typer.Typer(help="Jobs that were requested and wait.", no_args_is_help=True)
 
 Message = Annotated[
     str | None, typer.Argument(metavar="[ID]", help="A message, or else --tenant, --job, --key.")
@@ -18,14 +18,14 @@ OfTenant = Annotated[
     str | None, typer.Option("--tenant", metavar="TENANT", help="Whose message it is.")
 ]
 OfJob = Annotated[
-    str | None, typer.Option("--job", metavar="JOB", help="What the message asks for.")
+    str | None, typer.Option("--job", metavar="JOB", help="The job that the message requests.")
 ]
-OfKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Of its job.")]
+OfKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Key of the job.")]
 
 
 @app.command("list")
 def show_all(json: Json = False) -> None:
-    """What each tenant has waiting, and why."""
+    """Show each tenant's waiting messages, and why they wait."""
     from temporal_tenancy.cli import outbox
 
     perform(outbox.show(), json=json)
@@ -33,7 +33,7 @@ def show_all(json: Json = False) -> None:
 
 @app.command()
 def pause(tenant: TenantName, reason: Reason = None, json: Json = False) -> None:
-    """Release none of a tenant's messages; what runs goes on."""
+    """Stop releasing a tenant's messages; running jobs continue."""
     from temporal_tenancy.cli import outbox
 
     perform(outbox.pause(tenant, reason), json=json)
@@ -51,11 +51,11 @@ def resume(tenant: TenantName, json: Json = False) -> None:
 def cap(
     tenant: TenantName,
     how_many: Annotated[
-        int | None, typer.Argument(metavar="[N]", min=1, help="[default: what its plan says]")
+        int | None, typer.Argument(metavar="[N]", min=1, help="[default: the plan's cap]")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let so many of a tenant's jobs run at once."""
+    """Limit how many of a tenant's jobs run at once."""
     from temporal_tenancy.cli import outbox
 
     perform(outbox.cap(tenant, how_many), json=json)
@@ -69,7 +69,7 @@ def cancel(
     key: OfKey = None,
     json: Json = False,
 ) -> None:
-    """Take a waiting message back, as if it had not been asked for."""
+    """Cancel a waiting message, as if it had not been requested."""
     from temporal_tenancy.cli import outbox
 
     perform(outbox.cancel(message, tenant=tenant, job=job, key=key), json=json)
@@ -84,7 +84,7 @@ def reschedule(
     key: OfKey = None,
     json: Json = False,
 ) -> None:
-    """Let a waiting message start at another time."""
+    """Move a waiting message to another time."""
     from temporal_tenancy.cli import outbox
 
     perform(outbox.reschedule(message, tenant=tenant, job=job, key=key, at=at), json=json)

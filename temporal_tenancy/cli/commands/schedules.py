@@ -1,4 +1,4 @@
-"""The schedules: in force, paused, and made up for."""
+"""Commands that apply, pause, trigger, backfill and preview schedules."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ
 
 
 def group(program: Program) -> typer.Typer:
-    """The commands, which name what declares the schedules."""
+    """Returns the commands; their help says where the schedules are declared."""
     app = typer.Typer(help="When jobs run for every tenant.", no_args_is_help=True)
     declared = program.schedules
     app.command(
-        help=f"Put {declared} in force. Done twice, it changes nothing; a pause stays.",
+        help=f"Put {declared} in force. Safe to repeat; a paused schedule stays paused.",
     )(apply)
-    app.command("list", help=f"Next and last runs, and where the server differs from {declared}.")(
-        show_all
-    )
+    app.command(
+        "list", help=f"Show next and last runs, and where the server differs from {declared}."
+    )(show_all)
     for command in (pause, resume, trigger, backfill, preview):
         app.command()(command)
     return app
@@ -45,7 +45,7 @@ def show_all(json: Json = False) -> None:
 
 
 def pause(job: JobName, reason: Reason = None, json: Json = False) -> None:
-    """Start no further ticks, until it is resumed."""
+    """Start no more ticks until it is resumed."""
     from temporal_tenancy.cli import schedules
 
     perform(schedules.pause(job, reason), json=json)
@@ -78,17 +78,17 @@ def backfill(
 
 
 def preview(
-    hours: Annotated[int, typer.Option(min=1, max=24 * 7, help="How far to look.")] = 24,
+    hours: Annotated[int, typer.Option(min=1, max=24 * 7, help="How many hours to preview.")] = 24,
     since: Annotated[
         datetime | None,
         typer.Option("--from", formats=DATES, help="UTC. [default: this hour]"),
     ] = None,
     png: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Draw it, as PNG.")
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Draw the curve as PNG.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """How many tenants' jobs will start, and when, with and without spread."""
+    """Show how many tenants' jobs will start, and when, with and without spread."""
     from temporal_tenancy.cli import previews
 
     perform(previews.preview(hours, since, png), json=json)

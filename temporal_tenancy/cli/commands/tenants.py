@@ -1,4 +1,4 @@
-"""The tenants, and their states."""
+"""Commands that add, show, suspend and resume tenants."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import typer
 from temporal_tenancy.cli.answers import perform
 from temporal_tenancy.cli.commands.options import Json, Reason, TenantName
 
-app = typer.Typer(help="Who the tenants are, and who may run jobs.", no_args_is_help=True)
+app = typer.Typer(help="The tenants, and which of them may run jobs.", no_args_is_help=True)
 
 
 @app.command()
 def add(
     tenant: TenantName,
     name: Annotated[str | None, typer.Option(help="For people. [default: the id]")] = None,
-    plan: Annotated[str, typer.Option(help="Its tier.")] = "standard",
+    plan: Annotated[str, typer.Option(help="Its plan.")] = "standard",
     status: Annotated[str, typer.Option(help="active or trial.")] = "active",
     feature: Annotated[
-        list[str] | None, typer.Option(help="Beyond those of the plan; may be repeated.")
+        list[str] | None, typer.Option(help="A feature beyond the plan's; may be repeated.")
     ] = None,
     time_zone: Annotated[str, typer.Option(help="An IANA name.")] = "UTC",
     trial_ends: Annotated[
-        str | None, typer.Option(metavar="DATE", help="The trial's last day, where the tenant is.")
+        str | None,
+        typer.Option(metavar="DATE", help="The trial's last day, in the tenant's time zone."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -51,7 +52,7 @@ def show_all(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The tenants, in order of their ids."""
+    """List the tenants in order of their ids."""
     from temporal_tenancy.cli import tenants
 
     perform(tenants.show_all(status), json=json)
@@ -59,7 +60,7 @@ def show_all(
 
 @app.command()
 def show(tenant: TenantName, json: Json = False) -> None:
-    """What is known of a tenant."""
+    """Show one tenant."""
     from temporal_tenancy.cli import tenants
 
     perform(tenants.show(tenant), json=json)
@@ -67,7 +68,7 @@ def show(tenant: TenantName, json: Json = False) -> None:
 
 @app.command()
 def suspend(tenant: TenantName, reason: Reason = None, json: Json = False) -> None:
-    """Let none of a tenant's jobs run, within 5 seconds."""
+    """Stop a tenant's jobs within 5 seconds."""
     from temporal_tenancy.cli import tenants
 
     perform(tenants.suspend(tenant, reason), json=json)

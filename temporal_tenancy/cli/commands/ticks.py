@@ -1,4 +1,4 @@
-"""The ledger of ticks, and catching up with it."""
+"""Commands that show ticks and catch up on missed ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from temporal_tenancy.cli.answers import perform
 from temporal_tenancy.cli.commands.options import JobName, Json, Tick, Wait
 
-app = typer.Typer(help="The ledger: what became of each tenant.", no_args_is_help=True)
+app = typer.Typer(help="The ledger: each tenant's state in each tick.", no_args_is_help=True)
 
 AnyJob = Annotated[str | None, typer.Argument(metavar="[JOB]")]
 
@@ -20,7 +20,7 @@ def show_all(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     json: Json = False,
 ) -> None:
-    """The ticks that began last."""
+    """List the latest ticks."""
     from temporal_tenancy.cli import ticks
 
     perform(ticks.show_all(job, limit), json=json)
@@ -28,7 +28,7 @@ def show_all(
 
 @app.command()
 def show(job: JobName, tick: Tick = None, json: Json = False) -> None:
-    """What became of each tenant in a tick. [default: the latest]"""
+    """Show each tenant's state in a tick. [default: the latest]"""
     from temporal_tenancy.cli import ticks
 
     perform(ticks.show(job, tick), json=json)
@@ -40,7 +40,7 @@ def missed(
     tick: Tick = None,
     json: Json = False,
 ) -> None:
-    """Ticks that never began, and tenants who may run and have not had their run."""
+    """List ticks that never began, and tenants that may run but have not."""
     from temporal_tenancy.cli import catch_up
 
     perform(catch_up.missed(job, tick), json=json)
@@ -53,7 +53,7 @@ def catch_up(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Run whoever was missed. Who has succeeded is left alone."""
+    """Run the missed tenants, except those that have succeeded."""
     from temporal_tenancy.cli import catch_up
 
     perform(catch_up.catch_up(job, tick, wait=wait), json=json)

@@ -233,7 +233,7 @@ _SLOTS_TO_CHECK: Final = text("""
 """)
 
 
-# A started workflow exists, whoever holds its message by now, so completing has no condition. After
+# A started workflow exists, no matter who holds its message, so completing has no condition. After
 # a failed attempt another relay may have begun a later one, so failing compares the attempts.
 RELAY: Final = Holder(completing(), failing("m.attempts = failed.attempts"))
 """A relay as the holder of messages, which it recognises as its own by their attempt."""

@@ -94,7 +94,7 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
                 await free_own_slot()
                 raise
             await free_own_slot()
-        if workflow.get_current_details() == at_work:  # the job has set none of its own
+        if workflow.get_current_details() == at_work:  # the job has not changed them
             workflow.set_current_details(f"{self._sentence()}: done.")
         return result
 

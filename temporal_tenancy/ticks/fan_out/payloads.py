@@ -165,7 +165,7 @@ class NextPage(BaseModel):
 
 
 class Candidate(BaseModel):
-    """A tenant that is to run, with the fairness weight of its plan."""
+    """A tenant to run, with the fairness weight of its plan."""
 
     tenant_id: str
     weight: float

@@ -1,4 +1,4 @@
-"""API keys: what is kept of them, and who is let in by one."""
+"""API keys: what the table stores, and which keys are accepted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def keys(database: Database, two_tenants: None) -> ApiKeys:
 
 
 async def stored(database: Database) -> str:
-    """Everything that the table holds, as text."""
+    """Returns everything that the table holds, as text."""
     async with database.platform_session("read keys in a test") as session:
         rows = await session.execute(text("select to_jsonb(k)::text from api_keys k"))
         return "\n".join(rows.scalars())

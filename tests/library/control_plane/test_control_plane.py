@@ -1,4 +1,4 @@
-"""Tenants in the control plane: found, paged through, added, and their status changed."""
+"""Tenants in the control plane: finding, paging, adding, and changing the status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scope that was carried out of its block is closed, and no generator leaves it to its caller."""
+"""A scope carried out of its block is closed, and no generator leaks it to its caller."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def by_a_task(use: Use) -> Callable[[], Awaitable[object]]:
 
 
 def by_a_consumer(use: Use) -> Callable[[], Awaitable[object]]:
-    """A consumer that the first who asks starts, and that goes on for whoever asks next."""
+    """A consumer that the first caller starts, and that goes on for later callers."""
     asked: asyncio.Queue[asyncio.Future[object]] = asyncio.Queue()
 
     async def consume() -> None:
@@ -109,7 +109,7 @@ def by_a_pool(use: Use) -> Callable[[], Awaitable[object]]:
 def by_a_callback(use: Use) -> Callable[[], Awaitable[object]]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[object] = loop.create_future()
-    context = copy_context()  # as call_later() and add_done_callback() take one
+    context = copy_context()  # as call_later() and add_done_callback() call it
 
     def work() -> None:
         try:
@@ -204,7 +204,7 @@ async def test_the_use_of_a_closed_scope_is_logged_once_and_by_whose_it_is(
     assert [line["tenant_id"] for line in lines] == ["ua", "ua"]
 
 
-# Who may enter what
+# Who may enter which scope
 
 
 ALLOWED: list[tuple[Scope | None, Scope]] = [
@@ -319,7 +319,7 @@ def managed() -> Iterator[None]:
 def managed_and_left() -> Iterator[None]:
     with managed():
         yield
-    with enter(DL):  # behind its last yield
+    with enter(DL):  # after its last yield
         assert current_tenant() == "dl"
 
 
@@ -427,7 +427,7 @@ async def test_an_asynchronous_fixture_enters_a_scope() -> None:
     assert current_tenant() == "ua"
 
 
-# What else a block gives
+# The rest of what a block sets
 
 
 RECORD, DIRECTORY = make_tenant("ua"), InMemoryDirectory()
@@ -466,7 +466,7 @@ def test_a_block_is_entered_once() -> None:
     assert current_scope() is None
 
 
-# The library's own ways
+# The library's own entries
 
 
 def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_passed_over() -> None:

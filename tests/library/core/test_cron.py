@@ -1,4 +1,4 @@
-"""Cron lines: what each means, and which are refused because readers disagree about them."""
+"""Cron lines: what each means, and which are rejected because readers disagree about them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def day(text: str) -> datetime:
-    """Midnight on a wall."""
+    """Midnight on a wall clock."""
     return datetime.fromisoformat(text)
 
 
@@ -45,7 +45,7 @@ def test_a_line_means_these_times(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("0 3 * * 5#1", '"5#1" for the day of the week'),  # Temporal's comment: every Friday
+        ("0 3 * * 5#1", '"5#1" for the day of the week'),  # Temporal's comment says every Friday
         ("0 3 L * *", '"L" for the day of the month'),
         ("0 3 15W * *", '"15W" for the day of the month'),
         ("0 3 ? * 1", '"?" for the day of the month'),

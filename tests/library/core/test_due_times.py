@@ -1,4 +1,4 @@
-"""When a tenant's turn is: local time across every change of the clock, and the spread."""
+"""When a tenant is due: local time across every clock change, and the spread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EIGHT = "0 8 * * *"
 
 
 def at(text: str) -> datetime:
-    """A time on a wall."""
+    """A time on a wall clock."""
     return datetime.fromisoformat(text)
 
 
@@ -34,11 +34,11 @@ def utc(text: str) -> datetime:
 
 
 def runs(zone: str, cron: str, since: str, until: str) -> list[tuple[str, str]]:
-    """What a tenant gets while the schedule steps from one time to another: key and instant."""
+    """Returns a tenant's key and instant while the schedule steps from one time to another."""
     found = []
     moment = utc(since)
     while moment < utc(until):
-        # Of all 600 zones it would take minutes.
+        # All 600 zones would take minutes.
         due = due_between(cron, Period.DAY, moment, moment + STEP, zones=[zone])
         for key, zones in due.items():
             if zone in zones:
@@ -57,17 +57,17 @@ def runs(zone: str, cron: str, since: str, until: str) -> list[tuple[str, str]]:
         ("America/New_York", "2013-11-02", "2013-11-05",
          [("2013-11-01", "11-02 12:00"), ("2013-11-02", "11-03 13:00"),
           ("2013-11-03", "11-04 13:00")]),
-        # Half an hour of daylight saving, and a zone at three quarters of an hour.
+        # A daylight saving of half an hour, and a zone at three quarters of an hour.
         ("Australia/Lord_Howe", "2024-04-05T12:00", "2024-04-07T12:00",
          [("2024-04-05", "04-05 21:00"), ("2024-04-06", "04-06 21:30")]),
         ("Asia/Kathmandu", "2024-04-05", "2024-04-06", [("2024-04-04", "04-05 02:15")]),
-        # Turkey stayed on summer time for good in 2016: no change at the end of October.
+        # Turkey stayed on summer time permanently in 2016: no change at the end of October.
         ("Europe/Istanbul", "2015-11-07", "2015-11-10",
          [("2015-11-06", "11-07 05:00"), ("2015-11-07", "11-08 06:00"),
           ("2015-11-08", "11-09 06:00")]),
         ("Europe/Istanbul", "2016-11-05", "2016-11-07",
          [("2016-11-04", "11-05 05:00"), ("2016-11-05", "11-06 05:00")]),
-        # Samoa went over the date line: there was no 30 December 2011.
+        # Samoa crossed the date line: it had no 30 December 2011.
         ("Pacific/Apia", "2011-12-29", "2012-01-01",
          [("2011-12-28", "12-29 18:00"), ("2011-12-29", "12-30 18:00"),
           ("2011-12-30", "12-30 18:00"), ("2011-12-31", "12-31 18:00")]),

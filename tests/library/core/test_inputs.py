@@ -1,4 +1,4 @@
-"""What a door accepts as the input of a job."""
+"""What the library accepts as the input of a job."""
 
 from __future__ import annotations
 

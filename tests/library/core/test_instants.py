@@ -1,4 +1,4 @@
-"""Times from outside: what every part of the system can hold, and nothing else."""
+"""Times from outside: accepted if every part of the system can hold them."""
 
 from __future__ import annotations
 

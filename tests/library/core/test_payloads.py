@@ -1,4 +1,4 @@
-"""A text that anybody may have written is read, or refused in one way."""
+"""Untrusted text is parsed, or rejected with one type of error."""
 
 from __future__ import annotations
 

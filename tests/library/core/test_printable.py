@@ -1,4 +1,4 @@
-"""No control or format character of somebody's text reaches a terminal, a mail or a page."""
+"""No control or format character of a foreign text reaches a terminal, a mail or a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OWNED = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\u200b\u2028\U000e0041\x7f"
 
 
 def bare(text: str) -> str:
-    """Text without the line ends that are our own."""
+    """Returns text without our own line ends."""
     return text.replace("\n", "")
 
 

@@ -1,4 +1,4 @@
-"""Scopes are entered and left by token, and code without one is told so."""
+"""Scopes are entered and left by token; code without a scope gets an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People are told of dead letters: in the log and by every sink, and once an hour of a kind."""
+"""Alerts about dead letters: in the log and in every sink, once an hour per kind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MANY = """
 
 
 class Inbox:
-    """A sink that keeps what it is sent."""
+    """A sink that records its alerts."""
 
     def __init__(self) -> None:
         self.alerts: list[Alert] = []
@@ -44,7 +44,7 @@ class Inbox:
 
 
 class Broken:
-    """A sink that does not work."""
+    """A sink that fails."""
 
     async def send(self, alert: Alert) -> None:
         raise OSError("no way")
@@ -154,7 +154,7 @@ async def test_a_tenant_that_keeps_letters_old_hides_no_other_tenants(
     await tell_of_dead_letters([inbox])
     of_age = [alert for alert in inbox.alerts if alert.name == "dead_letters.age"]
     assert [alert.details["tenant_id"] for alert in of_age] == ["acme", "globex"]
-    await tell_of_dead_letters([inbox])  # both again in an hour
+    await tell_of_dead_letters([inbox])  # both again an hour later
     await an_hour_passes(database)
     inbox.alerts.clear()
     await tell_of_dead_letters([inbox])

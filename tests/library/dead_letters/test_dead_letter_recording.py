@@ -1,4 +1,4 @@
-"""A dead letter is written once a failure, by a tenant's own worker or by the relay."""
+"""Each failure writes one dead letter, by the tenant's worker or by the relay."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ async def test_the_relay_writes_letters_of_many_tenants_at_once(
         async with AsyncSession(relay) as session, session.begin():
             put = await put_letters(session, [*both, both[0]])
             assert sorted(each.tenant_id for each in put) == expected
-    async with relay.begin() as connection:  # another message of the same key
+    async with relay.begin() as connection:  # another message with the same key
         put = await put_letters(connection, [refused("acme", UUID(int=7), LATER)])
     assert [each.message_id for each in put] == [UUID(int=7)]
 

@@ -1,4 +1,4 @@
-"""A dead letter's job is started again in its own tenant, or it is said why not."""
+"""A dead letter's job starts again in its own tenant, or the error says why not."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def start(app: Client, id: str = ID, note: str = "x") -> WorkflowHandle[An
 
 
 async def failed(app: Client, database: Database, control: Control) -> DeadLetterRow:
-    """A letter of a run that a worker has failed."""
+    """Returns the letter of a run that failed in a worker."""
     control.failing = {"acme"}
     async with app_worker(app):
         await failing(await start(app))
@@ -82,7 +82,7 @@ async def failed(app: Client, database: Database, control: Control) -> DeadLette
 async def written(
     database: Database, payload: Payload | None, *, id: str = ID, tenant: str = "acme"
 ) -> DeadLetterRow:
-    """A letter of a run that the server does not know."""
+    """Returns the letter of a run that the server does not know."""
     letter = Letter(id, Source.WORKFLOW, "Broken", "it is broken.", 1, run_id=str(uuid4()))
     assert await record_as(database, letter, payload, tenant)
     return await the_letter(database)
@@ -132,7 +132,7 @@ async def test_a_replay_that_fails_again_opens_the_letter_anew(
 
 
 class SlowAnswers(Interceptor):
-    """Holds back what the server answers to a start, until it is told to go on."""
+    """Delays the server's answer to a start until it is released."""
 
     def __init__(self) -> None:
         self.started = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The sweep finds what could not say that it failed, each once, and settles what has succeeded."""
+"""The sweep finds each unreported failure once, and settles letters whose job has succeeded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def until_listed(app: Client, number: int, query: str = UNSUCCESSFUL) -> N
 
 
 class LostKey(PayloadCodec):
-    """A codec that has lost the key to one kind of payload."""
+    """A codec that has lost the key for one kind of payload."""
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         return list(payloads)
@@ -133,7 +133,7 @@ async def test_a_wrong_start_and_the_platforms_work_are_nobodys_letters(
             await failing(await raw.start_workflow(JOB, given, id=id, task_queue="bulk"))
     sweep = "platform/dead_letters.sweep/1"
     await (await app.start_workflow("dead_letters.sweep", id=sweep, task_queue="x")).terminate()
-    another = await raw.start_workflow(  # whose messages have letters of their own
+    another = await raw.start_workflow(  # whose messages have their own letters
         "works.off", {"tenant_id": "acme"}, id=f"acme/{JOB}/batch", task_queue="x"
     )
     await another.terminate()
@@ -178,7 +178,7 @@ async def test_many_are_found_window_by_window(app: Client, database: Database) 
         await (await start(app, str(number))).terminate()
     await until_listed(app, 20)
     begun = asyncio.get_running_loop().time()
-    assert await find(app, SMALL_WINDOWS, until=begun) == 0  # there was no time at all
+    assert await find(app, SMALL_WINDOWS, until=begun) == 0  # no time was left
     assert await find(app, SMALL_WINDOWS) == 20
     [position] = await rows(database, "select upto from positions")
     assert datetime.now(UTC) - position.upto < timedelta(seconds=60)

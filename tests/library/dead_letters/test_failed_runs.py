@@ -1,4 +1,4 @@
-"""A run that fails for good leaves a dead letter, and one that does not leaves none."""
+"""A run that fails permanently leaves a dead letter; any other run leaves none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def letters(database: Database) -> Sequence[Any]:
 
 
 async def failing(handle: WorkflowHandle[Any, Any]) -> BaseException:
-    """Why a run has failed, in Temporal."""
+    """Returns why a run has failed, from Temporal."""
     with pytest.raises(WorkflowFailureError) as failed:
         await handle.result()
     return failed.value.cause
@@ -137,7 +137,7 @@ async def test_a_bug_is_tried_again_and_is_no_letter(app: Client, database: Data
         async for event in handle.fetch_history_events(wait_new_event=True):
             if event.HasField("workflow_task_failed_event_attributes"):
                 break
-        await handle.terminate()  # not wait for the next try, ten seconds later
+        await handle.terminate()  # do not wait for the next attempt, ten seconds later
     assert await letters(database) == []
 
 

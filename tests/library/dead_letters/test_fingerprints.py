@@ -1,4 +1,4 @@
-"""Failures of one kind have one fingerprint, and those of two kinds have two."""
+"""Failures of the same kind share a fingerprint; other kinds have another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the relay sends is answered from its indexes, whatever the table was when last analysed."""
+"""The relay's statements use its indexes, whatever the table looked like when last analysed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.postgres.database import Database
 
 WAITING: Final = 50_000  # messages of one tenant
-OTHERS: Final = 50  # tenants with a few each
-BATCH: Final = 100  # messages in a claim
-# Rows that a statement may read for each that it takes: itself, its lock, and those passed over.
+OTHERS: Final = 50  # tenants with a few messages each
+BATCH: Final = 100  # messages per claim
+# Rows that a statement may read per row it takes: the row, its lock, and skipped rows.
 READS: Final = 5
 LEASE: Final = timedelta(minutes=1)
 LOST: Final = RelayOptions().lost_page
@@ -76,15 +76,15 @@ STATEMENTS: Final[dict[str, Statement]] = {
 class Filled:
     """An outbox with a backlog."""
 
-    database: Database  # as the relay's role has it
-    taken: list[Message]  # claimed, and not marked
+    database: Database  # as the relay's role writes it
+    taken: list[Message]  # claimed, but not marked
 
 
 @pytest.fixture(scope="module", params=["empty", "full"])
 async def filled(
     request: pytest.FixtureRequest, postgres: EmbeddedPostgres, migrated_template: str
 ) -> AsyncIterator[Filled]:
-    """The outbox when it was analysed empty, and when it was analysed full."""
+    """The outbox, analysed when it was empty and when it was full."""
     name = f"claim_plans_{request.param}"
     urls = postgres.create_database(name, template=migrated_template)
     target = make_url(urls.superuser).set(drivername="postgresql")
@@ -122,7 +122,7 @@ async def test_a_statement_reads_what_it_takes_and_not_the_backlog(
 
 
 async def _plans(statement: Statement, filled: Filled) -> list[dict[str, Any]]:
-    """The plans of all that a function sends, each as it was executed; nothing is kept."""
+    """Returns the plans of all statements of a function, as executed; rolls back."""
     sent: list[tuple[str, Any]] = []
 
     def note(connection: object, cursor: object, sql: str, parameters: object, *_: object) -> None:
@@ -154,7 +154,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _read(node: dict[str, Any]) -> float:
-    """Rows of the outbox that a node has looked at."""
+    """Returns how many rows of the outbox a node has read."""
     if node.get("Relation Name") != "outbox_messages" or "Scan" not in node["Node Type"]:
         return 0
     passed_over = node.get("Rows Removed by Filter", 0)

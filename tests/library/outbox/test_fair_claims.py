@@ -1,4 +1,4 @@
-"""Whose messages are claimed: tenants in turn, by the weights of their plans, and each key once."""
+"""Claims: tenants take turns by the weights of their plans, and each key is claimed once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FAR_EAST = timezone(timedelta(hours=14))
 
 
 class Sink:
-    """Takes units in the place of Temporal, one at a time."""
+    """Takes units one at a time, in place of Temporal."""
 
     def __init__(self, until: int) -> None:
         self.units: list[Unit] = []
@@ -47,7 +47,7 @@ class Sink:
             self.enough.set()
 
     def tenants(self, first: int) -> Counter[str]:
-        """How many of the first units are whose."""
+        """Counts the first units by tenant."""
         return Counter(unit.tenant_id for unit in self.units[:first])
 
 
@@ -68,7 +68,7 @@ async def test_a_flood_of_one_tenant_lets_the_others_go_first(
     sink = Sink(until=2_010)
     async with running(make_relay(deliver=sink)):
         await sink.enough.wait()
-    # One of each in turn, as long as each has any.
+    # One of each in turn, as long as each has units.
     assert sink.tenants(15) == {"flood": 5, "small1": 5, "small2": 5}
 
 
@@ -97,7 +97,7 @@ async def test_more_tenants_than_are_looked_at_in_one_claim_all_get_their_turn(
     async with running(make_relay(deliver=sink)):
         await sink.enough.wait()
     assert set(sink.tenants(1_800).values()) == {12}
-    # Half of the way everyone has had about half, wherever in the alphabet.
+    # Halfway, every tenant has had about half, whatever its place in the alphabet.
     halfway = sink.tenants(900)
     assert len(halfway) == 150
     assert max(halfway.values()) <= 8
@@ -156,7 +156,7 @@ async def test_a_batch_of_messages_keeps_its_order_and_its_keys(database: Databa
 
 
 def many_times(times: int, deep: int) -> Any:
-    """A list of few objects and very many parts."""
+    """A list with few objects and very many parts."""
     value: Any = 0
     for _ in range(deep):
         value = [value] * times

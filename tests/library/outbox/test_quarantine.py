@@ -1,4 +1,4 @@
-"""Who is claimed for beside the others, and for how long."""
+"""Which tenants are claimed for separately, and for how long."""
 
 from __future__ import annotations
 

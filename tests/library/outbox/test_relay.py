@@ -1,4 +1,4 @@
-"""The relay: each message one workflow, in its tenant, whatever dies in between."""
+"""The relay starts one workflow per message, in its tenant, whatever dies on the way."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_a_relay_opens_its_own_connections_and_closes_them(
             await relay.until_running()
             assert superuser.execute(count).fetchone() != (0,)
         while superuser.execute(count).fetchone() != (0,):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # the server sees the end of each a little later
+            await asyncio.sleep(0.02)  # the server sees the end of each run a little later
 
 
 async def test_a_client_that_knows_no_tenants_is_no_relays(
@@ -203,10 +203,10 @@ async def test_people_are_told_of_messages_that_wait_for_too_long_but_not_on_pur
     async with running(relay):
         await inbox.told.wait()
         inbox.told.clear()
-        await admission.resume("globex")  # acme is due all the time, and hides nobody
+        await admission.resume("globex")  # acme is always due, and hides no other tenant
         await inbox.told.wait()
     told = [(a.name, a.details["tenant_id"], a.details["tenants"]) for a in inbox.alerts]
-    assert told == [("outbox.age", "acme", 1), ("outbox.age", "globex", 1)]  # again in an hour
+    assert told == [("outbox.age", "acme", 1), ("outbox.age", "globex", 1)]  # again an hour later
 
 
 async def test_a_job_that_runs_in_a_suspension_is_released_in_it(
@@ -316,7 +316,7 @@ async def test_what_a_relay_lost_is_started_by_another_after_its_lease(
         await ask(database, "acme", key=f"k{number}")
     async with relay_database.platform_session("a relay that dies") as session:
         lost = await queue.claim(session, {"acme": 4}, lease=timedelta(seconds=0.2))
-    # One of them had been started, and was not marked.
+    # One of them had been started but not marked.
     await start_unit(make_relay()._client, Unit(str(lost[0].own_id), [lost[0]]), RetryLadder())
     async with running(make_relay()):
         await until_effects(database, "acme", 5)

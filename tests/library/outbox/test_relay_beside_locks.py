@@ -1,4 +1,4 @@
-"""A relay goes on with everyone else's messages while a tenant holds rows locked."""
+"""A relay handles the other tenants' messages while one tenant holds rows locked."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running, take_lost, until_messages
 
 MakeRelay = Callable[..., Relay]
-IN_TIME = 15.0  # seconds: a lock that is waited for is held for longer
+IN_TIME = 15.0  # seconds: a blocking lock is held for longer
 ALL = "select 1 from outbox_messages for update"
 
 pytestmark = pytest.mark.usefixtures("two_tenants")
 
 
 class Locker:
-    """Holds all that acme has, from when its first message is to be started."""
+    """Locks all of acme's rows when its first message is about to start."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -76,7 +76,7 @@ async def test_the_others_marks_are_written_and_a_locked_tenants_come_later(
         await ask(database, tenant, key="first")
     async with running(make_relay(deliver=locker.deliver)):
         await until_completed(database, "globex")
-        for number in range(3):  # acme is known to be locked now
+        for number in range(3):  # acme is now known to hold locks
             await ask(database, "globex", key=f"later{number}")
             await until_completed(database, "globex")
         assert await statuses(database, "acme") == {"processing"}
@@ -150,7 +150,7 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_quara
     async with running(relay):
         await started.wait()
         with psycopg.connect(database_urls.superuser.replace("+psycopg", "")) as superuser:
-            # The relay may be in the middle of a transaction.
+            # The relay may be inside a transaction.
             lock = "lock table outbox_messages in share row exclusive mode"
             await asyncio.to_thread(superuser.execute, lock)
             go_on.set()
@@ -180,7 +180,7 @@ async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
             for number in range(14):
                 await ask(database, "globex", key=f"k{number}")
                 await until_completed(database, "globex")
-                if number == 1:  # acme is known to be locked now
+                if number == 1:  # acme is now known to hold locks
                     for each in range(asked):
                         await ask(database, "acme", key=f"k{each}")
             assert batch <= len(started) <= 3 * batch

@@ -1,4 +1,4 @@
-"""A tenant whose rows are too much for a claim, or that has lost very many, delays no other."""
+"""A tenant with too many rows for a claim, or very many locked ones, delays no other tenant."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, messages_of, running, until_messages
 
 MakeRelay = Callable[..., Relay]
-IN_TIME = 12.0  # seconds: the statement timeout of the relay's role is longer
+IN_TIME = 12.0  # seconds: the relay role's statement timeout is longer
 LIMIT = timedelta(seconds=0.4)
 LOST = 16
 
 pytestmark = pytest.mark.usefixtures("two_tenants")
 
-# As reading past very many locked rows does, for as long as a test has it.
+# Simulates reading past very many locked rows for as long as a test needs.
 _SLOW = """
     create function takes_long() returns trigger language plpgsql as $$
     begin
@@ -39,7 +39,7 @@ _SLOW = """
 
 
 async def nowhere(client: Client, unit: Unit, ladder: RetryLadder) -> None:
-    """Delivers to nobody."""
+    """Delivers nothing."""
 
 
 async def until_completed(database: Database, tenant: str) -> None:
@@ -62,11 +62,11 @@ async def test_a_claim_that_takes_long_for_one_tenant_delays_no_other(
             assert [m.status for m in await messages_of(database, "acme")] == ["pending"]
             superuser.execute("drop trigger takes_long on outbox_messages")
             await until_completed(database, "acme")
-            assert "acme" in relay._quarantine  # it would do it again
+            assert "acme" in relay._quarantine  # it would happen again
 
 
 async def lose(relay_database: Database, tenant: str, how_many: int) -> None:
-    """Claims a tenant's messages, as a relay that dies at them."""
+    """Claims a tenant's messages, like a relay that dies while it handles them."""
     async with relay_database.platform_session("a relay that dies") as session:
         assert len(await queue.claim(session, {tenant: how_many}, lease=timedelta(0))) == how_many
 
@@ -120,7 +120,7 @@ async def test_no_duty_waits_for_another(
         await holds.wait()
         await ask(database, "globex", key="k")
         async with asyncio.timeout(IN_TIME):
-            await until_messages(database, "globex", lambda ms: not ms)  # completed, and deleted
+            await until_messages(database, "globex", lambda ms: not ms)  # completed and deleted
         go_on.set()
 
 

@@ -1,4 +1,4 @@
-"""Requests that come twice, and messages that are taken back or moved before a relay has them."""
+"""Repeated requests, and messages that are cancelled or moved before a relay claims them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_a_message_that_is_moved_runs_at_its_new_time(
     database: Database, make_relay: Callable[..., Relay]
 ) -> None:
     async def take(*_: object) -> None:
-        """Stands for Temporal."""
+        """A replacement for Temporal."""
 
     moved = await ask(database, "acme", key="k", at=FAR)
     put_off = await ask(database, "acme", key="later")
@@ -173,7 +173,7 @@ async def test_a_relay_that_is_claiming_a_message_came_first(
 
 
 async def until_locked(database: Database) -> None:
-    """Waits until a session waits for another's lock."""
+    """Waits until one session waits for another's lock."""
     query = text(
         "select count(*) from pg_stat_activity "
         "where datname = current_database() and wait_event_type = 'Lock'"
@@ -232,7 +232,7 @@ async def test_a_message_that_somebody_holds_is_not_waited_for_without_end(
 async def test_a_key_that_no_door_takes_is_a_dead_letter_at_the_relay(
     database: Database, make_relay: Callable[..., Relay], tenants: Tenants
 ) -> None:
-    """As a release that took any key has left it."""
+    """Writes a message like an older release, which accepted any key."""
     with within(database, "acme"):
         async with tenant_session() as session:
             await session.execute(

@@ -1,4 +1,4 @@
-"""Whatever a tenant holds locked, nobody else waits for it."""
+"""Whatever one tenant locks, no one else waits for it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.fixtures.postgres import within
 from tests.fixtures.relay import take_lost
 
 LOCK_TIMEOUT = timedelta(milliseconds=30)
-IN_TIME = 10.0  # seconds: none of these takes as many tenths, unless it waits
+IN_TIME = 10.0  # seconds: none of these takes a tenth of it, unless it waits
 MINUTE = timedelta(minutes=1)
 
 ROWS = [
@@ -62,7 +62,7 @@ TABLES = [
     for table in ("outbox_messages", "dead_letters")
     for mode in ("share row exclusive", "access exclusive")
 ]
-# Parsed, and never run: that takes no rights.
+# Parsed but never run, which needs no rights.
 PEEKS = [
     f"prepare peek_{table} as update {table} set {column} = {column}"
     for table, column in (("locks", "name"), ("in_flight", "since"), ("alerts", "name"))
@@ -105,16 +105,16 @@ _FILL = """
 
 @dataclass
 class Ground:
-    """A database of two tenants, and its roles."""
+    """A database with two tenants and its roles."""
 
     urls: DatabaseUrls
     relay: Database
     everyone: Database
-    superuser: psycopg.Connection[Any]  # waits for no lock either
+    superuser: psycopg.Connection[Any]  # does not wait for locks either
     messages: list[Message] = field(default_factory=list, repr=False)
 
     def fill(self) -> None:
-        """Gives both tenants the same rows, of every kind."""
+        """Gives both tenants the same rows of every kind."""
         self.superuser.execute(_FILL)
         rows = self.superuser.execute(
             "select tenant_id, id, key, workflow_id from outbox_messages order by tenant_id, id"
@@ -122,7 +122,7 @@ class Ground:
         self.messages = [message(*row) for row in rows]
 
     def of_kind(self, kind: str) -> list[Message]:
-        """Messages of both tenants, as a relay has them in hand."""
+        """Returns messages of both tenants, claimed as by a relay."""
         return [each for each in self.messages if each.key.startswith(kind)]
 
 
@@ -159,7 +159,7 @@ class Inbox:
         self.alerts.append(alert)
 
 
-# What each serves: the tenants, as far as it tells.
+# The tenants that each serves, as far as it reports them.
 Served = set[str] | None
 
 
@@ -273,7 +273,7 @@ async def _tell(ground: Ground) -> Served:
 
 
 def _kind_of(tenant: str, kind: str) -> str:
-    """The fingerprint that a letter was given, as the rows above make it."""
+    """Returns the fingerprint of a letter, as the rows above create it."""
     return hashlib.md5(f"{tenant}{kind}".encode(), usedforsecurity=False).hexdigest()[:16]
 
 

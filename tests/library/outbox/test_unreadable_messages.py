@@ -1,4 +1,4 @@
-"""What a tenant's row holds is that row's trouble: the relay, other tenants and lists go on."""
+"""A tenant's bad row affects only that row: the relay, other tenants and lists go on."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ pytestmark = pytest.mark.usefixtures("two_tenants")
 
 @pytest.fixture(autouse=True)
 def unwalled(database_urls: DatabaseUrls) -> None:
-    """The reader is a wall of its own, and not all rows are younger than the database's checks."""
+    """The reader is a separate wall, and some rows are older than the database's checks."""
     take_walls_away(database_urls)
 
 
@@ -109,7 +109,7 @@ async def test_what_a_row_holds_stops_neither_the_relay_nor_others(
 
 
 async def _handle_letters(app: Client, database: Database, keys: set[str]) -> None:
-    """Lists, replays, sweeps and discards the letters of these keys."""
+    """Lists, replays, sweeps and discards the letters with these keys."""
     directory = CachedDirectory(ControlPlaneDirectory(database))
     with use_database(database), use_directory(directory):
         async with platform_session("list letters in a test") as session:
@@ -131,7 +131,7 @@ async def _handle_letters(app: Client, database: Database, keys: set[str]) -> No
 async def test_messages_worked_off_together_have_their_own_troubles(
     database: Database, make_relay: MakeRelay, relay_worker: Worker, database_urls: DatabaseUrls
 ) -> None:
-    """They were sound when their workflow was started, and are not when it reads them."""
+    """The messages were valid when their workflow started, and are not when it reads them."""
     taken = []
 
     async def spoil(client: Client, unit: Unit, ladder: RetryLadder) -> None:
@@ -226,7 +226,7 @@ async def test_what_a_tenants_role_writes_into_letters_stops_no_sweep(
 
 @pytest.fixture
 async def working_relay(make_relay: MakeRelay, relay_worker: Worker) -> AsyncIterator[Relay]:
-    """A relay that runs through all the examples of a test."""
+    """A relay that serves all the examples of a test."""
     async with running(make_relay(ladder=RetryLadder(attempts=1))) as relay:
         yield relay
 
@@ -245,7 +245,7 @@ async def test_whatever_rows_the_database_takes_the_relay_works_on(
         async with tenant_session() as session:
             await session.execute(text("delete from outbox_messages"))
     for row in hostile:
-        with suppress(DBAPIError):  # the database refuses it
+        with suppress(DBAPIError):  # the database rejects it
             await _insert_row(database, "acme", {"job": "test.note", "key": str(uuid4()), **row})
     await ask(database, "globex", key=sound)
     [*_, message] = await beside(
@@ -295,7 +295,7 @@ async def test_what_enqueue_takes_the_relay_reads(
 
 
 def _as_floats(value: Any) -> Any:
-    """JSONB writes 1e308 as an integer, and 1.0 as it is."""
+    """JSONB writes 1e308 as an integer, and 1.0 unchanged."""
     if isinstance(value, dict):
         return {name: _as_floats(each) for name, each in value.items()}
     if isinstance(value, list):

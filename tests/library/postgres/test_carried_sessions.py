@@ -1,4 +1,4 @@
-"""Sessions behind the end of their scope or their block: nothing is sent, nothing is committed."""
+"""Sessions after the end of their scope or block send nothing and commit nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def days_of(database: Database, tenant: str) -> list[date]:
 
 
 class Carried:
-    """A task that is begun in a scope, and ends behind it."""
+    """A task that starts inside a scope and ends after it."""
 
     def __init__(self, before: Callable[[AsyncSession], Awaitable[object]], behind: Any) -> None:
         self.ready, self.released = asyncio.Event(), asyncio.Event()
@@ -86,7 +86,7 @@ async def nothing(session: AsyncSession) -> None:
     ("before", "behind"),
     [
         (nothing, read),  # a transaction begins
-        (put, read),  # a transaction goes on
+        (put, read),  # a transaction continues
         (put, nothing),  # the block commits at its end
         (put, commit),
         (put, commit_its_connection),
@@ -104,7 +104,7 @@ async def test_a_tenants_session_that_is_open_behind_its_scope_neither_asks_nor_
     with pytest.raises(ScopeMissing, match="closed"):
         await task
     assert await days_of(database, "ua") == []
-    # The connection went back as one that can be used again.
+    # The connection was returned to the pool in a usable state.
     assert log_lines.all("database.connection_discarded") == []
     assert database.tenant_engine.pool.checkedin() == 1  # type: ignore[attr-defined]
 
@@ -177,7 +177,7 @@ async def test_a_session_that_has_ended_is_nobodys_current_one(database: Databas
 
 
 async def rows(seen: list[AsyncSession | None]) -> AsyncGenerator[int, None]:
-    """An ordinary generator that reads in a session of its own."""
+    """An ordinary generator that reads in its own session."""
     async with tenant_session() as session:
         seen.append(await current_session_of_a_function())
         assert seen[-1] is session
@@ -202,7 +202,7 @@ async def test_a_generators_session_is_not_its_callers_also_after_a_break(
                         break
                 assert current_tenant_session() is own
                 async with tenant_session() as inner:
-                    await each.aclose()  # behind the caller's next block
+                    await each.aclose()  # after the caller's next block
                     assert current_tenant_session() is inner
                 assert current_tenant_session() is own
             await put(own)
@@ -228,7 +228,7 @@ async def test_a_generator_does_not_leave_its_caller_in_the_platforms_scope(
     assert current_scope() is None
 
 
-# Work side by side, inside
+# Concurrent work inside
 
 
 async def test_work_side_by_side_in_a_scope_is_all_its(database: Database) -> None:
@@ -246,7 +246,7 @@ async def test_work_side_by_side_in_a_scope_is_all_its(database: Database) -> No
 async def test_a_task_that_is_cancelled_with_its_scope_gives_its_connection_back(
     database: Database, log_lines: LogLines
 ) -> None:
-    """As `gather` does: it cancels its tasks, and does not wait until they have ended."""
+    """Like `gather`: cancels its tasks without waiting until they have ended."""
     began = asyncio.Event()
 
     async def work() -> None:

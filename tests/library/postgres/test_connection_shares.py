@@ -1,4 +1,4 @@
-"""Shares of a pool: who gets the next connection, and that each comes back."""
+"""Shares of a pool: who gets the next connection, and that each connection returns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from temporal_tenancy.postgres.pool_share import PoolShare
 
 
 class Clock:
-    """Time as a test sets it."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -42,7 +42,7 @@ def held_by(shares: ConnectionShares, *tenants: str) -> list[Holder]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Lets others run until it is so."""
+    """Lets other tasks run until the condition holds."""
     for _ in range(1_000):
         if condition():
             return
@@ -51,7 +51,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def asking(shares: ConnectionShares, tenant: str) -> asyncio.Task[Holder]:
-    """A session that asks for a connection, and keeps it."""
+    """A session that asks for a connection and keeps it."""
 
     async def ask() -> Holder:
         with shares.holder(tenant) as holder:
@@ -114,7 +114,7 @@ async def test_a_second_connection_inside_a_session_is_never_waited_for() -> Non
         assert shares.take(outer)
         with shares.holder("ua") as inner, pytest.raises(PoolShareExceeded, match="inside another"):
             shares.take(inner)
-        # Nor by a task that was begun there, for which the session may wait.
+        # Nor by a task that was started there, for which the session may wait.
         with pytest.raises(PoolShareExceeded):
             await asking(shares, "ua")
     assert shares.held == {"ua": 1}
@@ -147,10 +147,10 @@ async def test_blocked_work_is_given_up_and_then_refused_at_once() -> None:
     clock.now += 1
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(each) for each in ended] == [PoolShareInUse] * 3
-    assert "tenant" not in str(ended[0])  # it names its owner as it was given
+    assert "tenant" not in str(ended[0])  # it names its owner unchanged
     with pytest.raises(PoolShareInUse, match="ua's own work holds 1 connections, of the 1"):
         shares.take(Holder(shares, "ua", None))
-    # It is so still when those that were blocked have ended in their limit, and others are.
+    # This still holds after the blocked ones have hit their limit, and others are blocked.
     shares.give_back(holder)
     held_by(shares, "ua")
     with pytest.raises(PoolShareInUse):
@@ -200,7 +200,7 @@ async def test_who_is_cancelled_keeps_nothing(when: str) -> None:
     waiting = asking(shares, "ua")
     await until(lambda: shares.waiting == {"ua": 1})
     if when == "granted":
-        shares.give_back(first)  # it has not run since
+        shares.give_back(first)  # it has not run since then
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -262,6 +262,6 @@ async def test_nothing_is_lost_when_sessions_are_cancelled_at_random(seed: int) 
     assert (shares.held, shares.waiting) == ({}, {})
     assert outcomes["done"] > 0
     assert all(each <= share.most for each in most.values())
-    # All of them can be had again.
+    # All connections are available again.
     owners = [f"t{number}" for number in range(share.size)]
     held_by(shares, *owners)

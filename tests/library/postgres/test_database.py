@@ -1,4 +1,4 @@
-"""Sessions: whose they are, when they commit, and what their errors say."""
+"""Sessions: their tenant, when they commit, and what their errors say."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def days_of(database: Database, tenant: str) -> list[date]:
 
 
 async def as_another(tenant: str, doing: Awaitable[Any]) -> None:
-    """Does it in code of another tenant's, which has got hold of what it is done with."""
+    """Runs in code of another tenant that has got hold of the object."""
 
     async def do() -> None:
         with enter(TenantScope(tenant)):
@@ -98,7 +98,7 @@ async def test_a_platform_session_runs_its_block_as_the_platform(database: Datab
 async def test_workflow_code_may_not_use_the_database(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On purpose: this code stands for a workflow's, so that the check is met without a worker.
+    # Deliberate: this code stands for a workflow's, so the check works without a worker.
     monkeypatch.setattr(workflow, "in_workflow", lambda: True)
     with within(database, "ua"), pytest.raises(ScopeMissing, match="in an activity"):
         async with tenant_session():
@@ -383,7 +383,7 @@ async def test_a_connection_that_keeps_a_tenant_is_thrown_away(
 async def test_a_role_that_is_kept_is_thrown_away(
     database_urls: DatabaseUrls, log_lines: LogLines
 ) -> None:
-    # The tenant role is a member of no other; a superuser is of all.
+    # The tenant role is a member of no other role; a superuser is of all.
     database = Database(tenant_url=database_urls.superuser)
     with within(database, "ua"):
         async with tenant_session() as session:
@@ -531,7 +531,7 @@ async def test_values_in_an_error_of_copy_are_withheld(database: Database) -> No
     assert "top-secret" not in told(caught.value)
 
 
-# The driver's own words quote what it cannot read: PostgreSQL has dates that Python has not.
+# The driver's message quotes what it cannot parse: PostgreSQL has dates that Python lacks.
 UNREADABLE = "select timestamp '294276-12-31 23:59:42'"
 
 
@@ -594,7 +594,7 @@ async def test_values_in_an_error_of_the_driver_are_withheld(
             try:
                 await read(session)
             except (DBAPIError, psycopg.Error) as error:
-                inside.append(told(error))  # where code may log it
+                inside.append(told(error))  # where code might log it
                 raise
 
     inside: list[str] = []

@@ -1,4 +1,4 @@
-"""Migrations: what they make, twice and at once, and whether a database has had them."""
+"""Migrations: what they create, repeated and concurrently, and whether a database has them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CONSTRAINTS = """
 
 
 def tables_differ(urls: DatabaseUrls, metadata: MetaData) -> list[object]:
-    """In what a migrated database's tables are not those of `metadata`."""
+    """Returns where a migrated database's tables differ from `metadata`."""
     engine = create_engine(urls.owner, poolclass=NullPool)
     with engine.connect() as connection:
         migration = MigrationContext.configure(
@@ -64,7 +64,7 @@ def tables_differ(urls: DatabaseUrls, metadata: MetaData) -> list[object]:
 def constraints_of(
     migrated: DatabaseUrls, empty: DatabaseUrls, models: Iterable[MetaData]
 ) -> tuple[set[object], set[object]]:
-    """The constraints of a migrated database, and those that the models make of an empty one."""
+    """Returns the constraints of a migrated database, and those that the models create."""
     engine = create_engine(empty.owner, poolclass=NullPool)
     for metadata in models:
         metadata.create_all(engine)
@@ -114,7 +114,7 @@ def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:
 def test_migrating_at_once_takes_turns(
     postgres: EmbeddedPostgres, empty_urls: DatabaseUrls
 ) -> None:
-    """Two databases too: they have the server's roles in common."""
+    """Two databases as well: they share the server's roles."""
     beside = postgres.create_database("empty_too")
     targets = [empty_urls, beside] * 3
     ready = threading.Barrier(len(targets))

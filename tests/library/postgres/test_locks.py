@@ -1,4 +1,4 @@
-"""Turns are taken by rows, which no tenant's role can hold; nothing waits for a lock for ever."""
+"""Turns are rows that no tenant's role can lock; no lock is waited for without a limit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.library.dead_letters.test_failed_runs import letters
 
 IN_TIME = 20.0  # seconds
 WAITS = "select exists (select from pg_locks where not granted)"
-# The keys that were locked before turns were rows.
+# The keys that were locked before turns became rows.
 KEYS = (
     "select pg_advisory_lock(hashtextextended('acme/admission/slots', 0))",
     f"select pg_advisory_lock({0x74656E616E6379})",
@@ -45,7 +45,7 @@ def empty_urls(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
 
 @pytest.fixture
 def altering(tmp_path: Path) -> MigrationEnvironment:
-    """An application's migration of a table that the tenants use."""
+    """An application's migration of a table that tenants use."""
     (tmp_path / "versions").mkdir()
     (tmp_path / "env.py").write_text(
         "from sqlalchemy import MetaData\n"
@@ -76,7 +76,7 @@ async def test_a_database_is_migrated_whatever_keys_a_tenant_holds(
     empty_urls: DatabaseUrls, database_urls: DatabaseUrls
 ) -> None:
     brief = Patience(turn=timedelta(seconds=5))
-    await asyncio.to_thread(run, empty_urls, patience=brief)  # lets the role in
+    await asyncio.to_thread(run, empty_urls, patience=brief)  # lets the role log in
     with holding(empty_urls.tenant, "acme", *KEYS):
         async with asyncio.timeout(IN_TIME):
             await asyncio.to_thread(run, empty_urls, patience=brief)
@@ -190,7 +190,7 @@ async def test_a_session_of_the_platform_gives_up_a_lock_and_so_does_one_in_pass
         with within(database, "acme"), pytest.raises(LockHeld):
             async with tenant_session(limits=SessionLimits(lock=brief)) as session:
                 await session.execute(text(insert))
-    async with database.platform_session("test") as session:  # it ended with its transaction
+    async with database.platform_session("test") as session:  # it ended with the transaction
         assert await session.scalar(text("show lock_timeout")) == "1s"
     with within(database, "acme"):
         async with tenant_session() as session:
@@ -210,7 +210,7 @@ async def test_a_sweep_passes_over_a_tenant_that_holds_locks_and_comes_back(
         select 'acme', job, 'relay', 'acme/' || job || '/stopped', 'X', 'x', '0123456789abcdef', 1
         from unnest(array['test.controlled', 'test.failing']) as job
     """
-    now = datetime.now(UTC) + timedelta(minutes=5)  # so that the position would move on
+    now = datetime.now(UTC) + timedelta(minutes=5)  # so that the position would advance
     with use_database(database):
         with holding(database_urls.tenant, "acme", unwritten):
             async with asyncio.timeout(IN_TIME):

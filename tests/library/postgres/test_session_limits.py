@@ -1,4 +1,4 @@
-"""How long a tenant's transaction may take, and what it says when it takes longer."""
+"""Limits on a tenant's transaction, and the error when it exceeds one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CHANGE = text("update daily_usage set events = events + 1")
 
 @pytest.fixture
 async def one(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
-    """A database of one connection."""
+    """A database with one connection."""
     database = Database(tenant_url=database_urls.tenant, tenant_pool_size=1)
     yield database
     await database.dispose()
@@ -72,7 +72,7 @@ def held_row(urls: DatabaseUrls) -> Iterator[None]:
 
 
 async def serves(database: Database) -> bool:
-    """Whether the next session finds a connection that has no limit but its own."""
+    """Returns whether the next session's connection has no limits but its own."""
     async with database.tenant_session() as session:
         return tuple((await session.execute(SHOWN)).one()) == ("30s", "5s", "30s", "1min")
 
@@ -206,7 +206,7 @@ async def test_where_the_server_does_not_count_the_client_does(one: Database) ->
 
     with within(one, "ua"):
         assert await serves(one)
-        # As PostgreSQL 16 has it; the server here is one that could. The engine is the test's own.
+        # As in PostgreSQL 16; the server here has the newer limit. The engine is the test's own.
         one.tenant_engine.dialect.server_version_info = (16, 4)
         with pytest.raises(TransactionTimeout):
             await sleep()
@@ -240,7 +240,7 @@ def test_a_limit_that_is_none_is_refused(limit: timedelta) -> None:
         SessionLimits(lock=limit)
 
 
-# The roles' own limits, the second wall
+# The roles' own limits, which are the second wall
 
 
 @pytest.mark.parametrize("role", [TENANT_ROLE, PLATFORM_ROLE, RELAY_ROLE])

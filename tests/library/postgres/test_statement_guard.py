@@ -1,4 +1,4 @@
-"""Which SQL is not sent for a tenant, and which is."""
+"""Which SQL is rejected for a tenant, and which is sent."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ REFUSED = {
     ],
 }
 SENT = [
-    "select '",  # one statement, whatever is in it: the server says what is wrong
+    "select '",  # one statement, whatever it contains: the server reports the error
     "",
     ";",
     "select 1",
@@ -204,7 +204,7 @@ def test_what_is_harmless_is_sent(statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "placeholders", "refused"),
     [
-        # The driver puts a number in the place of the parameter, and with it takes its name away.
+        # The driver replaces the parameter by a number, which removes its name.
         ("select 1 as a; select %(')s, 1; commit; --')s", True, True),
         ("select 1; select %(; commit; --)s", True, False),
         ("select 1; select 1 %(; commit; --)s", False, True),

@@ -21,7 +21,7 @@ ACME, GLOBEX, PLATFORM = TenantScope("acme"), TenantScope("globex"), PlatformSco
 
 
 class Ran(ActivityInboundInterceptor):
-    """The end of the chain: an activity that tells the scope it runs in."""
+    """The end of the chain: an activity that returns its scope."""
 
     def __init__(self) -> None: ...
 
@@ -32,7 +32,7 @@ class Ran(ActivityInboundInterceptor):
 async def call(
     function: Callable[..., Any], owner: str, carried: Scope | None, *args: object
 ) -> Scope:
-    """Calls an activity as a workflow of `owner` would, with this header and these arguments."""
+    """Calls an activity like a workflow of `owner`, with this header and these arguments."""
     environment = ActivityEnvironment()
     environment.info = dataclasses.replace(
         ActivityEnvironment.default_info(),

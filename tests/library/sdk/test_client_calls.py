@@ -1,4 +1,4 @@
-"""What a client sends in a tenant's scope is the tenant's, also what passes no interceptor."""
+"""All calls of a client in a tenant's scope are the tenant's, even those without interceptor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACME, GLOBEX = TenantScope("acme"), TenantScope("globex")
 
 @pytest.fixture
 async def updated(client: Client, queue: str) -> WorkflowHandle[Any, Any]:
-    """A workflow of acme's that has taken the update "1"."""
+    """A workflow of acme's that has accepted the update "1"."""
     mailbox = await client.start_workflow(
         jobs.Mailbox.run,
         jobs.EchoInput(tenant_id="acme"),
@@ -55,7 +55,7 @@ async def test_a_tenants_code_does_not_wait_for_another_tenants_update(
 
 
 async def token_of(client: Client, queue: str) -> tuple[WorkflowHandle[Any, Any], bytes]:
-    """An open workflow of acme's, and the token of the activity that it waits for."""
+    """An open workflow of acme's, and the token of its pending activity."""
     handle = await client.start_workflow(
         jobs.Later.run,
         jobs.EchoInput(tenant_id="acme"),
@@ -162,7 +162,7 @@ async def test_a_tenants_code_does_all_that_a_client_can_with_its_own(
         assert (await handle.describe()).id == workflow_id
         assert (await handle.fetch_history()).events
         await client.service_client.check_health()
-        for end in (WorkflowHandle.terminate, WorkflowHandle.cancel):  # the first is there at once
+        for end in (WorkflowHandle.terminate, WorkflowHandle.cancel):  # the first arrives at once
             again = await client.start_workflow(*started, id=workflow_id, task_queue=queue)
             await end(again)
 
@@ -170,7 +170,7 @@ async def test_a_tenants_code_does_all_that_a_client_can_with_its_own(
 async def test_the_connection_is_checked_where_no_interceptor_is(
     client: Client, updated: WorkflowHandle[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Taken away on purpose: the connection is the wall behind the interceptor.
+    # Removed deliberately: the connection is the wall behind the interceptor.
     monkeypatch.setattr(TenancyClientOutbound, "_own", lambda *_: None)
     with enter(GLOBEX):
         for act in (updated.describe, updated.fetch_history, updated.cancel, updated.terminate):

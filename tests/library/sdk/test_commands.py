@@ -1,4 +1,4 @@
-"""Each kind of command is looked at, or is known to name nothing of another's."""
+"""Each kind of command is checked, or is known to name nothing of another tenant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWN = WorkflowId("acme", "echo.tell", "1")
 OF_THE_PLATFORM = WorkflowId("platform", "echo.sweep", "1")
 HERE = "default"
 
-# A field of a command whose name says that it may name somebody else.
+# A field of a command whose name suggests that it may name another tenant.
 NAMING = ("workflow_id", "namespace", "workflow_execution", "endpoint", "search_attributes")
 
 
@@ -30,7 +30,7 @@ def test_every_command_of_the_sdk_is_decided_upon() -> None:
 @pytest.mark.parametrize("kind", sorted(kinds()))
 def test_a_command_that_may_name_another_is_looked_at(kind: str) -> None:
     names = any(field.name in NAMING for field in kinds()[kind].fields)
-    # The guard looks at an upsert also where it is the platform's.
+    # The guard checks an upsert even where it is the platform's.
     assert names == (COMMANDS[kind] is not None or kind == "upsert_workflow_search_attributes")
 
 

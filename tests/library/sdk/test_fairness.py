@@ -1,4 +1,4 @@
-"""Whether a server is fair is tried on it, once a day, by one of all who want to know."""
+"""Each server's fairness is probed once a day, by one of all processes that need it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OFF = Fairness(share=0.9)
 
 @pytest.fixture
 async def fair(temporal: TemporalDevServer, bare_namespace: str) -> Client:
-    """A client of a fair server, in a namespace of the test's own."""
+    """A client of a fair server, in the test's own namespace."""
     return await Client.connect(temporal.address, namespace=bare_namespace)
 
 
@@ -38,13 +38,13 @@ async def unfair(unfair_temporal: TemporalDevServer) -> Client:
 
 
 async def probes(client: Client) -> dict[str, WorkflowExecutionStatus | None]:
-    """The states of all runs that probes have started in the namespace."""
+    """Returns the states of all probe runs in the namespace."""
     ids = [run.id async for run in client.list_workflows(f"WorkflowType = '{fairness.JOB}'")]
     return {one: (await client.get_workflow_handle(one).describe()).status for one in ids}
 
 
 async def aged(database: Database, age: timedelta) -> None:
-    """Makes what was found as old as this."""
+    """Makes the stored result this old."""
     async with database.platform_session("age what was found, in a test") as session:
         await session.execute(update(ServerCheckRow).values(checked_at=func.now() - age))
 
@@ -71,7 +71,7 @@ async def test_each_try_leaves_one_closed_run(fair: Client) -> None:
 
 
 async def test_a_probe_that_fails_half_way_leaves_nothing_open(fair: Client) -> None:
-    with pytest.raises(RPCError, match="too short"):  # says the server of such a poll
+    with pytest.raises(RPCError, match="too short"):  # the server's error for such a poll
         await fairness.probe(fair, poll_timeout=timedelta(seconds=1))
     assert list((await probes(fair)).values()) == [WorkflowExecutionStatus.TERMINATED]
 

@@ -1,4 +1,4 @@
-"""A long activity sends heartbeats while it works, and hears of its cancellation by them."""
+"""A long activity sends heartbeats while it works, and learns of its cancellation from them."""
 
 from __future__ import annotations
 

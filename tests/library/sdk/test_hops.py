@@ -1,4 +1,4 @@
-"""The tenant goes with every hop, and no hop leaves it."""
+"""Every hop carries the tenant, and no hop changes it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 
 def hooks_of(sdk_class: type) -> set[str]:
-    """The public methods of one of the SDK's interceptors, inherited ones included."""
+    """Returns the public methods of one of the SDK's interceptors, including inherited ones."""
     return {
         name
         for name, member in inspect.getmembers(sdk_class, inspect.isfunction)
@@ -97,7 +97,7 @@ async def test_what_a_workflow_sends_says_whose_it_is(client: Client, queue: str
         ),
     ]
     scopes = [header.read(each.fields) for each in carried]
-    assert scopes == [TenantScope("acme")] * 4  # continued, and signalled three times
+    assert scopes == [TenantScope("acme")] * 4  # continued as new, and signalled three times
 
 
 async def test_each_attempt_of_an_activity_runs_in_the_tenant(client: Client, queue: str) -> None:

@@ -1,4 +1,4 @@
-"""A list filter is written anew from what was understood of it, or refused."""
+"""A list filter is rewritten from its parsed form, or rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the real server finds in a tenant's scope is the tenant's, whatever filter is asked for."""
+"""The real server lists only the tenant's workflows in its scope, whatever the filter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OWN, OTHER = "globex", "acme"
 
 @pytest.fixture
 async def here(temporal: TemporalDevServer, namespace: str, plugin: TenancyPlugin) -> Client:
-    """A client of a namespace in which both tenants have two open workflows, and nobody else."""
+    """A client of a namespace that holds only two open workflows of each of two tenants."""
     client = await Client.connect(temporal.address, namespace=namespace, plugins=[plugin])
     for tenant in (OWN, OTHER):
         for key in ("1", "2"):
@@ -38,7 +38,7 @@ async def here(temporal: TemporalDevServer, namespace: str, plugin: TenancyPlugi
     return client
 
 
-# Each of these led out of the tenant once, or is near to what did.
+# Each of these once matched another tenant's workflows, or is close to one that did.
 HIDES = ["", "/*{}*/", "--{}\n", "#{}\n", "//{}\n", "'{}'", '"{}"', "`{}`", "/*!{}*/"]
 ATOMS = [
     "Job = 'x'",
@@ -70,7 +70,7 @@ joins = st.sampled_from([" OR ", " AND ", " or\n", "\tAND NOT "])
 
 @st.composite
 def plain(draw: st.DrawFn) -> str:
-    """Filters that could be meant."""
+    """Filters that a user might write."""
     text = draw(atoms)
     for _ in range(draw(st.integers(0, 3))):
         text = f"{text}{draw(joins)}{draw(atoms)}"
@@ -81,7 +81,7 @@ def plain(draw: st.DrawFn) -> str:
 
 @st.composite
 def led_out(draw: st.DrawFn) -> str:
-    """Filters that close parentheses which are not theirs, and hide that they do."""
+    """Filters that close parentheses they did not open, in disguise."""
     hide, show = (draw(st.sampled_from(HIDES)) for _ in range(2))
     opening = hide.format("(") if hide else draw(st.sampled_from(["", r"'\'(", "'''("]))
     closing = show.format(")") if show else draw(st.sampled_from(["", ")", "#"]))
@@ -95,7 +95,7 @@ soup = st.lists(
 
 
 async def found(client: Client, query: str) -> set[str] | None:
-    """Whose workflows are listed and counted in globex's scope; None: the filter is refused."""
+    """Returns whose workflows are listed and counted in globex's scope; None: rejected."""
     with enter(TenantScope(OWN)):
         try:
             listed = {run.id.partition("/")[0] async for run in client.list_workflows(query)}
@@ -111,7 +111,7 @@ async def found(client: Client, query: str) -> set[str] | None:
 
 
 async def each(test: Callable[[str], Coroutine[Any, Any, None]], queries: Any) -> None:
-    """Runs `test` with what a strategy makes: Hypothesis waits in a thread for this loop."""
+    """Runs `test` with examples of a strategy: Hypothesis waits in a thread for this loop."""
     loop = asyncio.get_running_loop()
 
     @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

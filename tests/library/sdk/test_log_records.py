@@ -1,4 +1,4 @@
-"""What a host that formats records by itself finds on them."""
+"""What a host with its own log format finds in the records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server does not have is None; that it cannot say so is none of it."""
+"""Lookups return None for a missing object, and raise if the server cannot answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages act in the tenant of the workflow they name, or not at all."""
+"""Messages act in the tenant of the workflow that they name, or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def mailbox(
 
 @pytest.fixture
 async def as_globex(raw_client: Client, mailbox: Any) -> WorkflowHandle[Any, Any]:
-    """The same workflow, reached by a client that says it is globex."""
+    """The same workflow, through a client that claims to be globex."""
     foreign = await forger(raw_client, TenantScope("globex"))
     return foreign.get_workflow_handle(mailbox.id)
 
@@ -112,7 +112,7 @@ async def test_an_update_to_a_handler_set_late_from_another_tenant_runs_nothing(
 
 
 async def late_handlers(client: Client, queue: str) -> WorkflowHandle[Any, list[str]]:
-    """A run that has set its handlers: before that, an update finds none."""
+    """Returns a run that has set its handlers; an update before that finds none."""
     handle = await client.start_workflow(
         jobs.LateHandlers.run,
         jobs.EchoInput(tenant_id="acme"),

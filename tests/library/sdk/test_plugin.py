@@ -1,4 +1,4 @@
-"""The plugin refuses what could lose a tenant, when the worker is built, with a sentence."""
+"""The plugin rejects a worker that could lose a tenant when it is built, and says why."""
 
 from __future__ import annotations
 
@@ -368,7 +368,7 @@ async def test_the_same_plugin_on_client_and_worker_checks_once(
             id="acme/echo.tell/twice",
             task_queue=queue,
         )
-    assert watched.looked == 2  # by the client for the weight, by the activity for the state
+    assert watched.looked == 2  # by the client for the weight, by the activity for the status
 
 
 class Rot13(PayloadCodec):
@@ -396,11 +396,11 @@ async def test_a_users_codec_stays_and_the_guard_sees_what_it_decodes(
 
 
 class Own(PydanticPayloadConverter):
-    """A user's own converter that can carry models."""
+    """A user's converter that supports models."""
 
 
 class NoModels(PayloadConverter):
-    """A user's own converter that cannot."""
+    """A user's converter that does not."""
 
     def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
         return [JSONPlainPayloadConverter().to_payload(str(value)) or Payload() for value in values]

@@ -1,4 +1,4 @@
-"""Names of the SDK that are not public stand in two modules, and nowhere else."""
+"""Only two modules use private names of the SDK."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_private(name: str) -> bool:
 
 
 def private_names_in(tree: ast.AST) -> Iterator[str]:
-    """What a piece of code calls its own: functions, classes, variables, fields, marks."""
+    """Returns the names that code defines: functions, classes, variables, fields, marks."""
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
@@ -64,7 +64,7 @@ def is_private_module(module: str) -> bool:
 
 
 def found_in(source: str) -> set[str]:
-    """The names of the SDK in some code that are not public."""
+    """Returns the private names of the SDK in some code."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -74,7 +74,7 @@ def found_in(source: str) -> set[str]:
             case ast.Import(names=names):
                 found |= {alias.name for alias in names if is_private_module(alias.name)}
             case ast.Attribute(value=ast.Name(id="self" | "cls")):
-                pass  # of a class of our own; those that extend the SDK's are looked at below
+                pass  # of our own classes; those that extend the SDK's are checked below
             case ast.Attribute(attr=name) if name in sdks_names():
                 found.add(name)
             case ast.Call(func=ast.Name(id=called), args=[_, ast.Constant(value=str(name)), *_]):
@@ -110,7 +110,7 @@ def test_only_two_modules_name_what_the_sdk_keeps_to_itself() -> None:
 
 
 def derived() -> Iterator[tuple[type, type]]:
-    """Each class of the library that extends one of the SDK's, with that one."""
+    """Returns each class of the library that extends one of the SDK's, with that class."""
     for module in pkgutil.walk_packages(temporal_tenancy.__path__, "temporal_tenancy."):
         if module.name.rpartition(".")[2] == "_private" or ".migrations" in module.name:
             continue

@@ -1,4 +1,4 @@
-"""A flood on one queue leaves the others alone, and inside a queue the priority decides."""
+"""A flood on one queue does not affect the others; within a queue the priority decides."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def turns() -> Turns:
 
 @pytest.fixture
 async def acme(temporal: TemporalDevServer, namespace: str) -> Client:
-    """A client in a namespace of the test's own, where acme is a tenant."""
+    """A client in the test's own namespace, where acme is a tenant."""
     plugin = TenancyPlugin(
         directory=InMemoryDirectory([make_tenant("acme")]),
         passthrough=["tests.fixtures.jobs.queue_control"],
@@ -68,7 +68,7 @@ async def test_a_flood_on_bulk_does_not_delay_critical(acme: Client, turns: Turn
         )
         await turns.until(BULK_SLOTS)
         await until_scheduled(flood, FLOOD)
-        # All of bulk's slots are taken, and stay so until the critical job is done.
+        # All of bulk's slots are taken, and stay taken until the critical job is done.
         critical = await start(
             acme,
             "test.urgent",
@@ -84,7 +84,7 @@ async def test_a_flood_on_bulk_does_not_delay_critical(acme: Client, turns: Turn
 
 async def test_a_higher_priority_that_is_queued_last_runs_first(acme: Client, turns: Turns) -> None:
     async with serving(acme, "bulk", 1):
-        # It takes the only slot, so that whatever comes after it has to queue.
+        # It takes the only slot, so that everything after it has to queue.
         runs = [
             await start(acme, "test.usual", TurnInput(tenant_id="acme", name="first", holds=True))
         ]
@@ -100,7 +100,7 @@ async def test_a_higher_priority_that_is_queued_last_runs_first(acme: Client, tu
             run = await start(acme, job, TurnInput(tenant_id="acme", name=name))
             await until_scheduled(run, 1)
             runs.append(run)
-        # What is started after them is through the server's hands after them.
+        # The server handles later starts later.
         at_once = await start(acme, "test.at_once", TurnInput(tenant_id="acme", name="last"))
         await at_once.result()
         turns.released.set()

@@ -1,4 +1,4 @@
-"""What cannot carry a tenant is refused by its hook, whoever comes to call it."""
+"""Each hook rejects what cannot carry a tenant, whoever calls it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REFUSED = [
 
 
 class Outside:
-    """The end of the chain, which nothing may come to."""
+    """The end of the chain, which must not be reached."""
 
     def __getattr__(self, hook: str) -> Any:
         def taken(input: object) -> NoReturn:
@@ -39,7 +39,7 @@ class Outside:
 
 
 def standing_before(outside: Any, own: type) -> Any:
-    """One of our interceptors, for acme."""
+    """Returns one of our interceptors, for acme."""
     if own is TenancyClientOutbound:
         return TenancyClientOutbound(outside, None)
     if own is TenancyWorkflowOutbound:

@@ -1,4 +1,4 @@
-"""In a tenant's scope each RPC is looked at or refused, and one that nobody knows is refused."""
+"""Each RPC in a tenant's scope is checked or rejected, and an unknown one is rejected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SERVICES = {
 
 
 def rpcs_of(name: str) -> dict[str, type[Message]]:
-    """The RPCs of one of the SDK's services, and the message that each takes."""
+    """Returns the RPCs of one of the SDK's services, with their request messages."""
     found = {}
     for rpc, method in inspect.getmembers(SERVICES[name], inspect.isfunction):
         if not rpc.startswith("_"):
@@ -46,7 +46,7 @@ def rpcs_of(name: str) -> dict[str, type[Message]]:
 
 
 class Recorder(ServiceClient):
-    """A connection over which nothing goes out: what was sent is kept."""
+    """A connection that sends nothing and records the requests."""
 
     def __init__(self) -> None:
         super().__init__(ConnectConfig("nowhere:7233"))
@@ -147,7 +147,7 @@ async def test_an_rpc_that_nobody_has_decided_upon_is_refused(
 
 
 def token(workflow_id: str, *, component: bytes = b"") -> bytes:
-    """A task token as the server writes one."""
+    """Returns a task token as the server writes it."""
 
     def field(number: int, value: bytes) -> bytes:
         return bytes([number << 3 | 2, len(value)]) + value
@@ -156,7 +156,7 @@ def token(workflow_id: str, *, component: bytes = b"") -> bytes:
     return other + field(2, workflow_id.encode()) + (field(14, component) if component else b"")
 
 
-# A request of each RPC that is checked, about the workflow or schedule `id`.
+# A request of each checked RPC, about the workflow or schedule `id`.
 def about(id: str) -> dict[str, Any]:
     execution = {"execution": {"workflow_id": id}}
     workflow_execution = {"workflow_execution": {"workflow_id": id}}
@@ -332,7 +332,7 @@ async def test_what_a_request_names_besides_is_looked_at(
 async def test_a_request_of_another_rpc_is_not_taken_for_this_ones(
     client: Client, recorder: Recorder
 ) -> None:
-    # On the wire both have the workflow where this one has it, but by another name.
+    # On the wire both have the workflow in the same place, under another name.
     other = request("terminate_workflow_execution", {"workflow_execution": {"workflow_id": OWN}})
     with enter(TenantScope("acme")), pytest.raises(TenantMismatch, match="with a Terminate"):
         await call(client, "request_cancel_workflow_execution", other)

@@ -1,4 +1,4 @@
-"""An activity's scope is closed when it ends; a workflow's lives as long as its run."""
+"""An activity's scope closes when it ends; a workflow's lives as long as its run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def client(
 
 @pytest.fixture
 async def worker(client: Client, queue: str) -> AsyncIterator[Worker]:
-    """A worker that forgets every workflow after each task, and was started in somebody's scope."""
+    """A worker that forgets every workflow after each task, and was started inside a scope."""
     with enter(TenantScope("globex")):
         starting = make_worker(
             client,

@@ -1,4 +1,4 @@
-"""A start is right, or it fails at once, before any of the job's code."""
+"""A start is correct, or it fails at once, before any of the job's code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 
 def header_interceptor(scope: Scope | bytes) -> Any:
-    """A forger: puts a header on every start and message of a client without the plugin."""
+    """A forger: sets a header on every start and message of a client without the plugin."""
     from temporalio import client
 
     if isinstance(scope, bytes):
@@ -75,7 +75,7 @@ async def forger(raw_client: Client, scope: Scope | bytes) -> Client:
 async def failure_of(
     client: Client, workflow: str, args: list[Any], *, id: str, queue: str, **options: Any
 ) -> ApplicationError:
-    """Starts a workflow that must fail, and returns why it did."""
+    """Starts a workflow that must fail, and returns the reason."""
     handle = await client.start_workflow(workflow, args=args, id=id, task_queue=queue, **options)
     with pytest.raises(WorkflowFailureError) as caught:
         await handle.result()

@@ -1,4 +1,4 @@
-"""A job that waits out a suspension is paused with it, and goes on when it is over."""
+"""A job that waits out a suspension is paused with its tenant, and continues afterwards."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plugin_of(directory: TenantDirectory, database: Database | None = None) -> T
 async def client(
     temporal: TemporalDevServer, namespace: str, database: Database, tenants: Tenants
 ) -> Client:
-    """A client in a namespace of the test's own, where `acme` and `globex` are tenants."""
+    """A client in the test's own namespace, where `acme` and `globex` are tenants."""
     for name in ("acme", "globex"):
         await tenants.add(name, name, plan="enterprise")
     plugin = plugin_of(ControlPlaneDirectory(database), database)
@@ -83,7 +83,7 @@ def threads() -> Iterator[Any]:
 async def worker(client: Client, control: Control, threads: Any) -> AsyncIterator[Worker]:
     async with make_worker(client, activity_executor=threads) as running:
         yield running
-        control.release()  # a thread that is still held would hold up the worker's end
+        control.release()  # a blocked thread would delay the worker's end
 
 
 async def start(
@@ -102,7 +102,7 @@ async def start(
 
 
 async def until(handle: Handle, state: PendingActivityState.ValueType) -> PendingActivityInfo:
-    """The activity of the run, once it is in this state: the server has no event for it."""
+    """Returns the run's activity once it is in this state: the server has no event for it."""
     while True:
         description = await handle.describe()
         for pending in description.raw_description.pending_activities:
@@ -111,7 +111,7 @@ async def until(handle: Handle, state: PendingActivityState.ValueType) -> Pendin
 
 
 async def until_listed(client: Client, count: int = 1) -> None:
-    """Returns once the server's list, which is a moment late, has so many paused runs."""
+    """Waits until the server's list, which lags a moment, has so many paused runs."""
     query = "TemporalPauseInfo IS NOT NULL AND ExecutionStatus = 'Running'"
     while (await client.count_workflows(query)).count != count:
         """It is soon."""
@@ -122,7 +122,7 @@ async def suspend(tenants: Tenants) -> None:
 
 
 async def resume(tenants: Tenants, client: Client) -> int:
-    """Resumes acme and releases what waited; returns how many activities went on."""
+    """Resumes acme and releases its activities; returns how many continued."""
     await until_listed(client)
     await tenants.resume("acme")
     return await release(client, "acme")
@@ -216,7 +216,7 @@ async def test_a_thread_that_sends_no_heartbeat_works_to_its_end(
     await control.until_begun(1)
     await suspend(tenants)
     await until(handle, PAUSE_REQUESTED)
-    assert await resume(tenants, client) == 0  # its attempt would count if it failed now
+    assert await resume(tenants, client) == 0  # a failure now would count as an attempt
     control.release()
     assert await handle.result() == 0
 
@@ -345,7 +345,7 @@ async def test_nothing_of_it_is_in_the_history(
 
 
 class Wavering(InMemoryDirectory):
-    """Has acme suspended for one answer, as when it is resumed right after."""
+    """Reports acme as suspended for one answer, as if it were resumed right after."""
 
     wavers = False
 
@@ -384,7 +384,7 @@ async def test_a_tenant_that_is_resumed_while_its_activity_is_paused_does_not_wa
 
 
 class Failing(InMemoryDirectory):
-    """Is away for one answer."""
+    """Is unavailable for one answer."""
 
     def __init__(self) -> None:
         super().__init__([make_tenant("acme")])

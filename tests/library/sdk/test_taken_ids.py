@@ -1,4 +1,4 @@
-"""A start that finds its workflow's id taken is done only when its own run is what is there."""
+"""A start that finds its workflow id taken counts as done only if the run is its own."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ async def nobody(raw: Client) -> AsyncIterator[None]:
 
 
 async def child_of(raw: Client, parent: str, type: str = NOTE, id: str = ID) -> None:
-    """Starts a workflow as a child of another, which no guard has looked at."""
+    """Starts a workflow as a child of another, unchecked by any guard."""
     async with nobody(raw):
         given = Child(type, id, OWN)
         await raw.execute_workflow(Parent.run, given, id=parent, task_queue=QUEUE)
 
 
 async def thing(raw: Client, id: str = ID) -> None:
-    """Lets something else succeed under an id."""
+    """Completes another workflow under an id."""
     async with nobody(raw):
         await raw.execute_workflow("nobodys.thing", id=id, task_queue=QUEUE)
 
@@ -219,7 +219,7 @@ async def test_a_fan_out_whose_childs_id_is_taken_fails_for_that_tenant_with_a_l
     letter = await the_letter(database)
     assert (letter.workflow_id, letter.source, letter.error_type) == (
         f"t001/{JOB}/a", "fan_out", "WorkflowIdTaken")  # fmt: skip
-    found = await state_of_child(app, "t001", f"t001/{JOB}/a")  # as it is settled
+    found = await state_of_child(app, "t001", f"t001/{JOB}/a")  # as settled
     assert found is not None
     assert (found.state, found.error_type) == ("failed", "WorkflowIdTaken")
 
@@ -228,7 +228,7 @@ async def test_a_fan_out_whose_childs_id_is_taken_fails_for_that_tenant_with_a_l
 async def test_what_has_taken_an_id_and_succeeds_settles_no_letter(
     raw: Client, app: Client, database: Database
 ) -> None:
-    for key in ("k", "it's"):  # the second is no literal of a query
+    for key in ("k", "it's"):  # the second cannot be a literal of a query
         await thing(raw, f"acme/{NOTE}/{key}")
     insert = text("""
         insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message,

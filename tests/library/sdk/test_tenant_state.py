@@ -1,4 +1,4 @@
-"""An activity runs for tenants that may run its job now, and says why for the others."""
+"""An activity runs for tenants that may run its job now; for others the error says why."""
 
 from __future__ import annotations
 

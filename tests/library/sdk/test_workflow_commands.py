@@ -1,4 +1,4 @@
-"""What a tenant's workflow code names in a command is that tenant's, whoever else would let it."""
+"""A tenant's workflow commands may name only its own workflows, even if others would permit it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.fixtures.temporal import make_worker
 
 @pytest.fixture
 async def globex(client: Client, queue: str) -> AsyncIterator[WorkflowHandle[Any, Any]]:
-    """An open workflow of globex's, which no worker serves."""
+    """An open workflow of globex's without a worker."""
     handle = await client.start_workflow(
         jobs.Waiter.run,
         jobs.EchoInput(tenant_id="globex"),
@@ -39,7 +39,7 @@ async def globex(client: Client, queue: str) -> AsyncIterator[WorkflowHandle[Any
 async def start(
     client: Client, queue: str, how: str, target: str, *, waits: bool = False
 ) -> WorkflowHandle[jobs.Reach, str]:
-    """Starts a run that reaches out; unless it `waits`, it ends where nobody refuses that."""
+    """Starts a run that reaches out; unless it `waits`, it ends if nothing rejects that."""
     return await client.start_workflow(
         jobs.Reach.run,
         jobs.ReachInput(tenant_id="acme", how=how, target=target),
@@ -89,7 +89,7 @@ async def test_a_child_of_an_unknown_type_may_have_its_tenants_id(
     client: Client, queue: str
 ) -> None:
     handle = await start(client, queue, "child", f"acme/report.daily/{queue}", waits=True)
-    await handle.signal(jobs.Reach.end, f"key-{queue}")  # a second child, by its key alone
+    await handle.signal(jobs.Reach.end, f"key-{queue}")  # a second child, by its key only
     assert await handle.result() == "child"
     assert await exists(client, f"acme/report.daily/{queue}")
     assert await exists(client, f"acme/some.unknown/key-{queue}")
@@ -150,7 +150,7 @@ async def test_what_an_interceptor_forgets_the_guard_refuses(
     hook: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Taken away on purpose: the guard is the wall behind the interceptor.
+    # Removed deliberately: the guard is the wall behind the interceptor.
     monkeypatch.setattr(TenancyWorkflowOutbound, hook, getattr(WorkflowOutboundInterceptor, hook))
     target = globex.id if how == "signal" else f"globex/echo.tell/{queue}"
     if how == "continue as new":
@@ -196,7 +196,7 @@ async def test_what_an_exempted_workflow_names_is_its_own_affair(
 
 @pytest.fixture
 async def forgetful(client: Client, queue: str) -> AsyncIterator[None]:
-    """A worker that keeps no workflow, so that each task of one replays its history."""
+    """A worker that caches no workflow, so that each task replays the history."""
     async with make_worker(client, queue, max_cached_workflows=0):
         yield
 
@@ -204,7 +204,7 @@ async def forgetful(client: Client, queue: str) -> AsyncIterator[None]:
 async def reached_out_before(
     client: Client, queue: str, target: str
 ) -> WorkflowHandle[jobs.Reach, str]:
-    """An open run that has cancelled `target`, as under a release that let it."""
+    """An open run that has cancelled `target`, as under a release that permitted it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guard, "refusal_of", lambda *_: None)
         handle = await start(client, queue, "cancel", target, waits=True)
@@ -241,7 +241,7 @@ async def test_a_run_that_was_refused_still_answers_queries(
 
 
 async def until(handle: WorkflowHandle[Any, Any], kind: str) -> None:
-    """Waits for an event of this kind."""
+    """Waits for an event of this type."""
     async for event in handle.fetch_history_events(wait_new_event=True):
         if (event.WhichOneof("attributes") or "").startswith(kind):
             return

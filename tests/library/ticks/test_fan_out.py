@@ -1,4 +1,4 @@
-"""A fan-out runs a job for every tenant, and the ledger says what became of each."""
+"""A fan-out runs a job for every tenant, and the ledger records each tenant's result."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_failed_tenant_stops_no_other_and_a_second_run_does_only_that_on
 async def test_what_one_tenants_run_ends_with_stops_no_other(
     app: Client, tenants: Tenants, database: Database, worker: Worker
 ) -> None:
-    """A result and a failure's details that were encoded, and that nobody can decode."""
+    """An encoded result, and an encoded failure's details, that cannot be decoded."""
     for tenant in ("raises", "returns", "sound"):
         await tenants.add(tenant, tenant, plan="enterprise")
     async with asyncio.timeout(30):
@@ -270,7 +270,7 @@ async def test_a_cancelled_tick_says_at_once_who_was_not_started(
     handle = await start(app, "a", window=1)
     await until_states(database, "a", dict(zip(ids, ["running"] + ["planned"] * 3, strict=True)))
     await handle.cancel()
-    # While the one that runs still runs.
+    # While the running one goes on.
     left = dict(zip(ids, ["running"] + ["not_started"] * 3, strict=True))
     await until_states(database, "a", left)
     assert control.running == {"t000"}

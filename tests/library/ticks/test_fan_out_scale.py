@@ -1,4 +1,4 @@
-"""A fan-out stays within Temporal's limits on a history, however many tenants there are."""
+"""A fan-out stays within Temporal's history limits, however many tenants there are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fixtures.app import add_active_tenants, another_client, app_plugin, a
 from tests.fixtures.jobs import fan_out_control
 from tests.library.ticks.test_fan_out import JOB
 
-# Temporal's are 51,200 events, and 10,240 for the warning: these are a hundredth of them.
+# Temporal's limits are 51,200 events, and a warning at 10,240: these are a hundredth.
 LIMIT, WARNING = 512, 102
 TENANTS, SHARD_SIZE = 200, 20
 
@@ -51,7 +51,7 @@ async def test_shards_keep_every_history_short_where_one_workflow_would_be_termi
 ) -> None:
     fan_out_control.new_control()
     await add_active_tenants(database, TENANTS)
-    # The job's feature is not in every plan: who does not have it is skipped.
+    # Some plans lack the job's feature: their tenants are skipped.
     async with app_worker(narrow):
         result = await run(narrow, "sharded", SHARD_SIZE)
         assert (result.planned, result.failed) == (TENANTS, 0)

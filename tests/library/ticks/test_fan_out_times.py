@@ -1,4 +1,4 @@
-"""When a fan-out starts each tenant: local time, spread, and how many a second."""
+"""When a fan-out starts each tenant: local time, spread, and starts per second."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def three_zones(tenants: Tenants) -> None:
 
 
 async def backfill(app: Client, scheduled: ScheduledJob, since: str, until: str) -> list[str]:
-    """Runs what was due between two times; returns the ids of the fan-outs, which have ended."""
+    """Runs the ticks due between two times; returns the ids of their ended fan-outs."""
     await apply(app, [scheduled])
     first, last = (datetime.fromisoformat(time).replace(tzinfo=UTC) for time in (since, until))
     handle = app.get_schedule_handle(scheduled.id)
@@ -69,7 +69,7 @@ async def backfill(app: Client, scheduled: ScheduledJob, since: str, until: str)
 
 
 async def trigger(app: Client, scheduled: ScheduledJob) -> str:
-    """Starts a schedule by hand; returns the id of its fan-out."""
+    """Triggers a schedule; returns the id of its fan-out."""
     await apply(app, [scheduled])
     handle = app.get_schedule_handle(scheduled.id)
     await handle.trigger()
@@ -90,7 +90,7 @@ class TestLocalTime:
         assert await states_of(database, DAILY, "2013-03-09") == {"york": "succeeded"}
         [row] = await rows_of(database, DAILY, "2013-03-09")
         assert (row.planned_by, row.due_at) == (summer, datetime(2013, 3, 10, 12, tzinfo=UTC))
-        # The day before the clock was put forward it was an hour later.
+        # The day before the clock went forward it was an hour later.
         await backfill(app, scheduled, "2013-03-09T12:00", "2013-03-09T12:15")
         assert await states_of(database, DAILY, "2013-03-08") == {}
         await backfill(app, scheduled, "2013-03-09T13:00", "2013-03-09T13:15")
@@ -119,7 +119,7 @@ class TestLocalTime:
             )
         )
         await fan_out_control.until(lambda c: c.running == {"york"})
-        # It does not wait for the one before, in which a tenant hangs.
+        # It does not wait for the previous one, in which a tenant hangs.
         await backfill(app, scheduled, "2013-05-01T18:00", "2013-05-01T18:15")
         assert (await states_of(database, DAILY, "2013-04-30"))["lulu"] == "succeeded"
         assert await self.state(database, "2013-04-30") == "running"
@@ -162,7 +162,7 @@ class TestLocalTime:
         await backfill(app, scheduled, "2013-05-01T12:00", "2013-05-01T12:15")
         async with database.platform_session("test") as session:
             tick = await ledger.find_tick(session, DAILY, "2013-04-30")
-            # Lulu was there then, mati came since.
+            # Lulu was there then; mati came later.
             await session.execute(
                 text("update tenants set status_since = '2013-01-01' where id = 'lulu'")
             )
@@ -251,7 +251,7 @@ class TestSpreadAndPace:
         )
         asked = sorted(await asked_for(app, f"platform/{JOB}/tick-a"))
         assert len(asked) == len(ids)
-        # The history has when the worker answered, a little after the time it went by.
+        # The history records when the worker answered, a little after the time it used.
         apart = [later - earlier for earlier, later in zip(asked, asked[4:], strict=False)]
         assert min(apart) > timedelta(seconds=0.8)
 
@@ -274,7 +274,7 @@ class TestSpreadAndPace:
 
 
 async def started_at(app: Client, ids: list[str], tick: str) -> dict[str, datetime]:
-    """When each tenant's child started."""
+    """Returns when each tenant's child started."""
     found = {}
     for tenant in ids:
         described = await app.get_workflow_handle(f"{tenant}/{JOB}/{tick}").describe()
@@ -283,7 +283,7 @@ async def started_at(app: Client, ids: list[str], tick: str) -> dict[str, dateti
 
 
 async def asked_for(app: Client, root: str) -> list[datetime]:
-    """When each shard of a fan-out asked for each of its children."""
+    """Returns when each shard of a fan-out requested each of its children."""
     found = []
     events = (await app.get_workflow_handle(root).fetch_history()).events
     for event in events:

@@ -1,4 +1,4 @@
-"""The load curve: who starts when, by the schedules as they are declared."""
+"""The load curve: which tenants start when, by the declared schedules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from temporal_tenancy.ticks.load_curve import LoadCurve, load_curves, total
 from temporal_tenancy.ticks.schedules import ScheduledJob
 from tests.fixtures.jobs import fan_out_jobs
 
-SINCE = datetime(2026, 3, 8, tzinfo=UTC)  # New York puts the clock forward
+SINCE = datetime(2026, 3, 8, tzinfo=UTC)  # New York's clock goes forward
 JOB = "test.controlled_daily"
 assert fan_out_jobs.WORKFLOWS
 
@@ -28,7 +28,7 @@ async def curve(scheduled: ScheduledJob, *tenants: Tenant, hours: int = 24) -> S
 
 
 def at(*moments: str) -> Sequence[int]:
-    """The buckets of times of the day."""
+    """Returns the buckets of times of day."""
     return [int(m[:2]) * 12 + int(m[3:]) // 5 for m in moments]
 
 

@@ -13,7 +13,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def starts(pace: Pace, count: int, *, each: float = 0.0) -> Iterator[float]:
-    """When so many starts are made, in seconds, if each takes `each` seconds."""
+    """Returns when so many starts happen, in seconds, if each takes `each` seconds."""
     now = BEGIN
     for _ in range(count):
         now = max(now, pace.next_start(now))

@@ -1,4 +1,4 @@
-"""The ledger is settled, not believed, and whoever was missed is found and run."""
+"""The ledger is settled from the server, and missed tenants are found and run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def worker(controlled_worker: Worker) -> Worker:
 
 @pytest.fixture
 def platform(database: Database) -> Iterator[None]:
-    """What reconciling needs around it, as in a platform activity."""
+    """The context that reconciling needs, as in a platform activity."""
     with use_database(database), use_directory(ControlPlaneDirectory(database)):
         yield
 
@@ -231,7 +231,7 @@ class TestSettling:
 
 
 class TwoByTwo(ControlPlaneDirectory):
-    """A directory whose pages are small."""
+    """A directory with small pages."""
 
     async def page(self, *, limit: int, **asked: Any) -> Sequence[Tenant]:
         return await super().page(limit=min(limit, 2), **asked)
@@ -248,12 +248,12 @@ async def test_whom_a_lost_fan_out_did_not_come_to_plan_is_missed_and_caught_up_
     ids = await add_tenants(tenants, 5)
     insert = "insert into ledger (job, tick, tenant_id, state) values (%s, 'a', 't003', 'failed')"
     with connect(database_urls.owner) as owner, owner.transaction(force_rollback=True):
-        owner.execute(insert, [JOB])  # until it is rolled back, nobody can plan the second page
+        owner.execute(insert, [JOB])  # until it is rolled back, no one can plan the second page
         async with app_worker(two_by_two):
             root = await start(app, "a")
             await until_states(database, "a", dict.fromkeys(ids[:2], "planned"))
             await root.terminate()
-    assert await missed_in(database, "a") == {}  # it may go on, for all that is known
+    assert await missed_in(database, "a") == {}  # it may continue, as far as anyone knows
     await settle(app)
     row = await tick_row(database, "a")
     assert (row.state, row.planned_at) == ("failed", None)
@@ -268,7 +268,7 @@ async def test_whom_a_lost_fan_out_did_not_come_to_plan_is_missed_and_caught_up_
 
 
 class DeletesIt(Interceptor):
-    """Deletes a schedule when it is about to be looked at: it has been listed by then."""
+    """Deletes a schedule just before it is described: it has been listed by then."""
 
     def __init__(self, client: Client, schedule_id: str) -> None:
         self.client = client
@@ -293,7 +293,7 @@ class _DeletesIt(OutboundInterceptor):
 
 @pytest.mark.usefixtures("platform")
 class TestMissedTicks:
-    """Schedules are in force from when they were made: the clock is what is moved."""
+    """Schedules are in force from their creation: the test moves the clock."""
 
     async def due(self, app: Client, scheduled: ScheduledJob, after: timedelta) -> list[str]:
         await put_in_force(app, scheduled)
@@ -381,7 +381,7 @@ class TestMissedTicks:
         now = datetime.now(UTC) + timedelta(days=40)
         [due, *_] = [tick async for tick in due_ticks.due_ticks(app, now)]
         assert due.workflow_id is not None
-        # As the schedule would, had its time come: there is no worker.
+        # Like the schedule at its time: there is no worker.
         waiting = await app.start_workflow(
             FanOut.run, scheduled.fan_out, id=due.workflow_id, task_queue="bulk"
         )

@@ -1,4 +1,4 @@
-"""Schedules: their runs pass no client, and are in the right tenant all the same."""
+"""Schedules: their runs pass no client, and still are in the right tenant."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def schedule(client: Client, queue: str) -> AsyncIterator[ScheduleHandle]:
 async def run_of(
     client: Client, handle: ScheduleHandle
 ) -> tuple[Any, WorkflowExecutionStartedEventAttributes]:
-    """Triggers the schedule; returns the run's result and its start event."""
+    """Triggers the schedule; returns the run's result and start event."""
     before = len((await handle.describe()).info.recent_actions)
     await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
     while len(actions := (await handle.describe()).info.recent_actions) == before:
@@ -124,7 +124,7 @@ async def test_a_schedule_that_a_plain_client_made_or_changed_runs_in_its_inputs
 @pytest.mark.parametrize(
     ("schedule_id", "action_id", "tenant"),
     [
-        ("acme/x", "acme/x", "acme"),  # two segments: the nominal time would spoil the job
+        ("acme/x", "acme/x", "acme"),  # two segments: the nominal time would break the job
         ("acme/x", "globex/echo.fairness/x", "acme"),
         ("acme/x", "acme/echo.fairness/x", "globex"),
         ("globex/x", "acme/echo.fairness/x", "acme"),
@@ -232,7 +232,7 @@ async def test_a_line_that_differs_only_later_is_taken_too(client: Client) -> No
     await apply(client, [scheduled])
     handle = client.get_schedule_handle(scheduled.id)
     now = datetime.now(UTC).hour
-    hours = ",".join(str((now + hour) % 24) for hour in range(5))  # longer than is announced
+    hours = ",".join(str((now + hour) % 24) for hour in range(5))  # longer than announced
     changed = dataclasses.replace(scheduled, cron=f"*/15 {hours} * * *")
     try:
         assert await apply(client, [changed]) == {scheduled.id: Applied.UPDATED}
@@ -263,7 +263,7 @@ async def test_an_applied_schedule_keeps_its_pause_and_takes_the_new_line(client
 
 
 async def test_a_schedule_of_the_release_before_is_left_untouched(client: Client) -> None:
-    """That release sent the line itself; since when it is in force says which ticks were missed."""
+    """That release sent the line itself; the time it came into force decides what was missed."""
     scheduled = ScheduledJob("test.controlled", "*/20 6-8,20 1 jan-mar *")
     sent = dataclasses.replace(
         scheduled.schedule(),
@@ -335,7 +335,7 @@ async def test_the_server_reads_every_line_as_it_is_read_here(
 async def matching_times(
     client: Client, schedule_id: str, since: datetime, until: datetime
 ) -> list[datetime]:
-    """What the server says, which names a thousand times at the most."""
+    """The server's error, which names at most a thousand."""
     request = ListScheduleMatchingTimesRequest(namespace="default", schedule_id=schedule_id)
     request.start_time.FromDatetime(since - timedelta(seconds=1))
     request.end_time.FromDatetime(until - timedelta(seconds=1))

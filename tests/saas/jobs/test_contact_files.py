@@ -1,4 +1,4 @@
-"""Files of contacts as the field sends them: what becomes of each."""
+"""Contact files as users send them, and the result of importing each."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ async def test_a_contact_of_an_earlier_spelling_is_met_and_respelled(
     with within(database, "acme"):
         async with tenant_session() as session:
             await session.execute(insert(Contact), [{"email": each} for each in old + both])
-    # So many that both ways of writing are tried.
+    # Enough characters to try both ways of writing.
     more = "".join(f"{number}@acme.test,x\n" for number in range(1_500))
     content = (
         "email,name\nA@STRASSE.example,other\na@Straße.example,Ann\nJosé@b.example,Jo\n"

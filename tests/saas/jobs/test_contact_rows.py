@@ -1,4 +1,4 @@
-"""Which rows are contacts: the e-mail decides, and nothing else."""
+"""Which rows are contacts: only the e-mail address decides."""
 
 from __future__ import annotations
 

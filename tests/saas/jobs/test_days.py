@@ -42,7 +42,7 @@ def test_what_is_no_day_is_refused(given: str) -> None:
         ("2013-10-20", "America/Sao_Paulo", "2013-10-20T03:00:00Z", 23),  # has no midnight
         ("2013-11-03", "America/Havana", "2013-11-03T04:00:00Z", 25),  # has two
         ("2013-10-06", "Australia/Lord_Howe", "2013-10-05T13:30:00Z", 23.5),
-        ("2011-12-30", "Pacific/Apia", "2011-12-30T10:00:00Z", 0),  # was left out
+        ("2011-12-30", "Pacific/Apia", "2011-12-30T10:00:00Z", 0),  # was skipped
     ],
 )
 def test_a_local_day_follows_the_zones_own_clock_changes(
@@ -61,7 +61,7 @@ def test_a_local_day_ends_where_the_next_begins(day: date, zone: str) -> None:
 
 
 def test_a_day_that_is_not_over_where_the_tenant_is_is_refused() -> None:
-    # Somewhere on earth it always is today's date, and yesterday's too.
+    # It is always today's date, and yesterday's too, somewhere on earth.
     east = datetime.now(ZoneInfo("Pacific/Kiritimati")).date()
     assert past_day((east - timedelta(days=1)).isoformat(), "Pacific/Kiritimati")
     with pytest.raises(DayNotOver, match=r"is not over in Etc/GMT\+12. Run it after 20"):

@@ -1,4 +1,4 @@
-"""Exports: the right rows in the right tenant's file, once, and gone when they expire."""
+"""Exports: the right rows in the right tenant's file, once, and deleted when they expire."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ HOUR = datetime(2013, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of objects, and a door that links lead to."""
+    """A folder of objects, and the HTTP API that serves their links."""
     folder = tmp_path / "objects"
     monkeypatch.setenv("STORAGE_URL", folder.as_uri())
     monkeypatch.setenv("WEB_URL", "https://saas.example")
@@ -80,7 +80,7 @@ def failure_of(error: WorkflowFailureError) -> str:
 
 
 def files(storage: Path) -> set[str]:
-    """The ids of the exports that have a file."""
+    """Returns the ids of the exports that have a file."""
     return {path.stem for path in storage.rglob("*.csv")}
 
 
@@ -165,7 +165,7 @@ FIVE: dict[ExportDataset, tuple[str, list[str]]] = {
 
 
 async def give_usage_and_invoices(database: Database, tenant: str) -> None:
-    # Two flights of one hour and carrier, so that a page ends between them.
+    # Two flights with the same hour and carrier, so that a page ends between them.
     event = {"carrier": "AC", "origin": "JFK", "destination": "LAX", "distance": 1}
     flights = [
         {**event, "time_hour": HOUR + timedelta(hours=number // 2), "flight": number}
@@ -227,7 +227,7 @@ async def test_asking_is_one_transaction_and_so_is_the_notice(
     [notice] = await messages_of(database, "acme", "notifications.send")
     assert notice.key == f"export-{export_id}"
     assert notice.payload["reference"] == f"exports/{export_id}"
-    assert "downloads" not in str(notice.payload)  # no link, which is a credential
+    assert "downloads" not in str(notice.payload)  # no link, because a link is a credential
     with within(database, "acme"):
         async with tenant_session() as session:
             query = select(AuditEntry).where(AuditEntry.action == "export.completed")
@@ -236,7 +236,7 @@ async def test_asking_is_one_transaction_and_so_is_the_notice(
 
 @dataclass(frozen=True)
 class Watched(Dataset):
-    """A dataset whose rows are shown to a test, which may break off, as they are read."""
+    """A dataset that shows each row to a test as it is read; the test may abort."""
 
     show: Callable[[Row], None] = field(kw_only=True)
 
@@ -364,7 +364,7 @@ async def test_an_expired_export_goes_with_its_file_and_others_stay(
     await expire(database, "globex", export_id=foreign)
     with pytest.raises(ExportNotFound):
         await link(database, "acme", written[0])
-    # Gone already: as after an attempt that was cut off before its commit.
+    # Already deleted: as after an attempt that died before its commit.
     (storage / "acme" / "exports" / f"{written[1]}.csv").unlink()
 
     async with saas_worker(saas, Cleanup(Batches(rows_with_objects=2)).delete_expired):
@@ -402,7 +402,7 @@ async def test_an_export_that_expires_while_it_is_written_leaves_no_file(
 async def test_a_page_is_read_from_the_primary_key_behind_the_one_before(
     database: Database,
 ) -> None:
-    """Also where the planner knows nothing of the rows, all of which begin alike."""
+    """Holds even if the planner has no statistics and all rows begin alike."""
     rows = {"time_hour": HOUR, "carrier": "AC", "origin": "A", "destination": "B", "distance": 1}
     with within(database, "acme"):
         async with tenant_session() as session:
@@ -415,7 +415,7 @@ async def test_a_page_is_read_from_the_primary_key_behind_the_one_before(
             bound = page.compile(
                 dialect=database.tenant_engine.dialect, compile_kwargs={"literal_binds": True}
             )
-            # As the session's own criteria have it.
+            # As the session's criteria add it.
             statement = str(bound).replace("WHERE", "WHERE tenant_id = 'acme' AND")
             await session.execute(_IN_ORDER)
             plan = await session.execute(text(f"explain (analyze) {statement}"))

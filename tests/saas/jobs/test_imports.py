@@ -1,4 +1,4 @@
-"""Importing contacts: every row is imported, updated or rejected, whatever the file is like."""
+"""Importing contacts: every row is imported, updated or rejected, whatever the file contains."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_a_second_row_with_an_e_mail_counts_as_updated_also_in_a_dry_run(
     await run(saas, database, HEADER + people(50))
     twice = people(150) + people(250, first=100) + "nobody,,,,\n"
     ended = await run(saas, database, HEADER + twice, dry_run=dry_run, batch_size=batch_size)
-    # 350 addresses, of which 50 were there; 400 rows of contacts.
+    # 350 addresses, 50 of which existed; 400 rows of contacts.
     assert counts(ended) == ("completed", 401, 300, 100, 1)
     assert len(await contacts_of(database)) == (50 if dry_run else 350)
     assert await count(database, SeenEmail) == 0
@@ -245,7 +245,7 @@ async def test_names_are_right_in_every_encoding(saas: Client, database: Databas
 
 @pytest.fixture
 async def worker_of_short_slices(saas: Client, two_airlines: None) -> AsyncIterator[None]:
-    """A worker whose slices are a batch each."""
+    """A worker whose slices are one batch each."""
     short = Imports(slice_seconds=0.0).import_slice
     async with saas_worker(saas, short, task_queue=Queue.DEFAULT):
         yield
@@ -263,7 +263,7 @@ async def test_a_slice_goes_on_where_the_one_before_ended(saas: Client, database
     assert (await error_rows(database, ended))[1][:2] == ["951", str(2 + 2 * 950)]
     names = {each.name for each in await contacts_of(database)}
     assert names == {f'Zoë,\r\n"{n}"' for n in range(950)}
-    # One for the header, one for each batch, and one that finds nothing more.
+    # One for the header, one per batch, and one that finds no more rows.
     slices = 0
     async for event in handle.fetch_history_events():
         scheduled = event.activity_task_scheduled_event_attributes
@@ -310,8 +310,8 @@ async def test_a_cancelled_import_keeps_what_was_imported_and_counts_it(
             await until_waiting(database_urls.superuser)  # the next slice
             cancelled = clock_of(database_urls.superuser)
             await handle.cancel()
-            await until_waiting(database_urls.superuser, since=cancelled)  # the import's end
-        # The attempt that was given up comes to write, and finds that the import has ended.
+            await until_waiting(database_urls.superuser, since=cancelled)  # the end of the import
+        # The abandoned attempt comes to write, and finds that the import has ended.
         with pytest.raises(WorkflowFailureError) as raised:
             await handle.result()
         assert isinstance(raised.value.cause, CancelledError)
@@ -334,7 +334,7 @@ async def test_the_errors_of_a_batch_that_comes_late_are_in_the_file_too(
             writing = asyncio.create_task(imports._write(opened, late))
             await until_waiting(database_urls.superuser)
             ending = asyncio.create_task(in_activity(finish_import, finish))
-            # It has written its file, and it is not its turn yet.
+            # It has written its file, but its turn has not come.
             await until_waiting(database_urls.superuser, 2)
         await asyncio.gather(writing, ending)
     ended = await kept(database, import_id)
@@ -345,7 +345,7 @@ async def test_the_errors_of_a_batch_that_comes_late_are_in_the_file_too(
 
 
 async def in_activity(function: Any, request: Any) -> Any:
-    """Calls an activity as a worker would, with a heartbeat timeout."""
+    """Calls an activity like a worker, with a heartbeat timeout."""
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=20))
     return await environment.run(function, request)

@@ -1,4 +1,4 @@
-"""Integrations: a partner's records are taken over page by page, from where it stopped."""
+"""Integrations: a partner's records are copied page by page, and resumed after a stop."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.integrations import SyncIntegration, SyncIntegrationInput, SyncReport
 
-SIZE = 10  # records on a page
+SIZE = 10  # records per page
 Answerer = Callable[[Request], Response | None]
 
 
 @dataclass
 class Partner:
-    """A partner's API, with as many records as a test gives it, and what it was asked."""
+    """A partner's API that serves as many records as a test sets, and records its requests."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)  # cursors
     at: list[float] = field(default_factory=list)  # when, in seconds
     credentials: list[str] = field(default_factory=list)
-    instead: list[Response] = field(default_factory=list)  # answers before the true ones
-    # What happens before an answer leaves that has been made: the partner is slow.
+    instead: list[Response] = field(default_factory=list)  # answers that come before the real ones
+    # Runs before a finished answer is sent: the partner is slow.
     meanwhile: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
     url: str = ""
 
@@ -186,7 +186,7 @@ async def test_who_asks_to_be_left_alone_is_and_the_page_is_asked_for_again(
     acme = await set_up(database, "acme", partner.url)
     assert (await sync(saas, "acme", acme)).records == 15
     assert partner.asked == [None, "0", "0", "10"]
-    # The first retry is after 2 seconds otherwise.
+    # Otherwise the first retry comes after 2 seconds.
     assert partner.at[2] - partner.at[1] >= 2.9
 
 
@@ -210,7 +210,7 @@ async def test_a_failure_keeps_the_pages_before_it_and_is_seen(
 
 
 def read(body: str) -> list[str]:
-    """The ids of the records on a page."""
+    """Returns the ids of the records on a page."""
     integration = Integration(id=uuid4(), name="crm", url="", cursor="here")
     return [
         module._id(integration, item) for item in module._read(integration, body.encode()).items
@@ -290,7 +290,7 @@ async def test_a_page_that_another_run_has_taken_over_is_not_taken_twice(
     partner.records = numbered(25)
     acme = await set_up(database, "acme", partner.url)
     partner.meanwhile.append(lambda: sync(saas, "acme", acme))
-    # Its first page is the other's; it goes on behind the last one, where there is nothing new.
+    # Its first page is the other's; it continues after the last page, where nothing is new.
     assert await sync(saas, "acme", acme) == SyncReport(pages=1, records=0)
     assert (await integration_of(database, "acme")).cursor == "25"
     assert len(await records_of(database, "acme")) == 25

@@ -1,4 +1,4 @@
-"""The reference jobs: right figures, in the tenant's own months, once."""
+"""The reference jobs: correct figures, in the tenant's own months, once."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ async def test_a_period_that_is_no_month_is_refused(
 
 
 def raw(client: Client) -> Client:
-    """The same connection, without the plugin."""
+    """Returns the same connection without the plugin."""
     return Client(client.service_client, namespace=client.namespace)
 
 

@@ -1,4 +1,4 @@
-"""Mail and notifications as jobs: once, after retries, and told in the history by reference."""
+"""Mail and notification jobs: sent once, after retries, and only referenced in the history."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def ask(database: Database, tenant: str = "acme", *, to: str = ADDRESS) ->
 async def start(
     client: Client, tenant: str = "acme", key: str = "welcome"
 ) -> WorkflowHandle[Any, SentMail]:
-    """Starts the job as the relay does; another key is another delivery."""
+    """Starts the job like the relay; another key is another delivery."""
     return await client.start_workflow(
         SendEmail.run,
         SendEmailInput(tenant_id=tenant, mail_id="welcome"),
@@ -138,7 +138,7 @@ async def test_a_mail_that_was_sent_unnoticed_goes_out_with_the_same_message_id(
 ) -> None:
     await ask(database)
     await send(saas)
-    with within(database, "acme"):  # as if the process had died before it was noted
+    with within(database, "acme"):  # as if the process had died before it was recorded
         async with tenant_session() as session:
             await session.execute(update(OutgoingMail).values(sent_at=None, body=TEXT))
             for event in await session.scalars(select(ProcessedEvent)):

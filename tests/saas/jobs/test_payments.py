@@ -1,4 +1,4 @@
-"""Payment events: each has its effect once, and the latest by its own time stays."""
+"""Payment events: each takes effect once, and the latest by its own time wins."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def event(
     plan: str = "standard",
     **data: Any,
 ) -> VerifiedEvent:
-    """An event that happened `minute` minutes after noon, and was sent in the evening."""
+    """An event that happened `minute` minutes after noon and was sent in the evening."""
     body = {
         "type": kind,
         "timestamp": (NOON + timedelta(minutes=minute)).isoformat(),
@@ -81,7 +81,7 @@ def environment() -> ActivityEnvironment:
 
 
 async def apply(database: Database, event_id: str, tenant: str = "acme") -> Outcome | None:
-    """What the event did, without a server in between."""
+    """Applies the event and returns its effect, without a server."""
     with within(database, tenant):
         applied = await environment().run(apply_payment_event, ApplyPaymentEvent(event_id=event_id))
     assert isinstance(applied, AppliedPaymentEvent)
@@ -172,7 +172,7 @@ STORY = [
     event("subscription.activated", id="evt_a", minute=0),
     event("payment.succeeded", id="evt_b", minute=1, current_period_end=NEXT_MONTH.isoformat()),
     event("payment.failed", id="evt_c", minute=2, plan="enterprise"),
-    # Two of one moment: what comes later in a subscription's life, whatever their ids.
+    # Two at one moment: the later stage of a subscription wins, whatever their ids.
     event("subscription.cancelled", id="evt_d", minute=3, plan="enterprise"),
     event("subscription.updated", id="evt_e", minute=3, plan="free"),
 ]
@@ -303,7 +303,7 @@ async def test_what_cannot_be_understood_is_refused_for_good_and_not_noted(
     database: Database, body: bytes, said: str
 ) -> None:
     await receive(database, VerifiedEvent("evt_1", NOON + timedelta(hours=6), body))
-    for _ in range(2):  # so that it may be replayed
+    for _ in range(2):  # so that it can be replayed
         with pytest.raises(ApplicationError, match=said) as caught:
             await apply(database, "evt_1")
         assert (caught.value.type, caught.value.non_retryable) == ("PaymentEventInvalid", True)

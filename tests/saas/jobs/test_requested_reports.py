@@ -1,4 +1,4 @@
-"""Reports that somebody asked for: made once, of the tenant's own rows, and nobody else's."""
+"""Requested reports: made once, from the tenant's own rows only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jobs that every SaaS has: each has its effect once, in its own tenant, batch by batch."""
+"""The jobs that every SaaS has: each takes effect once, in its own tenant, batch by batch."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ _keys = itertools.count(1)
 
 @pytest.fixture
 async def each_plan(tenants: Tenants) -> None:
-    """Tenants of each plan."""
+    """Adds tenants on each plan."""
     for tenant, plan in {"acme": "free", "globex": "free", "kept": "enterprise"}.items():
         await tenants.add(tenant, tenant, plan=plan, time_zone=TIME_ZONE)
 
 
 @pytest.fixture
 async def worker(saas: Client, each_plan: None) -> AsyncIterator[None]:
-    """Workers of both queues, and tenants of each plan."""
+    """Workers of both queues, and tenants on each plan."""
     async with saas_worker(saas), saas_worker_of_default(saas):
         yield
 
@@ -112,7 +112,7 @@ async def entries_of(database: Database, tenant: str, action: str) -> list[Audit
 
 
 async def run(client: Client, job: Any, request: Any, *, key: str | None = None) -> Any:
-    """Runs a job for the tenant of its input; without a key it is a run of its own."""
+    """Runs a job for the tenant of its input; without a key, as a new run."""
     name = job.__temporal_workflow_definition.name
     return await client.execute_workflow(
         job.run,
@@ -143,7 +143,7 @@ async def retain(client: Client, tenant: str, keep_days: int | None = None) -> R
 
 
 def retaining(saas: Client, rows: int) -> AbstractAsyncContextManager[Worker]:
-    """A worker of the queue `bulk` that deletes so few rows in a transaction."""
+    """A worker of the queue `bulk` that deletes this many rows per transaction."""
     return saas_worker(saas, Retention(Batches(rows=rows)).delete_usage)
 
 
@@ -203,7 +203,7 @@ async def test_retention_goes_on_behind_the_batch_that_failed_and_counts_every_r
 
 
 def break_once(urls: DatabaseUrls, condition: str) -> None:
-    """Makes the first deletion of such a row fail; a sequence outlives the transaction."""
+    """Makes the first deletion of such a row fail; a sequence survives the rollback."""
     with connect(urls.owner) as owner:
         owner.execute(f"""
             create sequence breakages;
@@ -228,7 +228,7 @@ async def test_two_runs_of_retention_side_by_side_share_the_work(
     async with retaining(saas, 5):
         runs = [asyncio.create_task(retain(saas, "acme")) for _ in range(3)]
         await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
-        # Whoever ends first has waited for what the others were deleting.
+        # The one that ends first has waited for the rows that the others were deleting.
         assert await events_of(database, "acme") == []
         assert sum([(await one).deleted for one in runs]) == 100
     entries = await entries_of(database, "acme", "usage.deleted")
@@ -281,7 +281,7 @@ async def documents_of(database: Database, tenant: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """A tenant, and what it is once its trial has been looked at."""
+    """A tenant, and its state after its trial has been checked."""
 
     id: str
     status: TenantStatus = TenantStatus.TRIAL
@@ -428,7 +428,7 @@ async def test_a_trial_of_nobody_and_on_no_plan_is_refused(
     ("given", "kept"),
     [
         (date(2026, 12, 1), datetime(2026, 12, 2, 5, tzinfo=UTC)),
-        (date(2026, 11, 1), datetime(2026, 11, 2, 5, tzinfo=UTC)),  # the clocks change that day
+        (date(2026, 11, 1), datetime(2026, 11, 2, 5, tzinfo=UTC)),  # the clocks change on that day
         (PAST, PAST),
         (None, None),
     ],
@@ -467,7 +467,7 @@ async def test_an_end_that_no_trial_can_have_is_refused(
 
 @cache
 def flights_of(day: date) -> list[Flight]:
-    """The flights of JetBlue of that day in New York, and of the day before and after."""
+    """JetBlue's flights of that day in New York, and of the days before and after."""
     days = {day + timedelta(days=offset) for offset in (-1, 0, 1)}
     return [
         flight for flight in flights() if flight.tenant_id == "b6" and local_date(flight) in days

@@ -1,4 +1,4 @@
-"""Search: what is found is what things say now, and only the tenant's own."""
+"""Search finds items by their present text, and only the tenant's own."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_nothing_of_another_tenants_is_found(database: Database) -> None:
             database, tenant, email=f"shared@{tenant}.example", name="Same"
         )
         await index(database, tenant, "contact", contact, "1")
-        # The other's id is nobody's.
+        # The other tenant's id does not exist here.
         await index(database, "acme" if tenant == "globex" else "globex", "contact", contact, "2")
     [found] = await find(database, "acme", "same")
     assert "acme" in found.snippet

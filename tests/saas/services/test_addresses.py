@@ -1,4 +1,4 @@
-"""One spelling of an address and of a domain, whichever was given."""
+"""One spelling per address and per domain, whatever the input."""
 
 from __future__ import annotations
 

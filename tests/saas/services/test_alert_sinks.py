@@ -1,4 +1,4 @@
-"""Alerts as people get them: by a signed webhook, and by mail."""
+"""Alerts as people receive them: by signed webhook and by mail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALERT = Alert(
 
 
 class Receiver(ThreadingHTTPServer):
-    """A real HTTP server that keeps what it is sent."""
+    """A real HTTP server that records its requests."""
 
     def __init__(self) -> None:
         super().__init__((LOOPBACK, 0), _Handler)
@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the test sees what was received."""
+        """Logs nothing: the test reads what was received."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Any bytes at all as a file of contacts: every row is counted once, and nothing else is."""
+"""Any bytes as a contact file: every row is counted once, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saas.services.csv_files import FileRefused, RecordParser, batches, read_hea
 from saas.services.delimiters import HINT, Dialect
 from saas.services.encodings import Reading, Sniffer
 
-LONGEST = 60  # characters of a row, so that the examples can be longer
+LONGEST = 60  # characters per row, so that the examples can be longer
 
 
 class Counted(NamedTuple):
@@ -24,7 +24,7 @@ class Counted(NamedTuple):
     dialect: Dialect
     accepted: int
     rejected: int
-    lines: list[int]  # of the rejected rows
+    lines: list[int]  # of rejected rows
     end: int
     header_line: int
 
@@ -34,7 +34,7 @@ def pieces_of(content: bytes, cut: int) -> list[bytes]:
 
 
 async def count(content: bytes, cut: int) -> Counted | None:
-    """What an import would count; None where it refuses the file."""
+    """Returns what an import would count; None if it rejects the file."""
     sniffer = Sniffer()
     for piece in pieces_of(content, cut):
         sniffer.feed(piece)
@@ -73,7 +73,7 @@ async def count(content: bytes, cut: int) -> Counted | None:
 
 @dataclass
 class Row:
-    """A row as a person would find it, character by character."""
+    """Returns a row as a person would find it, character by character."""
 
     line: int
     text: str
@@ -87,7 +87,7 @@ class Row:
 
 
 def rows_of(text: str, dialect: Dialect) -> list[Row]:
-    """The rows below the header of a file's text."""
+    """Returns the rows below the header of a file's text."""
     found: list[Row] = []
     row = Row(1, "", [""], False)
     line, quoted, closed, begins = 1, False, False, True
@@ -182,7 +182,7 @@ ANY = st.one_of(
 )
 
 
-@settings(deadline=None)  # the first one reads the models of languages
+@settings(deadline=None)  # the first one loads the language models
 @given(content=ANY, cut=st.sampled_from([1, 3, 10, 1_000]))
 @example(content=b'email\n"' + b"a@b.co\n" * 50, cut=10)
 @example(content=b"email\n" + b"x" * 1_000 + b"\na@b.co\n", cut=10)

@@ -1,4 +1,4 @@
-"""CSV files cut anywhere into pieces, and read again from anywhere."""
+"""CSV files split into chunks anywhere, and reread from anywhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENCODINGS = st.sampled_from(
 
 def written(rows: Sequence[Sequence[str]], end: str) -> str:
     buffer = io.StringIO(newline="")
-    # With LF at the end of lines, the module does not see that a CR needs quotes.
+    # With LF as the line end, the module does not see that a CR needs quotes.
     if end == "\n":
         csv.writer(buffer, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
     else:

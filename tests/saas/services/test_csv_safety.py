@@ -1,4 +1,4 @@
-"""Cells of a CSV file that a spreadsheet must not take for formulas."""
+"""CSV cells that a spreadsheet must not take for formulas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saas.services.csv_safety import original_cell, quoted_rows, safe_cell
 FORMULA = tuple("=+-@＝＋－＠")
 SEPARATORS = (",", ";", "\t", "|")
 
-# Mostly what matters here: cells of any other characters hold none of it.
+# Mostly the characters that matter here; cells of others hold none of them.
 cells = st.one_of(
     st.text(st.sampled_from([*FORMULA, *SEPARATORS, *"'\" \r\n1a\u00a0\ufeff\x0b"]), max_size=12),
     st.text(max_size=30),
@@ -102,14 +102,14 @@ def test_our_file_holds_its_cells_for_who_splits_at_commas(rows: list[list[str]]
 def test_no_cell_is_a_formula_wherever_a_reader_splits(
     rows: list[list[str]], separator: str
 ) -> None:
-    """Also for one that knows no quotes, and reads line by line."""
+    """Also for a reader that ignores quotes and reads line by line."""
     written = quoted_rows([[safe_cell(cell) for cell in row] for row in rows])
     seen = [
         cell
         for row in csv.reader(io.StringIO(written, newline=""), delimiter=separator)
         for cell in row
     ]
-    if separator != ",":  # the quotes hold where the separator is ours
+    if separator != ",":  # the quotes work where the separator is ours
         seen += re.split(rf"[\r\n{re.escape(separator)}]", written)
     for cell in seen:
         assert not cell.lstrip().startswith(FORMULA), cell

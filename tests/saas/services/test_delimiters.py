@@ -1,4 +1,4 @@
-"""What separates the cells of a file."""
+"""Detecting the separator of a file's cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which encoding a file is: its bytes say, its sender says, or it is a question."""
+"""A file's encoding: from its bytes, from its sender, or unknown."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ NAMES = {
 }
 
 
-@settings(deadline=None)  # the first one reads the models of languages
+@settings(deadline=None)  # the first one loads the language models
 @given(
     encoding=st.sampled_from(sorted(NAMES)),
     seed=st.integers(0, 1_000),
@@ -251,7 +251,7 @@ def is_known(name: str) -> bool:
 
 @pytest.mark.parametrize("encoding", sorted({*map(named_encoding, filter(is_known, aliases))}))
 def test_in_every_encoding_a_row_is_a_row_and_its_bytes_are_counted(encoding: str) -> None:
-    if encoding in ("utf-16", "utf-32"):  # in the end it is one with an order of bytes
+    if encoding in ("utf-16", "utf-32"):  # the result names the byte order
         encoding = f"{encoding}-le"
     text = 'email,name\r\na@b.test,"x;|\t"\nb@b.test,\r'
     content = text.encode(encoding)

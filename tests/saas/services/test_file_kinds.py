@@ -1,4 +1,4 @@
-"""What was sent as CSV and is none."""
+"""Files sent as CSV that are something else."""
 
 from __future__ import annotations
 

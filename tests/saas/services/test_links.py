@@ -1,4 +1,4 @@
-"""Links to objects: what they open, for how long, and for whom they can be made."""
+"""Links to objects: what they open, for how long, and for whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mail as a real server gets it."""
+"""Mail as a real server receives it."""
 
 from __future__ import annotations
 

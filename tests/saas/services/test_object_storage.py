@@ -1,4 +1,4 @@
-"""Tenants' files in a real folder: each tenant has its own, whole or not at all."""
+"""Tenants' files in a real folder: each tenant has its own, complete or absent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the objects are; it is made when it is first needed."""
+    """The folder of the objects, which is created on first use."""
     folder = tmp_path / "objects of all"
     monkeypatch.setenv("STORAGE_URL", folder.as_uri())
     return folder

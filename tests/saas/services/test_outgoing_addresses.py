@@ -1,4 +1,4 @@
-"""Addresses that a tenant's URL may lead to, and those that it may not."""
+"""Addresses that a tenant's URL may or may not resolve to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP to addresses that tenants give: what is called, what is not, and what an answer means."""
+"""HTTP to addresses that tenants set: what is called, what is rejected, what an answer means."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def endless(request: Request) -> Response:
     async def pieces() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 65_536
-            await asyncio.sleep(0)  # lets a lost connection be seen
+            await asyncio.sleep(0)  # makes a lost connection visible
 
     return StreamingResponse(pieces())
 
@@ -63,7 +63,7 @@ APP = Starlette(
 
 @pytest.fixture
 async def partner(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """A server on this machine which is allowed; its URL."""
+    """Returns the URL of an allowed server on this machine."""
     async with serving(APP) as port:
         monkeypatch.setenv("OUTGOING_HTTP_ALLOW", f"elsewhere:1, 127.0.0.1:{port}")
         yield f"http://127.0.0.1:{port}"
@@ -81,7 +81,7 @@ async def get(
 
 
 def answers(*addresses: Sequence[str]) -> Resolver:
-    """A resolver that says something else each time it is asked, and fails in the end."""
+    """A resolver that gives another answer at each call, and fails in the end."""
     left = iter(addresses)
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -143,7 +143,7 @@ async def test_a_name_that_is_bound_anew_leads_to_where_it_was_checked(
             for _ in range(2):
                 answer = await http.request("GET", f"http://partner.example:{port}/echo")
                 assert answer.body == f"partner.example:{port} ".encode()
-            # The second name it has, at the same port, is resolved and checked by itself.
+            # Its second name, at the same port, is resolved and checked separately.
             with pytest.raises(AddressRefused):
                 await http.request("GET", f"https://other.example:{port}/echo")
 
@@ -259,13 +259,13 @@ async def test_a_compressed_answer_is_refused(partner: str) -> None:
 
 
 async def test_an_answer_that_takes_too_long_is_given_up(partner: str) -> None:
-    limits = {"exchange_timeout": 0.05, "body_max_bytes": 2**40}  # the latter does not end it here
+    limits = {"exchange_timeout": 0.05, "body_max_bytes": 2**40}  # the latter does not stop it
     with pytest.raises(OutsideUnavailable, match="TimeoutError"):
         await get(f"{partner}/endless", limits=limits)
 
 
 async def test_who_is_not_there_may_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:  # bound, and nobody listens
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("OUTGOING_HTTP_ALLOW", at)
@@ -288,7 +288,7 @@ async def test_a_credential_that_is_no_header_is_not_told(partner: str, credenti
 
 @pytest.fixture
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The certificate of partner.example with its key, which this process trusts."""
+    """A certificate and key for partner.example that this process trusts."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "partner.example")])
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""A row read bit by bit is the row that the csv module reads, where that reads it at all."""
+"""A row read chunk by chunk equals the csv module's, where that can read it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIALECTS = st.sampled_from([Dialect(","), Dialect(";"), Dialect("\t"), Dialect("
 
 
 def by_module(text: str, dialect: Dialect) -> tuple[list[str], int] | None:
-    """The first row and how many lines it has; None where it is none."""
+    """Returns the first row and its number of lines; None if it is not a row."""
     lines = io.StringIO(text, newline="").readlines()
     reader = csv.reader(lines, strict=True, **dialect.options)
     try:

@@ -1,4 +1,4 @@
-"""How long somebody else's server asks to wait."""
+"""How long a remote server asks clients to wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants' credentials: each reads its own, at every use, and nothing beside them."""
+"""Tenants' credentials: each reads only its own, at every use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the credentials of two tenants are."""
+    """The folder of two tenants' credentials."""
     for tenant in ("acme", "globex"):
         (tmp_path / tenant).mkdir()
         (tmp_path / tenant / "partner").write_text(f"of {tenant}\n")

@@ -1,4 +1,4 @@
-"""Somebody else's text in our sentences does nothing to whoever reads them."""
+"""Foreign text in our sentences cannot harm their readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as files: what a spreadsheet and what a program reads of them."""
+"""Rows as files, as a spreadsheet and a program read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Webhooks: which are believed, and that nobody learns why another is not."""
+"""Webhooks: which are accepted; the answer does not say why another is not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_signed_event_is_returned_as_it_was_sent() -> None:
 
 
 def test_the_vector_of_the_specification_holds() -> None:
-    # Of the scheme's own libraries: secret, id, timestamp and body are theirs.
+    # From the scheme's own libraries: secret, id, timestamp and body are theirs.
     headers = {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
         "webhook-timestamp": "1614265330",

@@ -1,4 +1,4 @@
-"""starter.py with one schedule more: job and cron line, then the command."""
+"""starter.py with one more schedule: job and cron line, then the command."""
 
 from __future__ import annotations
 

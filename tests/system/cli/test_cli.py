@@ -1,4 +1,4 @@
-"""The parts of starter.py that need no server."""
+"""The parts of starter.py that work without a server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from temporal_tenancy.cli import (
     use_program,
 )
 from temporal_tenancy.cli import (
-    _given as given,
+    _arguments as arguments,
 )
 from temporal_tenancy.cli import reaching as library_reaching
 from temporal_tenancy.cli._failures import report
@@ -51,7 +51,7 @@ CANARY = "canary-3f1c"
 
 
 def not_found(message: str, failure: Message) -> RPCError:
-    """As the server says that it has no such thing."""
+    """Returns the server's error for a missing object."""
     status = GrpcStatus(code=RPCStatusCode.NOT_FOUND, message=message)
     status.details.add().Pack(failure)
     return RPCError(message, RPCStatusCode.NOT_FOUND, status.SerializeToString())
@@ -62,7 +62,7 @@ NO_RUN = not_found("workflow not found for ID: namespace/note/1", NotFoundFailur
 
 
 def test_generated_keys_are_uuids_of_version_7_that_sort_by_time() -> None:
-    keys = [given.uuid7() for _ in range(3)]
+    keys = [arguments.uuid7() for _ in range(3)]
     made = [uuid.UUID(key) for key in keys]
     assert {(key.version, key.variant) for key in made} == {(7, uuid.RFC_4122)}
     milliseconds = [key.int >> 80 for key in made]
@@ -71,26 +71,26 @@ def test_generated_keys_are_uuids_of_version_7_that_sort_by_time() -> None:
 
 
 def test_the_input_may_name_the_tenant_that_the_option_names() -> None:
-    assert given.owner("ua", {"tenant_id": "ua"}, what="the input") == "ua"
-    assert given.owner(None, {"tenant_id": "ua"}, what="the input") == "ua"
+    assert arguments.owner("ua", {"tenant_id": "ua"}, what="the input") == "ua"
+    assert arguments.owner(None, {"tenant_id": "ua"}, what="the input") == "ua"
     with pytest.raises(TenantMismatch):
-        given.owner("dl", {"tenant_id": "ua"}, what="the input")
+        arguments.owner("dl", {"tenant_id": "ua"}, what="the input")
     with pytest.raises(TenantMissing):
-        given.owner(None, {}, what="the input")
+        arguments.owner(None, {}, what="the input")
 
 
 @pytest.mark.parametrize("text", [f"{{{CANARY}", f'"{CANARY}"', "", "null"])
 def test_input_that_is_no_object_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(InvalidPayload) as refused:
-        given.fields(text, what="the input")
+        arguments.fields(text, what="the input")
     assert CANARY not in refused.value.message
 
 
 def test_a_filter_is_a_list_of_statuses() -> None:
-    assert given.where(None) is None
-    assert given.where("status=active,trial") == [TenantStatus.ACTIVE, TenantStatus.TRIAL]
+    assert arguments.where(None) is None
+    assert arguments.where("status=active,trial") == [TenantStatus.ACTIVE, TenantStatus.TRIAL]
     with pytest.raises(typer.BadParameter):
-        given.where("plan=free")
+        arguments.where("plan=free")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_an_answer_that_cannot_be_written_is_no_bug(
 
 
 def another(url: str) -> Program:
-    """The command line of an application that says no more than it has to."""
+    """The command line of an application with the fewest settings."""
 
     async def connect(database: Database | None) -> Client:
         with library_reaching(connecting=True):

@@ -1,4 +1,4 @@
-"""What `starter.py explain` makes of a run."""
+"""How `starter.py explain` explains a run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def test_a_result_that_nobody_can_decode_is_explained(
     )
     with pytest.raises(KeyError, match="of/nobody"):
         await started.result()
-    found = await _look(Temporal(app, None), id)
-    assert (found.kind, found.given, found.result) == (
+    findings = await _look(Temporal(app, None), id)
+    assert (findings.kind, findings.input, findings.result) == (
         "tenant job",
         {"tenant_id": "mumbles"},
         None,

@@ -1,4 +1,4 @@
-"""Which command follows what the library says."""
+"""Which commands the library's sentences get as hints."""
 
 from __future__ import annotations
 

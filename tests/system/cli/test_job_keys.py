@@ -1,4 +1,4 @@
-"""The keys of jobs: what one door takes, every door takes."""
+"""Job keys: every entry point accepts the same ones."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ UA = Tenant(
 
 
 def by_command(job: str, period: str | None, key: str | None) -> str:
-    """What `starter.py run` and `enqueue` take as the key."""
+    """Returns the key that `starter.py run` and `enqueue` use."""
     values = {} if period is None else {"period": period}
-    _, parts = _prepared(registry[job], tenant="ua", given=json.dumps(values), key=key)
+    _, parts = _prepared(registry[job], tenant="ua", input_json=json.dumps(values), key=key)
     return parts.key
 
 
 def from_code(job: str, period: str | None, key: str | None) -> str | None:
-    """What `enqueue()` takes, and the HTTP door with it."""
+    """Returns the key that `enqueue()` uses, and with it the HTTP API."""
     if key is not None:
         WorkflowId("ua", job, key)
     wanted = registry[job]
@@ -54,7 +54,7 @@ def from_code(job: str, period: str | None, key: str | None) -> str | None:
 
 
 def by_relay(job: str, period: str | None, key: str | None) -> str:
-    """What the relay takes of a message, which has both."""
+    """Returns the key that the relay uses for a message with both."""
     period = registry[job].with_period({}, key)["period"] if period is None else period
     message = Message("ua", ID, job, period if key is None else key, json.dumps({"period": period}),
                       3, 1, None)  # fmt: skip
@@ -66,7 +66,7 @@ DOORS: list[Callable[[str, str | None, str | None], str | None]] = [by_command, 
 
 
 def taken(job: str, period: str | None, key: str | None) -> list[str | None]:
-    """The key at each door; None where it is refused."""
+    """Returns the key at each entry point; None if it is rejected."""
     found: list[str | None] = []
     for door in DOORS:
         try:
@@ -108,7 +108,7 @@ def test_what_one_door_takes_as_a_key_every_door_takes(
 
 @pytest.mark.parametrize("key", ["2013-4", "2013-04-01", "by-client", "2013-13", "2013-04 "])
 def test_a_key_that_is_no_period_is_refused_in_a_sentence(key: str) -> None:
-    with pytest.raises(InvalidPayload, match=r"the key of billing\.cycle is not a valid month"):
+    with pytest.raises(InvalidPayload, match=r"the key of billing\.cycle is not a valid month: "):
         by_command("billing.cycle", None, key)
 
 

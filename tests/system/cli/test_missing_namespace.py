@@ -1,4 +1,4 @@
-"""A person whose namespace the server does not have is told so, whatever was asked."""
+"""Every command reports a namespace that the server does not have."""
 
 from __future__ import annotations
 

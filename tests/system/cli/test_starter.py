@@ -1,4 +1,4 @@
-"""starter.py as a process: what each command does, says and exits with."""
+"""starter.py as a process: what each command does, prints and exits with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROKEN = Flight(
     origin="JFK",
     destination="LAX",
     tail_number=None,
-    distance=-1,  # what no flight can be: the month is not billable
+    distance=-1,  # an impossible flight: its month is not billable
     air_time=60,
     departure_delay=None,
     cancelled=False,
@@ -42,7 +42,7 @@ BROKEN = Flight(
 
 @pytest.fixture
 async def airlines(tenants: Tenants, database: Database) -> None:
-    """One tenant that works, one whose April 2013 fails, one that is suspended."""
+    """One tenant that works, one whose April 2013 fails, and one that is suspended."""
     for name in ("acme", "broken", "sleepy"):
         await tenants.add(name, name.title(), plan="enterprise")
     await tenants.set_status("sleepy", TenantStatus.SUSPENDED)
@@ -56,7 +56,7 @@ async def worker(saas: Client, airlines: None) -> AsyncIterator[Worker]:
 
 
 async def mend(database: Database, tenants: Tenants) -> None:
-    """What a person does after the sentence said so."""
+    """What a person does after reading the sentence."""
     with within(database, "broken"):
         async with tenant_session() as session:
             await session.execute(text("update usage_events set distance = 1"))
@@ -251,7 +251,7 @@ async def test_jobs_tells_what_each_job_takes(batch: Batch) -> None:
 
 
 async def on_a_terminal(arguments: list[str], environ: dict[str, str]) -> tuple[int, str]:
-    """Runs starter.py on a terminal of its own; returns its exit code and all that was shown."""
+    """Runs starter.py on its own terminal; returns the exit code and all output."""
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, STARTER, *arguments),

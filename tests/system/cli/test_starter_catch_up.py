@@ -1,4 +1,4 @@
-"""Who was missed, and what the schedules will start: the ledger's commands as a process."""
+"""Missed tenants, and the schedules' next starts: the ledger's commands as a process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_who_was_missed_is_named_caught_up_and_then_nobody_is(
     assert [still.document[name] for name in COUNTS] == [3, 0, 1, 1, 1]
     assert still.err.startswith("TenantsFailed: 1 tenant failed again. ")
     await mend(database, tenants)
-    await tenants.add("later", "Later", plan="enterprise")  # it was not there in April
+    await tenants.add("later", "Later", plan="enterprise")  # it did not exist in April
     words = await starter("ticks", "missed", JOB)
     assert "broken  failed   UsageNotBillable: 1 usage" in words.out
     assert "sleepy  skipped  was skipped: TenantSuspended: sleepy is" in words.out
@@ -89,17 +89,20 @@ async def test_the_ledger_is_shown_also_while_temporal_is_away(
     shown = await starter("ticks", "show", JOB, "--json", TEMPORAL_ADDRESS="127.0.0.1:1")
     assert (shown.code, shown.document["succeeded"]) == (0, 2)
     assert shown.err.startswith("NotReachable: the Temporal server 127.0.0.1:1 does not answer")
-    assert shown.err.rstrip().endswith("So this is what the ledger says, and may be behind.")
+    assert shown.err.rstrip().endswith("So this is what the ledger says; it may be out of date.")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--tick", "2013-02"), "a tick is one of a job's: name the job."),
+        (("--tick", "2013-02"), "a tick belongs to a job: name the job."),
         ((JOB, "--tick", "yesterday"), "billing.cycle works on a month, and yesterday names none:"),
-        ((JOB, "--tick", "2999-01"), "2999-01 is not over yet, so nobody can have been missed."),
+        ((JOB, "--tick", "2999-01"), "2999-01 is not over yet, so it cannot have missed a tenant."),
         (("trial.expiry", "--tick", "x"), "trial.expiry has no tick x."),
-        (("fan_out.tick",), "fan_out.tick is the platform's and runs for no single tenant."),
+        (
+            ("fan_out.tick",),
+            "fan_out.tick is a job of the platform and does not run for a single tenant.",
+        ),
         (("nope.job",), "'nope.job' is not a job."),
     ],
 )
@@ -132,7 +135,7 @@ async def test_the_preview_shows_the_load_with_and_without_spread(
     assert (retention["starts"], retention["peak_without_spread"]) == (99, 99)
     assert retention["peak"] < 20
     assert sum(retention["spread"]) == 99
-    # Over two hours from three o'clock, in buckets of five minutes.
+    # Over two hours from three o'clock, in five-minute buckets.
     assert {n for n, starts in enumerate(retention["spread"]) if starts} <= set(range(36, 60))
     # At eight in New York.
     report = jobs["report.daily"]

@@ -1,4 +1,4 @@
-"""Dead letters on the command line: days later, and of the right tenant."""
+"""Dead letters on the command line: found days later, and in the right tenant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ID = f"broken/{JOB}/2013-04"
 
 
 async def invoices(database: Database) -> dict[str, int]:
-    """How many invoices each tenant has, as each itself sees them."""
+    """Returns each tenant's number of invoices, as the tenant sees them."""
     found = {}
     for tenant in ("acme", "broken", "sleepy"):
         with within(database, tenant):
@@ -223,7 +223,7 @@ async def test_what_is_discarded_is_put_away_and_not_replayed_with_the_rest(
 async def test_a_letter_that_cannot_be_read_is_listed_shown_refused_and_discarded(
     database: Database, database_urls: DatabaseUrls, batch: Batch
 ) -> None:
-    """Beside one that can."""
+    """Beside a letter that can be replayed."""
     take_walls_away(database_urls)
     await put_letters(database, "acme", ["2013-01", "2013-02"], "1 usage event is wrong.")
     hostile = """('{"period": ' || repeat('9', 4500) || '}')::jsonb"""

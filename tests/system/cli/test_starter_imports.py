@@ -1,4 +1,4 @@
-"""Files of contacts, imported and asked about by a person; a relay and a worker do the rest."""
+"""A person imports contact files and asks about them; a relay and a worker do the rest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTACTS = "email,name\nann@a.example,Ann\nann@a.example,Anna\nbob@a.example,Bob
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starter_environ: dict[str, str]) -> Path:
-    """Contacts of which one is rejected; where objects are is set here and for the command."""
+    """A file with one rejected contact, and object storage for this process and the command."""
     url = (tmp_path / "objects").as_uri()
     monkeypatch.setenv("STORAGE_URL", url)
     starter_environ["STORAGE_URL"] = url

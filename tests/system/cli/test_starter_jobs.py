@@ -1,4 +1,4 @@
-"""The jobs that every SaaS has, started and asked about by a person."""
+"""The jobs that every SaaS has, started and inspected by a person."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_each_runs_for_every_tenant(batch: Batch, made_up: list[str]) -> N
         for job, answer in zip(jobs, said, strict=True)
     }
     assert counts == {
-        "report.daily": (0, 2, 1),  # the plan free has no reports
+        "report.daily": (0, 2, 1),  # the free plan has no reports
         "retention.enforce": (0, 3, 0),
         "cleanup.expired": (0, 3, 0),
         "trial.expiry": (0, 0, 0),
@@ -94,8 +94,13 @@ async def test_an_end_that_no_trial_can_have_is_refused_with_a_sentence(batch: B
             "--trial-ends",
             "2026-03-01",
         ): "TrialEndRefused: x would be active, and only a trial can have an end",
-        ("--status", "trial", "--trial-ends", "soon"): "it is a day, as 2026-12-01, or a time",
-        ("--status", "trial", "--trial-ends", "2026-03-01T08:00"): "it is a day, as 2026-12-01",
+        ("--status", "trial", "--trial-ends", "soon"): "it is a day, such as 2026-12-01, or a time",
+        (
+            "--status",
+            "trial",
+            "--trial-ends",
+            "2026-03-01T08:00",
+        ): "it is a day, such as 2026-12-01",
     }
     said: list[Said] = await batch([Command(["tenants", "add", "x", *more]) for more in given])
     for answer, sentence in zip(said, given.values(), strict=True):

@@ -1,4 +1,4 @@
-"""Asking for jobs on the command line, and a relay process that starts them."""
+"""Requesting jobs on the command line, with a relay process that starts them."""
 
 from __future__ import annotations
 

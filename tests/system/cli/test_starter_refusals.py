@@ -1,4 +1,4 @@
-"""What starter.py refuses: one sentence, the right exit code, and nothing is started."""
+"""What starter.py rejects: one sentence, the right exit code, and nothing is started."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ CASES = {
     ),
     "the platform's job": Case(
         2,
-        "UsageError: Invalid value for JOB: fan_out.tick is the platform's",
+        "UsageError: Invalid value for JOB: fan_out.tick is a job of the platform",
         ("run", "fan_out.tick", "--tenant", "acme"),
     ),
     "an unknown option": Case(2, "UsageError: No such option: --nope", ("run", "--nope")),
@@ -159,8 +159,8 @@ CASES = {
     ),
     "a backfill of dates the wrong way round": Case(
         2,
-        "UsageError: Invalid value for --from and --to: 2013-05-01 00:00:00Z is behind "
-        "2013-04-01 23:59:59Z. Name the earlier one with --from.",
+        "UsageError: Invalid value for --from and --to: 2013-05-01 00:00:00Z is after "
+        "2013-04-01 23:59:59Z. Put the earlier time in --from.",
         ("schedules", "backfill", "billing.cycle", "--from", "2013-05-01", "--to", "2013-04-01"),
     ),
     "a tenant that is there": Case(
@@ -210,7 +210,7 @@ CASES = {
 
 @pytest.fixture
 async def cast(tenants: Tenants) -> None:
-    """Tenants in every state that is refused, and one that may run."""
+    """Tenants in every rejected state, and one that may run."""
     await tenants.add("acme", "Acme", plan="enterprise")
     await tenants.add("small", "Small", plan="free")
     for name, status in (
@@ -247,7 +247,7 @@ async def test_without_json_nothing_is_on_standard_output(batch: Batch) -> None:
 
 @pytest.fixture
 def unmigrated(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[DatabaseUrls]:
-    """A database without any table, to which the runtime roles may connect."""
+    """A database without tables, to which the runtime roles may connect."""
     name = "unmigrated_by_starter"
     urls = postgres.create_database(name)
     with psycopg.connect(urls.owner.replace("+psycopg", ""), autocommit=True) as owner:

@@ -23,7 +23,7 @@ RUN = "acme/test.patient/1"
 async def control(
     saas: Client, tenants: Tenants, starter_environ: dict[str, str]
 ) -> AsyncIterator[Control]:
-    """A worker whose activities the test lets end."""
+    """A worker whose activities wait for the test."""
     await tenants.add("acme", "Acme", plan="enterprise")
     control = suspension_control.new_control()
     async with Worker(
@@ -66,7 +66,7 @@ async def test_a_run_waits_out_a_suspension_and_says_so(
 
     control.release()
     resumed = await say("tenants", "resume", "acme")
-    assert "Activities that waited and go on: 2." in resumed.out
+    assert "Waiting activities that continue: 2." in resumed.out
     assert await saas.get_workflow_handle(RUN).result() == 1
     assert await saas.get_workflow_handle("acme/test.patient/2").result() == 0
 
@@ -77,4 +77,6 @@ async def test_a_tenant_is_resumed_also_while_temporal_is_away(
     await tenants.add("acme", "Acme", plan="enterprise")
     resumed = await starter("tenants", "resume", "acme", TEMPORAL_ADDRESS="127.0.0.1:1")
     assert (resumed.code, resumed.out[:14]) == (0, "acme is active")
-    assert resumed.err.startswith("What waited goes on within a minute of Temporal's return: ")
+    assert resumed.err.startswith(
+        "Waiting activities continue within a minute of Temporal's return: "
+    )

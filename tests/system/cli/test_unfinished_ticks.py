@@ -1,4 +1,4 @@
-"""Which ticks `starter.py catch-up` takes for unfinished."""
+"""Which ticks `starter.py catch-up` regards as unfinished."""
 
 from __future__ import annotations
 

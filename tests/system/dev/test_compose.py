@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, as far as they can be checked without Docker."""
+"""The parts of docker-compose.yml and the Dockerfile that can be checked without Docker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dockerfile() -> list[str]:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory, dockerfile: list[str]) -> Path:
-    """A folder with what the Dockerfile copies into the image, and nothing else."""
+    """A folder with only the files that the Dockerfile copies into the image."""
     folder = tmp_path_factory.mktemp("image")
     for line in dockerfile:
         if not line.startswith("COPY ") or "--from=" in line:

@@ -77,7 +77,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 @pytest.fixture
 def own_postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """One that a test may stop and start."""
+    """A stack that a test may stop and start."""
     server = EmbeddedPostgres(tmp_path / "postgres", durable=False)
     server.start()
     yield server
@@ -300,7 +300,7 @@ class TestStack:
             assert stack.environment() == owner | runtime
             assert stack.runtime_environment() == runtime
             assert stack.process_environment() == NOTHING_GIVEN | runtime
-            # The port that was asked for is taken, so the Web UI has another one.
+            # The requested port is taken, so the Web UI gets another.
             url = urlsplit(str(stack.temporal.ui_url))
             assert url.port != taken.getsockname()[1]
             with socket.create_connection((str(url.hostname), url.port or 0)):
@@ -317,7 +317,7 @@ class TestStack:
             stack.start()
         assert stack.postgres is not None
         assert not stack.postgres.running
-        # PostgreSQL's last act is to remove it.
+        # PostgreSQL removes it last.
         assert not (stack.postgres.data / "postmaster.pid").exists()
 
     def test_a_second_stack_in_the_directory_is_refused(self, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ class TestStack:
 
 
 class RunningProgram:
-    """A small program with a stack, in a session of its own as a terminal's would be."""
+    """A small program with a stack, in its own session as a terminal's would be."""
 
     def __init__(self, directory: Path, binary: Path) -> None:
         environ = {
@@ -357,7 +357,7 @@ class RunningProgram:
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
     def survivors(self) -> list[psutil.Process]:
-        """Waits for the program to end, then tells what is left of what it had started."""
+        """Waits for the program to end; returns what remains of the processes that it started."""
         self.process.communicate(timeout=GONE_TIMEOUT)
         return survivors(self.family, GONE_TIMEOUT)
 
@@ -393,6 +393,6 @@ class TestTheEnd:
     ) -> None:
         program.process.kill()
         assert program.survivors() == []
-        # And its state can be opened again.
+        # And its state can be reopened.
         with Stack(tmp_path / "stack", environ=NOTHING_GIVEN, temporal_binary=binary) as again:
             assert rows(again.environment()["DATABASE_URL"], "SELECT 1") == [(1,)]

@@ -1,4 +1,4 @@
-"""The account that PostgreSQL runs under."""
+"""The account that runs PostgreSQL."""
 
 from __future__ import annotations
 

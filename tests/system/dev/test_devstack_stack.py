@@ -1,4 +1,4 @@
-"""The stack where the environment names its parts."""
+"""A stack whose parts the environment names."""
 
 from __future__ import annotations
 

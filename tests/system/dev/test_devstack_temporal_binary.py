@@ -1,4 +1,4 @@
-"""Where the Temporal dev server's program comes from."""
+"""Where the Temporal dev server's binary comes from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_temporal(path: Path, version: str) -> Path:
 
 
 def write_go(folder: Path) -> Path:
-    """A `go` that "builds" a new server into the file named by -o=, and notes that it did."""
+    """A `go` that "builds" a new server into the file named by -o=, and records the call."""
     return write_script(
         folder / "go",
         f"""
@@ -61,7 +61,7 @@ async def refuse(**_: object) -> NoReturn:
 
 
 def found(environ: dict[str, str], cache: Path, start_local: StartLocal = refuse) -> Path:
-    """What is found where Go is on PATH or nowhere."""
+    """Returns the binary that is found with Go on PATH or missing."""
     nowhere = str(cache / "no-go")
     return find_temporal(environ, cache=cache, go_folder=nowhere, start_local=start_local)
 

@@ -1,4 +1,4 @@
-"""`make demo` and `make dev` as programs: what they show holds, and nothing is left behind."""
+"""`make demo` and `make dev` as programs: their output is right, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENVIRON = {k: v for k, v in os.environ.items() if not k.endswith("DATABASE_URL")
 
 @contextmanager
 def door(*command: str) -> Iterator[tuple[subprocess.Popen[str], set[psutil.Process]]]:
-    """A running program, and whatever processes it has been seen to have."""
+    """A running program, and all processes that it has been seen to have."""
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
@@ -41,7 +41,7 @@ def door(*command: str) -> Iterator[tuple[subprocess.Popen[str], set[psutil.Proc
 
 
 def read_until(process: subprocess.Popen[str], words: str, family: set[psutil.Process]) -> str:
-    """What the program says until it says `words`, or ends."""
+    """Returns the program's output until it prints `words` or ends."""
     said = ""
     assert process.stdout is not None
     for line in process.stdout:
@@ -58,7 +58,7 @@ def left_of(family: set[psutil.Process]) -> list[psutil.Process]:
 
 
 def databases_of(directory: Path) -> dict[str, set[str]]:
-    """The roles whose database URL each process really has in its environment."""
+    """Returns the roles whose database URL is in each process's environment."""
     return {
         path.stem: {
             name.removesuffix("_DATABASE_URL")

@@ -1,4 +1,4 @@
-"""The airlines are the data set's own, whole."""
+"""The sample airlines are the complete data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sample tenants in a database: all of their flights, and no one else's."""
+"""Sample tenants in a database: all of their own flights, and only those."""
 
 from __future__ import annotations
 

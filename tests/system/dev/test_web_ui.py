@@ -1,4 +1,4 @@
-"""The Web UI as operators see it, and `make screenshots`, which looks at it."""
+"""The Web UI as operators see it, and `make screenshots`, which photographs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs scenarios: a few at once, one after the other on the same servers."""
+"""Runs scenarios: a few at once, each lane one after the other on the same servers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.system.faults.usage import load_month
 
 BOUNDED: Final = 20  # scenarios
 FULL: Final = 200
-PATIENCE: Final = 150.0  # seconds for a scenario; most of it are timeouts behind a killed worker
+PATIENCE: Final = 150.0  # seconds per scenario; mostly timeouts after a killed worker
 LOOK: Final = 0.02  # seconds
 STORM_INTERVAL: Final = 0.05  # seconds between terminations
 
-# How far a tick is: whether it is planned, and for how many tenants it is done. The ledger learns
+# A tick's progress: whether it is planned, and for how many tenants it is done. The ledger learns
 # of these later, many at once.
 _PROGRESS: Final = """
     select (select state from ticks where job = %(job)s and tick = %(tick)s) as state,
@@ -47,21 +47,21 @@ Root = WorkflowHandle[FanOut, FanOutResult]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a scenario ended."""
+    """The result of a scenario."""
 
     problems: list[str]  # a sentence each
-    at_work: bool  # whether the tick was, whenever something went wrong
+    at_work: bool  # whether the tick was at work whenever something went wrong
 
 
 def seeds() -> list[int]:
-    """The scenarios that the environment asks for."""
+    """Returns the scenarios that the environment selects."""
     if one := os.environ.get("FAULT_SEED"):
         return [int(one)]
     return list(range(FULL if os.environ.get("FULL") else BOUNDED))
 
 
 def selected_seeds(request: pytest.FixtureRequest) -> list[int]:
-    """The scenarios of the requesting module's tests in this run; all of them if there is none."""
+    """Returns the scenarios of the requesting module's tests in this run; all if it has none."""
     selected = [
         cast(int, item.callspec.params["seed"])
         for item in request.session.items
@@ -76,7 +76,7 @@ Run = Callable[[Servers, int], Awaitable[Outcome]]
 
 
 class Campaign:
-    """Scenarios under way, in lanes.
+    """Running scenarios, in lanes.
 
     A lane has servers of its own, and new ones after a scenario that failed.
     """
@@ -100,7 +100,7 @@ class Campaign:
         ]
 
     async def outcome(self, seed: int) -> Outcome:
-        """Returns how the scenario of a seed came out, once it has ended."""
+        """Returns a scenario's result once it has ended."""
         return await asyncio.shield(self._outcomes[seed])
 
     async def exit_codes(self) -> list[int]:
@@ -109,7 +109,7 @@ class Campaign:
         return self._exit_codes
 
     async def abandon(self) -> None:
-        """Ends what is still under way, servers and all."""
+        """Ends everything that still runs, including the servers."""
         for lane in self._lanes:
             lane.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
@@ -137,7 +137,7 @@ class Campaign:
 
 
 async def run_tick(servers: Servers, seed: int) -> Outcome:
-    """Runs a tick while things go wrong, and checks what it came to."""
+    """Runs a tick while things go wrong, and checks its result."""
     scenario = Scenario.of(seed)
     at_work = True
     found: list[str] = []
@@ -160,7 +160,7 @@ async def run_tick(servers: Servers, seed: int) -> Outcome:
 
 
 def ended_by_themselves(servers: Servers) -> list[str]:
-    """What there is to say of workers and relays that nobody has ended."""
+    """Returns the problems of workers and relays that no fault has ended."""
     return [
         f"a process has ended by itself: {running.process.log_tail()}"
         for running in servers.processes
@@ -170,7 +170,7 @@ def ended_by_themselves(servers: Servers) -> list[str]:
 
 @contextmanager
 def noting(found: list[str]) -> Iterator[None]:
-    """Adds what the block raises to what was found."""
+    """Appends the block's exception to the problems."""
     try:
         yield
     except TimeoutError as error:
@@ -203,7 +203,7 @@ async def _until_done(servers: Servers, scenario: Scenario, count: int) -> bool:
 
 
 async def _strike(servers: Servers, fault: Fault, root: Root) -> bool:
-    """Lets one thing go wrong, and mends what does not come back by itself; whether it hit."""
+    """Causes one fault, and repairs what does not recover; returns whether it hit."""
     match fault.kind:
         case Kind.KILL_WORKERS:
             await servers.kill_workers(fault.workers)
@@ -239,12 +239,12 @@ async def _result(root: Root) -> FanOutResult:
         try:
             return await root.result()
         except RPCError as error:
-            if error.status is not RPCStatusCode.UNAVAILABLE:  # the server has just come back
+            if error.status is not RPCStatusCode.UNAVAILABLE:  # the server has only just come back
                 raise
 
 
 def _in_result(servers: Servers, scenario: Scenario, result: FanOutResult) -> list[str]:
-    """What the fan-out says: nobody failed, and skipped are those without the feature."""
+    """Checks the fan-out's result: no failures, and only tenants without the feature skipped."""
     free = servers.tenants[::3] if scenario.job == "analytics.aggregate" else []
     expected = (len(servers.tenants) - len(free), 0, len(free), 0)
     counts = (result.succeeded, result.failed, result.skipped, result.already)

@@ -1,4 +1,4 @@
-"""Whether a tick came out right, whatever happened on the way: what both servers say at the end.
+"""Checks that a tick is right in the end, by what both servers say, whatever went wrong.
 
 It reads as the superuser, whom row-level security hides nothing from, and counts for itself what
 should be there.
@@ -21,13 +21,13 @@ from saas.database.prices import CANCELLED, OPERATED
 from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.lookups import if_known
 
-SETTLE_SECONDS: Final = 10.0  # for the list of workflows, which is behind the workflows
+SETTLE_SECONDS: Final = 10.0  # for the list of workflows, which lags behind the workflows
 LOOK: Final = 0.05  # seconds
 
 Rows = psycopg.AsyncConnection[DictRow]
 Said = TypeVar("Said")
 
-# What each tenant used in a month by its own clock, by day.
+# Each tenant's usage in a month by its own clock, by day.
 _USAGE: Final = """
     select event.tenant_id,
            cast(event.time_hour at time zone tenants.time_zone as date) as day,
@@ -50,7 +50,7 @@ _LINES: Final = "select * from invoice_lines where period = %(tick)s"
 _LEDGER: Final = "select * from ledger where job = %(job)s and tick = %(tick)s"
 _TICK: Final = "select * from ticks where job = %(job)s and tick = %(tick)s"
 _TENANTS: Final = "select id from tenants order by id"
-# A made-up flight's carrier is its tenant's id in capitals.
+# A generated flight's carrier is its tenant's id in capitals.
 _FOREIGN: Final = """
     select tenant_id, carrier, count(*) as events
       from usage_events
@@ -58,10 +58,10 @@ _FOREIGN: Final = """
      group by tenant_id, carrier
 """
 
-# A worker that is killed while it tries the server leaves that to the server to end.
+# A worker that is killed while it probes the server leaves the run for the server to end.
 _RUNNING: Final = f"ExecutionStatus = 'Running' and WorkflowType != '{fairness.JOB}'"
 
-# The states in which a ledger's row is final, and what its workflow must have come to.
+# The final states of a ledger row, with the workflow statuses that they require.
 _ENDS: Final = {
     "succeeded": WorkflowExecutionStatus.COMPLETED,
     "failed": WorkflowExecutionStatus.FAILED,
@@ -71,7 +71,7 @@ _WITH_REASON: Final = ("failed", "skipped", "not_started")
 
 @dataclass(frozen=True)
 class Tick:
-    """Which tick is checked."""
+    """The tick to check."""
 
     job: str
     tick: str
@@ -101,7 +101,7 @@ async def problems(
 
 @dataclass(frozen=True)
 class _State:
-    """Everything in the database that has to do with a tick."""
+    """Everything in the database about a tick."""
 
     tick: Tick
     tenants: list[str]
@@ -133,12 +133,12 @@ class _State:
 
     @property
     def succeeded(self) -> list[str]:
-        """Whose part of the tick is done, by the ledger."""
+        """Returns the tenants whose part of the tick is done, by the ledger."""
         return [row["tenant_id"] for row in self.ledger if row["state"] == "succeeded"]
 
 
 def _ledger(state: _State) -> list[str]:
-    """Every tenant is in it, with an end, and a reason where it is not the good one."""
+    """Checks that every tenant is in it, with an end, and with a reason unless it succeeded."""
     found = []
     if [row["state"] for row in state.ticks] != ["ended"]:
         found.append(f"the tick's own rows are {[row['state'] for row in state.ticks]}.")
@@ -160,7 +160,7 @@ def _ledger(state: _State) -> list[str]:
 
 
 def _billing(state: _State) -> list[str]:
-    """Each tenant has one invoice, with one line a rate, over what it used."""
+    """Checks that each tenant has one invoice, with one line per rate, for its usage."""
     used: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in state.usage:
         used[row["tenant_id"]][CANCELLED.name] += row["cancelled"]
@@ -185,7 +185,7 @@ def _billing(state: _State) -> list[str]:
 
 
 def _analytics(state: _State) -> list[str]:
-    """Each tenant's days are as its events say."""
+    """Checks that each tenant's days match its events."""
     used, counted = _by_tenant(state.usage), _by_tenant(state.daily)
     found = []
     for tenant in sorted({*state.succeeded, *counted}):
@@ -207,7 +207,7 @@ _EFFECTS: Final[Mapping[str, Callable[[_State], list[str]]]] = {
 
 
 async def _children(client: Client, state: _State, settle: float) -> list[str]:
-    """The ledger's runs are there and came to what it says, and no other run succeeded."""
+    """Checks that the ledger's runs ended as it says, and that no other run succeeded."""
     found = []
     for row in state.ledger:
         tenant, expected = row["tenant_id"], _ENDS.get(row["state"])
@@ -239,7 +239,7 @@ async def _open(client: Client, settle: float) -> list[str]:
 async def settled(
     read: Callable[[], Awaitable[Said]], holds: Callable[[Said], bool], seconds: float
 ) -> Said:
-    """What `read` says once it holds, or at last, after so many seconds."""
+    """Returns what `read` returns once it holds, or after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         found = await read()

@@ -1,4 +1,4 @@
-"""What clients ask for in a scenario: a seed decides all of it."""
+"""What clients request in a scenario; a seed determines everything."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from tests.fixtures.postgres import within
 from tests.system.faults.message_jobs import ALONE, GARBLE, REFUSE, TOGETHER
 
-ALONE_EACH: Final = 6  # sound messages of a tenant
+ALONE_EACH: Final = 6  # valid messages per tenant
 TOGETHER_EACH: Final = 16
-IN_ONE: Final = 4  # messages in a transaction at most
-AGAIN: Final = 0.15  # part of the sound ones that are asked for twice
+IN_ONE: Final = 4  # messages per transaction at most
+AGAIN: Final = 0.15  # share of the valid ones that are requested twice
 ROLLED_BACK_EACH: Final = 2  # transactions
-AGAIN_AFTER: Final = 0.1  # seconds, when a client does not know whether it was committed
+AGAIN_AFTER: Final = 0.1  # seconds, if it is unknown whether the transaction was committed
 
-# Past enqueue(), which refuses what can never run.
+# Bypasses enqueue(), which rejects what can never run.
 _WRITE: Final = text("""
     insert into outbox_messages (tenant_id, job, key, payload)
     values (:tenant, :job, :key, cast(:payload as jsonb))
@@ -35,13 +35,13 @@ _WRITE: Final = text("""
 
 @dataclass(frozen=True)
 class Poison:
-    """A message that fails for good, and what its dead letter says."""
+    """A message that fails permanently, and what its dead letter says."""
 
     job: str
     how: str  # fails in the work; empty: before that
     source: str
     error_type: str
-    payload: str = ""  # JSON that is written as it is; empty: what enqueue() writes
+    payload: str = ""  # JSON to write unchanged; empty: what enqueue() writes
 
 
 POISON: Final = (
@@ -58,7 +58,7 @@ POISON: Final = (
 
 @dataclass(frozen=True, order=True)
 class Name:
-    """What a message goes by."""
+    """The identity of a message."""
 
     tenant: str
     job: str
@@ -66,13 +66,13 @@ class Name:
 
     @property
     def workflow_id(self) -> str:
-        """Of its own workflow, and of its dead letter."""
+        """The id of its own workflow, and of its dead letter."""
         return f"{self.tenant}/{self.job}/{self.key}"
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A message that is asked for."""
+    """A requested message."""
 
     name: Name
     poison: Poison | None = None
@@ -80,7 +80,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Transaction:
-    """A client's, in which it asks for messages of one tenant."""
+    """A client's transaction, which requests messages of one tenant."""
 
     tenant: str
     asks: Sequence[Ask]
@@ -89,20 +89,20 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is asked for in a scenario, in two parts."""
+    """Everything that a scenario requests, in two parts."""
 
-    prefix: str  # of its keys, and of no other scenario's
-    before: Sequence[Transaction]  # something goes wrong
+    prefix: str  # of its keys, which no other scenario uses
+    before: Sequence[Transaction]  # before the fault
     meanwhile: Sequence[Transaction]
 
     @property
     def accepted(self) -> dict[Name, Poison | None]:
-        """What is asked for in transactions that commit."""
+        """The requests of transactions that commit."""
         every = [*self.before, *self.meanwhile]
         return {ask.name: ask.poison for one in every if one.commits for ask in one.asks}
 
     def of(self, tenants: Iterable[str]) -> dict[Name, Poison | None]:
-        """What is accepted of some tenants'."""
+        """The accepted messages of some tenants."""
         wanted = set(tenants)
         return {name: poison for name, poison in self.accepted.items() if name.tenant in wanted}
 
@@ -165,7 +165,7 @@ async def _is_done(database: Database, transaction: Transaction) -> bool:
                 if not transaction.commits:
                     await session.rollback()
     except (DatabaseProblem, DBAPIError):
-        return False  # or nobody knows
+        return False  # or unknown
     return True
 
 

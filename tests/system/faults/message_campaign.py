@@ -1,4 +1,4 @@
-"""Runs scenarios of messages: they are asked for and worked off while something goes wrong."""
+"""Runs scenarios of messages: requested and handled while something goes wrong."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from tests.system.faults.message_scenarios import RELAYS, TENANTS, Kind, Scenari
 from tests.system.faults.proxy import CommitProxy
 from tests.system.faults.servers import Servers
 
-PATIENCE: Final = 120.0  # seconds for a scenario
+PATIENCE: Final = 120.0  # seconds per scenario
 LOOK: Final = 0.05  # seconds
-CAP: Final = 2  # workflows at once of the tenant that has one
+CAP: Final = 2  # concurrent workflows of the tenant with a cap
 TRIES: Final = 20  # to catch a relay between a claim and a start, or a start and its mark
 CAUGHT_WITHIN: Final = 1.0  # seconds, each time
-COPIES: Final = 3  # of what is delivered again
+COPIES: Final = 3  # of redelivered messages
 SWEEP_SECONDS: Final = 10.0
 UNREADABLE: Final = ("digits", "decimals", "nested", "nested-objects", "long")  # of HOSTILE
 
@@ -70,7 +70,7 @@ _IN_HAND: Final = """
          where key like %(keys)s and status = 'processing' and workflow_id is null
     ) as found
 """
-# Its workflow has been started, and its relay has not said so.
+# Its workflow has been started, and its relay has not recorded it.
 _UNMARKED: Final = """
     select exists (
         select from outbox_messages as message
@@ -82,7 +82,7 @@ _UNMARKED: Final = """
            and message.job = %(job)s
     ) as found
 """
-# As if nobody had ever had them, and not in the order in which they came.
+# As if no relay had ever claimed them, and in another order.
 _FORGET: Final = """
     update outbox_messages
        set status = 'pending', completed_at = null, lease_until = null, workflow_id = null,
@@ -107,17 +107,17 @@ _STARTED: Final = """
 
 @dataclass(frozen=True)
 class _Stage:
-    """Where a scenario is played."""
+    """The servers of a scenario."""
 
     servers: Servers
     scenario: Scenario
     tenants: list[str]
     plan: Plan
-    clients: Database  # by way of the door
+    clients: Database  # through the proxy
     door: CommitProxy
 
     async def first(self, rows: Rows, statement: str, **values: object) -> DictRow:
-        """The one row of a statement above."""
+        """Returns the one row of a statement above."""
         keys = f"{self.plan.prefix}%"
         values = {"keys": keys, "effect": EFFECT, "job": ALONE, "tenants": self.tenants} | values
         row = await (await rows.execute(statement, values)).fetchone()
@@ -125,7 +125,7 @@ class _Stage:
         return row
 
     async def until(self, holds: Callable[[DictRow], bool], tenants: list[str]) -> None:
-        """Returns once it holds of how far some tenants' messages are."""
+        """Waits until a condition holds for the progress of some tenants' messages."""
         async with self.servers.everything() as rows:
             while not holds(  # noqa: ASYNC110  # other processes are at work
                 await self.first(rows, _PROGRESS, tenants=tenants)
@@ -133,21 +133,21 @@ class _Stage:
                 await asyncio.sleep(LOOK)
 
     async def until_done(self, tenants: list[str]) -> None:
-        """Returns once some tenants' messages have come to an end, all that will be accepted."""
+        """Waits until some tenants' messages have ended, all that will be accepted."""
         count = len(self.plan.of(tenants))
         await self.until(
             lambda row: row["open"] == 0 and row["effects"] + row["letters"] >= count, tenants
         )
 
     async def is_done(self) -> bool:
-        """Whether all messages have come to an end."""
+        """Returns whether all messages have ended."""
         async with self.servers.everything() as rows:
             row = await self.first(rows, _PROGRESS)
         return bool(row["effects"] + row["letters"] >= len(self.plan.accepted))
 
 
 async def run_messages(servers: Servers, seed: int) -> Outcome:
-    """Has messages worked off while something goes wrong, and checks what they came to."""
+    """Has messages handled while something goes wrong, and checks the result."""
     scenario = Scenario.of(seed)
     since = datetime.now(UTC)
     every = servers.tenants
@@ -177,7 +177,7 @@ async def run_messages(servers: Servers, seed: int) -> Outcome:
 
 @asynccontextmanager
 async def _clients(servers: Servers) -> AsyncIterator[tuple[CommitProxy, Database]]:
-    """A way for clients to PostgreSQL that can be cut, and nobody else's."""
+    """A proxy for clients of PostgreSQL that can be cut separately."""
     async with await CommitProxy().start(servers.postgres.port) as door:
         url = make_url(servers.postgres.tenant_url).set(port=door.port)
         clients = Database(tenant_url=url.render_as_string(hide_password=False))
@@ -194,14 +194,14 @@ async def _have_processes(stage: _Stage) -> None:
 
 
 async def _sweep(servers: Servers) -> None:
-    """Finds the dead letters that runs could not write themselves while a server was away."""
+    """Finds the dead letters that runs could not write while a server was down."""
     with use_database(servers.database):
         until = asyncio.get_running_loop().time() + SWEEP_SECONDS
         await Sweep(servers.client).find(datetime.now(UTC), until=until)
 
 
 async def _strike(stage: _Stage) -> bool:
-    """Lets one thing go wrong, and mends what does not come back by itself; whether it hit."""
+    """Causes one fault, and repairs what does not recover; returns whether it hit."""
     servers, scenario = stage.servers, stage.scenario
     match scenario.kind:
         case Kind.KILL_WORKERS:
@@ -247,7 +247,7 @@ async def _strike(stage: _Stage) -> bool:
 
 
 async def _kill_relays(stage: _Stage) -> bool:
-    """Kills them while they cannot mark what they have started: whether they had anything."""
+    """Kills relays while they cannot record their starts; returns whether they had any."""
     async with stage.servers.everything() as rows:
         for _ in range(TRIES):
             while not (await stage.first(rows, _IN_HAND))["found"]:
@@ -268,7 +268,7 @@ async def _kill_relays(stage: _Stage) -> bool:
 
 
 async def _kill_one_relay(stage: _Stage) -> bool:
-    """Kills it while Temporal is away: whether relays had anything to start."""
+    """Kills relays while Temporal is down; returns whether they had anything to start."""
     servers = stage.servers
     hit = False
     await asyncio.to_thread(servers.temporal.kill)
@@ -276,7 +276,7 @@ async def _kill_one_relay(stage: _Stage) -> bool:
         async with servers.everything() as rows:
             for _ in range(TRIES):
                 hit |= bool((await stage.first(rows, _IN_HAND))["found"])
-                await asyncio.sleep(LOOK)  # has time to mark too early what it cannot start
+                await asyncio.sleep(LOOK)  # has time to record a start too early
         await servers.kill_relays(1)
     finally:
         await asyncio.to_thread(servers.temporal.start)
@@ -284,7 +284,7 @@ async def _kill_one_relay(stage: _Stage) -> bool:
 
 
 async def _freeze_relay(stage: _Stage) -> bool:
-    """Stops one for so long that another takes what it had, and lets it go on."""
+    """Stops a relay until another takes over its messages, then continues it."""
     hit = not await stage.is_done()
     relay = stage.servers.relays[0]
     relay.send(signal.SIGSTOP)
@@ -310,7 +310,7 @@ async def _cut_commit(stage: _Stage, proxy: CommitProxy, role: str) -> bool:
 
 
 async def _deliver_again(stage: _Stage) -> bool:
-    """Lets the relays forget what they have done, and starts what was started, in any order."""
+    """Makes the relays forget their starts, and start everything again in any order."""
     chance = random.Random(stage.scenario.seed)
     async with stage.servers.everything() as rows:
         started = await (
@@ -326,7 +326,7 @@ async def _deliver_again(stage: _Stage) -> bool:
 
 
 async def _send_unreadable(stage: _Stage) -> bool:
-    """Lets a tenant write what cannot be read, and waits until each is a dead letter."""
+    """Makes a tenant write unreadable messages, and waits until each is a dead letter."""
     hit = not await stage.is_done()
     tenant, seed = stage.tenants[0], stage.scenario.seed
     for number, name in enumerate(UNREADABLE):
@@ -344,7 +344,7 @@ async def _send_unreadable(stage: _Stage) -> bool:
 
 
 async def _hold_locks(stage: _Stage) -> bool:
-    """Locks all rows of a tenant while the others' messages are worked off, all of them."""
+    """Locks all rows of a tenant until all messages of the others are handled."""
     locker, *others = stage.tenants
     async with stage.servers.everything() as rows, rows.transaction():
         held = await rows.execute(_LOCK_ROWS, {"tenant": locker})
@@ -353,7 +353,7 @@ async def _hold_locks(stage: _Stage) -> bool:
 
 
 async def _hold_back(stage: _Stage) -> bool:
-    """Holds two tenants back while the others' messages are worked off, all of them."""
+    """Holds two tenants back until all messages of the others are handled."""
     servers, (suspended, paused, *others) = stage.servers, stage.tenants
     tenants, admission = Tenants(servers.database), Admission(servers.database)
     await tenants.set_status(suspended, TenantStatus.SUSPENDED)
@@ -374,7 +374,7 @@ async def _hold_back(stage: _Stage) -> bool:
 
 
 async def _release(servers: Servers, tenant: str) -> None:
-    """Lets what waits in running workflows go on; some may be on their way into waiting."""
+    """Releases what waits in running workflows; some activities may not wait yet."""
     while True:
         await release(servers.client, tenant)
         await asyncio.sleep(LEASE.total_seconds())

@@ -1,4 +1,4 @@
-"""Whether messages came out right, whatever happened on the way: what both servers say at the end.
+"""Checks that messages are right in the end, by what both servers say, whatever went wrong.
 
 It reads as the superuser, whom row-level security hides nothing from.
 """
@@ -24,7 +24,7 @@ from tests.system.faults.message_jobs import ALONE, EFFECT
 
 FINAL: Final = ("completed", "dead_letter")
 
-# One row for each effect: whose it is, what it is called, who had it, and who asked for it.
+# One row per effect: its tenant, its name, its executor, and its requester.
 _EFFECTS: Final = """
     select tenant_id, split_part(subject, '/', 1) as job, split_part(subject, '/', 2) as key,
            split_part(actor, '/', 1) as actor, details ->> 'owner' as owner
@@ -54,7 +54,7 @@ _LETTERS: Final = """
       from dead_letters as letter
      where split_part(workflow_id, '/', 3) like %(keys)s
 """
-# Of any scenario's: nobody has these any more.
+# Of any scenario: no message is claimed any more.
 _CLAIMED: Final = """
     select tenant_id, job, key from outbox_messages
      where status = 'processing' and lease_until < now()
@@ -64,7 +64,7 @@ _SLOTS: Final = "select tenant_id, workflow_id from in_flight"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is checked: what was asked for, and since when."""
+    """What to check: the requests, and since when."""
 
     prefix: str  # of all its keys
     accepted: Mapping[Name, Poison | None]
@@ -72,17 +72,17 @@ class Asked:
 
     @classmethod
     def of(cls, plan: Plan, since: datetime) -> Asked:
-        """All that is accepted of a plan."""
+        """All accepted messages of a plan."""
         return cls(plan.prefix, plan.accepted, since)
 
     @property
     def sound(self) -> set[Name]:
-        """What is to have its effect."""
+        """The messages that must have their effect."""
         return {name for name, poison in self.accepted.items() if poison is None}
 
     @property
     def poison(self) -> dict[Name, Poison]:
-        """What is to be a dead letter."""
+        """The messages that must become dead letters."""
         return {name: poison for name, poison in self.accepted.items() if poison is not None}
 
 
@@ -108,7 +108,7 @@ async def problems(
 
 @dataclass(frozen=True)
 class _State:
-    """Everything in the database that has to do with the messages."""
+    """Everything in the database about the messages."""
 
     effects: list[DictRow]
     events: list[DictRow]
@@ -134,7 +134,7 @@ class _State:
 
 
 def _effects(asked: Asked, state: _State) -> list[str]:
-    """Each accepted message has one, nothing else has any, and each is its tenant's."""
+    """Checks that each accepted message has one effect, in its tenant, and no other has any."""
     found = _counted(asked.sound, map(_named, state.effects), "effects")
     for row in state.effects:
         if {row["actor"], row["owner"]} != {row["tenant_id"]}:
@@ -145,12 +145,12 @@ def _effects(asked: Asked, state: _State) -> list[str]:
 
 
 def _events(asked: Asked, state: _State) -> list[str]:
-    """Each is noted as dealt with, in the tenant in which it was."""
+    """Checks that each is recorded as handled, in its tenant."""
     return _counted(asked.sound, map(_named, state.events), "processed events")
 
 
 def _messages(asked: Asked, state: _State) -> list[str]:
-    """All have come to an end: completed and dead letters are what was accepted."""
+    """Checks that all have ended: completed ones and dead letters are those accepted."""
     found = []
     by_name: defaultdict[Name, list[DictRow]] = defaultdict(list)
     for row in state.messages:
@@ -173,7 +173,7 @@ def _messages(asked: Asked, state: _State) -> list[str]:
 
 
 def _letters(asked: Asked, state: _State) -> list[str]:
-    """Each poison is one, with its reason and its input; nothing else is."""
+    """Checks that each poison is one, with its reason and input; and nothing else is."""
     found = _counted(asked.poison, map(_named, state.letters), "dead letters")
     for row in state.letters:
         if (row["owner"], row["workflow_job"]) != (row["tenant_id"], row["job"]):
@@ -190,7 +190,7 @@ def _letters(asked: Asked, state: _State) -> list[str]:
 
 
 async def _slots(everything: Rows, client: Client, settle: float) -> list[str]:
-    """Who counts against a cap runs."""
+    """Checks that the workflow of each slot of a cap is running."""
 
     async def ended() -> list[str]:
         cursor = everything.cursor(row_factory=dict_row)
@@ -205,7 +205,7 @@ async def _slots(everything: Rows, client: Client, settle: float) -> list[str]:
 
 
 async def _runs(client: Client, asked: Asked, state: _State, settle: float) -> list[str]:
-    """Whoever runs alone has run once, in its tenant, for its own message; and nobody runs still.
+    """Checks that jobs that run alone ran once, in their tenant, for their message, and have ended.
 
     Refused ones have run too, and failed.
     """
@@ -242,7 +242,7 @@ async def _runs(client: Client, asked: Asked, state: _State, settle: float) -> l
 
 
 def _counted(expected: Iterable[Name], found: Iterable[Name], what: str) -> list[str]:
-    """Says of which names there is not exactly one, or one of a name that is not expected."""
+    """Returns the names that do not appear exactly once, and the unexpected ones."""
     right, counted = dict.fromkeys(expected, 1), Counter(found)
     return [
         f"{name.workflow_id} has {counted[name]} {what}, not {right.get(name, 0)}."

@@ -1,4 +1,4 @@
-"""Jobs whose effects can be counted, and traced to whoever asked for them."""
+"""Jobs whose effects can be counted and traced to their requester."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from temporal_tenancy.postgres.database import tenant_session
 ALONE: Final = "test.counted"
 TOGETHER: Final = "test.counted_together"
 EFFECT: Final = "counted"  # in the audit log
-WORK_SECONDS: Final = 0.03  # before the effect and after it, so that there is a time to die in
+WORK_SECONDS: Final = 0.03  # before and after the effect, to leave time to die in
 
 REFUSE: Final = "refuse"
 GARBLE: Final = "garble"
@@ -37,13 +37,13 @@ class Counted(TenantInput):
 
 @tenant_activity
 async def count_alone(job: Counted) -> None:
-    """Has its effect once for each message."""
+    """Writes its effect once per message."""
     await _count(job, ALONE)
 
 
 @tenant_activity
 async def count_together(job: Counted) -> None:
-    """As `count_alone`, for messages that are worked off with others."""
+    """Like `count_alone`, for messages that are handled with others."""
     await _count(job, TOGETHER)
 
 

@@ -1,4 +1,4 @@
-"""worker.py of the jobs that are counted, as a worker or a relay that does not wait for long."""
+"""worker.py with the counted jobs, as a worker or a relay with short waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from temporal_tenancy.outbox import RelayOptions, work_off
 from tests.system.faults import message_jobs
 
 LEASE: Final = timedelta(seconds=3)
-# What is waited for after a death, and only then.
+# Waits that only follow a death.
 OPTIONS: Final = RelayOptions(
     lease=LEASE,
     poll=timedelta(seconds=0.5),

@@ -1,4 +1,4 @@
-"""What goes wrong while messages are worked off, and when: a seed decides all of it."""
+"""What goes wrong while messages are handled, and when; a seed determines everything."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-LANES: Final = 3  # scenarios that run at once, each on servers of its own
-TENANTS: Final = 4  # who ask in a scenario
+LANES: Final = 3  # concurrent scenarios, each on its own servers
+TENANTS: Final = 4  # tenants with requests in a scenario
 RELAYS: Final = 2
-LATEST: Final = 16  # effects that are there when something goes wrong; there are to be more
+LATEST: Final = 16  # effects that exist when the fault begins; more must follow
 
 
 class Kind(StrEnum):
     """What can go wrong."""
 
-    KILL_WORKERS = "kill workers"  # others take their place
-    KILL_RELAYS = "kill the relays"  # that have started what they have not marked
-    KILL_ONE_RELAY = "kill one relay of two"  # that has claimed what it could not start
-    FREEZE_RELAY = "freeze a relay"  # for longer than its lease, after which it goes on
+    KILL_WORKERS = "kill workers"  # others replace them
+    KILL_RELAYS = "kill the relays"  # after starts that they have not recorded
+    KILL_ONE_RELAY = "kill one relay of two"  # after a claim that it could not start
+    FREEZE_RELAY = "freeze a relay"  # for longer than its lease; then it continues
     CRASH_TEMPORAL = "crash Temporal"  # and start it on the same file
     CRASH_POSTGRES = "crash PostgreSQL"  # and start it on the same data
     TERMINATE_SESSIONS = "terminate sessions"  # again and again for a while
-    CUT_CLIENT = "cut a client's COMMIT"  # that is done, and whose client does not know
+    CUT_CLIENT = "cut a client's COMMIT"  # that is done, without its client knowing
     CUT_RELAY = "cut a relay's COMMIT"
     CUT_WORKER = "cut a worker's COMMIT"
     DELIVER_AGAIN = "deliver again"  # what was delivered, and in another order
-    SEND_UNREADABLE = "send unreadable rows"  # as a tenant's role can, past enqueue()
-    HOLD_LOCKS = "hold locks"  # of a tenant's rows, beside which its jobs hoard connections
-    HOLD_BACK = "hold back"  # a tenant is suspended and another paused, and both are resumed
+    SEND_UNREADABLE = "send unreadable rows"  # as a tenant's role can, bypassing enqueue()
+    HOLD_LOCKS = "hold locks"  # of a tenant's rows, while its jobs hoard connections
+    HOLD_BACK = "hold back"  # one tenant is suspended and another paused, and both are resumed
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Messages, and what goes wrong meanwhile."""
+    """Messages, and the fault while they are handled."""
 
     seed: int
     kind: Kind
@@ -46,7 +46,7 @@ class Scenario:
 
     @classmethod
     def of(cls, seed: int) -> Scenario:
-        """The scenario of a seed; kinds go round, so that the bounded campaign has them all."""
+        """Returns the scenario of a seed; kinds rotate, so that a bounded campaign has them all."""
         chance = random.Random(seed)
         kinds = list(Kind)
         workers = 1 + seed % LANES % 2

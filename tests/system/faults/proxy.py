@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that can keep the answer to a COMMIT from its client.
+"""A TCP proxy in front of PostgreSQL that can withhold the answer to a COMMIT from its client.
 
 It reads as much of the wire protocol as that takes: https://www.postgresql.org/docs/18/protocol.html
 """
@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from dev.devstack.ports import LOOPBACK
 
-# What a connection may begin with besides its start-up message: requests without a type byte.
+# What a connection may send besides its start-up message: requests without a type byte.
 ENCRYPTION_REQUESTS: Final = (80_877_103, 80_877_104)  # TLS, GSSAPI; refused with one byte
 CANCEL_REQUEST: Final = 80_877_102
 
@@ -29,10 +29,10 @@ CHUNK: Final = 65_536  # bytes
 
 
 class CommitProxy:
-    """Passes everything on, and once armed lets a COMMIT through but not the answer to it."""
+    """Forwards everything; once armed, forwards a COMMIT but not its answer."""
 
     def __init__(self) -> None:
-        self.cut = asyncio.Event()  # set once the armed COMMIT was done, and its client cut off
+        self.cut = asyncio.Event()  # set once the armed COMMIT is done, and its client disconnected
         self.upstream = 0  # PostgreSQL's port
         self._server: asyncio.Server | None = None
         self._role: bytes | None = None
@@ -40,7 +40,7 @@ class CommitProxy:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self, upstream: int) -> Self:
-        """Listens on any free port, for clients of PostgreSQL on the port `upstream`."""
+        """Listens on any free port for clients of the PostgreSQL on the port `upstream`."""
         self.upstream = upstream
         self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
         return self
@@ -57,7 +57,7 @@ class CommitProxy:
         return self
 
     async def stop(self) -> None:
-        """Listens no more, and cuts every connection."""
+        """Stops listening, and cuts every connection."""
         if self._server is not None:
             self._server.close()
         for connection in self._connections:
@@ -66,22 +66,22 @@ class CommitProxy:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens on."""
         assert self._server is not None
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     def arm(self, role: str, number: int) -> None:
-        """Cuts the role's next COMMIT but `number - 1`; `cut` tells when."""
+        """Cuts the role's COMMIT after the next `number - 1`; `cut` is set then."""
         self.cut.clear()
         self._role, self._countdown = role.encode(), number
 
     def disarm(self) -> None:
-        """Cuts nothing any more."""
+        """Cuts nothing from now on."""
         self._countdown = 0
 
     def is_to_be_cut(self, role: bytes) -> bool:
-        """Counts a COMMIT of the role; whether it is the one."""
+        """Counts a COMMIT of the role; returns whether it is the one to cut."""
         if role != self._role or self._countdown == 0:
             return False
         self._countdown -= 1
@@ -94,7 +94,7 @@ class CommitProxy:
         try:
             await _Connection(self, reader, writer).serve()
         except asyncio.CancelledError:
-            pass  # stopped: asyncio would report it as an error of the server's
+            pass  # stopped: asyncio would report it as a server error
         finally:
             self._connections.discard(task)
             writer.transport.abort()
@@ -109,19 +109,19 @@ class _Connection:
         self._proxy = proxy
         self._from_client, self._to_client = reader, writer
         self._role = b""
-        # By the extended protocol: statements, and portals of them, by name.
+        # In the extended protocol: statements, and their portals, by name.
         self._statements: dict[bytes, bool] = {}  # whether it is a COMMIT
         self._portals: dict[bytes, bool] = {}
-        self._withheld: bytes | None = None  # the answer to the COMMIT that is cut
+        self._withheld: bytes | None = None  # the answer to the COMMIT to cut
 
     async def serve(self) -> None:
-        """Passes messages on until either side has closed."""
+        """Forwards messages until either side has closed."""
         try:
             self._from_server, self._to_server = await asyncio.open_connection(
                 LOOPBACK, self._proxy.upstream
             )
         except OSError:
-            return  # PostgreSQL is down, and its clients find the connection closed
+            return  # PostgreSQL is down, and its clients see a closed connection
         ways = [asyncio.create_task(self._pass_down()), asyncio.create_task(self._pass_up())]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -132,7 +132,7 @@ class _Connection:
             self._to_server.transport.abort()
 
     async def _pass_up(self) -> None:
-        """From the client to PostgreSQL, a message at a time."""
+        """Forwards from the client to PostgreSQL, message by message."""
         with suppress(OSError, asyncio.IncompleteReadError):
             await self._pass_start_up()
             while True:
@@ -156,12 +156,12 @@ class _Connection:
                 return
 
     async def _rest(self) -> tuple[bytes, bytes]:
-        """A message's length, which counts itself, and what it says."""
+        """Returns a message's length, which includes itself, and its content."""
         length = await self._from_client.readexactly(4)
         return length, await self._from_client.readexactly(int.from_bytes(length) - 4)
 
     def _commits(self, kind: bytes, body: bytes) -> bool:
-        """Whether PostgreSQL commits at this message."""
+        """Returns whether PostgreSQL commits at this message."""
         if kind == QUERY:
             return COMMIT.match(body) is not None
         if kind == PARSE:
@@ -173,7 +173,7 @@ class _Connection:
         return kind == EXECUTE and self._portals.get(body.split(b"\0", 1)[0], False)
 
     async def _pass_down(self) -> None:
-        """From PostgreSQL to the client, up to the answer that is kept from it."""
+        """Forwards from PostgreSQL to the client, up to the withheld answer."""
         with suppress(OSError):
             while chunk := await self._from_server.read(CHUNK):
                 if self._withheld is None:
@@ -181,7 +181,7 @@ class _Connection:
                     await self._to_client.drain()
                     continue
                 self._withheld += chunk
-                # Only now is the transaction committed for certain.
+                # Only now is it certain that the transaction is committed.
                 if READY_FOR_QUERY in self._withheld:
                     self._proxy.cut.set()
                     return

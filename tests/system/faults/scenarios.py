@@ -1,4 +1,4 @@
-"""What goes wrong, and when: a seed decides all of it."""
+"""What goes wrong, and when; a seed determines everything."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Final
 
 from dev.devstack.postgres import PLATFORM, TENANT
 
-LANES: Final = 4  # scenarios that run at once, each on servers of its own
-SINGLE: Final = 20  # the seeds below have one fault each, those from here on may have two
+LANES: Final = 4  # concurrent scenarios, each on its own servers
+SINGLE: Final = 20  # the seeds below have one fault each, later ones may have two
 JOBS: Final = ("billing.cycle", "analytics.aggregate")
 FIRST_YEAR: Final = 2013
-WINDOW: Final = 4  # children at once: the tick is at work for a while
-LATEST: Final = 5  # tenants that are done when something goes wrong; ten at least are to be
+WINDOW: Final = 4  # concurrent children: the tick is at work for a while
+LATEST: Final = 5  # tenants that are done when the fault begins; at least ten must remain
 
 
 class Kind(StrEnum):
     """What can go wrong."""
 
-    KILL_WORKERS = "kill workers"  # the first few; others take their place
+    KILL_WORKERS = "kill workers"  # the first few; others replace them
     CRASH_TEMPORAL = "crash Temporal"  # and start it on the same file
     CRASH_POSTGRES = "crash PostgreSQL"  # and start it on the same data
     TERMINATE_SESSIONS = "terminate sessions"  # again and again for a while
-    CUT_COMMIT = "cut a COMMIT"  # that is done, and whose client does not know
+    CUT_COMMIT = "cut a COMMIT"  # that is done, without its client knowing
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong."""
+    """One fault."""
 
     kind: Kind
-    after: int  # tenants whose part is done
+    after: int  # tenants that are done
     workers: int  # that are killed
     seconds: float  # that sessions are terminated for
     role: str  # whose COMMIT is cut
@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A tick, and what goes wrong meanwhile."""
+    """A tick, and its faults."""
 
     seed: int
     job: str
@@ -51,7 +51,7 @@ class Scenario:
 
     @classmethod
     def of(cls, seed: int) -> Scenario:
-        """The scenario of a seed; those of one lane have as many workers, and a month each.
+        """Returns the scenario of a seed; those of a lane have as many workers, and a month each.
 
         Kinds, jobs, workers killed and roles go round, so that the bounded campaign has them all.
         """

@@ -1,4 +1,4 @@
-"""Servers, workers and relays of a test's own, that can be ended as a crash would and come back."""
+"""Servers, workers and relays of one test, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from tests.system.faults.proxy import CommitProxy
 
 TENANTS: Final = 16
 
-# Whoever works: the superuser that looks on is none of them.
+# The working processes; the superuser that looks on is not one of them.
 _TERMINATE: Final = """
     select pg_terminate_backend(pid) from pg_stat_activity where usename = any(%s)
 """
 
-# Alembic keeps what it works on in the module.
+# Alembic keeps its state in the module.
 _MIGRATING: Final = threading.Lock()
 
 
 @dataclass
 class Servers:
-    """A Temporal server on a file, a PostgreSQL that survives its crashes, and who works there."""
+    """Temporal on a file, a PostgreSQL that survives crashes, and their workers and relays."""
 
     directory: Path
     postgres: EmbeddedPostgres
     temporal: TemporalDevServer
     proxy: CommitProxy  # between the workers and PostgreSQL
-    module: str  # which a worker runs, and a relay
+    module: str  # of a worker's command and of a relay's
     environ: dict[str, str]  # of a worker
-    database: Database  # not by way of the proxy
+    database: Database  # not through the proxy
     client: Client
     tenants: list[str]
     workers: list[WorkerProcess] = field(default_factory=list)
@@ -58,38 +58,38 @@ class Servers:
 
     @property
     def processes(self) -> list[WorkerProcess]:
-        """Workers and relays."""
+        """The workers and relays."""
         return [*self.workers, *self.relays]
 
     async def have_workers(self, count: int) -> None:
-        """Returns once that many take work."""
+        """Waits until this many workers take work."""
         while len(self.workers) < count:
             self.workers.append(self._start("--queue", "bulk"))
         await asyncio.gather(*(worker.until_ready() for worker in self.workers))
 
     async def have_relays(self, count: int) -> None:
-        """Returns once that many take messages."""
+        """Waits until this many relays take messages."""
         while len(self.relays) < count:
             self.relays.append(self._start("--relay"))
         await asyncio.gather(*(relay.until_ready() for relay in self.relays))
 
     async def kill_workers(self, count: int) -> None:
-        """Ends the first so many, as the kernel does when it is out of memory."""
+        """Kills the first workers, as the kernel does when it is out of memory."""
         killed, self.workers = self.workers[:count], self.workers[count:]
         await _kill(killed)
 
     async def kill_relays(self, count: int) -> None:
-        """Ends the first so many in the same way."""
+        """Kills the first relays in the same way."""
         killed, self.relays = self.relays[:count], self.relays[count:]
         await _kill(killed)
 
     async def crash_temporal(self) -> None:
-        """Ends Temporal by SIGKILL, and starts it on the same file and port."""
+        """Kills Temporal with SIGKILL, and restarts it on the same file and port."""
         await asyncio.to_thread(self.temporal.kill)
         await asyncio.to_thread(self.temporal.start)
 
     async def crash_postgres(self) -> None:
-        """Ends PostgreSQL without a shutdown, and starts it on the same data and port."""
+        """Kills PostgreSQL without a shutdown, and restarts it on the same data and port."""
         await asyncio.to_thread(self.postgres.stop, "immediate")
         await asyncio.to_thread(self.postgres.start)
 
@@ -100,7 +100,7 @@ class Servers:
 
     @asynccontextmanager
     async def everything(self) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
-        """A connection as the superuser."""
+        """Opens a connection as the superuser."""
         url = make_url(self.postgres.superuser_url).set(drivername="postgresql")
         async with await psycopg.AsyncConnection.connect(
             url.render_as_string(hide_password=False), row_factory=dict_row, autocommit=True
@@ -108,7 +108,7 @@ class Servers:
             yield connection
 
     async def stop_processes(self) -> list[int]:
-        """Asks all workers and relays to end in order, and returns their exit codes."""
+        """Stops all workers and relays gracefully, and returns their exit codes."""
         for process in self.processes:
             process.send(signal.SIGTERM)
         return [await process.exit_code() for process in self.processes]
@@ -121,7 +121,7 @@ class Servers:
 async def running_servers(
     directory: Path, *, module: str = "worker", **variables: str
 ) -> AsyncIterator[Servers]:
-    """Servers with made-up tenants, and nobody who works yet; all is ended after the block.
+    """Servers with generated tenants and no workers yet; everything ends with the block.
 
     Keyword arguments are further environment variables of workers and relays.
     """

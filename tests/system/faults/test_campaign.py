@@ -1,4 +1,4 @@
-"""A seeded campaign of faults: whatever goes wrong, a tick comes out right in the end.
+"""A seeded campaign of faults: whatever goes wrong, a tick ends correctly.
 
 `FULL=1` runs ten times as many scenarios, and `FAULT_SEED=7` the one of that seed alone.
 """
@@ -20,7 +20,7 @@ from tests.system.faults.scenarios import JOBS, LANES, Kind, Scenario
 async def campaign(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Campaign]:
-    """Every scenario that was selected, under way from the first one's test on."""
+    """Every selected scenario, running from the first one's test on."""
     directory = tmp_path_factory.mktemp("campaign")
     campaign = Campaign(directory, selected_seeds(request), run_tick, lanes=LANES)
     yield campaign

@@ -1,4 +1,4 @@
-"""The checker finds nothing in a tick that is right, and each thing that is wrong."""
+"""The checker accepts a correct tick, and finds each fault in one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workflows.billing import BillingCycle, BillingCycleInput
 PERIOD = "2013-04"
 JOBS = {"billing": "billing.cycle", "analytics": "analytics.aggregate"}
 
-# What is done to the database behind everyone's back, in which job's tick it shows, and as what.
+# The change to the database, the job in whose tick it shows, and the checker's sentence.
 WRONG = {
     "an invoice twice": (
         "billing",
@@ -141,7 +141,7 @@ WRONG = {
 
 @pytest.fixture
 async def ticks(saas: Client, database: Database) -> None:
-    """A tick of each job that went as it should."""
+    """A correct tick of each job."""
     tenants = await make_up_tenants(database, 3)
     await load_month(database, tenants, PERIOD)
     async with saas_worker(saas):
@@ -186,7 +186,7 @@ async def test_it_finds_an_open_workflow(everything: Rows, saas: Client) -> None
         task_queue=Queue.BULK,
     )
     tick = Tick(JOBS["billing"], PERIOD)
-    # The list is behind: it may not have it at once.
+    # The list lags: it may not have it at once.
     async with asyncio.timeout(30):
         while not (found := await problems(everything, saas, tick, settle=1.0)):
             pass

@@ -1,4 +1,4 @@
-"""A message that kills its worker each time is a dead letter, and no other is harmed."""
+"""A message that kills its worker each time becomes a dead letter, and harms no other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ATTEMPTS = 2
 
 
 def effects(urls: DatabaseUrls) -> list[str]:
-    """The keys of the messages that have had their effect, once for each time."""
+    """Returns the keys of the messages that took effect, once per effect."""
     with connect(urls.superuser) as everything:
         rows = everything.execute(
             "select split_part(subject, '/', 2) from audit_entries where action = 'counted'"
@@ -33,7 +33,7 @@ def effects(urls: DatabaseUrls) -> list[str]:
 
 
 def letters(urls: DatabaseUrls) -> list[tuple[object, ...]]:
-    """The dead letters' workflow ids, sources and messages."""
+    """Returns the dead letters' workflow ids, sources and messages."""
     with connect(urls.superuser) as everything:
         found = everything.execute("select workflow_id, source, message_id from dead_letters")
         return found.fetchall()

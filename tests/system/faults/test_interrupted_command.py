@@ -1,4 +1,4 @@
-"""Ctrl-C in a command that waits ends the waiting, and not the job."""
+"""Ctrl-C in a waiting command ends the waiting, but not the job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import STARTER
 
 PERIOD = "2013-04"
-INTERRUPTED = "Interrupted: what has been started goes on.\n"
+INTERRUPTED = "Interrupted: jobs that have started keep running.\n"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ async def test_ctrl_c_ends_the_waiting_and_the_job_goes_on(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        # A shell's background jobs ignore Ctrl-C, and so would this.
+        # A shell's background jobs ignore Ctrl-C, and this one would too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr is not None

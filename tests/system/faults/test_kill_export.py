@@ -1,4 +1,4 @@
-"""The worker is killed while it writes an export: its successor writes the file whole."""
+"""A worker is killed while it writes an export: its successor writes the whole file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker is killed while it imports: its successor goes on, and every row counts once."""
+"""A worker is killed while it imports: its successor continues, and every row counts once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fixtures.worker_process import StartWorker
 from workflows.imports import ImportContacts, ImportContactsInput
 
 NEW = 24_000
-AGAIN = 4_000  # rows whose address has been before
+AGAIN = 4_000  # rows whose address has appeared before
 BAD = 400  # rows without one
 
 
@@ -46,7 +46,7 @@ def count(urls: DatabaseUrls, query: str) -> int:
 async def until_imported(urls: DatabaseUrls, rows: int) -> None:
     async with asyncio.timeout(60):
         while count(urls, "select sum(imported) from imports") < rows:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # another process does it
+            await asyncio.sleep(0.01)  # another process handles it
 
 
 async def test_a_killed_workers_successor_imports_the_rest_and_counts_are_exact(
@@ -74,7 +74,7 @@ async def test_a_killed_workers_successor_imports_the_rest_and_counts_are_exact(
     first.send(signal.SIGKILL)
     assert await first.exit_code() == -signal.SIGKILL
     reached = count(database_urls, "select imported from imports")
-    # The contacts and how far the import is were committed together.
+    # The contacts and the import's progress were committed together.
     assert count(database_urls, "select count(*) from contacts") == reached < NEW
 
     second = await start_worker("--queue", "default", **storage).until_ready()

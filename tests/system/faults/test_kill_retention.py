@@ -1,4 +1,4 @@
-"""The worker is killed while it deletes: its successor goes on, and the count is right."""
+"""A worker is killed while it deletes: its successor continues, and the count is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker is killed in the middle of a fan-out: each tenant is done exactly once at the end."""
+"""A worker is killed during a fan-out: in the end each tenant is done exactly once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ TENANTS = 60
 
 
 def invoices(urls: DatabaseUrls) -> Counter[str]:
-    """How many invoices of the month each tenant has."""
+    """Returns each tenant's number of invoices for the month."""
     with connect(urls.superuser) as everything:
         rows = everything.execute("select tenant_id from invoices where period = %s", [TICK])
         return Counter(tenant for (tenant,) in rows)
 
 
 async def some_invoices(urls: DatabaseUrls, count: int) -> None:
-    """Returns once there are that many."""
+    """Waits until there are this many."""
     async with asyncio.timeout(60):
         while invoices(urls).total() < count:  # noqa: ASYNC110  # another process writes them
             await asyncio.sleep(0.02)
@@ -49,7 +49,7 @@ async def start_fan_out(client: Client, run: int) -> WorkflowHandle[FanOut, FanO
 
 
 async def delete_history(client: Client, workflow_id: str) -> None:
-    """Deletes a closed run, as the namespace's retention does in time."""
+    """Deletes a closed run, as the namespace's retention eventually does."""
     await client.workflow_service.delete_workflow_execution(
         DeleteWorkflowExecutionRequest(
             namespace=client.namespace,
@@ -58,7 +58,7 @@ async def delete_history(client: Client, workflow_id: str) -> None:
     )
     run = client.get_workflow_handle(workflow_id)
     async with asyncio.timeout(60):
-        # The server does it in its own time.
+        # The server does it asynchronously.
         while await if_known(run.describe()) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -83,7 +83,7 @@ async def test_each_tenant_is_done_exactly_once_though_its_worker_was_killed(
     assert invoices(database_urls) == dict.fromkeys(tenants, 1)
     assert await states_of(database, JOB, TICK) == dict.fromkeys(tenants, "succeeded")
 
-    # The ledger, and not the id of a closed run, says what has been done.
+    # The ledger, not the id of a closed run, says what is done.
     await deleted
     again = await (await start_fan_out(saas, 2)).result()
     assert (again.succeeded, again.already) == (0, TENANTS)

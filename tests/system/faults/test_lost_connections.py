@@ -1,4 +1,4 @@
-"""A connection that is lost at a bad moment is named as that, and replaced."""
+"""A connection lost at a bad moment gets its own error, and is replaced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_connection_lost_before_it_knows_its_tenant_is_unreachable_and_r
     pool = database.tenant_engine.sync_engine.pool
 
     def lose(connection: Any, record: object, proxy: object) -> None:  # the driver's, adapted
-        # Behind the pool's own look at whether it still lives.
+        # After the pool's own check that it is alive.
         with connect(database_urls.superuser) as superuser:
             pid = connection.driver_connection.info.backend_pid
             superuser.execute("select pg_terminate_backend(%s, %s)", [pid, GONE_WITHIN])

@@ -1,4 +1,4 @@
-"""A seeded campaign of faults: each accepted message has exactly one effect in the end.
+"""A seeded campaign of faults: in the end each accepted message has exactly one effect.
 
 `FULL=1` runs ten times as many scenarios, and `FAULT_SEED=7` the one of that seed alone.
 """
@@ -21,7 +21,7 @@ MODULE = "tests.system.faults.message_process"
 async def campaign(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Campaign]:
-    """Every scenario that was selected, under way from the first one's test on."""
+    """Every selected scenario, running from the first one's test on."""
     directory = tmp_path_factory.mktemp("messages")
     campaign = Campaign(
         directory, selected_seeds(request), run_messages, lanes=LANES, module=MODULE, **VARIABLES

@@ -1,4 +1,4 @@
-"""The checker finds nothing in messages that came out right, and each thing that is wrong."""
+"""The checker accepts correct messages, and finds each fault in others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEED = 1
 TOGETHER_0 = "job = 'test.counted_together' and key = 's1-0-0'"
 ALONE_0 = "job = 'test.counted' and key = 's1-0-0'"
 
-# What is done to the database behind everyone's back, and what the checker says.
+# The change to the database, and the checker's sentence.
 WRONG = {
     "an effect twice": (
         """
@@ -203,7 +203,7 @@ WRONG = {
 async def asked(
     saas: Client, database: Database, make_relay: Callable[..., Relay]
 ) -> AsyncIterator[Asked]:
-    """Messages that went as they should."""
+    """Correctly handled messages."""
     tenants = await make_up_tenants(database, 3)
     wanted: Plan = plan(SEED, tenants)
     asked = Asked.of(wanted, datetime.now(UTC))
@@ -224,8 +224,8 @@ async def everything(asked: Asked, database_urls: DatabaseUrls) -> AsyncIterator
 
 
 async def until_right(everything: Rows, saas: Client, asked: Asked) -> None:
-    """Returns once there is nothing wrong any more."""
-    while await problems(everything, saas, asked, settle=0.0):  # others work it off
+    """Waits until the checker finds nothing wrong."""
+    while await problems(everything, saas, asked, settle=0.0):  # others handle it
         await everything.rollback()
         await asyncio.sleep(0.2)
 
@@ -265,6 +265,6 @@ async def test_it_finds_runs_that_should_not_be(
         task_queue="nobody",
     )
     expected = {f"{never} has 1 successful runs, not 0.", "t00003/test.counted/s1-open is open."}
-    async with asyncio.timeout(30):  # the list is behind
+    async with asyncio.timeout(30):  # the list lags
         while not expected <= set(await problems(everything, saas, asked, settle=0.0)):
             await everything.rollback()

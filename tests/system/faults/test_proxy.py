@@ -1,4 +1,4 @@
-"""The proxy that cuts a connection behind a COMMIT: it is done, and the client does not know."""
+"""The proxy cuts a connection after a COMMIT: it is done, and the client does not know."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def proxy(database_urls: DatabaseUrls) -> AsyncIterator[CommitProxy]:
 async def through(
     proxy: CommitProxy, database_urls: DatabaseUrls
 ) -> AsyncIterator[psycopg.AsyncConnection]:
-    """A connection through the proxy."""
+    """Opens a connection through the proxy."""
     url = make_url(database_urls.superuser).set(drivername="postgresql", port=proxy.port)
     async with await psycopg.AsyncConnection.connect(
         url.render_as_string(hide_password=False)
@@ -34,7 +34,7 @@ async def through(
 
 
 async def notes(database_urls: DatabaseUrls) -> list[int]:
-    """What is committed."""
+    """Returns what is committed."""
     url = make_url(database_urls.superuser).set(drivername="postgresql")
     async with await psycopg.AsyncConnection.connect(
         url.render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""A worker whose servers go away says so, lives on, and takes work again when they are back."""
+"""A worker whose servers go down reports it, survives, and takes work once they are back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saas.queues import Queue
 from tests.system.faults.servers import Servers, running_servers
 from workflows.billing import BillingCycle, BillingCycleInput
 
-PATIENCE = 60  # seconds; an answer of a probe holds for 5
+PATIENCE = 60  # seconds; a probe's answer is cached for 5
 LOOK = 0.1  # seconds
 
 TEMPORAL_AWAY = "Temporal does not answer"
@@ -30,7 +30,7 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 
 async def until_ready_says(servers: Servers, reasons: list[str]) -> None:
-    """Returns once the worker gives these reasons for not being ready; none: once it is."""
+    """Waits until the worker gives these reasons for not being ready; none: until it is ready."""
     [worker] = servers.workers
     expected = (503, {"status": "not ready", "reasons": reasons})
     if not reasons:

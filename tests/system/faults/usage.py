@@ -1,4 +1,4 @@
-"""Usage for made-up tenants: a month of flights, of which each tenant has another number."""
+"""Usage for generated tenants: a month of flights, a different number per tenant."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def load_month(database: Database, tenants: Sequence[str], period: str) ->
 def _flights(tenant: str, period: str, number: int) -> list[Flight]:
     first, after = month_bounds(period)
     noons = [_at(first + timedelta(days=day % 28), hour=16) for day in range(number)]
-    # Still in the month where the tenants are, and no longer by UTC.
+    # Still in the month in the tenants' time zones, but not in UTC.
     last = _at(after, hour=2)
     return [
         Flight(

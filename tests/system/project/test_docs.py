@@ -1,4 +1,4 @@
-"""The documentation: what it names is there, and its code runs."""
+"""The documentation: the names in it exist, and its code runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TESTS = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
 
 Words = tuple[str, ...]
 
-# In a process of its own: the jobs of the samples are in no other test's registry.
+# In its own process: the samples' jobs are in no other test's registry.
 LOAD = """
 import importlib, sys
 from pathlib import Path
@@ -56,7 +56,7 @@ print(child_input(job, "f9", "2013-04", extra).model_dump_json())
 
 
 def commands(command: object, words: Words = ()) -> Iterator[tuple[Words, set[str]]]:
-    """Every command below one, by its words, with its options."""
+    """Returns every command below one, by its words, with its options."""
     yield words, {"--help"}.union(*(each.opts for each in getattr(command, "params", ())))
     for name, each in getattr(command, "commands", {}).items():
         yield from commands(each, (*words, name))
@@ -67,18 +67,18 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a language."""
+    """Returns the fenced code blocks of a language."""
     return [body for kind, body in FENCE.findall(page.read_text()) if kind == language]
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link may point to in a page, as GitHub names it."""
+    """Returns the anchors of a page, as GitHub names them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def python_file(block: str) -> str | None:
-    """The file that a block says it is."""
+    """Returns the file that a block claims to be."""
     found = re.match(r"# (\S+\.py)\n", block)
     return found[1] if found else None
 

@@ -1,4 +1,4 @@
-"""Engines are made in one place, and the tenant setting is never one of the session."""
+"""Engines are created in one place, and the tenant setting is never set for a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for the tree as a whole."""
+"""Rules for the whole tree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIBRARY = sorted((ROOT / "temporal_tenancy").rglob("*.py"))
 OF_THE_SAAS = frozenset(
     {"activities", "benchmarks", "docs", "processes", "saas", "starter", "worker", "workflows"}
 )
-# That load their names as they are asked.
+# They load their names on access.
 PACKAGES = [
     temporal_tenancy,
     *(
@@ -44,7 +44,7 @@ TEXTS = sorted(
 
 
 def names_of_the_application() -> re.Pattern[str]:
-    """Its programs, its environment's variables, and its modules, as names and as files."""
+    """The project's programs, environment variables and modules, as names and as files."""
     modules = [
         path.relative_to(ROOT).with_suffix("")
         for package in ("activities", "dev", "processes", "saas", "workflows")
@@ -61,7 +61,7 @@ def names_of_the_application() -> re.Pattern[str]:
 
 
 NAMES: Final = names_of_the_application()
-# What a record of the standard library's has by itself, and what each line has.
+# The attributes of a standard record, and those that each line has.
 TAKEN: Final = {
     *vars(logging.makeLogRecord({})),
     *("message", "asctime", "event", "level", "logger", "timestamp", "exception"),
@@ -70,7 +70,7 @@ TAKEN: Final = {
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 def test_the_export_list_is_sorted_and_every_name_on_it_is_there(package: ModuleType) -> None:
-    # Constants first, as the linter has it.
+    # Constants first, like the linter.
     assert package.__all__ == sorted(package.__all__, key=lambda name: (not name.isupper(), name))
     for name in package.__all__:
         assert getattr(package, name)
@@ -140,7 +140,7 @@ def test_the_root_has_the_two_programs_and_nothing_imports_them() -> None:
 
 
 def imported_by(path: Path) -> set[str]:
-    """The modules that a file names in its imports, wherever they are in it."""
+    """Returns the modules that a file imports, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -151,7 +151,7 @@ def imported_by(path: Path) -> set[str]:
 
 
 def is_of_the_saas(module: str) -> bool:
-    """Whether a module is the reference SaaS's; the laptop's servers are not."""
+    """Returns whether a module is the reference SaaS's; the laptop's servers are not."""
     room, _, rest = module.partition(".")
     return room in OF_THE_SAAS or (room == "dev" and rest.partition(".")[0] not in ("", "devstack"))
 
@@ -206,7 +206,7 @@ def test_the_library_logs_by_the_standard_library(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_log_lines_field_has_no_name_that_a_record_has_by_itself(path: Path) -> None:
-    # The standard library raises KeyError for most of them, and only when the line is written.
+    # The standard library raises KeyError for most, and only when the line is written.
     fields = {
         key.value
         for node in ast.walk(ast.parse(path.read_text()))

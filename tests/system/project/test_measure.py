@@ -89,8 +89,8 @@ def served(tenant: str, scheduled: int, started: int) -> Served:
 @pytest.mark.parametrize(
     ("of_flood", "index"),
     [
-        ([0, 1], 2 / 3),  # nothing while the small ones wait
-        ([0, 1, 5], 1),  # as many as each of them
+        ([0, 1], 2 / 3),  # none while the small ones wait
+        ([0, 1, 5], 1),  # as many as of each small one
         ([0, 1, 3, 4, 5, 6, 9], 4 / 6),
     ],
 )

@@ -1,4 +1,4 @@
-"""The mutants are complete, and a run of one says what it is worth."""
+"""The mutants are complete, and the result of a run is classified correctly."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def failure(error: str = "AssertionError", *, phase: str = "call", said: str = "
         (1, failure("AttributeError"), Verdict.BROKEN),
         (1, failure(phase="setup"), Verdict.BROKEN),
         (1, Report(seeded=True), Verdict.BROKEN),
-        (2, failure(), Verdict.BROKEN),  # interrupted, as by an error of collection
+        (2, failure(), Verdict.BROKEN),  # interrupted, as by a collection error
         (4, Report(seeded=True), Verdict.BROKEN),  # no such test
     ],
 )

@@ -1,4 +1,4 @@
-"""The files at the root say what is so: licence, changelog, contributing guide, hooks."""
+"""The root's files are correct: licence, changelog, contributing guide, hooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from dev.rooms import floors, markdown
 
 ROOT = Path(__file__).parents[3]
-APACHE_2 = "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4"  # SHA-256 of its text
+APACHE_2 = "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4"  # SHA-256 of the text
 CONTRACT = """
 [tool.importlinter]
 root_packages = ["upstairs_room", "ground_room"]

@@ -1,4 +1,4 @@
-"""What is public, and who uses what.
+"""Which names are public, and which code uses them.
 
 Public is what a package of the library exports: `temporal_tenancy` itself and the packages in it.
 Application, benchmarks and docs import nothing else of it. A module that only its own package
@@ -50,7 +50,7 @@ def name_of(path: Path) -> str:
 
 
 def imports_of(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """Each module of the library that is imported from, and the name; None for the whole module."""
+    """Returns each library module in an import, with the name; None for the whole module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             module = node.module or ""
@@ -68,7 +68,7 @@ def parsed(path: Path) -> ast.AST:
 
 
 def exported(module: str) -> set[str]:
-    """The public names of a door; none where it is none."""
+    """Returns the public names of a package; empty if it has none."""
     found = importlib.import_module(module)
     is_door = module in MODULES or Path(found.__file__ or "").name == "__init__.py"
     return set(getattr(found, "__all__", ())) if is_door else set()
@@ -117,7 +117,7 @@ def test_about_sixty_names_do_for_those_who_write_jobs() -> None:
 
 @pytest.mark.parametrize(("door", "name"), public(), ids=".".join)
 def test_a_public_name_is_no_module_too(door: str, name: str) -> None:
-    # Which of the two an import finds would depend on what was imported before.
+    # Which of the two an import finds would depend on earlier imports.
     assert not (ROOT.joinpath(*door.split(".")) / f"{name}.py").exists()
     assert not (ROOT.joinpath(*door.split(".")) / name).is_dir()
 
@@ -134,7 +134,7 @@ def package_of(module: str) -> str:
 
 
 def imported_modules() -> dict[str, set[str]]:
-    """Each module of the library, and the packages of whatever imports it or a name of it."""
+    """Returns each library module with the packages that import it or one of its names."""
     found: dict[str, set[str]] = {}
     modules = {name_of(path) for path in LIBRARY.rglob("*.py")}
     for path in [*LIBRARY.rglob("*.py"), *sources()]:

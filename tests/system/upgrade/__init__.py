@@ -1,1 +1,1 @@
-"""Databases of earlier releases, and what those releases send to them."""
+"""Databases of earlier releases, and the statements that those releases send."""

@@ -1,4 +1,4 @@
-"""`python -m tests.system.upgrade NAME`: records what the code that is there sends, as a release's.
+"""`python -m tests.system.upgrade NAME`: records the statements of the present code as a release.
 
 Run it on the release itself, once, with `releases/NAME/rows.sql` written: the rows that its
 database holds. What it writes is committed, and never recorded again.

@@ -1,4 +1,4 @@
-"""What an engine sends: transaction by transaction, with parameters, and how many rows it met."""
+"""Records an engine's statements by transaction, with parameters and row counts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 @dataclass(frozen=True)
 class Sent:
-    """A statement, as the driver gets it."""
+    """A statement, as sent to the driver."""
 
     sql: str
-    parameters: Any  # of any type: by name, or several of them
-    rows: int  # that it returned or changed; -1: the driver does not say
+    parameters: Any  # of any type: by name, or a list of them
+    rows: int  # returned or changed; -1: the driver does not report it
 
 
 @dataclass
 class Transaction:
-    """What one role sends until it commits."""
+    """The statements of one role up to a commit."""
 
-    role: str  # "tenant", "platform" or "relay", as the URLs have it
+    role: str  # "tenant", "platform" or "relay", as in the URLs
     sent: list[Sent] = field(default_factory=list)
 
 
@@ -37,7 +37,7 @@ class Recording:
         self.transactions: list[Transaction] = []
 
     def listen(self, engine: AsyncEngine, role: str) -> None:
-        """Writes down what `engine` sends from now on, as `role`; one session at a time."""
+        """Records what `engine` sends from now on, as `role`; one session at a time."""
 
         @event.listens_for(engine.sync_engine, "begin")
         def begin(connection: Connection) -> None:
@@ -55,7 +55,7 @@ class Recording:
             self.transactions[-1].sent.append(Sent(statement, parameters, cursor.rowcount))
 
     def document(self) -> list[dict[str, Any]]:
-        """As JSON has it."""
+        """Returns the recording as JSON."""
         return [
             {
                 "role": each.role,
@@ -70,7 +70,7 @@ class Recording:
 
 
 def written(value: Any) -> Any:
-    """A parameter as JSON has it, so that `read` makes the same of it."""
+    """Returns a parameter as JSON that `read` turns back into the same value."""
     match value:
         case datetime():
             return {"$time": value.astimezone(UTC).isoformat()}
@@ -91,14 +91,14 @@ def written(value: Any) -> Any:
         case list() | tuple():
             return [written(each) for each in value]
         case str():
-            return str(value)  # of an enum too
+            return str(value)  # enums too
         case None | bool() | int() | float():
             return value
     raise TypeError(f"{type(value).__name__} cannot be written down")
 
 
 def read(value: Any) -> Any:
-    """What `written` has written."""
+    """Reads what `written` has written."""
     match value:
         case {"$time": moment}:
             return datetime.fromisoformat(moment)

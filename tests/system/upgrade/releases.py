@@ -1,4 +1,4 @@
-"""A release as it is kept: its revisions, the rows of its database, and what it sends."""
+"""A stored release: its revisions, the rows of its database, and its statements."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ class Release:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept."""
+        """The release's folder."""
         return FOLDER / self.name
 
     @property
     def revisions(self) -> Mapping[str, str]:
-        """How far its migrations go, by environment."""
+        """The release's migration revisions, by environment."""
         return dict(json.loads((self.folder / "revisions.json").read_text()))
 
     @property
     def rows(self) -> str:
-        """SQL that fills its database, for a superuser."""
+        """SQL that fills the release's database, for a superuser."""
         return (self.folder / "rows.sql").read_text()
 
     @property
     def transactions(self) -> list[dict[str, Any]]:
-        """What it sends, as `Recording.document` has it, with parameters for the driver."""
+        """Its statements, as `Recording.document` has them, with parameters for the driver."""
         found = json.loads((self.folder / "statements.json").read_text())
         return [
             {
@@ -68,11 +68,11 @@ class Release:
         ]
 
     def write_revisions(self, revisions: Mapping[str, str]) -> None:
-        """Keeps how far its migrations go."""
+        """Stores the migration revisions."""
         self._write("revisions.json", revisions)
 
     def write_transactions(self, recording: Recording) -> None:
-        """Keeps what it sends."""
+        """Stores the statements."""
         self._write("statements.json", recording.document())
 
     def _write(self, name: str, document: Any) -> None:
@@ -80,12 +80,12 @@ class Release:
 
 
 def releases() -> list[Release]:
-    """All that are kept."""
+    """Returns all stored releases."""
     return [Release(each.name) for each in sorted(FOLDER.iterdir()) if each.is_dir()]
 
 
 def heads() -> dict[str, str]:
-    """How far the migrations go that are there."""
+    """Returns the newest migration revisions."""
     return {
         each.name: ScriptDirectory.from_config(alembic_config(each, None)).get_current_head() or ""
         for each in ENVIRONMENTS
@@ -93,7 +93,7 @@ def heads() -> dict[str, str]:
 
 
 def build(urls: DatabaseUrls, release: Release) -> None:
-    """Makes the database of a release, which is empty yet, with its rows."""
+    """Fills an empty database with a release's tables and rows."""
     roles = {TENANT_ROLE: urls.tenant, PLATFORM_ROLE: urls.platform, RELAY_ROLE: urls.relay}
     engine = create_engine(database_url(urls.owner), poolclass=NullPool)
     with connect(urls.owner) as owner:

@@ -1,4 +1,4 @@
-"""What a release's own code does with the rows of its database, one session after another.
+"""Runs a release's own code on the rows of its database, session after session.
 
 It uses what the library exports and what its processes call, and so runs on each release.
 """
@@ -62,12 +62,12 @@ JOB: Final = "billing.cycle"
 
 
 def row(number: int) -> UUID:
-    """The id of a row in rows.sql."""
+    """Returns the id of a row in rows.sql."""
     return UUID(int=0x019B7000_0000_7000_8000_000000000000 + int(str(number), 16))
 
 
 async def run(urls: DatabaseUrls, recording: Recording) -> None:
-    """Sends everything, as each of the roles; `recording` listens."""
+    """Sends all statements, as each role; `recording` listens."""
     workers = Database(tenant_url=urls.tenant, platform_url=urls.platform)
     relay = Database(platform_url=urls.relay)
     recording.listen(workers.tenant_engine, "tenant")
@@ -213,7 +213,7 @@ async def _as_tenant(workers: Database) -> None:
 
     job_input = {"period": "2026-01"}
     await send(lambda _: enqueue(JOB, job_input, key="2026-01", correlation_id="order-17"))
-    await send(lambda _: enqueue(JOB, job_input, key="2026-01"))  # which is there
+    await send(lambda _: enqueue(JOB, job_input, key="2026-01"))  # which exists
     await send(lambda _: enqueue(JOB, job_input, at=NOW))
     several = [job_input, {"period": "2026-02"}, {"period": "2026-03"}]
     await send(lambda _: enqueue_many(JOB, several, keys=["2026-01", None, "2026-03"]))
@@ -256,7 +256,7 @@ async def _read_everything(session: AsyncSession) -> None:
 
 
 async def _add_rows(session: AsyncSession) -> None:
-    """One at a time, so that the ORM names every column that may be null."""
+    """One at a time, so that the ORM names every nullable column."""
     added = [
         OutboxMessage(job="mail.send", key="by hand", payload={"n": 1}),
         ProcessedEvent(consumer="mail.send", event_id="by hand"),

@@ -1,4 +1,4 @@
-"""A database of an earlier release, which is upgraded while that release's workers go on."""
+"""An earlier release's database is upgraded while that release's workers continue."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Step = Callable[[DatabaseUrls], None]
 
 @pytest.fixture(scope="module")
 def make(postgres: EmbeddedPostgres) -> Iterator[Make]:
-    """Makes copies of a release's database, after some steps; each step is taken once."""
+    """Makes copies of a release's database after some steps, and takes each step once."""
     made: list[str] = []
 
     def copy(template: str, name: str) -> DatabaseUrls:
@@ -79,7 +79,7 @@ def test_what_a_release_sends_does_what_it_did_also_once_the_database_is_upgrade
 ) -> None:
     urls = make(release)
     with ExitStack() as stack:
-        # Its workers were there before.
+        # Its workers were started before.
         workers = {
             role: stack.enter_context(psycopg.connect(connect_url(getattr(urls, role))))
             for role in ("tenant", "platform", "relay")
@@ -112,7 +112,7 @@ def connect_url(url: str) -> str:
     return url.replace("postgresql+psycopg://", "postgresql://")
 
 
-# What the first release lets the tenant's role write, by table: the columns that are out of bounds,
+# What the first release lets the tenant's role write, by table: the invalid columns,
 # and what an upgrade makes of them. True stands for the time of the upgrade.
 FOREIGN: Final = "acme/mail.send/messages-1"
 MESSAGES: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
@@ -126,7 +126,7 @@ MESSAGES: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
     ({"attempts": -5}, {"attempts": 0}),
     ({"correlation_id": "c" * 6 * 1024 * 1024}, {"correlation_id": "c" * 1000}),
     ({"job": "j" * 1_500}, {"job": "unknown.job"}),
-    ({"key": "k" * 1_500}, {"key": None}),  # its id, as it was
+    ({"key": "k" * 1_500}, {"key": None}),  # its unchanged id
     ({"error_message": "e" * 5_000_000}, {"error_message": "e" * 1_000}),
     ({"payload": f'"{"x" * 2_000_000}"'},
      {"payload": "more than a message may hold, taken out by the upgrade"}),
@@ -165,7 +165,7 @@ def write(tenant: psycopg.Connection[Any], table: str, values: dict[str, object]
 
 
 def attack(urls: DatabaseUrls) -> None:
-    """Eve writes what the first release lets her."""
+    """Eve writes what the first release permits her."""
     with psycopg.connect(connect_url(urls.tenant)) as tenant:
         tenant.execute("select set_config('app.tenant_id', 'eve', true)")
         for number, (hostile, _) in enumerate(MESSAGES):
@@ -298,7 +298,7 @@ async def test_a_letter_goes_on_having_its_input_where_that_ones_id_was_none(
 def test_an_upgrade_that_breaks_off_is_finished_by_the_next(make: Make) -> None:
     urls = make(Release("first"), attack)
     with connect(urls.superuser) as superuser:
-        # A wall that the repair of the messages runs into.
+        # A constraint that the repair of the messages runs into.
         wall = "no check (job <> 'unknown.job') not valid"
         superuser.execute(f"alter table outbox_messages add constraint {wall}".encode())
         with pytest.raises(Exception, match="violates check constraint"):

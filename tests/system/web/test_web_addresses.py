@@ -1,4 +1,4 @@
-"""Whose address a call counts for."""
+"""The address that a request counts for."""
 
 from __future__ import annotations
 

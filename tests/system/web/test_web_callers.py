@@ -1,4 +1,4 @@
-"""The HTTP door: who is let in, and as whom."""
+"""The HTTP API: which callers are accepted, and as which tenant."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OPEN = {
 
 
 def routes(door: Door) -> Iterator[tuple[str, str, bool]]:
-    """Every method and path of the application, and whether a key is asked for."""
+    """Returns every method and path of the application, and whether it needs a key."""
     for route in iter_route_contexts(create_app(door).routes):
         dependant = getattr(route, "dependant", None)
         needed = [] if dependant is None else dependant.dependencies
@@ -191,7 +191,7 @@ async def test_a_rate_below_one_a_second_lets_one_through_in_several(web: Web) -
 async def test_two_tenants_calls_at_once_stay_in_their_own_scopes(
     web_and_temporal: Web,
 ) -> None:
-    """Many at once on few connections: each sees and writes its own rows only."""
+    """Many requests on few connections: each reads and writes only its own rows."""
     web = web_and_temporal
 
     async def call(client: httpx.AsyncClient, tenant: str, number: int) -> None:

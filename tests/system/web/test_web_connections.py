@@ -1,4 +1,4 @@
-"""The door's connections: what is slow is closed, who has too many makes room, others go on.
+"""The API's connections: slow ones are closed, heavy callers make room, others continue.
 
 The server is the door's own; the application behind it is as small as can be where it does not
 matter.
@@ -30,19 +30,19 @@ from processes.web.server import GRACE_SECONDS, DoorServer
 from tests.fixtures.raw_http import answers_in, connected, patience
 from tests.fixtures.web import running_server, told_in
 
-SOON = 0.15  # seconds, for what is to be too late
+SOON = 0.15  # seconds, for what must come too late
 LATE = 60.0  # seconds, for what is not
 PATIENT = Limits(head_seconds=LATE, idle_seconds=LATE, write_seconds=LATE)
 
 
 class Small:
-    """A door with a small application: `url`, what is under way, and who was gone."""
+    """An API with a small application: `url`, its open requests, and the callers that left."""
 
     def __init__(self, limits: Limits) -> None:
         self.admission = Admission(limits)
-        self.held = asyncio.Event()  # a request to /held has come
+        self.held = asyncio.Event()  # a request to /held has arrived
         self.let_go = asyncio.Event()
-        self.gone = asyncio.Event()  # a reader of /endless has
+        self.gone = asyncio.Event()  # a reader of /endless has left
         self.url = ""
         routes = [
             Route("/", self._hello, methods=["GET", "POST"]),
@@ -104,7 +104,7 @@ async def test_who_sends_nothing_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
 async def test_a_head_that_comes_byte_by_byte_is_cut_off(first: bytes) -> None:
-    """Each byte would begin the time anew, if it were time between two bytes."""
+    """Each byte would restart a timeout between bytes."""
     async with small(replace(PATIENT, head_seconds=SOON)) as door, connected(door.url) as raw:
         if first:
             await raw.send(first)
@@ -153,11 +153,11 @@ async def test_who_reads_as_he_can_gets_everything() -> None:
         assert (status, len(body)) == (200, 3_000_000)
 
 
-# Who may have how many.
+# Limits on callers.
 
 
 async def test_who_comes_new_is_answered_however_many_connections_wait() -> None:
-    """What waits longest goes, of the address that has the most of them."""
+    """The longest-waiting request of the address with the most is closed."""
     limits = replace(PATIENT, connections=20, requests=10)
     async with small(limits) as door, AsyncExitStack() as stack:
         alone = await stack.enter_async_context(connected(door.url, "127.0.0.2"))
@@ -265,7 +265,7 @@ async def test_a_stop_does_not_wait_for_who_says_nothing() -> None:
         assert [await raw.rest() for raw in (idle, half, mute)] == [b""] * 3
 
 
-# Messages that could be read in two ways.
+# Ambiguous messages.
 
 BODY = b"\r\n5\r\nhello\r\n0\r\n\r\n"
 
@@ -360,7 +360,7 @@ async def test_requests_that_come_together_are_answered_in_turn() -> None:
     assert answers[3][0] == 400
 
 
-# Who sends no more, and reads still.
+# Callers that stop sending but still read.
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ async def test_who_ends_its_half_while_it_is_answered_gets_the_answer() -> None:
 
 
 async def half_ended(door: Small) -> int:
-    """How many connections have been ended by their callers, once one is."""
+    """Returns how many connections their callers have ended, once one has."""
     async with patience("the end of a caller's half"):
         while True:
             found = sum(
@@ -434,7 +434,7 @@ async def test_who_has_gone_is_not_written_to_for_ever() -> None:
 
 @pytest.fixture
 async def fuzzed(door: Door) -> AsyncIterator[str]:
-    """The URL of the whole door."""
+    """The URL of the complete API."""
     limits = replace(
         Limits(), head_seconds=0.05, idle_seconds=0.05, drain_seconds=0.05, body_window_seconds=0.05
     )
@@ -478,7 +478,7 @@ BODIES = [
 
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
-    """Requests with something wrong in most of them, sometimes several, sometimes cut off."""
+    """Requests that mostly contain an error, sometimes several, and are sometimes cut off."""
     whole = b""
     for _ in range(draw(st.integers(1, 3))):
         line = b" ".join(draw(st.sampled_from(part)) for part in (METHODS, TARGETS, VERSIONS))

@@ -1,4 +1,4 @@
-"""What a tenant's own program may send: odd addresses, JSON, forms and links, with a good key.
+"""Hostile requests with a valid key: odd addresses, JSON, forms and links.
 
 The heads are in test_web_connections.py; here they are sound, and what they bring is not.
 """
@@ -61,7 +61,7 @@ FIELDS = ["input", "key", "at", "tenant_id", "kind", "ref", "period", "x", "__pr
 
 
 def objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """JSON objects, also with a field twice."""
+    """JSON objects, some with a duplicate field."""
     pair = st.tuples(st.sampled_from(FIELDS), values).map(lambda found: f'"{found[0]}": {found[1]}')
     return st.lists(pair, max_size=4).map(lambda pairs: f"{{{', '.join(pairs)}}}")
 
@@ -99,7 +99,7 @@ BOUNDARIES = [
 
 @st.composite
 def forms(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """A form's content type and body, cut off now and then."""
+    """A form's content type and body, sometimes cut off."""
     body = b""
     for _ in range(draw(st.integers(0, 3))):
         body += b"--B\r\nContent-Disposition: form-data; " + draw(st.sampled_from(DISPOSITIONS))
@@ -111,7 +111,7 @@ def forms(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 def address(text: str) -> bytes:
-    """A text as a part of an address, in which only what ends a line or the part is escaped."""
+    """Returns text as a part of a path; escapes only what ends a line or the part."""
     return b"".join(
         bytes([byte]) if 0x21 <= byte <= 0x7E else b"%%%02x" % byte
         for byte in text.encode(errors="surrogatepass")
@@ -120,7 +120,7 @@ def address(text: str) -> bytes:
 
 @st.composite
 def calls(draw: st.DrawFn) -> bytes:
-    """Requests in sound HTTP, but for their last headers."""
+    """Valid HTTP requests, except for their last headers."""
     path = draw(
         st.sampled_from([b"/imports", b"/jobs/search.index", b"/jobs/analytics.aggregate"])
         | TEXTS.map(lambda text: b"/imports/" + address(text))
@@ -164,7 +164,7 @@ async def test_whatever_a_tenant_sends_is_done_or_told_why_not(web: Web, call: b
     assert b"globex" not in call or await messages_of(web.door.database, "globex") == []
 
 
-# What could be read in two ways.
+# Ambiguous input.
 
 
 @pytest.mark.parametrize(

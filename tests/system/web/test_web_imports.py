@@ -1,4 +1,4 @@
-"""The HTTP door: files are taken in as they come, and their imports watched and cancelled."""
+"""The HTTP API streams uploads, and reports and cancels their imports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CSV = {"Content-Type": "text/csv"}
 
 
 def form(*parts: bytes, end: bytes = b"--B--\r\n") -> dict[str, Any]:
-    """A form's body and content type."""
+    """Returns a form's body and content type."""
     body = b"".join(b"--B\r\n" + part + b"\r\n" for part in parts) + end
     return {"content": body, "headers": {"Content-Type": "multipart/form-data; boundary=B"}}
 
@@ -51,7 +51,7 @@ async def imports_of(web: Web, tenant: str) -> list[Import]:
 
 
 async def change(web: Web, import_id: str, **values: Any) -> None:
-    """Does to an import of acme's what its job would."""
+    """Changes an import of acme's like its job."""
     with web.acting_for("acme"):
         async with tenant_session() as session:
             found = await find_import(session, UUID(import_id), lock=True)
@@ -166,7 +166,7 @@ async def test_who_goes_away_in_the_midst_leaves_nothing(web: Web) -> None:
     writer.close()
     await writer.wait_closed()
     async with web.client("acme") as client:
-        await started(client)  # takes longer than to see that the other has gone
+        await started(client)  # takes longer than noticing that the caller has gone
     assert len(stored_files(web)) == len(await imports_of(web, "acme")) == 1
 
 
@@ -209,7 +209,7 @@ async def test_its_events_tell_each_change_and_end_with_it(web: Web) -> None:
 
 @asynccontextmanager
 async def watched(web: Web, **seconds: float) -> AsyncIterator[Web]:
-    """The same door, where imports are watched for other times."""
+    """The same API, with other timings for watching imports."""
     door = replace(web.door, watch=replace(web.door.watch, **seconds))
     async with answering(door) as url:
         yield replace(web, url=url, door=door)
@@ -241,7 +241,7 @@ async def test_a_stream_ends_with_the_process_and_with_who_watches(web: Web) -> 
 
 
 async def test_a_stream_ends_with_the_half_of_who_watches(web: Web) -> None:
-    """Whether it has gone is not to be seen; so it gets what there is, and holds no slot."""
+    """A caller's leaving cannot be seen here; so it gets what there is, and holds no slot."""
     async with web.client("acme") as client, connected(web.url) as raw:
         path = f"/imports/{await started(client)}/events"
         key = f"Authorization: Bearer {web.keys['acme']}"

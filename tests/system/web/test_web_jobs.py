@@ -1,4 +1,4 @@
-"""The HTTP door: jobs are asked for, looked up, and come back in their tenant when they failed."""
+"""The HTTP API: jobs are requested, looked up, and replayed in their tenant after a failure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FINE = {"input": {"kind": "contact", "ref": "r"}}
 
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As long as this file is there, `test.wanted` fails."""
+    """While this file exists, `test.wanted` fails."""
     path = tmp_path / "broken"
     monkeypatch.setenv(web_jobs.BROKEN, str(path))
     path.touch()
@@ -40,7 +40,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def until_status(client: httpx.AsyncClient, address: str, status: str) -> dict[str, Any]:
-    """Asks until a run has this status."""
+    """Polls until a run has this status."""
     while True:
         answer = await client.get(address)
         assert answer.status_code == 200, answer.text
@@ -189,7 +189,7 @@ async def test_a_run_can_be_looked_up_whatever_its_row_holds(
         replace(web, url=url).client("acme") as client,
     ):
         found = {name: await client.get(f"/jobs/test.note/{name}") for name in names}
-    # What names another job, or a workflow, is for Temporal to say, which is away.
+    # Only Temporal, which is down, knows whether this names another job or a workflow.
     assert {answer.status_code for answer in found.values()} <= {200, 503}
     waiting = [name for name, answer in found.items() if answer.status_code == 200]
     assert len(waiting) >= len(names) - 1
@@ -219,7 +219,7 @@ async def test_jobs_are_taken_in_while_temporal_is_away(web: Web) -> None:
 
 
 class FailsWhileAsked(Runs):
-    """Temporal, in which a run fails, and its letter is written, while it is being asked."""
+    """A Temporal in which a run fails, and its letter is written, during the call."""
 
     async def status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
         letter = Letter(workflow_id, Source.WORKFLOW, "PartnerGone", "the partner is gone.", 1)
@@ -257,7 +257,7 @@ async def test_a_job_that_is_asked_for_while_its_run_is_looked_up_is_known(web: 
 async def test_a_job_that_failed_days_ago_comes_back_in_its_own_tenant(
     web_and_temporal: Web, saas: Client, make_relay: Any, broken: Path, starter: Starter
 ) -> None:
-    """Asked for over HTTP, failed for good, and replayed after another worker has started."""
+    """Requested over HTTP, failed permanently, and replayed after another worker has started."""
     door = replace(web_and_temporal.door, open_jobs={"test.wanted"})
     database = door.database
     worker = {"workflows": web_jobs.WORKFLOWS, "activities": web_jobs.ACTIVITIES}

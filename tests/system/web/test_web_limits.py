@@ -1,4 +1,4 @@
-"""The door's limits as the environment gives them, and how long a body is waited for."""
+"""The API's limits, as the environment sets them, and its deadline for a body."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def test_it_answers_ends_streams_and_stops_in_order(
 async def test_a_thousand_idle_connections_keep_nobody_out(
     door_process: WorkerProcess, web_tenants: dict[str, str]
 ) -> None:
-    """From 20 addresses, so that none has more than its share; half have sent a part of a head."""
+    """From 20 addresses, so that none exceeds its share; half have sent a part of a head."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     key = f"Authorization: Bearer {web_tenants['acme']}"
@@ -121,7 +121,7 @@ async def test_a_port_in_use_is_told(
 
 
 async def import_half(database: Database) -> None:
-    """Does to the only import what its job would have done half-way."""
+    """Changes the only import like its job, half-way."""
     with within(database, "acme"):
         async with tenant_session() as session:
             found = (await session.scalars(select(Import))).one()
@@ -162,7 +162,7 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
         await page.get_by_label("CSV file").set_input_files(file)
         await page.get_by_role("button", name="Import").click()
         await expect(page.get_by_role("alert")).to_contain_text("valid key")
-        complaints.clear()  # Chromium tells of every 401
+        complaints.clear()  # Chromium logs every 401
         await page.get_by_label("API key").fill("\u201ctk_quoted\u201d")
         await page.get_by_role("button", name="Import").click()
         await expect(page.get_by_role("alert")).to_contain_text("Copy it again")

@@ -1,4 +1,4 @@
-"""A request's scope is open until its answer is sent, and closed to what the request left."""
+"""A request's scope is open until its answer is sent, and closed for what it leaves behind."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def left() -> Left:
 
 @pytest.fixture
 def app(door: Door, left: Left) -> FastAPI:
-    """The door's application, with routes that are badly written."""
+    """The API's application, with badly written routes."""
     app = create_app(door)
 
     @app.get("/task")
@@ -78,7 +78,7 @@ def app(door: Door, left: Left) -> FastAPI:
                 except Exception as error:
                     answer.set_exception(error)
 
-        if not left.tasks:  # the first who asks starts it
+        if not left.tasks:  # the first caller starts it
             left.tasks.append(asyncio.create_task(consume()))
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         left.asked.put_nowait(answer)

@@ -1,4 +1,4 @@
-"""What is had of the door at once and how fast: by address and by tenant."""
+"""Limits on requests and their rate, by address and by tenant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from processes.web.limits import Limits
 from tests.fixtures.raw_http import connected, patience
 from tests.fixtures.web import Web, answering
 
-SOON = 0.15  # seconds, for what is to be too late
+SOON = 0.15  # seconds, for what must come too late
 
 
 def head(request: str, *headers: str, length: int | None = None) -> bytes:
@@ -31,7 +31,7 @@ def upload(key: str, length: int) -> bytes:
 
 
 def claimed() -> tuple[str, ...]:
-    """The headers of a webhook that somebody could have signed."""
+    """The headers of a webhook that anyone could have signed."""
     stamp = f"webhook-timestamp: {int(time.time())}"
     return "webhook-id: e", "webhook-signature: v1,x", stamp
 
@@ -58,7 +58,7 @@ async def test_a_body_may_take_long_where_it_keeps_the_rate(door: Door, web: Web
         assert (await raw.answer())[0] == 202
 
 
-# Keys that are none, and what a tenant may have.
+# Invalid keys, and the limits of a tenant.
 
 
 async def test_an_address_that_tries_keys_is_not_heard_for_a_while(door: Door, web: Web) -> None:
@@ -77,8 +77,8 @@ async def test_an_address_that_tries_keys_is_not_heard_for_a_while(door: Door, w
             assert b"retry-after: " in refused.lower()
             assert b"too many invalid keys" in await raw.reader.readuntil(b"}")
         async with connected(url) as raw, connected(url, "127.0.0.2") as elsewhere:
-            assert await raw.get(asked, other) == 429  # nobody knows that it is one
-            assert await raw.get(asked, good) == 404  # it was good before
+            assert await raw.get(asked, other) == 429  # no one knows that it is one
+            assert await raw.get(asked, good) == 404  # it was valid before
             assert await elsewhere.get(asked, other) == 404
             assert await elsewhere.get(asked, f"Authorization: Bearer tk_{'B' * 43}") == 401
 

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: only the provider's, for us, with the algorithm of its key, and not expired."""
+"""JSON Web Tokens: only the provider's, for us, with its key's algorithm, and not expired."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_what_the_provider_did_not_sign_is_refused(
 
 
 def hmac_token(secret: str) -> str:
-    """A token that is signed with a text that everybody has."""
+    """A token that is signed with a publicly known text."""
 
     def encoded(value: Any) -> bytes:
         return base64.urlsafe_b64encode(json.dumps(value, default=str).encode()).rstrip(b"=")

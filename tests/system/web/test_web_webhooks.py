@@ -1,4 +1,4 @@
-"""The HTTP door: payment webhooks, and links to files."""
+"""The HTTP API: payment webhooks, and links to files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def signed(secret: str, event_id: str = "evt_1", *, age: timedelta = timedelta()
 
 
 async def received(web: Web, tenant: str) -> list[tuple[str, str]]:
-    """The events that a tenant has stored, each with the job it asks for."""
+    """Returns a tenant's stored events, each with the job that it requests."""
     with web.acting_for(tenant):
         async with tenant_session() as session:
             rows = await session.execute(
@@ -69,7 +69,7 @@ async def test_both_secrets_hold_during_a_rotation(web: Web) -> None:
 
 
 async def test_every_refusal_is_the_same(web: Web) -> None:
-    """Who asks learns neither who is a tenant, nor who takes payments, nor what was wrong."""
+    """A caller learns neither who is a tenant, nor who takes payments, nor what was wrong."""
     secret = web.give_secret("acme")
     good = signed(secret)
     with_another = {**good, "webhook-signature": good["webhook-signature"][:-4] + "AAA="}
@@ -155,7 +155,7 @@ async def test_a_body_over_256_kib_is_refused(web: Web) -> None:
 
 
 async def put(web: Web, tenant: str, name: str = "export.csv") -> str:
-    """Stores a file of a tenant's; returns its path."""
+    """Stores a tenant's file; returns its path."""
     with web.acting_for(tenant):
         path = object_path("exports", name)
         await current_storage().put(path, f"of {tenant}".encode())
@@ -216,7 +216,7 @@ async def test_every_answer_keeps_browsers_from_harm(web: Web, path: str) -> Non
 
 
 def told_of(answer: dict[str, Any]) -> bool:
-    """Whether an answer is documented in the shape that every problem has."""
+    """Returns whether an answer is documented as a problem."""
     schema: str = answer["content"]["application/json"]["schema"]["$ref"]
     return schema.endswith("/ProblemAnswer")
 

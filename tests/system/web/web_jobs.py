@@ -1,4 +1,4 @@
-"""A job that fails as long as a test has it, for the HTTP door and for worker processes."""
+"""A job that fails for as long as a test says, for the HTTP API and for workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.outbox import current_event_id, once
 from temporal_tenancy.postgres.database import tenant_session
 
-BROKEN = "WEB_JOB_BROKEN"  # names a file: as long as it is there, the job fails
+BROKEN = "WEB_JOB_BROKEN"  # names a file: while it exists, the job fails
 
 
 class Wanted(TenantInput):

@@ -1,4 +1,4 @@
-"""starter.py that knows the job which the HTTP door's tests ask for."""
+"""starter.py with the job of the HTTP API's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker.py that serves the test's own jobs too."""
+"""worker.py with the test's own jobs too."""
 
 from __future__ import annotations
 

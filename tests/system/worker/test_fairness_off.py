@@ -1,4 +1,4 @@
-"""A server whose fairness is off: the doctor fails, workers and commands say so, jobs run."""
+"""A server with fairness off: the doctor fails, workers and commands warn, jobs run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OFF = Fairness(share=0.9)
 
 @pytest.fixture
 def unfair(unfair_temporal: TemporalDevServer) -> dict[str, str | None]:
-    """What the environment of a process there has."""
+    """Returns the environment of a process there."""
     return {"TEMPORAL_ADDRESS": unfair_temporal.address, "TEMPORAL_NAMESPACE": "default"}
 
 
@@ -46,7 +46,7 @@ async def test_the_doctor_fails_and_from_then_on_commands_warn(
     for said in (run, fan_out, applied):
         assert (said.code, said.err.startswith(WARNS)) == (0, True)
 
-    # It was turned on since: whoever tries again knows.
+    # It has been turned on since: the next check finds it.
     await keep_fairness(database, "default", ON)
     [again] = await batch([Command(["fan-out", "billing.cycle", "--tick", "2013-05"], unfair)])
     assert again.err == ""

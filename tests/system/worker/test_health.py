@@ -1,4 +1,4 @@
-"""Whether a worker process can take work, and how it says so."""
+"""How a worker process reports whether it can take work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FakeWorker:
 
 
 class Server:
-    """Something that answers, or does not."""
+    """A server that answers or does not."""
 
     def __init__(self) -> None:
         self.answers = True

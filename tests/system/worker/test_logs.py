@@ -1,4 +1,4 @@
-"""Every log line of a job says whose it is, and none says what nobody may read."""
+"""Every log line of a job names its tenant, and none contains secrets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def worker(client: Client, queue: str) -> AsyncIterator[Worker]:
 
 
 async def run_talk(client: Client, worker: Worker, *, fail: bool = False) -> dict[str, str | int]:
-    """Runs `test.talk` and returns what each of its lines must have."""
+    """Runs `test.talk` and returns the fields that each of its lines must have."""
     handle = await client.start_workflow(
         TalkJob.run,
         TalkInput(tenant_id="acme", fail=fail),

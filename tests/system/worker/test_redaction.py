@@ -1,4 +1,4 @@
-"""What a log line may not say."""
+"""What a log line must not contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line's slots come to."""
+"""The slots that the options of the command line set."""
 
 from __future__ import annotations
 

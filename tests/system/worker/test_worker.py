@@ -1,4 +1,4 @@
-"""worker.py as a process: it says how it is, works, and ends in order."""
+"""worker.py as a process: it reports its state, works, and stops in order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def release(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def slow_run(saas: Client, tenants: Tenants, release: Path) -> SlowRun:
-    """A job whose activity lasts until `release` is there."""
+    """A job whose activity lasts until `release` exists."""
     await tenants.add("acme", "Acme", plan="enterprise")
     return await saas.start_workflow(
         SlowJob.run,
@@ -143,7 +143,7 @@ async def test_the_dev_stack_gives_it_no_owner_credentials(
     assert environ["TENANT_DATABASE_URL"] == database_urls.tenant
     assert "DATABASE_URL" not in environ
     assert database_urls.owner not in "\n".join(environ.values())
-    # A signal while it starts is an orderly stop too.
+    # A signal during start-up stops it in order too.
     worker.send(signal.SIGTERM)
     assert await worker.exit_code() == 0
     assert worker.lines("worker.stopped")

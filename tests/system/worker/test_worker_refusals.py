@@ -35,7 +35,7 @@ class Case:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port on which somebody listens."""
+    """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -113,7 +113,7 @@ def cases(
 
 @pytest.fixture
 def unmigrated(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
-    """A database without any table, to which the runtime roles may connect."""
+    """A database without tables, to which the runtime roles may connect."""
     name = "unmigrated"
     urls = postgres.create_database(name)
     with psycopg.connect(urls.owner.replace("+psycopg", ""), autocommit=True) as owner:

@@ -1,0 +1,133 @@
+"""Parses command-line arguments strictly."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from secrets import randbits
+from typing import Any, Final
+
+import typer
+
+from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
+from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy.core.instants import in_utc
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.payloads import NotReadable, read
+
+
+def tenant_job(name: str) -> Job:
+    """Returns a tenant's job by its name.
+
+    Raises:
+        UnknownJob: no job has that name.
+        typer.BadParameter: the job is the platform's, or only the relay starts it.
+    """
+    job = registry.get_or_raise(name)
+    if job.kind != "tenant":
+        raise typer.BadParameter(
+            f"{name} is a job of the platform and does not run for a single tenant.",
+            param_hint="JOB",
+        )
+    if not job.is_asked_for:
+        raise typer.BadParameter(
+            f"only the relay starts {name}, for messages of another job.", param_hint="JOB"
+        )
+    return job
+
+
+def fields(text: str | None, *, what: str) -> dict[str, Any]:
+    """Returns the JSON object of `--input`; empty if the option is missing.
+
+    Raises `InvalidPayload`, whose message does not quote the input.
+    """
+    if text is None:
+        return {}
+    try:
+        value = read(text)
+    except NotReadable as error:
+        raise InvalidPayload(f"{what} {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidPayload(f'{what} is not a JSON object, as in {{"period": "2013-04"}}.')
+    return value
+
+
+def owner(tenant: str | None, values: dict[str, Any], *, what: str) -> str:
+    """Returns the tenant that `--tenant` or the input names.
+
+    Raises `TenantMissing`, `TenantInvalid`, or `TenantMismatch` if the two disagree.
+    """
+    in_input = values.get("tenant_id")
+    if tenant is None and in_input is None:
+        raise TenantMissing(f'{what} names no tenant. Add "--tenant".')
+    if tenant is not None and in_input is not None and tenant != in_input:
+        raise TenantMismatch(
+            f"--tenant names {tenant_id(tenant)}, but {what} says {tenant_id(in_input)}. "
+            "Leave one of them out."
+        )
+    return tenant_id(in_input if tenant is None else tenant)
+
+
+def statuses(text: str | None) -> Sequence[TenantStatus] | None:
+    """Parses statuses such as `active,trial`; returns None for None."""
+    if text is None:
+        return None
+    known = ", ".join(TenantStatus)
+    try:
+        return [TenantStatus(word.strip()) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"a status is one of {known}.") from None
+
+
+def where(text: str | None) -> Sequence[TenantStatus] | None:
+    """Parses `--where`, such as `status=active,trial`; returns None for None."""
+    if text is None:
+        return None
+    name, _, value = text.partition("=")
+    if name.strip() != "status":
+        raise typer.BadParameter('it reads "status=active,trial".', param_hint="--where")
+    return statuses(value)
+
+
+LONGEST: Final = timedelta(days=36_500)
+
+_AGE: Final = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age(text: str | None, *, option: str) -> timedelta | None:
+    """Parses a length of time such as `90m`, `12h` or `3d`; returns None for None."""
+    if text is None:
+        return None
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise typer.BadParameter(
+            "it is a number followed by s, m, h, d or w, such as 90m or 3d.", param_hint=option
+        )
+    count, unit = match.groups()
+    length = timedelta(**{_UNITS[unit]: int(count)})
+    if length > LONGEST:
+        raise typer.BadParameter(f"it is {LONGEST.days}d at most.", param_hint=option)
+    return length
+
+
+def moment(value: datetime, *, option: str) -> datetime:
+    """Converts a time to UTC; a time without an offset is in UTC already.
+
+    Raises `typer.BadParameter` if the year in UTC is outside Python's range.
+    """
+    try:
+        return in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint=option) from None
+
+
+def uuid7() -> str:
+    """Returns a new UUID; they sort by creation time (RFC 9562, 5.7)."""
+    milliseconds = time.time_ns() // 1_000_000
+    number = milliseconds << 80 | 7 << 76 | randbits(12) << 64 | 0b10 << 62 | randbits(62)
+    return str(uuid.UUID(int=number))
