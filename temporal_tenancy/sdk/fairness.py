@@ -48,7 +48,8 @@ SECOND: Final = 40  # tasks of the key that is queued after it
 # on a queue of 4 partitions 0.12 to 0.31 with fairness and 0.67 to 0.91 without; on one partition
 # 0.09 and 0.95. With a tenth of the tasks the ranges would overlap.
 FAIR_BELOW: Final = 0.5
-TRIES: Final = 3
+AGREEING: Final = 2  # tries that decide
+TRIES: Final = 2 * AGREEING - 1  # at most
 POLL_TIMEOUT: Final = timedelta(seconds=3)  # the server rejects shorter polls
 EMPTY_POLLS: Final = 3  # in a row, before the probe gives up on more tasks
 TIMEOUT: Final = 30.0  # seconds for one try
@@ -85,8 +86,8 @@ async def probe(client: Client, *, poll_timeout: timedelta = POLL_TIMEOUT) -> Fa
     """Queues the tasks of one key, then those of another, and compares when each is served.
 
     A try takes about 1 s. It runs one workflow on its own task queue and terminates it at the end,
-    so one closed run stays in the namespace. A very busy server may look as if fairness were off:
-    only the third such try counts.
+    so one closed run stays in the namespace. On a very busy server a single try may be wrong either
+    way, so two that agree decide, of at most three.
 
     Args:
         client: a client of the namespace to probe.
@@ -96,11 +97,19 @@ async def probe(client: Client, *, poll_timeout: timedelta = POLL_TIMEOUT) -> Fa
         ProbeFailed: a try took longer than 30 s (`TIMEOUT`), or the queue kept tasks back.
         RPCError: the server does not answer, or does not allow it.
     """
-    for _ in range(TRIES - 1):
-        result = await _try(client, poll_timeout)
-        if result.on:
-            return result
-    return await _try(client, poll_timeout)
+    results: list[Fairness] = []
+    while (decided := decision(results)) is None:
+        results.append(await _try(client, poll_timeout))
+    return decided
+
+
+def decision(results: Sequence[Fairness]) -> Fairness | None:
+    """Returns the last of the first two tries that agree; None if no two do yet."""
+    for on in (True, False):
+        agreeing = [result for result in results if result.on is on]
+        if len(agreeing) >= AGREEING:
+            return agreeing[AGREEING - 1]
+    return None
 
 
 async def _try(client: Client, poll_timeout: timedelta) -> Fairness:

@@ -92,6 +92,23 @@ def test_the_share_is_the_mean_rank_of_the_late_ones(order: list[bool], share: f
     assert mean_rank(order) == pytest.approx(share)
 
 
+@pytest.mark.parametrize(
+    ("shares", "decided"),
+    [
+        ([], None),
+        ([0.2], None),
+        ([0.2, 0.3], 0.3),
+        ([0.9, 0.8], 0.8),
+        ([0.2, 0.8], None),
+        ([0.2, 0.8, 0.9], 0.9),
+        ([0.8, 0.2, 0.3], 0.3),
+    ],
+)
+def test_two_tries_that_agree_decide(shares: list[float], decided: float | None) -> None:
+    found = fairness.decision([fairness.Fairness(share) for share in shares])
+    assert found == (None if decided is None else fairness.Fairness(decided))
+
+
 async def test_of_many_who_ask_at_once_one_tries(fair: Client, database: Database) -> None:
     askers = fairness.TRIES + 1
     found = await asyncio.gather(*(renew_fairness(fair, database) for _ in range(askers)))

@@ -96,7 +96,7 @@ async def test_the_ledger_is_shown_also_while_temporal_is_away(
     ("arguments", "sentence"),
     [
         (("--tick", "2013-02"), "a tick belongs to a job: name the job."),
-        ((JOB, "--tick", "yesterday"), "billing.cycle works on a month, and yesterday names none:"),
+        ((JOB, "--tick", "yesterday"), "billing.cycle works on a month, and yesterday is not one:"),
         ((JOB, "--tick", "2999-01"), "2999-01 is not over yet, so it cannot have missed a tenant."),
         (("trial.expiry", "--tick", "x"), "trial.expiry has no tick x."),
         (
