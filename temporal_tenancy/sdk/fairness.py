@@ -48,8 +48,7 @@ SECOND: Final = 40  # tasks of the key that is queued after it
 # on a queue of 4 partitions 0.12 to 0.31 with fairness and 0.67 to 0.91 without; on one partition
 # 0.09 and 0.95. With a tenth of the tasks the ranges would overlap.
 FAIR_BELOW: Final = 0.5
-AGREEING: Final = 2  # tries that decide
-TRIES: Final = 2 * AGREEING - 1  # at most
+AGREEING: Final = 2  # tries that decide, of at most three
 POLL_TIMEOUT: Final = timedelta(seconds=3)  # the server rejects shorter polls
 EMPTY_POLLS: Final = 3  # in a row, before the probe gives up on more tasks
 TIMEOUT: Final = 30.0  # seconds for one try

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import MetaData
 
-from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from dev.devstack.postgres import DatabaseUrls
 from saas.database.tables import TENANT_DATA, TenantData
 from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.outbox.tables import OutboxData
 from temporal_tenancy.postgres.migrations import pending
 from tests.library.postgres.test_database_migrations import constraints_of, tables_differ
-
-
-@pytest.fixture
-def empty_urls(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
-    yield postgres.create_database("empty_of_the_saas")
-    postgres.drop_database("empty_of_the_saas")
 
 
 @pytest.mark.parametrize("metadata", [ControlPlane.metadata, TenantData.metadata])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -31,12 +31,6 @@ ENVIRONMENTS = (*LIBRARY, TABLES)
 
 def run(urls: DatabaseUrls) -> None:
     migrate(urls.owner, tenant_url=urls.tenant, platform_url=urls.platform, application=[TABLES])
-
-
-@pytest.fixture
-def empty_urls(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
-    yield postgres.create_database("empty")
-    postgres.drop_database("empty")
 
 
 CONSTRAINTS = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client
 
-from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.server_checks import renew_fairness
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
@@ -35,12 +34,6 @@ KEYS = (
     "select pg_advisory_lock(hashtextextended('acme/admission/slots', 0))",
     f"select pg_advisory_lock({0x74656E616E6379})",
 )
-
-
-@pytest.fixture
-def empty_urls(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
-    yield postgres.create_database("turns")
-    postgres.drop_database("turns")
 
 
 @pytest.fixture
