@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
+
+# What an extra of the distribution brings. The core has none of it.
+_EXTRA_OF: Final = {
+    **dict.fromkeys(("alembic", "greenlet", "psycopg", "rich", "sqlalchemy", "typer"), "postgres"),
+    **dict.fromkeys(("pytest", "pytest_asyncio"), "testing"),
+}
 
 
 def lazy_exports(
@@ -14,7 +20,7 @@ def lazy_exports(
     """Returns the `__getattr__` and `__dir__` of a package that imports its modules on first use.
 
     Importing one name then needs only that name's dependencies: isolation alone works without
-    SQLAlchemy.
+    SQLAlchemy. A name whose dependencies are not installed raises `MissingExtra`.
 
     Args:
         package: the package's `__name__`.
@@ -24,7 +30,17 @@ def lazy_exports(
     def __getattr__(name: str) -> Any:  # a module attribute can have any type
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{where[name]}"), name)
+        try:
+            module = import_module(f"{package}.{where[name]}")
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _EXTRA_OF:
+                raise
+            # Imported here, because it loads the SDK.
+            from temporal_tenancy.core.errors import MissingExtra
+
+            raise MissingExtra(f"{package}.{name}", missing, _EXTRA_OF[missing]) from error
+        value = getattr(module, name)
         vars(sys.modules[package])[name] = value
         return value
 
