@@ -1,8 +1,8 @@
 """The errors that the library raises, one type for each kind.
 
-All but `ConfigurationError` and `MissingExtra` are `ApplicationError`s, so that they travel from a worker through
-Temporal to the caller, with the class name as Temporal's failure type. All are non-retryable: a
-second attempt with the same input would fail in the same way.
+All but `ConfigurationError` and `MissingExtra` are `ApplicationError`s, so that they travel from a
+worker through Temporal to the caller, with the class name as Temporal's failure type. All are
+non-retryable: a second attempt with the same input would fail in the same way.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
 
 # What an extra of the distribution brings. The core has none of it.
@@ -36,10 +37,7 @@ def lazy_exports(
             missing = (error.name or "").partition(".")[0]
             if missing not in _EXTRA_OF:
                 raise
-            # Imported here, because it loads the SDK.
-            from temporal_tenancy.core.errors import MissingExtra
-
-            raise MissingExtra(f"{package}.{name}", missing, _EXTRA_OF[missing]) from error
+            raise _missing_extra(f"{package}.{name}", missing) from error
         value = getattr(module, name)
         vars(sys.modules[package])[name] = value
         return value
@@ -48,3 +46,25 @@ def lazy_exports(
         return sorted({*vars(sys.modules[package]), *where})
 
     return __getattr__, __dir__
+
+
+def require_installed(wanted: str, *packages: str) -> None:
+    """For a package of modules that are imported directly, and need what an extra brings.
+
+    Args:
+        wanted: the package's `__name__`.
+        packages: what its modules import.
+
+    Raises:
+        MissingExtra: one of `packages` is not installed.
+    """
+    for package in packages:
+        if package not in sys.modules and find_spec(package) is None:
+            raise _missing_extra(wanted, package)
+
+
+def _missing_extra(wanted: str, package: str) -> ImportError:
+    # Imported here, because it loads the SDK.
+    from temporal_tenancy.core.errors import MissingExtra
+
+    return MissingExtra(wanted, package, _EXTRA_OF[package])

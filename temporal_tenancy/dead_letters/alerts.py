@@ -45,10 +45,12 @@ class AlertSink(Protocol):
 # it sent. Tenant roles have no access to this table.
 _CLAIM: Final = text("""
     insert into alerts as existing (name, sent_at) values (:name, now())
-    on conflict (name) do update set sent_at = now(), suppressed = 0
+    on conflict (name) do update set sent_at = now()
      where existing.sent_at <= now() - cast(:pause as interval)
-    returning coalesce(old.suppressed, 0)
+    returning existing.suppressed
 """)
+# By itself: the claim would return the new value.
+_REPORTED: Final = text("update alerts set suppressed = 0 where name = :name")
 # Returns the tenants without an alert within the hour. Sorted, so that callers cannot deadlock.
 _CLAIM_TENANTS: Final = text("""
     insert into alerts as existing (name, sent_at)
@@ -93,6 +95,7 @@ async def tell(
         await session.execute(_SUPPRESS, {"name": alert.name, "count": count})
         return False
     if before:
+        await session.execute(_REPORTED, {"name": alert.name})
         alert = replace(alert, details={**alert.details, "suppressed": before})
     await _send_to_all(sinks, alert, sink_timeout)
     return True
