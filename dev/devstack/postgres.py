@@ -396,13 +396,24 @@ def wheel_binaries(module: str) -> Path:
     )
 
 
+def major_version(programs: Path) -> int:
+    """Returns the major version of the PostgreSQL whose programs are in a folder.
+
+    Raises:
+        PartMissing: there are none.
+    """
+    try:
+        done = subprocess.run(
+            [programs / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
+    except OSError as error:
+        raise PartMissing(f"there is no PostgreSQL in {programs}: {error.strerror}.") from error
+    return int(re.findall(r"\d+", done.stdout)[0])
+
+
 def _sorting(binaries: Path) -> list[str]:
     """Returns the options of initdb that sort text the same way on every machine."""
-    shown = subprocess.run(
-        [binaries / "initdb", "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    version = re.search(r"\d+", shown)
-    if version is None or int(version[0]) < BUILTIN_LOCALES_SINCE:
+    if major_version(binaries) < BUILTIN_LOCALES_SINCE:
         return ["--locale=C.UTF-8"]
     return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
 
