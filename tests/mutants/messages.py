@@ -44,7 +44,7 @@ def _share_by_the_head() -> None:
 
 
 def _keep_what_a_child_says_as_it_is() -> None:
-    replace(outcomes, "plain", lambda text: text)
+    replace(outcomes, "storable", lambda text: text)
 
 
 def _ask_for_no_run_by_any_id() -> None:
