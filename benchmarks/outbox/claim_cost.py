@@ -39,7 +39,7 @@ ROOM: Final = RelayOptions().batch
 LEASE: Final = timedelta(seconds=60)
 
 _FILL: Final = """
-    insert into outbox_messages (tenant_id, job, key, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload)
     select %s, 'bench.small', n, '{"number": 1}' from generate_series(1, %s) as n
 """
 

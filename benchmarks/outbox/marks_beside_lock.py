@@ -37,12 +37,12 @@ LOCKER: Final = TENANTS[0]
 MESSAGES: Final = 1_200
 
 _ASK: Final = f"""
-    insert into outbox_messages (tenant_id, job, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, payload)
     select 't' || n %% {len(TENANTS)}, 'bench.started', '{{}}' from generate_series(1, %s) as n
 """
-_LOCK: Final = f"select from outbox_messages where tenant_id = '{LOCKER}' for update"
+_LOCK: Final = f"select from tenancy.outbox_messages where tenant_id = '{LOCKER}' for update"
 _OTHERS: Final = f"""
-    select count(*) from outbox_messages
+    select count(*) from tenancy.outbox_messages
     where tenant_id <> '{LOCKER}' and status in ('pending', 'failed', 'processing')
 """
 

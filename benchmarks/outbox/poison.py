@@ -32,7 +32,7 @@ IN: Final = 101  # one message in so many is poison
 
 # Inserted as SQL, since enqueue() would refuse the poison.
 _ASK: Final = f"""
-    insert into outbox_messages (tenant_id, job, key, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload)
     select
         't' || n %% {len(TENANTS)},
         case when n %% {IN} = 7 and n %% 2 = 0 then 'no.such_job' else 'bench.started' end,
@@ -41,7 +41,7 @@ _ASK: Final = f"""
     from generate_series(1, %s) as n
 """
 _WHICH: Final = {Arm.OURS: "", Arm.PEER: f"where n %% {IN} <> 7"}
-_DEAD: Final = "select count(*) from outbox_messages where status = 'dead_letter'"
+_DEAD: Final = "select count(*) from tenancy.outbox_messages where status = 'dead_letter'"
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:

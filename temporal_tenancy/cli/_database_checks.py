@@ -110,7 +110,7 @@ def _time_zones(connection: psycopg.Connection[Any]) -> Check:
     """Checks that Python and PostgreSQL know every tenant's time zone."""
     try:
         rows = connection.execute(
-            "select id, time_zone from tenants where status <> 'deleted' order by id"
+            "select id, time_zone from tenancy.tenants where status <> 'deleted' order by id"
         ).fetchall()
         known_to_server = {
             name for (name,) in connection.execute("select name from pg_timezone_names")

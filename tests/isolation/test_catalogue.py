@@ -179,7 +179,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     ("grant-beyond-rows", "grant references (period) on invoices to tenancy_tenant", "invoices"),
     ("grant-beyond-rows", "grant trigger on invoices to tenancy_tenant", "invoices"),
     ("grant-beyond-rows", "grant maintain on invoices to tenancy_tenant", "invoices"),
-    ("grant-beyond-rows", "grant truncate on ledger to tenancy_platform", "ledger"),
+    ("grant-beyond-rows", "grant truncate on tenancy.ledger to tenancy_platform", "ledger"),
     (
         "child-granted",
         """
@@ -191,9 +191,17 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         """,
         "parted_2013",
     ),
-    ("tenant-role-beyond-its-tables", "grant select on tenants to tenancy_tenant", "tenants"),
-    ("tenant-role-beyond-its-tables", "grant select on ledger to tenancy_tenant", "ledger"),
-    ("tenant-role-beyond-its-tables", "grant select (id) on tenants to tenancy_tenant", "tenants"),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select on tenancy.tenants to tenancy_tenant",
+        "tenants",
+    ),
+    ("tenant-role-beyond-its-tables", "grant select on tenancy.ledger to tenancy_tenant", "ledger"),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select (id) on tenancy.tenants to tenancy_tenant",
+        "tenants",
+    ),
     (
         "tenant-role-beyond-its-tables",
         "grant update on tenant_data_version to tenancy_tenant",
@@ -206,37 +214,37 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     ),
     (
         "tenant-role-writes-the-platforms",
-        "grant insert on outbox_messages to tenancy_tenant",
+        "grant insert on tenancy.outbox_messages to tenancy_tenant",
         "outbox_messages",
     ),
     (
         "tenant-role-writes-the-platforms",
-        "grant update (handled_by) on dead_letters to tenancy_tenant",
+        "grant update (handled_by) on tenancy.dead_letters to tenancy_tenant",
         "dead_letters",
     ),
     (
         "tenant-role-writes-the-platforms",
-        "grant update on processed_events to tenancy_tenant",
+        "grant update on tenancy.processed_events to tenancy_tenant",
         "processed_events",
     ),
     (
         "check-missing",
-        "alter table dead_letters drop constraint ck_dead_letters_owner",
+        "alter table tenancy.dead_letters drop constraint ck_dead_letters_owner",
         "dead_letters",
     ),
     (
         "check-missing",
         """
-        alter table outbox_messages drop constraint ck_outbox_messages_times;
-        alter table outbox_messages add constraint ck_outbox_messages_times
+        alter table tenancy.outbox_messages drop constraint ck_outbox_messages_times;
+        alter table tenancy.outbox_messages add constraint ck_outbox_messages_times
             check (created_at < 'infinity') not valid
         """,
         "outbox_messages",
     ),
-    ("trigger-missing", "drop trigger tenants_update on dead_letters", "dead_letters"),
+    ("trigger-missing", "drop trigger tenants_update on tenancy.dead_letters", "dead_letters"),
     (
         "trigger-missing",
-        "alter table outbox_messages disable trigger tenants_insert",
+        "alter table tenancy.outbox_messages disable trigger tenants_insert",
         "outbox_messages",
     ),
     (
@@ -280,7 +288,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         """,
         "total()",
     ),
-    ("public-grant", "grant select on plans to public", "relation plans"),
+    ("public-grant", "grant select on tenancy.plans to public", "relation plans"),
     ("public-grant", "grant usage on schema public to public", "schema public"),
     ("public-grant", "grant connect on database catalogue to public", "database catalogue"),
     (
@@ -380,7 +388,7 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
     (
         "calls",
         EVIL_TRIGGER
-        + "create trigger c after insert on ledger for each row execute function copied()",
+        + "create trigger c after insert on tenancy.ledger for each row execute function copied()",
         "ledger",
     ),
     (
@@ -396,7 +404,7 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
         "calls",
         EVIL_TRIGGER
         + """
-        create or replace trigger tenants_update before update on dead_letters
+        create or replace trigger tenants_update before update on tenancy.dead_letters
             for each row execute function copied()
         """,
         "dead_letters",
@@ -482,7 +490,7 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
     (
         "calls-volatile",
         """
-        create or replace trigger tenants_update before update on dead_letters for each row
+        create or replace trigger tenants_update before update on tenancy.dead_letters for each row
             when (set_config('app.tenant_id', 'ua', true) = '') execute function refuse_write('')
         """,
         "dead_letters",
@@ -683,7 +691,7 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
         create sequence counter;
         grant usage on counter to tenancy_tenant;
         grant truncate on invoices to tenancy_tenant;
-        grant select on tenants to tenancy_tenant;
+        grant select on tenancy.tenants to tenancy_tenant;
         grant temporary on database catalogue to public
     """)
     found = {finding.check: finding.message for finding in lint(superuser)}

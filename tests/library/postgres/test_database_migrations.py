@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -36,20 +36,28 @@ def run(urls: DatabaseUrls) -> None:
 CONSTRAINTS = """
     select conrelid::regclass::text, conname, pg_get_constraintdef(oid)
     from pg_constraint
-    where connamespace = 'public'::regnamespace and conrelid <> 0
+    where connamespace in ('public'::regnamespace, 'tenancy'::regnamespace) and conrelid <> 0
         and conrelid::regclass::text not like '%\\_version'
 """
 
 
 def tables_differ(urls: DatabaseUrls, metadata: MetaData) -> list[object]:
     """Returns where a migrated database's tables differ from `metadata`."""
+    names = {table.name for table in metadata.tables.values()}
+
+    def is_theirs(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+        if kind == "schema":
+            return name == metadata.schema
+        return kind != "table" or name in names
+
     engine = create_engine(urls.owner, poolclass=NullPool)
     with engine.connect() as connection:
         migration = MigrationContext.configure(
             connection,
             opts={
                 "compare_server_default": True,
-                "include_name": lambda name, kind, _: kind != "table" or name in metadata.tables,
+                "include_schemas": True,
+                "include_name": is_theirs,
             },
         )
         return list(compare_metadata(migration, metadata))
@@ -60,6 +68,8 @@ def constraints_of(
 ) -> tuple[set[object], set[object]]:
     """Returns the constraints of a migrated database, and those that the models create."""
     engine = create_engine(empty.owner, poolclass=NullPool)
+    with connect(empty.owner) as owner:
+        owner.execute("create schema tenancy")
     for metadata in models:
         metadata.create_all(engine)
     with connect(migrated.owner) as made, connect(empty.owner) as modelled:
@@ -100,9 +110,9 @@ def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres)
 
 def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:
     with connect(database_urls.owner) as owner:
-        owner.execute("delete from plans where id = 'free'")
+        owner.execute("delete from tenancy.plans where id = 'free'")
         run(database_urls)
-        assert owner.execute("select count(*) from plans").fetchone() == (2,)
+        assert owner.execute("select count(*) from tenancy.plans").fetchone() == (2,)
 
 
 def test_migrating_at_once_takes_turns(
