@@ -265,7 +265,11 @@ async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
     if login.url is None:
         what = f"{login.setting} is not set, and only the relay sees all messages."
         raise NotReachable(f"{what} {application.how_to_start}".rstrip())
-    view = Database(platform_url=login.url, application_name=current_program().application_name)
+    view = Database(
+        platform_url=login.url,
+        application_name=current_program().application_name,
+        installation=current_application().installation,
+    )
     try:
         async with control_plane() as database:
             yield view, database

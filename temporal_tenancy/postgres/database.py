@@ -35,7 +35,6 @@ from temporal_tenancy.postgres._connection_guard import guard_platform_engine, g
 from temporal_tenancy.postgres._connection_shares import ConnectionShares
 from temporal_tenancy.postgres._every_time import read_every_time
 from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
-from temporal_tenancy.postgres._schema_in_use import use_schema
 from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres._transaction_clock import transaction_clock
 from temporal_tenancy.postgres.database_errors import withhold_values
@@ -46,6 +45,7 @@ from temporal_tenancy.postgres.lock_timeouts import (
     PlatformSession,
 )
 from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
+from temporal_tenancy.postgres.schema_in_use import use_schema
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,

@@ -23,7 +23,6 @@ from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
-from temporal_tenancy.postgres._schema_in_use import schema_in_use
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import (
@@ -49,6 +48,7 @@ from temporal_tenancy.postgres.roles import (
     limit_roles,
     password_of,
 )
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 _SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
 _TURN: Final = """

@@ -12,28 +12,30 @@ from temporal_tenancy.postgres.installation import current_installation
 BUILT_IN_SINCE: Final = (18,)
 
 # As PostgreSQL 18's own: 48 bits of milliseconds, 12 of the fraction of the millisecond, and 62
-# random ones. The names in a body of this form are resolved when the function is created.
-_MAKE: Final = """
-    create or replace function uuidv7() returns uuid language sql volatile parallel safe
-    return (
-        select encode(
-            substring(int8send(micros / 1000) from 3)
-            || int2send((28672 + micros % 1000 * 4096 / 1000)::int2)
-            || substring(uuid_send(gen_random_uuid()) from 9),
-            'hex'
-        )::uuid
-        from (
-            select floor(extract(epoch from clock_timestamp()) * 1000000)::int8 as micros
-        ) as clock
-    )
+# random ones. 28672 is the version in its place, 0x7000.
+UUIDV7: Final = """
+    select pg_catalog.encode(
+        pg_catalog.substr(pg_catalog.int8send(micros / 1000), 3)
+            || pg_catalog.int2send((28672 + micros % 1000 * 4096 / 1000)::pg_catalog.int2)
+            || pg_catalog.substr(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()), 9),
+        'hex'
+    )::pg_catalog.uuid
+    from (
+        select (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8
+            as micros
+    ) as clock
 """
+"""The body of the function, where the server has none."""
 
 
 def make_uuidv7() -> None:
     """Creates the function `uuidv7()` where the server lacks it; for the library's migrations."""
     if not _built_in():
         roles = ", ".join(map(op.get_bind().dialect.identifier_preparer.quote, _roles()))
-        op.execute(_MAKE)
+        op.execute(f"""
+            create or replace function uuidv7() returns uuid language sql volatile parallel safe
+            as $${UUIDV7}$$
+        """)
         op.execute(f"grant execute on function uuidv7() to {roles}")
 
 

@@ -179,7 +179,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     ("grant-beyond-rows", "grant references (period) on invoices to tenancy_tenant", "invoices"),
     ("grant-beyond-rows", "grant trigger on invoices to tenancy_tenant", "invoices"),
     ("grant-beyond-rows", "grant maintain on invoices to tenancy_tenant", "invoices"),
-    ("grant-beyond-rows", "grant truncate on tenancy.ledger to tenancy_platform", "ledger"),
+    ("grant-beyond-rows", "grant truncate on tenancy.ledger to tenancy_platform", "tenancy.ledger"),
     (
         "child-granted",
         """
@@ -194,13 +194,17 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     (
         "tenant-role-beyond-its-tables",
         "grant select on tenancy.tenants to tenancy_tenant",
-        "tenants",
+        "tenancy.tenants",
     ),
-    ("tenant-role-beyond-its-tables", "grant select on tenancy.ledger to tenancy_tenant", "ledger"),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select on tenancy.ledger to tenancy_tenant",
+        "tenancy.ledger",
+    ),
     (
         "tenant-role-beyond-its-tables",
         "grant select (id) on tenancy.tenants to tenancy_tenant",
-        "tenants",
+        "tenancy.tenants",
     ),
     (
         "tenant-role-beyond-its-tables",
@@ -215,22 +219,22 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     (
         "tenant-role-writes-the-platforms",
         "grant insert on tenancy.outbox_messages to tenancy_tenant",
-        "outbox_messages",
+        "tenancy.outbox_messages",
     ),
     (
         "tenant-role-writes-the-platforms",
         "grant update (handled_by) on tenancy.dead_letters to tenancy_tenant",
-        "dead_letters",
+        "tenancy.dead_letters",
     ),
     (
         "tenant-role-writes-the-platforms",
         "grant update on tenancy.processed_events to tenancy_tenant",
-        "processed_events",
+        "tenancy.processed_events",
     ),
     (
         "check-missing",
         "alter table tenancy.dead_letters drop constraint ck_dead_letters_owner",
-        "dead_letters",
+        "tenancy.dead_letters",
     ),
     (
         "check-missing",
@@ -239,13 +243,17 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         alter table tenancy.outbox_messages add constraint ck_outbox_messages_times
             check (created_at < 'infinity') not valid
         """,
-        "outbox_messages",
+        "tenancy.outbox_messages",
     ),
-    ("trigger-missing", "drop trigger tenants_update on tenancy.dead_letters", "dead_letters"),
+    (
+        "trigger-missing",
+        "drop trigger tenants_update on tenancy.dead_letters",
+        "tenancy.dead_letters",
+    ),
     (
         "trigger-missing",
         "alter table tenancy.outbox_messages disable trigger tenants_insert",
-        "outbox_messages",
+        "tenancy.outbox_messages",
     ),
     (
         "platform-role-on-tenants-rows",
@@ -288,7 +296,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         """,
         "total()",
     ),
-    ("public-grant", "grant select on tenancy.plans to public", "relation plans"),
+    ("public-grant", "grant select on tenancy.plans to public", "relation tenancy.plans"),
     ("public-grant", "grant usage on schema public to public", "schema public"),
     ("public-grant", "grant connect on database catalogue to public", "database catalogue"),
     (
@@ -389,7 +397,7 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
         "calls",
         EVIL_TRIGGER
         + "create trigger c after insert on tenancy.ledger for each row execute function copied()",
-        "ledger",
+        "tenancy.ledger",
     ),
     (
         "calls",
@@ -407,17 +415,17 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
         create or replace trigger tenants_update before update on tenancy.dead_letters
             for each row execute function copied()
         """,
-        "dead_letters",
+        "tenancy.dead_letters",
     ),
     (
         "calls",
         """
-        create or replace function refuse_write() returns trigger language plpgsql
+        create or replace function tenancy.refuse_write() returns trigger language plpgsql
             as 'begin return new; end'
         """,
-        "dead_letters",
+        "tenancy.dead_letters",
     ),
-    ("calls", "alter function key_from_id() security definer", "outbox_messages"),
+    ("calls", "alter function tenancy.key_from_id() security definer", "tenancy.outbox_messages"),
     ("calls", EVIL + "alter table invoices alter period set default evil()", "invoices"),
     (
         "calls",
@@ -491,9 +499,10 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
         "calls-volatile",
         """
         create or replace trigger tenants_update before update on tenancy.dead_letters for each row
-            when (set_config('app.tenant_id', 'ua', true) = '') execute function refuse_write('')
+            when (set_config('app.tenant_id', 'ua', true) = '')
+            execute function tenancy.refuse_write('')
         """,
-        "dead_letters",
+        "tenancy.dead_letters",
     ),
     (
         "leakproof",
@@ -567,7 +576,11 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
         "cast from text to date",
     ),
     ("shadow", "create schema tenancy_tenant", "schema tenancy_tenant"),
-    ("rule", "create rule also as on insert to ledger do also delete from invoices", "ledger"),
+    (
+        "rule",
+        "create rule also as on insert to tenancy.ledger do also delete from invoices",
+        "tenancy.ledger",
+    ),
     (
         "event-trigger",
         """
@@ -578,7 +591,7 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
     ),
     ("publication", "create publication everything for all tables", "invoices"),
     ("publication", "create publication few for table contacts (tenant_id, id)", "contacts"),
-    ("publication", "create publication few for tables in schema public", "ledger"),
+    ("publication", "create publication few for tables in schema tenancy", "tenancy.ledger"),
     (
         "subscription",
         "create subscription fed connection 'dbname=x' publication p with (connect = false)",
