@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+
+TABLES: Final = (
+    *("admission", "alerts", "api_keys", "dead_letters", "in_flight", "ledger", "locks"),
+    *("outbox_messages", "plans", "positions", "processed_events", "server_checks", "tenants"),
+    "ticks",
+)
+"""The library's tables, without those of the migrations' versions."""
 
 
 def make_schema(connection: psycopg.Connection[Any], schema: str) -> None:

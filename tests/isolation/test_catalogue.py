@@ -498,11 +498,11 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
     (
         "calls-volatile",
         """
-        create or replace trigger tenants_update before update on tenancy.dead_letters for each row
-            when (set_config('app.tenant_id', 'ua', true) = '')
+        create or replace trigger tenants_insert before insert on tenancy.outbox_messages
+            for each row when (set_config('app.tenant_id', 'ua', true) = '')
             execute function tenancy.refuse_write('')
         """,
-        "tenancy.dead_letters",
+        "tenancy.outbox_messages",
     ),
     (
         "leakproof",
@@ -715,7 +715,7 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
         "role-attribute": "ALTER ROLE tenancy_relay NOCREATEDB",
         "sequence": "REVOKE USAGE ON counter FROM tenancy_tenant",
         "grant-beyond-rows": "REVOKE TRUNCATE ON invoices FROM tenancy_tenant",
-        "tenant-role-beyond-its-tables": "REVOKE SELECT ON tenants FROM tenancy_tenant",
+        "tenant-role-beyond-its-tables": "REVOKE SELECT ON tenancy.tenants FROM tenancy_tenant",
         "public-grant": "REVOKE TEMPORARY ON DATABASE catalogue FROM PUBLIC",
     }
     assert found.keys() == cures.keys()
