@@ -17,6 +17,7 @@ from temporal_tenancy.cli.program import (
     Login,
     current_application,
     message_with_hint,
+    quoted,
 )
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.due_times import zone_names
@@ -25,6 +26,7 @@ from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 from temporal_tenancy.postgres.migrations import refuse_pending
+from temporal_tenancy.postgres.moving import views_of_old_names
 from temporal_tenancy.postgres.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
@@ -82,7 +84,7 @@ def _whole(
     needed = environments(application)
     try:
         refuse_pending(url, needed, installation=application.installation)
-        yield ok("migrations", "all are applied.")
+        yield ok("migrations", f"all are applied.{_old_names(application, connection)}")
     except DatabaseProblem as error:
         yield failed("migrations", message_with_hint(type(error).__name__, error.message))
     findings = lint(connection, environments=needed, installation=application.installation)
@@ -92,6 +94,17 @@ def _whole(
     yield _logins([finding for finding in findings if finding.check == _PASSWORDLESS])
     yield _clock(connection)
     yield _time_zones(application, connection)
+
+
+def _old_names(application: Application, connection: psycopg.Connection[Any]) -> str:
+    """A sentence that says which views a move has left; empty if there are none."""
+    views = views_of_old_names(connection, application.installation.schema)
+    if not views:
+        return ""
+    return (
+        f" {number(len(views), 'view')} in public serve processes of an earlier release; "
+        f"{quoted('migrate --move --finish')} drops them."
+    )
 
 
 def _lint(name: str, findings: Sequence[Finding]) -> Check:

@@ -410,9 +410,9 @@ GRANT_CHECKS: Final = (
         where relations.relkind in ('r', 'p', 'f')
             and relations.oid not in (select oid from tenant_owned)
             and not (
-                privilege_type = 'SELECT' and coalesce(
-                    relations.library_name = any(%(library_versions)s),
-                    relations.relname = any(%(versions)s)
+                privilege_type = 'SELECT' and (
+                    coalesce(relations.library_name, '') = any(%(library_versions)s)
+                    or relations.relname = any(%(versions)s)
                 )
             )
         """,

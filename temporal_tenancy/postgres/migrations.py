@@ -74,6 +74,7 @@ _HOLDERS: Final = """
 # The errors of creating an object while another session creates the same one; which of them the
 # server raises depends on how far the other has come.
 _MADE_MEANWHILE: Final = (
+    psycopg.errors.DuplicateSchema,
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,

@@ -156,7 +156,7 @@ def test_the_runtime_roles_learn_that_migrations_are_pending(
 @pytest.fixture
 def superuser_sets_revision(database_urls: DatabaseUrls) -> None:
     with connect(database_urls.owner) as owner:
-        owner.execute("delete from control_plane_version")
+        owner.execute("delete from tenancy.control_plane_version")
 
 
 def test_an_empty_database_is_behind(empty_urls: DatabaseUrls) -> None:
@@ -165,7 +165,7 @@ def test_an_empty_database_is_behind(empty_urls: DatabaseUrls) -> None:
 
 def test_a_database_ahead_of_the_code_is_not_behind(database_urls: DatabaseUrls) -> None:
     with connect(database_urls.owner) as owner:
-        owner.execute("update control_plane_version set version_num = 'of a later release'")
+        owner.execute("update tenancy.control_plane_version set version_num = 'of a later release'")
     refuse_pending(database_urls.platform, ENVIRONMENTS)
 
 

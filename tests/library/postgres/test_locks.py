@@ -50,7 +50,7 @@ def altering(tmp_path: Path) -> MigrationEnvironment:
         "revision, down_revision = '0001', None\n"
         "def upgrade():\n"
         "    op.execute('create table before_the_lock ()')\n"
-        "    op.execute('alter table outbox_messages add column probe text')\n"
+        "    op.execute('alter table tenancy.outbox_messages add column probe text')\n"
     )
     return MigrationEnvironment("probe", str(tmp_path), "probe_version")
 
@@ -81,7 +81,7 @@ async def test_a_database_is_migrated_whatever_keys_a_tenant_holds(
         "select pg_advisory_lock(1)",
         "prepare peek as select * from tenancy.locks",
         "prepare peek as update tenancy.locks set name = name",
-        "select from control_plane_version",
+        "select from tenancy.control_plane_version",
     ],
 )
 async def test_a_tenant_reaches_no_turn_by_any_statement_that_it_may_send(
