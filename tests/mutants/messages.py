@@ -108,7 +108,8 @@ MESSAGE_FAULTS: Final = [
         "the outbox's policies let every tenant's rows through",
         ("tests/isolation/test_catalogue.py::test_what_the_migrations_make_is_without_findings",),
         schema=(
-            "alter policy tenant_isolation on tenancy.outbox_messages using (true) with check (true);"
+            "alter policy tenant_isolation on tenancy.outbox_messages "
+            "using (true) with check (true);"
             "alter policy tenant_access on tenancy.outbox_messages using (true) with check (true)"
         ),
     ),
