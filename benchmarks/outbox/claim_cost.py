@@ -77,7 +77,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 async def _fill(database: Outbox, how_many: int) -> None:
     for tenant, messages in ((LARGE, how_many), *((small, OF_SMALL) for small in SMALL)):
         await database.everything.execute(_FILL, [tenant, messages])
-    await database.everything.execute("vacuum (analyze) outbox_messages")
+    await database.everything.execute("vacuum (analyze) tenancy.outbox_messages")
 
 
 async def _records(database: Outbox) -> Mapping[str, Tenant]:

@@ -65,7 +65,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 async def _seconds(ours: Outbox, client: Client, locker: Connection, arm: Arm) -> float:
     """Returns the seconds until every message of the other tenants is marked."""
     await ours.everything.execute(_ASK.encode(), [MESSAGES])
-    await ours.everything.execute("vacuum (analyze) outbox_messages")
+    await ours.everything.execute("vacuum (analyze) tenancy.outbox_messages")
     locking = asyncio.Lock()
     locked = arm is Arm.PEER
 

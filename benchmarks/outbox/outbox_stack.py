@@ -76,7 +76,7 @@ class Outbox:
     async def has_history(self) -> None:
         """Fills the table with completed messages, and analyses it."""
         await self.everything.execute(_HISTORY, [self.tenants[0], FINISHED])
-        await self.everything.execute("vacuum (analyze) outbox_messages")
+        await self.everything.execute("vacuum (analyze) tenancy.outbox_messages")
 
     async def open_messages(self) -> int:
         """Returns the number of messages that are neither completed nor dead letters."""

@@ -69,7 +69,7 @@ async def _rate(ours: Outbox, client: Client, arm: Arm, messages: int, deliver: 
     """Returns how many valid messages a second the relay delivers."""
     sent = (_ASK + _WHICH[arm]).encode()
     await ours.everything.execute(sent, [messages + _poison(messages)])
-    await ours.everything.execute("vacuum (analyze) outbox_messages")
+    await ours.everything.execute("vacuum (analyze) tenancy.outbox_messages")
     last = LastOf(messages)
     began = time.perf_counter()
     async with running(ours.relay(client, RelayOptions(), deliver=last.after(deliver))):

@@ -89,6 +89,29 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     ("role-creates", "grant create on database catalogue to tenancy_tenant", "database catalogue"),
     ("role-missing", "alter role tenancy_platform rename to somebody", "tenancy_platform"),
     ("row-security-off", UNPROTECTED, "notes"),
+    # An application's table with the name of one of the library's has no exemptions.
+    ("row-security-off", "alter table public.ledger add column tenant_id text", "ledger"),
+    (
+        "policy-extra",
+        """
+        alter table public.outbox_messages add column tenant_id text;
+        create policy relay_access on public.outbox_messages to tenancy_relay using (true)
+        """,
+        "outbox_messages",
+    ),
+    (
+        "index-order",
+        """
+        alter table public.dead_letters add column tenant_id text;
+        create index ix_dead_letters_untold on public.dead_letters (theirs)
+        """,
+        "dead_letters",
+    ),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select on public.control_plane_version to tenancy_tenant",
+        "control_plane_version",
+    ),
     ("row-security-off", "alter table invoices disable row level security", "invoices"),
     ("row-security-not-forced", "alter table invoices no force row level security", "invoices"),
     ("policy-missing", "drop policy tenant_access on invoices", "invoices"),

@@ -373,7 +373,7 @@ def attempt(tenant: Connection, statement: sql.Composed, values: dict[str, Any])
 def insertion(table: str, values: dict[str, Any]) -> sql.Composed:
     names, places = map(sql.Identifier, values), map(sql.Placeholder, values)
     return sql.SQL("insert into {} ({}) values ({})").format(
-        sql.Identifier(table), sql.SQL(", ").join(names), sql.SQL(", ").join(places)
+        sql.Identifier("tenancy", table), sql.SQL(", ").join(names), sql.SQL(", ").join(places)
     )
 
 
@@ -381,7 +381,9 @@ def change(table: str, values: dict[str, Any]) -> sql.Composed:
     pairs = [
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
     ]
-    return sql.SQL("update {} set {}").format(sql.Identifier(table), sql.SQL(", ").join(pairs))
+    return sql.SQL("update {} set {}").format(
+        sql.Identifier("tenancy", table), sql.SQL(", ").join(pairs)
+    )
 
 
 @pytest.fixture

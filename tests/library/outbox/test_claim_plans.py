@@ -96,11 +96,11 @@ async def filled(
             "alter table tenancy.outbox_messages set (autovacuum_enabled = false)"
         )
         if request.param == "empty":
-            await everything.execute("analyze outbox_messages")
+            await everything.execute("analyze tenancy.outbox_messages")
         await everything.execute(_FILL.encode())
         await everything.execute(_COMPLETED)
         if request.param == "full":
-            await everything.execute("analyze outbox_messages")
+            await everything.execute("analyze tenancy.outbox_messages")
     database = Database(platform_url=urls.relay, platform_settings=queue.SERVER_SETTINGS)
     async with database.platform_session("claim in a test") as session:
         taken = await queue.claim(session, {"large": BATCH}, lease=timedelta(0))

@@ -44,7 +44,7 @@ MINUTE = timedelta(minutes=1)
 
 ROWS = [
     f"select 1 from {table} for {strength}"
-    for table in ("outbox_messages", "dead_letters")
+    for table in ("tenancy.outbox_messages", "tenancy.dead_letters")
     for strength in ("update", "no key update", "share", "key share")
 ]
 CHANGES = [
@@ -59,12 +59,12 @@ CHANGES = [
 ]
 TABLES = [
     f"lock table {table} in {mode} mode"
-    for table in ("outbox_messages", "dead_letters")
+    for table in ("tenancy.outbox_messages", "tenancy.dead_letters")
     for mode in ("share row exclusive", "access exclusive")
 ]
 # Parsed but never run, which needs no rights.
 PEEKS = [
-    f"prepare peek_{table} as update {table} set {column} = {column}"
+    f"prepare peek_{table} as update tenancy.{table} set {column} = {column}"
     for table, column in (("locks", "name"), ("in_flight", "since"), ("alerts", "name"))
 ]
 ADVISORY = [

@@ -147,6 +147,20 @@ def test_a_new_database_has_nothing_to_move(database_urls: DatabaseUrls) -> None
     assert places(database_urls) == before
 
 
+async def test_a_strangers_table_of_versions_is_not_the_librarys(
+    database_urls: DatabaseUrls,
+) -> None:
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("alter table public.control_plane_version add column version_num text")
+    assert pending(database_urls.tenant, ENVIRONMENTS) == []
+    database = of(database_urls)
+    try:
+        await ask(database, "1")
+        assert await keys(database) == ["1"]
+    finally:
+        await database.dispose()
+
+
 def test_a_move_waits_for_nobody_for_long(public_urls: DatabaseUrls) -> None:
     with holding(public_urls.tenant, "acme", "select from outbox_messages"):
         with pytest.raises(MigrationBlocked, match="on 2 tries in a row, and nothing has changed"):

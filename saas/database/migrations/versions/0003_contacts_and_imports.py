@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from temporal_tenancy import protect
-from temporal_tenancy.postgres.uuids import new_uuid
+from temporal_tenancy.postgres import new_uuid
 
 revision = "0003"
 down_revision = "0002"

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from temporal_tenancy import protect
-from temporal_tenancy.postgres.uuids import new_uuid
+from temporal_tenancy.postgres import new_uuid
 
 revision = "0004"
 down_revision = "0003"

@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
 from temporal_tenancy import protect
-from temporal_tenancy.postgres.uuids import new_uuid
+from temporal_tenancy.postgres import new_uuid
 
 revision = "0005"
 down_revision = "0004"
