@@ -44,10 +44,15 @@ class AlertSink(Protocol):
 # The row stays locked until the alert has been sent, so a concurrent caller waits and then finds
 # it sent. Tenant roles have no access to this table.
 _CLAIM: Final = library_text("""
-    insert into tenancy.alerts as existing (name, sent_at) values (:name, now())
+    -- Locked and read before the update: RETURNING has no old values before PostgreSQL 18.
+    with before as materialized (
+        select suppressed from tenancy.alerts where name = :name for update
+    )
+    insert into tenancy.alerts as existing (name, sent_at)
+    select :name, now() from (select count(*) from before) as locked
     on conflict (name) do update set sent_at = now(), suppressed = 0
      where existing.sent_at <= now() - cast(:pause as interval)
-    returning coalesce(old.suppressed, 0)
+    returning coalesce((select suppressed from before), 0)
 """)
 # Returns the tenants without an alert within the hour. Sorted, so that callers cannot deadlock.
 _CLAIM_TENANTS: Final = library_text("""
