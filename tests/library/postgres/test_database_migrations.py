@@ -54,7 +54,7 @@ def tables_differ(urls: DatabaseUrls, metadata: MetaData) -> list[object]:
 
     def differs(*defaults: Any) -> bool | None:
         """Whose function makes a UUID depends on the server; None: as Alembic compares."""
-        *_, found, modelled, _ = defaults
+        *_, found, _, modelled = defaults
         return False if "uuidv7()" in f"{found}" and "uuidv7()" in f"{modelled}" else None
 
     engine = create_engine(urls.owner, poolclass=NullPool)
