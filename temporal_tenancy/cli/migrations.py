@@ -5,8 +5,10 @@ from __future__ import annotations
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli.answers import Answer
-from temporal_tenancy.cli.program import Application, Login, current_application
+from temporal_tenancy.cli.program import Application, Login, current_application, quoted
+from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.migrations import migrate, pending
+from temporal_tenancy.postgres.moving import drop_views, move, views_of_old_names
 
 
 async def migrate_all() -> Answer:
@@ -20,16 +22,57 @@ async def migrate_all() -> Answer:
     application = current_application()
     owner = _required(application, application.owner)
     with application.reaching():
-        before = [str(behind) for behind in pending(owner, environments(application))]
+        behind = pending(owner, environments(application), installation=application.installation)
         migrate(
             owner,
             tenant_url=_required(application, application.tenant),
             platform_url=_required(application, application.platform),
             relay_url=application.relay.url,
             application=application.environments,
+            installation=application.installation,
         )
-    text = "The database is migrated." if before else "The database was up to date."
-    return Answer({"migrated": bool(before), "were_behind": before}, text)
+    text = "The database is migrated." if behind else "The database was up to date."
+    return Answer({"migrated": bool(behind), "were_behind": list(map(str, behind))}, text)
+
+
+async def migrate_and_move() -> Answer:
+    """Migrates as `migrate_all()`, and moves the library's tables from `public` to its schema.
+
+    Raises as `migrate_all()`, and `MigrationBlocked` if the tables were in use on every try.
+    """
+    migrated = await migrate_all()
+    application = current_application()
+    schema = application.installation.schema
+    with application.reaching():
+        owner = _required(application, application.owner)
+        moved = move(owner, installation=application.installation)
+        with connect(owner) as connection:
+            views = views_of_old_names(connection, schema)
+    text = f"The library's tables are in the schema {schema}."
+    if views:
+        text += (
+            " Processes of an earlier release use them through views in public. When none runs any "
+            f"more, and this release's have been restarted, {quoted('migrate --move --finish')} "
+            "drops the views."
+        )
+    document = {**migrated.document, "moved": moved, "schema": schema, "views": views}
+    return Answer(document, f"{migrated.text}\n{text}")
+
+
+async def finish_move() -> Answer:
+    """Drops the views that a move left in `public`.
+
+    Raises:
+        NotReachable: the owner's URL is not set, or its server does not answer.
+        ConfigurationError: objects of the application depend on the views.
+        MigrationBlocked: the views were in use on every try.
+    """
+    application = current_application()
+    with application.reaching():
+        owner = _required(application, application.owner)
+        dropped = drop_views(owner, installation=application.installation)
+    text = f"Dropped the views {', '.join(dropped)}." if dropped else "There was no view to drop."
+    return Answer({"dropped": dropped}, text)
 
 
 def _required(application: Application, login: Login) -> str:

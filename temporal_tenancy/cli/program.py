@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from temporal_tenancy.cli._hints import Hints
+from temporal_tenancy.postgres.installation import Installation
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -48,6 +49,8 @@ class Application:
     """Raises `NotReachable` for errors in the block that mean that a server is unavailable:
     `reaching`, or the same with the application's advice."""
     schedules: Sequence[ScheduledJob] = ()
+    installation: Installation = field(default_factory=Installation)
+    """Where the library lives in the database."""
     queues: Sequence[str] = ()  # that workers must serve
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
     ui_url: str | None = None  # of Temporal's Web UI; None: no links

@@ -19,7 +19,7 @@ from sqlalchemy import CheckConstraint
 
 from temporal_tenancy.control_plane.tables import ControlPlane, DeadLetterRow
 from temporal_tenancy.core.display import printable
-from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
+from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY, MigrationEnvironment
 from temporal_tenancy.lint._checks import (
     COMMON,
     GRANT_CHECKS,
@@ -31,6 +31,7 @@ from temporal_tenancy.lint._checks import (
 from temporal_tenancy.lint._code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
 from temporal_tenancy.outbox.tables import RELAY_INDEXES, OutboxData
 from temporal_tenancy.postgres.database_errors import ExcessRights
+from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,
     RELAY_ROLE,
@@ -39,6 +40,8 @@ from temporal_tenancy.postgres.roles import (
     TENANT_ROLE,
 )
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.postgres.uuids import UUIDV7
 
 LOGIN_TIMEOUT: Final = 3  # seconds
 
@@ -114,6 +117,7 @@ _FUNCTIONS: Final = (
     "refuse_write begin raise insufficient_privilege using message = format( '%s may not write "
     "this to %s: %s', current_user, tg_table_name, tg_argv[0] ); end",
     "key_from_id begin new.key := new.id::text; return new; end",
+    "uuidv7 " + " ".join(UUIDV7.split()),
 )
 _TABLE_CHECKS: Final = [
     f"{table.name} {constraint.name}"
@@ -170,11 +174,14 @@ def lint(
     *,
     environments: Sequence[MigrationEnvironment] = (CONTROL_PLANE,),
     allowed: Collection[str] = (),
+    installation: Installation | None = None,
 ) -> list[Finding]:
     """Returns the faults of the database of `connection`; an empty list means that it passes.
 
     Any role can run it. Every table with a column `tenant_id`, except the control plane's, counts
-    as tenant-owned. It also tries to log in without passwords; see `passwordless_logins`.
+    as tenant-owned. The library's tables are those in its schema: an application's own table that
+    has the name of one is the application's. It also tries to log in without passwords; see
+    `passwordless_logins`.
 
     Args:
         connection: a connection to the database; see
@@ -183,12 +190,19 @@ def lint(
         allowed: names of exempt objects: indexes that need not begin with tenant_id, triggers,
             event triggers, extensions, publications, subscriptions, and functions, which may be
             SECURITY DEFINER if they set their search_path.
+        installation: where the library's tables are; as for `migrate()`.
 
     Raises:
         psycopg.Error: the connection failed.
     """
-    versions = [environment.version_table for environment in environments]
-    findings = _run(connection, CHECKS, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
+    findings = _run(
+        connection,
+        CHECKS,
+        runtime=RUNTIME_ROLES,
+        environments=environments,
+        allowed=allowed,
+        installation=installation,
+    )
     return [*findings, *passwordless_logins(connection)]
 
 
@@ -254,17 +268,25 @@ def _run(
     checks: Iterable[Check],
     *,
     runtime: Collection[str],
-    versions: Collection[str] = (),
+    environments: Collection[MigrationEnvironment] = (),
     allowed: Collection[str] = (),
+    installation: Installation | None = None,
 ) -> list[Finding]:
     parameters = {
+        "schema": schema_in_use(connection, (installation or Installation()).schema),
         "tenant": TENANT_ROLE,
         "platform": PLATFORM_ROLE,
         "runtime": list(runtime),
         # Tenants' own jobs write dead letters, so that table counts as tenant-owned.
-        "control_plane": list(set(ControlPlane.metadata.tables) - {DeadLetterRow.__tablename__}),
-        "versions": list(versions),
-        "allowed": [*RELAY_INDEXES, *_LETTERS_INDEXES, *allowed],
+        "control_plane": [
+            table.name
+            for table in ControlPlane.metadata.tables.values()
+            if table.name != DeadLetterRow.__tablename__
+        ],
+        "library_versions": [one.version_table for one in environments if one in LIBRARY],
+        "versions": [one.version_table for one in environments if one not in LIBRARY],
+        "allowed": list(allowed),
+        "spanning": [*RELAY_INDEXES, *_LETTERS_INDEXES],
         "opened": list(_OPENED),
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
         "rule": list(_RULES),

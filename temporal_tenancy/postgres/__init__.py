@@ -14,18 +14,25 @@ if TYPE_CHECKING:
         DatabaseUnreachable,
         MigrationsBehind,
     )
+    from temporal_tenancy.postgres.installation import Installation
     from temporal_tenancy.postgres.migrations import migrate, run_migrations
+    from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.roles import TENANT_ROLE
+    from temporal_tenancy.postgres.uuids import new_uuid
 
 __all__ = [
     "TENANT_ROLE",
     "DatabaseProblem",
     "DatabaseUnreachable",
+    "Installation",
     "MigrationsBehind",
     "acting_for",
     "answers",
     "connect",
+    "drop_views",
     "migrate",
+    "move",
+    "new_uuid",
     "run_migrations",
 ]
 
@@ -33,11 +40,15 @@ _WHERE: Final = {
     "TENANT_ROLE": "roles",
     "DatabaseProblem": "database_errors",
     "DatabaseUnreachable": "database_errors",
+    "Installation": "installation",
     "MigrationsBehind": "database_errors",
     "acting_for": "_acting",
     "answers": "connections",
     "connect": "connections",
+    "drop_views": "moving",
     "migrate": "migrations",
+    "move": "moving",
+    "new_uuid": "uuids",
     "run_migrations": "migrations",
 }
 

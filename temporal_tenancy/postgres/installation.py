@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 SCHEMA: Final = "tenancy"
+PUBLIC: Final = "public"
+"""The schema in which earlier releases created the library's tables."""
+
+ATTRIBUTE: Final = "installation"
+"""The key of Alembic's `Config.attributes` that has the installation during a migration."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +32,12 @@ class Installation:
 
     schema: str = SCHEMA
     roles: Roles = field(default_factory=Roles)
+
+
+def current_installation() -> Installation:
+    """Returns the installation that the running migration is for; its schema is the one in use."""
+    from alembic import op  # only migrations need it
+
+    config = op.get_context().config
+    found = None if config is None else config.attributes.get(ATTRIBUTE)
+    return found if isinstance(found, Installation) else Installation(PUBLIC)

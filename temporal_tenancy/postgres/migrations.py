@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -30,6 +30,13 @@ from temporal_tenancy.postgres.database_errors import (
     MigrationsBehind,
     is_lock_held,
 )
+from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation
+from temporal_tenancy.postgres.library_schema import (
+    grant_schema,
+    make_schema,
+    search_only,
+    version_table,
+)
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.locks import MAKE_TABLE
 from temporal_tenancy.postgres.roles import (
@@ -41,6 +48,7 @@ from temporal_tenancy.postgres.roles import (
     limit_roles,
     password_of,
 )
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 _SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
 _TURN: Final = """
@@ -55,7 +63,9 @@ _HOLDERS: Final = """
     join pg_stat_activity as activity on activity.pid = lock.pid
     where lock.granted
         and lock.database = (select oid from pg_database where datname = current_database())
-        and pg_class.relnamespace = current_schema()::regnamespace
+        and pg_class.relnamespace in (
+            select oid from pg_namespace where nspname in (%s, current_schema())
+        )
         and pg_class.relkind in ('r', 'p') and pg_class.relname <> 'locks'
     order by activity.pid
     limit 5
@@ -64,6 +74,7 @@ _HOLDERS: Final = """
 # The errors of creating an object while another session creates the same one; which of them the
 # server raises depends on how far the other has come.
 _MADE_MEANWHILE: Final = (
+    psycopg.errors.DuplicateSchema,
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
@@ -109,6 +120,7 @@ def migrate(
     relay_url: str | None = None,
     application: Sequence[MigrationEnvironment] = (),
     patience: Patience | None = None,
+    installation: Installation | None = None,
 ) -> None:
     """Creates the runtime roles and runs all migrations: the library's, then `application`'s.
 
@@ -123,6 +135,8 @@ def migrate(
             without login, since policies name it.
         application: the environments of the application's tenant-owned tables.
         patience: how long to wait for locks; None: the defaults of `Patience`.
+        installation: the schema of the library's tables; None: `tenancy`. A database that has them
+            in `public`, as earlier releases made them, keeps them there; `move()` moves them.
 
     Raises:
         ConfigurationError: a URL has the wrong role or no password, or the owner may not create
@@ -132,39 +146,54 @@ def migrate(
         MigrationBlocked: other transactions held the needed locks on every try.
     """
     patience = patience or Patience()
+    wanted = installation or Installation()
     passwords = {
         TENANT_ROLE: password_of(tenant_url, TENANT_ROLE),
         PLATFORM_ROLE: password_of(platform_url, PLATFORM_ROLE),
         RELAY_ROLE: None if relay_url is None else password_of(relay_url, RELAY_ROLE),
     }
-    with _turn(owner_url, patience), connect(owner_url) as owner:
+    with _turn(owner_url, patience, wanted.schema), connect(owner_url) as owner:
+        # A `move()` may have had the turn before.
+        there = replace(wanted, schema=schema_in_use(owner, wanted.schema))
         _ensure_roles(owner, passwords)
         grant_database(owner, list(passwords))
+        grant_schema(owner, there.schema, list(passwords))
         limit_roles(owner)
         for environment in (*LIBRARY, *application):
-            _upgrade_patiently(owner_url, environment, patience)
+            _upgrade_patiently(owner_url, environment, patience, there)
             owner.execute(
                 sql.SQL("grant select on {} to {}").format(
-                    sql.Identifier(environment.version_table),
+                    version_table(environment, there.schema),
                     sql.SQL(", ").join(map(sql.Identifier, passwords)),
                 )
             )
 
 
-def pending(url: str, environments: Sequence[MigrationEnvironment]) -> list[Pending]:
+def pending(
+    url: str,
+    environments: Sequence[MigrationEnvironment],
+    *,
+    installation: Installation | None = None,
+) -> list[Pending]:
     """Returns the `environments` whose migrations the database at `url` lacks.
 
     Every runtime role can check this. A database that is ahead of the code, as during a release,
-    does not count as behind. Raises `DatabaseUnreachable`.
+    does not count as behind. `installation` is as for `migrate()`. Raises `DatabaseUnreachable`.
     """
     with connect(url) as connection:
-        found = (_pending(connection, environment) for environment in environments)
+        schema = schema_in_use(connection, (installation or Installation()).schema)
+        found = (_pending(connection, environment, schema) for environment in environments)
         return [behind for behind in found if behind is not None]
 
 
-def refuse_pending(url: str, environments: Sequence[MigrationEnvironment]) -> None:
+def refuse_pending(
+    url: str,
+    environments: Sequence[MigrationEnvironment],
+    *,
+    installation: Installation | None = None,
+) -> None:
     """Raises `MigrationsBehind` if the database at `url` lacks migrations that the code needs."""
-    behind = pending(url, environments)
+    behind = pending(url, environments, installation=installation)
     if behind:
         raise MigrationsBehind(f"{'; '.join(map(str, behind))}. Migrate the database as its owner.")
 
@@ -185,16 +214,26 @@ def run_migrations(metadata: MetaData) -> None:
         connection=connection,
         target_metadata=metadata,
         version_table=context.config.get_main_option("version_table") or "",
+        version_table_schema=context.config.get_main_option("version_table_schema"),
         compare_server_default=True,
-        include_name=lambda name, kind, parents: kind != "table" or name in metadata.tables,
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
-def alembic_config(environment: MigrationEnvironment, connection: Connection | None) -> Config:
-    """Returns Alembic's settings for `environment`, without a configuration file."""
-    config = Config(attributes={"connection": connection})
+def alembic_config(
+    environment: MigrationEnvironment,
+    connection: Connection | None,
+    installation: Installation | None = None,
+) -> Config:
+    """Returns Alembic's settings for `environment`, without a configuration file.
+
+    `installation` says where the library's tables are; None: in `public`, as in earlier releases.
+    """
+    there = installation or Installation(PUBLIC)
+    config = Config(attributes={"connection": connection, ATTRIBUTE: there})
+    if environment in LIBRARY:
+        config.set_main_option("version_table_schema", there.schema)
     config.set_main_option("script_location", environment.script_location)
     config.set_main_option("version_table", environment.version_table)
     return config
@@ -215,12 +254,17 @@ def _ensure_roles(owner: psycopg.Connection[Any], passwords: Mapping[str, str | 
 
 
 @contextmanager
-def _turn(owner_url: str, patience: Patience) -> Iterator[None]:
+def _turn(owner_url: str, patience: Patience, schema: str) -> Iterator[None]:
     """Runs the block while no other call migrates, under a row lock no runtime role can hold long.
 
-    Creates the table `locks` if it is missing. The row itself is not needed: it is rolled back.
+    Creates the schema and the table `locks` if they are missing. The row itself is not needed: it
+    is rolled back.
     """
     with connect(owner_url) as connection:
+        there = schema_in_use(connection, schema)
+        with suppress(*_MADE_MEANWHILE):
+            make_schema(connection, there)
+        search_only(connection, there)
         with suppress(*_MADE_MEANWHILE):
             connection.execute(MAKE_TABLE)
         with connection.transaction(force_rollback=True):
@@ -237,11 +281,14 @@ def _turn(owner_url: str, patience: Patience) -> Iterator[None]:
 
 
 def _upgrade_patiently(
-    owner_url: str, environment: MigrationEnvironment, patience: Patience
+    owner_url: str,
+    environment: MigrationEnvironment,
+    patience: Patience,
+    installation: Installation,
 ) -> None:
     for left in reversed(range(patience.tries)):
         try:
-            _upgrade(owner_url, environment, patience)
+            _upgrade(owner_url, environment, patience, installation)
         except OperationalError as error:
             if not is_lock_held(error):
                 raise
@@ -254,40 +301,48 @@ def _upgrade_patiently(
             time.sleep(patience.pause.total_seconds())
     raise MigrationBlocked(
         f"the {environment.name} could not be migrated: other transactions had its tables locked "
-        f"on {patience.tries} tries in a row.{_holders(owner_url)} Try again when they have ended: "
-        "finished migrations stay, and the next try continues after them."
+        f"on {patience.tries} tries in a row.{_holders(owner_url, installation.schema)} Try again "
+        "when they have ended: finished migrations stay, and the next try continues after them."
     )
 
 
-def _upgrade(owner_url: str, environment: MigrationEnvironment, patience: Patience) -> None:
+def _upgrade(
+    owner_url: str,
+    environment: MigrationEnvironment,
+    patience: Patience,
+    installation: Installation,
+) -> None:
     engine = create_engine(database_url(owner_url), poolclass=NullPool, hide_parameters=True)
     with engine.connect() as connection:
         waits = milliseconds(patience.lock_timeout)
         connection.execute(text(f"set lock_timeout = {waits}"))
+        if environment in LIBRARY:
+            # Their versions name no schema: they have also run in `public`.
+            schema = connection.dialect.identifier_preparer.quote(installation.schema)
+            connection.execute(text(f"set search_path to {schema}"))
         connection.commit()
         with _ALEMBIC:
-            command.upgrade(alembic_config(environment, connection), "head")
+            command.upgrade(alembic_config(environment, connection, installation), "head")
 
 
-def _holders(owner_url: str) -> str:
+def _holders(owner_url: str, schema: str) -> str:
     """A sentence that names the sessions with tables locked now; empty if there are none."""
     with connect(owner_url) as owner:
-        sessions = owner.execute(_HOLDERS).fetchall()
+        sessions = owner.execute(_HOLDERS, [schema]).fetchall()
     names = ", ".join(f"process {pid} of {role}" for pid, role in sessions)
     return f" Locks are held by {names}." if names else ""
 
 
 def _pending(
-    connection: psycopg.Connection[Any], environment: MigrationEnvironment
+    connection: psycopg.Connection[Any], environment: MigrationEnvironment, schema: str
 ) -> Pending | None:
     scripts = ScriptDirectory.from_config(alembic_config(environment, None))
     needed = scripts.get_current_head() or ""
     row = None
-    if connection.execute("select to_regclass(%s)", [environment.version_table]).fetchone() != (
-        None,
-    ):
+    # Without the right to read it, migrate() has not come to its end.
+    with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
         row = connection.execute(
-            sql.SQL("select version_num from {}").format(sql.Identifier(environment.version_table))
+            sql.SQL("select version_num from {}").format(version_table(environment, schema))
         ).fetchone()
     revision = None if row is None else str(row[0])
     if revision == needed:

@@ -34,6 +34,7 @@ from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
+from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
@@ -278,6 +279,7 @@ FAULTS: Final = [
 _ALL: Final = [
     *FAULTS,
     *MESSAGE_FAULTS,
+    *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from temporal_tenancy.cli.answers import perform
@@ -28,8 +30,30 @@ def migrations(program: Program) -> typer.Typer:
     return app
 
 
-def migrate(json: Json = False) -> None:
+def migrate(
+    *,
+    move: Annotated[
+        bool,
+        typer.Option(
+            "--move",
+            help="Then move the library's tables from public, where earlier releases made them, "
+            "to their own schema. Their old names remain as views.",
+        ),
+    ] = False,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="With --move: drop those views, and do nothing else."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Migrates the database."""
     from temporal_tenancy.cli import migrations
 
-    perform(migrations.migrate_all(), json=json)
+    if finish and not move:
+        raise typer.BadParameter("--finish goes with --move.")
+    if finish:
+        perform(migrations.finish_move(), json=json)
+    elif move:
+        perform(migrations.migrate_and_move(), json=json)
+    else:
+        perform(migrations.migrate_all(), json=json)
