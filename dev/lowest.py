@@ -10,7 +10,6 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,7 @@ def lowest(project: Path = PROJECT) -> dict[str, str]:
     """Returns a requirement for the lower bound of each dependency of the library, by its name."""
     declared = tomllib.loads(project.read_text())["project"]
     found = {}
-    for line in chain(declared["dependencies"], *declared["optional-dependencies"].values()):
+    for line in (*declared["dependencies"], *declared["optional-dependencies"]["postgres"]):
         part = _REQUIREMENT.match(line)
         if part is None:
             raise ValueError(f'the dependency "{line}" has no lower bound. Begin it with name>=.')
