@@ -91,7 +91,7 @@ PLATFORMS: Final = [
             "priority = 1",
             "job = 'c.d'",
             "key = 'other'",
-            "id = uuidv7()",
+            "id = gen_random_uuid()",
             "tenant_id = tenant_id",
             "status = 'processing'",
             "lease_until = now()",
@@ -103,7 +103,7 @@ PLATFORMS: Final = [
     *(
         f"update tenancy.dead_letters set {assignment}".encode()
         for assignment in (
-            "id = uuidv7()",
+            "id = gen_random_uuid()",
             "workflow_id = 'dl/a.b/k'",
             "job = 'c.d'",
             "status = 'resolved'",
@@ -122,7 +122,7 @@ PLATFORMS: Final = [
         values ('ua', 'a.b', 'relay', 'ua/a.b/k2', 'B', 'so', '0123456789abcdef', 1, {value})
         """.encode()
         for column, value in (
-            ("id", "uuidv7()"),
+            ("id", "gen_random_uuid()"),
             ("recorded_at", "now()"),
             ("status", "'resolved'"),
             ("replays", "1"),

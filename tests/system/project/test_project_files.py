@@ -115,10 +115,10 @@ def test_the_page_of_versions_has_the_ranges_of_the_library() -> None:
 
 
 def test_the_lowest_requirements_are_the_lower_bounds_and_what_is_locked() -> None:
-    bounds = {"psycopg": "psycopg[binary]==3.2.1"}
+    bounds = {"psycopg": "psycopg[binary]==3.2.4"}
     exported = ["psycopg==3.3.9\n", "psycopg-binary==3.3.9\n", "psycopg-pool==3.3.3\n"]
     assert list(requirements(exported, bounds)) == [
-        "psycopg[binary]==3.2.1",
+        "psycopg[binary]==3.2.4",
         "psycopg-pool==3.3.3",
     ]
     assert lowest()["psycopg"] == bounds["psycopg"]
