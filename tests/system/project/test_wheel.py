@@ -208,4 +208,4 @@ def test_the_extra_brings_the_database(
         name for name in found if name.startswith("temporal_tenancy.testing")
     }
     with connect(empty_urls.platform) as connection:
-        assert connection.execute("select count(*) from tenants").fetchone() == (0,)
+        assert connection.execute("select count(*) from tenancy.tenants").fetchone() == (0,)
