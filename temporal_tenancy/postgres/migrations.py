@@ -23,6 +23,12 @@ from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.postgres._library_schema import (
+    grant_schema,
+    make_schema,
+    search_only,
+    version_table,
+)
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import (
@@ -31,12 +37,6 @@ from temporal_tenancy.postgres.database_errors import (
     is_lock_held,
 )
 from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation
-from temporal_tenancy.postgres.library_schema import (
-    grant_schema,
-    make_schema,
-    search_only,
-    version_table,
-)
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.locks import MAKE_TABLE
 from temporal_tenancy.postgres.roles import (
