@@ -39,14 +39,27 @@ from temporal_tenancy.postgres.roles import (
     TENANT_ROLE,
 )
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
+from temporal_tenancy.postgres.tenant_owned import tenant_columns, tenant_tables
 
 LOGIN_TIMEOUT: Final = 3  # seconds
 
-# The rule of protect() as PostgreSQL prints it, for a column of type text and of type varchar.
-_RULES: Final = (
-    "(tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
-    "((tenant_id)::text = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
+# The rule of protect() as PostgreSQL prints it, by the type of the column, also of a domain.
+_CURRENT: Final = "NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
+_OF_TEXT: Final = (f"({{column}} = {_CURRENT})", f"(({{column}})::text = {_CURRENT})")
+_OF_UUID: Final = tuple(f"({left} = ({_CURRENT})::uuid)" for left in ("{column}", "({column})::uuid"))
+_OF_INTEGER: Final = tuple(
+    f"({left} = ({_CURRENT})::bigint)" for left in ("{column}", "({column})::bigint")
 )
+_RULES: Final = [
+    (type, rule)
+    for types, rules in (
+        (("text", "character varying"), _OF_TEXT),
+        (("uuid",), _OF_UUID),
+        (("bigint", "integer", "smallint"), _OF_INTEGER),
+    )
+    for type in types
+    for rule in rules
+]
 
 # Policies in addition to those of protect(), for roles that need the rows of all tenants.
 _OPENED: Final = (
@@ -170,11 +183,15 @@ def lint(
     *,
     environments: Sequence[MigrationEnvironment] = (CONTROL_PLANE,),
     allowed: Collection[str] = (),
+    columns: Collection[str] = (),
 ) -> list[Finding]:
     """Returns the faults of the database of `connection`; an empty list means that it passes.
 
-    Any role can run it. Every table with a column `tenant_id`, except the control plane's, counts
-    as tenant-owned. It also tries to log in without passwords; see `passwordless_logins`.
+    Any role can run it. A table counts as tenant-owned, except the control plane's, if it has a
+    column `tenant_id`, one of `columns`, one that `tenant_owned()` has made a class for in this
+    process, or one that its policy `tenant_isolation` reads. The columns that policies read count
+    for other tables too, if a runtime role has rights on them. It also tries to log in without
+    passwords; see `passwordless_logins`.
 
     Args:
         connection: a connection to the database; see
@@ -183,12 +200,21 @@ def lint(
         allowed: names of exempt objects: indexes that need not begin with tenant_id, triggers,
             event triggers, extensions, publications, subscriptions, and functions, which may be
             SECURITY DEFINER if they set their search_path.
+        columns: names of columns that hold a tenant's id, for a process that does not import the
+            application's classes.
 
     Raises:
         psycopg.Error: the connection failed.
     """
     versions = [environment.version_table for environment in environments]
-    findings = _run(connection, CHECKS, runtime=RUNTIME_ROLES, versions=versions, allowed=allowed)
+    findings = _run(
+        connection,
+        CHECKS,
+        runtime=RUNTIME_ROLES,
+        versions=versions,
+        allowed=allowed,
+        columns=columns,
+    )
     return [*findings, *passwordless_logins(connection)]
 
 
@@ -256,6 +282,7 @@ def _run(
     runtime: Collection[str],
     versions: Collection[str] = (),
     allowed: Collection[str] = (),
+    columns: Collection[str] = (),
 ) -> list[Finding]:
     parameters = {
         "tenant": TENANT_ROLE,
@@ -267,7 +294,10 @@ def _run(
         "allowed": [*RELAY_INDEXES, *_LETTERS_INDEXES, *allowed],
         "opened": list(_OPENED),
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
-        "rule": list(_RULES),
+        "columns": list(dict.fromkeys((*tenant_columns(), *columns))),
+        "owned": [f"{table} {column}" for table, column in tenant_tables().items()],
+        "rule_types": [type for type, _ in _RULES],
+        "rules": [rule for _, rule in _RULES],
         "granted": _GRANTED,
         "checks": _TABLE_CHECKS,
         "triggers": list(_TRIGGERS),
