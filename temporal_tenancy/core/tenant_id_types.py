@@ -24,7 +24,7 @@ BIGINT_MAX: Final = 2**63 - 1
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _BIGINT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _CANONICAL: Final = {
-    "uuid": 'is not a UUID as PostgreSQL writes it: in lower case, with hyphens and no braces.',
+    "uuid": "is not a UUID as PostgreSQL writes it: in lower case, with hyphens and no braces.",
     "bigint": f"is not a bigint as PostgreSQL writes it: digits without leading zeros, up to "
     f"{BIGINT_MAX}.",
 }

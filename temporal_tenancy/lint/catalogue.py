@@ -46,7 +46,9 @@ LOGIN_TIMEOUT: Final = 3  # seconds
 # The rule of protect() as PostgreSQL prints it, by the type of the column, also of a domain.
 _CURRENT: Final = "NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
 _OF_TEXT: Final = (f"({{column}} = {_CURRENT})", f"(({{column}})::text = {_CURRENT})")
-_OF_UUID: Final = tuple(f"({left} = ({_CURRENT})::uuid)" for left in ("{column}", "({column})::uuid"))
+_OF_UUID: Final = tuple(
+    f"({left} = ({_CURRENT})::uuid)" for left in ("{column}", "({column})::uuid")
+)
 _OF_INTEGER: Final = tuple(
     f"({left} = ({_CURRENT})::bigint)" for left in ("{column}", "({column})::bigint")
 )

@@ -7,7 +7,7 @@ another tenant's row while the code that created it is still on the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Final, cast
 
@@ -132,9 +132,9 @@ def tenant_owned(*, column: str = "tenant_id", type: TenantIdType = "text") -> A
     return _made[column, type]
 
 
-def tenant_columns() -> Mapping[str, TenantIdType]:
-    """Returns the columns that this process's classes keep a tenant's id in, with their types."""
-    return {column: kind for column, kind in _made}
+def tenant_columns() -> Sequence[str]:
+    """Returns the names of the columns that this process's classes keep a tenant's id in."""
+    return [column for column, _ in _made]
 
 
 def tenant_tables() -> Mapping[str, str]:
@@ -221,7 +221,7 @@ def _keep_to_the_tenant(state: ORMExecuteState) -> None:
         state.statement = state.statement.options(*_only_of(tenant))
 
 
-# SQLAlchemy analyses each lambda once and keeps the type of the parameter, so each type has its own.
+# SQLAlchemy analyses each lambda once, and keeps the type of its parameter: each type has its own.
 _CRITERIA: Final[Mapping[TenantIdType, Callable[[Any], Callable[[Any], Any]]]] = {
     "text": lambda value: lambda owned: owned.tenant_column() == value,
     "uuid": lambda value: lambda owned: owned.tenant_column() == value,
@@ -259,9 +259,12 @@ def _stamp_rows(session: TenantSession, flush: UOWTransaction, instances: object
                 setattr(row, row.__tenant_column__, _value_for(type(row), tenant))
             _keep_own(row, tenant)
     for row in session.dirty:
-        if isinstance(row, OwnedByTenant):
-            if inspect(row).attrs[row.__tenant_column__].history.has_changes():
-                _keep_own(row, tenant)
+        if isinstance(row, OwnedByTenant) and _is_changed(row, row.__tenant_column__):
+            _keep_own(row, tenant)
+
+
+def _is_changed(row: object, attribute: str) -> bool:
+    return bool(inspect(row).attrs[attribute].history.has_changes())
 
 
 def _keep_own(row: OwnedByTenant, tenant: str) -> None:
