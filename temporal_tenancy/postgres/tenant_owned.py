@@ -76,7 +76,7 @@ class OwnedByTenant:
     __tenant_type__: ClassVar[TenantIdType]
 
     @classmethod
-    def tenant_column(cls) -> Any:  # SQLAlchemy's attribute of that name
+    def __tenant_attribute__(cls) -> Any:  # SQLAlchemy's attribute of that name
         """Returns the attribute that holds the tenant's id, also of an alias of the class."""
         return getattr(cls, cls.__tenant_column__)
 
@@ -223,9 +223,9 @@ def _keep_to_the_tenant(state: ORMExecuteState) -> None:
 
 # SQLAlchemy analyses each lambda once, and keeps the type of its parameter: each type has its own.
 _CRITERIA: Final[Mapping[TenantIdType, Callable[[Any], Callable[[Any], Any]]]] = {
-    "text": lambda value: lambda owned: owned.tenant_column() == value,
-    "uuid": lambda value: lambda owned: owned.tenant_column() == value,
-    "bigint": lambda value: lambda owned: owned.tenant_column() == value,
+    "text": lambda value: lambda owned: owned.__tenant_attribute__() == value,
+    "uuid": lambda value: lambda owned: owned.__tenant_attribute__() == value,
+    "bigint": lambda value: lambda owned: owned.__tenant_attribute__() == value,
 }
 
 

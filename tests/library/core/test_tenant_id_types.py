@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.directory import CachedDirectory, Tenant, TenantStatus
 from temporal_tenancy.core.errors import (
     ConfigurationError,
@@ -31,6 +33,7 @@ from temporal_tenancy.core.tenant_id_types import (
 )
 from temporal_tenancy.core.tenant_state import refusal, require_runnable, require_startable
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
+from temporal_tenancy.ticks.fan_out.planning import planned
 from tests.fixtures.jobs.hops import Echo
 from tests.fixtures.tenant_columns import own_tenant_types
 
@@ -142,6 +145,8 @@ def test_a_tenant_that_the_directory_spells_otherwise_runs_nothing() -> None:
     assert isinstance(refused, TenantInvalid)
     with pytest.raises(TenantInvalid):
         require_runnable("07", tenant, echo())
+    entry = planned(echo(), tenant, "2013-04", datetime.now(UTC))
+    assert (entry.state, entry.error_type) == (LedgerState.SKIPPED, "TenantInvalid")
 
 
 @pytest.mark.parametrize("check", [require_runnable, require_startable])

@@ -26,6 +26,7 @@ from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.jobs import marks
 from tests.fixtures.temporal import make_worker
+from tests.fixtures.tenant_columns import own_tenant_types
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -187,6 +188,28 @@ async def test_a_wrong_start_fails_at_once_and_runs_nothing(
     assert failure.type == error_type
     assert sentence in failure.message
     assert marks.of(workflow_id) == []
+
+
+async def test_a_second_spelling_of_an_id_is_refused_by_worker_and_client(
+    client: Client, raw_client: Client, directory: InMemoryDirectory, queue: str
+) -> None:
+    directory.tenants |= {"7": make_tenant("7"), "07": make_tenant("07")}
+    with own_tenant_types("bigint"):
+        workflow_id = f"07/echo.marked/{queue}"
+        failure = await failure_of(
+            raw_client, "echo.marked", [{"tenant_id": "07"}], id=workflow_id, queue=queue
+        )
+        assert failure.type == "TenantInvalid"
+        assert "'07' is not a bigint as PostgreSQL writes it" in failure.message
+        assert marks.of(workflow_id) == []
+        with pytest.raises(TenancyError):
+            await client.start_workflow(
+                "echo.tell", {"tenant_id": "07"}, id=f"07/echo.tell/{queue}", task_queue=queue
+            )
+        handle = await client.start_workflow(
+            "echo.tell", {"tenant_id": "7"}, id=f"7/echo.tell/{queue}", task_queue=queue
+        )
+        assert await handle.result() == "7"
 
 
 async def test_a_refusal_repeats_no_value_of_the_input(raw_client: Client, queue: str) -> None:
