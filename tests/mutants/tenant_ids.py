@@ -9,6 +9,7 @@ from sqlalchemy.orm import with_loader_criteria
 from saas.services import links, object_storage, secrets
 from temporal_tenancy.core import identifiers, tenant_state
 from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.core.tenant_id_types import TenantIdType
 from temporal_tenancy.lint import catalogue
 from temporal_tenancy.postgres import row_security, tenant_owned
 from temporal_tenancy.postgres.row_security import CURRENT_TENANT
@@ -31,7 +32,13 @@ _BY_CASE: Final = "ids_that_differ_by_case_have"
 
 
 def _rule_of(rule: str) -> None:
-    replace(row_security, "_rule", lambda column, type: rule.format(column=column, type=type))
+    """Changes the policies of columns that are not text; the migrations make those of text."""
+    sound = row_security._rule
+
+    def changed(column: str, type: TenantIdType) -> str:
+        return sound(column, type) if type == "text" else rule.format(column=column, type=type)
+
+    replace(row_security, "_rule", changed)
 
 
 def _reserve_one_case_only() -> None:
