@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
     from temporal_tenancy.control_plane.server_checks import renew_fairness
     from temporal_tenancy.control_plane.tables import TenantRow
-    from temporal_tenancy.control_plane.tenants import TenantExists, Tenants
+    from temporal_tenancy.control_plane.tenants import (
+        TenantExists,
+        TenantExistsInOtherCase,
+        Tenants,
+    )
 
 __all__ = [
     "ApiKeys",
     "ControlPlaneDirectory",
     "TenantExists",
+    "TenantExistsInOtherCase",
     "TenantRow",
     "Tenants",
     "renew_fairness",
@@ -26,6 +31,7 @@ _WHERE: Final = {
     "ApiKeys": "_api_keys",
     "ControlPlaneDirectory": "directory",
     "TenantExists": "tenants",
+    "TenantExistsInOtherCase": "tenants",
     "TenantRow": "tables",
     "Tenants": "tenants",
     "renew_fairness": "server_checks",

@@ -42,14 +42,29 @@ from temporal_tenancy.postgres.roles import (
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.uuids import UUIDV7
+from temporal_tenancy.postgres.tenant_owned import tenant_columns, tenant_tables
 
 LOGIN_TIMEOUT: Final = 3  # seconds
 
-# The rule of protect() as PostgreSQL prints it, for a column of type text and of type varchar.
-_RULES: Final = (
-    "(tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
-    "((tenant_id)::text = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))",
+# The rule of protect() as PostgreSQL prints it, by the type of the column, also of a domain.
+_CURRENT: Final = "NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
+_OF_TEXT: Final = (f"({{column}} = {_CURRENT})", f"(({{column}})::text = {_CURRENT})")
+_OF_UUID: Final = tuple(
+    f"({left} = ({_CURRENT})::uuid)" for left in ("{column}", "({column})::uuid")
 )
+_OF_INTEGER: Final = tuple(
+    f"({left} = ({_CURRENT})::bigint)" for left in ("{column}", "({column})::bigint")
+)
+_RULES: Final = [
+    (type, rule)
+    for types, rules in (
+        (("text", "character varying"), _OF_TEXT),
+        (("uuid",), _OF_UUID),
+        (("bigint", "integer", "smallint"), _OF_INTEGER),
+    )
+    for type in types
+    for rule in rules
+]
 
 # Policies in addition to those of protect(), for roles that need the rows of all tenants.
 _OPENED: Final = (
@@ -175,13 +190,16 @@ def lint(
     environments: Sequence[MigrationEnvironment] = (CONTROL_PLANE,),
     allowed: Collection[str] = (),
     installation: Installation | None = None,
+    columns: Collection[str] = (),
 ) -> list[Finding]:
     """Returns the faults of the database of `connection`; an empty list means that it passes.
 
-    Any role can run it. Every table with a column `tenant_id`, except the control plane's, counts
-    as tenant-owned. The library's tables are those in its schema: an application's own table that
-    has the name of one is the application's. It also tries to log in without passwords; see
-    `passwordless_logins`.
+    Any role can run it. A table counts as tenant-owned, except the control plane's, if it has a
+    column `tenant_id`, one of `columns`, one that `tenant_owned()` has made a class for in this
+    process, or one that its policy `tenant_isolation` reads. The columns that policies read count
+    for other tables too, if a runtime role has rights on them. The library's tables are those in
+    its schema: an application's own table that has the name of one is the application's. It also
+    tries to log in without passwords; see `passwordless_logins`.
 
     Args:
         connection: a connection to the database; see
@@ -191,6 +209,8 @@ def lint(
             event triggers, extensions, publications, subscriptions, and functions, which may be
             SECURITY DEFINER if they set their search_path.
         installation: where the library's tables are; as for `migrate()`.
+        columns: names of columns that hold a tenant's id, for a process that does not import the
+            application's classes.
 
     Raises:
         psycopg.Error: the connection failed.
@@ -202,6 +222,7 @@ def lint(
         environments=environments,
         allowed=allowed,
         installation=installation,
+        columns=columns,
     )
     return [*findings, *passwordless_logins(connection)]
 
@@ -271,6 +292,7 @@ def _run(
     environments: Collection[MigrationEnvironment] = (),
     allowed: Collection[str] = (),
     installation: Installation | None = None,
+    columns: Collection[str] = (),
 ) -> list[Finding]:
     parameters = {
         "schema": schema_in_use(connection, (installation or Installation()).schema),
@@ -289,7 +311,10 @@ def _run(
         "spanning": [*RELAY_INDEXES, *_LETTERS_INDEXES],
         "opened": list(_OPENED),
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
-        "rule": list(_RULES),
+        "columns": list(dict.fromkeys((*tenant_columns(), *columns))),
+        "owned": [f"{table} {column}" for table, column in tenant_tables().items()],
+        "rule_types": [type for type, _ in _RULES],
+        "rules": [rule for _, rule in _RULES],
         "granted": _GRANTED,
         "checks": _TABLE_CHECKS,
         "triggers": list(_TRIGGERS),

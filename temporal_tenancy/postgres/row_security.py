@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, get_args
 
 from alembic import op
 
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.tenant_id_types import TenantIdType
 from temporal_tenancy.postgres.roles import TENANT_ROLE
 
 # On a connection whose earlier transaction had a tenant, the setting reads as the empty string.
@@ -20,15 +22,38 @@ ACCESS_POLICY: Final = "tenant_access"
 REPAIR_POLICY: Final = "owner_repair"  # exists only while a migration repairs rows
 
 
-def protect(table: str) -> None:
+def current_tenant_as(type: TenantIdType) -> str:
+    """Returns SQL for the current tenant's id as a value of `type`; null without a tenant.
+
+    Raises:
+        ConfigurationError: the type is none of the three.
+    """
+    if type not in get_args(TenantIdType):
+        raise ConfigurationError(
+            f"a tenant's column has the type text, uuid or bigint, not {type!r}. Use one of these."
+        )
+    return CURRENT_TENANT if type == "text" else f"{CURRENT_TENANT}::{type}"
+
+
+def protect(table: str, *, column: str = "tenant_id", type: TenantIdType = "text") -> None:
     """Limits the tenant role to the current tenant's rows of `table`; call it in a migration.
+
+    Args:
+        table: the table's name.
+        column: the column that holds the tenant's id.
+        type: the column's type: `text` (also for varchar), `uuid` or `bigint`. The table's class
+            extends `TenantOwned`, or `tenant_owned(column=column, type=type)`.
 
     Two policies have the same rule: the permissive one gives access, and the restrictive one still
     applies if somebody adds a wider permissive policy, since permissive policies are joined by OR.
     FORCE applies row-level security to the table's owner too, who therefore sees no rows.
+
+    Raises:
+        ConfigurationError: the type is none of the three.
     """
-    rule = f"tenant_id = {CURRENT_TENANT}"
-    name = op.get_bind().dialect.identifier_preparer.quote(table)
+    quote = op.get_bind().dialect.identifier_preparer.quote
+    rule = _rule(quote(column), type)
+    name = quote(table)
     op.execute(f"alter table {name} enable row level security")
     op.execute(f"alter table {name} force row level security")
     for policy, kind in ((ISOLATION_POLICY, "restrictive"), (ACCESS_POLICY, "permissive")):
@@ -39,6 +64,11 @@ def protect(table: str) -> None:
                 with check ({rule})
         """)
     op.execute(f"grant select, insert, update, delete on {name} to {TENANT_ROLE}")
+
+
+def _rule(column: str, type: TenantIdType) -> str:
+    # The setting is cast and not the column, so that the column's index serves.
+    return f"{column} = {current_tenant_as(type)}"
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
+from tests.mutants.tenant_ids import TENANT_ID_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
 LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
@@ -281,6 +282,7 @@ _ALL: Final = [
     *MESSAGE_FAULTS,
     *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
+    *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,
     *PAYLOAD_FAULTS,
