@@ -92,7 +92,8 @@ COMMON: Final = """
     policies as (
         select
             tenant_owned.name as table_name, tenant_owned.library_name, tenant_column_name,
-            tenant_column_type, policy.polname, policy.polcmd, policy.polpermissive, policy.polroles,
+            tenant_column_type, policy.polname, policy.polcmd, policy.polpermissive,
+            policy.polroles,
             pg_get_expr(policy.polqual, policy.polrelid) as using_rule,
             pg_get_expr(policy.polwithcheck, policy.polrelid) as check_rule
         from pg_policy as policy

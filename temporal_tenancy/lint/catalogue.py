@@ -41,8 +41,8 @@ from temporal_tenancy.postgres.roles import (
 )
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
-from temporal_tenancy.postgres.uuids import UUIDV7
 from temporal_tenancy.postgres.tenant_owned import tenant_columns, tenant_tables
+from temporal_tenancy.postgres.uuids import UUIDV7
 
 LOGIN_TIMEOUT: Final = 3  # seconds
 

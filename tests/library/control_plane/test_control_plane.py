@@ -136,7 +136,10 @@ async def test_the_database_takes_no_two_ids_that_differ_only_by_case(
     database: Database, tenants: Tenants
 ) -> None:
     await tenants.add("acme", "Acme", plan="free")
-    insert = "insert into tenancy.tenants (id, name, status, plan_id) values ('ACME', '', 'active', 'free')"
+    insert = (
+        "insert into tenancy.tenants (id, name, status, plan_id) "
+        "values ('ACME', '', 'active', 'free')"
+    )
     with pytest.raises(IntegrityError, match="uq_tenants_lower_id"):
         async with database.platform_session("test") as session:
             await session.execute(text(insert))
