@@ -333,9 +333,7 @@ def read_catalogue(
     return Catalogue(relations, functions, [row["sql"] for row in query(_SEQUENCES)])
 
 
-def _arguments(
-    names: list[str], types: list[str], modes: list[str]
-) -> Iterator[tuple[str, str]]:
+def _arguments(names: list[str], types: list[str], modes: list[str]) -> Iterator[tuple[str, str]]:
     inputs = [
         name
         for name, mode in zip(names, modes or ["i"] * len(names), strict=True)

@@ -120,8 +120,7 @@ class Observer:
                 found.append(self._run(statement, tenant))
                 continue
             if not is_reading:
-                self.connection.execute(_SAVEPOINT)
-                self._become(tenant)
+                self._become(tenant, _SAVEPOINT)
                 is_reading = True
             made = Observation()
             try:
@@ -137,14 +136,16 @@ class Observer:
 
     def _run(self, statement: Statement, tenant: str | None) -> Observation:
         before = dict(self._before)
-        self.connection.execute(_SAVEPOINT)
         try:
-            if statement.setup:
+            if not statement.setup:
+                self._become(tenant, _SAVEPOINT)
+            else:
                 assert statement.table is not None
-                self.connection.execute(statement.setup.encode())
+                self.connection.execute(f"{_SAVEPOINT}; {statement.setup}".encode())
                 for oid in (oid for oid in before if self._shares(oid, statement.table)):
                     before[oid] = self._rows(self._relations[oid])
                 self._totals = self._written()
+                self._become(tenant)
             return self._observe(statement, tenant, before)
         finally:
             self.connection.execute(_BACK)
@@ -155,22 +156,18 @@ class Observer:
         """Whether a row of `table` may be one of the table `oid`, as of a partition."""
         return oid in (table.oid, table.parent) or self._relations[oid].parent == table.oid
 
-    def _observe(
-        self, statement: Statement, tenant: str | None, before: Snapshot
-    ) -> Observation:
+    def _observe(self, statement: Statement, tenant: str | None, before: Snapshot) -> Observation:
         made = Observation()
         try:
             if statement.send is not None:
                 assert tenant is not None
-                self._become()
                 made.rows = self._through_orm(statement, tenant)
                 made.count = len(made.rows)
             else:
-                self._become(tenant)
                 self._send(statement, made)
             if statement.reads:
                 return made
-            self.connection.execute("set constraints all immediate; reset session authorization")
+            totals = self._written("set constraints all immediate; reset session authorization; ")
         except psycopg.Error as error:
             return Observation(_refusal(error))
         except DBAPIError as error:
@@ -179,11 +176,12 @@ class Observer:
             return Observation(Refusal(type(error).__name__, str(error.orig)))
         except TenancyError as error:
             return Observation(Refusal(error.type, error.message))
-        self._compare(made, before)
+        self._compare(made, before, totals)
         return made
 
-    def _become(self, tenant: str | None = None) -> None:
-        parts = []
+    def _become(self, tenant: str | None, *first: str) -> None:
+        """Takes on the role and the tenant, after the SQL in `first`, until the savepoint ends."""
+        parts = list(first)
         role = self._settings.get("role")
         for name, value in self._settings.items():
             if name != "role":
@@ -233,8 +231,7 @@ class Observer:
             session.commit()
         return rows
 
-    def _compare(self, made: Observation, before: Snapshot) -> None:
-        totals = self._written()
+    def _compare(self, made: Observation, before: Snapshot, totals: dict[int, int]) -> None:
         touched = [oid for oid, total in totals.items() if total != self._totals.get(oid)]
         self._totals = totals
         for oid in touched:
@@ -249,17 +246,22 @@ class Observer:
             if less or more:
                 made.foreign[oid] = (less.total(), more.total())
 
-    def _written(self) -> dict[int, int]:
-        """Returns how many rows each table has had written in this transaction, undone or not."""
-        counted = self.connection.execute(
-            """
+    def _written(self, first: str = "") -> dict[int, int]:
+        """Returns how many rows each table has had written in this transaction, undone or not.
+
+        The SQL in `first` is sent before.
+        """
+        listed = ",".join(map(str, self._relations))
+        cursor = self.connection.execute(
+            f"""{first}
             select oid, pg_stat_get_xact_tuples_inserted(oid)
                 + pg_stat_get_xact_tuples_updated(oid) + pg_stat_get_xact_tuples_deleted(oid)
-            from unnest(%s::oid[]) as oid
-            """,
-            [list(self._relations)],
-        ).fetchall()
-        found = dict(counted)
+            from unnest('{{{listed}}}'::oid[]) as oid
+            """.encode()
+        )
+        while cursor.nextset():
+            pass
+        found = dict(cursor.fetchall())
         for oid, relation in self._relations.items():  # a partition's rows are its parent's
             parent = relation.parent
             while parent in found:
@@ -358,4 +360,3 @@ def _refusal(error: psycopg.Error) -> Refusal:
 def _quoted(text: str) -> str:
     escaped = text.replace("'", "''").replace("\\", "\\\\")
     return f" E'{escaped}'" if "\\" in text else f"'{escaped}'"
-

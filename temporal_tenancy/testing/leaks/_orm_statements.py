@@ -134,8 +134,14 @@ class _Mapped:
             ),
             reads=True,
         )
-        yield self.make(f"select(exists({name}))", rows_of(select(select(*keys).where(*is_theirs).exists())), reads=True)
-        yield self.make(f"select(select({name}).cte())", rows_of(select(select(*keys).cte())), reads=True)
+        yield self.make(
+            f"select(exists({name}))",
+            rows_of(select(select(*keys).where(*is_theirs).exists())),
+            reads=True,
+        )
+        yield self.make(
+            f"select(select({name}).cte())", rows_of(select(select(*keys).cte())), reads=True
+        )
         yield self.make(
             f"union_all(select({name}), …)",
             rows_of(union_all(select(*keys), select(*keys))),
@@ -176,9 +182,7 @@ class _Mapped:
         yield self.make(
             f"update({name}).values({tenant.key}=<the other>)",
             done(
-                update(model)
-                .where(*self.is_row(mine))
-                .values({tenant.key: values.get(tenant.key)})
+                update(model).where(*self.is_row(mine)).values({tenant.key: values.get(tenant.key)})
             ),
         )
         yield self.make(f"delete({name})", done(delete(model)))

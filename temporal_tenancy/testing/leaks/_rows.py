@@ -45,6 +45,7 @@ class Filler:
         self._failed: dict[int, str] = {}
         self._open: set[int] = set()
         self._places: defaultdict[tuple[int, str], Iterator[int]] = defaultdict(itertools.count)
+        self._of_domains: dict[Column, Iterator[str]] = {}
         self._fitted: dict[tuple[int, str], str | None] = {}  # by table and column
 
     def fill(self, tenants: tuple[str, str]) -> dict[Relation, str]:
@@ -116,10 +117,19 @@ class Filler:
         return self._send(table, row, tenant, frozenset(given))
 
     def _value(self, column: Column) -> str | None:
-        value = self._values.first(column)
         if not column.is_domain:
-            return value
-        for candidate in (value, *others(column, "", self._tenants[0])):
+            return self._values.first(column)
+        left = self._of_domains.setdefault(column, self._of_domain(column))
+        value = next(left, None)
+        if value is None:
+            del self._of_domains[column]
+        return value
+
+    def _of_domain(self, column: Column) -> Iterator[str]:
+        """Yields the values that a domain takes; its checks are tried with each."""
+        for candidate in (self._values.first(column), *others(column, "", self._tenants[0])):
+            if candidate is None:
+                continue
             try:
                 with self._connection.transaction():
                     self._connection.execute(
@@ -127,8 +137,7 @@ class Filler:
                     )
             except psycopg.Error:
                 continue
-            return candidate
-        return value
+            yield candidate
 
     def _bait(self, table: Relation) -> Row:
         """Returns the other tenant's id for columns that only a wrong policy would look at."""
@@ -164,7 +173,9 @@ class Filler:
         try:
             if not (is_required or optional):
                 raise CannotFill
-            if parent.tenant is not None and not (pinned and pinned != {table.tenant: parent.tenant}):
+            if parent.tenant is not None and not (
+                pinned and pinned != {table.tenant: parent.tenant}
+            ):
                 found = self._row(parent, tenant, number)
             elif pinned:
                 found = self._tenants_own(parent, tenant, pinned[table.tenant or ""])
@@ -372,4 +383,3 @@ def condition(columns: Any, row: Row, prefix: str = "") -> str:
         else:
             parts.append(f"{name}::text = {_literal(value)}")
     return " and ".join(parts)
-

@@ -93,7 +93,9 @@ def without_tenant(seeded: Seeded) -> Iterator[Statement]:
         yield Statement(table.sql, "select", f"select count(*) from {table.sql}", table)
         yield Statement(table.sql, "update", f"update {table.sql} set {_same(c, own)}", table)
         yield Statement(table.sql, "delete", f"delete from {table.sql}", table)
-        yield Statement(table.sql, "insert", insertion(table, own), table, setup=removal(table, own))
+        yield Statement(
+            table.sql, "insert", insertion(table, own), table, setup=removal(table, own)
+        )
 
 
 class _Table:
@@ -219,9 +221,7 @@ class _Table:
     def updates(self) -> Iterator[Statement]:
         name, tenant, to = self.name, self.tenant.sql, self.set
         returning = self.returning
-        yield self.make(
-            "update", f"update {name} set {to} where {self.my_key}", own=True, effect=0
-        )
+        yield self.make("update", f"update {name} set {to} where {self.my_key}", own=True, effect=0)
         yield self.make("update the other's", f"update {name} set {to} where {self.their_key}")
         yield self.make(
             "update the other's returning",
@@ -274,8 +274,7 @@ class _Table:
             )
             yield self.make(
                 f"{kind}: delete",
-                f"merge into {name} using (select 1) as source on {keys} "
-                "when matched then delete",
+                f"merge into {name} using (select 1) as source on {keys} when matched then delete",
                 own=own,
                 effect=-1 if own else None,
             )
@@ -364,10 +363,14 @@ def _foreign_keys(catalogue: Catalogue, seeded: Seeded, made: _Table) -> Iterato
             f"where exists (select from {table.sql} as child where {on})",
             reads=True,
         )
+        if parent not in seeded:
+            continue
         theirs = {
-            own: made.theirs[own] for own, _ in foreign_key.pairs if own != made.tenant.name
+            own: seeded[parent].others[0][parents]
+            for own, parents in foreign_key.pairs
+            if own != made.tenant.name
         }
-        if parent not in seeded or not theirs or None in theirs.values():
+        if not theirs or None in theirs.values():
             continue
         yield made.make(
             f"insert with the other's {foreign_key.name}",
@@ -384,16 +387,20 @@ def _foreign_keys(catalogue: Catalogue, seeded: Seeded, made: _Table) -> Iterato
 
 
 def _join(one: Relation, other: Relation) -> Iterator[Statement]:
-    for name in one.columns.keys() & other.columns.keys():
-        left, right = one.columns[name], other.columns[name]
-        if left.base == right.base and left.is_comparable and name not in (one.tenant, other.tenant):
-            yield Statement(
-                one.sql,
-                f"join with {other.sql} on {name}",
-                f"select count(*), count(one.*), count(other.*) from {one.sql} as one "
-                f"full join {other.sql} as other on one.{left.sql} = other.{right.sql}",
-                reads=True,
-            )
+    for name, left in one.columns.items():
+        right = other.columns.get(name)
+        if right is None or left.base != right.base or not left.is_comparable:
+            continue
+        if name in (one.tenant, other.tenant):
+            continue
+        yield Statement(
+            f"{one.sql} and {other.sql}",
+            f"join on {name}",
+            f"select count(*), count(one.*), count(other.*) from {one.sql} as one "
+            f"full join {other.sql} as other on one.{left.sql} = other.{right.sql}",
+            reads=True,
+        )
+        return
 
 
 def _view(view: Relation) -> Iterator[Statement]:

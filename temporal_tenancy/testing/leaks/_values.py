@@ -35,9 +35,7 @@ _USUAL_TEXTS: Final = (
         for length in (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 32, 36, 40, 64)
         for digit in "012345"
     ),
-    *(
-        f"0000000{digit}-0000-4000-8000-000000000000" for digit in "012345"
-    ),
+    *(f"0000000{digit}-0000-4000-8000-000000000000" for digit in "012345"),
 )
 _NUMBERS: Final = ("0", "1", "2", "10", "100", "-1", "0.5")
 _LITERAL: Final = re.compile(r"'((?:[^']|'')*)'(?:::(?!interval|regclass)|[),\]]|$| )")

@@ -295,8 +295,12 @@ class _Check:
         me = self.tenants[0]
         self.observer.watch(self.catalogue.relations.values())
         beside = self.observer.run_all(made, me)
+        # What the role may not send at all tells nothing, with or without the other's rows.
+        asked = [n for n, seen in enumerate(beside) if not (seen.refusal and seen.refusal.is_plain)]
+        alone = dict(enumerate(beside))
         with self._alone():
-            alone = self.observer.run_all(made, me)
+            sent = self.observer.run_all([made[number] for number in asked], me)
+        alone |= dict(zip(asked, sent, strict=True))
         doubtful = [
             number for number in range(len(made)) if differences(
                 alone[number], alone[number], beside[number]
@@ -305,11 +309,15 @@ class _Check:
         again: dict[int, Observation] = {}
         if doubtful:
             with self._alone():
-                again = dict(zip(doubtful, self.observer.run_all([made[n] for n in doubtful], me), strict=True))
+                again = dict(
+                    zip(
+                        doubtful,
+                        self.observer.run_all([made[n] for n in doubtful], me),
+                        strict=True,
+                    )
+                )
         for number, statement in enumerate(made):
-            self._judge(
-                statement, alone[number], again.get(number, alone[number]), beside[number]
-            )
+            self._judge(statement, alone[number], again.get(number, alone[number]), beside[number])
         self._judge_calls(made, beside)
 
     def _through(self, models: Iterable[type]) -> Iterator[Statement]:
@@ -317,9 +325,7 @@ class _Check:
         for mapper in mappers_of(models):
             table = table_of(mapper, self.catalogue.relations.values())
             if table in self.seeded and table is not None:
-                yield from orm_statements(
-                    mapper, table, self.seeded[table], self.sql_connection
-                )
+                yield from orm_statements(mapper, table, self.seeded[table], self.sql_connection)
             elif table is None and not self._skips(str(mapper.local_table)):
                 self._unchecked(
                     str(mapper.local_table),
@@ -577,4 +583,6 @@ def _fresh(table: Relation) -> str:
     kind = table.columns[table.tenant or ""].base
     if kind == "uuid":
         return str(uuid.uuid4())
-    return str(uuid.uuid4().int % 2**30) if kind != "text" else f"leak-check-{uuid.uuid4().hex[:12]}"
+    return (
+        str(uuid.uuid4().int % 2**30) if kind != "text" else f"leak-check-{uuid.uuid4().hex[:12]}"
+    )
