@@ -1,4 +1,4 @@
-"""Clients and headers of another tenant, of none or unreadable, and the refusal that they must get."""
+"""Clients and headers that forge their tenant, and the refusal that they must get."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def tenant_activities(
 def in_tenant(
     tenancy_directory: InMemoryDirectory, tenancy_database: Database | None
 ) -> Callable[[str], AbstractContextManager[None]]:
-    """Enters a tenant of `tenancy_directory`: `with in_tenant("acme"): ...`.
+    """Makes contexts that enter a tenant of `tenancy_directory`, by its id.
 
     Inside, `tenant_session()` opens on `tenancy_database`, and `current_tenant_record()` works.
     """

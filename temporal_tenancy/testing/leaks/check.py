@@ -355,10 +355,8 @@ class _Check:
         """Returns a tenant's rows, as they were made."""
         listed = ", ".join(f"{column.sql}::text" for column in table.columns.values())
         column = table.columns[table.tenant or ""].sql
-        found = self.superuser.execute(
-            f"select {listed} from {table.sql} where {column} = %s order by tableoid, ctid".encode(),
-            [tenant],
-        )
+        query = f"select {listed} from {table.sql} where {column} = %s order by tableoid, ctid"
+        found = self.superuser.execute(query.encode(), [tenant])
         return [dict(zip(table.columns, row, strict=True)) for row in found]
 
     def _refresh_views(self) -> None:
@@ -412,7 +410,7 @@ class _Check:
         self.superuser.execute("set local session_replication_role = origin")
 
     def after_login(self, url: str) -> None:
-        """Finds what a login of the role sees of the rows that are there, with no tenant of its own."""
+        """Finds what a login of the role sees of the rows that are there already."""
         with connect(url) as connection:
             for table in self.seeded:
                 statement = Statement(
@@ -458,14 +456,18 @@ class _Check:
         refusal = beside.refusal
         if statement.own:
             self._judge_own(statement, beside)
-        elif refusal and not beside.foreign and not learned and statement.kind != "call":
-            if not _is_refused(beside) and not _needs_the_tenant(statement, refusal):
-                self._unchecked(
-                    statement.object,
-                    statement.kind,
-                    f"it failed before it could tell: {refusal.text}",
-                    statement.sql,
-                )
+        elif (
+            refusal
+            and not (beside.foreign or learned or _is_refused(beside))
+            and not _needs_the_tenant(statement, refusal)
+            and statement.kind != "call"
+        ):
+            self._unchecked(
+                statement.object,
+                statement.kind,
+                f"it failed before it could tell: {refusal.text}",
+                statement.sql,
+            )
 
     def _judge_own(self, statement: Statement, made: Observation) -> None:
         table, refusal = statement.table, made.refusal
