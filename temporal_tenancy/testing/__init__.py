@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.testing.activities import TenantActivityEnvironment
-    from temporal_tenancy.testing.directory import STANDARD_PLAN, InMemoryDirectory, make_tenant
-    from temporal_tenancy.testing.headers import forged, forged_headers, refused
+    from temporal_tenancy.testing._activities import TenantActivityEnvironment
+    from temporal_tenancy.testing._directory import STANDARD_PLAN, InMemoryDirectory, make_tenant
+    from temporal_tenancy.testing._headers import forged, forged_headers, refused
+    from temporal_tenancy.testing._requests import acting_as
+    from temporal_tenancy.testing._workers import RunningWorker, running_worker, tenancy_client
     from temporal_tenancy.testing.leaks.check import Leak, assert_no_leaks, check_leaks
-    from temporal_tenancy.testing.requests import acting_as
-    from temporal_tenancy.testing.workers import RunningWorker, running_worker, tenancy_client
 
 __all__ = [
     "STANDARD_PLAN",
@@ -32,20 +32,20 @@ __all__ = [
 ]
 
 _WHERE: Final = {
-    "STANDARD_PLAN": "directory",
-    "InMemoryDirectory": "directory",
+    "STANDARD_PLAN": "_directory",
+    "InMemoryDirectory": "_directory",
     "Leak": "leaks.check",
-    "RunningWorker": "workers",
-    "TenantActivityEnvironment": "activities",
-    "acting_as": "requests",
+    "RunningWorker": "_workers",
+    "TenantActivityEnvironment": "_activities",
+    "acting_as": "_requests",
     "assert_no_leaks": "leaks.check",
     "check_leaks": "leaks.check",
-    "forged": "headers",
-    "forged_headers": "headers",
-    "make_tenant": "directory",
-    "refused": "headers",
-    "running_worker": "workers",
-    "tenancy_client": "workers",
+    "forged": "_headers",
+    "forged_headers": "_headers",
+    "make_tenant": "_directory",
+    "refused": "_headers",
+    "running_worker": "_workers",
+    "tenancy_client": "_workers",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -16,14 +16,14 @@ import pytest
 if TYPE_CHECKING:
     from temporal_tenancy.core.directory import Tenant
     from temporal_tenancy.postgres.database import Database
-    from temporal_tenancy.testing.activities import TenantActivityEnvironment
-    from temporal_tenancy.testing.directory import InMemoryDirectory
+    from temporal_tenancy.testing._activities import TenantActivityEnvironment
+    from temporal_tenancy.testing._directory import InMemoryDirectory
 
 
 @pytest.fixture
 def tenancy_directory() -> InMemoryDirectory:
     """A directory in memory with the active tenants `acme` and `globex`."""
-    from temporal_tenancy.testing.directory import InMemoryDirectory, make_tenant
+    from temporal_tenancy.testing._directory import InMemoryDirectory, make_tenant
 
     return InMemoryDirectory([make_tenant("acme"), make_tenant("globex")])
 
@@ -43,7 +43,7 @@ def tenant_activities(
     They take the arguments of `TenantActivityEnvironment`; the tenant is one of
     `tenancy_directory`, and sessions open on `tenancy_database`.
     """
-    from temporal_tenancy.testing.activities import TenantActivityEnvironment
+    from temporal_tenancy.testing._activities import TenantActivityEnvironment
 
     def make(tenant: Tenant | str, **options: Any) -> TenantActivityEnvironment:
         given = {"directory": tenancy_directory, "database": tenancy_database, **options}

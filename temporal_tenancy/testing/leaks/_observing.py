@@ -9,15 +9,13 @@ from typing import Any, Final
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.database_errors import ROW_POLICY_CHECK
-from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,
@@ -47,11 +45,12 @@ class Refusal:
     text: str
     constraint: str = ""
     by_policy: bool = False
+    by_session: bool = False  # and not by the server: the ORM's session refused the tenant
 
     @property
     def is_plain(self) -> bool:
         """Whether the role lacks the right, or the session refused the tenant."""
-        return self.state == _REFUSED or not self.state[:1].isdecimal()
+        return self.state == _REFUSED or self.by_session
 
 
 @dataclass
@@ -70,6 +69,13 @@ class Observation:
     def outcome(self) -> tuple[str, str] | None:
         """What of a refusal does not depend on chance."""
         return (self.refusal.state, self.refusal.constraint) if self.refusal else None
+
+
+class _Holder:
+    """Takes the place of a session's claim on a pool: there is only this connection."""
+
+    def progressed(self) -> None:
+        return None
 
 
 class Observer:
@@ -170,12 +176,13 @@ class Observer:
             totals = self._written("set constraints all immediate; reset session authorization; ")
         except psycopg.Error as error:
             return Observation(_refusal(error))
-        except DBAPIError as error:
-            if isinstance(error.orig, psycopg.Error):
-                return Observation(_refusal(error.orig))
-            return Observation(Refusal(type(error).__name__, str(error.orig)))
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None)
+            if isinstance(cause, psycopg.Error):
+                return Observation(_refusal(cause))
+            return Observation(Refusal(type(error).__name__, str(cause or error)))
         except TenancyError as error:
-            return Observation(Refusal(error.type, error.message))
+            return Observation(Refusal(str(error.type), error.message, by_session=True))
         self._compare(made, before, totals)
         return made
 
@@ -219,7 +226,7 @@ class Observer:
         info = {
             SESSION_TENANT: tenant,
             SESSION_LIMITS: SessionLimits(),
-            SESSION_HOLDER: Holder(ConnectionShares(PoolShare()), f"tenant {tenant}", None),
+            SESSION_HOLDER: _Holder(),
             SESSION_CLOCK: None,
         }
         session = TenantSession(
@@ -264,7 +271,7 @@ class Observer:
         found = dict(cursor.fetchall())
         for oid, relation in self._relations.items():  # a partition's rows are its parent's
             parent = relation.parent
-            while parent in found:
+            while parent is not None and parent in found:
                 found[parent] = found[parent] * 31 + found[oid]
                 parent = self._relations[parent].parent
         return found

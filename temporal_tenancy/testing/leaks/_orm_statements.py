@@ -68,7 +68,7 @@ def orm_statements(
     mapper: Mapper[Any], table: Relation, rows: Rows, superuser: Connection
 ) -> Iterator[Statement]:
     """Yields the statements of the first tenant through one mapped class."""
-    if mapper.inherits is None and table.tenant in mapper.local_table.c:
+    if mapper.inherits is None and (table.tenant or "") in mapper.local_table.c:
         yield from _Mapped(mapper, table, rows, superuser).statements()
 
 

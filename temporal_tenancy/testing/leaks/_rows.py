@@ -241,7 +241,7 @@ class Filler:
         if not names:
             statement = sql.SQL("insert into {} default values returning {3}")
         filled = statement.format(
-            sql.SQL(table.sql),  # type: ignore[arg-type]  # quoted by the server
+            sql.SQL(table.sql),
             columns,
             sql.SQL(", ").join([sql.Placeholder()] * len(names)),
             sql.SQL(", ").join(

@@ -127,7 +127,7 @@ async def test_an_input_of_another_tenant_is_refused() -> None:
 
 
 async def test_what_is_no_activity_or_no_tenants_job_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="is no activity"):
+    with pytest.raises(ConfigurationError, match="is no declared activity"):
         await TenantActivityEnvironment("acme").run(jobs.scope_here)
     with pytest.raises(ConfigurationError, match="is no tenant's job"):
         TenantActivityEnvironment("acme", job=jobs.Note)
@@ -140,7 +140,7 @@ async def test_a_worker_runs_on_the_server_that_it_is_given(
     temporal: TemporalDevServer, bare_namespace: str, plugin: TenancyPlugin, kind: str
 ) -> None:
     given = await Client.connect(temporal.address, namespace=bare_namespace)
-    servers = {
+    servers: dict[str, Any] = {
         "address": temporal.address,
         "client": given,
         "environment": SimpleNamespace(client=given),

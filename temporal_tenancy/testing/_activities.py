@@ -13,22 +13,21 @@ from temporalio.api.common.v1 import Payload
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
+from temporal_tenancy.core.activities import mark_of
 from temporal_tenancy.core.directory import Tenant, TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import Job, JobPriority, job_of, registry
 from temporal_tenancy.core.scope import TenantScope
-from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.sdk import header
-from temporal_tenancy.sdk._private import activity_definition
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.sdk.interceptors._activity_inbound import TenancyActivityInbound
-from temporal_tenancy.sdk.suspension import SuspensionWatch
-from temporal_tenancy.testing.directory import InMemoryDirectory, make_tenant
+from temporal_tenancy.sdk.interceptors import TenancyInterceptor
+from temporal_tenancy.testing._directory import InMemoryDirectory, make_tenant
 
 if TYPE_CHECKING:
     from temporal_tenancy.postgres.database import Database
 
-_ANY_JOB: Final = Job("test.job", "tenant", "test", JobPriority.NORMAL, object)
+# Calls the activities of tests that name no job.
+_ANY_JOB: Final = Job("test.any", "tenant", "test", JobPriority.NORMAL, object)
 
 
 class TenantActivityEnvironment:
@@ -89,18 +88,14 @@ class TenantActivityEnvironment:
             ConfigurationError: the function is no activity.
             TenancyError: the activity is refused, as `TenantMismatch` or `TenantSuspended`.
         """
-        try:
-            definition = activity_definition(function)
-        except TypeError:
+        name = getattr(function, "__name__", type(function).__name__)
+        if mark_of(function) is None:
             raise ConfigurationError(
-                f"{getattr(function, '__qualname__', function)} is no activity. Put "
-                "@tenant_activity or @platform_activity on it."
-            ) from None
-        self._environment.info = dataclasses.replace(
-            self.info, activity_type=definition.name or "dynamic"
-        )
-        inbound = _Inbound(_Call(), self._directory, self._features)
-        inbound.job = self._job
+                f"{name} is no declared activity. Put @tenant_activity or @platform_activity on it."
+            )
+        self._environment.info = dataclasses.replace(self.info, activity_type=name)
+        interceptor = TenancyInterceptor(self._directory, self._features)
+        inbound = interceptor.intercept_activity(_Call())
         task = ExecuteActivityInput(
             fn=function, args=list(args), executor=None, headers=self.headers
         )
@@ -109,17 +104,6 @@ class TenantActivityEnvironment:
     def cancel(self) -> None:
         """Cancels the running activities and those that start later."""
         self._environment.cancel()
-
-
-class _Inbound(TenancyActivityInbound):
-    """The worker's interceptor, for a job that need not be registered."""
-
-    job: Job
-
-    async def _check_state(self, scope: TenantScope) -> tuple[Tenant, SuspensionWatch | None]:
-        assert self.directory is not None
-        tenant = await self.directory.find(scope.tenant_id)
-        return require_runnable(scope.tenant_id, tenant, self.job), None
 
 
 class _Call(ActivityInboundInterceptor):
@@ -135,6 +119,8 @@ class _Call(ActivityInboundInterceptor):
 
 def _job(job: type | str | None) -> Job:
     if job is None:
+        if _ANY_JOB.name not in registry:
+            registry.add(_ANY_JOB)
         return _ANY_JOB
     found = registry.get_or_raise(job) if isinstance(job, str) else job_of(job)
     if found is None or found.kind != "tenant":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from temporal_tenancy.core.directory import Tenant
-from temporal_tenancy.postgres._acting import acting_for
+from temporal_tenancy.postgres import acting_for
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.testing.directory import make_tenant
+from temporal_tenancy.testing._directory import make_tenant
 
 
 def acting_as(tenant: Tenant | str, database: Database) -> Callable[[], AsyncIterator[Tenant]]:
