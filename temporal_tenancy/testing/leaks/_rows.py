@@ -24,7 +24,7 @@ RowFactory = Callable[[str, int], Mapping[str, object]]
 Row = dict[str, str | None]  # each value as text
 
 
-class CannotFill(Exception):
+class _CannotFill(Exception):
     """A table gets no row."""
 
 
@@ -55,7 +55,7 @@ class Filler:
             for number, tenant in itertools.product(range(1, ROWS + 1), tenants):
                 if number > 1 and table.oid in self._failed:
                     break  # it takes no row at all, or only one of a tenant
-                with suppress(CannotFill):
+                with suppress(_CannotFill):
                     self._row(table, tenant, number)
         self._connection.execute("select set_config('app.tenant_id', '', true)")
         return {
@@ -67,13 +67,13 @@ class Filler:
     def _row(self, table: Relation, tenant: str, number: int) -> Row:
         """Returns a row of the tenant, made on first use.
 
-        Raises `CannotFill` if the server takes none.
+        Raises `_CannotFill` if the server takes none.
         """
         made = self._made.get((table.oid, tenant, number))
         if made is not None:
             return made
         if table.oid in self._open:
-            raise CannotFill("its foreign keys form a circle")
+            raise _CannotFill("its foreign keys form a circle")
         self._open.add(table.oid)
         reason = ""
         try:
@@ -81,7 +81,7 @@ class Filler:
             for parents, optional in ((1, True), (number, True), (1, False), (number, False)):
                 try:
                     row = self._insert(table, tenant, number, parents, optional)
-                except CannotFill as error:
+                except _CannotFill as error:
                     reason = reason or str(error)
                 else:
                     self._made[table.oid, tenant, number] = row
@@ -89,7 +89,7 @@ class Filler:
         finally:
             self._open.discard(table.oid)
         self._failed.setdefault(table.oid, reason)
-        raise CannotFill(reason)
+        raise _CannotFill(reason)
 
     def _insert(
         self, table: Relation, tenant: str, number: int, parents: int, optional: bool
@@ -110,7 +110,7 @@ class Filler:
         given = dict(factory(tenant, number)) if factory else {}
         wrong = sorted(given.keys() - table.columns.keys())
         if wrong:
-            raise CannotFill(f"its row factory names {', '.join(wrong)}, which it does not have")
+            raise _CannotFill(f"its row factory names {', '.join(wrong)}, which it does not have")
         row |= given
         if table.tenant is not None:
             row[table.tenant] = tenant
@@ -172,7 +172,7 @@ class Filler:
         pinned = {own: parents for own, parents in foreign_key.pairs if own == table.tenant}
         try:
             if not (is_required or optional):
-                raise CannotFill
+                raise _CannotFill
             if parent.tenant is not None and not (
                 pinned and pinned != {table.tenant: parent.tenant}
             ):
@@ -181,9 +181,11 @@ class Filler:
                 found = self._tenants_own(parent, tenant, pinned[table.tenant or ""])
             else:
                 found = self._row(parent, tenant, 1)
-        except CannotFill as error:
+        except _CannotFill as error:
             if is_required:
-                raise CannotFill(f"{parent.sql}, which it refers to, got no row: {error}") from None
+                raise _CannotFill(
+                    f"{parent.sql}, which it refers to, got no row: {error}"
+                ) from None
             return {c.name: None for c in columns if c.name != table.tenant}
         return {own: found[parents] for own, parents in foreign_key.pairs}
 
@@ -232,7 +234,7 @@ class Filler:
                     break
             else:
                 return made
-        raise CannotFill(reason)
+        raise _CannotFill(reason)
 
     def _try(self, table: Relation, row: Mapping[str, object], tenant: str, role: str) -> Row:
         names = list(row)
@@ -257,7 +259,7 @@ class Filler:
             values = self._connection.execute(filled, list(row.values())).fetchone()
             self._connection.execute("set local session_replication_role = origin")
         if values is None:
-            raise CannotFill("a trigger dropped the row")
+            raise _CannotFill("a trigger dropped the row")
         return dict(zip(table.columns, values, strict=True))
 
     def _undo(self, table: Relation, row: Row) -> None:
