@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from temporal_tenancy.cli._hints import Hints
+from temporal_tenancy.postgres.installation import Installation
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -50,6 +51,9 @@ class Application:
     schedules: Sequence[ScheduledJob] = ()
     queues: Sequence[str] = ()  # that workers must serve
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
+    installation: Installation = field(
+        default_factory=Installation
+    )  # the library's, in the database
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
     worker: str | None = None  # the command that starts a worker for "{queue}"
     how_to_start: str = ""  # a sentence that follows a missing setting

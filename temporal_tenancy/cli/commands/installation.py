@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from temporal_tenancy.cli.answers import perform
@@ -28,8 +30,26 @@ def migrations(program: Program) -> typer.Typer:
     return app
 
 
-def migrate(json: Json = False) -> None:
+def migrate(
+    *,
+    harden: Annotated[
+        bool,
+        typer.Option(
+            "--harden",
+            help="List what every role of the server may do in the database, and change nothing.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --harden: migrate, and take it away.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Migrates the database."""
     from temporal_tenancy.cli import migrations
 
-    perform(migrations.migrate_all(), json=json)
+    if yes and not harden:
+        raise typer.BadParameter("--yes goes with --harden.")
+    if harden and not yes:
+        perform(migrations.show_openings(), json=json)
+    else:
+        perform(migrations.migrate_all(harden=harden), json=json)

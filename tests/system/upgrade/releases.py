@@ -19,6 +19,8 @@ from saas.database.tables import TENANT_DATA
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.hardening import harden
+from temporal_tenancy.postgres.installation import Roles
 from temporal_tenancy.postgres.migrations import alembic_config
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,
@@ -27,6 +29,7 @@ from temporal_tenancy.postgres.roles import (
     ensure_role,
     grant_database,
     password_of,
+    set_password,
 )
 from tests.system.upgrade.recording import Recording, read
 
@@ -99,7 +102,9 @@ def build(urls: DatabaseUrls, release: Release) -> None:
     with connect(urls.owner) as owner:
         for role, url in roles.items():
             ensure_role(owner, role, password_of(url, role))
-        grant_database(owner, list(roles))
+            set_password(owner, role, password_of(url, role))
+        harden(owner)
+        grant_database(owner, Roles())
         for environment in ENVIRONMENTS:
             with engine.connect() as connection:
                 config = alembic_config(environment, connection)

@@ -69,6 +69,7 @@ def upgrade(urls: DatabaseUrls) -> None:
         platform_url=urls.platform,
         relay_url=urls.relay,
         application=[TENANT_DATA],
+        harden=True,
     )
 
 
