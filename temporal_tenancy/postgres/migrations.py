@@ -151,11 +151,7 @@ def migrate(
     run = _Run(
         owner_url,
         installation or Installation(),
-        {
-            roles.tenant: password_of(tenant_url, roles.tenant),
-            roles.platform: password_of(platform_url, roles.platform),
-            roles.relay: None if relay_url is None else password_of(relay_url, roles.relay),
-        },
+        passwords_of(roles, tenant_url, platform_url, relay_url),
         (*LIBRARY, *application),
         patience,
         harden,
@@ -217,7 +213,7 @@ def run_migrations(metadata: MetaData) -> None:
         raise ConfigurationError(
             "these migrations do not run with Alembic's own command. Call "
             "temporal_tenancy.postgres.migrations.migrate(), or add the library's branch to your "
-            "own environment: version_locations = ... temporal_tenancy:postgres/alembic_branch"
+            "own environment: see temporal_tenancy.postgres.branch."
         )
     context.configure(
         connection=connection,
@@ -281,9 +277,7 @@ def _migrate(run: _Run, alone: bool) -> None:
         with _made_meanwhile(run.patience):
             if not alone:
                 owner.execute(_MAKE_NEW_TABLE)
-            refuse_other_roles(owner, roles)
-            for role, password in run.passwords.items():
-                ensure_role(owner, role, password)
+            prepare_roles(owner, roles, run.passwords)
         for environment in run.environments:
             owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.lock_timeout)])
             try:
@@ -297,11 +291,9 @@ def _migrate(run: _Run, alone: bool) -> None:
                     raise
                 raise _Blocked(environment) from error
         owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
-        grant_database(owner, roles)
-        limit_roles(owner, roles)
         if run.harden:
             take_away(owner)
-        _set_passwords(owner, run.passwords)
+        set_up_roles(owner, roles, run.passwords)
 
 
 @contextmanager
@@ -330,6 +322,38 @@ def _made_meanwhile(patience: Patience) -> Iterator[None]:
         raise _other_call(patience) from None
     except _MADE_MEANWHILE as error:
         raise _MadeMeanwhile(error) from None
+
+
+def passwords_of(
+    roles: Roles, tenant_url: str | None, platform_url: str | None, relay_url: str | None
+) -> dict[str, str | None]:
+    """Returns the passwords of the URLs by role; None where there is no URL.
+
+    Raises `ConfigurationError` for a URL with another role, or that is not a PostgreSQL URL.
+    """
+    urls = (tenant_url, platform_url, relay_url)
+    return {
+        role: None if url is None else password_of(url, role)
+        for role, url in zip(roles, urls, strict=True)
+    }
+
+
+def prepare_roles(
+    owner: psycopg.Connection[Any], roles: Roles, passwords: Mapping[str, str | None]
+) -> None:
+    """Creates the roles that are missing, and checks the others, before migrations name them."""
+    refuse_other_roles(owner, roles)
+    for role in roles:
+        ensure_role(owner, role, passwords[role])
+
+
+def set_up_roles(
+    owner: psycopg.Connection[Any], roles: Roles, passwords: Mapping[str, str | None]
+) -> None:
+    """Gives the roles their rights in the database, their limits and their passwords."""
+    grant_database(owner, roles)
+    limit_roles(owner, roles)
+    _set_passwords(owner, passwords)
 
 
 def _set_passwords(owner: psycopg.Connection[Any], passwords: Mapping[str, str | None]) -> None:

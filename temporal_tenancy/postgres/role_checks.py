@@ -78,6 +78,7 @@ ROLE_CHECKS: Final = (
         from runtime
         join pg_roles as other on other.oid <> runtime.oid
         where not runtime.rolsuper and pg_has_role(runtime.oid, other.oid, 'MEMBER')
+            and other.rolname <> 'pg_database_owner'  -- nobody is granted it
         """,
     ),
     Check(
