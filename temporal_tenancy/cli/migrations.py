@@ -29,7 +29,7 @@ async def migrate_all(*, harden: bool = False) -> Answer:
     owner = _required(application, application.owner)
     with application.reaching():
         before = [str(behind) for behind in pending(owner, environments(application))]
-        found = _openings(owner) if harden else []
+        found = _openings(application, owner) if harden else []
         migrate(
             owner,
             tenant_url=_required(application, application.tenant),
@@ -55,7 +55,7 @@ async def show_openings() -> Answer:
     application = current_application()
     owner = _required(application, application.owner)
     with application.reaching():
-        found = _openings(owner)
+        found = _openings(application, owner)
     document = {"hardened": False, "open": _documents(found)}
     if not found:
         return Answer(document, "There is nothing to take away.")
@@ -64,9 +64,9 @@ async def show_openings() -> Answer:
     return Answer(document, "\n".join([*lines, ending]))
 
 
-def _openings(owner_url: str) -> list[Opening]:
+def _openings(application: Application, owner_url: str) -> list[Opening]:
     with connect(owner_url) as owner:
-        return openings(owner)
+        return openings(owner, application.installation.roles)
 
 
 def _documents(found: Sequence[Opening]) -> list[dict[str, Any]]:

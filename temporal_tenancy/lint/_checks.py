@@ -304,7 +304,7 @@ GRANT_CHECKS: Final = (
         """,
     ),
     Check(
-        "tenant-role-beyond-its-tables",
+        "shared-table",
         "the tenant role has a right on {object}, which has no tenant_id: every tenant has it. If "
         "its rows are a tenant's, add the column and call protect(). Otherwise run {detail}.",
         """

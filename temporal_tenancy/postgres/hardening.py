@@ -12,6 +12,7 @@ from typing import Any, Final
 import psycopg
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.postgres.installation import Roles
 
 # What PUBLIC has on the database and on its schema public, with the roles that have it in no other
 # way: not by a grant to them or to a role that they inherit from, and not as owner or superuser.
@@ -38,6 +39,7 @@ _OPEN: Final = """
             select distinct quote_ident(rolname)
             from pg_roles, rights as lost
             where lost.kind = rights.kind and rolcanlogin and not rolsuper
+                and rolname <> all(%s)
                 and not pg_has_role(pg_roles.oid, lost.owner, 'USAGE')
                 and not exists (
                     select from aclexplode(lost.acl) as other
@@ -80,19 +82,24 @@ class Opening:
     roles: tuple[str, ...] = ()  # that have it in no other way, and so would lose it
 
     def __str__(self) -> str:
-        lost = f" Without it: {', '.join(self.roles)}." if self.roles else ""
+        lost = (
+            f" Roles that have it in no other way: {', '.join(self.roles)}." if self.roles else ""
+        )
         return f"every role has {self.right}. {self.revoke} takes it away.{lost}"
 
 
-def openings(connection: psycopg.Connection[Any]) -> list[Opening]:
-    """Returns what `harden()` would take away; the connection is the owner's."""
+def openings(connection: psycopg.Connection[Any], roles: Roles) -> list[Opening]:
+    """Returns what `harden()` would take away; the connection is the owner's.
+
+    The runtime `roles` lose nothing: they get grants of their own.
+    """
     found = [
         Opening(
             f"{', '.join(rights)} on the {kind.lower()} {name}",
             f"REVOKE ALL ON {kind} {name} FROM PUBLIC",
             tuple(roles),
         )
-        for kind, name, rights, roles in connection.execute(_OPEN).fetchall()
+        for kind, name, rights, roles in connection.execute(_OPEN, [list(roles)]).fetchall()
     ]
     for (owner,) in connection.execute(_OPEN_FUNCTIONS).fetchall():
         found.append(
@@ -104,17 +111,17 @@ def openings(connection: psycopg.Connection[Any]) -> list[Opening]:
     return found
 
 
-def harden(connection: psycopg.Connection[Any]) -> list[Opening]:
+def harden(connection: psycopg.Connection[Any], roles: Roles) -> list[Opening]:
     """Takes away what every role has in this database, and returns what that was.
 
     Another application's roles then need grants of their own. The connection is the owner's.
 
     Raises `ConfigurationError` if it may not take away all of it.
     """
-    found = openings(connection)
+    found = openings(connection, roles)
     for opening in found:
         connection.execute(opening.revoke.encode())
-    left = openings(connection)
+    left = openings(connection, roles)
     if left:
         raise ConfigurationError(
             f"{connection.info.user} may not take away all that every role has. As the owner of "

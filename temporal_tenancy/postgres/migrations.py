@@ -292,7 +292,7 @@ def _migrate(run: _Run, alone: bool) -> None:
                 raise _Blocked(environment) from error
         owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         if run.harden:
-            take_away(owner)
+            take_away(owner, roles)
         set_up_roles(owner, roles, run.passwords)
 
 

@@ -34,6 +34,7 @@ from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
+from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
@@ -287,6 +288,7 @@ _ALL: Final = [
     *FILE_FAULTS,
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
+    *ROLE_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

@@ -103,7 +103,7 @@ def build(urls: DatabaseUrls, release: Release) -> None:
         for role, url in roles.items():
             ensure_role(owner, role, password_of(url, role))
             set_password(owner, role, password_of(url, role))
-        harden(owner)
+        harden(owner, Roles())
         grant_database(owner, Roles())
         for environment in ENVIRONMENTS:
             with engine.connect() as connection:
