@@ -145,7 +145,7 @@ EXCESS = {
         "app_x owns t, .* REASSIGN OWNED BY app_x",
     ),
     "schema": ("create schema s authorization app_x", "app_x owns schema s"),
-    "database": ("alter database {database} owner to app_x", "app_x owns database stranger"),
+    "database": ("alter database {database} owner to app_x", "app_x owns database postgres"),
     "type": ("create type t as (n int); alter type t owner to app_x", "app_x owns (type )?t,"),
     "member": ("grant pg_read_all_data to app_x", "app_x is a member of pg_read_all_data"),
     "of the owner": ("grant tenancy_owner to app_x", "app_x is a member of tenancy_owner"),
@@ -157,25 +157,18 @@ EXCESS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def shared(postgres: EmbeddedPostgres) -> Iterator[Stranger]:
-    """One such database, which tests leave as it is."""
-    with strangers_database(postgres) as stranger:
-        yield stranger
-
-
 @pytest.mark.parametrize("excess", EXCESS)
-def test_a_role_that_may_do_more_is_not_adopted(excess: str, shared: Stranger) -> None:
+def test_a_role_that_may_do_more_is_not_adopted(excess: str, postgres: EmbeddedPostgres) -> None:
     statement, said = EXCESS[excess]
     roles = named("x").roles
     with (
-        connect(shared.urls.superuser) as superuser,
+        connect(postgres.urls("postgres").superuser) as superuser,
         superuser.transaction(force_rollback=True),
     ):
         for role in roles:
             superuser.execute(f"create role {role} login password 'own'".encode())
         prepare_roles(superuser, roles, dict.fromkeys(roles, "another"))
-        superuser.execute(statement.format(database=shared.name).encode())
+        superuser.execute(statement.format(database="postgres").encode())
         with pytest.raises(ExcessRights, match=said):
             prepare_roles(superuser, roles, dict.fromkeys(roles, "another"))
 
