@@ -372,11 +372,11 @@ def _wait(stack: Stack, ticks: Mapping[str, int]) -> None:
     async def watch(database: Database) -> None:
         query = text("""
             select job, count(*) filter (where state = 'ended') as ended
-              from ticks where job = any (:jobs) group by job
+              from tenancy.ticks where job = any (:jobs) group by job
         """)
         rows = text("""
             select count(*) filter (where state not in ('planned', 'running'))
-              from ledger where job = any (:jobs)
+              from tenancy.ledger where job = any (:jobs)
         """)
         parameters = {"jobs": list(ticks)}
         progress = Progress(

@@ -27,7 +27,7 @@ TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 JOB: Final = "bench.stuck"
 TENANTS: Final = 1_000
 _SUCCEEDED: Final = text(
-    "select count(*) from ledger where job = :job and tick = :tick and state = 'succeeded'"
+    "select count(*) from tenancy.ledger where job = :job and tick = :tick and state = 'succeeded'"
 )
 LOOK: Final = 0.1  # seconds between reads of the ledger, which is written every two seconds
 

@@ -39,7 +39,7 @@ ROOM: Final = RelayOptions().batch
 LEASE: Final = timedelta(seconds=60)
 
 _FILL: Final = """
-    insert into outbox_messages (tenant_id, job, key, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload)
     select %s, 'bench.small', n, '{"number": 1}' from generate_series(1, %s) as n
 """
 
@@ -77,7 +77,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 async def _fill(database: Outbox, how_many: int) -> None:
     for tenant, messages in ((LARGE, how_many), *((small, OF_SMALL) for small in SMALL)):
         await database.everything.execute(_FILL, [tenant, messages])
-    await database.everything.execute("vacuum (analyze) outbox_messages")
+    await database.everything.execute("vacuum (analyze) tenancy.outbox_messages")
 
 
 async def _records(database: Outbox) -> Mapping[str, Tenant]:

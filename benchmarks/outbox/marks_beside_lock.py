@@ -37,12 +37,12 @@ LOCKER: Final = TENANTS[0]
 MESSAGES: Final = 1_200
 
 _ASK: Final = f"""
-    insert into outbox_messages (tenant_id, job, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, payload)
     select 't' || n %% {len(TENANTS)}, 'bench.started', '{{}}' from generate_series(1, %s) as n
 """
-_LOCK: Final = f"select from outbox_messages where tenant_id = '{LOCKER}' for update"
+_LOCK: Final = f"select from tenancy.outbox_messages where tenant_id = '{LOCKER}' for update"
 _OTHERS: Final = f"""
-    select count(*) from outbox_messages
+    select count(*) from tenancy.outbox_messages
     where tenant_id <> '{LOCKER}' and status in ('pending', 'failed', 'processing')
 """
 
@@ -65,7 +65,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 async def _seconds(ours: Outbox, client: Client, locker: Connection, arm: Arm) -> float:
     """Returns the seconds until every message of the other tenants is marked."""
     await ours.everything.execute(_ASK.encode(), [MESSAGES])
-    await ours.everything.execute("vacuum (analyze) outbox_messages")
+    await ours.everything.execute("vacuum (analyze) tenancy.outbox_messages")
     locking = asyncio.Lock()
     locked = arm is Arm.PEER
 

@@ -37,13 +37,13 @@ FINISHED: Final = 20_000  # completed jobs in a table's history
 
 # Fills the table as it looks in use, with completed messages that are not deleted yet.
 _HISTORY: Final = """
-    insert into outbox_messages
+    insert into tenancy.outbox_messages
         (tenant_id, job, key, payload, status, attempts, dequeued_at, last_attempt_at, completed_at)
     select %s, 'bench.small', 'old-' || n, '{"number": 1}', 'completed', 1, now(), now(), now()
     from generate_series(1, %s) as n
 """
 _OPEN: Final = """
-    select count(*) from outbox_messages where status in ('pending', 'failed', 'processing')
+    select count(*) from tenancy.outbox_messages where status in ('pending', 'failed', 'processing')
 """
 
 Connection = psycopg.AsyncConnection[TupleRow]
@@ -76,7 +76,7 @@ class Outbox:
     async def has_history(self) -> None:
         """Fills the table with completed messages, and analyses it."""
         await self.everything.execute(_HISTORY, [self.tenants[0], FINISHED])
-        await self.everything.execute("vacuum (analyze) outbox_messages")
+        await self.everything.execute("vacuum (analyze) tenancy.outbox_messages")
 
     async def open_messages(self) -> int:
         """Returns the number of messages that are neither completed nor dead letters."""

@@ -32,7 +32,7 @@ IN: Final = 101  # one message in so many is poison
 
 # Inserted as SQL, since enqueue() would refuse the poison.
 _ASK: Final = f"""
-    insert into outbox_messages (tenant_id, job, key, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload)
     select
         't' || n %% {len(TENANTS)},
         case when n %% {IN} = 7 and n %% 2 = 0 then 'no.such_job' else 'bench.started' end,
@@ -41,7 +41,7 @@ _ASK: Final = f"""
     from generate_series(1, %s) as n
 """
 _WHICH: Final = {Arm.OURS: "", Arm.PEER: f"where n %% {IN} <> 7"}
-_DEAD: Final = "select count(*) from outbox_messages where status = 'dead_letter'"
+_DEAD: Final = "select count(*) from tenancy.outbox_messages where status = 'dead_letter'"
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
@@ -69,7 +69,7 @@ async def _rate(ours: Outbox, client: Client, arm: Arm, messages: int, deliver: 
     """Returns how many valid messages a second the relay delivers."""
     sent = (_ASK + _WHICH[arm]).encode()
     await ours.everything.execute(sent, [messages + _poison(messages)])
-    await ours.everything.execute("vacuum (analyze) outbox_messages")
+    await ours.everything.execute("vacuum (analyze) tenancy.outbox_messages")
     last = LastOf(messages)
     began = time.perf_counter()
     async with running(ours.relay(client, RelayOptions(), deliver=last.after(deliver))):

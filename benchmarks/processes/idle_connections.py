@@ -81,7 +81,7 @@ async def _key(urls: DatabaseUrls) -> str:
     finally:
         await database.dispose()
     async with await psycopg.AsyncConnection.connect(driver_url(urls.superuser)) as connection:
-        await connection.execute("update plans set rate_limits = '{\"http\": 100000}'")
+        await connection.execute("update tenancy.plans set rate_limits = '{\"http\": 100000}'")
     return key
 
 

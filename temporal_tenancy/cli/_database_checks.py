@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
+from psycopg import sql
 
 from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
@@ -25,6 +26,8 @@ from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 from temporal_tenancy.postgres.migrations import refuse_pending
+from temporal_tenancy.postgres.moving import views_of_old_names
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
 FINDINGS_SHOWN: Final = 5
@@ -82,8 +85,8 @@ def _whole(
 ) -> Iterator[Check]:
     needed = environments(application)
     try:
-        refuse_pending(url, needed)
-        yield ok("migrations", "all are applied.")
+        refuse_pending(url, needed, installation=application.installation)
+        yield ok("migrations", f"all are applied.{_old_names(application, connection)}")
     except DatabaseProblem as error:
         yield failed("migrations", message_with_hint(type(error).__name__, error.message))
     findings = lint(connection, environments=needed, installation=application.installation)
@@ -94,7 +97,18 @@ def _whole(
     yield _open_rights(rights)
     yield _logins(logins)
     yield _clock(connection)
-    yield _time_zones(connection)
+    yield _time_zones(application, connection)
+
+
+def _old_names(application: Application, connection: psycopg.Connection[Any]) -> str:
+    """A sentence that says which views a move has left; empty if there are none."""
+    views = views_of_old_names(connection, application.installation.schema)
+    if not views:
+        return ""
+    return (
+        f" {number(len(views), 'view')} in public serve processes of an earlier release; "
+        f"{quoted('migrate --move --finish')} drops them."
+    )
 
 
 def _row_security(findings: Sequence[Finding]) -> Check:
@@ -125,11 +139,14 @@ def _logins(findings: Sequence[Finding]) -> Check:
     return ok("logins", "no role can log in without a password.")
 
 
-def _time_zones(connection: psycopg.Connection[Any]) -> Check:
+def _time_zones(application: Application, connection: psycopg.Connection[Any]) -> Check:
     """Checks that Python and PostgreSQL know every tenant's time zone."""
     try:
+        schema = schema_in_use(connection, application.installation.schema)
         rows = connection.execute(
-            "select id, time_zone from tenants where status <> 'deleted' order by id"
+            sql.SQL("select id, time_zone from {} where status <> 'deleted' order by id").format(
+                sql.Identifier(schema, "tenants")
+            )
         ).fetchall()
         known_to_server = {
             name for (name,) in connection.execute("select name from pg_timezone_names")

@@ -12,6 +12,7 @@ from temporal_tenancy.cli.program import Application, Login, current_application
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.hardening import Opening, openings
 from temporal_tenancy.postgres.migrations import migrate, pending
+from temporal_tenancy.postgres.moving import drop_views, move, views_of_old_names
 
 
 async def migrate_all(*, harden: bool = False) -> Answer:
@@ -28,7 +29,7 @@ async def migrate_all(*, harden: bool = False) -> Answer:
     application = current_application()
     owner = _required(application, application.owner)
     with application.reaching():
-        before = [str(behind) for behind in pending(owner, environments(application))]
+        behind = pending(owner, environments(application), installation=application.installation)
         found = _openings(application, owner) if harden else []
         migrate(
             owner,
@@ -39,8 +40,8 @@ async def migrate_all(*, harden: bool = False) -> Answer:
             installation=application.installation,
             harden=harden,
         )
-    text = "The database is migrated." if before else "The database was up to date."
-    document: dict[str, Any] = {"migrated": bool(before), "were_behind": before}
+    text = "The database is migrated." if behind else "The database was up to date."
+    document: dict[str, Any] = {"migrated": bool(behind), "were_behind": list(map(str, behind))}
     if harden:
         text = "\n".join([text, *(f"Done: {opening.revoke}." for opening in found)])
         document |= {"hardened": bool(found), "open": _documents(found)}
@@ -74,6 +75,46 @@ def _documents(found: Sequence[Opening]) -> list[dict[str, Any]]:
         {"right": opening.right, "revoke": opening.revoke, "roles": list(opening.roles)}
         for opening in found
     ]
+
+
+async def migrate_and_move() -> Answer:
+    """Migrates as `migrate_all()`, and moves the library's tables from `public` to its schema.
+
+    Raises as `migrate_all()`, and `MigrationBlocked` if the tables were in use on every try.
+    """
+    migrated = await migrate_all()
+    application = current_application()
+    schema = application.installation.schema
+    with application.reaching():
+        owner = _required(application, application.owner)
+        moved = move(owner, installation=application.installation)
+        with connect(owner) as connection:
+            views = views_of_old_names(connection, schema)
+    text = f"The library's tables are in the schema {schema}."
+    if views:
+        text += (
+            " Processes of an earlier release use them through views in public. When none runs any "
+            f"more, and this release's have been restarted, {quoted('migrate --move --finish')} "
+            "drops the views."
+        )
+    document = {**migrated.document, "moved": moved, "schema": schema, "views": views}
+    return Answer(document, f"{migrated.text}\n{text}")
+
+
+async def finish_move() -> Answer:
+    """Drops the views that a move left in `public`.
+
+    Raises:
+        NotReachable: the owner's URL is not set, or its server does not answer.
+        ConfigurationError: objects of the application depend on the views.
+        MigrationBlocked: the views were in use on every try.
+    """
+    application = current_application()
+    with application.reaching():
+        owner = _required(application, application.owner)
+        dropped = drop_views(owner, installation=application.installation)
+    text = f"Dropped the views {', '.join(dropped)}." if dropped else "There was no view to drop."
+    return Answer({"dropped": dropped}, text)
 
 
 def _required(application: Application, login: Login) -> str:

@@ -10,7 +10,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import typer
-from sqlalchemy import text as sql
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._not_reachable import NotReachable
@@ -32,6 +31,7 @@ from temporal_tenancy.outbox.relay.admission import NOTHING
 from temporal_tenancy.outbox.tables import WAITING
 from temporal_tenancy.outbox.waiting import ByKey, Waiting
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.library_text import library_text
 
 
 async def ask(
@@ -181,7 +181,9 @@ async def cap(tenant: str, how_many: int | None) -> Answer:
     return Answer(document, f"At most {number(limit, 'job')} of {tenant} run at once.{now}")
 
 
-_OWNERS: Final = sql("select tenant_id from outbox_messages where id = :id order by tenant_id")
+_OWNERS: Final = library_text(
+    "select tenant_id from tenancy.outbox_messages where id = :id order by tenant_id"
+)
 
 
 def _how_to_take_back(asked: Enqueued, tenant: str) -> str:
@@ -263,7 +265,11 @@ async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
     if login.url is None:
         what = f"{login.setting} is not set, and only the relay sees all messages."
         raise NotReachable(f"{what} {application.how_to_start}".rstrip())
-    view = Database(platform_url=login.url, application_name=current_program().application_name)
+    view = Database(
+        platform_url=login.url,
+        application_name=current_program().application_name,
+        installation=current_application().installation,
+    )
     try:
         async with control_plane() as database:
             yield view, database

@@ -49,11 +49,10 @@ class Application:
     """Raises `NotReachable` for errors in the block that mean that a server is unavailable:
     `reaching`, or the same with the application's advice."""
     schedules: Sequence[ScheduledJob] = ()
+    installation: Installation = field(default_factory=Installation)
+    """Where the library lives in the database."""
     queues: Sequence[str] = ()  # that workers must serve
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
-    installation: Installation = field(
-        default_factory=Installation
-    )  # the library's, in the database
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
     worker: str | None = None  # the command that starts a worker for "{queue}"
     how_to_start: str = ""  # a sentence that follows a missing setting

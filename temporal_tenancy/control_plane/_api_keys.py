@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
@@ -20,6 +20,7 @@ from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import TenancyError, TenantOffboarding
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.library_text import library_text
 
 MARK: Final = "tk_"  # the prefix of every key, so that scanners recognize a leaked one
 KEY_BYTES: Final = 32  # of randomness
@@ -30,14 +31,14 @@ _KEY: Final = re.compile(rf"{MARK}[A-Za-z0-9_-]{{43}}")  # 32 bytes in base64
 
 # One statement per call. The time of last use is written at most once a minute; otherwise the calls
 # of a busy key would wait for its row lock.
-_FIND: Final = text("""
+_FIND: Final = library_text("""
     with found as (
         select id, tenant_id, name, prefix, created_at, last_used_at, revoked_at
-        from api_keys
+        from tenancy.api_keys
         where digest = :digest and revoked_at is null
     ),
     used as (
-        update api_keys set last_used_at = now()
+        update tenancy.api_keys set last_used_at = now()
         from found
         where api_keys.id = found.id and
             coalesce(found.last_used_at, '-infinity') < now() - interval '1 minute'

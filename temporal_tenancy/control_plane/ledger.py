@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import LedgerRow, LedgerState, TickRow, TickState
+from temporal_tenancy.postgres.library_text import library_text
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class NeverBegun:
     reason: str
 
 
-_OPEN: Final = text("""
-    insert into ticks (job, tick, nominal_time, workflow_id, run_id, state)
+_OPEN: Final = library_text("""
+    insert into tenancy.ticks (job, tick, nominal_time, workflow_id, run_id, state)
     values (:job, :tick, :nominal_time, :workflow_id, :run_id, 'running')
     on conflict (job, tick) do update
        set state = 'running',
@@ -82,19 +83,21 @@ _OPEN: Final = text("""
            ended_at = null
 """)
 
-_ALL_PLANNED: Final = text("""
-    update ticks set planned_at = coalesce(planned_at, now()) where job = :job and tick = :tick
+_ALL_PLANNED: Final = library_text("""
+    update tenancy.ticks
+       set planned_at = coalesce(planned_at, now())
+     where job = :job and tick = :tick
 """)
 
 # Several fan-outs can serve one tick, one per time zone; the last one to end closes it.
-_CLOSE: Final = text("""
-    update ticks
+_CLOSE: Final = library_text("""
+    update tenancy.ticks
        set state = :state, reason = :reason, ended_at = now()
      where job = :job
        and tick = :tick
        and (workflow_id = :workflow_id or state = 'running')
        and not exists (
-             select from ledger
+             select from tenancy.ledger
               where ledger.job = ticks.job
                 and ledger.tick = ticks.tick
                 and ledger.state in ('planned', 'running')
@@ -112,8 +115,8 @@ _UNNEST: Final = """
            ) as entry (tenant_id, state, reason, error_type, workflow_id, run_id, due_at)
 """
 
-_PLAN: Final = text(f"""
-    insert into ledger (
+_PLAN: Final = library_text(f"""
+    insert into tenancy.ledger (
         job, tick, tenant_id, state, reason, error_type, workflow_id, planned_by, due_at
     )
     select :job, :tick, tenant_id, state, reason, error_type, workflow_id, :planned_by,
@@ -134,8 +137,8 @@ _PLAN: Final = text(f"""
 """)
 
 # Running rows keep their state; only the fan-out that waits for them changes.
-_TAKE_OVER: Final = text("""
-    update ledger
+_TAKE_OVER: Final = library_text("""
+    update tenancy.ledger
        set planned_by = :planned_by
      where job = :job
        and tick = :tick
@@ -144,19 +147,19 @@ _TAKE_OVER: Final = text("""
        and planned_by is distinct from :planned_by
 """)
 
-_RELEASE: Final = text("""
-    update ledger
+_RELEASE: Final = library_text("""
+    update tenancy.ledger
        set planned_by = null
      where job = :job and tick = :tick and planned_by = :planned_by and state <> 'succeeded'
 """)
 
-_SLICES: Final = text("""
+_SLICES: Final = library_text("""
     select due_at, tenant_id, number
       from (
              select due_at, tenant_id,
                     row_number() over (order by due_at, tenant_id) as number,
                     count(*) over () as total
-               from ledger
+               from tenancy.ledger
               where job = :job
                 and tick = :tick
                 and planned_by = :planned_by
@@ -166,8 +169,8 @@ _SLICES: Final = text("""
      order by number
 """)
 
-_RECORD: Final = text(f"""
-    update ledger
+_RECORD: Final = library_text(f"""
+    update tenancy.ledger
        set state = entry.state,
            reason = entry.reason,
            error_type = entry.error_type,
@@ -184,9 +187,9 @@ _RECORD: Final = text(f"""
        and ledger.state = coalesce(:was, ledger.state)
 """)
 
-_PAGE: Final = text("""
+_PAGE: Final = library_text("""
     select due_at, tenant_id, state
-      from ledger
+      from tenancy.ledger
      where job = :job
        and tick = :tick
        and planned_by = :planned_by
@@ -199,8 +202,8 @@ _PAGE: Final = text("""
      limit :limit
 """)
 
-_ABANDON: Final = text("""
-    update ledger
+_ABANDON: Final = library_text("""
+    update tenancy.ledger
        set state = 'not_started', reason = :reason, ended_at = now()
      where job = :job
        and tick = :tick
@@ -209,14 +212,14 @@ _ABANDON: Final = text("""
 """)
 
 # For a fan-out that has ended without closing its tick.
-_CLOSE_LOST: Final = text("""
-    update ticks
+_CLOSE_LOST: Final = library_text("""
+    update tenancy.ticks
        set state = 'failed', reason = :reason, ended_at = now()
      where job = :job and tick = :tick and state = 'running' and run_id = :run_id
 """)
 
-_NOTE_MISSED: Final = text("""
-    insert into ticks (job, tick, nominal_time, state, reason)
+_NOTE_MISSED: Final = library_text("""
+    insert into tenancy.ticks (job, tick, nominal_time, state, reason)
     select job, tick, nominal_time, 'missed', reason
       from unnest(
              cast(:jobs as text[]), cast(:ticks as text[]), cast(:nominal_times as timestamptz[]),
@@ -227,12 +230,12 @@ _NOTE_MISSED: Final = text("""
 """)
 
 # The tick is deleted with the last of its rows.
-_PRUNE: Final = text("""
+_PRUNE: Final = library_text("""
     with pruned as (
-        delete from ledger
+        delete from tenancy.ledger
          where (job, tick, tenant_id) in (
                  select job, tick, tenant_id
-                   from ledger
+                   from tenancy.ledger
                   where job = :job and tick = :tick
                   limit :limit
                )
@@ -240,26 +243,26 @@ _PRUNE: Final = text("""
     ), counted as (
         select count(*) as rows from pruned
     ), forgotten as (
-        delete from ticks
+        delete from tenancy.ticks
          where job = :job and tick = :tick and (select rows from counted) < :limit
     )
     select rows from counted
 """)
 
-_WITHOUT_ROWS: Final = text("""
+_WITHOUT_ROWS: Final = library_text("""
     select tick, tenant_id
       from unnest(cast(:ticks as text[])) as of_job (tick),
            unnest(cast(:tenants as text[])) as living (tenant_id)
      where not exists (
-             select from ledger
+             select from tenancy.ledger
               where ledger.job = :job
                 and ledger.tick = of_job.tick
                 and ledger.tenant_id = living.tenant_id
            )
 """)
 
-_COUNT: Final = text("""
-    select state, count(*) from ledger where job = :job and tick = :tick group by state
+_COUNT: Final = library_text("""
+    select state, count(*) from tenancy.ledger where job = :job and tick = :tick group by state
 """)
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.installation import SCHEMA
 
 NAMING_CONVENTION: Final = {
     "pk": "pk_%(table_name)s",
@@ -86,7 +87,7 @@ def short(*columns: str) -> str:
 class ControlPlane(DeclarativeBase):
     """The declarative base of these tables."""
 
-    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    metadata = MetaData(schema=SCHEMA, naming_convention=NAMING_CONVENTION)
     type_annotation_map = {  # SQLAlchemy's own attribute, which the mapper reads once
         str: Text(),
         datetime: DateTime(timezone=True),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import (
@@ -18,6 +18,7 @@ from temporal_tenancy.dead_letters.alerts import (
     tell_by_tenant,
 )
 from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.postgres.library_text import library_text
 
 DEPTH: Final = 1_000  # open letters; more raise an alert
 AGE: Final = timedelta(days=1)  # of an open letter; an older one raises an alert
@@ -26,9 +27,9 @@ LETTERS_AT_ONCE: Final = 10_000  # new letters that it reads to find them
 
 # A letter that a tenant has locked is left for the next sweep and delays no other alert.
 # Tenants take turns, so one that fails in very many ways gets one kind in each turn.
-_KINDS: Final = text("""
+_KINDS: Final = library_text("""
     with free as materialized (
-        select tenant_id, fingerprint from dead_letters
+        select tenant_id, fingerprint from tenancy.dead_letters
         where told_at is null
         limit :letters
         for update skip locked
@@ -41,13 +42,13 @@ _KINDS: Final = text("""
     order by min(turn), fingerprint
     limit :limit
 """)
-_TOLD: Final = text("""
+_TOLD: Final = library_text("""
     with free as materialized (
-        select tenant_id, id from dead_letters
+        select tenant_id, id from tenancy.dead_letters
         where fingerprint = :fingerprint and told_at is null
         for update skip locked
     )
-    update dead_letters as letter set told_at = now()
+    update tenancy.dead_letters as letter set told_at = now()
     from free
     where letter.tenant_id = free.tenant_id and letter.id = free.id
     returning letter.tenant_id, letter.job, letter.error_type, letter.workflow_id

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Literal, Protocol
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
 
 PAUSE: Final = timedelta(hours=1)
@@ -43,15 +43,20 @@ class AlertSink(Protocol):
 
 # The row stays locked until the alert has been sent, so a concurrent caller waits and then finds
 # it sent. Tenant roles have no access to this table.
-_CLAIM: Final = text("""
-    insert into alerts as existing (name, sent_at) values (:name, now())
+_CLAIM: Final = library_text("""
+    -- Locked and read before the update: RETURNING has no old values before PostgreSQL 18.
+    with before as materialized (
+        select suppressed from tenancy.alerts where name = :name for update
+    )
+    insert into tenancy.alerts as existing (name, sent_at)
+    select :name, now() from (select count(*) from before) as locked
     on conflict (name) do update set sent_at = now(), suppressed = 0
      where existing.sent_at <= now() - cast(:pause as interval)
-    returning coalesce(old.suppressed, 0)
+    returning coalesce((select suppressed from before), 0)
 """)
 # Returns the tenants without an alert within the hour. Sorted, so that callers cannot deadlock.
-_CLAIM_TENANTS: Final = text("""
-    insert into alerts as existing (name, sent_at)
+_CLAIM_TENANTS: Final = library_text("""
+    insert into tenancy.alerts as existing (name, sent_at)
     select :name || '/' || tenant, now()
     from unnest(cast(:tenants as text[])) as late (tenant)
     order by tenant
@@ -59,7 +64,9 @@ _CLAIM_TENANTS: Final = text("""
      where existing.sent_at <= now() - cast(:pause as interval)
     returning existing.name
 """)
-_SUPPRESS: Final = text("update alerts set suppressed = suppressed + :count where name = :name")
+_SUPPRESS: Final = library_text(
+    "update tenancy.alerts set suppressed = suppressed + :count where name = :name"
+)
 
 
 async def tell(

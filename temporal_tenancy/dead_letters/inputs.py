@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
 from temporalio.client import Client
 
 from temporal_tenancy.control_plane.tables import DeadLetterRow
@@ -15,11 +14,13 @@ from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.database_errors import LockHeld
+from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import BRIEF
 from temporal_tenancy.sdk.taken_ids import input_of, started_event
 
-_DELETE: Final = text("""
-    delete from outbox_messages where id = any(cast(:ids as uuid[])) and status = 'dead_letter'
+_DELETE: Final = library_text("""
+    delete from tenancy.outbox_messages
+    where id = any(cast(:ids as uuid[])) and status = 'dead_letter'
 """)
 
 

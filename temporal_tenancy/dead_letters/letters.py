@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, text, tuple_
+from sqlalchemy import ColumnElement, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, PositionRow
+from temporal_tenancy.postgres.library_text import library_text
 
 UNSETTLED: Final = (DeadLetterState.OPEN, DeadLetterState.REPLAYED)
 """States of a letter whose job may still turn out to have succeeded."""
@@ -159,8 +160,8 @@ async def known(
 
 
 # If the new run has already failed, it has reopened the letter, which then stays open.
-_REPLAYED: Final = text("""
-    update dead_letters
+_REPLAYED: Final = library_text("""
+    update tenancy.dead_letters
        set status = case when run_id = :run_id then status else 'replayed' end,
            replays = replays + 1,
            replay_run_id = :run_id,
@@ -189,16 +190,16 @@ async def mark_replayed(session: AsyncSession, letter: DeadLetterRow, run_id: st
 _FREE: Final = """
     with free as materialized (
         select tenant_id, id
-          from dead_letters
+          from tenancy.dead_letters
          where (tenant_id, id) in (
                  select * from unnest(cast(:tenants as text[]), cast(:ids as uuid[]))
                )
            for update skip locked
     )
 """
-_RESOLVE: Final = text(f"""
+_RESOLVE: Final = library_text(f"""
     {_FREE}
-    update dead_letters as letter
+    update tenancy.dead_letters as letter
        set status = 'resolved', handled_at = now(), handled_by = :by
       from free
      where letter.tenant_id = free.tenant_id
@@ -206,9 +207,9 @@ _RESOLVE: Final = text(f"""
        and letter.status in ('open', 'replayed', 'discarded')
     returning letter.id
 """)
-_DISCARD: Final = text(f"""
+_DISCARD: Final = library_text(f"""
     {_FREE}
-    update dead_letters as letter
+    update tenancy.dead_letters as letter
        set status = 'discarded', handled_at = now(), handled_by = :by
       from free
      where letter.tenant_id = free.tenant_id
@@ -266,17 +267,17 @@ async def depths(session: AsyncSession) -> Sequence[Depth]:
     return [Depth(*row) for row in await session.execute(query)]
 
 
-_SETTLED_BEFORE: Final = text("""
+_SETTLED_BEFORE: Final = library_text("""
     select tenant_id, id, message_id
-    from dead_letters
+    from tenancy.dead_letters
     where status in ('resolved', 'discarded') and handled_at < :before
         and tenant_id <> all(cast(:but as text[]))
     order by tenant_id
     limit :limit
 """)
-_FORGET: Final = text(f"""
+_FORGET: Final = library_text(f"""
     {_FREE}
-    delete from dead_letters as letter
+    delete from tenancy.dead_letters as letter
      using free
      where letter.tenant_id = free.tenant_id
        and letter.id = free.id
@@ -320,8 +321,8 @@ async def position(session: AsyncSession, name: str) -> datetime | None:
     return None if row is None else row.upto
 
 
-_MOVE: Final = text("""
-    insert into positions (name, upto) values (:name, :upto)
+_MOVE: Final = library_text("""
+    insert into tenancy.positions (name, upto) values (:name, :upto)
     on conflict (name) do update set upto = greatest(positions.upto, excluded.upto)
 """)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.payloads import READABLE, UNKNOWN
 from temporal_tenancy.postgres.database_errors import ROW_ERRORS, is_of_a_row
+from temporal_tenancy.postgres.library_text import library_text
 
 # One character over the limit, to distinguish a text over the limit from one at the limit.
 # Counting characters costs more than everything else, so only texts with too many bytes are cut.
@@ -21,10 +21,10 @@ PAYLOAD_TEXT: Final = f"""(
 
 Key = tuple[str, UUID]  # a message's tenant and id
 
-_TEXTS: Final = text(f"""
+_TEXTS: Final = library_text(f"""
     select m.tenant_id, m.id, {PAYLOAD_TEXT} as payload
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as wanted (tenant_id, id)
-    join outbox_messages as m on m.tenant_id = wanted.tenant_id and m.id = wanted.id
+    join tenancy.outbox_messages as m on m.tenant_id = wanted.tenant_id and m.id = wanted.id
 """)
 
 

@@ -10,13 +10,13 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from temporal_tenancy.core.failures import storable
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.payloads import fits_a_message
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
+from temporal_tenancy.postgres.library_text import library_text
 
 Payload = Mapping[str, Any]  # a job's input as JSON, without the tenant
 
@@ -56,8 +56,8 @@ class Put:
 
 # A failure that is already recorded changes nothing, so several processes may report it, and a
 # person's decision about it stays. A later failure of the same workflow id reopens the letter.
-_PUT: Final = text("""
-    insert into dead_letters as letter (
+_PUT: Final = library_text("""
+    insert into tenancy.dead_letters as letter (
         tenant_id, job, source, workflow_id, run_id, message_id, error_type, message, fingerprint,
         attempts, failed_at
     )
@@ -92,7 +92,7 @@ _PUT: Final = text("""
 
 # Stores the input in the message that the letter already refers to, or else in a new one, whose id
 # the table generates. Returns the message's id.
-_KEEP: Final = text("""
+_KEEP: Final = library_text("""
     with given as (
         select * from jsonb_to_record(cast(:input as jsonb)) as given (
             tenant_id text, id uuid, job text, key text, payload jsonb, attempts int,
@@ -100,7 +100,7 @@ _KEEP: Final = text("""
         )
     ),
     kept as (
-        update outbox_messages as message
+        update tenancy.outbox_messages as message
            set payload = given.payload,
                attempts = given.attempts,
                error_type = given.error_type,
@@ -111,7 +111,7 @@ _KEEP: Final = text("""
         returning message.id
     ),
     added as (
-        insert into outbox_messages (
+        insert into tenancy.outbox_messages (
             tenant_id, job, key, payload, status, attempts, error_type, error_message
         )
         select tenant_id, job, key, payload, 'dead_letter', attempts, error_type, error_message
@@ -121,8 +121,8 @@ _KEEP: Final = text("""
     )
     select id from kept union all select id from added
 """)
-_REFER: Final = text("""
-    update dead_letters set message_id = :message_id where tenant_id = :tenant and id = :id
+_REFER: Final = library_text("""
+    update tenancy.dead_letters set message_id = :message_id where tenant_id = :tenant and id = :id
 """)
 
 

@@ -1,12 +1,15 @@
 """The checks of the catalogue lint, each a query that returns the faults it finds.
 
 A query returns rows of (object, detail). `COMMON` goes before it, with tables of this system's part
-of the catalogue. It may use these parameters: `tenant`, `platform` and `runtime` (role names),
-`control_plane` and `versions` (table names), `allowed` (names of exempt objects), `opened`
-(policies in addition to those of protect(), as "table policy role"), `policies` (names of the
-policies of protect()), `rule` (their expression, in each form that PostgreSQL prints), `granted`
-(rights of the tenant role on the library's tables, as "table PRIVILEGE column"), `checks` and
-`triggers` (of the library's tables, as "table name").
+of the catalogue; `library_name` in them is the name of a table of the library, and null for every
+other table, whatever its name. It may use these parameters: `tenant`, `platform` and `runtime`
+(role names), `schema` (of the library's tables), `control_plane`, `library_versions` and `versions`
+(table names; `versions` are the application's), `allowed` (names of exempt objects), `spanning`
+(the library's indexes for queries over all tenants), `opened` (policies in addition to those of
+protect(), as "table policy role"), `policies` (names of the policies of protect()), `rule` (their
+expression, in each form that PostgreSQL prints), `granted` (rights of the tenant role on the
+library's tables, as "table PRIVILEGE column"), `checks` and `triggers` (of the library's tables, as
+"table name").
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ _LINT_TABLES: Final = """
             on attribute.attrelid = relations.oid
             and attribute.attname = 'tenant_id'
             and not attribute.attisdropped
-        where relations.relkind in ('r', 'p') and relations.relname <> all(%(control_plane)s)
+        where relations.relkind in ('r', 'p')
+            and coalesce(relations.library_name, '') <> all(%(control_plane)s)
     ),
     policies as (
         select
-            tenant_owned.name as table_name, policy.polname, policy.polcmd, policy.polpermissive,
-            policy.polroles,
+            tenant_owned.name as table_name, tenant_owned.library_name, policy.polname,
+            policy.polcmd, policy.polpermissive, policy.polroles,
             pg_get_expr(policy.polqual, policy.polrelid) as using_rule,
             pg_get_expr(policy.polwithcheck, policy.polrelid) as check_rule
         from pg_policy as policy
@@ -115,7 +119,7 @@ TABLE_CHECKS: Final = (
         where polname <> all(%(policies)s)
             and (polroles && array(select oid from runtime) or 0 = any(polroles))
             and array(
-                select table_name || ' ' || polname || ' ' || case
+                select coalesce(library_name, '') || ' ' || polname || ' ' || case
                     when role = 0 then 'public' else pg_get_userbyid(role)::text
                 end
                 from unnest(polroles) as role
@@ -175,8 +179,10 @@ TABLE_CHECKS: Final = (
         select name, indexrelid::regclass::text
         from tenant_owned
         join pg_index on indrelid = tenant_owned.oid
+        join pg_class as index on index.oid = indexrelid
         where not indisprimary and indkey[0] <> tenant_column
             and indexrelid::regclass::text <> all(%(allowed)s)
+            and not (library_name is not null and index.relname = any(%(spanning)s))
         """,
     ),
     Check(
@@ -204,7 +210,7 @@ TABLE_CHECKS: Final = (
         join tenant_owned on tenant_owned.oid = tgrelid
         where not tgisinternal
             and tgname <> all(%(allowed)s)
-            and relname || ' ' || tgname <> all(%(triggers)s)
+            and coalesce(library_name, '') || ' ' || tgname <> all(%(triggers)s)
         """,
     ),
     Check(
@@ -226,7 +232,7 @@ TABLE_CHECKS: Final = (
         """
         select name, split_part(wanted, ' ', 2)
         from relations
-        join unnest(%(checks)s::text[]) as wanted on split_part(wanted, ' ', 1) = relname
+        join unnest(%(checks)s::text[]) as wanted on split_part(wanted, ' ', 1) = library_name
         where not exists (
             select from pg_constraint
             where conrelid = relations.oid and conname = split_part(wanted, ' ', 2)
@@ -241,7 +247,7 @@ TABLE_CHECKS: Final = (
         """
         select name, split_part(wanted, ' ', 2)
         from relations
-        join unnest(%(triggers)s::text[]) as wanted on split_part(wanted, ' ', 1) = relname
+        join unnest(%(triggers)s::text[]) as wanted on split_part(wanted, ' ', 1) = library_name
         where not exists (
             select from pg_trigger
             where tgrelid = relations.oid and tgname = split_part(wanted, ' ', 2)
@@ -297,9 +303,13 @@ GRANT_CHECKS: Final = (
         join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
         where relations.relkind in ('r', 'p', 'f')
             and relations.oid not in (select oid from tenant_owned)
-            and not (relations.relname = any(%(versions)s) and privilege_type = 'SELECT')
-            and (
-                relations.relname = any(%(control_plane)s) or relations.relname = any(%(versions)s)
+            and not (
+                privilege_type = 'SELECT' and (
+                    coalesce(relations.library_name, '') = any(%(library_versions)s)
+                    or relations.relname = any(%(versions)s)
+                )
+            )
+            and (relations.library_name is not null or relations.relname = any(%(versions)s)
             )
         """,
     ),
@@ -314,7 +324,7 @@ GRANT_CHECKS: Final = (
         join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
         where relations.relkind in ('r', 'p', 'f')
             and relations.oid not in (select oid from tenant_owned)
-            and relations.relname <> all(%(control_plane)s)
+            and relations.library_name is null
             and relations.relname <> all(%(versions)s)
         """,
         open=True,
@@ -326,18 +336,18 @@ GRANT_CHECKS: Final = (
         """
         select distinct grants.name, grants.privilege
         from (
-            select oid, relname, name, grantee, privilege_type as privilege
+            select oid, library_name, name, grantee, privilege_type as privilege
             from relations, aclexplode(relacl)
             union all
-            select relations.oid, relname, name, grantee, privilege_type || ' ' || attname
+            select relations.oid, library_name, name, grantee, privilege_type || ' ' || attname
             from relations
             join pg_attribute on attrelid = relations.oid, aclexplode(attacl)
         ) as grants
         join runtime on grants.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
-        where grants.relname in (
+        where grants.library_name in (
                 select split_part(entry, ' ', 1) from unnest(%(granted)s::text[]) as entry
             )
-            and grants.relname || ' ' || grants.privilege <> all(%(granted)s)
+            and grants.library_name || ' ' || grants.privilege <> all(%(granted)s)
         """,
     ),
     Check(
@@ -348,7 +358,8 @@ GRANT_CHECKS: Final = (
         from tenant_owned
         join acls on acls.kind = 'relation' and acls.name = tenant_owned.name
         join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(platform)s
-        where tenant_owned.name || ' platform_access ' || runtime.rolname <> all(%(opened)s)
+        where coalesce(tenant_owned.library_name, '') || ' platform_access ' || runtime.rolname
+            <> all(%(opened)s)
         """,
     ),
     Check(

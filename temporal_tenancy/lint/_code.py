@@ -21,7 +21,7 @@ _KNOWN: Final[LiteralString] = """
         where proname || ' ' || btrim(regexp_replace(prosrc, '\\s+', ' ', 'g'))
                 = any(%(functions)s)
             and not prosecdef and proconfig is null
-            and pronamespace in (select oid from schemas)
+            and pronamespace = (select oid from schemas where nspname = %(schema)s)
     ),
     computing as (
         select classid, objid
@@ -272,8 +272,9 @@ CODE_CHECKS: Final = (
             and not (
                 part_class = 'pg_trigger'::regclass
                 and relation in (select oid from tenant_owned)
-                and relname || ' ' || (select tgname from pg_trigger where oid = part)
-                    <> all(%(triggers)s)
+                and coalesce(library_name, '') || ' ' || (
+                        select tgname from pg_trigger where oid = part
+                    ) <> all(%(triggers)s)
             )
         """,
         tables=_KNOWN + _NEEDED,
@@ -335,6 +336,7 @@ CODE_CHECKS: Final = (
             select proc.oid, proname, pronamespace
             from pg_proc as proc
             where proc.oid >= 16384
+                and proc.oid not in (select oid from ours)
                 and proname <> all(%(allowed)s)
                 and not exists (
                     select from computing

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.lint.catalogue import refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import refuse_pending
 
 
-def check_database(url: str, application: Sequence[MigrationEnvironment] = ()) -> None:
+def check_database(
+    url: str,
+    application: Sequence[MigrationEnvironment] = (),
+    *,
+    installation: Installation | None = None,
+) -> None:
     """Checks a database's migrations and the rights of `url`'s role.
 
     It blocks for about a second.
@@ -18,6 +24,7 @@ def check_database(url: str, application: Sequence[MigrationEnvironment] = ()) -
     Args:
         url: URL of the database, with a runtime role.
         application: the environments of the application's own migrations.
+        installation: where the library's tables are, as for `migrate()`.
 
     Raises:
         ConfigurationError: `url` is not a PostgreSQL URL.
@@ -25,6 +32,6 @@ def check_database(url: str, application: Sequence[MigrationEnvironment] = ()) -
         MigrationsBehind: the database lacks migrations.
         ExcessRights: the role has more rights than it needs.
     """
-    refuse_pending(url, (*LIBRARY, *application))
+    refuse_pending(url, (*LIBRARY, *application), installation=installation)
     with connect(url) as connection:
         refuse_excess_rights(connection)

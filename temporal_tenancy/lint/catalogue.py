@@ -19,7 +19,7 @@ from sqlalchemy import CheckConstraint
 
 from temporal_tenancy.control_plane.tables import ControlPlane, DeadLetterRow
 from temporal_tenancy.core.display import printable
-from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
+from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY, MigrationEnvironment
 from temporal_tenancy.lint._checks import (
     COMMON,
     GRANT_CHECKS,
@@ -33,6 +33,8 @@ from temporal_tenancy.postgres.installation import Installation, Roles
 from temporal_tenancy.postgres.role_checks import ROLE_CHECKS, Check
 from temporal_tenancy.postgres.roles import ROLE_LIMITS
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.postgres.uuids import UUIDV7
 
 LOGIN_TIMEOUT: Final = 3  # seconds
 
@@ -101,6 +103,7 @@ _FUNCTIONS: Final = (
     "refuse_write begin raise insufficient_privilege using message = format( '%s may not write "
     "this to %s: %s', current_user, tg_table_name, tg_argv[0] ); end",
     "key_from_id begin new.key := new.id::text; return new; end",
+    "uuidv7 " + " ".join(UUIDV7.split()),
 )
 _TABLE_CHECKS: Final = [
     f"{table.name} {constraint.name}"
@@ -163,7 +166,9 @@ def lint(
     """Returns the faults of the database of `connection`; an empty list means that it passes.
 
     Any role can run it. Every table with a column `tenant_id`, except the control plane's, counts
-    as tenant-owned. It also tries to log in without passwords; see `passwordless_logins`.
+    as tenant-owned. The library's tables are those in its schema: an application's own table that
+    has the name of one is the application's. It also tries to log in without passwords; see
+    `passwordless_logins`.
 
     Args:
         connection: a connection to the database; see
@@ -172,15 +177,15 @@ def lint(
         allowed: names of exempt objects: indexes that need not begin with tenant_id, triggers,
             event triggers, extensions, publications, subscriptions, and functions, which may be
             SECURITY DEFINER if they set their search_path.
-        installation: the names of the runtime roles; None: those of `Installation()`.
+        installation: where the library's tables are, and the names of the runtime roles; as for
+            `migrate()`.
 
     Raises:
         psycopg.Error: the connection failed.
     """
-    versions = [environment.version_table for environment in environments]
-    roles = (installation or Installation()).roles
-    findings = _run(connection, CHECKS, roles, versions=versions, allowed=allowed)
-    return [*findings, *passwordless_logins(connection, roles)]
+    installation = installation or Installation()
+    findings = _run(connection, CHECKS, installation, environments=environments, allowed=allowed)
+    return [*findings, *passwordless_logins(connection, installation.roles)]
 
 
 def refuse_excess_rights(connection: psycopg.Connection[Any]) -> None:
@@ -191,7 +196,7 @@ def refuse_excess_rights(connection: psycopg.Connection[Any]) -> None:
     """
     row = connection.execute("select session_user::text").fetchone()
     role = "" if row is None else str(row[0])
-    findings = _run(connection, ROLE_CHECKS, Roles(), runtime=[role])
+    findings = _run(connection, ROLE_CHECKS, Installation(), runtime=[role])
     if findings:
         more = "" if len(findings) == 1 else f" ({len(findings) - 1} more.)"
         raise ExcessRights(f"{findings[0].message}{more}")
@@ -245,22 +250,29 @@ def passwordless_logins(
 def _run(
     connection: psycopg.Connection[Any],
     checks: Iterable[Check],
-    roles: Roles,
+    installation: Installation,
     *,
     runtime: Collection[str] = (),
-    versions: Collection[str] = (),
+    environments: Collection[MigrationEnvironment] = (),
     allowed: Collection[str] = (),
 ) -> list[Finding]:
     parameters = {
-        "tenant": roles.tenant,
-        "platform": roles.platform,
-        "runtime": list(runtime or roles),
+        "schema": schema_in_use(connection, installation.schema),
+        "tenant": installation.roles.tenant,
+        "platform": installation.roles.platform,
+        "runtime": list(runtime or installation.roles),
         "through_public": True,
         # Tenants' own jobs write dead letters, so that table counts as tenant-owned.
-        "control_plane": list(set(ControlPlane.metadata.tables) - {DeadLetterRow.__tablename__}),
-        "versions": list(versions),
-        "allowed": [*RELAY_INDEXES, *_LETTERS_INDEXES, *allowed],
-        "opened": _opened(roles),
+        "control_plane": [
+            table.name
+            for table in ControlPlane.metadata.tables.values()
+            if table.name != DeadLetterRow.__tablename__
+        ],
+        "library_versions": [one.version_table for one in environments if one in LIBRARY],
+        "versions": [one.version_table for one in environments if one not in LIBRARY],
+        "allowed": list(allowed),
+        "spanning": [*RELAY_INDEXES, *_LETTERS_INDEXES],
+        "opened": _opened(installation.roles),
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
         "rule": list(_RULES),
         "granted": _GRANTED,

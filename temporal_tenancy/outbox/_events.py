@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Final
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
@@ -13,10 +12,11 @@ from temporal_tenancy.core.errors import ScopeMissing
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import current_scope, current_tenant
 from temporal_tenancy.core.scoped_value import ScopedValue
+from temporal_tenancy.postgres.library_text import library_text
 
 # Plain SQL: through the ORM the call takes twice as long as the database itself.
-_RECORD: Final = text("""
-    insert into processed_events (tenant_id, consumer, event_id)
+_RECORD: Final = library_text("""
+    insert into tenancy.processed_events (tenant_id, consumer, event_id)
     values (:tenant, :consumer, :event_id)
     on conflict do nothing
     returning event_id

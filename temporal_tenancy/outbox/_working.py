@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.payloads import UNKNOWN
@@ -15,18 +14,19 @@ from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.outbox.marks import Holder, completing, failing
 from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.transitions import BEGUN_AGAIN
+from temporal_tenancy.postgres.library_text import library_text
 
 # A message that someone else has claimed since is no longer this workflow's.
 _IS_OWN: Final = "m.workflow_id = :workflow_id"
 
-_LOAD: Final = text(f"""
+_LOAD: Final = library_text(f"""
     select tenant_id, id, job, key, priority, attempts, correlation_id, workflow_id
-    from outbox_messages as m
+    from tenancy.outbox_messages as m
     where id = any(cast(:ids as uuid[])) and m.status = 'processing' and {_IS_OWN}
     order by id
 """)
-_BEGIN_AGAIN: Final = text(f"""
-    update outbox_messages as m
+_BEGIN_AGAIN: Final = library_text(f"""
+    update tenancy.outbox_messages as m
     set {BEGUN_AGAIN}
     where id = :id and m.status = 'processing' and {_IS_OWN}
     returning attempts

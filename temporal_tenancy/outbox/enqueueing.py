@@ -10,7 +10,6 @@ from uuid import UUID
 
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.admission import CHANNEL
@@ -30,6 +29,7 @@ from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.outbox.tables import MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
+from temporal_tenancy.postgres.library_text import library_text
 
 CORRELATION_MAX_CHARACTERS: Final = 200
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,9 +39,9 @@ LATEST: Final = datetime(
 
 # The notification is sent on commit. It names no tenant, because every role may listen. The table
 # generates the id, and from it the key where the request has none.
-_INSERT: Final = text(f"""
+_INSERT: Final = library_text(f"""
     with added as (
-        insert into outbox_messages
+        insert into tenancy.outbox_messages
             (tenant_id, job, key, payload, priority, scheduled_at, correlation_id)
         select
             :tenant, :job, key, payload::jsonb, :priority, coalesce(:at, now()), :correlation_id
@@ -55,10 +55,11 @@ _INSERT: Final = text(f"""
     select id, key, scheduled_at, (select count(*) from notified) from added order by id
 """)
 # Payloads that the database finds equal need not be read and compared again.
-_EXISTING: Final = text("""
+_EXISTING: Final = library_text("""
     select m.key, m.id, m.status, m.scheduled_at, m.payload = request.payload::jsonb as is_same
     from unnest(cast(:payloads as text[]), cast(:keys as text[])) as request (payload, key)
-    join outbox_messages as m on m.tenant_id = :tenant and m.job = :job and m.key = request.key
+    join tenancy.outbox_messages as m
+        on m.tenant_id = :tenant and m.job = :job and m.key = request.key
         and m.status <> 'dead_letter'
 """)
 

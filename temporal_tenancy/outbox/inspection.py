@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.outbox.tables import OutboxMessage
+from temporal_tenancy.postgres.library_text import library_text
 
-_BACKLOG: Final = text("""
+_BACKLOG: Final = library_text("""
     select
         tenant_id,
         count(*) filter (where status = 'pending') as pending,
@@ -20,7 +21,7 @@ _BACKLOG: Final = text("""
         count(*) filter (where status = 'processing') as processing,
         min(scheduled_at) filter (where status in ('pending', 'failed') and scheduled_at <= now())
             as due_since
-    from outbox_messages
+    from tenancy.outbox_messages
     where status in ('pending', 'failed', 'processing')
     group by tenant_id
     order by tenant_id

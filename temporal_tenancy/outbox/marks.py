@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
@@ -22,6 +22,7 @@ from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.transitions import COMPLETED, FAILED
+from temporal_tenancy.postgres.library_text import library_text
 
 log: Final = logging.getLogger(__name__)
 
@@ -107,8 +108,8 @@ def completing(is_own: str = "true") -> TextClause:
 
     `is_own` is a condition on `m`, the message: whether it still belongs to the holder.
     """
-    return text(f"""
-        update outbox_messages as m
+    return library_text(f"""
+        update tenancy.outbox_messages as m
         set {COMPLETED}
         from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
         where m.tenant_id = marked.tenant_id and m.id = marked.id
@@ -122,8 +123,8 @@ def failing(is_own: str) -> TextClause:
     `is_own` is a condition on `m`, the message, and `failed`, its mark: whether the message still
     belongs to the holder.
     """
-    return text(f"""
-        update outbox_messages as m
+    return library_text(f"""
+        update tenancy.outbox_messages as m
         set {FAILED}
         from unnest(
             cast(:tenants as text[]), cast(:ids as uuid[]), cast(:waits as interval[]),

@@ -28,6 +28,7 @@ from sqlalchemy.types import TypeEngine
 
 from temporal_tenancy.control_plane.tables import NAMING_CONVENTION, one_of, readable, short
 from temporal_tenancy.core.payloads import READABLE, NotReadable, read
+from temporal_tenancy.postgres.installation import SCHEMA
 from temporal_tenancy.postgres.tenant_owned import TenantOwned
 
 # Only the relay's queries use these; tenants' queries use none of them.
@@ -75,7 +76,7 @@ class Payload(TypeDecorator[Any]):
 class OutboxData(DeclarativeBase):
     """The declarative base of the outbox's tables."""
 
-    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    metadata = MetaData(schema=SCHEMA, naming_convention=NAMING_CONVENTION)
     type_annotation_map = {  # declared by SQLAlchemy; its mapper reads it once
         str: Text(),
         datetime: DateTime(timezone=True),

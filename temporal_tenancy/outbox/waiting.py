@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.admission import CHANNEL
@@ -16,22 +16,25 @@ from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.outbox.enqueueing import require_time
 from temporal_tenancy.outbox.tables import WAITING, MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
+from temporal_tenancy.postgres.library_text import library_text
 
 # A claim skips rows locked here. If a claim holds the lock, this waits and reads the row again.
 _LOCK: Final = """
-    select id, job, key, status, scheduled_at, dequeued_at from outbox_messages
+    select id, job, key, status, scheduled_at, dequeued_at from tenancy.outbox_messages
     where tenant_id = :tenant and
 """
-_LOCK_BY_ID: Final = text(f"{_LOCK} id = :id for update")
+_LOCK_BY_ID: Final = library_text(f"{_LOCK} id = :id for update")
 # Dead letters may have the same key as the waiting message.
-_LOCK_BY_KEY: Final = text(f"""
+_LOCK_BY_KEY: Final = library_text(f"""
     {_LOCK} job = :job and key = :key
     order by status = 'dead_letter', id desc limit 1 for update
 """)
-_DELETE: Final = text("delete from outbox_messages where tenant_id = :tenant and id = :id")
-_MOVE: Final = text(f"""
+_DELETE: Final = library_text(
+    "delete from tenancy.outbox_messages where tenant_id = :tenant and id = :id"
+)
+_MOVE: Final = library_text(f"""
     with moved as (
-        update outbox_messages set scheduled_at = :at where tenant_id = :tenant and id = :id
+        update tenancy.outbox_messages set scheduled_at = :at where tenant_id = :tenant and id = :id
         returning id
     )
     select pg_notify('{CHANNEL}', '') from moved

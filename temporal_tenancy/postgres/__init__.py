@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         current_installation,
     )
     from temporal_tenancy.postgres.migrations import migrate, run_migrations
+    from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.roles import TENANT_ROLE
+    from temporal_tenancy.postgres.uuids import new_uuid
 
 __all__ = [
     "TENANT_ROLE",
@@ -35,7 +37,10 @@ __all__ = [
     "configure_branch",
     "connect",
     "current_installation",
+    "drop_views",
     "migrate",
+    "move",
+    "new_uuid",
     "run_migrations",
     "upgrade_library",
 ]
@@ -52,7 +57,10 @@ _WHERE: Final = {
     "configure_branch": "branch",
     "connect": "connections",
     "current_installation": "installation",
+    "drop_views": "moving",
     "migrate": "migrations",
+    "move": "moving",
+    "new_uuid": "uuids",
     "run_migrations": "migrations",
     "upgrade_library": "branch",
 }

@@ -73,7 +73,7 @@ def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
     transaction = connection.get_transaction()
     connection.info[_STAMP] = _Stamp(transaction, tenant_id, being_set=True)
     try:
-        with _own_statements(connection.connection.dbapi_connection):
+        with own_statements(connection.connection.dbapi_connection):
             yield
     except BaseException:
         # Code that ignores the error and uses this session gets ScopeMissing, not an empty result.
@@ -234,7 +234,7 @@ def _reset_connection(
         # Through the adapter, which can await inside SQLAlchemy's greenlet. In autocommit, because
         # BEGIN and COMMIT would make it three round trips.
         connection.set_autocommit(True)
-        with _own_statements(connection):
+        with own_statements(connection):
             cursor = connection.cursor()
             cursor.execute(_CHECK_AND_RESET)
             (tenant, role), *_ = cursor.fetchall()
@@ -251,6 +251,6 @@ def _driver(connection: DBAPIConnection | None) -> psycopg.AsyncConnection:
     return cast(psycopg.AsyncConnection, getattr(connection, "driver_connection", connection))
 
 
-def _own_statements(connection: DBAPIConnection | None) -> AbstractContextManager[None]:
+def own_statements(connection: DBAPIConnection | None) -> AbstractContextManager[None]:
     driver = _driver(connection)
     return driver.own_statements() if isinstance(driver, TenantConnection) else nullcontext()

@@ -7,6 +7,7 @@ folder. Or called by one of its revisions: `upgrade_library()`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 import psycopg
@@ -18,7 +19,8 @@ from sqlalchemy import Connection
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
-from temporal_tenancy.postgres.installation import Installation, current_installation
+from temporal_tenancy.postgres.installation import ATTRIBUTE, Installation
+from temporal_tenancy.postgres.library_schema import make_schema, searching
 from temporal_tenancy.postgres.migrations import (
     alembic_config,
     grant_version,
@@ -26,6 +28,7 @@ from temporal_tenancy.postgres.migrations import (
     prepare_roles,
     set_up_roles,
 )
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 BRANCH: Final = "temporal_tenancy:postgres/alembic_branch"
 """The folder of the branch, as Alembic's `version_locations` takes it."""
@@ -55,7 +58,7 @@ def configure_branch(
         ConfigurationError: a URL has the wrong role, or is not a PostgreSQL URL.
     """
     installation = installation or Installation()
-    config.attributes["installation"] = installation
+    config.attributes[ATTRIBUTE] = installation
     config.attributes[_PASSWORDS] = passwords_of(
         installation.roles, tenant_url, platform_url, relay_url
     )
@@ -84,15 +87,20 @@ def upgrade_library(revisions: Mapping[str, str] | None = None) -> None:
         )
     connection = op.get_bind()
     owner = _driver(connection)
-    roles = current_installation().roles
     config = context.config
-    passwords = config.attributes.get(_PASSWORDS) if config is not None else None
-    passwords = passwords or dict.fromkeys(roles)
-    prepare_roles(owner, roles, passwords)
+    attributes = config.attributes if config is not None else {}
+    wanted = attributes.get(ATTRIBUTE) or Installation()
+    # The library's versions name no schema, and ask the installation where they are.
+    there = replace(wanted, schema=schema_in_use(owner, wanted.schema))
+    attributes[ATTRIBUTE] = there
+    passwords = attributes.get(_PASSWORDS) or dict.fromkeys(there.roles)
+    make_schema(owner, there.schema)
+    prepare_roles(owner, there, passwords)
     for environment in LIBRARY:
-        _upgrade(connection, environment, (revisions or {}).get(environment.name))
-        grant_version(owner, environment, roles)
-    set_up_roles(owner, roles, passwords)
+        with searching(owner, there.schema):
+            _upgrade(connection, environment, there.schema, (revisions or {}).get(environment.name))
+        grant_version(owner, environment, there)
+    set_up_roles(owner, there, passwords)
 
 
 def refuse_downgrade() -> NoReturn:
@@ -103,12 +111,13 @@ def refuse_downgrade() -> NoReturn:
 
 
 def _upgrade(
-    connection: Connection, environment: MigrationEnvironment, revision: str | None
+    connection: Connection, environment: MigrationEnvironment, schema: str, revision: str | None
 ) -> None:
     scripts = ScriptDirectory.from_config(alembic_config(environment, None))
     target = revision or scripts.get_current_head() or ""
     versions = MigrationContext.configure(
-        connection, opts={"version_table": environment.version_table}
+        connection,
+        opts={"version_table": environment.version_table, "version_table_schema": schema},
     )
     current = versions.get_current_revision()
     # A database may be ahead of this revision, and of this release.

@@ -38,12 +38,14 @@ from temporal_tenancy.postgres._guarded_connection import GuardedConnection, Ten
 from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres._transaction_clock import transaction_clock
 from temporal_tenancy.postgres.database_errors import withhold_values
+from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.lock_timeouts import (
     LOCK_TIMEOUT,
     SESSION_LOCK_TIMEOUT,
     PlatformSession,
 )
 from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
+from temporal_tenancy.postgres.schema_in_use import use_schema
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,
@@ -78,6 +80,7 @@ class Database:
         tenant_pool: PoolShare | None = None,
         tenant_limits: SessionLimits | None = None,
         platform_lock_timeout: timedelta = LOCK_TIMEOUT,
+        installation: Installation | None = None,
     ) -> None:
         """
         Args:
@@ -93,12 +96,15 @@ class Database:
                 `tenant_pool_size`.
             tenant_limits: default limits of tenants' sessions; None: those of `SessionLimits()`.
             platform_lock_timeout: how long a statement of the platform role waits for a lock.
+            installation: where the library's tables are; None: in the schema `tenancy`. A database
+                that has them in `public`, as earlier releases made them, is recognized.
 
         Raises:
             ConfigurationError: a URL is not a PostgreSQL URL, or `tenant_pool` reserves too few
                 connections.
         """
         self._platform_lock_timeout = platform_lock_timeout
+        schema = (installation or Installation()).schema
         self._tenant_limits = tenant_limits or SessionLimits()
         share = tenant_pool or PoolShare(tenant_pool_size)
         if share.reserved < RESERVED:
@@ -114,6 +120,9 @@ class Database:
             platform_settings or {},
             GuardedConnection,
         )
+        for engine in (self._tenant, self._platform):
+            if engine is not None:
+                use_schema(engine.sync_engine, schema)
         if self._tenant is not None:
             guard_tenant_engine(self._tenant.sync_engine)
         if self._platform is not None:

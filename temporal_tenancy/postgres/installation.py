@@ -11,6 +11,11 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 
 SCHEMA: Final = "tenancy"
+PUBLIC: Final = "public"
+"""The schema in which earlier releases created the library's tables."""
+
+ATTRIBUTE: Final = "installation"
+"""The key of Alembic's `Config.attributes` that has the installation during a migration."""
 
 # Roles' names stand in policies and in the conditions of triggers. At most 63 bytes, of which
 # PostgreSQL would cut off the rest.
@@ -55,15 +60,16 @@ class Installation:
 
 
 def current_installation() -> Installation:
-    """Returns the installation that the running migration is for; call it in a migration.
+    """Returns the installation that the running migration is for; its schema is the one in use.
 
-    It is the attribute `installation` of Alembic's `Config`, or the default one.
+    It is the attribute `installation` of Alembic's `Config`. Without it, the library's tables are
+    in `public`, and the roles have their default names.
     """
-    from alembic import op  # here, since a process that migrates nothing does not need it
+    from alembic import op  # only migrations need it
 
     config = op.get_context().config
-    found = config.attributes.get("installation") if config is not None else None
-    return found if isinstance(found, Installation) else Installation()
+    found = None if config is None else config.attributes.get(ATTRIBUTE)
+    return found if isinstance(found, Installation) else Installation(PUBLIC)
 
 
 def quoted(name: str) -> str:

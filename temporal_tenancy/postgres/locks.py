@@ -8,29 +8,32 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from temporal_tenancy.postgres.library_text import library_text
 
 # Created before the first migration, since migrating takes such a lock itself. No later migration
 # may alter the table, since each runs while a row of it is locked.
 MAKE_TABLE: Final = """
     create table if not exists locks (name text not null, constraint pk_locks primary key (name))
 """
-_MAKE: Final = text("insert into locks (name) values (:name) on conflict (name) do nothing")
+_MAKE: Final = library_text(
+    "insert into tenancy.locks (name) values (:name) on conflict (name) do nothing"
+)
 # Not an update, which would block transactions that insert the same name.
-_TAKE: Final = text("select from locks where name = :name for update")
+_TAKE: Final = library_text("select from tenancy.locks where name = :name for update")
 # A new name needs no second lock: no other transaction can see its row yet.
-_TAKE_FREE: Final = text("""
+_TAKE_FREE: Final = library_text("""
     with wanted as (select name from unnest(cast(:names as text[])) as names (name) order by name),
     made as (
-        insert into locks (name)
+        insert into tenancy.locks (name)
         select name from wanted
-        where not exists (select from locks as existing where existing.name = wanted.name)
+        where not exists (select from tenancy.locks as existing where existing.name = wanted.name)
         on conflict do nothing
         returning name
     ),
     free as (
-        select name from locks
+        select name from tenancy.locks
         where name = any(cast(:names as text[]))
         order by name
         for update skip locked

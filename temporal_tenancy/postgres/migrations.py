@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -31,7 +31,14 @@ from temporal_tenancy.postgres.database_errors import (
     is_lock_held,
 )
 from temporal_tenancy.postgres.hardening import harden as take_away
-from temporal_tenancy.postgres.installation import Installation, Roles
+from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation, Roles
+from temporal_tenancy.postgres.library_schema import (
+    grant_schema,
+    make_schema,
+    search_only,
+    searching,
+    version_table,
+)
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.locks import MAKE_TABLE
 from temporal_tenancy.postgres.roles import (
@@ -42,6 +49,7 @@ from temporal_tenancy.postgres.roles import (
     refuse_other_roles,
     set_password,
 )
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 _SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
 # Fails if another call has created the table meanwhile.
@@ -58,7 +66,9 @@ _HOLDERS: Final = """
     join pg_stat_activity as activity on activity.pid = lock.pid
     where lock.granted
         and lock.database = (select oid from pg_database where datname = current_database())
-        and pg_class.relnamespace = current_schema()::regnamespace
+        and pg_class.relnamespace in (
+            select oid from pg_namespace where nspname in (%s, current_schema())
+        )
         and pg_class.relkind in ('r', 'p') and pg_class.relname <> 'locks'
     order by activity.pid
     limit 5
@@ -67,6 +77,7 @@ _HOLDERS: Final = """
 # The errors of creating an object while another session creates the same one; which of them the
 # server raises depends on how far the other has come.
 _MADE_MEANWHILE: Final = (
+    psycopg.errors.DuplicateSchema,
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
@@ -135,7 +146,9 @@ def migrate(
         application: the environments of the application's tenant-owned tables. A migration that
             leaves the transaction, by Alembic's `autocommit_block()`, commits what came before.
         patience: how long to wait for locks; None: the defaults of `Patience`.
-        installation: the names of the roles; None: those of `Installation()`.
+        installation: the schema of the library's tables and the names of the roles; None: those of
+            `Installation()`. A database that has the tables in `public`, as earlier releases made
+            them, keeps them there; `move()` moves them.
         harden: also take away the rights that every role of the server has in this database; see
             `temporal_tenancy.postgres.hardening`.
 
@@ -147,11 +160,11 @@ def migrate(
         MigrationBlocked: other transactions held the needed locks on every try.
     """
     patience = patience or Patience()
-    roles = (installation or Installation()).roles
+    wanted = installation or Installation()
     run = _Run(
         owner_url,
-        installation or Installation(),
-        passwords_of(roles, tenant_url, platform_url, relay_url),
+        wanted,
+        passwords_of(wanted.roles, tenant_url, platform_url, relay_url),
         (*LIBRARY, *application),
         patience,
         harden,
@@ -160,7 +173,7 @@ def migrate(
     others = ROLE_TRIES
     while True:
         try:
-            with _turn(owner_url, patience) as alone:
+            with _turn(owner_url, patience, wanted.schema) as alone:
                 _migrate(run, alone)
         except _MadeMeanwhile as error:
             others -= 1
@@ -176,7 +189,8 @@ def migrate(
             if not tries:
                 raise MigrationBlocked(
                     f"the {error.environment.name} could not be migrated: other transactions had "
-                    f"its tables locked on {patience.tries} tries in a row.{_holders(owner_url)} "
+                    f"its tables locked on {patience.tries} tries in a row."
+                    f"{_holders(owner_url, wanted.schema)} "
                     "Try again when they have ended. Nothing has been changed."
                 ) from error.__cause__
             time.sleep(patience.pause.total_seconds())
@@ -184,20 +198,31 @@ def migrate(
             return
 
 
-def pending(url: str, environments: Sequence[MigrationEnvironment]) -> list[Pending]:
+def pending(
+    url: str,
+    environments: Sequence[MigrationEnvironment],
+    *,
+    installation: Installation | None = None,
+) -> list[Pending]:
     """Returns the `environments` whose migrations the database at `url` lacks.
 
     Every runtime role can check this. A database that is ahead of the code, as during a release,
-    does not count as behind. Raises `DatabaseUnreachable`.
+    does not count as behind. `installation` is as for `migrate()`. Raises `DatabaseUnreachable`.
     """
     with connect(url) as connection:
-        found = (_pending(connection, environment) for environment in environments)
+        schema = schema_in_use(connection, (installation or Installation()).schema)
+        found = (_pending(connection, environment, schema) for environment in environments)
         return [behind for behind in found if behind is not None]
 
 
-def refuse_pending(url: str, environments: Sequence[MigrationEnvironment]) -> None:
+def refuse_pending(
+    url: str,
+    environments: Sequence[MigrationEnvironment],
+    *,
+    installation: Installation | None = None,
+) -> None:
     """Raises `MigrationsBehind` if the database at `url` lacks migrations that the code needs."""
-    behind = pending(url, environments)
+    behind = pending(url, environments, installation=installation)
     if behind:
         raise MigrationsBehind(f"{'; '.join(map(str, behind))}. Migrate the database as its owner.")
 
@@ -219,8 +244,8 @@ def run_migrations(metadata: MetaData) -> None:
         connection=connection,
         target_metadata=metadata,
         version_table=context.config.get_main_option("version_table") or "",
+        version_table_schema=context.config.get_main_option("version_table_schema"),
         compare_server_default=True,
-        include_name=lambda name, kind, parents: kind != "table" or name in metadata.tables,
     )
     # Alembic leaves a transaction alone that it finds, so a migration's autocommit_block() would
     # have none to commit.
@@ -234,9 +259,14 @@ def alembic_config(
     connection: Connection | None,
     installation: Installation | None = None,
 ) -> Config:
-    """Returns Alembic's settings for `environment`, without a configuration file."""
-    attributes = {"connection": connection, "installation": installation or Installation()}
-    config = Config(attributes=attributes)
+    """Returns Alembic's settings for `environment`, without a configuration file.
+
+    `installation` says where the library's tables are; None: in `public`, as in earlier releases.
+    """
+    there = installation or Installation(PUBLIC)
+    config = Config(attributes={"connection": connection, ATTRIBUTE: there})
+    if environment in LIBRARY:
+        config.set_main_option("version_table_schema", there.schema)
     config.set_main_option("script_location", environment.script_location)
     config.set_main_option("version_table", environment.version_table)
     return config
@@ -272,20 +302,25 @@ def _migrate(run: _Run, alone: bool) -> None:
     """Runs everything in one transaction; `alone`: no other call migrates."""
     roles = run.installation.roles
     with _transaction(run.owner_url) as (connection, owner):
+        # A `move()` may have had the turn before.
+        schema = schema_in_use(owner, run.installation.schema)
+        there = replace(run.installation, schema=schema)
         # A role is the server's, so the migration of another database may be creating it.
         owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         with _made_meanwhile(run.patience):
+            make_schema(owner, schema)
             if not alone:
-                owner.execute(_MAKE_NEW_TABLE)
-            prepare_roles(owner, roles, run.passwords)
+                with searching(owner, schema):
+                    owner.execute(_MAKE_NEW_TABLE)
+            prepare_roles(owner, there, run.passwords)
         for environment in run.environments:
             owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.lock_timeout)])
             try:
-                with _ALEMBIC:
-                    command.upgrade(
-                        alembic_config(environment, connection, run.installation), "head"
-                    )
-                grant_version(owner, environment, roles)
+                # The library's versions name no schema: they have also run in `public`.
+                place = searching(owner, schema) if environment in LIBRARY else nullcontext()
+                with place, _ALEMBIC:
+                    command.upgrade(alembic_config(environment, connection, there), "head")
+                grant_version(owner, environment, there)
             except (OperationalError, psycopg.OperationalError) as error:
                 if not is_lock_held(error) and not _is_deadlock(error):
                     raise
@@ -293,7 +328,7 @@ def _migrate(run: _Run, alone: bool) -> None:
         owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         if run.harden:
             take_away(owner, roles)
-        set_up_roles(owner, roles, run.passwords)
+        set_up_roles(owner, there, run.passwords)
 
 
 @contextmanager
@@ -339,20 +374,25 @@ def passwords_of(
 
 
 def prepare_roles(
-    owner: psycopg.Connection[Any], roles: Roles, passwords: Mapping[str, str | None]
+    owner: psycopg.Connection[Any],
+    installation: Installation,
+    passwords: Mapping[str, str | None],
 ) -> None:
     """Creates the roles that are missing, and checks the others, before migrations name them."""
-    refuse_other_roles(owner, roles)
-    for role in roles:
+    refuse_other_roles(owner, installation)
+    for role in installation.roles:
         ensure_role(owner, role, passwords[role])
 
 
 def set_up_roles(
-    owner: psycopg.Connection[Any], roles: Roles, passwords: Mapping[str, str | None]
+    owner: psycopg.Connection[Any],
+    installation: Installation,
+    passwords: Mapping[str, str | None],
 ) -> None:
     """Gives the roles their rights in the database, their limits and their passwords."""
-    grant_database(owner, roles)
-    limit_roles(owner, roles)
+    grant_database(owner, installation.roles)
+    grant_schema(owner, installation.schema, list(installation.roles))
+    limit_roles(owner, installation.roles)
     _set_passwords(owner, passwords)
 
 
@@ -372,13 +412,14 @@ def _set_passwords(owner: psycopg.Connection[Any], passwords: Mapping[str, str |
 
 
 @contextmanager
-def _turn(owner_url: str, patience: Patience) -> Iterator[bool]:
+def _turn(owner_url: str, patience: Patience, schema: str) -> Iterator[bool]:
     """Runs the block while no other call migrates, under a row lock no runtime role can hold long.
 
     Yields False before the first migration: the table `locks` is missing, and the block must create
     it, which one transaction at a time can.
     """
     with connect(owner_url) as connection, connection.transaction(force_rollback=True):
+        search_only(connection, schema_in_use(connection, schema))
         if connection.execute("select to_regclass('locks')").fetchone() == (None,):
             yield False
             return
@@ -404,36 +445,37 @@ def _is_deadlock(error: OperationalError | psycopg.OperationalError) -> bool:
 
 
 def grant_version(
-    owner: psycopg.Connection[Any], environment: MigrationEnvironment, roles: Roles
+    owner: psycopg.Connection[Any],
+    environment: MigrationEnvironment,
+    installation: Installation,
 ) -> None:
     """Lets the runtime roles read an environment's revision."""
     owner.execute(
         sql.SQL("grant select on {} to {}").format(
-            sql.Identifier(environment.version_table),
-            sql.SQL(", ").join(map(sql.Identifier, roles)),
+            version_table(environment, installation.schema),
+            sql.SQL(", ").join(map(sql.Identifier, installation.roles)),
         )
     )
 
 
-def _holders(owner_url: str) -> str:
+def _holders(owner_url: str, schema: str) -> str:
     """A sentence that names the sessions with tables locked now; empty if there are none."""
     with connect(owner_url) as owner:
-        sessions = owner.execute(_HOLDERS).fetchall()
+        sessions = owner.execute(_HOLDERS, [schema]).fetchall()
     names = ", ".join(f"process {pid} of {role}" for pid, role in sessions)
     return f" Locks are held by {names}." if names else ""
 
 
 def _pending(
-    connection: psycopg.Connection[Any], environment: MigrationEnvironment
+    connection: psycopg.Connection[Any], environment: MigrationEnvironment, schema: str
 ) -> Pending | None:
     scripts = ScriptDirectory.from_config(alembic_config(environment, None))
     needed = scripts.get_current_head() or ""
     row = None
-    if connection.execute("select to_regclass(%s)", [environment.version_table]).fetchone() != (
-        None,
-    ):
+    # Without the right to read it, migrate() has not come to its end.
+    with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
         row = connection.execute(
-            sql.SQL("select version_num from {}").format(sql.Identifier(environment.version_table))
+            sql.SQL("select version_num from {}").format(version_table(environment, schema))
         ).fetchone()
     revision = None if row is None else str(row[0])
     if revision == needed:

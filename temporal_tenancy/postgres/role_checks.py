@@ -3,7 +3,8 @@
 `migrate()` runs them before it gives a role rights, and the catalogue lint afterwards. A query
 returns rows of (object, detail). `ROLE_TABLES` goes before it, with tables of this system's part of
 the catalogue. Its parameters are `runtime` (role names) and `through_public` (whether a right that
-every role of the server has counts).
+every role of the server has counts) and `schema` (of the library's tables, whose names are
+`library_name`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from temporal_tenancy.core.display import printable
+from temporal_tenancy.postgres.installation import SCHEMA
 
 ROLE_TABLES: Final = """
     with recursive runtime as (
@@ -34,6 +36,7 @@ ROLE_TABLES: Final = """
             class.oid, class.relname, class.oid::regclass::text as name, class.relkind,
             class.relowner, class.relacl, class.reloptions,
             class.relrowsecurity, class.relforcerowsecurity,
+            case when schemas.nspname = %(schema)s then class.relname end as library_name,
             exists (select from pg_inherits where inhrelid = class.oid) as is_child
         from pg_class as class
         join schemas on schemas.oid = class.relnamespace
@@ -141,7 +144,7 @@ def excess_rights(connection: psycopg.Connection[Any], roles: Collection[str]) -
 
     A right that every role of the server has does not count; the lint reports it.
     """
-    parameters = {"runtime": list(roles), "through_public": False}
+    parameters = {"runtime": list(roles), "through_public": False, "schema": SCHEMA}
     found = []
     for check in ROLE_CHECKS:
         query = sql.SQL(ROLE_TABLES) + sql.SQL(check.query)

@@ -14,7 +14,7 @@ from psycopg import sql
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import ExcessRights
-from temporal_tenancy.postgres.installation import Roles
+from temporal_tenancy.postgres.installation import Installation, Roles
 from temporal_tenancy.postgres.role_checks import excess_rights
 
 # The names of the roles in an installation that names none.
@@ -71,7 +71,9 @@ _POLICIES_OF: Final = """
         max(rolname) filter (where polname = 'relay_access')
     from pg_policy
     join pg_roles on pg_roles.oid = any(polroles)
-    where polrelid = to_regclass('dead_letters')
+    join pg_class on pg_class.oid = polrelid
+    where relname = 'dead_letters'
+        and relnamespace = (select oid from pg_namespace where nspname = %s)
     having count(*) > 0
 """
 # An application may have dropped it.
@@ -144,12 +146,13 @@ def may_alter(connection: psycopg.Connection[Any], role: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def refuse_other_roles(connection: psycopg.Connection[Any], roles: Roles) -> None:
-    """Raises `ConfigurationError` if the database was migrated with roles other than `roles`.
+def refuse_other_roles(connection: psycopg.Connection[Any], installation: Installation) -> None:
+    """Raises `ConfigurationError` if the database was migrated with roles of other names.
 
     Its policies and triggers name those.
     """
-    found = connection.execute(_POLICIES_OF).fetchone()
+    roles = installation.roles
+    found = connection.execute(_POLICIES_OF, [installation.schema]).fetchone()
     if found is not None and found != tuple(roles):
         raise ConfigurationError(
             f"this database was migrated with the roles {', '.join(map(str, found))}, and its "

@@ -89,6 +89,29 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     ("role-creates", "grant create on database catalogue to tenancy_tenant", "database catalogue"),
     ("role-missing", "alter role tenancy_platform rename to somebody", "tenancy_platform"),
     ("row-security-off", UNPROTECTED, "notes"),
+    # An application's table with the name of one of the library's has no exemptions.
+    ("row-security-off", "alter table public.ledger add column tenant_id text", "ledger"),
+    (
+        "policy-extra",
+        """
+        alter table public.outbox_messages add column tenant_id text;
+        create policy relay_access on public.outbox_messages to tenancy_relay using (true)
+        """,
+        "outbox_messages",
+    ),
+    (
+        "index-order",
+        """
+        alter table public.dead_letters add column tenant_id text;
+        create index ix_dead_letters_untold on public.dead_letters (theirs)
+        """,
+        "dead_letters",
+    ),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select on public.control_plane_version to tenancy_tenant",
+        "control_plane_version",
+    ),
     ("row-security-off", "alter table invoices disable row level security", "invoices"),
     ("row-security-not-forced", "alter table invoices no force row level security", "invoices"),
     ("policy-missing", "drop policy tenant_access on invoices", "invoices"),
@@ -179,7 +202,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     ("grant-beyond-rows", "grant references (period) on invoices to tenancy_tenant", "invoices"),
     ("grant-beyond-rows", "grant trigger on invoices to tenancy_tenant", "invoices"),
     ("grant-beyond-rows", "grant maintain on invoices to tenancy_tenant", "invoices"),
-    ("grant-beyond-rows", "grant truncate on ledger to tenancy_platform", "ledger"),
+    ("grant-beyond-rows", "grant truncate on tenancy.ledger to tenancy_platform", "tenancy.ledger"),
     (
         "child-granted",
         """
@@ -191,9 +214,21 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         """,
         "parted_2013",
     ),
-    ("tenant-role-beyond-its-tables", "grant select on tenants to tenancy_tenant", "tenants"),
-    ("tenant-role-beyond-its-tables", "grant select on ledger to tenancy_tenant", "ledger"),
-    ("tenant-role-beyond-its-tables", "grant select (id) on tenants to tenancy_tenant", "tenants"),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select on tenancy.tenants to tenancy_tenant",
+        "tenancy.tenants",
+    ),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select on tenancy.ledger to tenancy_tenant",
+        "tenancy.ledger",
+    ),
+    (
+        "tenant-role-beyond-its-tables",
+        "grant select (id) on tenancy.tenants to tenancy_tenant",
+        "tenancy.tenants",
+    ),
     (
         "tenant-role-beyond-its-tables",
         "grant update on tenant_data_version to tenancy_tenant",
@@ -206,38 +241,42 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
     ),
     (
         "tenant-role-writes-the-platforms",
-        "grant insert on outbox_messages to tenancy_tenant",
-        "outbox_messages",
+        "grant insert on tenancy.outbox_messages to tenancy_tenant",
+        "tenancy.outbox_messages",
     ),
     (
         "tenant-role-writes-the-platforms",
-        "grant update (handled_by) on dead_letters to tenancy_tenant",
-        "dead_letters",
+        "grant update (handled_by) on tenancy.dead_letters to tenancy_tenant",
+        "tenancy.dead_letters",
     ),
     (
         "tenant-role-writes-the-platforms",
-        "grant update on processed_events to tenancy_tenant",
-        "processed_events",
+        "grant update on tenancy.processed_events to tenancy_tenant",
+        "tenancy.processed_events",
     ),
     (
         "check-missing",
-        "alter table dead_letters drop constraint ck_dead_letters_owner",
-        "dead_letters",
+        "alter table tenancy.dead_letters drop constraint ck_dead_letters_owner",
+        "tenancy.dead_letters",
     ),
     (
         "check-missing",
         """
-        alter table outbox_messages drop constraint ck_outbox_messages_times;
-        alter table outbox_messages add constraint ck_outbox_messages_times
+        alter table tenancy.outbox_messages drop constraint ck_outbox_messages_times;
+        alter table tenancy.outbox_messages add constraint ck_outbox_messages_times
             check (created_at < 'infinity') not valid
         """,
-        "outbox_messages",
+        "tenancy.outbox_messages",
     ),
-    ("trigger-missing", "drop trigger tenants_update on dead_letters", "dead_letters"),
     (
         "trigger-missing",
-        "alter table outbox_messages disable trigger tenants_insert",
-        "outbox_messages",
+        "drop trigger tenants_update on tenancy.dead_letters",
+        "tenancy.dead_letters",
+    ),
+    (
+        "trigger-missing",
+        "alter table tenancy.outbox_messages disable trigger tenants_insert",
+        "tenancy.outbox_messages",
     ),
     (
         "platform-role-on-tenants-rows",
@@ -280,7 +319,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         """,
         "total()",
     ),
-    ("public-grant", "grant select on plans to public", "relation plans"),
+    ("public-grant", "grant select on tenancy.plans to public", "relation tenancy.plans"),
     ("public-grant", "grant usage on schema public to public", "schema public"),
     ("public-grant", "grant connect on database catalogue to public", "database catalogue"),
     (
@@ -380,8 +419,8 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
     (
         "calls",
         EVIL_TRIGGER
-        + "create trigger c after insert on ledger for each row execute function copied()",
-        "ledger",
+        + "create trigger c after insert on tenancy.ledger for each row execute function copied()",
+        "tenancy.ledger",
     ),
     (
         "calls",
@@ -396,20 +435,20 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
         "calls",
         EVIL_TRIGGER
         + """
-        create or replace trigger tenants_update before update on dead_letters
+        create or replace trigger tenants_update before update on tenancy.dead_letters
             for each row execute function copied()
         """,
-        "dead_letters",
+        "tenancy.dead_letters",
     ),
     (
         "calls",
         """
-        create or replace function refuse_write() returns trigger language plpgsql
+        create or replace function tenancy.refuse_write() returns trigger language plpgsql
             as 'begin return new; end'
         """,
-        "dead_letters",
+        "tenancy.dead_letters",
     ),
-    ("calls", "alter function key_from_id() security definer", "outbox_messages"),
+    ("calls", "alter function tenancy.key_from_id() security definer", "tenancy.outbox_messages"),
     ("calls", EVIL + "alter table invoices alter period set default evil()", "invoices"),
     (
         "calls",
@@ -482,10 +521,11 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
     (
         "calls-volatile",
         """
-        create or replace trigger tenants_update before update on dead_letters for each row
-            when (set_config('app.tenant_id', 'ua', true) = '') execute function refuse_write('')
+        create or replace trigger tenants_insert before insert on tenancy.outbox_messages
+            for each row when (set_config('app.tenant_id', 'ua', true) = '')
+            execute function tenancy.refuse_write('')
         """,
-        "dead_letters",
+        "tenancy.outbox_messages",
     ),
     (
         "leakproof",
@@ -559,7 +599,11 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
         "cast from text to date",
     ),
     ("shadow", "create schema tenancy_tenant", "schema tenancy_tenant"),
-    ("rule", "create rule also as on insert to ledger do also delete from invoices", "ledger"),
+    (
+        "rule",
+        "create rule also as on insert to tenancy.ledger do also delete from invoices",
+        "tenancy.ledger",
+    ),
     (
         "event-trigger",
         """
@@ -570,7 +614,7 @@ OPENINGS: list[tuple[str, LiteralString, str]] = [
     ),
     ("publication", "create publication everything for all tables", "invoices"),
     ("publication", "create publication few for table contacts (tenant_id, id)", "contacts"),
-    ("publication", "create publication few for tables in schema public", "ledger"),
+    ("publication", "create publication few for tables in schema tenancy", "tenancy.ledger"),
     (
         "subscription",
         "create subscription fed connection 'dbname=x' publication p with (connect = false)",
@@ -683,7 +727,7 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
         create sequence counter;
         grant usage on counter to tenancy_tenant;
         grant truncate on invoices to tenancy_tenant;
-        grant select on tenants to tenancy_tenant;
+        grant select on tenancy.tenants to tenancy_tenant;
         grant temporary on database catalogue to public
     """)
     found = {finding.check: finding.message for finding in lint(superuser)}
@@ -694,7 +738,7 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
         "role-attribute": "ALTER ROLE tenancy_relay NOCREATEDB",
         "sequence": "REVOKE USAGE ON counter FROM tenancy_tenant",
         "grant-beyond-rows": "REVOKE TRUNCATE ON invoices FROM tenancy_tenant",
-        "tenant-role-beyond-its-tables": "REVOKE SELECT ON tenants FROM tenancy_tenant",
+        "tenant-role-beyond-its-tables": "REVOKE SELECT ON tenancy.tenants FROM tenancy_tenant",
         "public-grant": "REVOKE TEMPORARY ON DATABASE catalogue FROM PUBLIC",
     }
     assert found.keys() == cures.keys()

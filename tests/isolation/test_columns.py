@@ -33,10 +33,12 @@ from tests.fixtures.relay import take_lost
 Connection = psycopg.Connection[Any]
 
 MESSAGE: Final[LiteralString] = """
-    insert into outbox_messages (tenant_id, job, key, payload) values ('ua', 'a.b', 'k', '{}')
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload) values ('ua', 'a.b', 'k',
+        '{}')
 """
 LETTER: Final[LiteralString] = """
-    insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message, fingerprint,
+    insert into tenancy.dead_letters (tenant_id, job, source, workflow_id, error_type, message,
+        fingerprint,
         attempts, failed_at)
     values ('ua', 'a.b', 'relay', 'ua/a.b/k', 'Broken', 'so', '0123456789abcdef', 1, now())
 """
@@ -60,7 +62,7 @@ def tenant(shared_urls: DatabaseUrls) -> Iterator[Connection]:
 
 
 def inserting(column: str, value: str) -> bytes:
-    wanted = f"insert into outbox_messages (tenant_id, job, key, payload, {column})"
+    wanted = f"insert into tenancy.outbox_messages (tenant_id, job, key, payload, {column})"
     return f"{wanted} values ('ua', 'a.b', 'k2', '{{}}', {value})".encode()
 
 
@@ -81,7 +83,7 @@ PLATFORMS: Final = [
         )
     ),
     *(
-        f"update outbox_messages set {assignment}".encode()
+        f"update tenancy.outbox_messages set {assignment}".encode()
         for assignment in (
             "created_at = now()",
             "dequeued_at = now()",
@@ -99,7 +101,7 @@ PLATFORMS: Final = [
         )
     ),
     *(
-        f"update dead_letters set {assignment}".encode()
+        f"update tenancy.dead_letters set {assignment}".encode()
         for assignment in (
             "id = uuidv7()",
             "workflow_id = 'dl/a.b/k'",
@@ -115,7 +117,7 @@ PLATFORMS: Final = [
     ),
     *(
         f"""
-        insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message,
+        insert into tenancy.dead_letters (tenant_id, job, source, workflow_id, error_type, message,
             fingerprint, attempts, {column})
         values ('ua', 'a.b', 'relay', 'ua/a.b/k2', 'B', 'so', '0123456789abcdef', 1, {value})
         """.encode()
@@ -128,8 +130,8 @@ PLATFORMS: Final = [
             ("handled_by", "'ada'"),
         )
     ),
-    b"delete from dead_letters",
-    b"insert into processed_events (tenant_id, consumer, event_id, processed_at) "
+    b"delete from tenancy.dead_letters",
+    b"insert into tenancy.processed_events (tenant_id, consumer, event_id, processed_at) "
     b"values ('ua', 'c', 'e', now())",
 ]
 
@@ -151,18 +153,18 @@ BEYOND: Final = [
     inserting("error_message", "repeat('c', 1001)"),
     inserting("id", "gen_random_uuid()"),
     inserting("id", "'ffffffff-ffff-7fff-8000-000000000000'"),
-    b"insert into outbox_messages (tenant_id, job, key, payload) "
+    b"insert into tenancy.outbox_messages (tenant_id, job, key, payload) "
     b"values ('ua', 'a.b', 'k2', to_jsonb(repeat('x', 2000000)))",
-    b"insert into outbox_messages (tenant_id, job, key, payload) "
+    b"insert into tenancy.outbox_messages (tenant_id, job, key, payload) "
     b"values ('ua', repeat('j', 1001), 'k2', '{}')",
-    b"update dead_letters set failed_at = 'infinity'",
-    b"update dead_letters set recorded_at = '0044-03-15 BC'",
-    b"update dead_letters set fingerprint = 'x; rm -rf /'",
-    b"update dead_letters set message = repeat('m', 1001)",
-    b"insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message, "
+    b"update tenancy.dead_letters set failed_at = 'infinity'",
+    b"update tenancy.dead_letters set recorded_at = '0044-03-15 BC'",
+    b"update tenancy.dead_letters set fingerprint = 'x; rm -rf /'",
+    b"update tenancy.dead_letters set message = repeat('m', 1001)",
+    b"insert into tenancy.dead_letters (tenant_id, job, source, workflow_id, error_type, message, "
     b"fingerprint, attempts) values ('ua', 'a.b', 'relay', 'dl/a.b/k', 'B', 'so', "
     b"'0123456789abcdef', 1)",
-    b"update processed_events set processed_at = 'infinity'",
+    b"update tenancy.processed_events set processed_at = 'infinity'",
 ]
 
 
@@ -170,7 +172,7 @@ BEYOND: Final = [
 def test_what_it_writes_is_within_what_the_platform_reads(
     tenant: Connection, statement: bytes
 ) -> None:
-    tenant.execute("insert into processed_events (tenant_id, consumer, event_id)"
+    tenant.execute("insert into tenancy.processed_events (tenant_id, consumer, event_id)"
                    " values ('ua', 'c', 'e')")  # fmt: skip
     with pytest.raises(errors.CheckViolation):
         tenant.execute(statement)
@@ -190,7 +192,7 @@ LOCKS: Final = [
 @pytest.mark.parametrize("mode", LOCKS)
 def test_the_tenants_role_locks_no_table_of_letters(tenant: Connection, mode: str) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
-        tenant.execute(f"lock table dead_letters in {mode} mode nowait".encode())
+        tenant.execute(f"lock table tenancy.dead_letters in {mode} mode nowait".encode())
 
 
 async def test_a_row_that_the_orm_adds_by_itself_is_taken(database: Database) -> None:
@@ -220,7 +222,7 @@ async def test_each_of_many_messages_has_the_id_that_is_answered(database: Datab
             assert ids[0] == there
             assert len(set(ids)) == len(ids)
             found = {row.id: row for row in await session.execute(
-                text("select id, key, payload from outbox_messages")
+                text("select id, key, payload from tenancy.outbox_messages")
             )}  # fmt: skip
     assert [found[id].payload["subject"] for id in ids] == texts
     assert [found[id].key for id in ids] == [
@@ -235,7 +237,7 @@ async def test_messages_of_one_id_are_each_tenants_own(
         with within(database, tenant):
             async with tenant_session() as session:
                 await session.execute(
-                    text("insert into outbox_messages (tenant_id, id, job, key, payload)"
+                    text("insert into tenancy.outbox_messages (tenant_id, id, job, key, payload)"
                          " values (:tenant, :id, 'a.b', :tenant, '{}')"),
                     {"tenant": tenant, "id": ID},
                 )  # fmt: skip
@@ -249,7 +251,9 @@ async def test_messages_of_one_id_are_each_tenants_own(
     for tenant in ("ua", "dl"):
         with within(database, tenant):
             async with tenant_session() as session:
-                states[tenant] = await session.scalar(text("select status from outbox_messages"))
+                states[tenant] = await session.scalar(
+                    text("select status from tenancy.outbox_messages")
+                )
     assert states == {"ua": "completed", "dl": "processing"}
 
 
@@ -259,7 +263,10 @@ async def test_an_input_is_kept_under_an_id_that_the_table_makes(database: Datab
         async with tenant_session() as session:
             assert await record(session, letter, {"n": 1})
             [(kept, named)] = await session.execute(
-                text("select m.id, l.message_id from outbox_messages m, dead_letters l")
+                text(
+                    "select m.id, l.message_id from tenancy.outbox_messages m, "
+                    "tenancy.dead_letters l"
+                )
             )
             assert kept == named
             assert kept.version == 7
@@ -289,7 +296,8 @@ async def test_a_delay_without_end_is_a_year_and_one_before_now_is_none(
             await working.holder(workflow_id).write(session, Marks(failed=failed), Source.MESSAGE)
         async with tenant_session() as session:
             found = await session.scalars(text(
-                "select extract(epoch from scheduled_at - last_attempt_at) from outbox_messages "
+                "select extract(epoch from scheduled_at - last_attempt_at) from "
+                "tenancy.outbox_messages "
                 "order by id"
             ))  # fmt: skip
             hours = [round(seconds / 3600) for seconds in found]
@@ -365,7 +373,7 @@ def attempt(tenant: Connection, statement: sql.Composed, values: dict[str, Any])
 def insertion(table: str, values: dict[str, Any]) -> sql.Composed:
     names, places = map(sql.Identifier, values), map(sql.Placeholder, values)
     return sql.SQL("insert into {} ({}) values ({})").format(
-        sql.Identifier(table), sql.SQL(", ").join(names), sql.SQL(", ").join(places)
+        sql.Identifier("tenancy", table), sql.SQL(", ").join(names), sql.SQL(", ").join(places)
     )
 
 
@@ -373,7 +381,9 @@ def change(table: str, values: dict[str, Any]) -> sql.Composed:
     pairs = [
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
     ]
-    return sql.SQL("update {} set {}").format(sql.Identifier(table), sql.SQL(", ").join(pairs))
+    return sql.SQL("update {} set {}").format(
+        sql.Identifier("tenancy", table), sql.SQL(", ").join(pairs)
+    )
 
 
 @pytest.fixture
@@ -423,7 +433,7 @@ async def test_whatever_a_tenants_role_writes_others_are_listed_and_claimed(
     changed: dict[str, Any],
     opened: dict[str, Any],
 ) -> None:
-    superuser.execute("delete from outbox_messages; delete from dead_letters")
+    superuser.execute("delete from tenancy.outbox_messages; delete from tenancy.dead_letters")
     superuser.execute(MESSAGE.replace("'ua", "'dl").encode())
     superuser.execute(LETTER.replace("'ua", "'dl").encode())
     with attacker.transaction():

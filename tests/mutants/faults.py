@@ -35,6 +35,7 @@ from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.roles import ROLE_FAULTS
+from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
@@ -279,6 +280,7 @@ FAULTS: Final = [
 _ALL: Final = [
     *FAULTS,
     *MESSAGE_FAULTS,
+    *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,

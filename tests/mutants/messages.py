@@ -44,7 +44,7 @@ def _share_by_the_head() -> None:
 
 
 def _keep_what_a_child_says_as_it_is() -> None:
-    replace(outcomes, "plain", lambda text: text)
+    replace(outcomes, "storable", lambda text: text)
 
 
 def _ask_for_no_run_by_any_id() -> None:
@@ -108,8 +108,9 @@ MESSAGE_FAULTS: Final = [
         "the outbox's policies let every tenant's rows through",
         ("tests/isolation/test_catalogue.py::test_what_the_migrations_make_is_without_findings",),
         schema=(
-            "alter policy tenant_isolation on outbox_messages using (true) with check (true);"
-            "alter policy tenant_access on outbox_messages using (true) with check (true)"
+            "alter policy tenant_isolation on tenancy.outbox_messages "
+            "using (true) with check (true);"
+            "alter policy tenant_access on tenancy.outbox_messages using (true) with check (true)"
         ),
     ),
     Mutant(
@@ -117,8 +118,8 @@ MESSAGE_FAULTS: Final = [
         "a tenant may read every tenant's dead letters",
         ("tests/isolation/test_catalogue.py::test_what_the_migrations_make_is_without_findings",),
         schema=(
-            "alter policy tenant_isolation on dead_letters using (true) with check (true);"
-            "alter policy tenant_access on dead_letters using (true) with check (true)"
+            "alter policy tenant_isolation on tenancy.dead_letters using (true) with check (true);"
+            "alter policy tenant_access on tenancy.dead_letters using (true) with check (true)"
         ),
     ),
 ]

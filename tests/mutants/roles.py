@@ -9,9 +9,9 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Connection
 
-from temporal_tenancy.postgres import migrations, roles
+from temporal_tenancy.postgres import migrations, roles, row_security
 from temporal_tenancy.postgres.hardening import harden
-from temporal_tenancy.postgres.installation import Roles
+from temporal_tenancy.postgres.installation import Installation
 from tests.mutants.mutant import Mutant, replace
 
 ROLES: Final = "tests/library/postgres/test_runtime_roles.py"
@@ -28,18 +28,15 @@ def _count_every_role_as_ours() -> None:
 
 
 def _name_the_default_roles() -> None:
-    from temporal_tenancy.postgres import row_security
-    from temporal_tenancy.postgres.installation import Installation
-
     replace(row_security, "current_installation", Installation)
 
 
 def _harden_unasked() -> None:
     set_up = migrations.set_up_roles
 
-    def hardened(owner: psycopg.Connection[Any], names: Roles, passwords: Any) -> None:
-        harden(owner, names)
-        set_up(owner, names, passwords)
+    def hardened(owner: psycopg.Connection[Any], there: Installation, passwords: Any) -> None:
+        harden(owner, there.roles)
+        set_up(owner, there, passwords)
 
     replace(migrations, "set_up_roles", hardened)
 

@@ -32,6 +32,18 @@ def migrations(program: Program) -> typer.Typer:
 
 def migrate(
     *,
+    move: Annotated[
+        bool,
+        typer.Option(
+            "--move",
+            help="Then move the library's tables from public, where earlier releases made them, "
+            "to their own schema. Their old names remain as views.",
+        ),
+    ] = False,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="With --move: drop those views, and do nothing else."),
+    ] = False,
     harden: Annotated[
         bool,
         typer.Option(
@@ -47,9 +59,17 @@ def migrate(
     """Migrates the database."""
     from temporal_tenancy.cli import migrations
 
+    if finish and not move:
+        raise typer.BadParameter("--finish goes with --move.")
     if yes and not harden:
         raise typer.BadParameter("--yes goes with --harden.")
-    if harden and not yes:
+    if move and harden:
+        raise typer.BadParameter("--move and --harden are two steps. Give one at a time.")
+    if finish:
+        perform(migrations.finish_move(), json=json)
+    elif move:
+        perform(migrations.migrate_and_move(), json=json)
+    elif harden and not yes:
         perform(migrations.show_openings(), json=json)
     else:
         perform(migrations.migrate_all(harden=harden), json=json)

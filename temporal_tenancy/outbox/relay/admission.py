@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.core.identifiers import scoped_key
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.postgres import locks
+from temporal_tenancy.postgres.library_text import library_text
 
-_DECISIONS: Final = text("""
+_DECISIONS: Final = library_text("""
     select tenant_id, paused_since, paused_reason, concurrency_cap
-    from admission
+    from tenancy.admission
     where tenant_id = any(cast(:tenants as text[]))
 """)
-_IN_FLIGHT: Final = text("""
+_IN_FLIGHT: Final = library_text("""
     select tenant_id, count(*) as how_many
-    from in_flight
+    from tenancy.in_flight
     where tenant_id = any(cast(:tenants as text[]))
     group by tenant_id
 """)

@@ -6,19 +6,21 @@ from typing import Final
 
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.installation import Installation
 
 CONNECTIONS: Final = 8  # one for each task that a relay runs concurrently
 
 
-def relay_database(url: str) -> Database:
+def relay_database(url: str, installation: Installation | None = None) -> Database:
     """Returns a database with the server settings and the pool size that a relay needs.
 
-    `url` is for the role `tenancy_relay`. Does not connect. Raises `ConfigurationError` if `url` is
-    not a PostgreSQL URL.
+    `url` is for the role `tenancy_relay`; `installation` is as for `Database`. Does not connect.
+    Raises `ConfigurationError` if `url` is not a PostgreSQL URL.
     """
     return Database(
         platform_url=url,
         platform_pool_size=CONNECTIONS,
         application_name="temporal-tenancy relay",
         platform_settings=SERVER_SETTINGS,
+        installation=installation,
     )

@@ -26,6 +26,7 @@ from temporal_tenancy.outbox.transitions import (
     ONE_MORE_ATTEMPT,
     RELEASED,
 )
+from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 
 # The planner must use the index whatever the last ANALYZE saw: the table is empty one moment and
@@ -52,18 +53,18 @@ _OTHERS: Final = f"""
 """
 _RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
 _BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"
-_TAKE: Final = f"update outbox_messages as m set {CLAIMED}"
+_TAKE: Final = f"update tenancy.outbox_messages as m set {CLAIMED}"
 
-_TENANTS: Final = text("""
+_TENANTS: Final = library_text("""
     with recursive waiting as (
         (
-            select tenant_id from outbox_messages
+            select tenant_id from tenancy.outbox_messages
             where status in ('pending', 'failed') and tenant_id > :after
             order by tenant_id limit 1
         )
         union all
         select (
-            select tenant_id from outbox_messages
+            select tenant_id from tenancy.outbox_messages
             where status in ('pending', 'failed') and tenant_id > waiting.tenant_id
             order by tenant_id limit 1
         )
@@ -81,7 +82,7 @@ _CLAIM: Final = f"""
             select next.tenant_id, next.id
             from generate_series(1, 5) as level
             cross join lateral (
-                select tenant_id, id from outbox_messages
+                select tenant_id, id from tenancy.outbox_messages
                 where tenant_id = share.tenant_id and priority = level
                     and status in ('pending', 'failed') and scheduled_at <= now()
                 order by scheduled_at, id
@@ -96,8 +97,8 @@ _CLAIM: Final = f"""
     where m.tenant_id = picked.tenant_id and m.id = picked.id
     returning
 """
-CLAIM: Final = text(f"{_CLAIM} {_RETURNED}")
-_CLAIM_BLIND: Final = text(f"{_CLAIM} {_BLIND}")
+CLAIM: Final = library_text(f"{_CLAIM} {_RETURNED}")
+_CLAIM_BLIND: Final = library_text(f"{_CLAIM} {_BLIND}")
 
 _MORE: Final = f"""
     with picked as materialized (
@@ -105,7 +106,7 @@ _MORE: Final = f"""
         from unnest(cast(:tenants as text[]), cast(:jobs as text[]), cast(:counts as int[]))
             as wanted (tenant_id, job, how_many)
         cross join lateral (
-            select tenant_id, id from outbox_messages
+            select tenant_id, id from tenancy.outbox_messages
             where tenant_id = wanted.tenant_id and job = wanted.job
                 and status in ('pending', 'failed') and scheduled_at <= now()
             limit wanted.how_many
@@ -117,31 +118,33 @@ _MORE: Final = f"""
     where m.tenant_id = picked.tenant_id and m.id = picked.id
     returning
 """
-_CLAIM_MORE: Final = text(f"{_MORE} {_RETURNED}")
-_CLAIM_MORE_BLIND: Final = text(f"{_MORE} {_BLIND}")
+_CLAIM_MORE: Final = library_text(f"{_MORE} {_RETURNED}")
+_CLAIM_MORE_BLIND: Final = library_text(f"{_MORE} {_BLIND}")
 
 # Reads pages without locks, so that one tenant's lost messages do not block others. A page includes
 # all rows with its last time (`with ties`), so that the next page can start after that time.
 _LOST: Final = """
     select tenant_id, id, until from (
         select tenant_id, id, attempts, lease_until, lease_until::text as until
-        from outbox_messages
+        from tenancy.outbox_messages
         where status = 'processing' and lease_until < now() {after}
         order by lease_until
         fetch first (cast(:rows as bigint)) rows with ties
     ) as page
     order by lease_until, attempts
 """
-_LOST_FIRST: Final = text(_LOST.format(after=""))
-_LOST_NEXT: Final = text(_LOST.format(after="and lease_until > cast(:after as timestamptz)"))
+_LOST_FIRST: Final = library_text(_LOST.format(after=""))
+_LOST_NEXT: Final = library_text(
+    _LOST.format(after="and lease_until > cast(:after as timestamptz)")
+)
 # Takes one message at a time: if it kills the relay, no other message is lost with it.
-_TAKE_LOST: Final = text(f"""
+_TAKE_LOST: Final = library_text(f"""
     with picked as materialized (
-        select tenant_id, id from outbox_messages
+        select tenant_id, id from tenancy.outbox_messages
         where tenant_id = :tenant and id = :id and status = 'processing' and lease_until < now()
         for update skip locked
     )
-    update outbox_messages as m
+    update tenancy.outbox_messages as m
     set lease_until = now() + :lease,
         attempts = case when m.workflow_id is null then {ONE_MORE_ATTEMPT} else m.attempts end
     from picked
@@ -156,8 +159,8 @@ _MARKED: Final = """
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
     where m.tenant_id = marked.tenant_id and m.id = marked.id and m.status = 'processing'
 """
-_RELEASE: Final = text(f"""
-    update outbox_messages as m
+_RELEASE: Final = library_text(f"""
+    update tenancy.outbox_messages as m
     set {RELEASED}
     from unnest(
         cast(:tenants as text[]), cast(:ids as uuid[]), cast(:attempts as int[])
@@ -166,42 +169,42 @@ _RELEASE: Final = text(f"""
         -- Another relay may have it by now, with a later attempt.
         and m.status = 'processing' and m.attempts = released.attempts
 """)
-_HAND_OVER: Final = text(f"""
-    update outbox_messages as m
+_HAND_OVER: Final = library_text(f"""
+    update tenancy.outbox_messages as m
     set {HANDED_OVER}
     {_MARKED}
 """)
-_TOGETHER: Final = text(f"""
+_TOGETHER: Final = library_text(f"""
     select {_BLIND}
-    from outbox_messages as m
+    from tenancy.outbox_messages as m
     where m.tenant_id = :tenant and m.workflow_id = :workflow_id and m.status = 'processing'
     limit {TOGETHER_ROWS}
     for update skip locked
 """)
-_GIVE_BACK: Final = text(f"""
-    update outbox_messages as m
+_GIVE_BACK: Final = library_text(f"""
+    update tenancy.outbox_messages as m
     set {GIVEN_BACK}
     {_MARKED}
 """)
 # Skips locked rows: their leases expire, and they are checked separately.
-_EXTEND: Final = text("""
+_EXTEND: Final = library_text("""
     with free as materialized (
-        select tenant_id, id from outbox_messages
+        select tenant_id, id from tenancy.outbox_messages
         where tenant_id = :tenant and workflow_id = :workflow_id and status = 'processing'
         for update skip locked
     )
-    update outbox_messages as m set lease_until = now() + :lease
+    update tenancy.outbox_messages as m set lease_until = now() + :lease
     from free
     where m.tenant_id = free.tenant_id and m.id = free.id
 """)
 # The tables that tenants can lock and that marks are written to.
-_REQUIRE_TABLES: Final = text(
-    "lock table outbox_messages, dead_letters in row exclusive mode nowait"
+_REQUIRE_TABLES: Final = library_text(
+    "lock table tenancy.outbox_messages, tenancy.dead_letters in row exclusive mode nowait"
 )
-_PRUNE: Final = text("""
-    delete from outbox_messages as m
+_PRUNE: Final = library_text("""
+    delete from tenancy.outbox_messages as m
     using (
-        select tenant_id, id from outbox_messages
+        select tenant_id, id from tenancy.outbox_messages
         where status = 'completed' and completed_at < now() - cast(:keep as interval)
         order by completed_at
         limit :limit
@@ -209,20 +212,20 @@ _PRUNE: Final = text("""
     ) as old
     where m.tenant_id = old.tenant_id and m.id = old.id
 """)
-_TAKE_SLOTS: Final = text("""
-    insert into in_flight (tenant_id, workflow_id)
+_TAKE_SLOTS: Final = library_text("""
+    insert into tenancy.in_flight (tenant_id, workflow_id)
     select * from unnest(cast(:tenants as text[]), cast(:ids as text[]))
     on conflict (tenant_id, workflow_id) do update set since = now(), checked_at = now()
 """)
-_FREE_SLOTS: Final = text("""
-    delete from in_flight
+_FREE_SLOTS: Final = library_text("""
+    delete from tenancy.in_flight
     using unnest(cast(:tenants as text[]), cast(:ids as text[])) as ended (tenant_id, workflow_id)
     where in_flight.tenant_id = ended.tenant_id and in_flight.workflow_id = ended.workflow_id
 """)
-_SLOTS_TO_CHECK: Final = text("""
-    update in_flight as slot set checked_at = now()
+_SLOTS_TO_CHECK: Final = library_text("""
+    update tenancy.in_flight as slot set checked_at = now()
     from (
-        select tenant_id, workflow_id from in_flight
+        select tenant_id, workflow_id from tenancy.in_flight
         where checked_at < now() - cast(:age as interval)
         order by checked_at
         limit :limit

@@ -40,6 +40,7 @@ from temporal_tenancy.postgres.database_errors import (
     is_of_a_row,
     kind_of,
 )
+from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
 TENANTS_AT_ONCE: Final = 64  # tenants per claim
@@ -83,6 +84,7 @@ class Relay:
         options: RelayOptions | None = None,
         alerts: Sequence[AlertSink] = (),
         deliver: Deliver = start_unit,
+        installation: Installation | None = None,
     ) -> None:
         """
         Args:
@@ -93,6 +95,7 @@ class Relay:
             options: sizes and timings.
             alerts: where to send alerts about messages that wait for too long, besides the log.
             deliver: what to do with each unit; measurements replace it.
+            installation: where the library's tables are, as for `Database`.
 
         Raises:
             ConfigurationError: the client's plugin has no directory, or `url` is not a PostgreSQL
@@ -100,7 +103,7 @@ class Relay:
         """
         self._client = client
         self._directory = _directory_of(client)
-        self._database = relay_database(url)
+        self._database = relay_database(url, installation)
         self._url = url
         self._options = options or RelayOptions()
         self._deliver = deliver

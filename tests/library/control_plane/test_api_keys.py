@@ -23,14 +23,14 @@ def keys(database: Database, two_tenants: None) -> ApiKeys:
 async def stored(database: Database) -> str:
     """Returns everything that the table holds, as text."""
     async with database.platform_session("read keys in a test") as session:
-        rows = await session.execute(text("select to_jsonb(k)::text from api_keys k"))
+        rows = await session.execute(text("select to_jsonb(k)::text from tenancy.api_keys k"))
         return "\n".join(rows.scalars())
 
 
 async def set_last_use(database: Database, interval: str) -> None:
     async with database.platform_session("age a key in a test") as session:
         await session.execute(
-            text("update api_keys set last_used_at = now() - cast(:interval as interval)"),
+            text("update tenancy.api_keys set last_used_at = now() - cast(:interval as interval)"),
             {"interval": interval},
         )
 

@@ -119,7 +119,9 @@ async def test_what_cannot_be_added_is_refused_with_its_own_type(tenants: Tenant
 async def test_the_database_takes_no_malformed_id_either(
     database: Database, malformed: str
 ) -> None:
-    insert = "insert into tenants (id, name, status, plan_id) values (:id, '', 'active', 'free')"
+    insert = (
+        "insert into tenancy.tenants (id, name, status, plan_id) values (:id, '', 'active', 'free')"
+    )
     with pytest.raises(Exception, match="ck_tenants_id"):
         async with database.platform_session("test") as session:
             await session.execute(text(insert), {"id": malformed})

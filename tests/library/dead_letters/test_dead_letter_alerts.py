@@ -24,7 +24,8 @@ from tests.fixtures.log_lines import LogLines
 from tests.library.dead_letters.test_dead_letter_recording import failed, record_as, rows
 
 MANY = """
-    insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message, fingerprint,
+    insert into tenancy.dead_letters (tenant_id, job, source, workflow_id, error_type, message,
+        fingerprint,
                               attempts, told_at)
     select 'acme', 'mail.send', 'workflow', 'acme/mail.send/' || n, 'Broken', 'x',
            '0123456789abcdef', 1, now()
@@ -69,7 +70,9 @@ async def here(database: Database) -> AsyncIterator[None]:
 
 
 async def an_hour_passes(database: Database) -> None:
-    await rows(database, "update alerts set sent_at = sent_at - interval '61 minutes' returning 1")
+    await rows(
+        database, "update tenancy.alerts set sent_at = sent_at - interval '61 minutes' returning 1"
+    )
 
 
 async def test_new_letters_of_a_kind_are_one_alert_with_their_number(
@@ -80,7 +83,7 @@ async def test_new_letters_of_a_kind_are_one_alert_with_their_number(
     await record_as(database, failed(tenant="globex", at=None), {}, "globex")
     assert await tell_of_dead_letters([inbox]) == 1
     alert = inbox.alerts[0]
-    [letter] = await rows(database, "select distinct fingerprint from dead_letters")
+    [letter] = await rows(database, "select distinct fingerprint from tenancy.dead_letters")
     assert alert.name == f"dead_letter.{letter.fingerprint}"
     assert alert.summary == "3 of mail.send failed permanently with MailboxFull."
     assert (alert.details["letters"], alert.details["tenants"]) == (3, 2)
@@ -136,7 +139,8 @@ async def test_too_many_open_letters_are_an_alert(database: Database, inbox: Inb
 async def test_a_letter_that_waits_for_a_day_is_an_alert(database: Database, inbox: Inbox) -> None:
     await rows(database, MANY, count=1)
     for hours, expected in ((23, []), (25, ["dead_letters.age"])):
-        await rows(database, "update dead_letters set failed_at = now() - make_interval(hours => "
+        await rows(database, "update tenancy.dead_letters set failed_at = now() - "
+        "make_interval(hours => "
                    ":hours) returning 1", hours=hours)  # fmt: skip
         await tell_of_dead_letters([inbox])
         assert [alert.name for alert in inbox.alerts] == expected
@@ -145,7 +149,7 @@ async def test_a_letter_that_waits_for_a_day_is_an_alert(database: Database, inb
 async def test_a_tenant_that_keeps_letters_old_hides_no_other_tenants(
     database: Database, inbox: Inbox
 ) -> None:
-    old = "update dead_letters set failed_at = now() - interval '30 hours' returning 1"
+    old = "update tenancy.dead_letters set failed_at = now() - interval '30 hours' returning 1"
     await rows(database, MANY, count=1)
     await rows(database, old)
     await tell_of_dead_letters([inbox])
@@ -219,4 +223,4 @@ async def test_the_sweep_tells_by_the_plugins_sinks(
         )
     assert swept["alerts"] == len(inbox.alerts) == 1
     async with database.platform_session("test") as session:
-        assert await session.scalar(text("select count(*) from alerts")) == 1
+        assert await session.scalar(text("select count(*) from tenancy.alerts")) == 1

@@ -60,7 +60,7 @@ async def rows(database: Database, query: str, **given: Any) -> Sequence[Any]:
 
 
 async def messages(database: Database, tenant: str = "acme") -> Sequence[Any]:
-    query = "select id, job, key, payload, status, error_type from outbox_messages"
+    query = "select id, job, key, payload, status, error_type from tenancy.outbox_messages"
     with within(database, tenant):
         async with tenant_session() as session:
             return (await session.execute(text(query))).all()
@@ -76,7 +76,7 @@ async def relay(database_urls: DatabaseUrls) -> AsyncIterator[AsyncEngine]:
 async def test_a_failure_is_written_once_with_its_input(database: Database) -> None:
     assert await record_as(database, failed(), {"to": "x"})
     assert not await record_as(database, failed(at=LATER), {"to": "x"})
-    [letter] = await rows(database, "select * from dead_letters")
+    [letter] = await rows(database, "select * from tenancy.dead_letters")
     assert (letter.tenant_id, letter.job, letter.source) == ("acme", "mail.send", "workflow")
     assert (letter.error_type, letter.attempts, letter.status) == ("MailboxFull", 3, "open")
     assert (letter.failed_at, letter.replays, letter.run_id) == (NOON, 0, "r1")
@@ -95,10 +95,10 @@ async def test_a_later_failure_opens_the_letter_anew_and_keeps_its_replays(
     database: Database,
 ) -> None:
     await record_as(database, failed(), {"to": "x"})
-    await rows(database, "update dead_letters set status = 'replayed', replays = 2, "
+    await rows(database, "update tenancy.dead_letters set status = 'replayed', replays = 2, "
                "told_at = now() returning id")  # fmt: skip
     assert await record_as(database, failed(run="r2", at=LATER), {"to": "y"})
-    [letter] = await rows(database, "select * from dead_letters")
+    [letter] = await rows(database, "select * from tenancy.dead_letters")
     assert (letter.status, letter.replays, letter.run_id) == ("open", 2, "r2")
     assert (letter.failed_at, letter.told_at) == (LATER, None)
     [message] = await messages(database)
@@ -108,7 +108,7 @@ async def test_a_later_failure_opens_the_letter_anew_and_keeps_its_replays(
 async def test_an_older_failure_changes_nothing(database: Database) -> None:
     await record_as(database, failed(run="r2", at=LATER))
     assert not await record_as(database, failed())
-    [letter] = await rows(database, "select run_id from dead_letters")
+    [letter] = await rows(database, "select run_id from tenancy.dead_letters")
     assert letter.run_id == "r2"
 
 
@@ -116,9 +116,9 @@ async def test_what_a_person_has_discarded_stays_so_when_it_is_seen_again(
     database: Database,
 ) -> None:
     await record_as(database, failed())
-    await rows(database, "update dead_letters set status = 'discarded' returning id")
+    await rows(database, "update tenancy.dead_letters set status = 'discarded' returning id")
     assert not await record_as(database, failed(at=LATER))
-    [letter] = await rows(database, "select status from dead_letters")
+    [letter] = await rows(database, "select status from tenancy.dead_letters")
     assert letter.status == "discarded"
 
 
@@ -139,7 +139,7 @@ async def test_an_input_that_no_message_may_hold_is_not_kept(
     database: Database, payload: Payload
 ) -> None:
     assert await record_as(database, failed(), payload)
-    [letter] = await rows(database, "select message_id from dead_letters")
+    [letter] = await rows(database, "select message_id from tenancy.dead_letters")
     assert letter.message_id is None
     assert await messages(database) == []
 
@@ -153,7 +153,7 @@ async def test_a_backslash_in_an_input_is_no_nul(database: Database) -> None:
 async def test_an_odd_message_is_written_as_the_database_takes_it(database: Database) -> None:
     letter = Letter("acme/mail.send/1", Source.WORKFLOW, "B\x00", "a\x00\ud800" + "b" * 600, 1)
     assert await record_as(database, letter, {})
-    [row] = await rows(database, "select message, error_type from dead_letters")
+    [row] = await rows(database, "select message, error_type from tenancy.dead_letters")
     assert row.message == "a?" + "b" * 498 + "…"
     assert row.error_type == "B"
 
@@ -178,21 +178,22 @@ async def test_a_tenant_sees_and_writes_no_letters_but_its_own(database: Databas
     await record_as(database, failed(), {"to": "x"})
     with within(database, "globex"):
         async with tenant_session() as session:
-            for query in ("select 1 from dead_letters", "update dead_letters set status = 'open' "
-                          "returning 1", "select 1 from outbox_messages"):  # fmt: skip
+            for query in ("select 1 from tenancy.dead_letters", "update tenancy.dead_letters set "
+            "status = 'open' "
+                          "returning 1", "select 1 from tenancy.outbox_messages"):  # fmt: skip
                 assert (await session.execute(text(query))).all() == []
         with pytest.raises(TenantMismatch):
             async with tenant_session() as session:
                 await put_letters(session, [failed("2")])
         with pytest.raises(ProgrammingError, match="permission denied"):
             async with tenant_session() as session:
-                await session.execute(text("delete from dead_letters"))
-    assert len(await rows(database, "select 1 from dead_letters")) == 1
+                await session.execute(text("delete from tenancy.dead_letters"))
+    assert len(await rows(database, "select 1 from tenancy.dead_letters")) == 1
 
 
 async def test_the_platform_reads_all_letters_and_no_inputs(database: Database) -> None:
     for tenant in ("acme", "globex"):
         await record_as(database, failed(tenant=tenant), {"to": "x"}, tenant)
-    assert len(await rows(database, "select 1 from dead_letters")) == 2
+    assert len(await rows(database, "select 1 from tenancy.dead_letters")) == 2
     with pytest.raises(ProgrammingError, match="permission denied"):
-        await rows(database, "select 1 from outbox_messages")
+        await rows(database, "select 1 from tenancy.outbox_messages")

@@ -220,7 +220,7 @@ async def test_the_ledger_knows_of_a_success_that_the_server_has_forgotten(
     async with database.platform_session("test") as session:
         entry = Entry("acme", LedgerState.PLANNED, workflow_id=letter.workflow_id)
         await ledger.plan(session, DAILY, "2013-01-01", [entry], planned_by="test")
-        await session.execute(text("update ledger set state = 'succeeded'"))
+        await session.execute(text("update tenancy.ledger set state = 'succeeded'"))
     done = await replay(app, letter, by="ada")
     assert done.outcome is ReplayOutcome.RESOLVED
     assert (await app.count_workflows()).count == 0
@@ -294,7 +294,7 @@ async def test_an_input_that_was_not_kept_is_read_from_the_history(
     app: Client, database: Database, control: Control
 ) -> None:
     letter = await failed(app, database, control)
-    await rows(database, "update dead_letters set message_id = null returning 1")
+    await rows(database, "update tenancy.dead_letters set message_id = null returning 1")
     await replay(app, await the_letter(database), by="ada")
     control.holding = {"acme"}
     async with app_worker(app):
@@ -320,7 +320,7 @@ async def test_a_runs_id_that_a_tenants_role_has_made_up_is_one_that_is_not_know
     app: Client, database: Database
 ) -> None:
     await written(database, None)
-    await rows(database, "update dead_letters set run_id = 'no-uuid' returning 1")
+    await rows(database, "update tenancy.dead_letters set run_id = 'no-uuid' returning 1")
     await refused(app, database, await the_letter(database), InputForgotten)
 
 
@@ -329,7 +329,7 @@ async def test_a_letter_that_its_tenant_has_locked_is_started_and_marked_by_the_
     app: Client, database: Database, database_urls: DatabaseUrls
 ) -> None:
     letter = await written(database, {"note": "x"})
-    with holding(database_urls.tenant, "acme", "select from dead_letters for update"):
+    with holding(database_urls.tenant, "acme", "select from tenancy.dead_letters for update"):
         done = await replay(app, letter, by="ada")
     assert (done.outcome, done.is_marked) == (ReplayOutcome.REPLAYED, False)
     done = await replay(app, letter, by="grace")
@@ -344,7 +344,10 @@ async def test_a_tenant_with_many_letters_and_times_to_come_hides_nobody_elses(
     for number in range(4):
         letter = Letter(f"acme/{JOB}/{number}", Source.WORKFLOW, "Broken", "it is broken.", 1)
         assert await record_as(database, letter, {}, "acme")
-    late = "update dead_letters set failed_at = '9998-01-01' where tenant_id = 'acme' returning 1"
+    late = (
+        "update tenancy.dead_letters set failed_at = '9998-01-01' where tenant_id = 'acme' "
+        "returning 1"
+    )
     await rows(database, late)
     async with database.platform_session("test") as session:
         listed = await letters.latest(session, Filter(), limit=3)

@@ -180,7 +180,7 @@ async def test_many_are_found_window_by_window(app: Client, database: Database) 
     begun = asyncio.get_running_loop().time()
     assert await find(app, SMALL_WINDOWS, until=begun) == 0  # no time was left
     assert await find(app, SMALL_WINDOWS) == 20
-    [position] = await rows(database, "select upto from positions")
+    [position] = await rows(database, "select upto from tenancy.positions")
     assert datetime.now(UTC) - position.upto < timedelta(seconds=60)
     assert await find(app, SMALL_WINDOWS) == 0
 
@@ -211,7 +211,8 @@ async def test_what_was_settled_long_ago_is_forgotten(app: Client, database: Dat
         await (await start(app, key)).terminate()
     await until_listed(app, 3)
     await find(app)
-    await rows(database, "update dead_letters set status = 'discarded', handled_at = now() - "
+    await rows(database, "update tenancy.dead_letters set status = 'discarded', handled_at = "
+    "now() - "
                "case when workflow_id like '%old' then interval '91 days' else interval '1 day' "
                "end where workflow_id not like '%open' returning id")  # fmt: skip
     assert await Sweep(app).forget(datetime.now(UTC)) == 1
@@ -229,6 +230,7 @@ async def test_the_sweep_runs_as_a_job_of_the_platforms(app: Client, database: D
         )
     assert swept == {"found": 1, "resolved": 0, "forgotten": 0, "alerts": 1}
     async with database.platform_session("test") as session:
-        told = await session.scalar(text("select count(*) from dead_letters where told_at > now() "
+        told = await session.scalar(text("select count(*) from tenancy.dead_letters where told_at "
+        "> now() "
                                          "- interval '1 minute'"))  # fmt: skip
     assert told == 1

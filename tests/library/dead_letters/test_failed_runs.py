@@ -32,7 +32,7 @@ JOB = "test.controlled"
 
 
 async def letters(database: Database) -> Sequence[Any]:
-    query = text("select * from dead_letters order by tenant_id, workflow_id")
+    query = text("select * from tenancy.dead_letters order by tenant_id, workflow_id")
     async with database.platform_session("test") as session:
         return (await session.execute(query)).all()
 
@@ -78,7 +78,7 @@ async def test_a_failed_activity_leaves_a_letter_with_the_jobs_input(
     assert (letter.error_type, letter.message) == ("Broken", "acme is broken")
     with within(database, "acme"):
         async with tenant_session() as session:
-            [kept] = (await session.execute(text("select * from outbox_messages"))).all()
+            [kept] = (await session.execute(text("select * from tenancy.outbox_messages"))).all()
     assert (kept.id, kept.payload, kept.status) == (letter.message_id, {"note": "x"}, "dead_letter")
 
 

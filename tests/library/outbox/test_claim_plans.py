@@ -27,13 +27,14 @@ LEASE: Final = timedelta(minutes=1)
 LOST: Final = RelayOptions().lost_page
 
 _FILL: Final = f"""
-    insert into outbox_messages (tenant_id, job, key, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload)
     select 'large', 'test.note', n, '{{}}'::jsonb from generate_series(1, {WAITING}) as n
     union all
     select 'small-' || n % {OTHERS}, 'test.note', n, '{{}}' from generate_series(1, 200) as n
 """
 _COMPLETED: Final = """
-    update outbox_messages set status = 'completed', completed_at = now() - interval '1 hour'
+    update tenancy.outbox_messages set status = 'completed', completed_at = now() - interval '1
+        hour'
     where tenant_id = 'large' and key::int <= 2000
 """
 
@@ -91,13 +92,15 @@ async def filled(
     async with await psycopg.AsyncConnection.connect(
         target.render_as_string(hide_password=False), autocommit=True
     ) as everything:
-        await everything.execute("alter table outbox_messages set (autovacuum_enabled = false)")
+        await everything.execute(
+            "alter table tenancy.outbox_messages set (autovacuum_enabled = false)"
+        )
         if request.param == "empty":
-            await everything.execute("analyze outbox_messages")
+            await everything.execute("analyze tenancy.outbox_messages")
         await everything.execute(_FILL.encode())
         await everything.execute(_COMPLETED)
         if request.param == "full":
-            await everything.execute("analyze outbox_messages")
+            await everything.execute("analyze tenancy.outbox_messages")
     database = Database(platform_url=urls.relay, platform_settings=queue.SERVER_SETTINGS)
     async with database.platform_session("claim in a test") as session:
         taken = await queue.claim(session, {"large": BATCH}, lease=timedelta(0))

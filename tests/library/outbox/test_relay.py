@@ -198,7 +198,9 @@ async def test_people_are_told_of_messages_that_wait_for_too_long_but_not_on_pur
     for tenant in ("acme", "globex"):
         await ask(database, tenant, key="old")
     with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
-        superuser.execute("update outbox_messages set scheduled_at = now() - interval '20 min'")
+        superuser.execute(
+            "update tenancy.outbox_messages set scheduled_at = now() - interval '20 min'"
+        )
     relay = make_relay(deliver=stuck, alerts=[inbox], age_look=timedelta(seconds=0.1))
     async with running(relay):
         await inbox.told.wait()
@@ -224,15 +226,18 @@ async def test_a_job_that_runs_in_a_suspension_is_released_in_it(
 @pytest.mark.parametrize(
     ("statement", "error_type"),
     [
-        ("update outbox_messages set job = 'no.such_job'", "UnknownJob"),
-        ("update outbox_messages set job = 'ticks.reconcile'", "UnknownJob"),
-        ("update outbox_messages set job = 'a/b'", "UnknownJob"),
-        ("update outbox_messages set payload = '{\"text\": 7}'", "InvalidPayload"),
-        ('update outbox_messages set payload = \'{"other": "x"}\'', "InvalidPayload"),
-        ("update outbox_messages set payload = '[]'", "InvalidPayload"),
-        ('update outbox_messages set payload = \'{"tenant_id": "globex"}\'', "InvalidPayload"),
-        ("update outbox_messages set job = 'test.premium'", "FeatureNotEnabled"),
-        ("update outbox_messages set key = repeat('k', 300)", "TenantMismatch"),
+        ("update tenancy.outbox_messages set job = 'no.such_job'", "UnknownJob"),
+        ("update tenancy.outbox_messages set job = 'ticks.reconcile'", "UnknownJob"),
+        ("update tenancy.outbox_messages set job = 'a/b'", "UnknownJob"),
+        ("update tenancy.outbox_messages set payload = '{\"text\": 7}'", "InvalidPayload"),
+        ('update tenancy.outbox_messages set payload = \'{"other": "x"}\'', "InvalidPayload"),
+        ("update tenancy.outbox_messages set payload = '[]'", "InvalidPayload"),
+        (
+            'update tenancy.outbox_messages set payload = \'{"tenant_id": "globex"}\'',
+            "InvalidPayload",
+        ),
+        ("update tenancy.outbox_messages set job = 'test.premium'", "FeatureNotEnabled"),
+        ("update tenancy.outbox_messages set key = repeat('k', 300)", "TenantMismatch"),
     ],
 )
 async def test_a_message_that_can_never_run_is_a_dead_letter_at_once(
@@ -255,7 +260,7 @@ async def test_a_message_that_can_never_run_is_a_dead_letter_at_once(
     assert (poison.status, poison.error_type, poison.attempts) == ("dead_letter", error_type, 1)
     with psycopg.connect(plain_url(database_urls.superuser)) as superuser:
         letters = superuser.execute(
-            "select tenant_id, source, error_type, message_id from dead_letters"
+            "select tenant_id, source, error_type, message_id from tenancy.dead_letters"
         ).fetchall()
     assert letters == [("acme", "relay", error_type, poison.id)]
 
@@ -375,7 +380,9 @@ async def test_a_message_at_which_the_relay_always_dies_is_a_dead_letter(
     assert message.error_type == "RelayLost"
     assert await effects_of(database, "acme") == []
     with psycopg.connect(plain_url(database_urls.superuser)) as superuser:
-        letters = superuser.execute("select source, error_type, message_id from dead_letters")
+        letters = superuser.execute(
+            "select source, error_type, message_id from tenancy.dead_letters"
+        )
         assert letters.fetchall() == [("relay", "RelayLost", message.id)]
 
 
@@ -397,7 +404,7 @@ async def test_messages_whose_workflow_was_terminated_are_worked_off_by_another(
         await app.get_workflow_handle(first.workflow_id).terminate()
         work_control.holding.clear()
         with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
-            superuser.execute("update outbox_messages set lease_until = now()")
+            superuser.execute("update tenancy.outbox_messages set lease_until = now()")
         await until_effects(database, "acme", 3)
 
 

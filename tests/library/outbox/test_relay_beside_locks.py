@@ -28,7 +28,7 @@ from tests.fixtures.relay import ask, messages_of, running, take_lost, until_mes
 
 MakeRelay = Callable[..., Relay]
 IN_TIME = 15.0  # seconds: a blocking lock is held for longer
-ALL = "select 1 from outbox_messages for update"
+ALL = "select 1 from tenancy.outbox_messages for update"
 
 pytestmark = pytest.mark.usefixtures("two_tenants")
 
@@ -118,7 +118,7 @@ async def test_a_letter_that_its_tenant_has_locked_delays_no_other(
         raise RuntimeError("no")
 
     unwritten = """
-        insert into dead_letters
+        insert into tenancy.dead_letters
             (tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts)
         values ('acme', 'test.note', 'relay', 'acme/test.note/k', 'X', 'x', '0123456789abcdef', 1)
     """
@@ -132,7 +132,7 @@ async def test_a_letter_that_its_tenant_has_locked_delays_no_other(
             await until_messages(database, "globex", lambda ms: ms[0].status == "dead_letter")
             assert await statuses(database, "acme") == {"processing"}
     with connect(database_urls.superuser) as superuser:
-        letters = superuser.execute("select workflow_id from dead_letters").fetchall()
+        letters = superuser.execute("select workflow_id from tenancy.dead_letters").fetchall()
     assert letters == [("globex/test.note/k",)]
 
 
@@ -151,7 +151,7 @@ async def test_while_a_whole_table_is_locked_nothing_is_lost_and_no_tenant_quara
         await started.wait()
         with psycopg.connect(database_urls.superuser.replace("+psycopg", "")) as superuser:
             # The relay may be inside a transaction.
-            lock = "lock table outbox_messages in share row exclusive mode"
+            lock = "lock table tenancy.outbox_messages in share row exclusive mode"
             await asyncio.to_thread(superuser.execute, lock)
             go_on.set()
             async with asyncio.timeout(IN_TIME):
@@ -165,7 +165,9 @@ async def test_what_is_locked_as_it_is_started_does_not_pile_up_in_the_relay(
     database: Database, make_relay: MakeRelay, database_urls: DatabaseUrls
 ) -> None:
     asked, batch = 40, 4
-    under_way = "select 1 from outbox_messages where status = 'processing' for update skip locked"
+    under_way = (
+        "select 1 from tenancy.outbox_messages where status = 'processing' for update skip locked"
+    )
     started: list[str] = []
 
     await ask(database, "acme", key="first")

@@ -33,7 +33,7 @@ _SLOW = """
         perform pg_sleep(60);
         return new;
     end $$;
-    create trigger takes_long before update on outbox_messages for each row
+    create trigger takes_long before update on tenancy.outbox_messages for each row
         when (new.tenant_id = 'acme' and old.status <> 'processing') execute function takes_long()
 """
 
@@ -60,7 +60,7 @@ async def test_a_claim_that_takes_long_for_one_tenant_delays_no_other(
                     await until_completed(database, "globex")
             assert "acme" in relay._quarantine
             assert [m.status for m in await messages_of(database, "acme")] == ["pending"]
-            superuser.execute("drop trigger takes_long on outbox_messages")
+            superuser.execute("drop trigger takes_long on tenancy.outbox_messages")
             await until_completed(database, "acme")
             assert "acme" in relay._quarantine  # it would happen again
 
@@ -90,8 +90,8 @@ async def test_what_one_tenant_has_lost_delays_no_others(
     await lose(relay_database, "acme", LOST)
     with connect(database_urls.superuser) as superuser:
         superuser.execute("""
-            update outbox_messages as m set lease_until = now() - nth * interval '1 minute'
-            from (select id, row_number() over () as nth from outbox_messages) as each
+            update tenancy.outbox_messages as m set lease_until = now() - nth * interval '1 minute'
+            from (select id, row_number() over () as nth from tenancy.outbox_messages) as each
             where m.id = each.id
         """)
     await ask(database, "globex", key="k")
@@ -138,7 +138,9 @@ async def test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_l
     [there] = [each for each in taken if each.key == "started"]
     await start_unit(relay_client, Unit(str(there.own_id), [there]), RetryLadder())
     with connect(database_urls.superuser) as superuser:
-        superuser.execute("update outbox_messages set attempts = 9")  # its marks were locked
+        superuser.execute(
+            "update tenancy.outbox_messages set attempts = 9"
+        )  # its marks were locked
         async with running(make_relay()):
             found = await until_messages(
                 database, "acme", lambda ms: {m.status for m in ms} <= {"completed", "dead_letter"}
@@ -147,7 +149,7 @@ async def test_a_lost_message_whose_workflow_is_there_is_completed_and_no_dead_l
             "started": ("completed", None),
             "never": ("dead_letter", "RelayLost"),
         }
-        letters = superuser.execute("select workflow_id from dead_letters").fetchall()
+        letters = superuser.execute("select workflow_id from tenancy.dead_letters").fetchall()
     assert letters == [("acme/test.note/never",)]
 
 

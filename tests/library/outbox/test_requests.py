@@ -89,7 +89,8 @@ async def test_inputs_are_compared_as_the_job_reads_them_today(
     with within(database, "acme"):
         async with tenant_session() as session:
             await session.execute(
-                text("update outbox_messages set payload = cast(:kept as jsonb)"), {"kept": kept}
+                text("update tenancy.outbox_messages set payload = cast(:kept as jsonb)"),
+                {"kept": kept},
             )
     if is_same:
         assert not (await find(database, key="k")).added
@@ -140,7 +141,7 @@ async def test_what_does_not_wait_any_more_is_left_alone(
 ) -> None:
     message = await ask(database, "acme", key="k")
     with psycopg.connect(plain_url(database_urls.superuser)) as superuser:
-        superuser.execute("update outbox_messages set status = %s", [status])
+        superuser.execute("update tenancy.outbox_messages set status = %s", [status])
     with within(database, "acme"):
         async with tenant_session():
             for act in (cancel(NOTE), reschedule(message, FAR)):
@@ -220,7 +221,7 @@ async def test_a_message_that_somebody_holds_is_not_waited_for_without_end(
     await ask(database, "acme", key="k")
     brief = SessionLimits(lock=timedelta(seconds=0.2))
     with (
-        holding(database_urls.tenant, "acme", "select 1 from outbox_messages for update"),
+        holding(database_urls.tenant, "acme", "select 1 from tenancy.outbox_messages for update"),
         within(database, "acme"),
         pytest.raises(LockHeld),
     ):
@@ -236,7 +237,7 @@ async def test_a_key_that_no_door_takes_is_a_dead_letter_at_the_relay(
     with within(database, "acme"):
         async with tenant_session() as session:
             await session.execute(
-                text("insert into outbox_messages (tenant_id, job, key, payload) values "
+                text("insert into tenancy.outbox_messages (tenant_id, job, key, payload) values "
                      "(:tenant, :job, 'by-client', '{\"period\": \"2013-04\"}')"),
                 {"tenant": "acme", "job": MONTHLY},
             )  # fmt: skip

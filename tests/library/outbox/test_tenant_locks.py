@@ -44,27 +44,27 @@ MINUTE = timedelta(minutes=1)
 
 ROWS = [
     f"select 1 from {table} for {strength}"
-    for table in ("outbox_messages", "dead_letters")
+    for table in ("tenancy.outbox_messages", "tenancy.dead_letters")
     for strength in ("update", "no key update", "share", "key share")
 ]
 CHANGES = [
-    "delete from outbox_messages",
-    "update dead_letters set message = 'x'",
-    """insert into dead_letters
+    "delete from tenancy.outbox_messages",
+    "update tenancy.dead_letters set message = 'x'",
+    """insert into tenancy.dead_letters
         (tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts)
         values ('acme', 'test.note', 'relay', 'acme/test.note/new', 'X', 'x',
             '0123456789abcdef', 1)""",
-    "insert into outbox_messages (tenant_id, job, key, payload) "
+    "insert into tenancy.outbox_messages (tenant_id, job, key, payload) "
     "values ('acme', 'test.note', 'new', '{}')",
 ]
 TABLES = [
     f"lock table {table} in {mode} mode"
-    for table in ("outbox_messages", "dead_letters")
+    for table in ("tenancy.outbox_messages", "tenancy.dead_letters")
     for mode in ("share row exclusive", "access exclusive")
 ]
 # Parsed but never run, which needs no rights.
 PEEKS = [
-    f"prepare peek_{table} as update {table} set {column} = {column}"
+    f"prepare peek_{table} as update tenancy.{table} set {column} = {column}"
     for table, column in (("locks", "name"), ("in_flight", "since"), ("alerts", "name"))
 ]
 ADVISORY = [
@@ -75,8 +75,8 @@ ADVISORY = [
 ]
 
 _FILL = """
-    truncate outbox_messages, dead_letters, in_flight, alerts;
-    insert into outbox_messages (
+    truncate tenancy.outbox_messages, tenancy.dead_letters, tenancy.in_flight, tenancy.alerts;
+    insert into tenancy.outbox_messages (
         tenant_id, job, key, payload, status, attempts, lease_until, workflow_id, completed_at
     )
     select tenant, 'test.note', kind || n, '{}', status, 1, lease_until,
@@ -89,13 +89,13 @@ _FILL = """
         ('old', 'completed', null, now() - interval '1 day'),
         ('dead', 'dead_letter', null, null)
     ) as given (kind, status, lease_until, completed_at);
-    insert into dead_letters (
+    insert into tenancy.dead_letters (
         tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts, status,
         handled_at, told_at, message_id
     )
     select tenant, 'test.note', 'relay', tenant || '/test.note/' || kind, 'Broken', 'x',
         left(md5(tenant || kind), 16), 1, status, now() - interval '1 year', told_at,
-        (select id from outbox_messages as m where m.tenant_id = tenant and m.key = letter)
+        (select id from tenancy.outbox_messages as m where m.tenant_id = tenant and m.key = letter)
     from unnest(array['acme', 'globex']) as tenant, (values
         ('open', 'open', now(), null), ('untold', 'open', null, null),
         ('again', 'replayed', now(), 'dead1'), ('done', 'resolved', now(), 'dead2')
@@ -117,7 +117,8 @@ class Ground:
         """Gives both tenants the same rows of every kind."""
         self.superuser.execute(_FILL)
         rows = self.superuser.execute(
-            "select tenant_id, id, key, workflow_id from outbox_messages order by tenant_id, id"
+            "select tenant_id, id, key, workflow_id from tenancy.outbox_messages order by "
+            "tenant_id, id"
         )
         self.messages = [message(*row) for row in rows]
 
@@ -217,7 +218,7 @@ async def _mark(ground: Ground) -> Served:
     marks.finish()
     await writing
     states = ground.superuser.execute(
-        "select tenant_id from outbox_messages where key like 'inhand%' "
+        "select tenant_id from tenancy.outbox_messages where key like 'inhand%' "
         "group by tenant_id having array_agg(status order by key) = '{completed,dead_letter}'"
     )
     return {tenant for (tenant,) in states}
@@ -239,7 +240,9 @@ async def _write_letters(ground: Ground) -> Served:
 async def _prune(ground: Ground) -> Served:
     async with ground.relay.platform_session("test") as session:
         await queue.prune(session, keep=MINUTE)
-    left = ground.superuser.execute("select tenant_id from outbox_messages where key like 'old%'")
+    left = ground.superuser.execute(
+        "select tenant_id from tenancy.outbox_messages where key like 'old%'"
+    )
     return {"acme", "globex"} - {tenant for (tenant,) in left}
 
 

@@ -137,7 +137,7 @@ async def test_messages_worked_off_together_have_their_own_troubles(
     async def spoil(client: Client, unit: Unit, ladder: RetryLadder) -> None:
         with connect(database_urls.superuser) as superuser:
             for number, (name, hostile) in enumerate(SPOILT):
-                statement = f"update outbox_messages set payload = {hostile} where key = %s"
+                statement = f"update tenancy.outbox_messages set payload = {hostile} where key = %s"
                 superuser.execute(statement.encode(), [f"k{number}"])
                 taken.append(name)
         await start_unit(client, unit, ladder)
@@ -158,7 +158,9 @@ async def test_a_row_that_no_statement_may_touch_holds_up_nobody_else(
 ) -> None:
     await ask(database, "acme", key="untouchable")
     with connect(database_urls.superuser) as superuser:
-        superuser.execute("alter table outbox_messages add check (key <> 'untouchable') not valid")
+        superuser.execute(
+            "alter table tenancy.outbox_messages add check (key <> 'untouchable') not valid"
+        )
     async with running(make_relay()) as relay:
         await ask(database, "globex", key="sound")
         async with asyncio.timeout(30):
@@ -178,7 +180,7 @@ async def test_a_payload_that_takes_the_server_long_to_write_holds_up_nobody_els
     async with running(make_relay(claim_limit=timedelta(milliseconds=200))) as relay:
         assert await beside(relay, until_effects(database, "globex", 1)) == ["sound"]
         with connect(database_urls.superuser) as superuser:
-            dead = "select error_type from outbox_messages where status = 'dead_letter'"
+            dead = "select error_type from tenancy.outbox_messages where status = 'dead_letter'"
             while not (found := superuser.execute(dead).fetchall()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert found == [("PayloadUnreadable",)]
@@ -243,7 +245,7 @@ async def test_whatever_rows_the_database_takes_the_relay_works_on(
     sound = str(uuid4())
     with within(database, "acme"):
         async with tenant_session() as session:
-            await session.execute(text("delete from outbox_messages"))
+            await session.execute(text("delete from tenancy.outbox_messages"))
     for row in hostile:
         with suppress(DBAPIError):  # the database rejects it
             await _insert_row(database, "acme", {"job": "test.note", "key": str(uuid4()), **row})
@@ -316,7 +318,9 @@ async def _insert_row(database: Database, tenant: str, row: dict[str, Any]) -> N
         f"cast(:{name} as {casts.get(name, types[type(row[name])])})" for name in row
     )
     names = ", ".join(row)
-    statement = f"insert into outbox_messages (tenant_id, {names}) values (:tenant_id, {values})"
+    statement = (
+        f"insert into tenancy.outbox_messages (tenant_id, {names}) values (:tenant_id, {values})"
+    )
     with within(database, tenant):
         async with tenant_session() as session:
             await session.execute(text(statement), {"tenant_id": tenant, **row})
@@ -335,7 +339,8 @@ async def _insert_letter(database: Database, tenant: str = "acme", **columns: st
         "failed_at": "now() - interval '1 year'",
         **columns,
     }
-    statement = f"insert into dead_letters ({', '.join(given)}) select {', '.join(given.values())}"
+    names, values = ", ".join(given), ", ".join(given.values())
+    statement = f"insert into tenancy.dead_letters ({names}) select {values}"
     with within(database, tenant):
         async with tenant_session() as session:
             await session.execute(text(statement))

@@ -114,7 +114,7 @@ async def test_the_platforms_session_that_is_open_behind_its_scope_does_neither(
     database: Database, behind: Any
 ) -> None:
     async def change(session: AsyncSession) -> None:
-        await session.execute(text("update plans set fairness_weight = 7"))
+        await session.execute(text("update tenancy.plans set fairness_weight = 7"))
 
     carried = Carried(change, behind)
     with use_database(database):
@@ -125,7 +125,7 @@ async def test_the_platforms_session_that_is_open_behind_its_scope_does_neither(
         with pytest.raises(ScopeMissing, match="closed"):
             await task
         async with platform_session("test") as session:
-            changed = text("select count(*) from plans where fairness_weight = 7")
+            changed = text("select count(*) from tenancy.plans where fairness_weight = 7")
             assert await session.scalar(changed) == 0
 
 
@@ -220,7 +220,7 @@ async def test_a_generator_does_not_leave_its_caller_in_the_platforms_scope(
 ) -> None:
     async def plans() -> AsyncGenerator[str, None]:
         async with platform_session("test") as session:
-            for plan in await session.scalars(text("select id from plans")):
+            for plan in await session.scalars(text("select id from tenancy.plans")):
                 yield plan
 
     with use_database(database), pytest.raises(ScopeMissing, match="the generator plans"):

@@ -91,7 +91,7 @@ async def test_a_platform_session_runs_its_block_as_the_platform(database: Datab
     with use_database(database):
         async with platform_session("count plans") as session:
             assert current_scope() == PlatformScope("count plans")
-            assert await session.scalar(text("select count(*) from plans")) == 3
+            assert await session.scalar(text("select count(*) from tenancy.plans")) == 3
     assert current_scope() is None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -24,6 +25,7 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.postgres.migrations import migrate, pending, refuse_pending
 from temporal_tenancy.postgres.roles import ensure_role
+from temporal_tenancy.postgres.uuids import UUIDV7
 from tests.fixtures.tables.models import TABLES, Tables
 
 ENVIRONMENTS = (*LIBRARY, TABLES)
@@ -36,20 +38,33 @@ def run(urls: DatabaseUrls) -> None:
 CONSTRAINTS = """
     select conrelid::regclass::text, conname, pg_get_constraintdef(oid)
     from pg_constraint
-    where connamespace = 'public'::regnamespace and conrelid <> 0
+    where connamespace in ('public'::regnamespace, 'tenancy'::regnamespace) and conrelid <> 0
         and conrelid::regclass::text not like '%\\_version'
 """
 
 
 def tables_differ(urls: DatabaseUrls, metadata: MetaData) -> list[object]:
     """Returns where a migrated database's tables differ from `metadata`."""
+    names = {table.name for table in metadata.tables.values()}
+
+    def is_theirs(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+        if kind == "schema":
+            return name == metadata.schema
+        return kind != "table" or name in names
+
+    def differs(*defaults: Any) -> bool | None:
+        """Whose function makes a UUID depends on the server; None: as Alembic compares."""
+        *_, found, _, modelled = defaults
+        return False if "uuidv7()" in f"{found}" and "uuidv7()" in f"{modelled}" else None
+
     engine = create_engine(urls.owner, poolclass=NullPool)
     with engine.connect() as connection:
         migration = MigrationContext.configure(
             connection,
             opts={
-                "compare_server_default": True,
-                "include_name": lambda name, kind, _: kind != "table" or name in metadata.tables,
+                "compare_server_default": differs,
+                "include_schemas": True,
+                "include_name": is_theirs,
             },
         )
         return list(compare_metadata(migration, metadata))
@@ -60,6 +75,10 @@ def constraints_of(
 ) -> tuple[set[object], set[object]]:
     """Returns the constraints of a migrated database, and those that the models create."""
     engine = create_engine(empty.owner, poolclass=NullPool)
+    with connect(empty.owner) as owner:
+        owner.execute("create schema tenancy")
+        if owner.info.server_version < 180_000:
+            owner.execute(f"create function uuidv7() returns uuid language sql as $${UUIDV7}$$")
     for metadata in models:
         metadata.create_all(engine)
     with connect(migrated.owner) as made, connect(empty.owner) as modelled:
@@ -100,9 +119,9 @@ def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres)
 
 def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:
     with connect(database_urls.owner) as owner:
-        owner.execute("delete from plans where id = 'free'")
+        owner.execute("delete from tenancy.plans where id = 'free'")
         run(database_urls)
-        assert owner.execute("select count(*) from plans").fetchone() == (2,)
+        assert owner.execute("select count(*) from tenancy.plans").fetchone() == (2,)
 
 
 def test_migrating_at_once_takes_turns(
@@ -146,7 +165,7 @@ def test_the_runtime_roles_learn_that_migrations_are_pending(
 @pytest.fixture
 def superuser_sets_revision(database_urls: DatabaseUrls) -> None:
     with connect(database_urls.owner) as owner:
-        owner.execute("delete from control_plane_version")
+        owner.execute("delete from tenancy.control_plane_version")
 
 
 def test_an_empty_database_is_behind(empty_urls: DatabaseUrls) -> None:
@@ -155,7 +174,7 @@ def test_an_empty_database_is_behind(empty_urls: DatabaseUrls) -> None:
 
 def test_a_database_ahead_of_the_code_is_not_behind(database_urls: DatabaseUrls) -> None:
     with connect(database_urls.owner) as owner:
-        owner.execute("update control_plane_version set version_num = 'of a later release'")
+        owner.execute("update tenancy.control_plane_version set version_num = 'of a later release'")
     refuse_pending(database_urls.platform, ENVIRONMENTS)
 
 

@@ -50,7 +50,7 @@ def altering(tmp_path: Path) -> MigrationEnvironment:
         "revision, down_revision = '0001', None\n"
         "def upgrade():\n"
         "    op.execute('create table before_the_lock ()')\n"
-        "    op.execute('alter table outbox_messages add column probe text')\n"
+        "    op.execute('alter table tenancy.outbox_messages add column probe text')\n"
     )
     return MigrationEnvironment("probe", str(tmp_path), "probe_version")
 
@@ -79,9 +79,9 @@ async def test_a_database_is_migrated_whatever_keys_a_tenant_holds(
     "statement",
     [
         "select pg_advisory_lock(1)",
-        "prepare peek as select * from locks",
-        "prepare peek as update locks set name = name",
-        "select from control_plane_version",
+        "prepare peek as select * from tenancy.locks",
+        "prepare peek as update tenancy.locks set name = name",
+        "select from tenancy.control_plane_version",
     ],
 )
 async def test_a_tenant_reaches_no_turn_by_any_statement_that_it_may_send(
@@ -98,7 +98,7 @@ def test_a_migration_that_is_held_up_says_by_whom_and_leaves_nothing_behind(
     database_urls: DatabaseUrls, altering: MigrationEnvironment
 ) -> None:
     brief = Patience(timedelta(milliseconds=50), tries=3, pause=timedelta(milliseconds=10))
-    with holding(database_urls.tenant, "acme", "select from outbox_messages") as held:
+    with holding(database_urls.tenant, "acme", "select from tenancy.outbox_messages") as held:
         pid = held.info.backend_pid
         with pytest.raises(
             MigrationBlocked, match=rf"probe .* 3 tries.* process {pid} of tenancy_tenant\. Try"
@@ -114,7 +114,7 @@ async def test_a_migration_gets_its_turn_once_the_lock_is_free(
 ) -> None:
     patience = Patience(timedelta(milliseconds=200), tries=500, pause=timedelta(milliseconds=20))
     with connect(database_urls.superuser) as superuser:
-        with holding(database_urls.tenant, "acme", "select from outbox_messages"):
+        with holding(database_urls.tenant, "acme", "select from tenancy.outbox_messages"):
             migrating = asyncio.create_task(
                 asyncio.to_thread(run, database_urls, altering, patience=patience)
             )
@@ -123,7 +123,7 @@ async def test_a_migration_gets_its_turn_once_the_lock_is_free(
                     await asyncio.sleep(0.005)
         async with asyncio.timeout(IN_TIME):
             await migrating
-        assert superuser.execute("select probe from outbox_messages").fetchall() == []
+        assert superuser.execute("select probe from tenancy.outbox_messages").fetchall() == []
 
 
 def test_of_two_migrations_the_second_waits_for_its_turn_and_says_so(
@@ -131,7 +131,7 @@ def test_of_two_migrations_the_second_waits_for_its_turn_and_says_so(
 ) -> None:
     plain = database_urls.owner.replace("+psycopg", "")
     with psycopg.connect(plain) as other:
-        other.execute("insert into locks (name) values ('migrations')")
+        other.execute("insert into tenancy.locks (name) values ('migrations')")
         with pytest.raises(MigrationBlocked, match="another call has been migrating"):
             run(database_urls, patience=Patience(turn=timedelta(milliseconds=50)))
         other.rollback()
@@ -170,7 +170,7 @@ async def test_a_session_of_the_platform_gives_up_a_lock_and_so_does_one_in_pass
     database: Database, database_urls: DatabaseUrls
 ) -> None:
     insert = """
-        insert into dead_letters
+        insert into tenancy.dead_letters
             (tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts)
         values ('acme', 'test.note', 'relay', 'acme/test.note/k', 'X', 'x', '0123456789abcdef', 1)
         on conflict (tenant_id, workflow_id) do nothing
@@ -198,7 +198,7 @@ async def test_a_sweep_passes_over_a_tenant_that_holds_locks_and_comes_back(
         await (await start(app, "stopped", tenant)).terminate()
     await until_listed(app, 2)
     unwritten = """
-        insert into dead_letters
+        insert into tenancy.dead_letters
             (tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts)
         select 'acme', job, 'relay', 'acme/' || job || '/stopped', 'X', 'x', '0123456789abcdef', 1
         from unnest(array['test.controlled', 'test.failing']) as job
@@ -217,10 +217,10 @@ async def test_settled_letters_are_forgotten_beside_a_tenant_that_holds_its_own(
     database: Database, database_urls: DatabaseUrls
 ) -> None:
     old = """
-        insert into outbox_messages (tenant_id, id, job, key, payload, status)
+        insert into tenancy.outbox_messages (tenant_id, id, job, key, payload, status)
         select tenant, '01900000-0000-7000-8000-000000000001', 'x.y', 'k', '{}', 'dead_letter'
         from unnest(array['acme', 'globex']) as tenant;
-        insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message,
+        insert into tenancy.dead_letters (tenant_id, job, source, workflow_id, error_type, message,
             fingerprint, attempts, status, handled_at, message_id)
         select tenant, 'x.y', 'relay', tenant || '/x.y/k', 'X', 'x', '0123456789abcdef', 1,
             'resolved',
@@ -231,11 +231,14 @@ async def test_settled_letters_are_forgotten_beside_a_tenant_that_holds_its_own(
         superuser.execute(old)
         sweep = Sweep(None)  # type: ignore[arg-type]  # it asks no server
         with use_database(database):
-            with holding(database_urls.tenant, "acme", "select 1 from outbox_messages for update"):
+            with holding(
+                database_urls.tenant, "acme", "select 1 from tenancy.outbox_messages for update"
+            ):
                 async with asyncio.timeout(IN_TIME):
                     assert await sweep.forget(datetime.now(UTC)) == 1
             left = (
-                "select tenant_id from dead_letters union all select tenant_id from outbox_messages"
+                "select tenant_id from tenancy.dead_letters union all select tenant_id from "
+                "tenancy.outbox_messages"
             )
             assert superuser.execute(left).fetchall() == [("acme",), ("acme",)]
             assert await sweep.forget(datetime.now(UTC)) == 1

@@ -24,7 +24,7 @@ from tests.fixtures.tables.models import TABLES, Invoice
 ENVIRONMENTS = (*LIBRARY, TABLES)
 
 INSERT = """
-    insert into outbox_messages (tenant_id, job, key, payload{0})
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload{0})
     values ('acme', 'a.b', 'k', '{{}}'{1})
 """
 
@@ -160,17 +160,18 @@ EXCESS = {
 @pytest.mark.parametrize("excess", EXCESS)
 def test_a_role_that_may_do_more_is_not_adopted(excess: str, postgres: EmbeddedPostgres) -> None:
     statement, said = EXCESS[excess]
-    roles = named("x").roles
+    installation = named("x")
+    roles = installation.roles
     with (
         connect(postgres.urls("postgres").superuser) as superuser,
         superuser.transaction(force_rollback=True),
     ):
         for role in roles:
             superuser.execute(f"create role {role} login password 'own'".encode())
-        prepare_roles(superuser, roles, dict.fromkeys(roles, "another"))
+        prepare_roles(superuser, installation, dict.fromkeys(roles, "another"))
         superuser.execute(statement.format(database="postgres").encode())
         with pytest.raises(ExcessRights, match=said):
-            prepare_roles(superuser, roles, dict.fromkeys(roles, "another"))
+            prepare_roles(superuser, installation, dict.fromkeys(roles, "another"))
 
 
 @pytest.mark.parametrize("excess", ["bypassrls", "table"])

@@ -245,7 +245,9 @@ async def test_a_resumption_in_sql_is_found_by_the_platforms_job(
     await until_listed(client)
     assert await run_platform_job(client) == 0
     async with database.platform_session("test") as session:
-        await session.execute(text("update tenants set status = 'active' where id = 'acme'"))
+        await session.execute(
+            text("update tenancy.tenants set status = 'active' where id = 'acme'")
+        )
     assert await run_platform_job(client) == 1
     assert await handle.result() == 0
 
@@ -307,7 +309,7 @@ async def test_what_waits_for_a_tenant_that_lost_the_feature_is_refused(
     handle = await start(client, "test.patient_feature")
     await until(handle, PAUSED)
     async with database.platform_session("test") as session:
-        await session.execute(text("update tenants set plan_id = 'free' where id = 'acme'"))
+        await session.execute(text("update tenancy.tenants set plan_id = 'free' where id = 'acme'"))
     assert await resume(tenants, client) == 1
     assert (await failure(handle)).type == "FeatureNotEnabled"
 

@@ -231,7 +231,7 @@ async def test_what_has_taken_an_id_and_succeeds_settles_no_letter(
     for key in ("k", "it's"):  # the second cannot be a literal of a query
         await thing(raw, f"acme/{NOTE}/{key}")
     insert = text("""
-        insert into dead_letters (tenant_id, job, source, workflow_id, error_type, message,
+        insert into tenancy.dead_letters (tenant_id, job, source, workflow_id, error_type, message,
                                   fingerprint, attempts, failed_at)
         select 'acme', 'test.note', 'relay', 'acme/test.note/' || key, 'X', 'x',
             '0123456789abcdef', 1,

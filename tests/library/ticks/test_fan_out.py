@@ -383,7 +383,7 @@ async def test_cancelling_while_tenants_are_planned_starts_none_and_closes_the_t
     ids = await add_tenants(tenants, 3)
     with connect(database_urls.owner) as owner:
         with owner.transaction():
-            owner.execute("lock table ledger in access exclusive mode")
+            owner.execute("lock table tenancy.ledger in access exclusive mode")
             handle = await start(app, "a")
             async for event in handle.fetch_history_events(wait_new_event=True):
                 if event.HasField("activity_task_scheduled_event_attributes"):

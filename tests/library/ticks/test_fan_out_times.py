@@ -164,7 +164,7 @@ class TestLocalTime:
             tick = await ledger.find_tick(session, DAILY, "2013-04-30")
             # Lulu was there then; mati came later.
             await session.execute(
-                text("update tenants set status_since = '2013-01-01' where id = 'lulu'")
+                text("update tenancy.tenants set status_since = '2013-01-01' where id = 'lulu'")
             )
         assert tick is not None
         with use_database(database), use_directory(ControlPlaneDirectory(database)):
@@ -183,7 +183,7 @@ class TestLocalTime:
     ) -> None:
         async with database.platform_session("test") as session:
             await session.execute(
-                text("update tenants set time_zone = 'Mars/Base' where id = 'lulu'")
+                text("update tenancy.tenants set time_zone = 'Mars/Base' where id = 'lulu'")
             )
         request = FanOutInput(job=DAILY, tick="2013-04-30", cron=EIGHT, local_time=True)
         root = f"platform/{DAILY}/tick-2013-04-30"

@@ -211,7 +211,8 @@ class TestSettling:
         await add_tenants(tenants, 1)
         control.failing = {"t000"}
         await (await start(app, "a")).result()
-        await sql(database, "update ledger set state = 'running', workflow_id = 't000/x.y/gone', "
+        await sql(database, "update tenancy.ledger set state = 'running', workflow_id = "
+        "'t000/x.y/gone', "
                   "planned_by = 'platform/x.y/gone'")  # fmt: skip
         await settle(app)
         [row] = await rows_of(database, JOB, "a")
@@ -246,7 +247,10 @@ async def test_whom_a_lost_fan_out_did_not_come_to_plan_is_missed_and_caught_up_
 ) -> None:
     two_by_two = await another_client(app, app_plugin(database, directory=TwoByTwo(database)))
     ids = await add_tenants(tenants, 5)
-    insert = "insert into ledger (job, tick, tenant_id, state) values (%s, 'a', 't003', 'failed')"
+    insert = (
+        "insert into tenancy.ledger (job, tick, tenant_id, state) values (%s, 'a', 't003', "
+        "'failed')"
+    )
     with connect(database_urls.owner) as owner, owner.transaction(force_rollback=True):
         owner.execute(insert, [JOB])  # until it is rolled back, no one can plan the second page
         async with app_worker(two_by_two):
@@ -445,7 +449,8 @@ class TestTheJob:
                     await root.result()
             await sql(
                 database,
-                "update ticks set started_at = now() - interval '91 days' where tick = 'old'",
+                "update tenancy.ticks set started_at = now() - interval '91 days' where tick = "
+                "'old'",
             )
             result = await app.execute_workflow(
                 ReconcileTicks.run, id="platform/ticks.reconcile/now", task_queue="bulk"

@@ -153,7 +153,7 @@ async def test_the_command_follows_that_an_input_is_forgotten(
     await tenants.add("acme", "Acme", plan="enterprise")
     letter = await written(database, None)
     if not is_known:
-        await rows(database, "update dead_letters set run_id = 'no-uuid' returning 1")
+        await rows(database, "update tenancy.dead_letters set run_id = 'no-uuid' returning 1")
         letter = await the_letter(database)
     with (
         use_database(database),

@@ -155,10 +155,13 @@ async def test_a_letter_that_a_tenants_role_has_made_up_keeps_no_other_back(
     locked, no_run = "workflow_id like '%-02'", "workflow_id like 'broken%-01'"
     with connect(database_urls.superuser) as superuser:
         superuser.execute(
-            f"update dead_letters set run_id = 'none', message_id = null where {no_run}".encode()
+            f"update tenancy.dead_letters set run_id = 'none', message_id = null where "
+            f"{no_run}".encode()
         )
     with holding(
-        database_urls.tenant, "broken", f"select from dead_letters where {locked} for update"
+        database_urls.tenant,
+        "broken",
+        f"select from tenancy.dead_letters where {locked} for update",
     ):
         [said] = await batch([Command(["dead-letters", "replay", "--job", JOB, "--json"])])
     outcomes = {each["workflow_id"]: (each["outcome"], each["marked"]) for each in
@@ -229,8 +232,9 @@ async def test_a_letter_that_cannot_be_read_is_listed_shown_refused_and_discarde
     hostile = """('{"period": ' || repeat('9', 4500) || '}')::jsonb"""
     with connect(database_urls.superuser) as superuser:
         superuser.execute(
-            f"update outbox_messages set payload = {hostile} where key = '2013-01';"
-            "update dead_letters set failed_at = 'infinity' where workflow_id like '%/2013-01'"
+            f"update tenancy.outbox_messages set payload = {hostile} where key = '2013-01';"
+            "update tenancy.dead_letters set failed_at = 'infinity' where workflow_id like "
+            "'%/2013-01'"
         )
     await insert(database, "sleepy", key="'old'", scheduled_at="'4713-01-01 BC'")
     relay: dict[str, str | None] = {"RELAY_DATABASE_URL": database_urls.relay}
@@ -295,7 +299,7 @@ async def test_an_id_that_two_tenants_have_is_refused_until_it_is_said_whose(
     for tenant in ("acme", "sleepy"):
         await put_letters(database, tenant, ["2013-01"], "1 usage event is wrong.")
     with connect(database_urls.superuser) as superuser:
-        superuser.execute("update dead_letters set id = %s", [NOBODY])
+        superuser.execute("update tenancy.dead_letters set id = %s", [NOBODY])
     commands = [("show",), ("replay",), ("discard", "--by", "ada")]
     named = [["dead-letters", *words, NOBODY] for words in commands]
     refused = await batch([Command([*words, "--json"]) for words in named])

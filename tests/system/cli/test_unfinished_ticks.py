@@ -33,7 +33,7 @@ async def test_a_tick_of_which_all_planned_have_succeeded_may_still_have_missed_
         assert await catch_up.unfinished(None, None, datetime.now(UTC)) == []
         async with database.platform_session("test") as session:
             await session.execute(
-                text("update tenants set status_since = '2013-01-01' where id = 'lulu'")
+                text("update tenancy.tenants set status_since = '2013-01-01' where id = 'lulu'")
             )
         [(job, tick)] = await catch_up.unfinished(None, None, datetime.now(UTC))
     assert (job.name, tick.tick, tick.state) == (DAILY, "2013-04-30", "ended")

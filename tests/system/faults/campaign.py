@@ -32,8 +32,8 @@ STORM_INTERVAL: Final = 0.05  # seconds between terminations
 # A tick's progress: whether it is planned, and for how many tenants it is done. The ledger learns
 # of these later, many at once.
 _PROGRESS: Final = """
-    select (select state from ticks where job = %(job)s and tick = %(tick)s) as state,
-           exists (select from ledger where job = %(job)s and tick = %(tick)s) as planned,
+    select (select state from tenancy.ticks where job = %(job)s and tick = %(tick)s) as state,
+           exists (select from tenancy.ledger where job = %(job)s and tick = %(tick)s) as planned,
            (select count(*) from invoices where period = %(tick)s and %(job)s = 'billing.cycle')
            +
            (

@@ -36,7 +36,7 @@ _USAGE: Final = """
            coalesce(sum(distance) filter (where not cancelled), 0) as distance,
            coalesce(sum(air_time), 0) as air_time
       from usage_events as event
-      join tenants on tenants.id = event.tenant_id
+      join tenancy.tenants on tenants.id = event.tenant_id
      where to_char(event.time_hour at time zone tenants.time_zone, 'YYYY-MM') = %(tick)s
      group by event.tenant_id, day
 """
@@ -47,9 +47,9 @@ _DAILY: Final = """
 """
 _INVOICES: Final = "select * from invoices where period = %(tick)s"
 _LINES: Final = "select * from invoice_lines where period = %(tick)s"
-_LEDGER: Final = "select * from ledger where job = %(job)s and tick = %(tick)s"
-_TICK: Final = "select * from ticks where job = %(job)s and tick = %(tick)s"
-_TENANTS: Final = "select id from tenants order by id"
+_LEDGER: Final = "select * from tenancy.ledger where job = %(job)s and tick = %(tick)s"
+_TICK: Final = "select * from tenancy.ticks where job = %(job)s and tick = %(tick)s"
+_TENANTS: Final = "select id from tenancy.tenants order by id"
 # A generated flight's carrier is its tenant's id in capitals.
 _FOREIGN: Final = """
     select tenant_id, carrier, count(*) as events

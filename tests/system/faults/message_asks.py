@@ -27,7 +27,7 @@ AGAIN_AFTER: Final = 0.1  # seconds, if it is unknown whether the transaction wa
 
 # Bypasses enqueue(), which rejects what can never run.
 _WRITE: Final = text("""
-    insert into outbox_messages (tenant_id, job, key, payload)
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload)
     values (:tenant, :job, :key, cast(:payload as jsonb))
     on conflict (tenant_id, job, key) where status <> 'dead_letter' do nothing
 """)

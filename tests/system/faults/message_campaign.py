@@ -55,26 +55,26 @@ _PROGRESS: Final = """
                   and tenant_id = any(%(tenants)s)
            ) as effects,
            (
-               select count(*) from dead_letters
+               select count(*) from tenancy.dead_letters
                 where split_part(workflow_id, '/', 3) like %(keys)s and tenant_id = any(%(tenants)s)
            ) as letters,
            (
-               select count(*) from outbox_messages
+               select count(*) from tenancy.outbox_messages
                 where key like %(keys)s and tenant_id = any(%(tenants)s)
                   and status in ('pending', 'failed', 'processing')
            ) as open
 """
 _IN_HAND: Final = """
     select exists (
-        select from outbox_messages
+        select from tenancy.outbox_messages
          where key like %(keys)s and status = 'processing' and workflow_id is null
     ) as found
 """
 # Its workflow has been started, and its relay has not recorded it.
 _UNMARKED: Final = """
     select exists (
-        select from outbox_messages as message
-          join processed_events as event
+        select from tenancy.outbox_messages as message
+          join tenancy.processed_events as event
             on event.tenant_id = message.tenant_id
            and event.consumer = message.job
            and event.event_id = message.key
@@ -84,23 +84,23 @@ _UNMARKED: Final = """
 """
 # As if no relay had ever claimed them, and in another order.
 _FORGET: Final = """
-    update outbox_messages
+    update tenancy.outbox_messages
        set status = 'pending', completed_at = null, lease_until = null, workflow_id = null,
            scheduled_at = now() - random() * interval '1 minute'
      where key like %(keys)s and status in ('processing', 'completed') and random() < 0.6
 """
 _LOCK_ROWS: Final = """
-    select from outbox_messages
+    select from tenancy.outbox_messages
      where tenant_id = %(tenant)s and status in ('pending', 'failed', 'processing')
        for update
 """
 _UNREADABLE_LETTERS: Final = """
-    select count(*) as letters from dead_letters
+    select count(*) as letters from tenancy.dead_letters
      where split_part(workflow_id, '/', 3) like %(keys)s and error_type = 'PayloadUnreadable'
 """
 _STARTED: Final = """
     select tenant_id, id, job, key, payload::text as payload, priority, attempts, correlation_id
-      from outbox_messages
+      from tenancy.outbox_messages
      where key like %(keys)s and status = 'completed' and job = %(job)s
 """
 
@@ -254,7 +254,7 @@ async def _kill_relays(stage: _Stage) -> bool:
                 if await stage.is_done():
                     break
             async with rows.transaction():
-                await rows.execute("lock table outbox_messages in share mode")
+                await rows.execute("lock table tenancy.outbox_messages in share mode")
                 until = time.monotonic() + CAUGHT_WITHIN
                 while time.monotonic() < until:
                     if (await stage.first(rows, _UNMARKED))["found"]:

@@ -33,12 +33,12 @@ _EFFECTS: Final = """
 """
 _EVENTS: Final = """
     select tenant_id, consumer as job, event_id as key
-      from processed_events
+      from tenancy.processed_events
      where event_id like %(keys)s
 """
 _MESSAGES: Final = """
     select tenant_id, id, job, key, status, split_part(workflow_id, '/', 1) as workflow_owner
-      from outbox_messages
+      from tenancy.outbox_messages
      where key like %(keys)s
 """
 _LETTERS: Final = """
@@ -46,20 +46,20 @@ _LETTERS: Final = """
            split_part(workflow_id, '/', 2) as workflow_job,
            split_part(workflow_id, '/', 3) as key, source, error_type, status,
            exists (
-               select from outbox_messages as message
+               select from tenancy.outbox_messages as message
                 where message.id = letter.message_id and message.tenant_id = letter.tenant_id
                   and message.job = letter.job
                   and message.key = split_part(letter.workflow_id, '/', 3)
            ) as has_input
-      from dead_letters as letter
+      from tenancy.dead_letters as letter
      where split_part(workflow_id, '/', 3) like %(keys)s
 """
 # Of any scenario: no message is claimed any more.
 _CLAIMED: Final = """
-    select tenant_id, job, key from outbox_messages
+    select tenant_id, job, key from tenancy.outbox_messages
      where status = 'processing' and lease_until < now()
 """
-_SLOTS: Final = "select tenant_id, workflow_id from in_flight"
+_SLOTS: Final = "select tenant_id, workflow_id from tenancy.in_flight"
 
 
 @dataclass(frozen=True)

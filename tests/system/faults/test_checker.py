@@ -65,7 +65,7 @@ WRONG = {
     ),
     "an effect that the ledger does not know": (
         "billing",
-        "update ledger set state = 'skipped', reason = 'so' where tenant_id = 't00002'",
+        "update tenancy.ledger set state = 'skipped', reason = 'so' where tenant_id = 't00002'",
         "t00002's invoices (events, cents) are [(3, 38)], not [].",
     ),
     "another tenant's event": (
@@ -93,47 +93,47 @@ WRONG = {
     ),
     "a tenant that is not in the ledger": (
         "billing",
-        "delete from ledger where tenant_id = 't00003'",
+        "delete from tenancy.ledger where tenant_id = 't00003'",
         "t00003 has 0 rows in the ledger, not 1.",
     ),
     "a row of nobody in the ledger": (
         "billing",
-        "update ledger set tenant_id = 't00009' where tenant_id = 't00003'",
+        "update tenancy.ledger set tenant_id = 't00009' where tenant_id = 't00003'",
         "t00009 has 1 rows in the ledger, not 0.",
     ),
     "a row without an end": (
         "billing",
-        "update ledger set state = 'running' where tenant_id = 't00002'",
+        "update tenancy.ledger set state = 'running' where tenant_id = 't00002'",
         "t00002 is still running in the ledger.",
     ),
     "a failure without a reason": (
         "billing",
-        "update ledger set state = 'failed' where tenant_id = 't00002'",
+        "update tenancy.ledger set state = 'failed' where tenant_id = 't00002'",
         "t00002 is failed without a reason.",
     ),
     "a tick without an end": (
         "billing",
-        "update ticks set state = 'running'",
+        "update tenancy.ticks set state = 'running'",
         "the tick's own rows are ['running'].",
     ),
     "another's workflow": (
         "billing",
-        "update ledger set workflow_id = 't00001/billing.cycle/2013-04'",
+        "update tenancy.ledger set workflow_id = 't00001/billing.cycle/2013-04'",
         "t00002's workflow in the ledger is t00001/billing.cycle/2013-04.",
     ),
     "a failure that Temporal does not know": (
         "billing",
-        "update ledger set state = 'failed', reason = 'so' where tenant_id = 't00002'",
+        "update tenancy.ledger set state = 'failed', reason = 'so' where tenant_id = 't00002'",
         "t00002 failed by the ledger; Temporal says COMPLETED.",
     ),
     "a run that Temporal does not know": (
         "billing",
-        "update ledger set run_id = gen_random_uuid()::text where tenant_id = 't00002'",
+        "update tenancy.ledger set run_id = gen_random_uuid()::text where tenant_id = 't00002'",
         "t00002 succeeded by the ledger; Temporal says it has no such run.",
     ),
     "a success that the ledger does not know": (
         "analytics",
-        "update ledger set state = 'skipped', reason = 'so' where tenant_id = 't00002'",
+        "update tenancy.ledger set state = 'skipped', reason = 'so' where tenant_id = 't00002'",
         "t00002 has 1 successful runs, not 0.",
     ),
 }

@@ -35,7 +35,9 @@ def effects(urls: DatabaseUrls) -> list[str]:
 def letters(urls: DatabaseUrls) -> list[tuple[object, ...]]:
     """Returns the dead letters' workflow ids, sources and messages."""
     with connect(urls.superuser) as everything:
-        found = everything.execute("select workflow_id, source, message_id from dead_letters")
+        found = everything.execute(
+            "select workflow_id, source, message_id from tenancy.dead_letters"
+        )
         return found.fetchall()
 
 

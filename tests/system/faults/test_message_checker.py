@@ -78,72 +78,76 @@ WRONG = {
         insert into audit_entries (tenant_id, actor, action, subject, details)
         select tenant_id, workflow_id, 'counted', job || '/' || split_part(workflow_id, '/', 3),
                jsonb_build_object('owner', tenant_id)
-          from dead_letters where tenant_id = 't00002' and workflow_id like '%/s1-0-%'
+          from tenancy.dead_letters where tenant_id = 't00002' and workflow_id like '%/s1-0-%'
         """,
         "has 1 effects, not 0.",
     ),
     "an event that is not noted": (
         """
-        delete from processed_events
+        delete from tenancy.processed_events
          where tenant_id = 't00002' and consumer = 'test.counted' and event_id = 's1-0-0'
         """,
         "t00002/test.counted/s1-0-0 has 0 processed events, not 1.",
     ),
     "an event of another tenant's": (
         """
-        update processed_events set tenant_id = 't99999'
+        update tenancy.processed_events set tenant_id = 't99999'
          where tenant_id = 't00002' and consumer = 'test.counted' and event_id = 's1-0-0'
         """,
         "t99999/test.counted/s1-0-0 has 1 processed events, not 0.",
     ),
     "a lost message": (
-        f"delete from outbox_messages where tenant_id = 't00002' and {ALONE_0}",
+        f"delete from tenancy.outbox_messages where tenant_id = 't00002' and {ALONE_0}",
         "t00002/test.counted/s1-0-0 is lost.",
     ),
     "a message that waits": (
-        f"update outbox_messages set status = 'failed' where tenant_id = 't00002' and {ALONE_0}",
+        f"update tenancy.outbox_messages set status = 'failed' where tenant_id = 't00002' and "
+        f"{ALONE_0}",
         "t00002/test.counted/s1-0-0 has not come to an end: ['failed'].",
     ),
     "a message that was rolled back": (
         f"""
-        update outbox_messages set key = 's1-never-0' where tenant_id = 't00002' and {ALONE_0}
+        update tenancy.outbox_messages set key = 's1-never-0' where tenant_id = 't00002' and
+            {ALONE_0}
         """,
         "t00002/test.counted/s1-never-0 was never asked for: ['completed'].",
     ),
     "a message of another tenant's": (
-        f"update outbox_messages set tenant_id = 't99999' where tenant_id = 't00002' and {ALONE_0}",
+        f"update tenancy.outbox_messages set tenant_id = 't99999' where tenant_id = 't00002' and "
+        f"{ALONE_0}",
         "t99999/test.counted/s1-0-0 was never asked for: ['completed'].",
     ),
     "a message that is two": (
         f"""
-        insert into outbox_messages (tenant_id, job, key, payload, status)
-        select tenant_id, job, key, payload, 'dead_letter' from outbox_messages
+        insert into tenancy.outbox_messages (tenant_id, job, key, payload, status)
+        select tenant_id, job, key, payload, 'dead_letter' from tenancy.outbox_messages
          where tenant_id = 't00002' and {ALONE_0}
         """,
         "t00002/test.counted/s1-0-0 is not completed once: ['completed', 'dead_letter'].",
     ),
     "a message in another tenant's workflow": (
         f"""
-        alter table outbox_messages drop constraint ck_outbox_messages_owner;
-        update outbox_messages set workflow_id = 't00003/test.counted_together/messages-1'
+        alter table tenancy.outbox_messages drop constraint ck_outbox_messages_owner;
+        update tenancy.outbox_messages set workflow_id = 't00003/test.counted_together/messages-1'
          where tenant_id = 't00002' and {TOGETHER_0}
         """,
         "t00002/test.counted_together/s1-0-0 is worked off by t00003.",
     ),
     "poison that is no dead letter": (
         """
-        update outbox_messages set status = 'completed'
+        update tenancy.outbox_messages set status = 'completed'
          where tenant_id = 't00002' and key = 's1-0-poison'
         """,
         "is no dead letter: ['completed'",
     ),
     "a lost letter": (
-        "delete from dead_letters where tenant_id = 't00002' and workflow_id like '%/s1-0-%'",
+        "delete from tenancy.dead_letters where tenant_id = 't00002' and workflow_id like "
+        "'%/s1-0-%'",
         "has 0 dead letters, not 1.",
     ),
     "a letter too many": (
         """
-        insert into dead_letters (
+        insert into tenancy.dead_letters (
             tenant_id, job, source, workflow_id, error_type, message, fingerprint, attempts,
             failed_at
         )
@@ -156,43 +160,44 @@ WRONG = {
     ),
     "another tenant's letter": (
         """
-        alter table dead_letters drop constraint ck_dead_letters_owner;
-        update dead_letters set tenant_id = 't00003', message_id = null
+        alter table tenancy.dead_letters drop constraint ck_dead_letters_owner;
+        update tenancy.dead_letters set tenant_id = 't00003', message_id = null
          where tenant_id = 't00002' and workflow_id like '%/s1-0-%'
         """,
         "is the dead letter of t00002's.",
     ),
     "a letter without its input": (
         """
-        update dead_letters set message_id = gen_random_uuid()
+        update tenancy.dead_letters set message_id = gen_random_uuid()
          where tenant_id = 't00002' and workflow_id like '%/s1-0-%'
         """,
         "is a dead letter without a message.",
     ),
     "a letter with another reason": (
         """
-        update dead_letters set error_type = 'RelayLost'
+        update tenancy.dead_letters set error_type = 'RelayLost'
          where tenant_id = 't00002' and workflow_id like '%/s1-0-%'
         """,
         "'RelayLost', 'open') as a dead letter.",
     ),
     "a message that a dead relay has": (
         f"""
-        update outbox_messages set status = 'processing', lease_until = now() - interval '1 second'
+        update tenancy.outbox_messages set status = 'processing', lease_until = now() - interval '1
+            second'
          where tenant_id = 't00002' and {ALONE_0}
         """,
         "t00002/test.counted/s1-0-0 is claimed past its lease.",
     ),
     "a slot of what has ended": (
         """
-        insert into in_flight (tenant_id, workflow_id)
+        insert into tenancy.in_flight (tenant_id, workflow_id)
         values ('t00002', 't00002/test.counted/s1-0-0')
         """,
         "t00002 has a slot for t00002/test.counted/s1-0-0, which does not run.",
     ),
     "a run for another message": (
         f"""
-        update outbox_messages set id = uuidv7() where tenant_id = 't00002' and {ALONE_0}
+        update tenancy.outbox_messages set id = uuidv7() where tenant_id = 't00002' and {ALONE_0}
         """,
         "t00002/test.counted/s1-0-0 was started for None.",
     ),

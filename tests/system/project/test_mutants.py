@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -31,6 +33,13 @@ def test_what_is_meant_to_kill_a_mutant_is_there(killer: str) -> None:
     path, _, test = killer.partition("::")
     name = test.partition("[")[0]
     assert re.search(rf"def {name}\(" if name else "def test_", (ROOT / path).read_text())
+
+
+def test_each_fault_can_be_seeded_into_the_code_as_it_is() -> None:
+    seeded = subprocess.run(
+        [sys.executable, "-m", "tests.mutants.seeds"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert seeded.returncode == 0, seeded.stdout + seeded.stderr
 
 
 def failure(error: str = "AssertionError", *, phase: str = "call", said: str = "") -> Report:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg import sql
@@ -59,6 +60,15 @@ class Release:
         return (self.folder / "rows.sql").read_text()
 
     @property
+    def dump(self) -> str | None:
+        """SQL that makes its tables as they were, for their owner; None: its migrations do.
+
+        It is pg_dump's, of a database that the release migrated itself.
+        """
+        file = self.folder / "dump.sql"
+        return file.read_text() if file.exists() else None
+
+    @property
     def transactions(self) -> list[dict[str, Any]]:
         """Its statements, as `Recording.document` has them, with parameters for the driver."""
         found = json.loads((self.folder / "statements.json").read_text())
@@ -96,24 +106,33 @@ def heads() -> dict[str, str]:
 
 
 def build(urls: DatabaseUrls, release: Release) -> None:
-    """Fills an empty database with a release's tables and rows."""
+    """Fills an empty database with a release's tables, which are in `public`, and rows."""
     roles = {TENANT_ROLE: urls.tenant, PLATFORM_ROLE: urls.platform, RELAY_ROLE: urls.relay}
-    engine = create_engine(database_url(urls.owner), poolclass=NullPool)
     with connect(urls.owner) as owner:
         for role, url in roles.items():
             ensure_role(owner, role, password_of(url, role))
             set_password(owner, role, password_of(url, role))
         harden(owner, Roles())
         grant_database(owner, Roles())
-        for environment in ENVIRONMENTS:
-            with engine.connect() as connection:
-                config = alembic_config(environment, connection)
-                command.upgrade(config, release.revisions[environment.name])
-            owner.execute(
-                sql.SQL("grant select on {} to {}").format(
-                    sql.Identifier(environment.version_table),
-                    sql.SQL(", ").join(map(sql.Identifier, roles)),
-                )
-            )
+        if release.dump is None:
+            _migrate(owner, urls, release.revisions)
+        else:
+            owner.execute(release.dump.encode())
     with connect(urls.superuser) as superuser:
         superuser.execute(release.rows.encode())
+
+
+def _migrate(
+    owner: psycopg.Connection[Any], urls: DatabaseUrls, revisions: Mapping[str, str]
+) -> None:
+    engine = create_engine(database_url(urls.owner), poolclass=NullPool)
+    for environment in ENVIRONMENTS:
+        with engine.connect() as connection:
+            config = alembic_config(environment, connection)
+            command.upgrade(config, revisions[environment.name])
+        owner.execute(
+            sql.SQL("grant select on {} to {}").format(
+                sql.Identifier(environment.version_table),
+                sql.SQL(", ").join(map(sql.Identifier, Roles())),
+            )
+        )

@@ -51,6 +51,7 @@ from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import admission, queue
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
+from temporal_tenancy.postgres.installation import Installation
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import take_lost
 from tests.system.upgrade.recording import Recording
@@ -66,10 +67,14 @@ def row(number: int) -> UUID:
     return UUID(int=0x019B7000_0000_7000_8000_000000000000 + int(str(number), 16))
 
 
-async def run(urls: DatabaseUrls, recording: Recording) -> None:
+async def run(
+    urls: DatabaseUrls, recording: Recording, installation: Installation | None = None
+) -> None:
     """Sends all statements, as each role; `recording` listens."""
-    workers = Database(tenant_url=urls.tenant, platform_url=urls.platform)
-    relay = Database(platform_url=urls.relay)
+    workers = Database(
+        tenant_url=urls.tenant, platform_url=urls.platform, installation=installation
+    )
+    relay = Database(platform_url=urls.relay, installation=installation)
     recording.listen(workers.tenant_engine, "tenant")
     recording.listen(workers.platform_engine, "platform")
     recording.listen(relay.platform_engine, "relay")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -28,6 +28,7 @@ from temporal_tenancy.outbox.tables import OutboxData
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 from temporal_tenancy.postgres.migrations import migrate, pending
+from temporal_tenancy.postgres.moving import move
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import take_lost
 from tests.system.upgrade.releases import ENVIRONMENTS, Release, build, releases
@@ -73,10 +74,18 @@ def upgrade(urls: DatabaseUrls) -> None:
     )
 
 
+def move_tables(urls: DatabaseUrls) -> None:
+    assert move(urls.owner)
+
+
 @pytest.mark.parametrize("release", releases(), ids=lambda release: release.name)
-@pytest.mark.parametrize("upgraded", [False, True], ids=["as it was", "upgraded"])
+@pytest.mark.parametrize(
+    "steps",
+    [[], [upgrade], [upgrade, move_tables]],
+    ids=["as it was", "upgraded", "upgraded and moved"],
+)
 def test_what_a_release_sends_does_what_it_did_also_once_the_database_is_upgraded(
-    make: Make, release: Release, upgraded: bool
+    make: Make, release: Release, steps: Sequence[Step]
 ) -> None:
     urls = make(release)
     with ExitStack() as stack:
@@ -88,8 +97,8 @@ def test_what_a_release_sends_does_what_it_did_also_once_the_database_is_upgrade
         for worker in workers.values():
             worker.execute("select 1")
             worker.commit()
-        if upgraded:
-            upgrade(urls)
+        for step in steps:
+            step(urls)
             assert pending(urls.tenant, ENVIRONMENTS) == []
         failed = []
         for transaction in release.transactions:
@@ -103,8 +112,11 @@ def test_what_a_release_sends_does_what_it_did_also_once_the_database_is_upgrade
 
 
 @pytest.mark.parametrize("release", releases(), ids=lambda release: release.name)
-def test_an_upgraded_database_is_as_a_new_one(make: Make, release: Release) -> None:
-    urls = make(release, upgrade)
+@pytest.mark.parametrize("steps", [[upgrade], [upgrade, move_tables]], ids=["upgraded", "moved"])
+def test_an_upgraded_database_is_as_a_new_one(
+    make: Make, release: Release, steps: Sequence[Step]
+) -> None:
+    urls = make(release, *steps)
     with connect(urls.superuser) as superuser:
         assert catalogue.lint(superuser, environments=ENVIRONMENTS) == []
 

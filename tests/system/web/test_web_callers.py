@@ -214,7 +214,7 @@ async def test_two_tenants_calls_at_once_stay_in_their_own_scopes(
     for tenant in ("acme", "globex"):
         with web.acting_for(tenant):
             async with tenant_session() as session:
-                keys = await session.scalars(text("select key from outbox_messages"))
+                keys = await session.scalars(text("select key from tenancy.outbox_messages"))
         assert sorted(keys) == sorted(f"{tenant}-{n}" for n in range(15))
     assert current_scope() is None
 
@@ -242,7 +242,7 @@ async def test_a_request_that_comes_early_on_anothers_connection_has_its_own_sco
     for tenant in ("acme", "globex"):
         with web.acting_for(tenant):
             async with tenant_session() as session:
-                keys = await session.scalars(text("select key from outbox_messages"))
+                keys = await session.scalars(text("select key from tenancy.outbox_messages"))
         assert list(keys) == [tenant]
 
 

@@ -95,7 +95,7 @@ async def test_a_form_and_a_bare_body_are_both_a_file(web: Web) -> None:
         path = by_name["b.csv"].path
         assert b"".join([piece async for piece in current_storage().open(path)]) == CONTACTS
         async with tenant_session() as session:
-            asked = await session.execute(text("select job, key from outbox_messages"))
+            asked = await session.execute(text("select job, key from tenancy.outbox_messages"))
     assert sorted(asked) == sorted(("contacts.import", str(each.id)) for each in by_name.values())
 
 

@@ -289,7 +289,7 @@ async def three_days_pass(web: Web) -> None:
     async with web.door.database.platform_session("age a letter in a test") as session:
         await session.execute(
             text("""
-                update dead_letters
+                update tenancy.dead_letters
                 set failed_at = failed_at - interval '3 days',
                     recorded_at = recorded_at - interval '3 days'
             """)

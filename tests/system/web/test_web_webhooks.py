@@ -33,7 +33,7 @@ async def received(web: Web, tenant: str) -> list[tuple[str, str]]:
             rows = await session.execute(
                 text("""
                     select event_id, job
-                    from payment_events left join outbox_messages on key = event_id
+                    from payment_events left join tenancy.outbox_messages on key = event_id
                     order by event_id
                 """)
             )

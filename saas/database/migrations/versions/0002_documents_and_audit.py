@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from temporal_tenancy import protect
-from temporal_tenancy.postgres import TENANT_ROLE
+from temporal_tenancy.postgres import TENANT_ROLE, new_uuid
 
 revision = "0002"
 down_revision = "0001"
@@ -40,7 +40,7 @@ def upgrade() -> None:
     op.create_table(
         "audit_entries",
         sa.Column("tenant_id", sa.Text, nullable=False),
-        sa.Column("id", sa.Uuid, nullable=False, server_default=sa.text("uuidv7()")),
+        sa.Column("id", sa.Uuid, nullable=False, server_default=new_uuid()),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
         sa.Column("actor", sa.Text, nullable=False),
         sa.Column("action", sa.Text, nullable=False),

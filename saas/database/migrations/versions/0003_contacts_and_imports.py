@@ -7,6 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from temporal_tenancy import protect
+from temporal_tenancy.postgres import new_uuid
 
 revision = "0003"
 down_revision = "0002"
@@ -17,7 +18,7 @@ def upgrade() -> None:
     op.create_table(
         "contacts",
         sa.Column("tenant_id", sa.Text, nullable=False),
-        sa.Column("id", sa.Uuid, nullable=False, server_default=sa.text("uuidv7()")),
+        sa.Column("id", sa.Uuid, nullable=False, server_default=new_uuid()),
         sa.Column("email", sa.Text, nullable=False),
         *(sa.Column(name, sa.Text) for name in ("name", "phone", "company", "country")),
         sa.Column("attributes", JSONB, nullable=False, server_default=sa.text("'{}'")),
@@ -33,7 +34,7 @@ def upgrade() -> None:
     op.create_table(
         "imports",
         sa.Column("tenant_id", sa.Text, nullable=False),
-        sa.Column("id", sa.Uuid, nullable=False, server_default=sa.text("uuidv7()")),
+        sa.Column("id", sa.Uuid, nullable=False, server_default=new_uuid()),
         sa.Column("file_name", sa.Text, nullable=False),
         sa.Column("path", sa.Text, nullable=False),
         sa.Column("size", sa.BigInteger, nullable=False),

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from temporal_tenancy import protect
+from temporal_tenancy.postgres import new_uuid
 
 revision = "0004"
 down_revision = "0003"
@@ -65,7 +66,7 @@ def upgrade() -> None:
     op.create_table(
         "notifications",
         sa.Column("tenant_id", sa.Text, nullable=False),
-        sa.Column("id", sa.Uuid, nullable=False, server_default=sa.text("uuidv7()")),
+        sa.Column("id", sa.Uuid, nullable=False, server_default=new_uuid()),
         sa.Column("subject", sa.Text, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("reference", sa.Text, nullable=False),

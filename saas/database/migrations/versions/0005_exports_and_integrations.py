@@ -9,6 +9,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
 from temporal_tenancy import protect
+from temporal_tenancy.postgres import new_uuid
 
 revision = "0005"
 down_revision = "0004"
@@ -19,7 +20,7 @@ def _tenant() -> sa.Column[str]:
 
 
 def _id() -> sa.Column[object]:
-    return sa.Column("id", sa.Uuid, nullable=False, server_default=sa.text("uuidv7()"))
+    return sa.Column("id", sa.Uuid, nullable=False, server_default=new_uuid())
 
 
 def _status(default: str) -> sa.Column[str]:

@@ -7,6 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from temporal_tenancy.postgres.installation import current_installation, quoted
+from temporal_tenancy.postgres.uuids import make_uuidv7
 
 revision = "0001"
 down_revision = None
@@ -14,6 +15,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Creates the four tables, three initial plans, and the platform role's grants."""
+    make_uuidv7()
     plans = op.create_table(
         "plans",
         sa.Column("id", sa.Text, nullable=False),

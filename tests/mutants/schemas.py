@@ -1,0 +1,40 @@
+"""The mutants of the library's schema: statements that name none, or another."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import MetaData, Table
+
+from temporal_tenancy.postgres import library_text, schema_in_use
+from tests.mutants.mutant import Mutant, replace
+
+SCHEMAS: Final = "tests/system/upgrade/test_schemas.py"
+MOVING: Final = "tests/library/postgres/test_moving.py"
+
+
+def _name_no_schema() -> None:
+    replace(library_text, "_table", lambda name: Table(name, MetaData()))
+
+
+def _prefer_public() -> None:
+    def chosen(found: set[str], schema: str) -> str:
+        return "public" if "public" in found else schema
+
+    replace(schema_in_use, "_chosen", chosen)
+
+
+SCHEMA_FAULTS: Final = [
+    Mutant(
+        "text without schema",
+        "the library's SQL text finds its tables by the search_path",
+        (f"{SCHEMAS}::test_every_statement_names_the_schema",),
+        _name_no_schema,
+    ),
+    Mutant(
+        "public first",
+        "tables in public are used though the library's schema has its own",
+        (f"{MOVING}::test_a_strangers_table_of_versions_is_not_the_librarys",),
+        _prefer_public,
+    ),
+]
