@@ -43,7 +43,7 @@ def main() -> int:
 
 def _serve(stack: Stack) -> int:
     console.print("Migrating, and loading 16 airlines with 336,776 flights…")
-    local_saas.starter(stack, "migrate", owner=True)
+    local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
     local_saas.load_sample_data(stack)
     with ExitStack() as parts:
         worker = parts.enter_context(local_saas.worker(stack))

@@ -97,7 +97,7 @@ def main() -> int:
 
 def _run(stack: Stack, made_up: int) -> None:
     title("The data: flights of 16 airlines from New York in 2013")
-    command(stack, "migrate", owner=True)
+    command(stack, "migrate", "--harden", "--yes", owner=True)
     console.print("[dim]loading…[/]")
     loaded = local_saas.load_sample_data(stack)
     console.print(f"  {len(loaded)} tenants, {sum(loaded.values()):,} usage events.")

@@ -150,7 +150,7 @@ def _troubled(stack: Stack) -> Iterator[None]:
 
     The worker keeps running inside the block, because the Web UI queries it for current details.
     """
-    local_saas.starter(stack, "migrate", owner=True)
+    local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
     local_saas.load_sample_data(stack)
     asyncio.run(_with_database(stack, _break_usage))
     with local_saas.worker(stack):

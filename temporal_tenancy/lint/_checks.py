@@ -16,33 +16,13 @@ name").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, LiteralString
 
-COMMON: Final = """
-    with recursive runtime as (
-        select oid, rolname, rolsuper, rolbypassrls, rolreplication, rolcreaterole, rolcreatedb
-        from pg_roles
-        where rolname = any(%(runtime)s)
-    ),
-    schemas as (
-        select oid, nspname, nspowner, nspacl
-        from pg_namespace
-        where nspname !~ '^pg_' and nspname <> 'information_schema'
-    ),
-    relations as (
-        select
-            class.oid, class.relname, class.oid::regclass::text as name, class.relkind,
-            class.relowner, class.relacl, class.reloptions,
-            class.relrowsecurity, class.relforcerowsecurity,
-            case when schemas.nspname = %(schema)s then class.relname end as library_name,
-            exists (select from pg_inherits where inhrelid = class.oid) as is_child
-        from pg_class as class
-        join schemas on schemas.oid = class.relnamespace
-        where class.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-    ),
+from temporal_tenancy.postgres.role_checks import ROLE_TABLES, Check
+
+_LINT_TABLES: Final = """
     -- The columns that the policies of protect() read.
-    named as (
+    , named as (
         select distinct attrelid, attnum, attname
         from pg_policy
         join pg_depend
@@ -124,93 +104,7 @@ COMMON: Final = """
         ) as entries
     )
 """
-
-
-@dataclass(frozen=True)
-class Check:
-    """One kind of fault that the catalogue must not have."""
-
-    id: str
-    message: str  # what is wrong, why and what to run; with the fields {object} and {detail}
-    query: LiteralString
-    tables: LiteralString = ""  # more WITH tables, after those of COMMON
-
-
-ROLE_CHECKS: Final = (
-    Check(
-        "role-attribute",
-        "the role {object} {detail}.",
-        """
-        select rolname, format('%%s. Run ALTER ROLE %%I NO%%s', fault, rolname, attribute)
-        from runtime, lateral (values
-            (rolsuper, 'SUPERUSER', 'is a superuser, to whom no policy or grant applies'),
-            (rolbypassrls, 'BYPASSRLS', 'bypasses row-level security'),
-            (rolreplication, 'REPLICATION', 'may replicate, which reads the rows of all tenants'),
-            (rolcreaterole, 'CREATEROLE', 'may create roles, and grant itself their rights'),
-            (rolcreatedb, 'CREATEDB', 'may create databases, which no runtime role needs')
-        ) as attributes (is_set, attribute, fault)
-        where is_set
-        """,
-    ),
-    Check(
-        "role-membership",
-        "the role {object} is a member of {detail}, so SET ROLE gives it that role's rights. "
-        "Run REVOKE {detail} FROM {object}, or revoke the membership in between.",
-        """
-        select quote_ident(runtime.rolname), quote_ident(other.rolname)
-        from runtime
-        join pg_roles as other on other.oid <> runtime.oid
-        where not runtime.rolsuper and pg_has_role(runtime.oid, other.oid, 'MEMBER')
-        """,
-    ),
-    Check(
-        "role-owns",
-        "the role {detail} owns {object}, so it may alter it and drop any policy on it. Run "
-        "REASSIGN OWNED BY {detail} TO the owner of the database.",
-        """
-        select name, rolname from relations join runtime on runtime.oid = relowner
-        union all
-        select 'schema ' || nspname, rolname from schemas join runtime on runtime.oid = nspowner
-        union all
-        select 'database ' || datname, rolname
-        from pg_database join runtime on runtime.oid = datdba
-        where datname = current_database()
-        union all
-        select 'function ' || proc.oid::regprocedure, rolname
-        from pg_proc as proc
-        join schemas on schemas.oid = proc.pronamespace
-        join runtime on runtime.oid = proc.proowner
-        union all
-        -- All other kinds of object, which only a role with CREATE on a schema or on the database
-        -- can make.
-        select pg_describe_object(classid, objid, 0), rolname
-        from pg_shdepend
-        join runtime on refclassid = 'pg_authid'::regclass and refobjid = runtime.oid
-        where deptype = 'o'
-            and dbid = (select oid from pg_database where datname = current_database())
-            and classid not in (
-                'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
-                'pg_largeobject'::regclass, 'pg_default_acl'::regclass,
-                'pg_user_mapping'::regclass
-            )
-            and coalesce((pg_identify_object(classid, objid, 0)).schema, '') !~ '^pg_temp'
-        """,
-    ),
-    Check(
-        "role-creates",
-        "the role {detail} may create objects in {object}, and its own objects have no policies. "
-        "Run REVOKE CREATE ON {object} FROM {detail}, PUBLIC.",
-        """
-        select 'schema ' || quote_ident(nspname), rolname
-        from schemas, runtime
-        where not rolsuper and has_schema_privilege(runtime.oid, schemas.oid, 'CREATE')
-        union all
-        select 'database ' || quote_ident(current_database()), rolname
-        from runtime
-        where not rolsuper and has_database_privilege(runtime.oid, current_database(), 'CREATE')
-        """,
-    ),
-)
+COMMON: Final[LiteralString] = ROLE_TABLES + _LINT_TABLES
 
 TABLE_CHECKS: Final = (
     Check(
@@ -465,7 +359,25 @@ GRANT_CHECKS: Final = (
                     or relations.relname = any(%(versions)s)
                 )
             )
+            and (relations.library_name is not null or relations.relname = any(%(versions)s)
+            )
         """,
+    ),
+    Check(
+        "shared-table",
+        "the tenant role has a right on {object}, which has no tenant_id: every tenant has it. If "
+        "its rows are a tenant's, add the column and call protect(). Otherwise run {detail}.",
+        """
+        select distinct relations.name, acls.revoke
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
+        where relations.relkind in ('r', 'p', 'f')
+            and relations.oid not in (select oid from tenant_owned)
+            and relations.library_name is null
+            and relations.relname <> all(%(versions)s)
+        """,
+        open=True,
     ),
     Check(
         "tenant-role-writes-the-platforms",
@@ -574,6 +486,7 @@ GRANT_CHECKS: Final = (
         """
         select distinct kind || ' ' || name, revoke from acls where grantee = 0
         """,
+        open=True,
     ),
     Check(
         "default-privileges",
@@ -586,6 +499,7 @@ GRANT_CHECKS: Final = (
         from pg_default_acl, aclexplode(defaclacl)
         where grantee = 0 or grantee in (select oid from runtime)
         """,
+        open=True,
     ),
 )
 

@@ -8,13 +8,18 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.postgres._acting import acting_for
+    from temporal_tenancy.postgres.branch import configure_branch, upgrade_library
     from temporal_tenancy.postgres.connections import answers, connect
     from temporal_tenancy.postgres.database_errors import (
         DatabaseProblem,
         DatabaseUnreachable,
         MigrationsBehind,
     )
-    from temporal_tenancy.postgres.installation import Installation
+    from temporal_tenancy.postgres.installation import (
+        Installation,
+        Roles,
+        current_installation,
+    )
     from temporal_tenancy.postgres.migrations import migrate, run_migrations
     from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.roles import TENANT_ROLE
@@ -26,14 +31,18 @@ __all__ = [
     "DatabaseUnreachable",
     "Installation",
     "MigrationsBehind",
+    "Roles",
     "acting_for",
     "answers",
+    "configure_branch",
     "connect",
+    "current_installation",
     "drop_views",
     "migrate",
     "move",
     "new_uuid",
     "run_migrations",
+    "upgrade_library",
 ]
 
 _WHERE: Final = {
@@ -42,14 +51,18 @@ _WHERE: Final = {
     "DatabaseUnreachable": "database_errors",
     "Installation": "installation",
     "MigrationsBehind": "database_errors",
+    "Roles": "installation",
     "acting_for": "_acting",
     "answers": "connections",
+    "configure_branch": "branch",
     "connect": "connections",
+    "current_installation": "installation",
     "drop_views": "moving",
     "migrate": "migrations",
     "move": "moving",
     "new_uuid": "uuids",
     "run_migrations": "migrations",
+    "upgrade_library": "branch",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -10,7 +10,7 @@ from alembic import op
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.tenant_id_types import TenantIdType
-from temporal_tenancy.postgres.roles import TENANT_ROLE
+from temporal_tenancy.postgres.installation import current_installation, quoted
 
 # On a connection whose earlier transaction had a tenant, the setting reads as the empty string.
 # Without a (select ...) around it, the planner evaluates it once beside the ORM's own predicate and
@@ -54,16 +54,17 @@ def protect(table: str, *, column: str = "tenant_id", type: TenantIdType = "text
     quote = op.get_bind().dialect.identifier_preparer.quote
     rule = _rule(quote(column), type)
     name = quote(table)
+    role = quoted(current_installation().roles.tenant)
     op.execute(f"alter table {name} enable row level security")
     op.execute(f"alter table {name} force row level security")
     for policy, kind in ((ISOLATION_POLICY, "restrictive"), (ACCESS_POLICY, "permissive")):
         op.execute(f"""
             create policy {policy} on {name}
-                as {kind} for all to {TENANT_ROLE}
+                as {kind} for all to {role}
                 using ({rule})
                 with check ({rule})
         """)
-    op.execute(f"grant select, insert, update, delete on {name} to {TENANT_ROLE}")
+    op.execute(f"grant select, insert, update, delete on {name} to {role}")
 
 
 def _rule(column: str, type: TenantIdType) -> str:
@@ -75,9 +76,9 @@ def _rule(column: str, type: TenantIdType) -> str:
 def repairing(*tables: str) -> Iterator[None]:
     """Lets a migration read and change all rows of `tables`, which FORCE hides from the owner.
 
-    Entering the block commits the work before it, and each statement in the block commits
-    separately, so that none holds locks after it ends. A migration that fails inside the block runs
-    again from its beginning, so all its statements must be safe to repeat.
+    The block is part of the migration's transaction: a migration that fails has changed no row, and
+    the locks on the tables are held until it ends. So a table with very many rows to change is
+    repaired by a job before the migration that relies on it.
     """
     names = [op.get_bind().dialect.identifier_preparer.quote(table) for table in tables]
     for name in names:
@@ -86,7 +87,6 @@ def repairing(*tables: str) -> Iterator[None]:
             create policy {REPAIR_POLICY} on {name}
                 as permissive for all to current_user using (true) with check (true)
         """)
-    with op.get_context().autocommit_block():
-        yield
+    yield
     for name in names:
         op.execute(f"drop policy {REPAIR_POLICY} on {name}")

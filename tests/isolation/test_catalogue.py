@@ -235,7 +235,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         "tenant_data_version",
     ),
     (
-        "tenant-role-beyond-its-tables",
+        "shared-table",
         "create table untold (id int primary key); grant select on untold to tenancy_tenant",
         "untold",
     ),

@@ -34,6 +34,7 @@ from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
+from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 from tests.mutants.tenant_ids import TENANT_ID_FAULTS
@@ -291,6 +292,7 @@ _ALL: Final = [
     *FILE_FAULTS,
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
+    *ROLE_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

@@ -44,6 +44,16 @@ def migrate(
         bool,
         typer.Option("--finish", help="With --move: drop those views, and do nothing else."),
     ] = False,
+    harden: Annotated[
+        bool,
+        typer.Option(
+            "--harden",
+            help="List what every role of the server may do in the database, and change nothing.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --harden: migrate, and take it away.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Migrates the database."""
@@ -51,9 +61,15 @@ def migrate(
 
     if finish and not move:
         raise typer.BadParameter("--finish goes with --move.")
+    if yes and not harden:
+        raise typer.BadParameter("--yes goes with --harden.")
+    if move and harden:
+        raise typer.BadParameter("--move and --harden are two steps. Give one at a time.")
     if finish:
         perform(migrations.finish_move(), json=json)
     elif move:
         perform(migrations.migrate_and_move(), json=json)
+    elif harden and not yes:
+        perform(migrations.show_openings(), json=json)
     else:
-        perform(migrations.migrate_all(), json=json)
+        perform(migrations.migrate_all(harden=harden), json=json)

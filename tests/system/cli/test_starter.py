@@ -229,7 +229,7 @@ async def test_the_doctor_says_what_is_wrong(
         ]
     )
     assert whole.code == 1
-    assert whole.err.startswith("ChecksFailed: 3 of 16: workers of critical, ")
+    assert whole.err.startswith("ChecksFailed: 3 of 17: workers of critical, ")
     found = verdicts(whole)
     assert found.pop("schedules") == "warning"
     assert found.pop("role tenancy_relay") == "skipped"

@@ -44,6 +44,7 @@ def urls(empty_urls: DatabaseUrls, installation: Installation) -> DatabaseUrls:
         relay_url=empty_urls.relay,
         application=[TENANT_DATA],
         installation=installation,
+        harden=True,
     )
     with connect(empty_urls.superuser) as superuser:
         path = sql.SQL(", ").join([sql.Identifier(installation.schema), sql.Identifier("public")])
