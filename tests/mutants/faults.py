@@ -33,6 +33,7 @@ from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
+from tests.mutants.raw import RAW_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 
@@ -287,6 +288,7 @@ _ALL: Final = [
     *FILE_FAULTS,
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
+    *RAW_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}
