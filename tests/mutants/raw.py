@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from temporal_tenancy.outbox import _raw_requests
 from temporal_tenancy.postgres import transactions
+from temporal_tenancy.postgres.raw_session import RawSession
 from tests.mutants.mutant import Mutant, replace
 
 RAW: Final = "tests/library/postgres/test_tenant_transactions.py"
@@ -52,7 +53,7 @@ def _use_any_transaction() -> None:
     def bound(connection: Any) -> Any:
         found = transactions._open.get(connection)
         schema = "public" if found is None else found.schema
-        return transactions.RawSession(connection, schema)
+        return RawSession(connection, schema)
 
     replace(_raw_requests, "bound_session", bound)
 
