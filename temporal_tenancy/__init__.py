@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.row_security import protect
     from temporal_tenancy.postgres.session_limits import SessionLimits
     from temporal_tenancy.postgres.tenant_owned import TenantOwned
+    from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.sdk.features import Feature
     from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
     from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
@@ -136,6 +137,7 @@ __all__ = [
     "tenant_id",
     "tenant_job",
     "tenant_session",
+    "tenant_transaction",
     "use_database",
 ]
 
@@ -201,6 +203,7 @@ _WHERE: Final = {
     "tenant_id": "core.identifiers",
     "tenant_job": "core.jobs",
     "tenant_session": "postgres.database",
+    "tenant_transaction": "postgres.transactions",
     "use_database": "postgres.database",
 }
 

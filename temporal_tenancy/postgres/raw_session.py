@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.adapt import Loader
@@ -37,6 +38,18 @@ _LOADERS: Final[Mapping[str, type[Loader]]] = {
     "uuid": UUIDLoader,
 }
 
+PUBLIC: Final = "public"  # where earlier releases created the library's tables
+
+# Not a view of that name, which the tables' move leaves to processes of an earlier release.
+_WHERE: Final = """
+    select nspname::text as schema
+    from pg_catalog.pg_class as class
+    join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+    where nspname = any(%(schemas)s) and relname = 'outbox_messages' and relkind = 'r'
+"""
+# The schema that was asked for, and the one that has the tables.
+_schemas: Final[WeakKeyDictionary[RawConnection, tuple[str, str]]] = WeakKeyDictionary()
+
 _by_name: Final = kwargs_row(SimpleNamespace)
 _DIALECT: Final[Dialect] = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
@@ -53,7 +66,7 @@ class RawSession:
     """The part of a session that the library's statements need, on a raw connection."""
 
     def __init__(self, connection: RawConnection, schema: str = SCHEMA) -> None:
-        """`schema`: the one that the library's tables are in."""
+        """`schema`: the one that the library's tables are in, unless they are in `public`."""
         self.connection = connection
         self.schema = schema
 
@@ -61,7 +74,20 @@ class RawSession:
         self, statement: TextClause, values: Mapping[str, object] | None = None
     ) -> Rows:
         """Sends a statement with its values, by name; its errors contain no values of rows."""
-        return await self.send(_compiled(statement, self.schema), values or {})
+        return await self.send(compiled(statement, await self.schema_in_use()), values or {})
+
+    async def schema_in_use(self) -> str:
+        """Returns `public` if the library's tables are there and not in `schema`, else `schema`.
+
+        It asks once for each connection.
+        """
+        found = _schemas.get(self.connection)
+        if found is None or found[0] != self.schema:
+            rows = await self.send(_WHERE, {"schemas": [self.schema, PUBLIC]})
+            there = {row.schema for row in rows}
+            found = (self.schema, PUBLIC if there == {PUBLIC} else self.schema)
+            _schemas[self.connection] = found
+        return found[1]
 
     async def scalar(
         self, statement: TextClause, values: Mapping[str, object] | None = None
@@ -145,7 +171,8 @@ def _read_as_usual(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> No
 
 
 @lru_cache
-def _compiled(statement: TextClause, schema: str) -> str:
+def compiled(statement: TextClause, schema: str = SCHEMA) -> str:
+    """Returns a statement in the driver's own form, with the library's tables in `schema`."""
     return str(
         statement.compile(
             dialect=_DIALECT,

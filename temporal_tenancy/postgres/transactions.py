@@ -38,7 +38,7 @@ from temporal_tenancy.postgres.database_errors import (
     withhold_values,
 )
 from temporal_tenancy.postgres.installation import SCHEMA
-from temporal_tenancy.postgres.raw_session import RawConnection, RawSession, finish
+from temporal_tenancy.postgres.raw_session import RawConnection, RawSession, compiled, finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
 
 SyncConnection = TypeVar("SyncConnection", bound=psycopg.Connection[Any])
@@ -215,7 +215,7 @@ async def begin(
     limits = limits or SessionLimits()
     by_server = connection.info.server_version >= _COUNTED_SINCE
     ends = None if by_server else time.monotonic() + limits.transaction.total_seconds()
-    [row] = await session.execute(_first_statement(limits, by_server), {"tenant": tenant})
+    [row] = await session.send(compiled(_first_statement(limits, by_server)), {"tenant": tenant})
     roles = (row.role, row.login)
     if _checked.get(connection) != roles:
         await refuse_excess_rights(session)

@@ -12,6 +12,7 @@ from temporal_tenancy.postgres.raw_session import RawSession
 from tests.mutants.mutant import Mutant, replace
 
 RAW: Final = "tests/library/postgres/test_tenant_transactions.py"
+DJANGO: Final = "tests/library/django/test_django.py"
 REQUESTS: Final = "tests/library/outbox/test_raw_requests.py"
 
 
@@ -105,7 +106,10 @@ RAW_FAULTS: Final = [
     Mutant(
         "raw-errors-quote-values",
         "an error that leaves a raw transaction quotes a row",
-        (f"{RAW}::test_an_error_rolls_back_and_names_no_value",),
+        (
+            f"{RAW}::test_an_error_rolls_back_and_names_no_value",
+            f"{DJANGO}::test_an_error_rolls_back_and_names_no_value",
+        ),
         seed=_quote_values,
     ),
 ]

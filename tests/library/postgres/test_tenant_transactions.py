@@ -29,7 +29,7 @@ from temporal_tenancy.postgres.database_errors import (
     StatementTimeout,
     TransactionTimeout,
 )
-from temporal_tenancy.postgres.raw_session import RawConnection, finish
+from temporal_tenancy.postgres.raw_session import RawConnection, RawSession, finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.transactions import tenant_transaction
 from tests.fixtures.held_locks import holding
@@ -165,12 +165,11 @@ async def test_a_row_of_another_tenant_is_refused(door: Door, database_urls: Dat
 async def test_an_error_rolls_back_and_names_no_value(
     door: Door, database_urls: DatabaseUrls
 ) -> None:
-    day = "insert into daily_usage values (%s, '2013-04-01', 1, 0, 0, 0)"
     with scope("secretive"):
-        with pytest.raises(psycopg.errors.UniqueViolation) as refused:
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation) as refused:
             async with door.block():
-                await door.run(day, "secretive")
-                await door.run(day, "secretive")
+                await door.run(NOTE, "secretive")
+                await door.run("select cast(%s as int)", "secretive")
         with pytest.raises(ValueError, match="own"):
             async with door.block():
                 await door.run(NOTE, "secretive")
@@ -179,8 +178,8 @@ async def test_an_error_rolls_back_and_names_no_value(
             await door.run(NOTE, "secretive")
             raise psycopg.Rollback
     assert "secretive" not in str(refused.value)
-    assert refused.value.diag.message_detail is None
-    assert refused.value.diag.constraint_name == "pk_daily_usage"
+    assert "secretive" not in str(refused.value.diag.message_primary)
+    assert refused.value.sqlstate == "22P02"
     assert committed(database_urls) == []
     assert door.status is TransactionStatus.IDLE
 
@@ -624,6 +623,19 @@ def test_a_pipeline_is_fine(sync: psycopg.Connection[Any], database_urls: Databa
 def test_what_is_no_connection_is_refused(given: object) -> None:
     with pytest.raises(ConfigurationError, match="psycopg"):
         tenant_transaction(given)  # type: ignore[call-overload]
+
+
+def test_the_schema_of_the_librarys_tables_is_found(
+    sync: psycopg.Connection[Any], database_urls: DatabaseUrls
+) -> None:
+    assert finish(RawSession(sync).schema_in_use()) == "public"
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("create schema moved")
+        superuser.execute("create table moved.outbox_messages ()")
+    assert finish(RawSession(sync, "moved").schema_in_use()) == "moved"
+    assert finish(RawSession(sync, "elsewhere").schema_in_use()) == "public"
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("drop schema moved cascade")
 
 
 def test_work_over_a_sync_connection_never_waits() -> None:
