@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.row_security import protect
     from temporal_tenancy.postgres.session_limits import SessionLimits
     from temporal_tenancy.postgres.tenant_owned import TenantOwned, tenant_owned
+    from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.sdk.features import Feature
     from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
     from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
@@ -148,6 +149,7 @@ __all__ = [
     "tenant_of_folder",
     "tenant_owned",
     "tenant_session",
+    "tenant_transaction",
     "use_database",
 ]
 
@@ -217,6 +219,7 @@ _WHERE: Final = {
     "tenant_of_folder": "core.identifiers",
     "tenant_owned": "postgres.tenant_owned",
     "tenant_session": "postgres.database",
+    "tenant_transaction": "postgres.transactions",
     "use_database": "postgres.database",
 }
 

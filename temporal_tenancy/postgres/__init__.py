@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.database_errors import (
         DatabaseProblem,
         DatabaseUnreachable,
+        ExcessRights,
         MigrationsBehind,
     )
     from temporal_tenancy.postgres.installation import (
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.migrations import migrate, run_migrations
     from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.roles import TENANT_ROLE
+    from temporal_tenancy.postgres.row_security import protect_sql, protect_statements
+    from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.postgres.uuids import new_uuid
 
 __all__ = [
     "TENANT_ROLE",
     "DatabaseProblem",
     "DatabaseUnreachable",
+    "ExcessRights",
     "Installation",
     "MigrationsBehind",
     "Roles",
@@ -41,7 +45,10 @@ __all__ = [
     "migrate",
     "move",
     "new_uuid",
+    "protect_sql",
+    "protect_statements",
     "run_migrations",
+    "tenant_transaction",
     "upgrade_library",
 ]
 
@@ -49,6 +56,7 @@ _WHERE: Final = {
     "TENANT_ROLE": "roles",
     "DatabaseProblem": "database_errors",
     "DatabaseUnreachable": "database_errors",
+    "ExcessRights": "database_errors",
     "Installation": "installation",
     "MigrationsBehind": "database_errors",
     "Roles": "installation",
@@ -61,7 +69,10 @@ _WHERE: Final = {
     "migrate": "migrations",
     "move": "moving",
     "new_uuid": "uuids",
+    "protect_sql": "row_security",
+    "protect_statements": "row_security",
     "run_migrations": "migrations",
+    "tenant_transaction": "transactions",
     "upgrade_library": "branch",
 }
 

@@ -11,6 +11,7 @@ from alembic import op
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.tenant_id_types import TenantIdType
 from temporal_tenancy.postgres.installation import current_installation, quoted
+from temporal_tenancy.postgres.roles import TENANT_ROLE
 
 # On a connection whose earlier transaction had a tenant, the setting reads as the empty string.
 # Without a (select ...) around it, the planner evaluates it once beside the ORM's own predicate and
@@ -38,33 +39,68 @@ def current_tenant_as(type: TenantIdType) -> str:
 def protect(table: str, *, column: str = "tenant_id", type: TenantIdType = "text") -> None:
     """Limits the tenant role to the current tenant's rows of `table`; call it in a migration.
 
+    It runs the `protect_statements` for the tenant role of the installation.
+
     Args:
         table: the table's name.
         column: the column that holds the tenant's id.
         type: the column's type: `text` (also for varchar), `uuid` or `bigint`. The table's class
             extends `TenantOwned`, or `tenant_owned(column=column, type=type)`.
 
-    Two policies have the same rule: the permissive one gives access, and the restrictive one still
-    applies if somebody adds a wider permissive policy, since permissive policies are joined by OR.
-    FORCE applies row-level security to the table's owner too, who therefore sees no rows.
+    Raises:
+        ConfigurationError: the type is none of the three.
+    """
+    role = current_installation().roles.tenant
+    for statement in protect_statements(table, column=column, type=type, role=role):
+        op.execute(statement)
+
+
+def protect_statements(
+    table: str,
+    *,
+    column: str = "tenant_id",
+    type: TenantIdType = "text",
+    role: str = TENANT_ROLE,
+) -> list[str]:
+    """Returns the SQL that limits `role` to the current tenant's rows of `table`.
+
+    For migrations without Alembic. Two policies have the same rule: the permissive one gives
+    access, and the restrictive one still applies if somebody adds a wider permissive policy, since
+    permissive policies are joined by OR. FORCE applies row-level security to the table's owner too,
+    who therefore sees no rows.
+
+    Args:
+        table: a name without quotes, as the catalogue has it.
+        column: the column that holds the tenant's id.
+        type: the column's type: `text`, `uuid` or `bigint`.
+        role: the role that reads and writes one tenant's rows at a time.
 
     Raises:
         ConfigurationError: the type is none of the three.
     """
-    quote = op.get_bind().dialect.identifier_preparer.quote
-    rule = _rule(quote(column), type)
-    name = quote(table)
-    role = quoted(current_installation().roles.tenant)
-    op.execute(f"alter table {name} enable row level security")
-    op.execute(f"alter table {name} force row level security")
-    for policy, kind in ((ISOLATION_POLICY, "restrictive"), (ACCESS_POLICY, "permissive")):
-        op.execute(f"""
-            create policy {policy} on {name}
-                as {kind} for all to {role}
-                using ({rule})
-                with check ({rule})
-        """)
-    op.execute(f"grant select, insert, update, delete on {name} to {role}")
+    name, column, role = map(quoted, (table, column, role))
+    rule = _rule(column, type)
+    return [
+        f"alter table {name} enable row level security",
+        f"alter table {name} force row level security",
+        *(
+            f"create policy {policy} on {name} as {kind} for all to {role} "
+            f"using ({rule}) with check ({rule})"
+            for policy, kind in ((ISOLATION_POLICY, "restrictive"), (ACCESS_POLICY, "permissive"))
+        ),
+        f"grant select, insert, update, delete on {name} to {role}",
+    ]
+
+
+def protect_sql(
+    table: str,
+    *,
+    column: str = "tenant_id",
+    type: TenantIdType = "text",
+    role: str = TENANT_ROLE,
+) -> str:
+    """Returns the statements of `protect_statements` as one SQL text, as for Django's `RunSQL`."""
+    return ";\n".join(protect_statements(table, column=column, type=type, role=role)) + ";"
 
 
 def _rule(column: str, type: TenantIdType) -> str:
