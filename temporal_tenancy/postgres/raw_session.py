@@ -6,7 +6,7 @@ never wait, so `finish` runs them to their end without an event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
 from types import SimpleNamespace
@@ -25,12 +25,15 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from temporal_tenancy.postgres.database_errors import withhold_values
 from temporal_tenancy.postgres.installation import SCHEMA
+from temporal_tenancy.postgres.schema_in_use import HAS_TABLES, chosen
 
 RawConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 Result = TypeVar("Result")
 
 # The application may read these types as others on its connection, as Django does.
+Values = Mapping[str, object] | Sequence[object]
+
 _LOADERS: Final[Mapping[str, type[Loader]]] = {
     "bool": BoolLoader,
     "text": TextLoader,
@@ -38,15 +41,7 @@ _LOADERS: Final[Mapping[str, type[Loader]]] = {
     "uuid": UUIDLoader,
 }
 
-PUBLIC: Final = "public"  # where earlier releases created the library's tables
 
-# Not a view of that name, which the tables' move leaves to processes of an earlier release.
-_WHERE: Final = """
-    select nspname::text as schema
-    from pg_catalog.pg_class as class
-    join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
-    where nspname = any(%(schemas)s) and relname = 'outbox_messages' and relkind = 'r'
-"""
 # The schema that was asked for, and the one that has the tables.
 _schemas: Final[WeakKeyDictionary[RawConnection, tuple[str, str]]] = WeakKeyDictionary()
 
@@ -83,9 +78,8 @@ class RawSession:
         """
         found = _schemas.get(self.connection)
         if found is None or found[0] != self.schema:
-            rows = await self.send(_WHERE, {"schemas": [self.schema, PUBLIC]})
-            there = {row.schema for row in rows}
-            found = (self.schema, PUBLIC if there == {PUBLIC} else self.schema)
+            rows = await self.send(HAS_TABLES, [self.schema])
+            found = (self.schema, chosen({row.schema for row in rows}, self.schema))
             _schemas[self.connection] = found
         return found[1]
 
@@ -96,7 +90,7 @@ class RawSession:
         rows = await self.execute(statement, values)
         return next(iter(vars(rows[0]).values())) if rows else None
 
-    async def send(self, statement: str, values: Mapping[str, object] | None = None) -> Rows:
+    async def send(self, statement: str, values: Values | None = None) -> Rows:
         """Sends one statement in the driver's own form, and returns its rows."""
         with _withheld():
             if isinstance(self.connection, psycopg.AsyncConnection):
@@ -139,7 +133,7 @@ def finish(work: Coroutine[Any, Any, Result]) -> Result:
 async def _execute_async(
     connection: psycopg.AsyncConnection[Any],
     statement: str,
-    values: Mapping[str, object] | None = None,
+    values: Values | None = None,
 ) -> psycopg.AsyncCursor[SimpleNamespace]:
     cursor = psycopg.AsyncCursor(connection, row_factory=_by_name)
     _read_as_usual(cursor)
@@ -149,7 +143,7 @@ async def _execute_async(
 def _execute(
     connection: psycopg.Connection[Any],
     statement: str,
-    values: Mapping[str, object] | None = None,
+    values: Values | None = None,
 ) -> psycopg.Cursor[SimpleNamespace]:
     cursor = psycopg.Cursor(connection, row_factory=_by_name)
     _read_as_usual(cursor)

@@ -75,8 +75,8 @@ def urls(shared_urls: DatabaseUrls) -> Iterator[DatabaseUrls]:
     connections.close_all()
     with connect(shared_urls.superuser) as superuser:
         superuser.execute("delete from effects")
-        superuser.execute("delete from outbox_messages")
-        superuser.execute("delete from processed_events")
+        superuser.execute("delete from tenancy.outbox_messages")
+        superuser.execute("delete from tenancy.processed_events")
 
 
 def committed(urls: DatabaseUrls, table: str = "effects") -> list[str]:
@@ -288,8 +288,8 @@ def test_a_request_for_a_job_is_in_the_same_transaction(urls: DatabaseUrls) -> N
             enqueue("test.note", {})
         with transaction.atomic(), pytest.raises(ScopeMissing):
             once("mailer", "e2")
-    assert committed(urls, "outbox_messages") == ["acme"]
-    assert committed(urls, "processed_events") == ["acme"]
+    assert committed(urls, "tenancy.outbox_messages") == ["acme"]
+    assert committed(urls, "tenancy.processed_events") == ["acme"]
 
 
 def test_a_view_runs_for_the_tenant_of_its_request(urls: DatabaseUrls) -> None:

@@ -120,7 +120,7 @@ async def test_a_stored_payload_that_nobody_can_read_is_another_input(
     async with block(connection):
         await ask(connection, "test.note", {}, key="k")
     with connect(database_urls.superuser) as superuser:
-        superuser.execute("update outbox_messages set payload = '7'")
+        superuser.execute("update tenancy.outbox_messages set payload = '7'")
     async with block(connection):
         with pytest.raises(KeyTaken):
             await ask(connection, "test.note", {}, key="k")

@@ -628,12 +628,12 @@ def test_what_is_no_connection_is_refused(given: object) -> None:
 def test_the_schema_of_the_librarys_tables_is_found(
     sync: psycopg.Connection[Any], database_urls: DatabaseUrls
 ) -> None:
-    assert finish(RawSession(sync).schema_in_use()) == "public"
+    assert finish(RawSession(sync).schema_in_use()) == "tenancy"
     with connect(database_urls.superuser) as superuser:
         superuser.execute("create schema moved")
-        superuser.execute("create table moved.outbox_messages ()")
+        superuser.execute("create table moved.control_plane_version (version_num text)")
     assert finish(RawSession(sync, "moved").schema_in_use()) == "moved"
-    assert finish(RawSession(sync, "elsewhere").schema_in_use()) == "public"
+    assert finish(RawSession(sync, "elsewhere").schema_in_use()) == "elsewhere"
     with connect(database_urls.superuser) as superuser:
         superuser.execute("drop schema moved cascade")
 

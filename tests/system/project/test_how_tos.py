@@ -154,7 +154,9 @@ def requested(urls: DatabaseUrls) -> list[str]:
     with connect(urls.relay) as relay:
         return [
             tenant
-            for (tenant,) in relay.execute("select tenant_id from outbox_messages order by id")
+            for (tenant,) in relay.execute(
+                "select tenant_id from tenancy.outbox_messages order by id"
+            )
         ]
 
 
