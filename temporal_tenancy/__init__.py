@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         tenant_job,
     )
     from temporal_tenancy.core.periods import Period
+    from temporal_tenancy.core.platform_schedules import PlatformSchedule
     from temporal_tenancy.core.scope import (
         PlatformScope,
         Scope,
@@ -94,6 +95,7 @@ __all__ = [
     "Period",
     "Plan",
     "PlatformInput",
+    "PlatformSchedule",
     "PlatformScope",
     "PoolShare",
     "ScheduledJob",
@@ -159,6 +161,7 @@ _WHERE: Final = {
     "Period": "core.periods",
     "Plan": "core.directory",
     "PlatformInput": "core.inputs",
+    "PlatformSchedule": "core.platform_schedules",
     "PlatformScope": "core.scope",
     "PoolShare": "postgres.pool_share",
     "ScheduledJob": "ticks.schedules",

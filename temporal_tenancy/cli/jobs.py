@@ -12,7 +12,7 @@ from temporal_tenancy.core.jobs import Job, registry
 async def show() -> Answer:
     """Lists every job of the application and of the library."""
     jobs = sorted(registry.values(), key=lambda job: (job.kind == "platform", job.name))
-    crons = {scheduled.job: scheduled.cron for scheduled in current_application().schedules}
+    crons = {scheduled.job: scheduled.cron for scheduled in current_application().every_schedule}
     documents = [_document(job, crons.get(job.name)) for job in jobs]
     rows = [
         (

@@ -44,7 +44,7 @@ async def apply() -> Answer:
 
     Raises `ConfigurationError` for a declaration that is not valid, before it applies any.
     """
-    schedules = current_application().schedules
+    schedules = current_application().every_schedule
     check_all(schedules)
     async with temporal() as connection:
         await warn_where_known_off(connection.client.namespace)
@@ -98,7 +98,7 @@ async def show_all() -> Answer:
 def _warnings() -> Sequence[str]:
     return [
         f"Note: {schedule.warning}"
-        for schedule in current_application().schedules
+        for schedule in current_application().every_schedule
         if schedule.warning
     ]
 
@@ -108,7 +108,7 @@ async def compare(connection: Temporal) -> list[dict[str, Any]]:
 
     `state` is applied, changed (`differs` says where), missing or undeclared.
     """
-    schedules = current_application().schedules
+    schedules = current_application().every_schedule
     check_all(schedules)
     client = connection.client
     documents = []
@@ -228,7 +228,7 @@ async def _set_paused(job: str, paused: bool, note: str) -> Answer:
 
 def _declared(job: str) -> ScheduledJob:
     registry.get_or_raise(job)
-    schedules = current_application().schedules
+    schedules = current_application().every_schedule
     for scheduled in schedules:
         if scheduled.job == job:
             return scheduled

@@ -21,6 +21,7 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
+from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.core.scope import _outside
 from temporal_tenancy.sdk import _converter as converter
 from temporal_tenancy.sdk._guard import guarded, is_guarded
@@ -81,6 +82,11 @@ class TenancyPluginBase(SimplePlugin):
                 environment for feature in self.features for environment in feature.migrations
             )
         )
+
+    @property
+    def schedules(self) -> tuple[PlatformSchedule, ...]:
+        """The schedules of the features' platform jobs."""
+        return tuple(schedule for feature in self.features for schedule in feature.schedules)
 
     @property
     def _served(self) -> list[type]:

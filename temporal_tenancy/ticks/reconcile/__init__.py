@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE
+from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.ticks.reconcile._activities import (
     PRUNED_AT_ONCE,
@@ -16,11 +19,12 @@ from temporal_tenancy.ticks.reconcile._workflows import ReconcileTicks
 __all__ = ["ReconcileTicks", "ReleaseActivities", "reconcile"]
 
 
-def reconcile(*, pruned_at_once: int = PRUNED_AT_ONCE) -> Feature:
+def reconcile(*, pruned_at_once: int = PRUNED_AT_ONCE, queue: str | None = None) -> Feature:
     """Returns the feature that finds missed ticks, settles lost ones and releases activities.
 
     Args:
         pruned_at_once: ledger rows that one transaction deletes.
+        queue: the task queue of its scheduled jobs; None: "default".
     """
     return Feature(
         "reconcile",
@@ -32,4 +36,11 @@ def reconcile(*, pruned_at_once: int = PRUNED_AT_ONCE) -> Feature:
             release_activities,
         ),
         migrations=(CONTROL_PLANE,),
+        schedules=(
+            PlatformSchedule("ticks.reconcile", "*/15 * * * *", queue),
+            # The next run, a minute later, makes up for a late one.
+            PlatformSchedule(
+                "suspensions.release", "* * * * *", queue, catchup_window=timedelta(minutes=1)
+            ),
+        ),
     )
