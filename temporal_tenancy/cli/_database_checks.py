@@ -17,8 +17,6 @@ from temporal_tenancy.cli.program import (
     current_application,
     message_with_hint,
 )
-from temporal_tenancy.core.display import printable
-from temporal_tenancy.core.due_times import zone_names
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
@@ -30,11 +28,11 @@ CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
 FINDINGS_SHOWN: Final = 5
 
 _PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
-_ONCE: Final = ("migrations", "row-level security", "logins", "clock", "time zones")
+_ONCE: Final = ("migrations", "row-level security", "logins", "clock")
 
 
 def database_checks() -> Sequence[Check]:
-    """Checks each role's login and rights, then migrations, catalogue, logins, clock and zones."""
+    """Checks each role's login and rights, then migrations, catalogue, logins and clock."""
     application = current_application()
     roles = (
         (TENANT_ROLE, application.tenant),
@@ -89,7 +87,6 @@ def _whole(
     )
     yield _logins([finding for finding in findings if finding.check == _PASSWORDLESS])
     yield _clock(connection)
-    yield _time_zones(connection)
 
 
 def _lint(name: str, findings: Sequence[Finding]) -> Check:
@@ -104,30 +101,6 @@ def _logins(findings: Sequence[Finding]) -> Check:
     if findings:
         return failed("logins", " ".join(finding.message for finding in findings))
     return ok("logins", "no role can log in without a password.")
-
-
-def _time_zones(connection: psycopg.Connection[Any]) -> Check:
-    """Checks that Python and PostgreSQL know every tenant's time zone."""
-    try:
-        rows = connection.execute(
-            "select id, time_zone from tenants where status <> 'deleted' order by id"
-        ).fetchall()
-        known_to_server = {
-            name for (name,) in connection.execute("select name from pg_timezone_names")
-        }
-    except psycopg.Error:
-        return skipped(["time zones"], "the tenants cannot be read.")[0]
-    known = zone_names() & known_to_server
-    wrong = [f"{tenant} ({printable(zone)})" for tenant, zone in rows if zone not in known]
-    if wrong:
-        shown = ", ".join(wrong[:FINDINGS_SHOWN])
-        more = f" and {len(wrong) - FINDINGS_SHOWN} more" if len(wrong) > FINDINGS_SHOWN else ""
-        return failed(
-            "time zones",
-            f"{number(len(wrong), 'tenant')} in a time zone that not every part knows: {shown}"
-            f"{more}. Their jobs are skipped. Give each an IANA name, such as Asia/Bangkok.",
-        )
-    return ok("time zones", "every tenant's is known to Python and to PostgreSQL.")
 
 
 def _clock(connection: psycopg.Connection[Any]) -> Check:

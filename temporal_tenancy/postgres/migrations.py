@@ -104,8 +104,8 @@ class Pending:
 def migrate(
     owner_url: str,
     *,
-    tenant_url: str,
-    platform_url: str,
+    tenant_url: str | None = None,
+    platform_url: str | None = None,
     relay_url: str | None = None,
     application: Sequence[MigrationEnvironment] = (),
     patience: Patience | None = None,
@@ -117,10 +117,10 @@ def migrate(
 
     Args:
         owner_url: URL with the role that owns the database; it must be able to create roles.
-        tenant_url: URL with `tenancy_tenant`; sets that role's password.
-        platform_url: URL with `tenancy_platform`; sets that role's password.
-        relay_url: URL with `tenancy_relay`; sets that role's password. None: the role is created
-            without login, since policies name it.
+        tenant_url: URL with `tenancy_tenant`; sets that role's password. None: the role keeps its
+            password, and a new one is created without login, since policies name it.
+        platform_url: URL with `tenancy_platform`; like `tenant_url`.
+        relay_url: URL with `tenancy_relay`; like `tenant_url`.
         application: the environments of the application's tenant-owned tables.
         patience: how long to wait for locks; None: the defaults of `Patience`.
 
@@ -132,10 +132,9 @@ def migrate(
         MigrationBlocked: other transactions held the needed locks on every try.
     """
     patience = patience or Patience()
+    urls = {TENANT_ROLE: tenant_url, PLATFORM_ROLE: platform_url, RELAY_ROLE: relay_url}
     passwords = {
-        TENANT_ROLE: password_of(tenant_url, TENANT_ROLE),
-        PLATFORM_ROLE: password_of(platform_url, PLATFORM_ROLE),
-        RELAY_ROLE: None if relay_url is None else password_of(relay_url, RELAY_ROLE),
+        role: None if url is None else password_of(url, role) for role, url in urls.items()
     }
     with _turn(owner_url, patience), connect(owner_url) as owner:
         _ensure_roles(owner, passwords)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import typer
 
 from temporal_tenancy.cli.answers import perform
@@ -9,6 +11,10 @@ from temporal_tenancy.cli.commands.options import Json
 from temporal_tenancy.cli.program import Program
 
 checks = typer.Typer()
+
+
+def _url(whose: str) -> Any:  # as typer declares it
+    return typer.Option(metavar="URL", help=f"Of {whose}. [default: the application's]")
 
 
 @checks.command()
@@ -28,8 +34,15 @@ def migrations(program: Program) -> typer.Typer:
     return app
 
 
-def migrate(json: Json = False) -> None:
+def migrate(
+    database_url: Annotated[str | None, _url("the database's owner")] = None,
+    tenant_url: Annotated[str | None, _url("the tenants' role, with its password")] = None,
+    platform_url: Annotated[str | None, _url("the platform's role, with its password")] = None,
+    relay_url: Annotated[str | None, _url("the relay's role, with its password")] = None,
+    json: Json = False,
+) -> None:
     """Migrates the database."""
     from temporal_tenancy.cli import migrations
 
-    perform(migrations.migrate_all(), json=json)
+    urls = migrations.Urls(database_url, tenant_url, platform_url, relay_url)
+    perform(migrations.migrate_all(urls), json=json, load=False)
