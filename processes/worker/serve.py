@@ -91,7 +91,7 @@ async def _serve(options: Options, settings: Settings) -> None:
             log.info("worker.stopped", signal=stop.signal)
             return
         health.probes = probes(client, runtime_urls(settings))
-        beside = watching_fairness(client, engines)
+        beside = watching_fairness(engines, client.namespace)
         await _work(workers, health, stop, options, settings, address, beside=beside)
 
 

@@ -148,9 +148,8 @@ async def _platform_jobs(client: Client, documents: Sequence[dict[str, Any]]) ->
     unserved = [queue for queue in queues if not await has_worker(client, queue)]
     problems = []
     if missing:
-        problems.append(
-            f"not on the server: {', '.join(missing)}. {quoted('schedules apply')} puts them in force."
-        )
+        apply = quoted("schedules apply")
+        problems.append(f"not on the server: {', '.join(missing)}. {apply} puts them there.")
     if paused:
         each = " and ".join(quoted(f"schedules resume {job}") for job in paused)
         problems.append(f"paused: {', '.join(paused)}. {each} starts them again.")

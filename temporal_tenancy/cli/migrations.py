@@ -15,8 +15,7 @@ from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.postgres.migrations import migrate, pending
 
 _WITHOUT_URL: Final = (
-    "A role whose URL you do not give keeps its password; a new one cannot log in until it has "
-    "one."
+    "A role whose URL you do not give keeps its password; a new one cannot log in until it has one."
 )
 
 

@@ -13,6 +13,7 @@ from temporal_tenancy.ticks.reconcile._activities import (
     find_missed_ticks,
     settle_ticks,
 )
+from temporal_tenancy.ticks.reconcile._fairness import check_fairness
 from temporal_tenancy.ticks.reconcile._suspensions import ReleaseActivities, release_activities
 from temporal_tenancy.ticks.reconcile._workflows import ReconcileTicks
 
@@ -21,6 +22,8 @@ __all__ = ["ReconcileTicks", "ReleaseActivities", "reconcile"]
 
 def reconcile(*, pruned_at_once: int = PRUNED_AT_ONCE, queue: str | None = None) -> Feature:
     """Returns the feature that finds missed ticks, settles lost ones and releases activities.
+
+    Once a day it also checks whether the server serves backlogs fairly.
 
     Args:
         pruned_at_once: ledger rows that one transaction deletes.
@@ -34,6 +37,7 @@ def reconcile(*, pruned_at_once: int = PRUNED_AT_ONCE, queue: str | None = None)
             settle_ticks,
             OldTicks(pruned_at_once).prune_ticks,
             release_activities,
+            check_fairness,
         ),
         migrations=(CONTROL_PLANE,),
         schedules=(
