@@ -17,7 +17,7 @@ from temporal_tenancy.cli.program import Login, current_program, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database import Database, database_url
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
 DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default
@@ -46,10 +46,19 @@ def temporal_config() -> ClientConnectConfig:
 
 
 def login(variable: str | None, whose: str) -> Login:
-    """Returns the login whose URL `variable` holds; an empty variable is not set."""
+    """Returns the login whose URL `variable` holds; an empty variable is not set.
+
+    Raises `ConfigurationError`, which names the variable, if it does not hold a PostgreSQL URL.
+    """
     if variable is None:
         return Login(f"the URL of {whose}")
-    return Login(variable, os.environ.get(variable) or None)
+    url = os.environ.get(variable) or None
+    if url is not None:
+        try:
+            database_url(url)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{variable}: {error}") from None
+    return Login(variable, url)
 
 
 class Connections:

@@ -66,6 +66,8 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
 
 
 def _text(document: dict[str, Any], begin: datetime, end: datetime) -> RenderableType:
+    if not document["jobs"]:
+        return "No schedule starts jobs of tenants."
     minutes = BUCKET.total_seconds() / 60
     rows = [
         (job["job"], job["starts"], job["peak"], job["peak_without_spread"])

@@ -14,8 +14,10 @@ from typer.main import get_command
 
 from processes.cli.app import app
 from temporal_tenancy.core.jobs import JobPriority, job_of, registry
+from temporal_tenancy.everything import everything
 from temporal_tenancy.lint.catalogue import CHECKS
 from temporal_tenancy.sdk.interceptors._hooks import HOOKS
+from temporal_tenancy.ticks.schedules import with_those_of
 from tests.mutants.faults import MUTANTS
 from workflows import WORKFLOWS
 from workflows.schedules import SCHEDULES
@@ -212,7 +214,8 @@ def test_the_samples_of_another_application_are_modules(page: str, tmp_path: Pat
 def test_the_jobs_of_the_reference_are_those_of_the_code() -> None:
     page = (DOCS / "reference" / "jobs.md").read_text()
     rows = re.findall(r"^\| `([a-z_.]+)` \| ([a-z, ]+) \| (.*?) \| (.*) \|$", page, re.MULTILINE)
-    crons = {scheduled.job: scheduled.cron for scheduled in SCHEDULES}
+    everyone = with_those_of(SCHEDULES, everything())
+    crons = {scheduled.job: scheduled.cron for scheduled in everyone}
     for name, queue, when, what in rows:
         job = registry.get_or_raise(name)
         priority = (
