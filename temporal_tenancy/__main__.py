@@ -14,7 +14,7 @@ def main() -> None:
     """Runs one command and ends the process."""
     open_streams()
     try:
-        from temporal_tenancy.cli._tenancy import tenancy
+        from temporal_tenancy.cli.tenancy import tenancy
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise

@@ -54,15 +54,13 @@ class Answer:
     problem: Problem | None = None
 
 
-def perform(command: Coroutine[None, None, Answer], *, json: bool, load: bool = True) -> None:
+def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
     """Runs a command and prints its answer; raises `typer.Exit(1)` if the answer has a problem.
 
-    `load` is False for a command that may do without an application. `report` handles every other
-    exception.
+    `report` handles every other exception.
     """
     with closing(command):
-        if load:
-            current_application()  # which registers its jobs
+        current_application()  # loads it, which registers its jobs
         answer = asyncio.run(command)
     if json:
         document = answer.document

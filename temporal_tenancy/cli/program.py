@@ -31,6 +31,7 @@ class Login:
 
     setting: str  # where a person sets its URL, such as a variable's name
     url: str | None = field(default=None, repr=False)  # None: not set
+    needed: bool = True  # whether `migrate` refuses to do without the URL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,10 +39,18 @@ def migrate(
     tenant_url: Annotated[str | None, _url("the tenants' role, with its password")] = None,
     platform_url: Annotated[str | None, _url("the platform's role, with its password")] = None,
     relay_url: Annotated[str | None, _url("the relay's role, with its password")] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The schema of the library's tables. [default: the application's]"
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Migrates the database."""
     from temporal_tenancy.cli import migrations
+    from temporal_tenancy.cli._named_database import NamedDatabase, use_named_database
 
-    urls = migrations.Urls(database_url, tenant_url, platform_url, relay_url)
-    perform(migrations.migrate_all(urls), json=json, load=False)
+    named = NamedDatabase(database_url, tenant_url, platform_url, relay_url, schema)
+    with use_named_database(named):
+        perform(migrations.migrate_all(), json=json)

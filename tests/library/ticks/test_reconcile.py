@@ -465,14 +465,14 @@ class TestTheJob:
         assert checked.holds
 
     async def test_it_warns_while_fairness_is_off_and_asks_the_server_once_a_day(
-        self, app: Client, database: Database, plain_log_lines: LogLines
+        self, app: Client, database: Database, log_lines: LogLines
     ) -> None:
         await keep_fairness(database, app.namespace, Fairness(share=0.9))
         async with app_worker(app):
             await app.execute_workflow(
                 ReconcileTicks.run, id="platform/ticks.reconcile/now", task_queue="bulk"
             )
-        assert plain_log_lines.one("fairness.off")["sentence"].startswith("FairnessOff: ")
+        assert log_lines.one("fairness.off")["sentence"].startswith("FairnessOff: ")
         assert (await app.count_workflows("WorkflowType = 'fairness.probe'")).count == 0
 
     async def test_it_succeeds_on_a_worker_that_cannot_check_fairness(

@@ -205,6 +205,6 @@ def test_a_variable_that_holds_no_url_is_named_without_its_value(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("T", "mysql://s3cret")
-    with pytest.raises(ConfigurationError, match="^T: a database URL has the form") as refused:
+    with pytest.raises(ConfigurationError, match=r"^T: a database URL has the form") as refused:
         from_environment()
     assert "s3cret" not in str(refused.value)
