@@ -155,9 +155,11 @@ async def _platform_jobs(client: Client, documents: Sequence[dict[str, Any]]) ->
         problems.append(f"paused: {', '.join(paused)}. {each} starts them again.")
     problems += map(no_worker, unserved)
     if problems:
+        first, *others = problems
+        told = " ".join([first, *(f"{each[0].upper()}{each[1:]}" for each in others)])
         return failed(
             _PLATFORM_JOBS,
-            f"{' '.join(problems)} Until then missed ticks, jobs that failed permanently and ended "
+            f"{told} Until then missed ticks, jobs that failed permanently and ended "
             "suspensions go unnoticed.",
         )
     return ok(_PLATFORM_JOBS, f"{', '.join(s.job for s in brought)} run.")

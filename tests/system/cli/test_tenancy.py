@@ -155,7 +155,7 @@ async def test_a_strangers_operators_set_up_run_follow_and_account_for_jobs(
     message = checks["platform jobs"]["message"]
     assert message.startswith(
         'paused: dead_letters.sweep. "tenancy schedules resume dead_letters.sweep" starts them '
-        'again. no worker serves the queue "greetings". '
+        'again. No worker serves the queue "greetings". '
     )
     await stranger.document("schedules", "resume", "dead_letters.sweep")
 
