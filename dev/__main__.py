@@ -16,7 +16,7 @@ from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
 from dev.devstack.stack import Stack
 from dev.local_saas import HERE, CommandFailed
-from processes.lifecycle.process_exit import exit_process
+from temporal_tenancy.cli import exit_process
 
 DIRECTORY: Final = HERE / ".devstack"
 WATCH_SECONDS: Final = 1.0  # between checks that every process still runs

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         tenant_job,
     )
     from temporal_tenancy.core.periods import Period
+    from temporal_tenancy.core.platform_schedules import PlatformSchedule
     from temporal_tenancy.core.scope import (
         PlatformScope,
         Scope,
@@ -103,6 +104,7 @@ __all__ = [
     "Period",
     "Plan",
     "PlatformInput",
+    "PlatformSchedule",
     "PlatformScope",
     "PoolShare",
     "ScheduledJob",
@@ -173,6 +175,7 @@ _WHERE: Final = {
     "Period": "core.periods",
     "Plan": "core.directory",
     "PlatformInput": "core.inputs",
+    "PlatformSchedule": "core.platform_schedules",
     "PlatformScope": "core.scope",
     "PoolShare": "postgres.pool_share",
     "ScheduledJob": "ticks.schedules",

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
 
 from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
@@ -19,27 +18,22 @@ from temporal_tenancy.cli.program import (
     message_with_hint,
     quoted,
 )
-from temporal_tenancy.core.display import printable
-from temporal_tenancy.core.due_times import zone_names
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 from temporal_tenancy.postgres.migrations import refuse_pending
 from temporal_tenancy.postgres.moving import views_of_old_names
-from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
 FINDINGS_SHOWN: Final = 5
 
 _PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
-_ONCE: Final = (
-    *("migrations", "row-level security", "open rights", "logins", "clock", "time zones"),
-)
+_ONCE: Final = ("migrations", "row-level security", "open rights", "logins", "clock")
 
 
 def database_checks() -> Sequence[Check]:
-    """Checks each role's login and rights, then migrations, catalogue, logins, clock and zones."""
+    """Checks each role's login and rights, then migrations, catalogue, logins and clock."""
     application = current_application()
     roles = application.installation.roles
     logins = (
@@ -97,7 +91,6 @@ def _whole(
     yield _open_rights(rights)
     yield _logins(logins)
     yield _clock(connection)
-    yield _time_zones(application, connection)
 
 
 def _old_names(application: Application, connection: psycopg.Connection[Any]) -> str:
@@ -137,33 +130,6 @@ def _logins(findings: Sequence[Finding]) -> Check:
     if findings:
         return failed("logins", " ".join(finding.message for finding in findings))
     return ok("logins", "no role can log in without a password.")
-
-
-def _time_zones(application: Application, connection: psycopg.Connection[Any]) -> Check:
-    """Checks that Python and PostgreSQL know every tenant's time zone."""
-    try:
-        schema = schema_in_use(connection, application.installation.schema)
-        rows = connection.execute(
-            sql.SQL("select id, time_zone from {} where status <> 'deleted' order by id").format(
-                sql.Identifier(schema, "tenants")
-            )
-        ).fetchall()
-        known_to_server = {
-            name for (name,) in connection.execute("select name from pg_timezone_names")
-        }
-    except psycopg.Error:
-        return skipped(["time zones"], "the tenants cannot be read.")[0]
-    known = zone_names() & known_to_server
-    wrong = [f"{tenant} ({printable(zone)})" for tenant, zone in rows if zone not in known]
-    if wrong:
-        shown = ", ".join(wrong[:FINDINGS_SHOWN])
-        more = f" and {len(wrong) - FINDINGS_SHOWN} more" if len(wrong) > FINDINGS_SHOWN else ""
-        return failed(
-            "time zones",
-            f"{number(len(wrong), 'tenant')} in a time zone that not every part knows: {shown}"
-            f"{more}. Their jobs are skipped. Give each an IANA name, such as Asia/Bangkok.",
-        )
-    return ok("time zones", "every tenant's is known to Python and to PostgreSQL.")
 
 
 def _clock(connection: psycopg.Connection[Any]) -> Check:

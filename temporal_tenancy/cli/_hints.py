@@ -26,6 +26,9 @@ _HINTS: Final = {
     "MigrationsBehind": {
         "": '"{program} migrate" does so.',
     },
+    "SearchAttributesMissing": {
+        "the namespace .* has no search attribute ": '"{program} schedules apply" does so.',
+    },
     "FairnessOff": {
         "": 'Then "{program} doctor" tries again.',
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import environments
@@ -14,6 +14,10 @@ from temporal_tenancy.postgres.hardening import Opening, openings
 from temporal_tenancy.postgres.migrations import migrate, pending
 from temporal_tenancy.postgres.moving import drop_views, move, views_of_old_names
 
+_WITHOUT_URL: Final = (
+    "A role whose URL you do not give keeps its password; a new one cannot log in until it has one."
+)
+
 
 async def migrate_all(*, harden: bool = False) -> Answer:
     """Creates the roles, the control plane and the tenants' tables that are missing.
@@ -22,12 +26,14 @@ async def migrate_all(*, harden: bool = False) -> Answer:
         harden: also take away what every role of the server may do in the database.
 
     Raises:
-        NotReachable: a URL is not set, or its server does not answer.
+        NotReachable: a URL is not set that is needed, or its server does not answer.
         ConfigurationError: a URL logs in as the wrong role, or the owner lacks a right.
         ExcessRights: a runtime role has rights that it must not have.
     """
     application = current_application()
-    owner = _required(application, application.owner)
+    owner = _owner(application)
+    logins = (application.tenant, application.platform, application.relay)
+    without = any(login.url is None and not login.needed for login in logins)
     with application.reaching():
         behind = pending(owner, environments(application), installation=application.installation)
         found = _openings(application, owner) if harden else []
@@ -41,6 +47,8 @@ async def migrate_all(*, harden: bool = False) -> Answer:
             harden=harden,
         )
     text = "The database is migrated." if behind else "The database was up to date."
+    if without:
+        text = f"{text}\n{_WITHOUT_URL}"
     document: dict[str, Any] = {"migrated": bool(behind), "were_behind": list(map(str, behind))}
     if harden:
         text = "\n".join([text, *(f"Done: {opening.revoke}." for opening in found)])
@@ -54,7 +62,7 @@ async def show_openings() -> Answer:
     Raises `NotReachable` if the owner's URL is not set, or its server does not answer.
     """
     application = current_application()
-    owner = _required(application, application.owner)
+    owner = _owner(application)
     with application.reaching():
         found = _openings(application, owner)
     document = {"hardened": False, "open": _documents(found)}
@@ -86,7 +94,7 @@ async def migrate_and_move() -> Answer:
     application = current_application()
     schema = application.installation.schema
     with application.reaching():
-        owner = _required(application, application.owner)
+        owner = _owner(application)
         moved = move(owner, installation=application.installation)
         with connect(owner) as connection:
             views = views_of_old_names(connection, schema)
@@ -111,14 +119,18 @@ async def finish_move() -> Answer:
     """
     application = current_application()
     with application.reaching():
-        owner = _required(application, application.owner)
+        owner = _owner(application)
         dropped = drop_views(owner, installation=application.installation)
     text = f"Dropped the views {', '.join(dropped)}." if dropped else "There was no view to drop."
     return Answer({"dropped": dropped}, text)
 
 
-def _required(application: Application, login: Login) -> str:
-    if login.url is None:
+def _owner(application: Application) -> str:
+    return _required(application, application.owner) or ""
+
+
+def _required(application: Application, login: Login) -> str | None:
+    if login.url is None and login.needed:
         sentence = f"{login.setting} is not set. {application.how_to_start}"
         raise NotReachable(sentence.rstrip())
     return login.url

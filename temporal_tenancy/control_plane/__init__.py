@@ -9,7 +9,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.control_plane._api_keys import ApiKeys
     from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-    from temporal_tenancy.control_plane.server_checks import renew_fairness
+    from temporal_tenancy.control_plane.server_checks import last_fairness, renew_fairness
     from temporal_tenancy.control_plane.tables import TenantRow
     from temporal_tenancy.control_plane.tenants import (
         TenantExists,
@@ -24,6 +24,7 @@ __all__ = [
     "TenantExistsInOtherCase",
     "TenantRow",
     "Tenants",
+    "last_fairness",
     "renew_fairness",
 ]
 
@@ -34,6 +35,7 @@ _WHERE: Final = {
     "TenantExistsInOtherCase": "tenants",
     "TenantRow": "tables",
     "Tenants": "tenants",
+    "last_fairness": "server_checks",
     "renew_fairness": "server_checks",
 }
 

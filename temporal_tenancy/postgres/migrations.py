@@ -119,8 +119,8 @@ class Pending:
 def migrate(
     owner_url: str,
     *,
-    tenant_url: str,
-    platform_url: str,
+    tenant_url: str | None = None,
+    platform_url: str | None = None,
     relay_url: str | None = None,
     application: Sequence[MigrationEnvironment] = (),
     patience: Patience | None = None,
@@ -140,9 +140,10 @@ def migrate(
         owner_url: URL with the role that owns the database; it must be able to create the roles
             that do not exist.
         tenant_url: URL with the tenant role; its password is that of a role the library makes.
+            None: the role keeps its password, and a missing role is created without login, since
+            policies name it.
         platform_url: URL with the platform role; likewise.
-        relay_url: URL with the relay role; likewise. None: a missing role is created without
-            login, since policies name it.
+        relay_url: URL with the relay role; likewise.
         application: the environments of the application's tenant-owned tables. A migration that
             leaves the transaction, by Alembic's `autocommit_block()`, commits what came before.
         patience: how long to wait for locks; None: the defaults of `Patience`.

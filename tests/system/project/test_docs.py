@@ -15,8 +15,10 @@ from typer.main import get_command
 from dev.devstack.postgres import DatabaseUrls
 from processes.cli.app import app
 from temporal_tenancy.core.jobs import JobPriority, job_of, registry
+from temporal_tenancy.everything import everything
 from temporal_tenancy.lint.catalogue import CHECKS
 from temporal_tenancy.sdk.interceptors._hooks import HOOKS
+from temporal_tenancy.ticks.schedules import with_those_of
 from tests.mutants.faults import MUTANTS
 from workflows import WORKFLOWS
 from workflows.schedules import SCHEDULES
@@ -26,7 +28,8 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"starter\.py( [^`\n\"|)]*)")
+COMMAND = re.compile(r"(?:starter\.py|[`$\"] ?tenancy|-m temporal_tenancy)( [^`\n\"|)]*)")
+OF_TENANCY = re.compile(r"^ (--debug|--app \S+)")  # before a command
 MAKE = re.compile(r"`make ([a-z]+)`")
 PATH = re.compile(r"`((?:[a-z_]+/)*[a-z_]+\.py)(?:::\w+)?`")
 TESTS = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
@@ -108,7 +111,7 @@ def test_every_page_and_picture_is_pointed_to() -> None:
 @each_page
 def test_commands_are_there_with_their_options(page: Path) -> None:
     for line in COMMAND.findall(page.read_text()):
-        words = tuple(line.split())
+        words = tuple(OF_TENANCY.sub("", line).split())
         command = max((each for each in COMMANDS if words[: len(each)] == each), key=len)
         rest = words[len(command) :]
         is_group = any(each[:-1] == command for each in COMMANDS)
@@ -269,7 +272,8 @@ def test_the_samples_of_tables_run(empty_urls: DatabaseUrls, tmp_path: Path) -> 
 def test_the_jobs_of_the_reference_are_those_of_the_code() -> None:
     page = (DOCS / "reference" / "jobs.md").read_text()
     rows = re.findall(r"^\| `([a-z_.]+)` \| ([a-z, ]+) \| (.*?) \| (.*) \|$", page, re.MULTILINE)
-    crons = {scheduled.job: scheduled.cron for scheduled in SCHEDULES}
+    everyone = with_those_of(SCHEDULES, everything())
+    crons = {scheduled.job: scheduled.cron for scheduled in everyone}
     for name, queue, when, what in rows:
         job = registry.get_or_raise(name)
         priority = (
