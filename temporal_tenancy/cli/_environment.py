@@ -18,6 +18,7 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database import Database, database_url
+from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
 DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default
@@ -64,9 +65,12 @@ def login(variable: str | None, whose: str) -> Login:
 class Connections:
     """The connections of an application whose settings are environment variables."""
 
-    def __init__(self, make_plugin: MakePlugin, tenant: Login, platform: Login) -> None:
+    def __init__(
+        self, make_plugin: MakePlugin, tenant: Login, platform: Login, installation: Installation
+    ) -> None:
         """Nothing connects yet."""
         self._make_plugin = make_plugin
+        self._installation = installation
         self._tenant, self._platform = tenant, platform
 
     def plugin(self) -> TenancyPluginBase:
@@ -94,7 +98,10 @@ class Connections:
 
     def _engines(self, name: str) -> Database:
         return Database(
-            tenant_url=self._tenant.url, platform_url=self._platform.url, application_name=name
+            tenant_url=self._tenant.url,
+            platform_url=self._platform.url,
+            application_name=name,
+            installation=self._installation,
         )
 
 

@@ -111,7 +111,8 @@ class Application:
         from temporal_tenancy.core.migration_environment import LIBRARY
 
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
-        connections = Connections(plugin, *logins)
+        installation = installation or Installation()
+        connections = Connections(plugin, *logins, installation)
         made = connections.plugin()
         return cls(
             connect=connections.connect,
@@ -124,7 +125,7 @@ class Application:
             schedules=schedules,
             features=made.features,
             directory=connections.directory,
-            installation=installation or Installation(),
+            installation=installation,
             queues=queues,
             environments=[each for each in (*made.migrations, *migrations) if each not in LIBRARY],
             ui_url=os.environ.get(ui) or None if ui else None,
