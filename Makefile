@@ -9,15 +9,25 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 TENANTS ?= 0
 WORKERS ?= 4
+# For `make test-lowest`: where PostgreSQL 15 is, and the tests of what can differ there.
+TEST_POSTGRES_BIN ?= /usr/lib/postgresql/15/bin
+LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
+    tests/isolation/test_leak_hunt.py tests/isolation/test_row_security.py \
+    tests/library/control_plane tests/library/postgres/test_database.py \
+    tests/library/postgres/test_database_migrations.py \
+    tests/library/postgres/test_session_limits.py \
+    tests/library/postgres/test_statement_guard.py \
+    tests/library/dead_letters/test_dead_letter_alerts.py \
+    tests/library/outbox/test_requests.py tests/library/sdk/test_starts.py
 
 # Compiles each program once, since many are started often.
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test coverage mutants bench screenshots rooms check format
+.PHONY: help setup demo dev test test-lowest coverage mutants bench screenshots rooms check format
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup: .venv/.locked  ## create .venv from uv.lock
 
@@ -39,6 +49,21 @@ dev: setup  ## run everything until Ctrl-C
 
 test: setup  ## run the suite in WORKERS=4 processes, each with its own servers (ARGS="-k relay")
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+
+# The oldest releases that pyproject.toml allows, and PostgreSQL 15.
+test-lowest: .venv-lowest/.locked  ## run part of the suite on the oldest PostgreSQL and packages
+	@test -x $(TEST_POSTGRES_BIN)/postgres || { echo "PostgreSQL 15 is missing: apt-get install" \
+	    "postgresql-15, or say where it is: make test-lowest TEST_POSTGRES_BIN=/path/to/bin" >&2; exit 3; }
+	@TEST_POSTGRES_BIN=$(TEST_POSTGRES_BIN) .venv-lowest/bin/python -m pytest -n $(WORKERS) \
+	    --dist loadscope --no-loadscope-reorder $(LOWEST) $(ARGS)
+
+.venv-lowest/.locked: .venv/.locked dev/lowest.py
+	@VIRTUAL_ENV= $(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	@$(BIN)/uv export --frozen --quiet --no-hashes --no-header --no-annotate --no-emit-project \
+	    | $(BIN)/python -m dev.lowest > .venv-lowest/requirements.txt
+	@VIRTUAL_ENV= $(BIN)/uv pip install --quiet --python .venv-lowest/bin/python \
+	    -r .venv-lowest/requirements.txt
+	@touch $@
 
 # Coverage slows the tests down, so their limits are longer.
 coverage: setup  ## print the lines that the suite does not run, child processes too (ARGS="-k relay")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from temporal_tenancy.core.directory import TenantDirectory
+from temporal_tenancy.core.errors import MissingExtra
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
@@ -78,14 +79,23 @@ def everything(
     Args:
         database: the database of the features. Without one, workers run only the workflow for
             failed runs, whose history is the same either way, but can replay the histories of all.
+            Where the extra `postgres` is not installed either, there are none: isolation alone.
         alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
         queue: the task queue of the features' scheduled jobs; None: "default".
+
+    Raises:
+        MissingExtra: the extra `postgres` is not installed, and there are alerts to send.
     """
     # Imported here, so that isolation alone does not need the dependencies of these features.
-    from temporal_tenancy.dead_letters import dead_letters, failed_runs_without_database
-    from temporal_tenancy.outbox import outbox
-    from temporal_tenancy.ticks.fan_out import fan_out
-    from temporal_tenancy.ticks.reconcile import reconcile
+    try:
+        from temporal_tenancy.dead_letters import dead_letters, failed_runs_without_database
+        from temporal_tenancy.outbox import outbox
+        from temporal_tenancy.ticks.fan_out import fan_out
+        from temporal_tenancy.ticks.reconcile import reconcile
+    except MissingExtra:
+        if database is not None or alerts:
+            raise
+        return ()
 
     features = (fan_out(), outbox(), dead_letters(alerts, queue=queue), reconcile(queue=queue))
     if database is not None:

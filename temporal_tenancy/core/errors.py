@@ -1,8 +1,8 @@
 """The errors that the library raises, one type for each kind.
 
-All but `ConfigurationError` are `ApplicationError`s, so that they travel from a worker through
-Temporal to the caller, with the class name as Temporal's failure type. All are non-retryable: a
-second attempt with the same input would fail in the same way.
+All but `ConfigurationError` and `MissingExtra` are `ApplicationError`s, so that they travel from a
+worker through Temporal to the caller, with the class name as Temporal's failure type. All are
+non-retryable: a second attempt with the same input would fail in the same way.
 """
 
 from __future__ import annotations
@@ -83,3 +83,19 @@ class HopRefused(TenancyError):
 
 class ConfigurationError(ValueError):
     """A worker, client or job is configured in a way that could lose a tenant."""
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """A part of the library needs packages that an extra installs, and they are not installed."""
+
+    def __init__(self, wanted: str, package: str, extra: str) -> None:
+        """
+        Args:
+            wanted: the full name of what was imported.
+            package: the package that it needs.
+            extra: the extra of this distribution that installs the package.
+        """
+        super().__init__(
+            f"{wanted} needs {package}, which is not installed. Run pip install "
+            f"'temporal-tenancy[{extra}]'."
+        )

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Params, Query, QueryNoTemplate
+from psycopg.abc import Params, Query
 from psycopg.copy import AsyncCopy, AsyncWriter
 
 from temporal_tenancy.core.errors import StatementRefused
 from temporal_tenancy.postgres._statement_guard import UNREADABLE, refusal
 from temporal_tenancy.postgres.database_errors import withhold_values
+
+if TYPE_CHECKING:
+    from psycopg.abc import QueryNoTemplate  # since psycopg 3.3
 
 Row = TypeVar("Row", covariant=True)
 

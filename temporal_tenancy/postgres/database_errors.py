@@ -156,6 +156,9 @@ def withhold_parameters(error: DBAPIError) -> None:
         error.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {cause}",)
 
 
+_TRANSACTION_TIMEOUT: Final = "25P04"  # an SQLSTATE that not every psycopg has a class for
+
+
 def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
     """Returns the problem to raise for a session limit that `error` reports, or None."""
     if isinstance(error, psycopg.errors.LockNotAvailable):
@@ -173,7 +176,7 @@ def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
             "the server closed a connection whose transaction was idle for longer than its "
             "session allows. Move slow work without SQL out of the session, and try again."
         )
-    if isinstance(error, psycopg.errors.TransactionTimeout):
+    if error.diag.sqlstate == _TRANSACTION_TIMEOUT:
         return transaction_timeout()
     return None
 

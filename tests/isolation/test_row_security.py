@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, LiteralString
 
@@ -73,11 +74,11 @@ def test_with_no_tenant_there_are_no_rows_on_a_fresh_or_a_used_connection(
         on conflict (tenant_id, period) do update set tenant_id = 'dl', period = '2013-03'
         """,
         """
-        merge into invoices using (select 1) on period = '2013-03'
+        merge into invoices using (select 1) as one on period = '2013-03'
         when not matched then insert values ('dl', '2013-03', 'USD', 1, 1, now(), now())
         """,
         """
-        merge into invoices using (select 1) on period = '2013-01'
+        merge into invoices using (select 1) as one on period = '2013-01'
         when matched then update set tenant_id = 'dl', period = '2013-03'
         """,
         """
@@ -124,7 +125,8 @@ def test_the_tenant_role_cannot_do_more_than_its_part(tenant: Connection, statem
         notices: list[str] = []
         tenant.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
         tenant.execute("vacuum invoices")
-        assert any("permission denied" in notice for notice in notices)
+        refused_to = re.compile("permission denied|only table or database owner can vacuum it")
+        assert any(refused_to.search(notice) for notice in notices)
         return
     with pytest.raises(refused):
         tenant.execute(statement)

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.postgres.database import Database
+from tests.fixtures.postgres import server_version
 from tests.isolation.leak_hunt.model import Rows, Step
 
 Send = Callable[[AsyncSession, Step], Awaitable[object]]
@@ -47,11 +48,16 @@ def action(expect: Expect, *, meets_others: bool = False) -> Callable[[Send], Se
     return register
 
 
-def sql(name: str, statements: str, expect: Expect, *, meets_others: bool = True) -> None:
+def sql(
+    name: str, statements: str, expect: Expect, *, meets_others: bool = True, since: int = 15
+) -> None:
     """Registers SQL that neither names the tenant nor goes through the ORM.
 
-    Of several statements, separated by semicolons, the last one gives the answer.
+    Of several statements, separated by semicolons, the last one gives the answer. `since` is the
+    first version of PostgreSQL that can read it; the tests of an older one go without.
     """
+    if server_version() < since:
+        return
     parts = [text(statement) for statement in statements.split(";")]
 
     async def send(session: AsyncSession, step: Step) -> object:

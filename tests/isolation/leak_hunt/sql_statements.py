@@ -258,6 +258,7 @@ sql(
     """,
     put_and_told,
     meets_others=False,
+    since=18,
 )
 sql(
     "sql_upsert_from_subquery",
@@ -334,6 +335,7 @@ sql(
     returning new.day, old.events, new.events
     """,
     raised_and_told,
+    since=18,
 )
 sql(
     "sql_update_from",
@@ -402,6 +404,7 @@ sql(
     "sql_delete_returning",
     "delete from daily_usage where events >= :events returning old.day, old.events",
     emptied_and_told,
+    since=18,
 )
 sql(
     "sql_delete_using",
@@ -481,6 +484,7 @@ sql(
     returning merge_action(), coalesce(new.day, old.day), old.events
     """,
     merged,
+    since=18,
 )
 sql(
     "sql_merge_insert_anothers",
@@ -516,7 +520,7 @@ prepared(
     "prepared_update",
     """
     update daily_usage set events = events + 1 where events >= %(events)s
-    returning new.day, old.events, new.events
+    returning day, events - 1, events
     """,
     raised_and_told,
 )

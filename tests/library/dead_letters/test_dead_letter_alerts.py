@@ -106,6 +106,11 @@ async def test_what_comes_within_the_hour_is_held_back_and_counted(
     inbox.alerts.clear()
     await tell_of_dead_letters([inbox])
     assert (inbox.alerts[0].details["letters"], inbox.alerts[0].details["suppressed"]) == (1, 2)
+    await an_hour_passes(database)
+    await record_as(database, failed("5", at=None))
+    inbox.alerts.clear()
+    await tell_of_dead_letters([inbox])
+    assert "suppressed" not in inbox.alerts[0].details  # they have been reported
 
 
 async def test_two_kinds_are_two_alerts(database: Database, inbox: Inbox) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from dev.lowest import lowest, requirements
 from dev.rooms import floors, markdown
 
 ROOT = Path(__file__).parents[3]
@@ -98,3 +99,26 @@ def test_the_hooks_run_what_make_check_runs() -> None:
         line.replace("$(BIN)", ".venv/bin").replace(" --check", "") for line in checked
     ]
     assert all(hook["language"] == "system" for hook in repository["hooks"])
+
+
+def test_the_page_of_versions_has_the_ranges_of_the_library() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    parts = {"core": project["dependencies"], **project["optional-dependencies"]}
+    rows = [
+        re.sub(r"([\w-]+)(?:\[.*\])?(>=.*)", rf"| \1 | {part} | `\2` |", need)
+        for part, needs in parts.items()
+        for need in needs
+    ]
+    page = (ROOT / "docs" / "reference" / "versions.md").read_text()
+    shown = page.partition("<!-- versions -->")[2].partition("<!-- /versions -->")[0]
+    assert shown.strip().splitlines()[2:] == rows
+
+
+def test_the_lowest_requirements_are_the_lower_bounds_and_what_is_locked() -> None:
+    bounds = {"psycopg": "psycopg[binary]==3.2.4"}
+    exported = ["psycopg==3.3.9\n", "psycopg-binary==3.3.9\n", "psycopg-pool==3.3.3\n"]
+    assert list(requirements(exported, bounds)) == [
+        "psycopg[binary]==3.2.4",
+        "psycopg-pool==3.3.3",
+    ]
+    assert lowest()["psycopg"] == bounds["psycopg"]
