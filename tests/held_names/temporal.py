@@ -74,11 +74,8 @@ def temporal_names() -> Iterator[str]:
 
 
 def _search_attributes(module: Module) -> Iterator[str]:
-    for value in vars(module.there).values():
-        # By its type: Django's settings load themselves when they are asked for their class.
-        if not issubclass(type(value), SearchAttributeKey):
-            continue
-        if not value.name.startswith(THE_SERVERS):
+    for value in module.members().values():
+        if isinstance(value, SearchAttributeKey) and not value.name.startswith(THE_SERVERS):
             yield f"search attribute {value.name}"
 
 
