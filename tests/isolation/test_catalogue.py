@@ -108,7 +108,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         "dead_letters",
     ),
     (
-        "tenant-role-beyond-its-tables",
+        "shared-table",
         "grant select on public.control_plane_version to tenancy_tenant",
         "control_plane_version",
     ),
