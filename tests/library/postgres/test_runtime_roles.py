@@ -110,7 +110,7 @@ def test_a_role_of_the_application_keeps_its_password_and_its_settings(stranger:
             from pg_authid where rolname ~ '_kept$' order by oid
         """
         before = superuser.execute(query).fetchall()
-        run(stranger, installation)
+        run(stranger, installation, stranger.urls.superuser)  # who could alter them
         assert superuser.execute(query).fetchall() == before
         with pytest.raises(DatabaseUnreachable):  # the URL's password is another
             pending(stranger.url("app_kept"), ENVIRONMENTS)
