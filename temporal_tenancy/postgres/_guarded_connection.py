@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -105,6 +105,13 @@ class _Guarded(psycopg.AsyncCursor[Row]):
             withhold_values(error)
             raise
 
+    def __aiter__(self) -> Self:
+        rows: AsyncIterator[Row] = super().__aiter__()
+        if rows is self:
+            return self
+        # Before psycopg 3.3 a generator, which does not call `__anext__`.
+        return cast("Self", _withheld_rows(rows))
+
     async def __anext__(self) -> Row:
         try:
             return await super().__anext__()
@@ -191,3 +198,9 @@ def _withheld() -> Iterator[None]:
     except psycopg.Error as error:
         withhold_values(error)
         raise
+
+
+async def _withheld_rows(rows: AsyncIterator[Row]) -> AsyncIterator[Row]:
+    with _withheld():
+        async for row in rows:
+            yield row
