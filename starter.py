@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from processes.lifecycle.process_exit import exit_process, open_streams
+from temporal_tenancy.cli import exit_process, open_streams
 
 if __name__ == "__main__":
     open_streams()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from processes.lifecycle.process_exit import exit_process
 from processes.worker.command import main
+from temporal_tenancy.cli import exit_process
 
 if __name__ == "__main__":
     exit_process(main(sys.argv[1:]))

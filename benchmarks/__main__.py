@@ -30,7 +30,7 @@ from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
 from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.process_exit import exit_process
+from temporal_tenancy.cli import exit_process
 
 
 class Question(Protocol):

@@ -16,7 +16,7 @@ from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
 from dev.devstack.stack import Stack
 from dev.local_saas import HERE, CommandFailed
-from processes.lifecycle.process_exit import exit_process
+from temporal_tenancy.cli import exit_process
 
 DIRECTORY: Final = HERE / ".devstack"
 WATCH_SECONDS: Final = 1.0  # between checks that every process still runs
@@ -43,7 +43,7 @@ def main() -> int:
 
 def _serve(stack: Stack) -> int:
     console.print("Migrating, and loading 16 airlines with 336,776 flights…")
-    local_saas.starter(stack, "migrate", owner=True)
+    local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
     local_saas.load_sample_data(stack)
     with ExitStack() as parts:
         worker = parts.enter_context(local_saas.worker(stack))

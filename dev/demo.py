@@ -34,7 +34,6 @@ from dev.devstack.stack import Stack
 from dev.local_saas import CommandFailed, WorkerProcess
 from dev.sample_data.airlines import airlines, flights
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
-from processes.lifecycle.process_exit import exit_process
 from temporal_tenancy import (
     Database,
     ScopeMissing,
@@ -45,6 +44,7 @@ from temporal_tenancy import (
     tenant_session,
     use_database,
 )
+from temporal_tenancy.cli import exit_process
 from temporal_tenancy.control_plane import Tenants
 
 JOBS: Final = ("billing.cycle", "analytics.aggregate")
@@ -97,7 +97,7 @@ def main() -> int:
 
 def _run(stack: Stack, made_up: int) -> None:
     title("The data: flights of 16 airlines from New York in 2013")
-    command(stack, "migrate", owner=True)
+    command(stack, "migrate", "--harden", "--yes", owner=True)
     console.print("[dim]loading…[/]")
     loaded = local_saas.load_sample_data(stack)
     console.print(f"  {len(loaded)} tenants, {sum(loaded.values()):,} usage events.")

@@ -21,7 +21,7 @@ in any release. The docstrings give arguments, units and errors. `{command}`
 makes this page.
 """
 COMMAND: Final = ".venv/bin/python -m dev.public_names --write"
-MODULES: Final = ("temporal_tenancy.everything", "temporal_tenancy.testing")
+MODULES: Final = ("temporal_tenancy.everything", "temporal_tenancy.testing.plugin")
 
 
 def page() -> str:

@@ -26,8 +26,8 @@ from dev.devstack.signals import orderly_stop
 from dev.devstack.stack import Stack
 from dev.local_saas import CommandFailed
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
-from processes.lifecycle.process_exit import exit_process
 from temporal_tenancy import Database
+from temporal_tenancy.cli import exit_process
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Locator, Page
@@ -150,7 +150,7 @@ def _troubled(stack: Stack) -> Iterator[None]:
 
     The worker keeps running inside the block, because the Web UI queries it for current details.
     """
-    local_saas.starter(stack, "migrate", owner=True)
+    local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
     local_saas.load_sample_data(stack)
     asyncio.run(_with_database(stack, _break_usage))
     with local_saas.worker(stack):

@@ -10,7 +10,7 @@ HINTS: Final = Hints(
     "starter.py",
     {
         "ApiKeyUnknown": {
-            r"(?P<tenant>[a-z0-9][a-z0-9_-]{0,62}) has no key ": (
+            r"(?P<tenant>[A-Za-z0-9][A-Za-z0-9_-]{0,62}) has no key ": (
                 '"{program} api-keys list --tenant {tenant}" shows all.'
             ),
         },

@@ -37,7 +37,14 @@ if TYPE_CHECKING:
         TenantUnknown,
         UnknownJob,
     )
-    from temporal_tenancy.core.identifiers import TenantId, WorkflowId, scoped_key, tenant_id
+    from temporal_tenancy.core.identifiers import (
+        TenantId,
+        WorkflowId,
+        scoped_key,
+        tenant_folder,
+        tenant_id,
+        tenant_of_folder,
+    )
     from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput, read_input
     from temporal_tenancy.core.instants import Instant
     from temporal_tenancy.core.jobs import (
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
         tenant_job,
     )
     from temporal_tenancy.core.periods import Period
+    from temporal_tenancy.core.platform_schedules import PlatformSchedule
     from temporal_tenancy.core.scope import (
         PlatformScope,
         Scope,
@@ -57,6 +65,7 @@ if TYPE_CHECKING:
         current_tenant,
         enter,
     )
+    from temporal_tenancy.core.tenant_id_types import declare_tenant_ids
     from temporal_tenancy.everything import TenancyPlugin
     from temporal_tenancy.postgres.database import (
         Database,
@@ -68,7 +77,8 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.pool_share import PoolShare
     from temporal_tenancy.postgres.row_security import protect
     from temporal_tenancy.postgres.session_limits import SessionLimits
-    from temporal_tenancy.postgres.tenant_owned import TenantOwned
+    from temporal_tenancy.postgres.tenant_owned import TenantOwned, tenant_owned
+    from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.sdk.features import Feature
     from temporal_tenancy.sdk.heartbeats import Heart, heartbeating
     from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
@@ -94,6 +104,7 @@ __all__ = [
     "Period",
     "Plan",
     "PlatformInput",
+    "PlatformSchedule",
     "PlatformScope",
     "PoolShare",
     "ScheduledJob",
@@ -123,6 +134,7 @@ __all__ = [
     "current_scope",
     "current_tenant",
     "current_tenant_record",
+    "declare_tenant_ids",
     "enter",
     "heartbeating",
     "platform_activity",
@@ -133,9 +145,13 @@ __all__ = [
     "registry",
     "scoped_key",
     "tenant_activity",
+    "tenant_folder",
     "tenant_id",
     "tenant_job",
+    "tenant_of_folder",
+    "tenant_owned",
     "tenant_session",
+    "tenant_transaction",
     "use_database",
 ]
 
@@ -159,6 +175,7 @@ _WHERE: Final = {
     "Period": "core.periods",
     "Plan": "core.directory",
     "PlatformInput": "core.inputs",
+    "PlatformSchedule": "core.platform_schedules",
     "PlatformScope": "core.scope",
     "PoolShare": "postgres.pool_share",
     "ScheduledJob": "ticks.schedules",
@@ -188,6 +205,7 @@ _WHERE: Final = {
     "current_scope": "core.scope",
     "current_tenant": "core.scope",
     "current_tenant_record": "core.directory",
+    "declare_tenant_ids": "core.tenant_id_types",
     "enter": "core.scope",
     "heartbeating": "sdk.heartbeats",
     "platform_activity": "core.activities",
@@ -198,9 +216,13 @@ _WHERE: Final = {
     "registry": "core.jobs",
     "scoped_key": "core.identifiers",
     "tenant_activity": "core.activities",
+    "tenant_folder": "core.identifiers",
     "tenant_id": "core.identifiers",
     "tenant_job": "core.jobs",
+    "tenant_of_folder": "core.identifiers",
+    "tenant_owned": "postgres.tenant_owned",
     "tenant_session": "postgres.database",
+    "tenant_transaction": "postgres.transactions",
     "use_database": "postgres.database",
 }
 

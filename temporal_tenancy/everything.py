@@ -34,6 +34,7 @@ class TenancyPlugin(TenancyPluginBase):
         passthrough: Iterable[str] = (),
         exempt: Mapping[str, str] | None = None,
         alerts: Sequence[AlertSink] = (),
+        platform_queue: str | None = None,
     ) -> None:
         """
         Args:
@@ -49,11 +50,16 @@ class TenancyPlugin(TenancyPluginBase):
                 those of a third-party plugin. They run without a scope, so they cannot open a
                 tenant's session.
             alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
+            platform_queue: the task queue of the library's own scheduled jobs, such as
+                `dead_letters.sweep`. None means "default". A worker must serve it.
 
         Raises:
             ConfigurationError: an exemption has no reason, or a feature is listed twice.
         """
-        served = everything(database, alerts=alerts) if features is None else tuple(features)
+        if features is None:
+            served = everything(database, alerts=alerts, queue=platform_queue)
+        else:
+            served = tuple(features)
         if features is not None and database is not None:
             served = (sessions(database), *served)
         super().__init__(
@@ -63,7 +69,10 @@ class TenancyPlugin(TenancyPluginBase):
 
 
 def everything(
-    database: Database | None = None, *, alerts: Sequence[AlertSink] = ()
+    database: Database | None = None,
+    *,
+    alerts: Sequence[AlertSink] = (),
+    queue: str | None = None,
 ) -> tuple[Feature, ...]:
     """Returns all features of the library.
 
@@ -72,6 +81,7 @@ def everything(
             failed runs, whose history is the same either way, but can replay the histories of all.
             Where the extra `postgres` is not installed either, there are none: isolation alone.
         alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
+        queue: the task queue of the features' scheduled jobs; None: "default".
 
     Raises:
         MissingExtra: the extra `postgres` is not installed, and there are alerts to send.
@@ -87,7 +97,7 @@ def everything(
             raise
         return ()
 
-    features = (fan_out(), outbox(), dead_letters(alerts), reconcile())
+    features = (fan_out(), outbox(), dead_letters(alerts, queue=queue), reconcile(queue=queue))
     if database is not None:
         return (sessions(database), *features)
     known = (

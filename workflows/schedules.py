@@ -9,7 +9,8 @@ from temporal_tenancy import ScheduledJob, TenantStatus
 from workflows import WORKFLOWS  # noqa: F401  # importing the jobs registers them
 
 # The cron expressions are in UTC, or with `local_time` in each tenant's time zone. A monthly job
-# works on the previous month, a daily one on the previous day.
+# works on the previous month, a daily one on the previous day. The library's own platform jobs come
+# with its features.
 SCHEDULES: Final = [
     ScheduledJob("billing.cycle", "0 6 1 * *"),
     ScheduledJob("analytics.aggregate", "0 6 1 * *"),
@@ -18,7 +19,4 @@ SCHEDULES: Final = [
     ScheduledJob("trial.expiry", "0 */4 * * *", statuses=[TenantStatus.TRIAL]),
     ScheduledJob("retention.enforce", "0 3 * * 0", spread=timedelta(hours=2)),
     ScheduledJob("cleanup.expired", "0 3 * * 0", spread=timedelta(hours=2)),
-    ScheduledJob("ticks.reconcile", "*/15 * * * *"),
-    ScheduledJob("dead_letters.sweep", "* * * * *"),
-    ScheduledJob("suspensions.release", "* * * * *", catchup_window=timedelta(minutes=1)),
 ]

@@ -47,6 +47,7 @@ class Servers:
             platform_url=urls.platform,
             relay_url=urls.relay,
             application=[TENANT_DATA],
+            harden=True,
         )
         return urls
 

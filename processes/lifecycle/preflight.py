@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from temporalio.client import Client
-from temporalio.service import RPCError
-
 from processes.connect import HOW_TO_START, plain, reaching
 from processes.lifecycle.exits import WorkerExit
 from saas.database.tables import TENANT_DATA
@@ -17,7 +14,7 @@ from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.lint import check_database
 from temporal_tenancy.postgres import DatabaseProblem, MigrationsBehind
-from temporal_tenancy.sdk import SEARCH_ATTRIBUTES, register_search_attributes
+from temporal_tenancy.sdk import SearchAttributesMissing
 
 
 @contextmanager
@@ -26,7 +23,7 @@ def refusing() -> Iterator[None]:
     try:
         with reaching():
             yield
-    except (NotReachable, MigrationsBehind) as error:
+    except (NotReachable, MigrationsBehind, SearchAttributesMissing) as error:
         raise WorkerExit(ExitCode.NOT_REACHABLE, error.sentence) from None
     except DatabaseProblem as error:
         raise WorkerExit(ExitCode.FAILED, error.sentence) from None
@@ -66,24 +63,6 @@ async def check_databases(settings: Settings) -> None:
     """
     for url in runtime_urls(settings):
         await asyncio.to_thread(check_one_database, url)
-
-
-async def check_search_attributes(client: Client) -> None:
-    """Registers missing search attributes.
-
-    Raises:
-        ConfigurationError: they cannot be registered.
-        RPCError: the server does not answer.
-    """
-    try:
-        await register_search_attributes(client)
-    except RPCError as error:
-        with reaching():
-            raise
-        raise ConfigurationError(
-            f"the search attributes {' and '.join(SEARCH_ATTRIBUTES)} cannot be registered: "
-            f"{error.message}. Add them, as Keyword, to the namespace {client.namespace}."
-        ) from None
 
 
 def check_one_database(url: str) -> None:

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from processes.web.door import Door, door_of
-from processes.web.hosts import host_tenant
+from processes.web.hosts import agrees, host_tenant
 from processes.web.refusals import InvalidRequest, Unauthenticated, WrongHost
 from processes.web.tokens import TokenRejected
 from temporal_tenancy import Tenant, TenantStatus
@@ -51,8 +51,7 @@ async def authenticated(request: Request, credentials: Credentials) -> AsyncIter
     async with door.admission.key_tries.trying(address, credentials.credentials):
         caller = await _identify(door, credentials.credentials)
     request.state.tenant_id = caller.tenant.id
-    named = host_tenant(request, door.domain)
-    if named is not None and named != caller.tenant.id:
+    if not agrees(host_tenant(request, door.domain), caller.tenant.id):
         raise WrongHost
     await door.rates.admit(caller.tenant)
     _refuse_unknown_parameters(request)

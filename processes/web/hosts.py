@@ -1,7 +1,7 @@
 """Tenants' own host names: `{tenant}.{domain}`.
 
 A host name is not a credential. It names the tenant that a webhook is for, and must agree with the
-caller's tenant.
+caller's tenant. A host name has no case, so alone it names only a tenant whose id is in lower case.
 """
 
 from __future__ import annotations
@@ -11,8 +11,13 @@ from fastapi import Request
 from temporal_tenancy import TenancyError, tenant_id
 
 
+def agrees(named: str | None, tenant: str) -> bool:
+    """Returns whether a host name that names `named` may be used for `tenant`; None always may."""
+    return named is None or named == tenant.lower()
+
+
 def host_tenant(request: Request, domain: str | None) -> str | None:
-    """Returns the tenant in the request's host name, or None if it is not a tenant's.
+    """Returns the tenant in the request's host name, in lower case; None if it names none.
 
     `X-Forwarded-Host` is ignored.
     """

@@ -17,7 +17,7 @@ from activities.payments import receive_payment_event
 from processes.web.bodies import JSON_MAX_BYTES, read_body, refuse_announced
 from processes.web.door import Door, door_of
 from processes.web.errors import documented
-from processes.web.hosts import host_tenant
+from processes.web.hosts import agrees, host_tenant
 from processes.web.refusals import WebhookSecretUnfit
 from saas.services.secrets import SecretMissing, current_secrets
 from saas.services.webhooks import SECRET_MIN_BYTES, WebhookRejected, claimed, signing_key, verify
@@ -66,7 +66,7 @@ async def payments(request: Request, tenant: str) -> Received:
     """
     door = door_of(request)
     named = host_tenant(request, door.domain)
-    return await _receive(request, door, tenant if named in (None, tenant) else None)
+    return await _receive(request, door, tenant if agrees(named, tenant) else None)
 
 
 @router.post("/payments", openapi_extra=SIGNED, responses=documented(401, 408, 413, 415, 429, 503))

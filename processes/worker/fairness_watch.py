@@ -1,4 +1,4 @@
-"""Checks in the background whether backlogs are served fairly; work goes on in any case."""
+"""Warns while backlogs are not served fairly; work goes on in any case."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 import structlog
-from temporalio.client import Client
 
 from saas.hints import with_hint
 from temporal_tenancy import Database
-from temporal_tenancy.control_plane import renew_fairness
+from temporal_tenancy.control_plane import last_fairness
 
-RETRY_AFTER: Final = timedelta(hours=1)  # after a check that failed
+AGAIN_IN: Final = timedelta(hours=1)  # at the soonest; the check itself is repeated once a day
 
 log: Final = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def watching_fairness(client: Client, database: Database) -> AsyncIterator[None]:
-    """Warns if fairness is off: at the beginning of the block, and then once a day."""
-    watch = asyncio.create_task(_watch(client, database))
+async def watching_fairness(database: Database, namespace: str) -> AsyncIterator[None]:
+    """Warns if fairness was off at the last check: when the block begins, and then once a day.
+
+    It only reads the result. `doctor` checks, and `ticks.reconcile` does once a day: a worker's
+    start changes nothing on the server.
+    """
+    watch = asyncio.create_task(_watch(database, namespace))
     try:
         yield
     finally:
@@ -31,20 +34,22 @@ async def watching_fairness(client: Client, database: Database) -> AsyncIterator
         await asyncio.wait((watch,))
 
 
-async def _watch(client: Client, database: Database) -> NoReturn:
+async def _watch(database: Database, namespace: str) -> NoReturn:
     while True:
-        again_in = await _look(client, database)
+        again_in = await _look(database, namespace)
         await asyncio.sleep(again_in.total_seconds())
 
 
-async def _look(client: Client, database: Database) -> timedelta:
-    """Checks once; returns how long to wait before the next check."""
+async def _look(database: Database, namespace: str) -> timedelta:
+    """Looks once; returns how long to wait before the next look."""
     try:
-        found = await renew_fairness(client, database)
-    except Exception as error:  # jobs run whether or not this can be checked
+        found = await last_fairness(database, namespace)
+    except Exception as error:  # jobs run whether or not this is known
         log.warning("fairness.unknown", error_type=type(error).__name__, error=str(error))
-        return RETRY_AFTER
+        return AGAIN_IN
+    if found is None:
+        return AGAIN_IN
     if not found.holds:
         sentence = with_hint(found.off_sentence)
         log.warning("fairness.off", message=sentence, checked_at=str(found.checked_at))
-    return found.due_in
+    return max(found.due_in, AGAIN_IN)

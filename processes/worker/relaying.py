@@ -19,7 +19,6 @@ from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
     check_one_database,
-    check_search_attributes,
     refuse_owner_credentials,
     refusing,
 )
@@ -31,6 +30,7 @@ from saas.settings import Settings
 from temporal_tenancy import Database
 from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
+from temporal_tenancy.sdk import require_search_attributes
 
 QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
@@ -121,7 +121,7 @@ async def _make(
     )
     stack.push_async_callback(tenants.dispose)
     client = await connect_client(tenants)
-    await check_search_attributes(client)
+    await require_search_attributes(client)
     ladder = RetryLadder(attempts=settings.relay_attempts, unit=settings.relay_backoff)
     return Relay(
         client,

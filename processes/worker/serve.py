@@ -26,7 +26,6 @@ from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
     check_databases,
-    check_search_attributes,
     refuse_owner_credentials,
     refusing,
     runtime_urls,
@@ -41,6 +40,7 @@ from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.sdk import require_search_attributes
 from workflows import WORKFLOWS
 
 DEPLOYMENT: Final = "temporal-tenancy"
@@ -91,7 +91,7 @@ async def _serve(options: Options, settings: Settings) -> None:
             log.info("worker.stopped", signal=stop.signal)
             return
         health.probes = probes(client, runtime_urls(settings))
-        beside = watching_fairness(client, engines)
+        beside = watching_fairness(engines, client.namespace)
         await _work(workers, health, stop, options, settings, address, beside=beside)
 
 
@@ -106,7 +106,7 @@ async def _connect(
     )
     stack.push_async_callback(engines.dispose)
     client = await connect_client(engines, alerts=configured_sinks(settings))
-    await check_search_attributes(client)
+    await require_search_attributes(client)
     return client, engines
 
 

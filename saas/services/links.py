@@ -10,7 +10,14 @@ from typing import Final
 from itsdangerous import BadData, URLSafeSerializer
 
 from saas.settings import load_settings
-from temporal_tenancy import ConfigurationError, TenantMismatch, current_tenant
+from temporal_tenancy import (
+    ConfigurationError,
+    TenantInvalid,
+    TenantMismatch,
+    current_tenant,
+    tenant_folder,
+    tenant_of_folder,
+)
 
 DOWNLOADS: Final = "/downloads"  # the path under WEB_URL where the HTTP door serves them
 
@@ -50,7 +57,7 @@ def make_link(path: str, expires_in: timedelta) -> str:
         ConfigurationError: WEB_URL or LINK_SECRET is not set.
     """
     tenant = current_tenant()
-    if not path.startswith(f"{tenant}/"):
+    if not path.startswith(f"{tenant_folder(tenant)}/"):
         raise TenantMismatch(
             f"a link of {tenant} can only open an object of {tenant}. "
             "Build its path with object_path(area, name)."
@@ -82,7 +89,11 @@ def read_link(token: str, now: datetime) -> LinkTarget:
             raise LinkForged
     if now.timestamp() >= expires:
         raise LinkExpired
-    return LinkTarget(tenant_id=path.split("/")[0], path=path)
+    try:
+        tenant = tenant_of_folder(path.split("/")[0])
+    except TenantInvalid:
+        raise LinkForged from None
+    return LinkTarget(tenant_id=tenant, path=path)
 
 
 def _serializer() -> URLSafeSerializer:

@@ -16,7 +16,12 @@ from obstore.store import from_url
 from temporalio.exceptions import ApplicationError
 
 from saas.settings import load_settings
-from temporal_tenancy import ConfigurationError, TenantMismatch, current_tenant
+from temporal_tenancy import (
+    ConfigurationError,
+    TenantMismatch,
+    current_tenant,
+    tenant_folder,
+)
 
 PART_BYTES: Final = 5 * 1024 * 1024  # buffered per upload part; the minimum of S3
 PARTS_AT_ONCE: Final = 2
@@ -44,7 +49,7 @@ class StorageFailed(Exception):
 
 
 def object_path(area: str, name: str) -> str:
-    """Returns the path of an object of the current tenant: `{tenant}/{area}/{name}`.
+    """Returns the path of an object of the current tenant: `{tenant's folder}/{area}/{name}`.
 
     `area` says what the object is for, such as `imports`. Both parts are letters, digits and `_-`,
     with single dots between them, at most 200 characters each. Raises `ScopeMissing` without a
@@ -56,7 +61,7 @@ def object_path(area: str, name: str) -> str:
                 f"{part[:80]!r} cannot be part of an object's path. Use letters, digits, _ and -, "
                 f"with single dots between them, {PART_MAX_CHARACTERS} at most."
             )
-    return f"{current_tenant()}/{area}/{name}"
+    return f"{tenant_folder(current_tenant())}/{area}/{name}"
 
 
 class ObjectStorage:
@@ -161,10 +166,11 @@ def _storage(url: str) -> ObjectStorage:
 def _own(path: str) -> None:
     """Raises `TenantMismatch` unless `path` belongs to the current tenant."""
     tenant = current_tenant()
+    folder = tenant_folder(tenant)
     parts = path.split("/")
-    if len(parts) != 3 or parts[0] != tenant or not all(map(_PART.fullmatch, parts[1:])):
+    if len(parts) != 3 or parts[0] != folder or not all(map(_PART.fullmatch, parts[1:])):
         raise TenantMismatch(
-            f"the path of an object of {tenant} must be {tenant}/<area>/<name>. "
+            f"the path of an object of {tenant} must be {folder}/<area>/<name>. "
             "Build it with object_path(area, name)."
         )
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from temporalio.exceptions import ApplicationError
 
 from saas.settings import load_settings
-from temporal_tenancy import ConfigurationError, current_tenant
+from temporal_tenancy import ConfigurationError, current_tenant, tenant_folder
 
 SECRET_MAX_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # rules out ".."
@@ -31,7 +31,7 @@ class SecretStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder` contains one folder per tenant, with one file per credential."""
+        """`folder` contains each tenant's `tenant_folder`, with one file per credential."""
         self._folder = folder
 
     def get(self, name: str) -> str:
@@ -46,7 +46,7 @@ class SecretStore:
         if value is None:
             raise SecretMissing(
                 f'{current_tenant()} has no credential "{name}". '
-                f"Put it into {current_tenant()}/{name} below SECRETS_URL."
+                f"Put it into {tenant_folder(current_tenant())}/{name} below SECRETS_URL."
             )
         return value
 
@@ -55,7 +55,7 @@ class SecretStore:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of a credential: a-z 0-9 _ - and dots.")
         try:
-            with (self._folder / current_tenant() / name).open("rb") as file:
+            with (self._folder / tenant_folder(current_tenant()) / name).open("rb") as file:
                 content = file.read(SECRET_MAX_BYTES + 1)
             if len(content) > SECRET_MAX_BYTES:
                 raise ValueError

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         NotReachable,
         reaching,
     )
+    from temporal_tenancy.cli._process_exit import exit_process, open_streams
     from temporal_tenancy.cli._server_access import Servers, control_plane, servers
     from temporal_tenancy.cli._stops import why_stopped
     from temporal_tenancy.cli._waiting import warn_without_worker
@@ -56,8 +57,10 @@ __all__ = [
     "command_line",
     "control_plane",
     "err",
+    "exit_process",
     "facts",
     "lines",
+    "open_streams",
     "operator",
     "perform",
     "reaching",
@@ -88,8 +91,10 @@ _WHERE: Final = {
     "command_line": "_app",
     "control_plane": "_server_access",
     "err": "answers",
+    "exit_process": "_process_exit",
     "facts": "answers",
     "lines": "answers",
+    "open_streams": "_process_exit",
     "operator": "dead_letters",
     "perform": "answers",
     "reaching": "_not_reachable",

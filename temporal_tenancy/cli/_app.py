@@ -28,6 +28,9 @@ from temporal_tenancy.cli.program import Program, use_program
 HELP: Final = "Background jobs of a multi-tenant SaaS: start them, follow them, account for them."
 
 
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+
 def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typer:
     """Returns the library's commands for a program; more groups can be added to it.
 
@@ -68,9 +71,5 @@ def run(app: typer.Typer, program: Program, arguments: Sequence[str]) -> int:
         return result if isinstance(result, int) else 0
 
 
-def _options(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
-    ] = False,
-) -> None:
+def _options(debug: Debug = False) -> None:
     """Accepts the options that come before a command."""

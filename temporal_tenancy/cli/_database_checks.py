@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
 
 from temporal_tenancy.cli._server_access import environments
-from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped
+from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.cli.answers import number
 from temporal_tenancy.cli.program import (
     Application,
@@ -19,33 +18,30 @@ from temporal_tenancy.cli.program import (
     message_with_hint,
     quoted,
 )
-from temporal_tenancy.core.display import printable
-from temporal_tenancy.core.due_times import zone_names
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 from temporal_tenancy.postgres.migrations import refuse_pending
 from temporal_tenancy.postgres.moving import views_of_old_names
-from temporal_tenancy.postgres.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
-from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
 FINDINGS_SHOWN: Final = 5
 
 _PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
-_ONCE: Final = ("migrations", "row-level security", "logins", "clock", "time zones")
+_ONCE: Final = ("migrations", "row-level security", "open rights", "logins", "clock")
 
 
 def database_checks() -> Sequence[Check]:
-    """Checks each role's login and rights, then migrations, catalogue, logins, clock and zones."""
+    """Checks each role's login and rights, then migrations, catalogue, logins and clock."""
     application = current_application()
-    roles = (
-        (TENANT_ROLE, application.tenant),
-        (PLATFORM_ROLE, application.platform),
-        (RELAY_ROLE, application.relay),
+    roles = application.installation.roles
+    logins = (
+        (roles.tenant, application.tenant),
+        (roles.platform, application.platform),
+        (roles.relay, application.relay),
     )
-    checks = [_role(application, role, login) for role, login in roles]
+    checks = [_role(application, role, login) for role, login in logins]
     url = application.platform.url
     try:
         if url is None:
@@ -53,13 +49,13 @@ def database_checks() -> Sequence[Check]:
         with connect(url) as connection:
             return [*checks, *_whole(application, url, connection)]
     except (DatabaseUnreachable, ConfigurationError):
-        return [*checks, *skipped(_ONCE, f"{PLATFORM_ROLE} cannot log in.")]
+        return [*checks, *skipped(_ONCE, f"{roles.platform} cannot log in.")]
 
 
 def _role(application: Application, role: str, login: Login) -> Check:
     name, setting = f"role {role}", login.setting
     if login.url is None:
-        if role == RELAY_ROLE:
+        if login is application.relay:
             return skipped([name], f"{setting} is not set; only a relay needs it.")[0]
         return failed(name, f"{setting} is not set. {application.how_to_start}".rstrip())
     try:
@@ -88,12 +84,13 @@ def _whole(
     except DatabaseProblem as error:
         yield failed("migrations", message_with_hint(type(error).__name__, error.message))
     findings = lint(connection, environments=needed, installation=application.installation)
-    yield _lint(
-        "row-level security", [finding for finding in findings if finding.check != _PASSWORDLESS]
-    )
-    yield _logins([finding for finding in findings if finding.check == _PASSWORDLESS])
+    logins = [finding for finding in findings if finding.check == _PASSWORDLESS]
+    rights = [finding for finding in findings if finding.open]
+    others = [finding for finding in findings if finding not in (*logins, *rights)]
+    yield _row_security(others)
+    yield _open_rights(rights)
+    yield _logins(logins)
     yield _clock(connection)
-    yield _time_zones(application, connection)
 
 
 def _old_names(application: Application, connection: psycopg.Connection[Any]) -> str:
@@ -107,45 +104,32 @@ def _old_names(application: Application, connection: psycopg.Connection[Any]) ->
     )
 
 
-def _lint(name: str, findings: Sequence[Finding]) -> Check:
+def _row_security(findings: Sequence[Finding]) -> Check:
     if not findings:
-        return ok(name, "the catalogue lint finds nothing wrong.")
+        return ok("row-level security", "the catalogue lint finds nothing wrong.")
+    return failed("row-level security", _shown(findings))
+
+
+def _open_rights(findings: Sequence[Finding]) -> Check:
+    """Warns of rights that weaken no policy, but that nobody may have meant to give."""
+    if not findings:
+        return ok("open rights", "no role has a right that it does not need.")
+    hint = ""
+    if any(finding.check == "public-grant" for finding in findings):
+        hint = f" {quoted('migrate --harden')} lists what every role has and can lose."
+    return warning("open rights", f"row-level security holds, but: {_shown(findings)}{hint}")
+
+
+def _shown(findings: Sequence[Finding]) -> str:
     more = len(findings) - FINDINGS_SHOWN
     shown = " ".join(str(finding) for finding in findings[:FINDINGS_SHOWN])
-    return failed(name, f"{shown} And {number(more, 'finding')} more." if more > 0 else shown)
+    return f"{shown} And {number(more, 'finding')} more." if more > 0 else shown
 
 
 def _logins(findings: Sequence[Finding]) -> Check:
     if findings:
         return failed("logins", " ".join(finding.message for finding in findings))
     return ok("logins", "no role can log in without a password.")
-
-
-def _time_zones(application: Application, connection: psycopg.Connection[Any]) -> Check:
-    """Checks that Python and PostgreSQL know every tenant's time zone."""
-    try:
-        schema = schema_in_use(connection, application.installation.schema)
-        rows = connection.execute(
-            sql.SQL("select id, time_zone from {} where status <> 'deleted' order by id").format(
-                sql.Identifier(schema, "tenants")
-            )
-        ).fetchall()
-        known_to_server = {
-            name for (name,) in connection.execute("select name from pg_timezone_names")
-        }
-    except psycopg.Error:
-        return skipped(["time zones"], "the tenants cannot be read.")[0]
-    known = zone_names() & known_to_server
-    wrong = [f"{tenant} ({printable(zone)})" for tenant, zone in rows if zone not in known]
-    if wrong:
-        shown = ", ".join(wrong[:FINDINGS_SHOWN])
-        more = f" and {len(wrong) - FINDINGS_SHOWN} more" if len(wrong) > FINDINGS_SHOWN else ""
-        return failed(
-            "time zones",
-            f"{number(len(wrong), 'tenant')} in a time zone that not every part knows: {shown}"
-            f"{more}. Their jobs are skipped. Give each an IANA name, such as Asia/Bangkok.",
-        )
-    return ok("time zones", "every tenant's is known to Python and to PostgreSQL.")
 
 
 def _clock(connection: psycopg.Connection[Any]) -> Check:

@@ -72,6 +72,7 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     from temporal_tenancy.cli._not_reachable import NotReachable
     from temporal_tenancy.core.errors import ConfigurationError, TenancyError
     from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
+    from temporal_tenancy.sdk.search_attributes import SearchAttributesMissing
 
     kind = type(error).__name__
     application = current_program().loaded
@@ -80,6 +81,8 @@ def _classified(error: Exception) -> tuple[int, str, str]:
             return code, kind, getattr(error, "message", str(error))
     if isinstance(error, TenancyError):
         return ExitCode.REFUSED, kind, error.message
+    if isinstance(error, SearchAttributesMissing):
+        return ExitCode.NOT_REACHABLE, kind, str(error)
     if isinstance(error, ConfigurationError):
         return ExitCode.REFUSED, kind, str(error)
     if isinstance(error, NotReachable):

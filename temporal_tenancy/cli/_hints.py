@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_TENANT: Final = r"(?P<tenant>[a-z0-9][a-z0-9_-]{0,62})"
+_TENANT: Final = r"(?P<tenant>[A-Za-z0-9][A-Za-z0-9_-]{0,62})"
 _JOB: Final = r"(?P<job>[a-z][a-z0-9_.]*)"
 
 # By the error's type: how its message begins, and the hint that follows it.
@@ -25,6 +25,9 @@ _HINTS: Final = {
     },
     "MigrationsBehind": {
         "": '"{program} migrate" does so.',
+    },
+    "SearchAttributesMissing": {
+        "the namespace .* has no search attribute ": '"{program} schedules apply" does so.',
     },
     "FairnessOff": {
         "": 'Then "{program} doctor" tries again.',

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from temporal_tenancy.cli._server_access import directory_of
 from temporal_tenancy.cli.answers import when
 from temporal_tenancy.cli.program import message_with_hint, quoted
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import TenantScope, enter
@@ -64,7 +64,7 @@ async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
 
 
 async def _held_back(database: Database, tenant_id: str, job: Job | None) -> list[str]:
-    tenant = await ControlPlaneDirectory(database).find(tenant_id)
+    tenant = await directory_of(database).find(tenant_id)
     async with database.platform_session("explain a message") as session:
         decision = (await admission.decisions(session, [tenant_id])).get(tenant_id, NOTHING)
         running = (await admission.in_flight(session, [tenant_id])).get(tenant_id, 0)

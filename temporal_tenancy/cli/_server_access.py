@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -12,8 +12,13 @@ from sqlalchemy.exc import ProgrammingError
 from temporalio.client import Client
 
 from temporal_tenancy.cli.program import Application, current_application
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.core.directory import use_directory
+from temporal_tenancy.core.directory import (
+    Tenant,
+    TenantDirectory,
+    TenantStatus,
+    pages,
+    use_directory,
+)
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.migrations import refuse_pending
@@ -83,10 +88,24 @@ async def servers() -> AsyncIterator[Servers]:
         yield Servers(await application.connect(database), application.ui_url, database)
 
 
+def directory_of(database: Database) -> TenantDirectory:
+    """Returns the directory of the application's tenants."""
+    return current_application().tenants(database)
+
+
+async def each_tenant(
+    database: Database, statuses: Collection[TenantStatus] | None = None
+) -> AsyncIterator[Tenant]:
+    """Yields the tenants in order of their ids, read page by page; None: all but deleted."""
+    async for page in pages(directory_of(database), statuses=statuses):
+        for tenant in page:
+            yield tenant
+
+
 @contextmanager
 def as_platform(database: Database) -> Iterator[None]:
     """Sets the current database and directory in the block, as in a platform activity."""
-    with use_database(database), use_directory(ControlPlaneDirectory(database)):
+    with use_database(database), use_directory(directory_of(database)):
         yield
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
@@ -19,18 +19,25 @@ from temporal_tenancy.cli.program import current_application, current_program, q
 from temporal_tenancy.cli.schedules import compare
 from temporal_tenancy.control_plane.server_checks import keep_fairness
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.fairness import Fairness, ProbeFailed
-from temporal_tenancy.sdk.search_attributes import SEARCH_ATTRIBUTES, missing_search_attributes
+from temporal_tenancy.sdk.search_attributes import (
+    MAY_NOT,
+    SEARCH_ATTRIBUTES,
+    missing_search_attributes,
+)
 
 SERVER_VERSION: Final = (1, 31)  # the first with reliable fairness
+
+_PLATFORM_JOBS: Final = "platform jobs"
 
 
 async def temporal_checks() -> Sequence[Check]:
     """Checks server, namespace, fairness, search attributes, schedules and workers."""
     application = current_application()
-    dependent = ["namespace", "fairness", "search attributes", "schedules"]
+    dependent = ["namespace", "fairness", "search attributes", "schedules", _PLATFORM_JOBS]
     dependent += map(_name_of_workers, application.queues)
     try:
         with application.reaching():
@@ -43,7 +50,7 @@ async def temporal_checks() -> Sequence[Check]:
         with application.reaching():
             checks = [server, await _namespace(client), await _fairness(client)]
             checks.append(await _search_attributes(client))
-            checks.append(await _schedules(Temporal(client, application.ui_url)))
+            checks += await _schedules(Temporal(client, application.ui_url))
             checks += [await _workers(client, queue) for queue in application.queues]
             return checks
     except NotReachable as error:
@@ -88,7 +95,16 @@ async def _keep(namespace: str, result: Fairness) -> None:
 
 
 async def _search_attributes(client: Client) -> Check:
-    missing = await missing_search_attributes(client)
+    try:
+        missing = await missing_search_attributes(client)
+    except RPCError as error:
+        if error.status not in MAY_NOT:
+            raise
+        return warning(
+            "search attributes",
+            f"this account may not list them. {' and '.join(SEARCH_ATTRIBUTES)}, both Keyword, "
+            "must be in the namespace.",
+        )
     if missing:
         return failed(
             "search attributes",
@@ -98,11 +114,15 @@ async def _search_attributes(client: Client) -> Check:
     return ok("search attributes", f"{' and '.join(SEARCH_ATTRIBUTES)} are registered.")
 
 
-async def _schedules(connection: Temporal) -> Check:
+async def _schedules(connection: Temporal) -> list[Check]:
     try:
         documents = await compare(connection)
     except ConfigurationError as error:
-        return failed("schedules", str(error))
+        return [failed("schedules", str(error)), *skipped([_PLATFORM_JOBS], "See above.")]
+    return [_declared(documents), await _platform_jobs(connection.client, documents)]
+
+
+def _declared(documents: Sequence[dict[str, Any]]) -> Check:
     declared = current_program().schedules
     not_applied = [
         f"{d['schedule_id']} is {d['state']}" for d in documents if d["state"] != "applied"
@@ -114,6 +134,35 @@ async def _schedules(connection: Temporal) -> Check:
     if paused:
         return warning("schedules", f"{', '.join(paused)}: paused.")
     return ok("schedules", f"{len(documents)} are in force as {declared} declares them.")
+
+
+async def _platform_jobs(client: Client, documents: Sequence[dict[str, Any]]) -> Check:
+    """Checks the jobs that notice what was lost: nothing else would say that they do not run."""
+    brought = current_application().platform_schedules
+    if not brought:
+        return skipped([_PLATFORM_JOBS], "no feature has one.")[0]
+    by_job = {document["job"]: document for document in documents}
+    missing = [s.job for s in brought if by_job[s.job]["state"] == "missing"]
+    paused = [s.job for s in brought if by_job[s.job]["paused"]]
+    queues = sorted({s.queue or registry[s.job].queue for s in brought})
+    unserved = [queue for queue in queues if not await has_worker(client, queue)]
+    problems = []
+    if missing:
+        apply = quoted("schedules apply")
+        problems.append(f"not on the server: {', '.join(missing)}. {apply} puts them there.")
+    if paused:
+        each = " and ".join(quoted(f"schedules resume {job}") for job in paused)
+        problems.append(f"paused: {', '.join(paused)}. {each} starts them again.")
+    problems += map(no_worker, unserved)
+    if problems:
+        first, *others = problems
+        told = " ".join([first, *(f"{each[0].upper()}{each[1:]}" for each in others)])
+        return failed(
+            _PLATFORM_JOBS,
+            f"{told} Until then missed ticks, jobs that failed permanently and ended "
+            "suspensions go unnoticed.",
+        )
+    return ok(_PLATFORM_JOBS, f"{', '.join(s.job for s in brought)} run.")
 
 
 def _name_of_workers(queue: str) -> str:

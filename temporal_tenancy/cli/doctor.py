@@ -12,6 +12,7 @@ from rich.text import Text
 
 from temporal_tenancy.cli._database_checks import database_checks
 from temporal_tenancy.cli._temporal_checks import temporal_checks
+from temporal_tenancy.cli._tenant_checks import tenant_checks
 from temporal_tenancy.cli._verdicts import Verdict
 from temporal_tenancy.cli.answers import Answer, Problem, lines
 
@@ -25,7 +26,11 @@ STYLES: Final = {
 
 async def examine() -> Answer:
     """Runs every check, even after one has failed."""
-    checks = [*await temporal_checks(), *await asyncio.to_thread(database_checks)]
+    checks = [
+        *await temporal_checks(),
+        *await asyncio.to_thread(database_checks),
+        *await tenant_checks(),
+    ]
     count = Counter(check.verdict for check in checks)
     table = Table(box=None, pad_edge=False, show_header=False)
     for column in range(3):

@@ -19,12 +19,11 @@ from temporal_tenancy.cli._failures import RunUnknown
 from temporal_tenancy.cli._messages import explain_message, message_line
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._pending import waits_for
-from temporal_tenancy.cli._server_access import Temporal, control_plane, temporal
+from temporal_tenancy.cli._server_access import Temporal, control_plane, directory_of, temporal
 from temporal_tenancy.cli._waiting import problem_of
 from temporal_tenancy.cli.answers import Answer, Problem, address, facts, lines, when
 from temporal_tenancy.cli.program import current_program, with_hint
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import (
     InvalidPayload,
@@ -158,7 +157,7 @@ async def _ask_control_plane(findings: _Findings) -> None:
                 findings.message = await explain_message(database, parts)
                 if findings.run is None and findings.message is not None:
                     findings.waiting += findings.message.pop("waiting_for")
-                tenant = await ControlPlaneDirectory(database).find(parts.owner)
+                tenant = await directory_of(database).find(parts.owner)
                 try:
                     require_runnable(parts.owner, tenant, job)
                 except TenancyError as error:

@@ -82,7 +82,7 @@ async def fan_out(
 
 def as_scheduled(job: Job, tick: str) -> FanOutInput:
     """Returns the input of a tick's fan-out: as in the job's schedule, without its times."""
-    declared = {schedule.job: schedule for schedule in current_application().schedules}.get(
+    declared = {schedule.job: schedule for schedule in current_application().every_schedule}.get(
         job.name
     )
     request = declared.fan_out if declared is not None else FanOutInput(job=job.name)
@@ -91,7 +91,7 @@ def as_scheduled(job: Job, tick: str) -> FanOutInput:
 
 def local_cron(job: Job) -> str | None:
     """Returns the cron line of the job's schedule if it is in the tenants' local time."""
-    for scheduled in current_application().schedules:
+    for scheduled in current_application().every_schedule:
         if scheduled.job == job.name and scheduled.local_time:
             return scheduled.cron
     return None

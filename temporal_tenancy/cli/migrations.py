@@ -1,28 +1,42 @@
-"""Migrates the database."""
+"""Migrates the database, and shows or takes away what every role of the server may do in it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
 
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli.answers import Answer
 from temporal_tenancy.cli.program import Application, Login, current_application, quoted
 from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.hardening import Opening, openings
 from temporal_tenancy.postgres.migrations import migrate, pending
 from temporal_tenancy.postgres.moving import drop_views, move, views_of_old_names
 
+_WITHOUT_URL: Final = (
+    "A role whose URL you do not give keeps its password; a new one cannot log in until it has one."
+)
 
-async def migrate_all() -> Answer:
+
+async def migrate_all(*, harden: bool = False) -> Answer:
     """Creates the roles, the control plane and the tenants' tables that are missing.
 
+    Args:
+        harden: also take away what every role of the server may do in the database.
+
     Raises:
-        NotReachable: a URL is not set, or its server does not answer.
-        ConfigurationError: a URL logs in as the wrong role.
+        NotReachable: a URL is not set that is needed, or its server does not answer.
+        ConfigurationError: a URL logs in as the wrong role, or the owner lacks a right.
         ExcessRights: a runtime role has rights that it must not have.
     """
     application = current_application()
-    owner = _required(application, application.owner)
+    owner = _owner(application)
+    logins = (application.tenant, application.platform, application.relay)
+    without = any(login.url is None and not login.needed for login in logins)
     with application.reaching():
         behind = pending(owner, environments(application), installation=application.installation)
+        found = _openings(application, owner) if harden else []
         migrate(
             owner,
             tenant_url=_required(application, application.tenant),
@@ -30,9 +44,45 @@ async def migrate_all() -> Answer:
             relay_url=application.relay.url,
             application=application.environments,
             installation=application.installation,
+            harden=harden,
         )
     text = "The database is migrated." if behind else "The database was up to date."
-    return Answer({"migrated": bool(behind), "were_behind": list(map(str, behind))}, text)
+    if without:
+        text = f"{text}\n{_WITHOUT_URL}"
+    document: dict[str, Any] = {"migrated": bool(behind), "were_behind": list(map(str, behind))}
+    if harden:
+        text = "\n".join([text, *(f"Done: {opening.revoke}." for opening in found)])
+        document |= {"hardened": bool(found), "open": _documents(found)}
+    return Answer(document, text)
+
+
+async def show_openings() -> Answer:
+    """Lists what `migrate_all(harden=True)` would take away, and changes nothing.
+
+    Raises `NotReachable` if the owner's URL is not set, or its server does not answer.
+    """
+    application = current_application()
+    owner = _owner(application)
+    with application.reaching():
+        found = _openings(application, owner)
+    document = {"hardened": False, "open": _documents(found)}
+    if not found:
+        return Answer(document, "There is nothing to take away.")
+    lines = [f"{str(opening)[0].upper()}{str(opening)[1:]}" for opening in found]
+    ending = f"Nothing was changed. {quoted('migrate --harden --yes')} migrates and takes it away."
+    return Answer(document, "\n".join([*lines, ending]))
+
+
+def _openings(application: Application, owner_url: str) -> list[Opening]:
+    with connect(owner_url) as owner:
+        return openings(owner, application.installation.roles)
+
+
+def _documents(found: Sequence[Opening]) -> list[dict[str, Any]]:
+    return [
+        {"right": opening.right, "revoke": opening.revoke, "roles": list(opening.roles)}
+        for opening in found
+    ]
 
 
 async def migrate_and_move() -> Answer:
@@ -44,7 +94,7 @@ async def migrate_and_move() -> Answer:
     application = current_application()
     schema = application.installation.schema
     with application.reaching():
-        owner = _required(application, application.owner)
+        owner = _owner(application)
         moved = move(owner, installation=application.installation)
         with connect(owner) as connection:
             views = views_of_old_names(connection, schema)
@@ -69,14 +119,18 @@ async def finish_move() -> Answer:
     """
     application = current_application()
     with application.reaching():
-        owner = _required(application, application.owner)
+        owner = _owner(application)
         dropped = drop_views(owner, installation=application.installation)
     text = f"Dropped the views {', '.join(dropped)}." if dropped else "There was no view to drop."
     return Answer({"dropped": dropped}, text)
 
 
-def _required(application: Application, login: Login) -> str:
-    if login.url is None:
+def _owner(application: Application) -> str:
+    return _required(application, application.owner) or ""
+
+
+def _required(application: Application, login: Login) -> str | None:
+    if login.url is None and login.needed:
         sentence = f"{login.setting} is not set. {application.how_to_start}"
         raise NotReachable(sentence.rstrip())
     return login.url

@@ -13,11 +13,10 @@ import typer
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._not_reachable import NotReachable
-from temporal_tenancy.cli._server_access import control_plane, servers
+from temporal_tenancy.cli._server_access import control_plane, directory_of, servers
 from temporal_tenancy.cli.answers import Answer, lines, number, table, when
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.control_plane.admission import Admission
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import Tenant
 from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.core.inputs import read_input
@@ -112,7 +111,7 @@ async def show() -> Answer:
             tenants = [backlog.tenant_id for backlog in backlog_of_all]
             decisions = await admission.decisions(session, tenants)
             running = await admission.in_flight(session, tenants)
-        known = await ControlPlaneDirectory(database).find_many(tenants)
+        known = await directory_of(database).find_many(tenants)
     records = {tenant.id: tenant for tenant in known}
     documents: list[dict[str, Any]] = []  # JSON
     for backlog in backlog_of_all:
@@ -148,7 +147,7 @@ async def show() -> Answer:
 async def pause(tenant: str, reason: str | None) -> Answer:
     """Stops releasing a tenant's messages; raises `TenantUnknown`."""
     async with control_plane() as database:
-        await Admission(database).pause(tenant_id(tenant), reason)
+        await Admission(database, directory_of(database)).pause(tenant_id(tenant), reason)
     text = f"{tenant}'s messages are no longer released; running jobs continue."
     resume_it = f"{quoted(f'outbox resume {tenant}')} releases them again."
     return Answer({"tenant_id": tenant, "paused": True}, lines(text, resume_it))
@@ -157,7 +156,7 @@ async def pause(tenant: str, reason: str | None) -> Answer:
 async def resume(tenant: str) -> Answer:
     """Releases a tenant's messages again; raises `TenantUnknown`."""
     async with control_plane() as database:
-        await Admission(database).resume(tenant_id(tenant))
+        await Admission(database, directory_of(database)).resume(tenant_id(tenant))
     return Answer({"tenant_id": tenant, "paused": False}, f"{tenant}'s messages are released.")
 
 
@@ -171,7 +170,8 @@ async def cap(tenant: str, how_many: int | None) -> Answer:
         if how_many is not None:
             query = f"TenantId = '{tenant_id(tenant)}' AND ExecutionStatus = 'Running'"
             running = [run.id async for run in connections.client.list_workflows(query)]
-        await Admission(connections.database).set_cap(tenant_id(tenant), how_many, running=running)
+        admitted = Admission(connections.database, directory_of(connections.database))
+        await admitted.set_cap(tenant_id(tenant), how_many, running=running)
         record = await _find(connections.database, tenant)
     limit = how_many if how_many is not None else record.plan.concurrency_cap
     document = {"tenant_id": tenant, "concurrency_cap": limit, "running": len(running)}
@@ -278,7 +278,7 @@ async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
 
 
 async def _find(database: Database, identifier: str) -> Tenant:
-    tenant = await ControlPlaneDirectory(database).find(identifier)
+    tenant = await directory_of(database).find(identifier)
     if tenant is None:
         raise unknown(identifier)
     return tenant

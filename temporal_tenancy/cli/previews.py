@@ -12,10 +12,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from temporal_tenancy.cli._arguments import moment
-from temporal_tenancy.cli._server_access import control_plane
+from temporal_tenancy.cli._server_access import control_plane, each_tenant
 from temporal_tenancy.cli.answers import Answer, lines, number, table, when
 from temporal_tenancy.cli.program import current_application
-from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.ticks.load_curve import BUCKET, LoadCurve, load_curves, peaks, total
 from temporal_tenancy.ticks.schedules import check_all
 
@@ -31,7 +30,7 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
         ConfigurationError: a schedule's declaration is not valid.
         typer.BadParameter: `png` cannot be written.
     """
-    schedules = current_application().schedules
+    schedules = current_application().every_schedule
     check_all(schedules)
     begin = (moment(since, option="--from") if since else datetime.now(UTC)).replace(
         minute=0, second=0, microsecond=0
@@ -39,7 +38,7 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
     length = timedelta(hours=hours)
     async with control_plane() as database:
         spread, plain = await load_curves(
-            schedules, Tenants(database).list(), since=begin, length=length
+            schedules, each_tenant(database), since=begin, length=length
         )
     if png is not None:
         _draw(png, begin, spread, plain)
@@ -67,6 +66,8 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
 
 
 def _text(document: dict[str, Any], begin: datetime, end: datetime) -> RenderableType:
+    if not document["jobs"]:
+        return "No schedule starts jobs of tenants."
     minutes = BUCKET.total_seconds() / 60
     rows = [
         (job["job"], job["starts"], job["peak"], job["peak_without_spread"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -16,8 +17,11 @@ from temporal_tenancy.postgres.installation import Installation
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from temporal_tenancy.core.directory import TenantDirectory
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.postgres.database import Database
+    from temporal_tenancy.sdk.features import Feature
+    from temporal_tenancy.sdk.plugin import TenancyPluginBase
     from temporal_tenancy.ticks.schedules import ScheduledJob
 
 
@@ -27,6 +31,7 @@ class Login:
 
     setting: str  # where a person sets its URL, such as a variable's name
     url: str | None = field(default=None, repr=False)  # None: not set
+    needed: bool = True  # whether `migrate` refuses to do without the URL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,10 @@ class Application:
     """Raises `NotReachable` for errors in the block that mean that a server is unavailable:
     `reaching`, or the same with the application's advice."""
     schedules: Sequence[ScheduledJob] = ()
+    """The application's own. Those that its features bring are added."""
+    features: Sequence[Feature] | None = None  # of its plugin; None: all of the library's
+    directory: Callable[[Database], TenantDirectory] | None = None
+    """Returns the directory of its plugin; None: the library's own table."""
     installation: Installation = field(default_factory=Installation)
     """Where the library lives in the database."""
     queues: Sequence[str] = ()  # that workers must serve
@@ -58,6 +67,96 @@ class Application:
     how_to_start: str = ""  # a sentence that follows a missing setting
     failures: Mapping[type[Exception], int] = field(default_factory=dict)
     """Exit codes of the application's own errors, which have a `message`."""
+
+    @classmethod
+    def from_environment(
+        cls,
+        plugin: Callable[[Database], TenancyPluginBase],
+        *,
+        tenant: str,
+        platform: str,
+        relay: str | None = None,
+        owner: str | None = None,
+        ui: str | None = None,
+        schedules: Sequence[ScheduledJob] = (),
+        queues: Sequence[str] = (),
+        migrations: Sequence[MigrationEnvironment] = (),
+        installation: Installation | None = None,
+        worker: str | None = None,
+    ) -> Application:
+        """Makes the application from environment variables, whose names the arguments give.
+
+        Temporal's address, namespace and credentials come from the variables and the profile that
+        `temporalio.envconfig` reads, such as `TEMPORAL_ADDRESS`.
+
+        Args:
+            plugin: makes the plugin of the application's clients and workers. It is called once
+                now, for the features, and then for each connection; it must not connect itself.
+            tenant: the variable with the URL of the tenants' role.
+            platform: the variable with the URL of the platform's role.
+            relay: the variable with the URL of the relay's role; `outbox list` reads as it.
+            owner: the variable with the URL of the database's owner; `migrate` needs it.
+            ui: the variable with the address of Temporal's Web UI, for links.
+            schedules: the application's own schedules.
+            queues: the task queues that workers must serve; `doctor` checks them.
+            migrations: the environments of the application's own tables, which `migrate` also runs.
+            installation: the library's schema and roles; None: the defaults.
+            worker: the command that starts a worker, with `{queue}` for its queue.
+
+        Raises:
+            ConfigurationError: a variable is not a PostgreSQL URL, or the plugin is misconfigured.
+        """
+        # Imported here: they load the SDK, which help does not need.
+        from temporal_tenancy.cli._environment import Connections, login, reaching
+        from temporal_tenancy.core.migration_environment import LIBRARY
+
+        logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
+        installation = installation or Installation()
+        connections = Connections(plugin, *logins, installation)
+        made = connections.plugin()
+        return cls(
+            connect=connections.connect,
+            database=connections.database,
+            tenant=logins[0],
+            platform=logins[1],
+            relay=login(relay, "the relay's role"),
+            owner=login(owner, "the database's owner"),
+            reaching=reaching,
+            schedules=schedules,
+            features=made.features,
+            directory=connections.directory,
+            installation=installation,
+            queues=queues,
+            environments=[each for each in (*made.migrations, *migrations) if each not in LIBRARY],
+            ui_url=os.environ.get(ui) or None if ui else None,
+            worker=worker,
+        )
+
+    @cached_property
+    def every_schedule(self) -> Sequence[ScheduledJob]:
+        """The application's schedules, then those that its features bring."""
+        from temporal_tenancy.ticks.schedules import with_those_of
+
+        return with_those_of(self.schedules, self._features)
+
+    @cached_property
+    def platform_schedules(self) -> Sequence[ScheduledJob]:
+        """The schedules of the platform jobs that its features bring."""
+        jobs = {schedule.job for feature in self._features for schedule in feature.schedules}
+        return [scheduled for scheduled in self.every_schedule if scheduled.job in jobs]
+
+    @cached_property
+    def _features(self) -> Sequence[Feature]:
+        from temporal_tenancy.everything import everything
+
+        return everything() if self.features is None else self.features
+
+    def tenants(self, database: Database) -> TenantDirectory:
+        """Returns the directory of the application's tenants."""
+        from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+
+        made = ControlPlaneDirectory if self.directory is None else self.directory
+        return made(database)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,11 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
-from temporal_tenancy.cli._server_access import Servers, servers
+from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, address, err, facts, lines, say
 from temporal_tenancy.cli.program import message_with_hint
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
@@ -51,7 +50,7 @@ async def run(
     workflow_id = str(parsed_id)
     async with servers() as connections:
         tenant_id = job_input.tenant_id
-        record = await ControlPlaneDirectory(connections.database).find(tenant_id)
+        record = await directory_of(connections.database).find(tenant_id)
         reason = refusal(require_startable(tenant_id, record, job), job)
         await warn_where_off(connections.database, connections.client.namespace)
         handle, state = await _start(connections, job, job_input, workflow_id)

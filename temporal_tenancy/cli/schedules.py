@@ -23,13 +23,17 @@ from temporal_tenancy.cli._arguments import moment
 from temporal_tenancy.cli._failures import ScheduleUnknown
 from temporal_tenancy.cli._fairness import warn_where_known_off
 from temporal_tenancy.cli._server_access import Temporal, temporal
-from temporal_tenancy.cli.answers import Answer, address, lines, number, table, when
+from temporal_tenancy.cli.answers import Answer, address, lines, number, say, table, when
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.core.due_times import times
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.sdk.lookups import if_known, is_namespace_missing
-from temporal_tenancy.sdk.search_attributes import register_search_attributes
+from temporal_tenancy.sdk.search_attributes import (
+    MAY_NOT,
+    SEARCH_ATTRIBUTES,
+    register_search_attributes,
+)
 from temporal_tenancy.ticks import schedules as declared_schedules
 from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.schedule_drift import differences
@@ -42,13 +46,15 @@ TRIGGER_INTERVAL: Final = 0.2  # seconds between looks
 async def apply() -> Answer:
     """Puts every declared schedule on the server, and registers the search attributes.
 
-    Raises `ConfigurationError` for a declaration that is not valid, before it applies any.
+    Raises:
+        ConfigurationError: a declaration is not valid; nothing was changed.
+        SearchAttributesMissing: they cannot be registered; no schedule was applied.
     """
-    schedules = current_application().schedules
+    schedules = current_application().every_schedule
     check_all(schedules)
     async with temporal() as connection:
         await warn_where_known_off(connection.client.namespace)
-        registered = await register_search_attributes(connection.client)
+        registered = await _register(connection.client)
         done = await declared_schedules.apply(connection.client, schedules)
         documents = [
             {
@@ -70,6 +76,19 @@ async def apply() -> Answer:
             *_warnings(),
         ),
     )
+
+
+async def _register(client: Client) -> Sequence[str]:
+    try:
+        return await register_search_attributes(client)
+    except RPCError as error:
+        if error.status not in MAY_NOT:
+            raise
+        say(
+            f"This account may not list search attributes. {' and '.join(SEARCH_ATTRIBUTES)}, both "
+            f'Keyword, must be in the namespace "{client.namespace}".'
+        )
+        return ()
 
 
 async def show_all() -> Answer:
@@ -98,7 +117,7 @@ async def show_all() -> Answer:
 def _warnings() -> Sequence[str]:
     return [
         f"Note: {schedule.warning}"
-        for schedule in current_application().schedules
+        for schedule in current_application().every_schedule
         if schedule.warning
     ]
 
@@ -108,7 +127,7 @@ async def compare(connection: Temporal) -> list[dict[str, Any]]:
 
     `state` is applied, changed (`differs` says where), missing or undeclared.
     """
-    schedules = current_application().schedules
+    schedules = current_application().every_schedule
     check_all(schedules)
     client = connection.client
     documents = []
@@ -228,7 +247,7 @@ async def _set_paused(job: str, paused: bool, note: str) -> Answer:
 
 def _declared(job: str) -> ScheduledJob:
     registry.get_or_raise(job)
-    schedules = current_application().schedules
+    schedules = current_application().every_schedule
     for scheduled in schedules:
         if scheduled.job == job:
             return scheduled

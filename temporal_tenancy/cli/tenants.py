@@ -11,8 +11,14 @@ import typer
 from temporalio.service import RPCError
 
 from temporal_tenancy.cli import _arguments as arguments
+from temporal_tenancy.cli._failures import Refusal
 from temporal_tenancy.cli._not_reachable import NotReachable
-from temporal_tenancy.cli._server_access import control_plane, temporal
+from temporal_tenancy.cli._server_access import (
+    control_plane,
+    directory_of,
+    each_tenant,
+    temporal,
+)
 from temporal_tenancy.cli.answers import Answer, facts, lines, say, table, when
 from temporal_tenancy.cli.program import quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
@@ -24,6 +30,10 @@ from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk.suspension import release
+
+
+class TenantsElsewhere(Refusal):
+    """The application keeps its tenants in a directory of its own."""
 
 
 async def add(
@@ -42,6 +52,7 @@ async def add(
         raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
     ends = _day_or_time(trial_ends)
     async with control_plane() as database:
+        _refuse_elsewhere(database, "added")
         tenant = await Tenants(database).add(
             identifier,
             name or identifier,
@@ -57,9 +68,8 @@ async def add(
 async def show_all(status: str | None) -> Answer:
     """Lists the tenants, or those with one of the statuses."""
     async with control_plane() as database:
-        tenants = [
-            tenant async for tenant in Tenants(database).list(statuses=arguments.statuses(status))
-        ]
+        wanted = arguments.statuses(status)
+        tenants = [tenant async for tenant in each_tenant(database, wanted)]
     rows = [(t.id, t.name, t.status, when(t.status_since), t.plan.id, t.time_zone) for t in tenants]
     return Answer(
         [_document(tenant) for tenant in tenants],
@@ -160,13 +170,25 @@ def _day_or_time(text: str | None) -> datetime | date | None:
 
 
 async def _find(database: Database, identifier: str) -> Tenant:
-    tenant = await ControlPlaneDirectory(database).find(tenant_id(identifier))
+    tenant = await directory_of(database).find(tenant_id(identifier))
     if tenant is None:
         raise unknown(identifier)
     return tenant
 
 
+def _refuse_elsewhere(database: Database, what: str) -> None:
+    """Raises `TenantsElsewhere` if the library's own table is not the application's directory."""
+    directory = directory_of(database)
+    if not isinstance(directory, ControlPlaneDirectory):
+        raise TenantsElsewhere(
+            f"this application's tenants are in its own directory, {type(directory).__name__}, "
+            f"and are {what} there. {quoted('tenants list')} and "
+            f'"tenants show" read it.'
+        )
+
+
 async def _refuse_leaving(database: Database, identifier: str, what: str) -> Tenant:
+    _refuse_elsewhere(database, what)
     tenant = await _find(database, identifier)
     if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
         raise TenantOffboarding(

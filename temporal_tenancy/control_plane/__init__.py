@@ -9,16 +9,22 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.control_plane._api_keys import ApiKeys
     from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-    from temporal_tenancy.control_plane.server_checks import renew_fairness
+    from temporal_tenancy.control_plane.server_checks import last_fairness, renew_fairness
     from temporal_tenancy.control_plane.tables import TenantRow
-    from temporal_tenancy.control_plane.tenants import TenantExists, Tenants
+    from temporal_tenancy.control_plane.tenants import (
+        TenantExists,
+        TenantExistsInOtherCase,
+        Tenants,
+    )
 
 __all__ = [
     "ApiKeys",
     "ControlPlaneDirectory",
     "TenantExists",
+    "TenantExistsInOtherCase",
     "TenantRow",
     "Tenants",
+    "last_fairness",
     "renew_fairness",
 ]
 
@@ -26,8 +32,10 @@ _WHERE: Final = {
     "ApiKeys": "_api_keys",
     "ControlPlaneDirectory": "directory",
     "TenantExists": "tenants",
+    "TenantExistsInOtherCase": "tenants",
     "TenantRow": "tables",
     "Tenants": "tenants",
+    "last_fairness": "server_checks",
     "renew_fairness": "server_checks",
 }
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import AdmissionRow, InFlightRow
+from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 
@@ -26,12 +27,14 @@ class Admission:
         ScopeMissing: a method was called in a tenant's scope.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, directory: TenantDirectory | None = None) -> None:
         """
         Args:
             database: the one with the control plane's tables.
+            directory: where tenants are looked up; None: the control plane's own table.
         """
         self._database = database
+        self._directory = ControlPlaneDirectory(database) if directory is None else directory
 
     async def pause(self, tenant_id: str, reason: str | None = None) -> None:
         """Stops releasing a tenant's messages. Workflows that run already continue.
@@ -71,7 +74,7 @@ class Admission:
                 await session.execute(insert(InFlightRow).values(rows).on_conflict_do_nothing())
 
     async def _decide(self, tenant_id: str, **values: object) -> None:
-        if await ControlPlaneDirectory(self._database).find(tenant_id) is None:
+        if await self._directory.find(tenant_id) is None:
             raise unknown(tenant_id)
         async with self._database.platform_session("change the admission of messages") as session:
             inserted = insert(AdmissionRow).values(tenant_id=tenant_id, **values)

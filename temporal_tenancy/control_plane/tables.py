@@ -137,7 +137,11 @@ class TenantRow(ControlPlane):
     plan: Mapped[PlanRow] = relationship(lazy="raise")
 
     __table_args__ = (
-        CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$' and id <> 'platform'", name="id"),
+        CheckConstraint(
+            "id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$' and lower(id) <> 'platform'", name="id"
+        ),
+        # Ids are compared exactly. People take two that differ only by case for one.
+        Index("uq_tenants_lower_id", text("lower(id)"), unique=True),
         CheckConstraint(one_of("status", TenantStatus), name="status"),
         Index(None, "time_zone", "id"),
     )

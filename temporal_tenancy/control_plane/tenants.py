@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,6 +24,10 @@ from temporal_tenancy.postgres.database import Database
 
 class TenantExists(TenancyError):
     """Another tenant has this id."""
+
+
+class TenantExistsInOtherCase(TenancyError):
+    """Another tenant's id differs from this one only by case."""
 
 
 class PlanUnknown(TenancyError):
@@ -63,7 +67,7 @@ class Tenants:
         """Adds a tenant and returns it.
 
         Args:
-            tenant_id: 1 to 63 characters of `a-z0-9_-`.
+            tenant_id: 1 to 63 characters of `A-Za-z0-9_-`; the first is a letter or digit.
             name: the organisation's name, for users.
             plan: the id of a row in `plans`.
             status: the first status.
@@ -77,6 +81,7 @@ class Tenants:
             TenantMissing: the id is empty.
             TenantInvalid: the id is malformed or reserved.
             TenantExists: the id is taken, perhaps by a tenant that has been deleted.
+            TenantExistsInOtherCase: an id that differs from this one only by case is taken.
             PlanUnknown: `plan` is not in the table `plans`.
             TimeZoneUnknown: `time_zone` is not an IANA name.
             TrialEndRefused: the tenant is not a trial, or the end has no offset or is out of range.
@@ -101,10 +106,7 @@ class Tenants:
                 .returning(TenantRow.id)
             )
             if added is None:
-                raise TenantExists(
-                    f'there is already a tenant "{tenant_id}". Choose another id; '
-                    "the id of a deleted tenant cannot be reused."
-                )
+                raise await _taken(session, tenant_id)
             row = (await session.scalars(tenants().where(TenantRow.id == tenant_id))).one()
             return tenant_of(row)
 
@@ -205,6 +207,24 @@ class Tenants:
         async for page in pages(ControlPlaneDirectory(self._database), statuses=statuses):
             for tenant in page:
                 yield tenant
+
+
+async def _taken(session: AsyncSession, tenant_id: str) -> TenancyError:
+    """Returns the error for an id that cannot be added, because of a tenant that there is."""
+    other = await session.scalar(
+        select(TenantRow.id).where(
+            func.lower(TenantRow.id) == tenant_id.lower(), TenantRow.id != tenant_id
+        )
+    )
+    if other is not None:
+        return TenantExistsInOtherCase(
+            f'there is already a tenant "{other}", and "{tenant_id}" differs from it only by case. '
+            "Choose another id."
+        )
+    return TenantExists(
+        f'there is already a tenant "{tenant_id}". Choose another id; '
+        "the id of a deleted tenant cannot be reused."
+    )
 
 
 async def _require_plan(session: AsyncSession, plan: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.core.errors import ScopeMissing
-from temporal_tenancy.core.identifiers import TenantId
+from temporal_tenancy.core.identifiers import WellFormedTenantId
 from temporal_tenancy.core.scope import _outside
 from temporal_tenancy.core.scoped_value import ScopedValue
 
@@ -55,7 +55,7 @@ class Tenant(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: TenantId
+    id: WellFormedTenantId  # only one in its canonical spelling runs anything
     name: str
     status: TenantStatus
     status_since: datetime
@@ -74,7 +74,10 @@ class TenantDirectory(Protocol):
     """A source of tenants. The control plane has one; an application can provide its own."""
 
     async def find(self, tenant_id: str) -> Tenant | None:
-        """Returns the tenant in any status; None if that id never existed."""
+        """Returns the tenant in any status; None if that id never existed.
+
+        Its `id` must equal `tenant_id` to the letter. Another tenant counts as not found.
+        """
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
         """Returns the tenants that exist, in any status and in any order."""
@@ -173,7 +176,7 @@ class CachedDirectory:
         if self._asked is question:
             self._asked = None  # later calls start a new lookup
         now = self.clock()
-        tenants = await self.directory.find_many(question.tenant_ids)
+        tenants = await self._look_up(question.tenant_ids)
         found = {tenant.id: tenant for tenant in tenants}
         for tenant_id in question.tenant_ids - found.keys():
             self._found.pop(tenant_id, None)
@@ -186,9 +189,16 @@ class CachedDirectory:
         Most tenants of a fan-out start within seconds of this lookup.
         """
         now = self.clock()
-        tenants = await self.directory.find_many(tenant_ids)
+        tenants = await self._look_up(tenant_ids)
         self._remember(now, tenants)
         return tenants
+
+    async def _look_up(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+        """Drops a tenant that was not asked for: a database may find `7` for `07`."""
+        asked = frozenset(tenant_ids)
+        return [
+            tenant for tenant in await self.directory.find_many(tenant_ids) if tenant.id in asked
+        ]
 
     async def page(
         self,

@@ -1,4 +1,4 @@
-"""Tenant ids, and the workflow ids and keys that are built from them."""
+"""Tenant ids, and the workflow ids, keys and folders that are built from them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator
 
 from temporal_tenancy.core.errors import TenantInvalid, TenantMismatch, TenantMissing
+from temporal_tenancy.core.tenant_id_types import TenantIdType, declared_type, misspelling
 
 PLATFORM: Final = "platform"  # reserved: the first segment of ids that belong to no tenant
 TENANT_ID_MAX_BYTES: Final = 63  # fits a PostgreSQL identifier, and a fairness key (64)
 WORKFLOW_ID_MAX_CHARACTERS: Final = 255  # fits every Temporal persistence store
 
-_TENANT_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_TENANT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})(?:\.([1-9a-f][0-9a-f]{0,15}))?")
 _JOB_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _UNPRINTABLE: Final = re.compile(
     r"[\x00-\x1f\x7f\ud800-\udfff]"
@@ -24,31 +26,84 @@ _UNPRINTABLE: Final = re.compile(
 def tenant_id(value: object) -> str:
     """Returns `value` if it is a tenant id.
 
-    A tenant id has 1 to 63 characters of `a-z0-9_-` and begins with a letter or digit. The word
-    `platform` is reserved.
+    A tenant id has 1 to 63 characters of `A-Za-z0-9_-` and begins with a letter or digit. Ids are
+    compared exactly: `acme` and `ACME` are two ids. The word `platform` is reserved, in any case.
 
     Raises:
         TenantMissing: `value` is None or empty.
-        TenantInvalid: it is anything else.
+        TenantInvalid: it is anything else, or not the canonical spelling of the type that
+            `declare_tenant_ids` has declared.
     """
+    found = well_formed(value)
+    require_canonical(found)
+    return found
+
+
+def well_formed(value: object) -> str:
+    """Like `tenant_id`, but accepts every spelling; for ids that are read and not acted for."""
     if value is None or value == "":
         raise TenantMissing('no tenant is named. Add "tenant_id".')
     if not isinstance(value, str):
         raise TenantInvalid(f"a tenant id must be a string, not {type(value).__name__}.")
-    if value == PLATFORM:
-        raise TenantInvalid('"platform" is reserved for work that belongs to no tenant.')
+    if value.lower() == PLATFORM:
+        raise TenantInvalid(f'"{value}" is reserved for work that belongs to no tenant.')
     if not _TENANT_ID.fullmatch(value):
         shown = value if len(value) <= 80 else f"{value[:80]}…"
         raise TenantInvalid(
-            f"{shown!r} is not a tenant id: 1 to {TENANT_ID_MAX_BYTES} of a-z 0-9 _ -, "
+            f"{shown!r} is not a tenant id: 1 to {TENANT_ID_MAX_BYTES} of A-Z a-z 0-9 _ -, "
             "and the first is a letter or digit."
         )
     return value
 
 
+def require_canonical(tenant: str, type: TenantIdType | None = None) -> None:
+    """Raises `TenantInvalid` if `tenant` is not the canonical spelling of a value of `type`.
+
+    None stands for the declared type; where none is declared, each spelling is an id of its own.
+    """
+    reason = misspelling(tenant, type or declared_type())
+    if reason is not None:
+        raise TenantInvalid(f"{tenant!r} {reason}")
+
+
 TenantId = Annotated[str, BeforeValidator(tenant_id)]
-"""A valid tenant id, as a field of a pydantic model."""
 """A pydantic field type: a string that is a tenant id."""
+
+WellFormedTenantId = Annotated[str, BeforeValidator(well_formed)]
+"""A pydantic field type: a string that has the form of a tenant id, in any spelling."""
+
+
+def tenant_folder(tenant: str) -> str:
+    """Returns the name under which a tenant's files are kept, in folders and object stores.
+
+    Two ids never get the same name, also where case does not count. A lower-case id is its own
+    name. For another, the name is the id in lower case, a dot, and in hexadecimal digits which
+    characters are capitals (the first character is the lowest bit): `ACME-eu` is `acme-eu.f`.
+
+    Raises:
+        TenantMissing: the tenant is empty.
+        TenantInvalid: it is not a tenant id.
+    """
+    capitals = sum(1 << i for i, letter in enumerate(tenant_id(tenant)) if letter.isupper())
+    return f"{tenant.lower()}.{capitals:x}" if capitals else tenant
+
+
+def tenant_of_folder(name: str) -> str:
+    """Returns the tenant id whose `tenant_folder` is `name`.
+
+    Raises:
+        TenantInvalid: no tenant's folder has this name.
+    """
+    parts = _FOLDER.fullmatch(name)
+    if parts is not None:
+        lower, capitals = parts[1], int(parts[2] or "0", 16)
+        found = "".join(
+            letter.upper() if capitals >> i & 1 else letter for i, letter in enumerate(lower)
+        )
+        if tenant_folder(found) == name:
+            return found
+    shown = name if len(name) <= 80 else f"{name[:80]}…"
+    raise TenantInvalid(f"{shown!r} is not the name of a tenant's folder.")
 
 
 def job_name(value: str) -> str:

@@ -6,15 +6,21 @@ from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.core.errors import (
     FeatureNotEnabled,
     TenancyError,
+    TenantInvalid,
     TenantOffboarding,
     TenantSuspended,
     TenantUnknown,
 )
+from temporal_tenancy.core.identifiers import require_canonical
 from temporal_tenancy.core.jobs import Job
 
 
 def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
     """Returns the error for running `job` in `tenant` now, or None if it may run."""
+    try:
+        require_canonical(tenant.id)
+    except TenantInvalid as error:
+        return error
     since = tenant.status_since.date().isoformat()
     if tenant.status not in job.statuses:
         if tenant.status is TenantStatus.SUSPENDED:
@@ -58,12 +64,13 @@ def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
     """Returns the tenant if it may run `job` now.
 
     Raises:
-        TenantUnknown: `tenant` is None.
+        TenantUnknown: `tenant` is None, or has another id.
+        TenantInvalid: the id is not the canonical spelling of the declared type.
         TenantSuspended: its status does not allow the job, now or at all.
         TenantOffboarding: it is leaving or deleted, and the job does not run then.
         FeatureNotEnabled: neither its plan nor the tenant itself has the job's feature.
     """
-    if tenant is None:
+    if tenant is None or _is_another(tenant, tenant_id):
         raise unknown(tenant_id)
     refused = refusal(tenant, job)
     if refused is not None:
@@ -71,8 +78,13 @@ def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
     return tenant
 
 
+def _is_another(tenant: Tenant, tenant_id: str) -> bool:
+    """Whether the directory has answered with a tenant that was not asked for."""
+    return tenant.id != tenant_id
+
+
 def require_startable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
     """Like `require_runnable`, but accepts a suspended tenant if the run would wait for it."""
-    if tenant is not None and waits(tenant, job):
+    if tenant is not None and not _is_another(tenant, tenant_id) and waits(tenant, job):
         return tenant
     return require_runnable(tenant_id, tenant, job)

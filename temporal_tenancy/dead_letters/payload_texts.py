@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.core.payloads import READABLE, UNKNOWN
 from temporal_tenancy.postgres.database_errors import ROW_ERRORS, is_of_a_row
 from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.postgres.raw_session import RawSession
 
 # One character over the limit, to distinguish a text over the limit from one at the limit.
 # Counting characters costs more than everything else, so only texts with too many bytes are cut.
@@ -28,7 +29,9 @@ _TEXTS: Final = library_text(f"""
 """)
 
 
-async def payload_texts(session: AsyncSession, keys: Sequence[Key]) -> Mapping[Key, str]:
+async def payload_texts(
+    session: AsyncSession | RawSession, keys: Sequence[Key]
+) -> Mapping[Key, str]:
     """Returns the payloads of messages as JSON text, by key.
 
     Args:
@@ -58,7 +61,7 @@ async def payload_texts(session: AsyncSession, keys: Sequence[Key]) -> Mapping[K
     return found
 
 
-async def _texts(session: AsyncSession, keys: Sequence[Key]) -> dict[Key, str]:
+async def _texts(session: AsyncSession | RawSession, keys: Sequence[Key]) -> dict[Key, str]:
     values = {"tenants": [tenant for tenant, _ in keys], "ids": [id for _, id in keys]}
     async with session.begin_nested():
         rows = await session.execute(_TEXTS, values)

@@ -6,53 +6,74 @@ other table, whatever its name. It may use these parameters: `tenant`, `platform
 (role names), `schema` (of the library's tables), `control_plane`, `library_versions` and `versions`
 (table names; `versions` are the application's), `allowed` (names of exempt objects), `spanning`
 (the library's indexes for queries over all tenants), `opened` (policies in addition to those of
-protect(), as "table policy role"), `policies` (names of the policies of protect()), `rule` (their
-expression, in each form that PostgreSQL prints), `granted` (rights of the tenant role on the
-library's tables, as "table PRIVILEGE column"), `checks` and `triggers` (of the library's tables, as
-"table name").
+protect(), as "table policy role"), `policies` (names of the policies of protect()), `columns`
+(names of columns that hold a tenant's id), `owned` (tables whose classes name the column, as "table
+column"), `rule_types` and `rules` (the expression of the policies for each type of column, in each
+form that PostgreSQL prints, with {column}), `granted` (rights of the tenant role on the library's
+tables, as "table PRIVILEGE column"), `checks` and `triggers` (of the library's tables, as "table
+name").
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, LiteralString
 
-COMMON: Final = """
-    with recursive runtime as (
-        select oid, rolname, rolsuper, rolbypassrls, rolreplication, rolcreaterole, rolcreatedb
-        from pg_roles
-        where rolname = any(%(runtime)s)
+from temporal_tenancy.postgres.role_checks import ROLE_TABLES, Check
+
+_LINT_TABLES: Final = """
+    -- The columns that the policies of protect() read.
+    , named as (
+        select distinct attrelid, attnum, attname
+        from pg_policy
+        join pg_depend
+            on classid = 'pg_policy'::regclass and objid = pg_policy.oid
+            and refclassid = 'pg_class'::regclass and refobjid = polrelid
+        join pg_attribute on attrelid = polrelid and attnum = refobjsubid and attnum > 0
+        where polname = (%(policies)s::text[])[1]
     ),
-    schemas as (
-        select oid, nspname, nspowner, nspacl
-        from pg_namespace
-        where nspname !~ '^pg_' and nspname <> 'information_schema'
-    ),
-    relations as (
-        select
-            class.oid, class.relname, class.oid::regclass::text as name, class.relkind,
-            class.relowner, class.relacl, class.reloptions,
-            class.relrowsecurity, class.relforcerowsecurity,
-            case when schemas.nspname = %(schema)s then class.relname end as library_name,
-            exists (select from pg_inherits where inhrelid = class.oid) as is_child
-        from pg_class as class
-        join schemas on schemas.oid = class.relnamespace
-        where class.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-    ),
+    -- A table's class says which column holds the tenant's id, else the column's name, else the
+    -- table's policy. A runtime role's table also has it where other tables' policies read a column
+    -- of that name.
     tenant_owned as (
-        select relations.*, attribute.attnum as tenant_column, attribute.attnotnull
+        select distinct on (relations.oid)
+            relations.*, attribute.attnum as tenant_column,
+            quote_ident(attribute.attname) as tenant_column_name,
+            attribute.attnotnull,
+            format_type(coalesce(nullif(typbasetype, 0), pg_type.oid), null) as tenant_column_type
         from relations
         join pg_attribute as attribute
             on attribute.attrelid = relations.oid
-            and attribute.attname = 'tenant_id'
+            and attribute.attnum > 0
             and not attribute.attisdropped
+        join pg_type on pg_type.oid = attribute.atttypid
+        left join named
+            on named.attrelid = relations.oid and named.attnum = attribute.attnum,
+            lateral (
+                select
+                    relations.relname || ' ' || attribute.attname = any(%(owned)s) as of_class,
+                    array_position(%(columns)s::text[], attribute.attname::text) as known,
+                    named.attnum is not null as of_policy
+            ) as reason
         where relations.relkind in ('r', 'p')
             and coalesce(relations.library_name, '') <> all(%(control_plane)s)
+            and (
+                of_class or known is not null or of_policy
+                or attribute.attname in (select attname from named) and exists (
+                    select from runtime
+                    where has_any_column_privilege(
+                            runtime.oid, relations.oid, 'SELECT, INSERT, UPDATE'
+                        )
+                        or has_table_privilege(runtime.oid, relations.oid, 'DELETE')
+                )
+            )
+        order by relations.oid, of_class desc, known is null, of_policy desc, known,
+            attribute.attnum
     ),
     policies as (
         select
-            tenant_owned.name as table_name, tenant_owned.library_name, policy.polname,
-            policy.polcmd, policy.polpermissive, policy.polroles,
+            tenant_owned.name as table_name, tenant_owned.library_name, tenant_column_name,
+            tenant_column_type, policy.polname, policy.polcmd, policy.polpermissive,
+            policy.polroles,
             pg_get_expr(policy.polqual, policy.polrelid) as using_rule,
             pg_get_expr(policy.polwithcheck, policy.polrelid) as check_rule
         from pg_policy as policy
@@ -83,100 +104,17 @@ COMMON: Final = """
         ) as entries
     )
 """
-
-
-@dataclass(frozen=True)
-class Check:
-    """One kind of fault that the catalogue must not have."""
-
-    id: str
-    message: str  # what is wrong, why and what to run; with the fields {object} and {detail}
-    query: LiteralString
-    tables: LiteralString = ""  # more WITH tables, after those of COMMON
-
-
-ROLE_CHECKS: Final = (
-    Check(
-        "role-attribute",
-        "the role {object} {detail}.",
-        """
-        select rolname, format('%%s. Run ALTER ROLE %%I NO%%s', fault, rolname, attribute)
-        from runtime, lateral (values
-            (rolsuper, 'SUPERUSER', 'is a superuser, to whom no policy or grant applies'),
-            (rolbypassrls, 'BYPASSRLS', 'bypasses row-level security'),
-            (rolreplication, 'REPLICATION', 'may replicate, which reads the rows of all tenants'),
-            (rolcreaterole, 'CREATEROLE', 'may create roles, and grant itself their rights'),
-            (rolcreatedb, 'CREATEDB', 'may create databases, which no runtime role needs')
-        ) as attributes (is_set, attribute, fault)
-        where is_set
-        """,
-    ),
-    Check(
-        "role-membership",
-        "the role {object} is a member of {detail}, so SET ROLE gives it that role's rights. "
-        "Run REVOKE {detail} FROM {object}, or revoke the membership in between.",
-        """
-        select quote_ident(runtime.rolname), quote_ident(other.rolname)
-        from runtime
-        join pg_roles as other on other.oid <> runtime.oid
-        where not runtime.rolsuper and pg_has_role(runtime.oid, other.oid, 'MEMBER')
-        """,
-    ),
-    Check(
-        "role-owns",
-        "the role {detail} owns {object}, so it may alter it and drop any policy on it. Run "
-        "REASSIGN OWNED BY {detail} TO the owner of the database.",
-        """
-        select name, rolname from relations join runtime on runtime.oid = relowner
-        union all
-        select 'schema ' || nspname, rolname from schemas join runtime on runtime.oid = nspowner
-        union all
-        select 'database ' || datname, rolname
-        from pg_database join runtime on runtime.oid = datdba
-        where datname = current_database()
-        union all
-        select 'function ' || proc.oid::regprocedure, rolname
-        from pg_proc as proc
-        join schemas on schemas.oid = proc.pronamespace
-        join runtime on runtime.oid = proc.proowner
-        union all
-        -- All other kinds of object, which only a role with CREATE on a schema or on the database
-        -- can make.
-        select pg_describe_object(classid, objid, 0), rolname
-        from pg_shdepend
-        join runtime on refclassid = 'pg_authid'::regclass and refobjid = runtime.oid
-        where deptype = 'o'
-            and dbid = (select oid from pg_database where datname = current_database())
-            and classid not in (
-                'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
-                'pg_largeobject'::regclass, 'pg_default_acl'::regclass,
-                'pg_user_mapping'::regclass
-            )
-            and coalesce((pg_identify_object(classid, objid, 0)).schema, '') !~ '^pg_temp'
-        """,
-    ),
-    Check(
-        "role-creates",
-        "the role {detail} may create objects in {object}, and its own objects have no policies. "
-        "Run REVOKE CREATE ON {object} FROM {detail}, PUBLIC.",
-        """
-        select 'schema ' || quote_ident(nspname), rolname
-        from schemas, runtime
-        where not rolsuper and has_schema_privilege(runtime.oid, schemas.oid, 'CREATE')
-        union all
-        select 'database ' || quote_ident(current_database()), rolname
-        from runtime
-        where not rolsuper and has_database_privilege(runtime.oid, current_database(), 'CREATE')
-        """,
-    ),
-)
+COMMON: Final[LiteralString] = ROLE_TABLES + _LINT_TABLES
 
 TABLE_CHECKS: Final = (
     Check(
         "row-security-off",
-        "the table {object} has a tenant_id but no row-level security, so any session may see the "
-        "rows of all tenants. Call protect() on it in a migration.",
-        "select name, '' from tenant_owned where not relrowsecurity and not is_child",
+        "the table {object} has a tenant's column, {detail}, but no row-level security, so any "
+        "session may see the rows of all tenants. Call protect() on it in a migration.",
+        """
+        select name, tenant_column_name from tenant_owned
+        where not relrowsecurity and not is_child
+        """,
     ),
     Check(
         "row-security-not-forced",
@@ -201,8 +139,9 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "policy-altered",
-        "the policy {detail} on {object} differs from what protect() creates, so it may show or "
-        "accept other tenants' rows. In a migration, drop both policies and call protect().",
+        "the policy {detail} on {object} differs from what protect() creates for its tenant's "
+        "column, so it may show or accept other tenants' rows. In a migration, drop both policies "
+        "and call protect().",
         """
         select table_name, polname
         from policies
@@ -210,8 +149,13 @@ TABLE_CHECKS: Final = (
             polcmd = '*'
             and polpermissive = (polname = (%(policies)s::text[])[2])
             and polroles = array(select oid from pg_roles where rolname = %(tenant)s)
-            and coalesce(using_rule, '') = any(%(rule)s)
-            and coalesce(check_rule, '') = any(%(rule)s)
+            and exists (
+                select
+                from unnest(%(rule_types)s::text[], %(rules)s::text[]) as form (type, rule)
+                where form.type = tenant_column_type
+                    and using_rule = replace(form.rule, '{column}', tenant_column_name)
+                    and check_rule = replace(form.rule, '{column}', tenant_column_name)
+            )
         )
         """,
     ),
@@ -234,14 +178,14 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "tenant-id-nullable",
-        "tenant_id of {object} may be null, and a row without a tenant is visible to none. "
-        "Run ALTER TABLE {object} ALTER COLUMN tenant_id SET NOT NULL.",
-        "select name, '' from tenant_owned where not attnotnull",
+        "{detail} of {object} may be null, and a row without a tenant is visible to none. "
+        "Run ALTER TABLE {object} ALTER COLUMN {detail} SET NOT NULL.",
+        "select name, tenant_column_name from tenant_owned where not attnotnull",
     ),
     Check(
         "tenant-id-collation",
-        "tenant_id of {object} has the collation {detail}, by which different tenants may be "
-        'equal. In a migration, give it a deterministic collation, such as "C".',
+        "the tenant's column of {object} has the collation {detail}, by which different tenants "
+        'may be equal. In a migration, give it a deterministic collation, such as "C".',
         """
         select name, collname
         from tenant_owned
@@ -252,10 +196,10 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "primary-key",
-        "{object} has no primary key that begins with tenant_id, so a tenant's query walks through "
+        "{object} has no primary key that begins with {detail}, so a tenant's query walks through "
         "other tenants' rows. Create one in a migration.",
         """
-        select name, ''
+        select name, tenant_column_name
         from tenant_owned
         where not exists (
             select from pg_index
@@ -265,8 +209,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "unique-without-tenant",
-        "the unique index {detail} on {object} does not include tenant_id, so one tenant's row "
-        "blocks another's, and reveals that it exists. In a migration, add tenant_id to it.",
+        "the unique index {detail} on {object} does not include the tenant's column, so one "
+        "tenant's row blocks another's, and reveals that it exists. In a migration, add it.",
         """
         select name, indexrelid::regclass::text
         from tenant_owned
@@ -279,8 +223,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "index-order",
-        "the index {detail} on {object} does not begin with tenant_id, so a tenant's query walks "
-        "through other tenants' rows. In a migration, put tenant_id first.",
+        "the index {detail} on {object} does not begin with the tenant's column, so a tenant's "
+        "query walks through other tenants' rows. In a migration, put that column first.",
         """
         select name, indexrelid::regclass::text
         from tenant_owned
@@ -293,8 +237,8 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "foreign-key",
-        "the foreign key {detail} on {object} does not pair tenant_id with tenant_id, so it "
-        "reveals whether another tenant's row exists. In a migration, add tenant_id to both sides.",
+        "the foreign key {detail} on {object} does not pair the tenants' columns of both tables, "
+        "so it reveals whether another tenant's row exists. In a migration, add them to it.",
         """
         select child.name, conname
         from pg_constraint
@@ -309,7 +253,7 @@ TABLE_CHECKS: Final = (
     Check(
         "trigger",
         "the trigger {detail} on {object} is not from the migrations. It runs on writes, and could "
-        "copy rows or change their tenant_id. Run DROP TRIGGER {detail} ON {object}.",
+        "copy rows or change their tenant. Run DROP TRIGGER {detail} ON {object}.",
         """
         select name, quote_ident(tgname)
         from pg_trigger
@@ -415,7 +359,25 @@ GRANT_CHECKS: Final = (
                     or relations.relname = any(%(versions)s)
                 )
             )
+            and (relations.library_name is not null or relations.relname = any(%(versions)s)
+            )
         """,
+    ),
+    Check(
+        "shared-table",
+        "the tenant role has a right on {object}, which has no tenant_id: every tenant has it. If "
+        "its rows are a tenant's, add the column and call protect(). Otherwise run {detail}.",
+        """
+        select distinct relations.name, acls.revoke
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
+        where relations.relkind in ('r', 'p', 'f')
+            and relations.oid not in (select oid from tenant_owned)
+            and relations.library_name is null
+            and relations.relname <> all(%(versions)s)
+        """,
+        open=True,
     ),
     Check(
         "tenant-role-writes-the-platforms",
@@ -524,6 +486,7 @@ GRANT_CHECKS: Final = (
         """
         select distinct kind || ' ' || name, revoke from acls where grantee = 0
         """,
+        open=True,
     ),
     Check(
         "default-privileges",
@@ -536,6 +499,7 @@ GRANT_CHECKS: Final = (
         from pg_default_acl, aclexplode(defaclacl)
         where grantee = 0 or grantee in (select oid from runtime)
         """,
+        open=True,
     ),
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
-from temporal_tenancy.lint._checks import Check
+from temporal_tenancy.postgres.role_checks import Check
 
 # `ours`: the library's functions, as its migrations create them. `computing`: objects that can only
 # compute, from the known extensions and from range types.

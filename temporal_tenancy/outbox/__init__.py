@@ -13,6 +13,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.outbox._events import current_event_id, once
     from temporal_tenancy.outbox._feature import outbox
+    from temporal_tenancy.outbox._raw_requests import enqueue_in, once_in
     from temporal_tenancy.outbox._requests import (
         Requested,
         RequestState,
@@ -66,9 +67,11 @@ __all__ = [
     "cancel",
     "current_event_id",
     "enqueue",
+    "enqueue_in",
     "enqueue_many",
     "enqueue_or_find",
     "once",
+    "once_in",
     "outbox",
     "request_job",
     "request_state",
@@ -99,9 +102,11 @@ _WHERE: Final = {
     "cancel": "waiting",
     "current_event_id": "_events",
     "enqueue": "enqueueing",
+    "enqueue_in": "_raw_requests",
     "enqueue_many": "enqueueing",
     "enqueue_or_find": "enqueueing",
     "once": "_events",
+    "once_in": "_raw_requests",
     "outbox": "_feature",
     "request_job": "_requests",
     "request_state": "_requests",

@@ -13,6 +13,7 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import current_scope, current_tenant
 from temporal_tenancy.core.scoped_value import ScopedValue
 from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.postgres.raw_session import RawSession
 
 # Plain SQL: through the ORM the call takes twice as long as the database itself.
 _RECORD: Final = library_text("""
@@ -24,7 +25,7 @@ _RECORD: Final = library_text("""
 _message: Final[ScopedValue[str]] = ScopedValue("temporal_tenancy_message", "the event's id")
 
 
-async def once(session: AsyncSession, consumer: str, event_id: str) -> bool:
+async def once(session: AsyncSession | RawSession, consumer: str, event_id: str) -> bool:
     """Records that `consumer` processes `event_id`, in the transaction of the effect.
 
     Waits while another open transaction has recorded the same event. Two tenants' events with the

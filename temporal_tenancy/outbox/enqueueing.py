@@ -30,6 +30,7 @@ from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.outbox.tables import MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
 from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.postgres.raw_session import RawSession
 
 CORRELATION_MAX_CHARACTERS: Final = 200
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -148,8 +149,14 @@ async def enqueue_or_find(
     Raises:
         TenancyError: any error that `enqueue` raises.
     """
-    [request] = await _enqueue_many(
-        job, [input], keys=[key], at=at, priority=priority, correlation_id=correlation_id
+    [request] = await enqueue_on(
+        current_tenant_session(),
+        job,
+        [input],
+        keys=[key],
+        at=at,
+        priority=priority,
+        correlation_id=correlation_id,
     )
     return request
 
@@ -187,13 +194,20 @@ async def enqueue_many(
         TenancyError: any other error that `enqueue` raises, for any of the inputs.
     """
     optional_keys = [None] * len(inputs) if keys is None else keys
-    requests = await _enqueue_many(
-        job, inputs, keys=optional_keys, at=at, priority=priority, correlation_id=correlation_id
+    requests = await enqueue_on(
+        current_tenant_session(),
+        job,
+        inputs,
+        keys=optional_keys,
+        at=at,
+        priority=priority,
+        correlation_id=correlation_id,
     )
     return [request.id for request in requests]
 
 
-async def _enqueue_many(
+async def enqueue_on(
+    session: AsyncSession | RawSession,
     job: str | type,
     inputs: Sequence[BaseModel | Mapping[str, Any]],
     *,
@@ -202,7 +216,7 @@ async def _enqueue_many(
     priority: JobPriority | None,
     correlation_id: str | None,
 ) -> list[Enqueued]:
-    session = current_tenant_session()
+    """Requests one job for several inputs, in the transaction of `session`; see `enqueue_many`."""
     tenant = current_tenant()
     wanted = _tenant_job(job)
     if at is not None:
@@ -250,7 +264,7 @@ def require_time(what: str, at: datetime) -> None:
 
 
 async def _insert(
-    session: AsyncSession, job: Job, values: Mapping[str, Any]
+    session: AsyncSession | RawSession, job: Job, values: Mapping[str, Any]
 ) -> list[Enqueued | None]:
     """Adds messages; returns the one with each key, or None if an existing one is gone again."""
     added = {
@@ -266,7 +280,7 @@ async def _insert(
 
 
 async def _existing(
-    session: AsyncSession, job: Job, values: Mapping[str, Any]
+    session: AsyncSession | RawSession, job: Job, values: Mapping[str, Any]
 ) -> dict[str, Enqueued]:
     """Returns the messages that have the keys; raises `KeyTaken` if an input differs."""
     rows = (await session.execute(_EXISTING, values)).all()

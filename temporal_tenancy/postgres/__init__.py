@@ -8,48 +8,72 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.postgres._acting import acting_for
+    from temporal_tenancy.postgres.branch import configure_branch, upgrade_library
     from temporal_tenancy.postgres.connections import answers, connect
     from temporal_tenancy.postgres.database_errors import (
         DatabaseProblem,
         DatabaseUnreachable,
+        ExcessRights,
         MigrationsBehind,
     )
-    from temporal_tenancy.postgres.installation import Installation
+    from temporal_tenancy.postgres.installation import (
+        Installation,
+        Roles,
+        current_installation,
+    )
     from temporal_tenancy.postgres.migrations import migrate, run_migrations
     from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.roles import TENANT_ROLE
+    from temporal_tenancy.postgres.row_security import protect_sql, protect_statements
+    from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.postgres.uuids import new_uuid
 
 __all__ = [
     "TENANT_ROLE",
     "DatabaseProblem",
     "DatabaseUnreachable",
+    "ExcessRights",
     "Installation",
     "MigrationsBehind",
+    "Roles",
     "acting_for",
     "answers",
+    "configure_branch",
     "connect",
+    "current_installation",
     "drop_views",
     "migrate",
     "move",
     "new_uuid",
+    "protect_sql",
+    "protect_statements",
     "run_migrations",
+    "tenant_transaction",
+    "upgrade_library",
 ]
 
 _WHERE: Final = {
     "TENANT_ROLE": "roles",
     "DatabaseProblem": "database_errors",
     "DatabaseUnreachable": "database_errors",
+    "ExcessRights": "database_errors",
     "Installation": "installation",
     "MigrationsBehind": "database_errors",
+    "Roles": "installation",
     "acting_for": "_acting",
     "answers": "connections",
+    "configure_branch": "branch",
     "connect": "connections",
+    "current_installation": "installation",
     "drop_views": "moving",
     "migrate": "migrations",
     "move": "moving",
     "new_uuid": "uuids",
+    "protect_sql": "row_security",
+    "protect_statements": "row_security",
     "run_migrations": "migrations",
+    "tenant_transaction": "transactions",
+    "upgrade_library": "branch",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

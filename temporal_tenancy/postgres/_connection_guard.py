@@ -221,7 +221,7 @@ def _translate_error(context: ExceptionContext) -> BaseException | None:
     if foreign:
         return TenantMismatch(
             f"row-level security refused a row that does not belong to {last_scope()}: {reason}. "
-            "Leave tenant_id out: the session sets it."
+            "Leave the tenant's column out: the session sets it."
         )
     limit = timed_out(original)
     if limit is not None:

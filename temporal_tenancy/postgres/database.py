@@ -157,7 +157,7 @@ class Database:
         self, *, limits: SessionLimits | None = None
     ) -> AsyncIterator[AsyncSession]:
         """Opens a tenant's session on this database; see the function `tenant_session`."""
-        _refuse_workflow_code()
+        refuse_workflow_code()
         tenant = current_tenant()
         engine = self.tenant_engine
         with _shares(engine).holder(f"tenant {tenant}") as holder:
@@ -189,7 +189,7 @@ class Database:
 
         `lock_timeout` overrides the database's `platform_lock_timeout` for this session.
         """
-        _refuse_workflow_code()
+        refuse_workflow_code()
         scope = current_scope()
         if isinstance(scope, TenantScope):
             raise ScopeMissing(
@@ -386,7 +386,8 @@ def _has_unread_data(connection: psycopg.AsyncConnection[Any]) -> bool:
     return bool(poll.poll(0))
 
 
-def _refuse_workflow_code() -> None:
+def refuse_workflow_code() -> None:
+    """Raises `ScopeMissing` in workflow code."""
     if workflow.in_workflow():
         raise ScopeMissing(
             "workflow code is replayed and may not use the database. Use it in an activity."

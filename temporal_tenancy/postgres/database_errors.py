@@ -189,19 +189,20 @@ def transaction_timeout() -> TransactionTimeout:
     )
 
 
-ROW_ERRORS: Final = (DBAPIError, StatementTimeout)
+RowError = DBAPIError | StatementTimeout | psycopg.Error
+ROW_ERRORS: Final = (DBAPIError, StatementTimeout, psycopg.Error)
 """The errors that a single row can cause; see `is_of_a_row`."""
 
 
-def is_of_a_row(error: DBAPIError | StatementTimeout) -> bool:
+def is_of_a_row(error: RowError) -> bool:
     """Whether one row's data may be the cause, so that the statement may succeed for other rows."""
     if isinstance(error, StatementTimeout):
         return True
-    cause = error.orig
+    cause = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_A_ROW)
 
 
-def kind_of(error: DBAPIError | StatementTimeout) -> str:
+def kind_of(error: RowError) -> str:
     """The name of `error` in logs: the driver's class name, or the type of the timeout."""
     return type(error.orig if isinstance(error, DBAPIError) else error).__name__
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -17,12 +17,19 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from psycopg import sql
-from sqlalchemy import Connection, MetaData, create_engine, text
+from sqlalchemy import Connection, MetaData, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.postgres._library_schema import (
+    grant_schema,
+    make_schema,
+    search_only,
+    searching,
+    version_table,
+)
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import (
@@ -30,27 +37,23 @@ from temporal_tenancy.postgres.database_errors import (
     MigrationsBehind,
     is_lock_held,
 )
-from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation
-from temporal_tenancy.postgres.library_schema import (
-    grant_schema,
-    make_schema,
-    search_only,
-    version_table,
-)
+from temporal_tenancy.postgres.hardening import harden as take_away
+from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation, Roles
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.locks import MAKE_TABLE
 from temporal_tenancy.postgres.roles import (
-    PLATFORM_ROLE,
-    RELAY_ROLE,
-    TENANT_ROLE,
     ensure_role,
     grant_database,
     limit_roles,
     password_of,
+    refuse_other_roles,
+    set_password,
 )
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 _SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
+# Fails if another call has created the table meanwhile.
+_MAKE_NEW_TABLE: Final = MAKE_TABLE.replace("if not exists ", "")
 _TURN: Final = """
     insert into locks (name) values ('migrations')
     on conflict (name) do update set name = excluded.name
@@ -78,6 +81,7 @@ _MADE_MEANWHILE: Final = (
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
+    psycopg.errors.InternalError_,  # tuple concurrently updated
 )
 
 ROLE_TRIES: Final = 40
@@ -115,58 +119,84 @@ class Pending:
 def migrate(
     owner_url: str,
     *,
-    tenant_url: str,
-    platform_url: str,
+    tenant_url: str | None = None,
+    platform_url: str | None = None,
     relay_url: str | None = None,
     application: Sequence[MigrationEnvironment] = (),
     patience: Patience | None = None,
     installation: Installation | None = None,
+    harden: bool = False,
 ) -> None:
     """Creates the runtime roles and runs all migrations: the library's, then `application`'s.
 
-    Safe to repeat; concurrent calls run one after the other. A migration that waits for a table's
-    lock blocks every later statement on the table, so it gives up soon and tries again.
+    All of it is one transaction: a call that fails has changed nothing. Safe to repeat; concurrent
+    calls run one after the other. A migration that waits for a table's lock blocks every later
+    statement on the table, so it gives up soon and tries again.
+
+    A role that exists is not altered, unless the library made it. It gets the rights that its name
+    in `installation` stands for; nothing is revoked from it.
 
     Args:
-        owner_url: URL with the role that owns the database; it must be able to create roles.
-        tenant_url: URL with `tenancy_tenant`; sets that role's password.
-        platform_url: URL with `tenancy_platform`; sets that role's password.
-        relay_url: URL with `tenancy_relay`; sets that role's password. None: the role is created
-            without login, since policies name it.
-        application: the environments of the application's tenant-owned tables.
+        owner_url: URL with the role that owns the database; it must be able to create the roles
+            that do not exist.
+        tenant_url: URL with the tenant role; its password is that of a role the library makes.
+            None: the role keeps its password, and a missing role is created without login, since
+            policies name it.
+        platform_url: URL with the platform role; likewise.
+        relay_url: URL with the relay role; likewise.
+        application: the environments of the application's tenant-owned tables. A migration that
+            leaves the transaction, by Alembic's `autocommit_block()`, commits what came before.
         patience: how long to wait for locks; None: the defaults of `Patience`.
-        installation: the schema of the library's tables; None: `tenancy`. A database that has them
-            in `public`, as earlier releases made them, keeps them there; `move()` moves them.
+        installation: the schema of the library's tables and the names of the roles; None: those of
+            `Installation()`. A database that has the tables in `public`, as earlier releases made
+            them, keeps them there; `move()` moves them.
+        harden: also take away the rights that every role of the server has in this database; see
+            `temporal_tenancy.postgres.hardening`.
 
     Raises:
-        ConfigurationError: a URL has the wrong role or no password, or the owner may not create
-            roles.
+        ConfigurationError: a URL has the wrong role or no password, the owner may not create or
+            give what is missing, or the database was migrated with other roles.
         DatabaseUnreachable: the server did not answer, or refused the owner.
         ExcessRights: a runtime role exists and has more rights than it needs.
         MigrationBlocked: other transactions held the needed locks on every try.
     """
     patience = patience or Patience()
     wanted = installation or Installation()
-    passwords = {
-        TENANT_ROLE: password_of(tenant_url, TENANT_ROLE),
-        PLATFORM_ROLE: password_of(platform_url, PLATFORM_ROLE),
-        RELAY_ROLE: None if relay_url is None else password_of(relay_url, RELAY_ROLE),
-    }
-    with _turn(owner_url, patience, wanted.schema), connect(owner_url) as owner:
-        # A `move()` may have had the turn before.
-        there = replace(wanted, schema=schema_in_use(owner, wanted.schema))
-        _ensure_roles(owner, passwords)
-        grant_database(owner, list(passwords))
-        grant_schema(owner, there.schema, list(passwords))
-        limit_roles(owner)
-        for environment in (*LIBRARY, *application):
-            _upgrade_patiently(owner_url, environment, patience, there)
-            owner.execute(
-                sql.SQL("grant select on {} to {}").format(
-                    version_table(environment, there.schema),
-                    sql.SQL(", ").join(map(sql.Identifier, passwords)),
-                )
+    run = _Run(
+        owner_url,
+        wanted,
+        passwords_of(wanted.roles, tenant_url, platform_url, relay_url),
+        (*LIBRARY, *application),
+        patience,
+        harden,
+    )
+    tries = patience.tries
+    others = ROLE_TRIES
+    while True:
+        try:
+            with _turn(owner_url, patience, wanted.schema) as alone:
+                _migrate(run, alone)
+        except _MadeMeanwhile as error:
+            others -= 1
+            if not others:
+                raise error.cause from None
+            time.sleep(ROLE_PAUSE)
+        except _Blocked as error:
+            tries -= 1
+            log.warning(
+                "migrations.blocked",
+                extra={"environment": error.environment.name, "tries_left": tries},
             )
+            if not tries:
+                raise MigrationBlocked(
+                    f"the {error.environment.name} could not be migrated: other transactions had "
+                    f"its tables locked on {patience.tries} tries in a row."
+                    f"{_holders(owner_url, wanted.schema)} "
+                    "Try again when they have ended. Nothing has been changed."
+                ) from error.__cause__
+            time.sleep(patience.pause.total_seconds())
+        else:
+            return
 
 
 def pending(
@@ -208,7 +238,8 @@ def run_migrations(metadata: MetaData) -> None:
     if not isinstance(connection, Connection):
         raise ConfigurationError(
             "these migrations do not run with Alembic's own command. Call "
-            "temporal_tenancy.postgres.migrations.migrate()."
+            "temporal_tenancy.postgres.migrations.migrate(), or add the library's branch to your "
+            "own environment: see temporal_tenancy.postgres.branch."
         )
     context.configure(
         connection=connection,
@@ -217,6 +248,9 @@ def run_migrations(metadata: MetaData) -> None:
         version_table_schema=context.config.get_main_option("version_table_schema"),
         compare_server_default=True,
     )
+    # Alembic leaves a transaction alone that it finds, so a migration's autocommit_block() would
+    # have none to commit.
+    context.get_context()._transaction = connection.get_transaction()
     with context.begin_transaction():
         context.run_migrations()
 
@@ -239,90 +273,190 @@ def alembic_config(
     return config
 
 
-def _ensure_roles(owner: psycopg.Connection[Any], passwords: Mapping[str, str | None]) -> None:
-    """Creates the roles; retries, since another database's migration may create them right now."""
-    for left in reversed(range(ROLE_TRIES)):
-        try:
-            for role, password in passwords.items():
-                ensure_role(owner, role, password)
-        except (*_MADE_MEANWHILE, psycopg.errors.InternalError_):  # tuple concurrently updated
-            if not left:
-                raise
-            time.sleep(ROLE_PAUSE)
-        else:
-            return
+@dataclass(frozen=True)
+class _Run:
+    """What one call of `migrate()` does."""
+
+    owner_url: str
+    installation: Installation
+    passwords: Mapping[str, str | None]  # by role
+    environments: Sequence[MigrationEnvironment]
+    patience: Patience
+    harden: bool
+
+
+class _MadeMeanwhile(Exception):
+    """Another session has created or altered the same role or table."""
+
+    def __init__(self, cause: psycopg.Error) -> None:
+        self.cause = cause
+
+
+class _Blocked(Exception):
+    """Another transaction held a lock that a migration needs."""
+
+    def __init__(self, environment: MigrationEnvironment) -> None:
+        self.environment = environment
+
+
+def _migrate(run: _Run, alone: bool) -> None:
+    """Runs everything in one transaction; `alone`: no other call migrates."""
+    roles = run.installation.roles
+    with _transaction(run.owner_url) as (connection, owner):
+        # A `move()` may have had the turn before.
+        schema = schema_in_use(owner, run.installation.schema)
+        there = replace(run.installation, schema=schema)
+        # A role is the server's, so the migration of another database may be creating it.
+        owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
+        with _made_meanwhile(run.patience):
+            make_schema(owner, schema)
+            if not alone:
+                with searching(owner, schema):
+                    owner.execute(_MAKE_NEW_TABLE)
+            prepare_roles(owner, there, run.passwords)
+        for environment in run.environments:
+            owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.lock_timeout)])
+            try:
+                # The library's versions name no schema: they have also run in `public`.
+                place = searching(owner, schema) if environment in LIBRARY else nullcontext()
+                with place, _ALEMBIC:
+                    command.upgrade(alembic_config(environment, connection, there), "head")
+                grant_version(owner, environment, there)
+            except (OperationalError, psycopg.OperationalError) as error:
+                if not is_lock_held(error) and not _is_deadlock(error):
+                    raise
+                raise _Blocked(environment) from error
+        owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
+        if run.harden:
+            take_away(owner, roles)
+        set_up_roles(owner, there, run.passwords)
 
 
 @contextmanager
-def _turn(owner_url: str, patience: Patience, schema: str) -> Iterator[None]:
+def _transaction(owner_url: str) -> Iterator[tuple[Connection, psycopg.Connection[Any]]]:
+    """Opens the owner's transaction, for Alembic and for the driver; an error rolls it back."""
+    with connect(owner_url) as owner:
+        owner.autocommit = False
+        engine = create_engine(
+            database_url(owner_url),
+            poolclass=NullPool,
+            hide_parameters=True,
+            creator=lambda: owner,
+        )
+        with engine.connect() as connection:
+            connection.begin()
+            yield connection, owner
+            connection.commit()  # that transaction, or the one after a migration's own commit
+
+
+@contextmanager
+def _made_meanwhile(patience: Patience) -> Iterator[None]:
+    """Raises `_MadeMeanwhile` where another session has made what the block makes."""
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable:
+        raise _other_call(patience) from None
+    except _MADE_MEANWHILE as error:
+        raise _MadeMeanwhile(error) from None
+
+
+def passwords_of(
+    roles: Roles, tenant_url: str | None, platform_url: str | None, relay_url: str | None
+) -> dict[str, str | None]:
+    """Returns the passwords of the URLs by role; None where there is no URL.
+
+    Raises `ConfigurationError` for a URL with another role, or that is not a PostgreSQL URL.
+    """
+    urls = (tenant_url, platform_url, relay_url)
+    return {
+        role: None if url is None else password_of(url, role)
+        for role, url in zip(roles, urls, strict=True)
+    }
+
+
+def prepare_roles(
+    owner: psycopg.Connection[Any],
+    installation: Installation,
+    passwords: Mapping[str, str | None],
+) -> None:
+    """Creates the roles that are missing, and checks the others, before migrations name them."""
+    refuse_other_roles(owner, installation)
+    for role in installation.roles:
+        ensure_role(owner, role, passwords[role])
+
+
+def set_up_roles(
+    owner: psycopg.Connection[Any],
+    installation: Installation,
+    passwords: Mapping[str, str | None],
+) -> None:
+    """Gives the roles their rights in the database, their limits and their passwords."""
+    grant_database(owner, installation.roles)
+    grant_schema(owner, installation.schema, list(installation.roles))
+    limit_roles(owner, installation.roles)
+    _set_passwords(owner, passwords)
+
+
+def _set_passwords(owner: psycopg.Connection[Any], passwords: Mapping[str, str | None]) -> None:
+    """Sets the passwords last: another database's migration that sets them waits for this one."""
+    for role, password in passwords.items():
+        for left in reversed(range(ROLE_TRIES)):
+            try:
+                with owner.transaction():
+                    set_password(owner, role, password)
+            except psycopg.errors.InternalError_:  # tuple concurrently updated
+                if not left:
+                    raise
+                time.sleep(ROLE_PAUSE)
+            else:
+                break
+
+
+@contextmanager
+def _turn(owner_url: str, patience: Patience, schema: str) -> Iterator[bool]:
     """Runs the block while no other call migrates, under a row lock no runtime role can hold long.
 
-    Creates the schema and the table `locks` if they are missing. The row itself is not needed: it
-    is rolled back.
+    Yields False before the first migration: the table `locks` is missing, and the block must create
+    it, which one transaction at a time can.
     """
-    with connect(owner_url) as connection:
-        there = schema_in_use(connection, schema)
-        with suppress(*_MADE_MEANWHILE):
-            make_schema(connection, there)
-        search_only(connection, there)
-        with suppress(*_MADE_MEANWHILE):
-            connection.execute(MAKE_TABLE)
-        with connection.transaction(force_rollback=True):
-            connection.execute("set local idle_in_transaction_session_timeout = 0")
-            connection.execute(_SET_LOCK_TIMEOUT, [milliseconds(patience.turn)])
-            try:
-                connection.execute(_TURN)
-            except psycopg.errors.LockNotAvailable:
-                raise MigrationBlocked(
-                    f"another call has been migrating this database for {patience.turn} (h:mm:ss). "
-                    "Wait until it ends, or end it, and try again."
-                ) from None
-            yield
-
-
-def _upgrade_patiently(
-    owner_url: str,
-    environment: MigrationEnvironment,
-    patience: Patience,
-    installation: Installation,
-) -> None:
-    for left in reversed(range(patience.tries)):
-        try:
-            _upgrade(owner_url, environment, patience, installation)
-        except OperationalError as error:
-            if not is_lock_held(error):
-                raise
-            log.warning(
-                "migrations.blocked", extra={"environment": environment.name, "tries_left": left}
-            )
-        else:
+    with connect(owner_url) as connection, connection.transaction(force_rollback=True):
+        search_only(connection, schema_in_use(connection, schema))
+        if connection.execute("select to_regclass('locks')").fetchone() == (None,):
+            yield False
             return
-        if left:
-            time.sleep(patience.pause.total_seconds())
-    raise MigrationBlocked(
-        f"the {environment.name} could not be migrated: other transactions had its tables locked "
-        f"on {patience.tries} tries in a row.{_holders(owner_url, installation.schema)} Try again "
-        "when they have ended: finished migrations stay, and the next try continues after them."
+        connection.execute("set local idle_in_transaction_session_timeout = 0")
+        connection.execute(_SET_LOCK_TIMEOUT, [milliseconds(patience.turn)])
+        try:
+            connection.execute(_TURN)  # rolled back: only its lock is needed
+        except psycopg.errors.LockNotAvailable:
+            raise _other_call(patience) from None
+        yield True
+
+
+def _other_call(patience: Patience) -> MigrationBlocked:
+    return MigrationBlocked(
+        f"another call has been migrating this database for {patience.turn} (h:mm:ss). "
+        "Wait until it ends, or end it, and try again."
     )
 
 
-def _upgrade(
-    owner_url: str,
+def _is_deadlock(error: OperationalError | psycopg.OperationalError) -> bool:
+    cause = error.orig if isinstance(error, OperationalError) else error
+    return isinstance(cause, psycopg.errors.DeadlockDetected)
+
+
+def grant_version(
+    owner: psycopg.Connection[Any],
     environment: MigrationEnvironment,
-    patience: Patience,
     installation: Installation,
 ) -> None:
-    engine = create_engine(database_url(owner_url), poolclass=NullPool, hide_parameters=True)
-    with engine.connect() as connection:
-        waits = milliseconds(patience.lock_timeout)
-        connection.execute(text(f"set lock_timeout = {waits}"))
-        if environment in LIBRARY:
-            # Their versions name no schema: they have also run in `public`.
-            schema = connection.dialect.identifier_preparer.quote(installation.schema)
-            connection.execute(text(f"set search_path to {schema}"))
-        connection.commit()
-        with _ALEMBIC:
-            command.upgrade(alembic_config(environment, connection, installation), "head")
+    """Lets the runtime roles read an environment's revision."""
+    owner.execute(
+        sql.SQL("grant select on {} to {}").format(
+            version_table(environment, installation.schema),
+            sql.SQL(", ").join(map(sql.Identifier, installation.roles)),
+        )
+    )
 
 
 def _holders(owner_url: str, schema: str) -> str:

@@ -17,8 +17,8 @@ _SCHEMA: Final = "temporal_tenancy.schema"  # the key in the info of a pool's co
 # The version table is the first one that a migration creates. A view of that name is not it: the
 # tables were moved, and the view is there for processes of an earlier release. From the catalogue,
 # since a role without USAGE on a schema gets an error from to_regclass().
-_HAS_TABLES: Final = """
-    select nspname::text
+HAS_TABLES: Final = """
+    select nspname::text as schema
     from pg_catalog.pg_class as class
     join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
     join pg_catalog.pg_attribute as attribute on attribute.attrelid = class.oid
@@ -29,8 +29,8 @@ _HAS_TABLES: Final = """
 
 def schema_in_use(connection: psycopg.Connection[Any], schema: str) -> str:
     """Returns `public` if the library's tables are there and not in `schema`, else `schema`."""
-    found = {name for (name,) in connection.execute(_HAS_TABLES, [schema])}
-    return _chosen(found, schema)
+    found = {name for (name,) in connection.execute(HAS_TABLES, [schema])}
+    return chosen(found, schema)
 
 
 def use_schema(engine: Engine, schema: str) -> None:
@@ -57,12 +57,13 @@ def _schema_of(connection: DBAPIConnection, schema: str) -> str:
     connection.set_autocommit(True)
     with own_statements(connection):
         cursor = connection.cursor()
-        cursor.execute(_HAS_TABLES, [schema])
+        cursor.execute(HAS_TABLES, [schema])
         found = {name for (name,) in cursor.fetchall()}
         cursor.close()
     connection.set_autocommit(False)
-    return _chosen(found, schema)
+    return chosen(found, schema)
 
 
-def _chosen(found: set[str], schema: str) -> str:
+def chosen(found: set[str], schema: str) -> str:
+    """Returns the schema to use of those `found`; `schema` where none has the tables."""
     return PUBLIC if found == {PUBLIC} else schema

@@ -7,12 +7,13 @@ another tenant's row while the code that created it is still on the stack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, ClassVar, Final, cast
 
-from sqlalchemy import Connection, Text, TextClause, event, inspect, text
+from sqlalchemy import BigInteger, Connection, Text, TextClause, Uuid, event, inspect, text
 from sqlalchemy.orm import (
+    LoaderCriteriaOption,
     Mapped,
     ORMExecuteState,
     Session,
@@ -22,8 +23,16 @@ from sqlalchemy.orm import (
     with_loader_criteria,
 )
 
-from temporal_tenancy.core.errors import TenantMismatch
+from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
+from temporal_tenancy.core.identifiers import require_canonical
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.tenant_id_types import (
+    TenantIdType,
+    TenantValue,
+    declare_tenant_ids,
+    spelling_of,
+    value_of,
+)
 from temporal_tenancy.postgres._connection_guard import stamp
 from temporal_tenancy.postgres._connection_shares import Holder
 from temporal_tenancy.postgres._transaction_clock import TransactionClock, counts_transactions
@@ -60,7 +69,19 @@ def _set_tenant(limits: SessionLimits, by_server: bool) -> TextClause:
     return text(statement.format(**{name: limits.milliseconds(name) for name in names}))
 
 
-class TenantOwned:
+class OwnedByTenant:
+    """The common base of `TenantOwned` and of the classes that `tenant_owned()` makes."""
+
+    __tenant_column__: ClassVar[str]
+    __tenant_type__: ClassVar[TenantIdType]
+
+    @classmethod
+    def __tenant_attribute__(cls) -> Any:  # SQLAlchemy's attribute of that name
+        """Returns the attribute that holds the tenant's id, also of an alias of the class."""
+        return getattr(cls, cls.__tenant_column__)
+
+
+class TenantOwned(OwnedByTenant):
     """Mixin for mapped classes whose rows each belong to one tenant.
 
     `tenant_id` (text) comes first in the primary key. The table's migration must call `protect()`
@@ -68,10 +89,84 @@ class TenantOwned:
     gets the session's, and another tenant's row raises `TenantMismatch`.
     """
 
+    __tenant_column__ = "tenant_id"
+    __tenant_type__ = "text"
+
     # Sorted before every other column, so that the primary key begins with it.
     tenant_id: Mapped[str] = mapped_column(
         Text, primary_key=True, default=current_tenant, sort_order=-1000
     )
+
+
+_SQL_TYPES: Final = {"text": Text, "uuid": Uuid, "bigint": BigInteger}
+_made: Final[dict[tuple[str, TenantIdType], type[OwnedByTenant]]] = {
+    ("tenant_id", "text"): TenantOwned
+}
+
+
+# Any, because no type checker knows a base class that is made while the program runs.
+def tenant_owned(*, column: str = "tenant_id", type: TenantIdType = "text") -> Any:
+    """Returns a mixin like `TenantOwned` whose tenant is in another column, or of another type.
+
+    The same arguments return the same class. The attribute has the column's name and comes first
+    in the primary key; its values are `str`, `UUID` or `int`. It takes a UUID as text too. The
+    table's migration calls `protect()` with the same arguments. Call it where modules are imported:
+    it declares the type as `declare_tenant_ids` does.
+
+    Args:
+        column: the column's name; a Python identifier.
+        type: `text`, `uuid` or `bigint`.
+
+    Raises:
+        ConfigurationError: the column is no identifier, the type is none of the three, or the
+            process has declared another type.
+    """
+    declare_tenant_ids(type)
+    if not column.isidentifier() or column.startswith("__"):
+        raise ConfigurationError(
+            f"{column!r} cannot name a tenant's column: its class has an attribute of that name. "
+            "Use letters, digits and underscores."
+        )
+    if (column, type) not in _made:
+        _made[column, type] = _make(column, type)
+    return _made[column, type]
+
+
+def tenant_columns() -> Sequence[str]:
+    """Returns the names of the columns that this process's classes keep a tenant's id in."""
+    return [column for column, _ in _made]
+
+
+def tenant_tables() -> Mapping[str, str]:
+    """Returns the tables of this process's mapped classes, each with its tenant's column."""
+    return {
+        table.name: owned.__tenant_column__
+        for owned in _subclasses(OwnedByTenant)
+        if (table := owned.__dict__.get("__table__")) is not None
+    }
+
+
+def _subclasses(cls: type[OwnedByTenant]) -> Iterator[type[OwnedByTenant]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _make(column: str, kind: TenantIdType) -> type[OwnedByTenant]:
+    name = "TenantOwnedBy" + "".join(part.title() for part in column.split("_"))
+    attributes = {
+        "__doc__": f"Mixin for mapped classes whose rows belong to the tenant in `{column}`.",
+        "__module__": __name__,
+        "__tenant_column__": column,
+        "__tenant_type__": kind,
+        column: mapped_column(
+            _SQL_TYPES[kind],
+            primary_key=True,
+            default=lambda: value_of(current_tenant(), kind),
+            sort_order=-1000,
+        ),
+    }
+    return cast("type[OwnedByTenant]", type(name, (OwnedByTenant,), attributes))
 
 
 class TenantSession(Session):
@@ -123,40 +218,74 @@ def _keep_to_the_tenant(state: ORMExecuteState) -> None:
     if not state.is_orm_statement or state.is_column_load or state.is_relationship_load:
         return
     if state.is_select or state.is_update or state.is_delete:
-        state.statement = state.statement.options(
-            with_loader_criteria(
-                TenantOwned, lambda owned: owned.tenant_id == tenant, include_aliases=True
-            )
-        )
+        state.statement = state.statement.options(*_only_of(tenant))
+
+
+# SQLAlchemy analyses each lambda once, and keeps the type of its parameter: each type has its own.
+_CRITERIA: Final[Mapping[TenantIdType, Callable[[Any], Callable[[Any], Any]]]] = {
+    "text": lambda value: lambda owned: owned.__tenant_attribute__() == value,
+    "uuid": lambda value: lambda owned: owned.__tenant_attribute__() == value,
+    "bigint": lambda value: lambda owned: owned.__tenant_attribute__() == value,
+}
+
+
+def _only_of(tenant: str) -> Iterator[LoaderCriteriaOption]:
+    """Yields the options that keep a statement's classes to the tenant's rows."""
+    for mixin in tuple(_made.values()):
+        value = _value_for(mixin, tenant)
+        criteria = _CRITERIA[mixin.__tenant_type__](value)
+        yield with_loader_criteria(mixin, criteria, include_aliases=True)
 
 
 def _refuse_foreign_parameters(state: ORMExecuteState, tenant: str) -> None:
     mapper = state.bind_mapper
-    if mapper is None or not issubclass(mapper.class_, TenantOwned):
+    if mapper is None or not issubclass(mapper.class_, OwnedByTenant):
         return
     parameters = state.parameters
     if parameters is None:
         return
+    column = mapper.class_.__tenant_column__
     for row in [parameters] if isinstance(parameters, Mapping) else parameters:
-        _refuse_foreign(row.get("tenant_id", tenant), tenant, mapper.class_)
+        if column in row:
+            _refuse_foreign(row[column], tenant, mapper.class_)
 
 
 @event.listens_for(TenantSession, "before_flush")
 def _stamp_rows(session: TenantSession, flush: UOWTransaction, instances: object) -> None:
     tenant = _tenant_of(session)
     for row in session.new:
-        if isinstance(row, TenantOwned):
-            if row.tenant_id is None:
-                row.tenant_id = tenant
-            _refuse_foreign(row.tenant_id, tenant, type(row))
+        if isinstance(row, OwnedByTenant):
+            if getattr(row, row.__tenant_column__) is None:
+                setattr(row, row.__tenant_column__, _value_for(type(row), tenant))
+            _keep_own(row, tenant)
     for row in session.dirty:
-        if isinstance(row, TenantOwned) and inspect(row).attrs.tenant_id.history.has_changes():
-            _refuse_foreign(row.tenant_id, tenant, type(row))
+        if isinstance(row, OwnedByTenant) and _is_changed(row, row.__tenant_column__):
+            _keep_own(row, tenant)
 
 
-def _refuse_foreign(owner: object, tenant: str, kind: type) -> None:
-    if owner != tenant:
+def _is_changed(row: object, attribute: str) -> bool:
+    return bool(inspect(row).attrs[attribute].history.has_changes())
+
+
+def _keep_own(row: OwnedByTenant, tenant: str) -> None:
+    """Refuses another tenant's row; gives its own the value that the database will return."""
+    given = getattr(row, row.__tenant_column__)
+    _refuse_foreign(given, tenant, type(row))
+    value = _value_for(type(row), tenant)
+    if given != value:
+        setattr(row, row.__tenant_column__, value)
+
+
+def _value_for(cls: type[OwnedByTenant], tenant: str) -> TenantValue:
+    """Returns the tenant's id as the value of the class's column; raises `TenantInvalid`."""
+    # A scope may have been entered before the type was declared.
+    require_canonical(tenant, cls.__tenant_type__)
+    return value_of(tenant, cls.__tenant_type__)
+
+
+def _refuse_foreign(owner: object, tenant: str, cls: type[OwnedByTenant]) -> None:
+    if spelling_of(owner, cls.__tenant_type__) != tenant:
         raise TenantMismatch(
-            f'a {kind.__name__} of tenant "{owner}" cannot be written in a session of "{tenant}". '
-            "Leave tenant_id out: the session sets it."
+            f'a {cls.__name__} of tenant "{owner}" cannot be written in a session of "{tenant}". '
+            f"Leave {cls.__tenant_column__} out: the session sets it."
         )

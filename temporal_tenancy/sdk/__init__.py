@@ -10,28 +10,34 @@ if TYPE_CHECKING:
     from temporal_tenancy.sdk.logs import SDK_EXTRAS, JobContext, add_job, is_news
     from temporal_tenancy.sdk.search_attributes import (
         SEARCH_ATTRIBUTES,
+        SearchAttributesMissing,
         missing_search_attributes,
         register_search_attributes,
+        require_search_attributes,
     )
 
 __all__ = [
     "SDK_EXTRAS",
     "SEARCH_ATTRIBUTES",
     "JobContext",
+    "SearchAttributesMissing",
     "add_job",
     "is_news",
     "missing_search_attributes",
     "register_search_attributes",
+    "require_search_attributes",
 ]
 
 _WHERE: Final = {
     "SDK_EXTRAS": "logs",
     "SEARCH_ATTRIBUTES": "search_attributes",
     "JobContext": "logs",
+    "SearchAttributesMissing": "search_attributes",
     "add_job": "logs",
     "is_news": "logs",
     "missing_search_attributes": "search_attributes",
     "register_search_attributes": "search_attributes",
+    "require_search_attributes": "search_attributes",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

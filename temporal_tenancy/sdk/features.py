@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
+from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk._private import activity_definition
 
 Activity = Callable[..., Any]
@@ -30,6 +31,7 @@ class Feature:
     # Makes the context that is entered around each declared activity, before its scope.
     around_activities: Callable[[], AbstractContextManager[object]] | None = None
     migrations: tuple[MigrationEnvironment, ...] = ()  # for its tables, in order
+    schedules: tuple[PlatformSchedule, ...] = ()  # of its platform jobs
 
 
 def serves(features: Iterable[Feature], name: str) -> bool:

@@ -8,10 +8,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel
-from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.client import Client, ClientConfig
+from temporalio.client import ClientConfig
 from temporalio.plugin import SimplePlugin
-from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -21,7 +19,7 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.inputs import TenantInput, require_plain_tenant_id
 from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
-from temporal_tenancy.core.scope import _outside
+from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
 from temporal_tenancy.sdk._guard import guarded, is_guarded
 from temporal_tenancy.sdk._private import activity_definition, mark_shut_down, workflow_definition
@@ -29,6 +27,7 @@ from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.interceptors import TenancyInterceptor
 from temporal_tenancy.sdk.interceptors.service_client import checked
+from temporal_tenancy.sdk.search_attributes import require_search_attributes
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"
 # Called as local activities, by runs on the same worker.
@@ -81,6 +80,11 @@ class TenancyPluginBase(SimplePlugin):
                 environment for feature in self.features for environment in feature.migrations
             )
         )
+
+    @property
+    def schedules(self) -> tuple[PlatformSchedule, ...]:
+        """The schedules of the features' platform jobs."""
+        return tuple(schedule for feature in self.features for schedule in feature.schedules)
 
     @property
     def _served(self) -> list[type]:
@@ -153,7 +157,7 @@ class TenancyPluginBase(SimplePlugin):
                 "TenancyPlugin last, or leave that plugin out."
             )
         if config.get("workflows"):
-            await self._require_search_attributes(config["client"])
+            await require_search_attributes(config["client"])
 
     def _check(self, config: WorkerConfig) -> None:
         self._check_workflows(config.get("workflows") or ())
@@ -229,25 +233,6 @@ class TenancyPluginBase(SimplePlugin):
                     f"{cls.__qualname__}: it could read the clock, or share memory between runs. "
                     "Pass through only what workflow modules import: activities, models."
                 )
-
-    async def _require_search_attributes(self, client: Client) -> None:
-        try:
-            with _outside():  # a worker serves all tenants, even if it is made inside a scope
-                known = await client.operator_service.list_search_attributes(
-                    ListSearchAttributesRequest(namespace=client.namespace)
-                )
-        except RPCError as error:
-            # This worker may not look, as in a managed namespace: the operator has to.
-            if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
-                return
-            raise
-        missing = {"TenantId", "Job"} - set(known.custom_attributes)
-        if missing:
-            raise ConfigurationError(
-                f"the namespace {client.namespace!r} has no search attribute "
-                f"{' and '.join(sorted(missing))}. Register each once: "
-                '"temporal operator search-attribute create --type Keyword --name ...".'
-            )
 
     def _check_activities(self, activities: Sequence[Any]) -> None:
         for function in activities:

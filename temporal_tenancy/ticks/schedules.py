@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -28,6 +28,7 @@ from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import LOCAL_STEP
 from temporal_tenancy.ticks.fan_out.workflows import FanOut, child_input
@@ -61,6 +62,7 @@ class ScheduledJob:
     statuses: Sequence[TenantStatus] | None = None  # of the tenants; None: all but deleted
     spread: timedelta = timedelta()  # each tenant starts at a fixed offset within it; a day at most
     max_starts_per_second: float | None = None  # of tenants' children; None: no limit
+    queue: str | None = None  # the task queue of its runs, if a platform job; None: the job's own
 
     @property
     def id(self) -> str:
@@ -153,7 +155,7 @@ class ScheduledJob:
         )
 
     def _action(self, job: Job) -> ScheduleActionStartWorkflow:
-        common: dict[str, Any] = {"id": self.workflow_id, "task_queue": job.queue}
+        common: dict[str, Any] = {"id": self.workflow_id, "task_queue": self.queue or job.queue}
         if job.kind == "tenant":
             return ScheduleActionStartWorkflow(FanOut.run, self.fan_out, **common)
         model = job.input_model.model_validate(self.extra)
@@ -169,6 +171,11 @@ class ScheduledJob:
                     "max_starts_per_second do not apply. Remove them."
                 )
             return
+        if self.queue is not None:
+            raise ConfigurationError(
+                f"{job.name} is a tenants' job and runs on its own queue, {job.queue}. Remove "
+                "queue from its schedule."
+            )
         if self.local_time and job.period is None:
             raise ConfigurationError(
                 f"{job.name} is scheduled at the tenants' local time but has no period, so its "
@@ -181,6 +188,37 @@ class ScheduledJob:
             raise ConfigurationError(
                 f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}."
             ) from None
+
+
+def with_those_of(
+    schedules: Sequence[ScheduledJob], features: Iterable[Feature]
+) -> Sequence[ScheduledJob]:
+    """Returns an application's schedules, then those that its features bring.
+
+    If both schedule the same job, the application's declaration applies. A queue that it does not
+    name is the feature's.
+    """
+    brought = {schedule.job: schedule for each in features for schedule in each.schedules}
+    own = [
+        replace(scheduled, queue=brought[scheduled.job].queue)
+        if scheduled.queue is None and scheduled.job in brought
+        else scheduled
+        for scheduled in schedules
+    ]
+    declared = {scheduled.job for scheduled in own}
+    return [
+        *own,
+        *(
+            ScheduledJob(
+                schedule.job,
+                schedule.cron,
+                catchup_window=schedule.catchup_window or CATCHUP_WINDOW,
+                queue=schedule.queue,
+            )
+            for schedule in brought.values()
+            if schedule.job not in declared
+        ),
+    ]
 
 
 class Applied(StrEnum):

@@ -16,14 +16,16 @@ from typer.main import get_command
 from processes.cli import app as starter
 from processes.web import command as web
 from processes.worker import command as worker
+from temporal_tenancy.cli.tenancy import tenancy
 from tests.held_names.code import Module, argument, called, modules
 
 PROGRAMS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "worker.py": worker.main,
     "python -m processes.web": web.main,
+    "tenancy": tenancy,
 }
 """Those of one command."""
-OPTION: Final = re.compile(r"^\s+(--[a-z-]+)", re.MULTILINE)
+OPTION: Final = re.compile(r"^[\s│]+(--[a-z-]+)", re.MULTILINE)
 KIND: Final = re.compile(r"[A-Z][a-z]+([A-Z][a-z]+)*")
 
 
@@ -66,7 +68,7 @@ def exit_codes() -> Iterator[str]:
             f"exit code {code}" for code in map(int, vars(module.there).get("ExitCode", ()))
         )
         if module in command_line() and module.name.endswith(".failures"):
-            for name, value in vars(module.there).items():
+            for name, value in module.members().items():
                 if name.isupper() and isinstance(value, int):
                     yield f"exit code {value}"
 

@@ -17,6 +17,7 @@ from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.everything import everything
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk import header
+from temporal_tenancy.ticks.schedules import with_those_of
 from tests.held_names.code import UNKNOWN, Module, argument, called, keys, modules
 from workflows import WORKFLOWS
 from workflows.schedules import SCHEDULES
@@ -62,7 +63,7 @@ def temporal_names() -> Iterator[str]:
         yield from _job(defined.cls)
     yield from (f"activity {defined.name}" for defined in activity_types())
     yield from (f"queue {queue}" for queue in Queue)
-    for scheduled in SCHEDULES:
+    for scheduled in with_those_of(SCHEDULES, everything()):
         yield f"schedule {scheduled.id} starts {scheduled.workflow_id}"
     yield f"workflow id {WorkflowId('a-tenant', 'a.job', 'a-key')}"
     yield f"header {header.NAME}"
@@ -73,7 +74,7 @@ def temporal_names() -> Iterator[str]:
 
 
 def _search_attributes(module: Module) -> Iterator[str]:
-    for value in vars(module.there).values():
+    for value in module.members().values():
         if isinstance(value, SearchAttributeKey) and not value.name.startswith(THE_SERVERS):
             yield f"search attribute {value.name}"
 

@@ -111,7 +111,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         "dead_letters",
     ),
     (
-        "tenant-role-beyond-its-tables",
+        "shared-table",
         "grant select on public.control_plane_version to tenancy_tenant",
         "control_plane_version",
     ),
@@ -242,7 +242,7 @@ FAULTS: list[tuple[str, LiteralString, str]] = [
         "tenant_data_version",
     ),
     (
-        "tenant-role-beyond-its-tables",
+        "shared-table",
         "create table untold (id int primary key); grant select on untold to tenancy_tenant",
         "untold",
     ),

@@ -91,7 +91,7 @@ PLATFORMS: Final = [
             "priority = 1",
             "job = 'c.d'",
             "key = 'other'",
-            "id = gen_random_uuid()",
+            "id = '019b7000-0000-7000-8000-0000000000aa'",
             "tenant_id = tenant_id",
             "status = 'processing'",
             "lease_until = now()",
@@ -103,7 +103,7 @@ PLATFORMS: Final = [
     *(
         f"update tenancy.dead_letters set {assignment}".encode()
         for assignment in (
-            "id = gen_random_uuid()",
+            "id = '019b7000-0000-7000-8000-0000000000aa'",
             "workflow_id = 'dl/a.b/k'",
             "job = 'c.d'",
             "status = 'resolved'",
@@ -122,7 +122,7 @@ PLATFORMS: Final = [
         values ('ua', 'a.b', 'relay', 'ua/a.b/k2', 'B', 'so', '0123456789abcdef', 1, {value})
         """.encode()
         for column, value in (
-            ("id", "gen_random_uuid()"),
+            ("id", "'019b7000-0000-7000-8000-0000000000aa'"),
             ("recorded_at", "now()"),
             ("status", "'resolved'"),
             ("replays", "1"),

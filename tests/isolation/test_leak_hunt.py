@@ -76,7 +76,7 @@ def stocked() -> Model:
     day = [FIRST_DAY + timedelta(days) for days in range(DAYS)]
     return {
         "aa": Rows({day[0]: 3, day[1]: 2, day[2]: 2}, {(day[0], 1), (day[2], 2), (day[3], 3)}),
-        "bb": Rows({day[0]: 4, day[1]: 2, day[3]: 1}, {(day[0], 2), (day[1], 1), (day[3], 3)}),
+        "AA": Rows({day[0]: 4, day[1]: 2, day[3]: 1}, {(day[0], 2), (day[1], 1), (day[3], 3)}),
     }
 
 
@@ -84,7 +84,7 @@ def every_step(action: str) -> Iterator[Step]:
     """An action of one tenant that has rows beside another's, on every day."""
     for days in range(DAYS):
         for events in (1, 2, 4):
-            yield Step("aa", "bb", action, FIRST_DAY + timedelta(days), events)
+            yield Step("aa", "AA", action, FIRST_DAY + timedelta(days), events)
 
 
 @pytest.mark.parametrize("action", sorted(ACTIONS))

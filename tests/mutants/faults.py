@@ -33,9 +33,12 @@ from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
+from tests.mutants.raw import RAW_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
+from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
+from tests.mutants.tenant_ids import TENANT_ID_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
 LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
@@ -281,6 +284,7 @@ _ALL: Final = [
     *MESSAGE_FAULTS,
     *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
+    *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,
     *PAYLOAD_FAULTS,
@@ -289,6 +293,8 @@ _ALL: Final = [
     *FILE_FAULTS,
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
+    *ROLE_FAULTS,
+    *RAW_FAULTS,
     *hop_mutants(),
 ]
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}

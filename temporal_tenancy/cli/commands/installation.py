@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,10 @@ from temporal_tenancy.cli.commands.options import Json
 from temporal_tenancy.cli.program import Program
 
 checks = typer.Typer()
+
+
+def _url(whose: str) -> Any:  # as typer declares it
+    return typer.Option(metavar="URL", help=f"Of {whose}. [default: the application's]")
 
 
 @checks.command()
@@ -32,6 +36,16 @@ def migrations(program: Program) -> typer.Typer:
 
 def migrate(
     *,
+    database_url: Annotated[str | None, _url("the database's owner")] = None,
+    tenant_url: Annotated[str | None, _url("the tenants' role, with its password")] = None,
+    platform_url: Annotated[str | None, _url("the platform's role, with its password")] = None,
+    relay_url: Annotated[str | None, _url("the relay's role, with its password")] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The schema of the library's tables. [default: the application's]"
+        ),
+    ] = None,
     move: Annotated[
         bool,
         typer.Option(
@@ -44,16 +58,35 @@ def migrate(
         bool,
         typer.Option("--finish", help="With --move: drop those views, and do nothing else."),
     ] = False,
+    harden: Annotated[
+        bool,
+        typer.Option(
+            "--harden",
+            help="List what every role of the server may do in the database, and change nothing.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --harden: migrate, and take it away.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Migrates the database."""
     from temporal_tenancy.cli import migrations
+    from temporal_tenancy.cli._named_database import NamedDatabase, use_named_database
 
     if finish and not move:
         raise typer.BadParameter("--finish goes with --move.")
-    if finish:
-        perform(migrations.finish_move(), json=json)
-    elif move:
-        perform(migrations.migrate_and_move(), json=json)
-    else:
-        perform(migrations.migrate_all(), json=json)
+    if yes and not harden:
+        raise typer.BadParameter("--yes goes with --harden.")
+    if move and harden:
+        raise typer.BadParameter("--move and --harden are two steps. Give one at a time.")
+    named = NamedDatabase(database_url, tenant_url, platform_url, relay_url, schema)
+    with use_named_database(named):
+        if finish:
+            perform(migrations.finish_move(), json=json)
+        elif move:
+            perform(migrations.migrate_and_move(), json=json)
+        elif harden and not yes:
+            perform(migrations.show_openings(), json=json)
+        else:
+            perform(migrations.migrate_all(harden=harden), json=json)

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from temporal_tenancy.core.jobs import JobPriority, platform_job
 from temporal_tenancy.ticks.reconcile import _activities as activities
+from temporal_tenancy.ticks.reconcile._fairness import check_fairness
 from temporal_tenancy.ticks.reconcile._payloads import Reconciled
 
 _EFFECT: Final[dict[str, Any]] = {
@@ -17,6 +19,13 @@ _EFFECT: Final[dict[str, Any]] = {
     "heartbeat_timeout": timedelta(minutes=1),
     "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1), maximum_attempts=10),
 }
+_CHECK: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(minutes=10),
+    "heartbeat_timeout": timedelta(minutes=1),
+    "retry_policy": RetryPolicy(maximum_attempts=3),
+}
+# Runs that began before reconciling checked fairness have no such activity in their histories.
+_PATCH_FAIRNESS: Final = "temporal-tenancy.reconcile-checks-fairness"
 
 
 @platform_job(
@@ -36,7 +45,18 @@ class ReconcileTicks:
         settled = await workflow.execute_activity(activities.settle_ticks, **_EFFECT)
         missed = await workflow.execute_activity(activities.find_missed_ticks, **_EFFECT)
         pruned = await workflow.execute_activity_method(activities.OldTicks.prune_ticks, **_EFFECT)
+        if workflow.patched(_PATCH_FAIRNESS):
+            await _check_fairness()
         workflow.set_current_details(
             f"{missed.found} ticks were missed, {settled.ticks} settled, {pruned} deleted."
         )
         return Reconciled(missed=missed, settled=settled, ticks_pruned=pruned)
+
+
+async def _check_fairness() -> None:
+    """Checks fairness; reconciling has succeeded in any case."""
+    try:
+        await workflow.execute_activity(check_fairness, **_CHECK)
+    except ActivityError as error:  # such as that of a worker that does not know the activity
+        if is_cancelled_exception(error):
+            raise

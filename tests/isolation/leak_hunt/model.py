@@ -7,7 +7,7 @@ from datetime import date
 from enum import Enum
 from typing import Any
 
-TENANTS = ("aa", "bb", "cc")
+TENANTS = ("aa", "AA", "cc")  # two differ only by case
 FIRST_DAY = date(2013, 1, 1)
 DAYS = 4
 

@@ -6,9 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
-from temporal_tenancy.control_plane.tenants import PlanUnknown, TenantExists, Tenants
+from temporal_tenancy.control_plane.tenants import (
+    PlanUnknown,
+    TenantExists,
+    TenantExistsInOtherCase,
+    Tenants,
+)
 from temporal_tenancy.core.directory import TenantDirectory, TenantStatus
 from temporal_tenancy.core.due_times import TimeZoneUnknown
 from temporal_tenancy.core.errors import ScopeMissing, TenantInvalid, TenantUnknown
@@ -68,7 +74,7 @@ async def test_a_lookup_and_a_page_are_one_query_each(
 async def test_pages_follow_one_another_in_the_order_of_ids(
     tenants: Tenants, directory: TenantDirectory
 ) -> None:
-    ids = ["0", "a-b", "a_b", "ab", "b", "b-", "z"]
+    ids = ["0", "A-c", "Ab", "B_", "Z0", "a-b", "a_b", "ab0", "b", "b-", "org_01EHZ", "z"]
     for name in reversed(ids):
         await tenants.add(name, name, plan="free")
     found: list[str] = []
@@ -115,7 +121,33 @@ async def test_what_cannot_be_added_is_refused_with_its_own_type(tenants: Tenant
         await tenants.set_status("b", TenantStatus.ACTIVE)
 
 
-@pytest.mark.parametrize("malformed", ["platform", "A", "a" * 64, "-a", "a/b", "", "a\n"])
+async def test_an_id_that_differs_only_by_case_is_taken(tenants: Tenants) -> None:
+    await tenants.add("Acme", "Acme", plan="free")
+    with pytest.raises(TenantExistsInOtherCase, match='"Acme", and "aCME" differs from it only'):
+        await tenants.add("aCME", "Another", plan="free")
+    with pytest.raises(TenantExists, match='already a tenant "Acme"'):
+        await tenants.add("Acme", "Another", plan="free")
+    with pytest.raises(TenantUnknown):
+        await tenants.set_status("acme", TenantStatus.SUSPENDED)
+    assert [tenant.id async for tenant in tenants.list()] == ["Acme"]
+
+
+async def test_the_database_takes_no_two_ids_that_differ_only_by_case(
+    database: Database, tenants: Tenants
+) -> None:
+    await tenants.add("acme", "Acme", plan="free")
+    insert = (
+        "insert into tenancy.tenants (id, name, status, plan_id) "
+        "values ('ACME', '', 'active', 'free')"
+    )
+    with pytest.raises(IntegrityError, match="uq_tenants_lower_id"):
+        async with database.platform_session("test") as session:
+            await session.execute(text(insert))
+
+
+@pytest.mark.parametrize(
+    "malformed", ["platform", "Platform", "É", "a" * 64, "-a", "a/b", "", "a\n"]
+)
 async def test_the_database_takes_no_malformed_id_either(
     database: Database, malformed: str
 ) -> None:

@@ -482,6 +482,6 @@ def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_pass
         "temporal_tenancy/sdk/interceptors/_activity_inbound.py",
         "temporal_tenancy/sdk/interceptors/_workflow_inbound.py",
         "temporal_tenancy/core/directory.py",
-        "temporal_tenancy/sdk/plugin.py",
+        "temporal_tenancy/sdk/search_attributes.py",
         "temporal_tenancy/control_plane/directory.py",
     }

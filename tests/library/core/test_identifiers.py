@@ -7,10 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from temporal_tenancy.core.errors import TenantInvalid, TenantMismatch, TenantMissing
-from temporal_tenancy.core.identifiers import WorkflowId, scoped_key, tenant_id
+from temporal_tenancy.core.identifiers import (
+    WorkflowId,
+    scoped_key,
+    tenant_folder,
+    tenant_id,
+    tenant_of_folder,
+)
 
-TENANT_IDS = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True).filter(
-    lambda value: value != "platform"
+TENANT_IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", fullmatch=True).filter(
+    lambda value: value.lower() != "platform"
 )
 KEYS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
 KINDS = st.from_regex(r"[a-z._]{1,20}", fullmatch=True)
@@ -24,11 +30,59 @@ def test_what_the_pattern_allows_is_a_tenant_id(value: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["*", "a/b", "a b", " a", "a\n", "A", "-a", "_a", "é", "a" * 64, "platform", "a\x00", 7, b"a"],
+    [
+        *("*", "a/b", "a b", " a", "a\n", "-a", "_A", "é", "É", "a" * 64, "a\x00", 7, b"a"),
+        *("platform", "Platform", "PLATFORM", "\u212a1", "\u017f"),
+    ],
 )
 def test_anything_else_is_not(value: object) -> None:
     with pytest.raises(TenantInvalid):
         tenant_id(value)
+
+
+def test_an_id_from_another_product_is_one() -> None:
+    assert tenant_id("org_01EHZNVPK3SFK441A1RGBFSHRT") == "org_01EHZNVPK3SFK441A1RGBFSHRT"
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[str, str]:
+    """Two tenant ids that differ only by case, or are the same."""
+    one = draw(TENANT_IDS)
+    capitals = draw(st.lists(st.booleans(), min_size=len(one), max_size=len(one)))
+    other = "".join(
+        letter.upper() if capital else letter.lower()
+        for letter, capital in zip(one, capitals, strict=True)
+    )
+    return one, other
+
+
+@given(pairs())
+def test_ids_that_differ_by_case_have_folders_that_differ_without_it(ids: tuple[str, str]) -> None:
+    one, other = ids
+    assert (tenant_folder(one).casefold() == tenant_folder(other).casefold()) == (one == other)
+
+
+@given(TENANT_IDS, TENANT_IDS)
+def test_no_two_ids_have_one_folder(one: str, other: str) -> None:
+    assert (tenant_folder(one).casefold() == tenant_folder(other).casefold()) == (one == other)
+
+
+@given(TENANT_IDS)
+def test_a_folder_names_its_tenant(value: str) -> None:
+    assert tenant_of_folder(tenant_folder(value)) == value
+    assert tenant_folder(value.lower()) == value.lower()  # as in earlier releases
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "A", "a/b", "platform", "platform.1", "x" * 64),
+        *("acme.", "acme.0", "acme.01", "acme.10", "1.1", "acme.f.f", "acme.F"),
+    ],
+)
+def test_what_is_no_tenants_folder_names_nobody(name: str) -> None:
+    with pytest.raises(TenantInvalid):
+        tenant_of_folder(name)
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -59,7 +113,18 @@ def test_two_keys_are_equal_only_when_all_their_parts_are(
 
 @pytest.mark.parametrize(
     "value",
-    ["", "acme", "acme/job", "acme//key", "/job/key", "acme/job/", "A/b.c/d", "*/b.c/d", "a/b/\n"],
+    [
+        "",
+        "acme",
+        "acme/job",
+        "acme//key",
+        "/job/key",
+        "acme/job/",
+        "-/b.c/d",
+        "*/b.c/d",
+        "Platform/b.c/d",
+        "a/b/\n",
+    ],
 )
 def test_what_is_not_three_segments_is_no_workflow_id(value: str) -> None:
     with pytest.raises(TenantMismatch):

@@ -28,7 +28,13 @@ def test_the_period_worked_on_is_the_last_whole_one(
     assert period.key_before(nominal) == key
 
 
-@given(st.datetimes(timezones=st.just(UTC), min_value=datetime(1900, 1, 2)))  # noqa: DTZ001
+@given(
+    st.datetimes(
+        timezones=st.just(UTC),
+        min_value=datetime(1900, 1, 2),  # noqa: DTZ001
+        max_value=datetime(9999, 11, 30),  # noqa: DTZ001  # the month before it is the last valid
+    )
+)
 def test_the_key_before_any_moment_names_a_period_that_is_over(moment: datetime) -> None:
     for period in Period:
         key = period.key_before(moment)

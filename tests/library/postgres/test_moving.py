@@ -36,6 +36,7 @@ def run(urls: DatabaseUrls, installation: Installation | None = None) -> None:
         relay_url=urls.relay,
         application=[TABLES],
         installation=installation,
+        harden=True,
     )
 
 

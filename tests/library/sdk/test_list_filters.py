@@ -16,16 +16,23 @@ from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.everything import TenancyPlugin
+from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.jobs import hops as jobs
 
-OWN, OTHER = "globex", "acme"
+OWN, OTHER, CAPITALS = "globex", "acme", "GLOBEX"
 
 
 @pytest.fixture
-async def here(temporal: TemporalDevServer, namespace: str, plugin: TenancyPlugin) -> Client:
-    """A client of a namespace that holds only two open workflows of each of two tenants."""
+async def here(
+    temporal: TemporalDevServer,
+    namespace: str,
+    plugin: TenancyPlugin,
+    directory: InMemoryDirectory,
+) -> Client:
+    """A client of a namespace that holds only two open workflows of each of three tenants."""
+    directory.tenants[CAPITALS] = make_tenant(CAPITALS)
     client = await Client.connect(temporal.address, namespace=namespace, plugins=[plugin])
-    for tenant in (OWN, OTHER):
+    for tenant in (OWN, OTHER, CAPITALS):
         for key in ("1", "2"):
             await client.start_workflow(
                 jobs.Echo.run,
@@ -33,7 +40,7 @@ async def here(temporal: TemporalDevServer, namespace: str, plugin: TenancyPlugi
                 id=f"{tenant}/echo.tell/{key}",
                 task_queue="served-by-nobody",
             )
-    while (await client.count_workflows()).count < 4:
+    while (await client.count_workflows()).count < 6:
         """Until the server's lists have them."""
     return client
 
@@ -46,6 +53,8 @@ ATOMS = [
     'Job = "echo.tell"',
     "TenantId = 'acme'",
     "TenantId != 'globex'",
+    "TenantId = 'GLOBEX'",
+    "WorkflowId STARTS_WITH 'GLOBEX/'",
     "TenantId IS NOT NULL",
     "WorkflowId STARTS_WITH 'acme'",
     "ExecutionStatus = 'Running'",

@@ -22,9 +22,11 @@ from temporalio.worker import Worker
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, enter
 from temporal_tenancy.sdk import header
+from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.jobs import marks
 from tests.fixtures.temporal import make_worker
+from tests.fixtures.tenant_columns import own_tenant_types
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -107,6 +109,22 @@ async def test_a_start_without_header_or_attribute_takes_both_from_the_input(
     assert attributes.get(SearchAttributeKey.for_keyword("Job")) == "echo.tell"
 
 
+async def test_ids_that_differ_by_case_are_two_tenants(
+    client: Client, directory: InMemoryDirectory, queue: str
+) -> None:
+    directory.tenants["ACME"] = make_tenant("ACME")
+    handles = [
+        await client.start_workflow(
+            "echo.tell", {"tenant_id": tenant}, id=f"{tenant}/echo.tell/{queue}", task_queue=queue
+        )
+        for tenant in ("acme", "ACME")
+    ]
+    assert [await handle.result() for handle in handles] == ["acme", "ACME"]
+    for tenant, other in (("acme", "ACME"), ("ACME", "acme")):
+        with enter(TenantScope(tenant)), pytest.raises(TenancyError):
+            await client.get_workflow_handle(f"{other}/echo.tell/{queue}").describe()
+
+
 async def test_unknown_fields_are_no_complaint_of_a_worker(raw_client: Client, queue: str) -> None:
     result = await raw_client.execute_workflow(
         "echo.tell",
@@ -131,7 +149,13 @@ WRONG_STARTS: list[tuple[str, list[Any], str, str, str]] = [
     ("star", [{"tenant_id": "*"}], "acme/echo.marked/j", "TenantInvalid", "not a tenant id"),
     ("slash", [{"tenant_id": "a/b"}], "acme/echo.marked/k", "TenantInvalid", "not a tenant id"),
     ("space", [{"tenant_id": "a b"}], "acme/echo.marked/l", "TenantInvalid", "not a tenant id"),
-    ("upper case", [{"tenant_id": "Acme"}], "acme/echo.marked/m", "TenantInvalid", "a-z"),
+    ("another case", [{"tenant_id": "Acme"}], "acme/echo.marked/m", "TenantMismatch",
+     "belongs to acme, but the input says Acme"),
+    ("another case's id", [{"tenant_id": "acme"}], "ACME/echo.marked/m", "TenantMismatch",
+     "belongs to ACME, but the input says acme"),
+    ("PLATFORM", [{"tenant_id": "PLATFORM"}], "acme/echo.marked/o2", "TenantInvalid", "reserved"),
+    ("Platform's id", [{"tenant_id": "acme"}], "Platform/echo.marked/m", "TenantMismatch",
+     "reserved"),
     ("64 bytes", [{"tenant_id": "a" * 64}], "acme/echo.marked/n", "TenantInvalid", "63"),
     ("platform", [{"tenant_id": "platform"}], "acme/echo.marked/o", "TenantInvalid", "reserved"),
     ("a number for a tenant", [{"tenant_id": 7}], "acme/echo.marked/p", "TenantInvalid", "int"),
@@ -164,6 +188,28 @@ async def test_a_wrong_start_fails_at_once_and_runs_nothing(
     assert failure.type == error_type
     assert sentence in failure.message
     assert marks.of(workflow_id) == []
+
+
+async def test_a_second_spelling_of_an_id_is_refused_by_worker_and_client(
+    client: Client, raw_client: Client, directory: InMemoryDirectory, queue: str
+) -> None:
+    directory.tenants |= {"7": make_tenant("7"), "07": make_tenant("07")}
+    with own_tenant_types("bigint"):
+        workflow_id = f"07/echo.marked/{queue}"
+        failure = await failure_of(
+            raw_client, "echo.marked", [{"tenant_id": "07"}], id=workflow_id, queue=queue
+        )
+        assert failure.type == "TenantInvalid"
+        assert "'07' is not a bigint as PostgreSQL writes it" in failure.message
+        assert marks.of(workflow_id) == []
+        with pytest.raises(TenancyError):
+            await client.start_workflow(
+                "echo.tell", {"tenant_id": "07"}, id=f"07/echo.tell/{queue}", task_queue=queue
+            )
+        handle = await client.start_workflow(
+            "echo.tell", {"tenant_id": "7"}, id=f"7/echo.tell/{queue}", task_queue=queue
+        )
+        assert await handle.result() == "7"
 
 
 async def test_a_refusal_repeats_no_value_of_the_input(raw_client: Client, queue: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,15 +25,18 @@ from temporalio.worker import Worker
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.server_checks import keep_fairness, last_fairness
 from temporal_tenancy.control_plane.tables import TickRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import Tenant, TenantStatus, use_directory
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.sdk.fairness import Fairness
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from temporal_tenancy.ticks.reconcile import _due_ticks as due_ticks
 from temporal_tenancy.ticks.reconcile import reconcile
+from temporal_tenancy.ticks.reconcile._fairness import check_fairness
 from temporal_tenancy.ticks.reconcile._workflows import ReconcileTicks
 from temporal_tenancy.ticks.reconcile.missed import missed_tenants, note_missed_ticks
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
@@ -461,3 +465,29 @@ class TestTheJob:
         assert (await tick_row(database, "lost")).state == "failed"
         async with database.platform_session("test") as session:
             assert await ledger.find_tick(session, JOB, "old") is None
+        checked = await last_fairness(database, app.namespace)
+        assert checked is not None
+        assert checked.holds
+
+    async def test_it_warns_while_fairness_is_off_and_asks_the_server_once_a_day(
+        self, app: Client, database: Database, log_lines: LogLines
+    ) -> None:
+        await keep_fairness(database, app.namespace, Fairness(share=0.9))
+        async with app_worker(app):
+            await app.execute_workflow(
+                ReconcileTicks.run, id="platform/ticks.reconcile/now", task_queue="bulk"
+            )
+        assert log_lines.one("fairness.off")["sentence"].startswith("FairnessOff: ")
+        assert (await app.count_workflows("WorkflowType = 'fairness.probe'")).count == 0
+
+    async def test_it_succeeds_on_a_worker_that_cannot_check_fairness(
+        self, app: Client, database: Database
+    ) -> None:
+        whole = reconcile()
+        before = tuple(each for each in whole.activities if each is not check_fairness)
+        older = app_plugin(database, replace(whole, activities=before))
+        async with app_worker(await another_client(app, older)):
+            result = await app.execute_workflow(
+                ReconcileTicks.run, id="platform/ticks.reconcile/now", task_queue="bulk"
+            )
+        assert result.missed.found == 0

@@ -14,6 +14,7 @@ from saas.services.links import (
     make_link,
     read_link,
 )
+from saas.services.object_storage import object_path
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, enter
 
@@ -41,6 +42,17 @@ def test_a_link_opens_until_it_expires() -> None:
     assert read_link(link, now + HOUR - timedelta(seconds=2)).path == PATH
     with pytest.raises(LinkExpired, match="has expired"):
         read_link(link, now + HOUR + timedelta(seconds=1))
+
+
+def test_a_link_opens_the_object_of_the_tenant_in_its_own_case() -> None:
+    for tenant, folder in (("acme", "acme"), ("ACME", "acme.f"), ("Acme", "acme.1")):
+        with enter(TenantScope(tenant)):
+            path = object_path("exports", "1.csv")
+            assert path == f"{folder}/exports/1.csv"
+            link = make_link(path, HOUR).rsplit("/", 1)[1]
+            with pytest.raises(TenantMismatch):
+                make_link(f"{tenant.swapcase()}/exports/1.csv", HOUR)
+        assert read_link(link, datetime.now(UTC)) == LinkTarget(tenant_id=tenant, path=path)
 
 
 @pytest.mark.parametrize("forged", ["", "x", "x.y", "ä", "a" * 10_000, "\x00", "{}.e30"])

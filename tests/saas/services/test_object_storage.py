@@ -17,6 +17,7 @@ from saas.services.object_storage import (
     current_storage,
     object_path,
 )
+from temporal_tenancy import tenant_folder
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, TenantMismatch
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 
@@ -105,6 +106,24 @@ async def test_an_empty_object_is_one(storage: ObjectStorage) -> None:
         assert await storage.put(path, b"") == 0
         assert await storage.size(path) == 0
         assert await read(storage, path) == b""
+
+
+async def test_ids_that_differ_by_case_have_objects_of_their_own_where_case_does_not_count(
+    storage: ObjectStorage, folder: Path
+) -> None:
+    ids = ["acme", "ACME", "Acme", "aCME", "acme-f"]
+    for tenant in ids:
+        with enter(TenantScope(tenant)):
+            await storage.put(object_path("imports", "1.csv"), tenant.encode())
+    assert len({name.casefold() for name in os.listdir(folder)}) == len(ids)
+    assert (folder / "acme" / "imports" / "1.csv").read_text() == "acme"
+    for tenant in ids:
+        with enter(TenantScope(tenant)):
+            assert await read(storage, object_path("imports", "1.csv")) == tenant.encode()
+            for other in set(ids) - {tenant}:
+                for path in (f"{other}/imports/1.csv", f"{tenant_folder(other)}/imports/1.csv"):
+                    with pytest.raises(TenantMismatch):
+                        await storage.size(path)
 
 
 async def test_what_is_deleted_is_gone_and_deleting_it_again_is_no_error(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from saas.services.secrets import SECRET_MAX_BYTES, SecretMissing, SecretStore, current_secrets
+from temporal_tenancy import tenant_folder
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
 
@@ -30,6 +31,17 @@ def secret(tenant: str, name: str) -> str:
 def test_each_tenant_reads_its_own_without_the_lines_end() -> None:
     assert secret("acme", "partner") == "of acme"
     assert secret("globex", "partner") == "of globex"
+
+
+def test_ids_that_differ_by_case_have_credentials_of_their_own(folder: Path) -> None:
+    with pytest.raises(SecretMissing, match=r"Put it into acme\.f/partner below"):
+        secret("ACME", "partner")
+    for tenant in ("ACME", "Acme"):
+        (folder / tenant_folder(tenant)).mkdir()
+        (folder / tenant_folder(tenant) / "partner").write_text(f"of {tenant}")
+    for tenant in ("acme", "ACME", "Acme"):
+        assert secret(tenant, "partner") == f"of {tenant}"
+    assert len({path.name.casefold() for path in folder.iterdir()}) == 4
 
 
 def test_a_rotated_credential_is_used_at_once(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from processes.cli.app import main
-from processes.lifecycle.process_exit import exit_process
+from temporal_tenancy.cli import exit_process
 from temporal_tenancy.ticks.schedules import ScheduledJob
 from workflows import schedules
 

@@ -265,7 +265,7 @@ def another(url: str) -> Program:
         ("explain a/b.c/d", 3, "NotReachable: the Temporal server does not answer: "),
         ("migrate", 3, "NotReachable: their setting is not set."),
         ("outbox list", 3, "NotReachable: their setting is not set, and only the relay sees"),
-        ("schedules pause ticks.reconcile", 2, "ScheduleUnknown: ticks.reconcile has no schedule"),
+        ("schedules pause fan_out.tick", 2, "ScheduleUnknown: fan_out.tick has no schedule. "),
     ],
 )
 def test_another_application_has_the_commands_under_its_own_name(

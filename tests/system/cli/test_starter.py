@@ -229,11 +229,12 @@ async def test_the_doctor_says_what_is_wrong(
         ]
     )
     assert whole.code == 1
-    assert whole.err.startswith("ChecksFailed: 3 of 16: workers of critical, ")
+    assert whole.err.startswith("ChecksFailed: 4 of 18: platform jobs, workers of critical, ")
     found = verdicts(whole)
     assert found.pop("schedules") == "warning"
     assert found.pop("role tenancy_relay") == "skipped"
     assert {name for name, verdict in found.items() if verdict != "ok"} == {
+        "platform jobs",
         "workers of critical",
         "workers of default",
         "workers of bulk",

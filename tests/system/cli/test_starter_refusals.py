@@ -166,6 +166,15 @@ CASES = {
     "a tenant that is there": Case(
         2, 'TenantExists: there is already a tenant "acme".', ("tenants", "add", "acme")
     ),
+    "a tenant that is there in another case": Case(
+        2,
+        'TenantExistsInOtherCase: there is already a tenant "acme", and "Acme" differs from it '
+        "only by case. Choose another id.",
+        ("tenants", "add", "Acme"),
+    ),
+    "the platform in capitals": Case(
+        2, 'TenantInvalid: "PLATFORM" is reserved', ("tenants", "add", "PLATFORM")
+    ),
     "an unknown plan": Case(
         2,
         'PlanUnknown: there is no plan "gold". Use one of: ',

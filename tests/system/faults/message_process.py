@@ -6,8 +6,8 @@ import sys
 from datetime import timedelta
 from typing import Final
 
-from processes.lifecycle.process_exit import exit_process
 from processes.worker.command import main
+from temporal_tenancy.cli import exit_process
 from temporal_tenancy.outbox import RelayOptions, work_off
 from tests.system.faults import message_jobs
 

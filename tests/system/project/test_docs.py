@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from dev.devstack.postgres import DatabaseUrls
 from processes.cli.app import app
 from temporal_tenancy.core.jobs import JobPriority, job_of, registry
+from temporal_tenancy.everything import everything
 from temporal_tenancy.lint.catalogue import CHECKS
 from temporal_tenancy.sdk.interceptors._hooks import HOOKS
+from temporal_tenancy.ticks.schedules import with_those_of
 from tests.mutants.faults import MUTANTS
 from workflows import WORKFLOWS
 from workflows.schedules import SCHEDULES
@@ -25,7 +28,8 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"starter\.py( [^`\n\"|)]*)")
+COMMAND = re.compile(r"(?:starter\.py|[`$\"] ?tenancy|-m temporal_tenancy)( [^`\n\"|)]*)")
+OF_TENANCY = re.compile(r"^ (--debug|--app \S+)")  # before a command
 MAKE = re.compile(r"`make ([a-z]+)`")
 PATH = re.compile(r"`((?:[a-z_]+/)*[a-z_]+\.py)(?:::\w+)?`")
 TESTS = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
@@ -107,7 +111,7 @@ def test_every_page_and_picture_is_pointed_to() -> None:
 @each_page
 def test_commands_are_there_with_their_options(page: Path) -> None:
     for line in COMMAND.findall(page.read_text()):
-        words = tuple(line.split())
+        words = tuple(OF_TENANCY.sub("", line).split())
         command = max((each for each in COMMANDS if words[: len(each)] == each), key=len)
         rest = words[len(command) :]
         is_group = any(each[:-1] == command for each in COMMANDS)
@@ -209,10 +213,67 @@ def test_the_samples_of_another_application_are_modules(page: str, tmp_path: Pat
         runpy.run_path(str(path))
 
 
+# In its own process: the sample declares the type of the process's tenant ids.
+SHOP = """
+import asyncio, sys
+from uuid import uuid4
+
+sys.path.insert(0, sys.argv[1])
+import shop.orders
+from temporal_tenancy import Database, TenantInvalid, TenantScope, enter, use_database
+from temporal_tenancy.core import MigrationEnvironment
+from temporal_tenancy.core.migration_environment import LIBRARY
+from temporal_tenancy.lint.catalogue import lint
+from temporal_tenancy.postgres import connect, migrate
+
+owner, tenant, platform = sys.argv[2:]
+tables = MigrationEnvironment(
+    name="shop", script_location="shop:migrations", version_table="shop_version"
+)
+migrate(owner, tenant_url=tenant, platform_url=platform, application=[tables])
+with connect(owner) as connection:
+    print([str(finding) for finding in lint(connection, environments=[*LIBRARY, tables])])
+
+async def run():
+    database = Database(tenant_url=tenant)
+    for name in ("0192f0c1-2b4d-7e8f-9abc-def012345678", "0192f0c1-2b4d-7e8f-9abc-def0123456ff"):
+        with use_database(database), enter(TenantScope(name)):
+            await shop.orders.add("one")
+            print(await shop.orders.load([(uuid4(), "a"), (uuid4(), "b")]))
+    try:
+        TenantScope(name.upper())
+    except TenantInvalid as error:
+        print(error.type)
+    await database.dispose()
+
+asyncio.run(run())
+"""
+
+
+def test_the_samples_of_tables_run(empty_urls: DatabaseUrls, tmp_path: Path) -> None:
+    samples = {
+        str(python_file(block)): block
+        for block in blocks(DOCS / "how-to" / "your-ids-and-tables.md", "python")
+    }
+    assert len(samples) == 4
+    samples["shop/migrations/env.py"] = (
+        "from shop.tables import Base\n"
+        "from temporal_tenancy.postgres import run_migrations\n\n"
+        "run_migrations(Base.metadata)\n"
+    )
+    for file, sample in samples.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(sample)
+    urls = (empty_urls.owner, empty_urls.tenant, empty_urls.platform)
+    done = run(SHOP, str(tmp_path), *urls)
+    assert done.stdout == "[]\n3\n3\nTenantInvalid\n", done.stderr
+
+
 def test_the_jobs_of_the_reference_are_those_of_the_code() -> None:
     page = (DOCS / "reference" / "jobs.md").read_text()
     rows = re.findall(r"^\| `([a-z_.]+)` \| ([a-z, ]+) \| (.*?) \| (.*) \|$", page, re.MULTILINE)
-    crons = {scheduled.job: scheduled.cron for scheduled in SCHEDULES}
+    everyone = with_those_of(SCHEDULES, everything())
+    crons = {scheduled.job: scheduled.cron for scheduled in everyone}
     for name, queue, when, what in rows:
         job = registry.get_or_raise(name)
         priority = (
@@ -227,7 +288,11 @@ def test_the_jobs_of_the_reference_are_those_of_the_code() -> None:
     assert {name for name, *_ in rows} == own | set(crons)
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )

@@ -20,6 +20,7 @@ from saas.database.tables import TENANT_DATA
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.hardening import harden
 from temporal_tenancy.postgres.installation import Roles
 from temporal_tenancy.postgres.migrations import alembic_config
 from temporal_tenancy.postgres.roles import (
@@ -29,6 +30,7 @@ from temporal_tenancy.postgres.roles import (
     ensure_role,
     grant_database,
     password_of,
+    set_password,
 )
 from tests.system.upgrade.recording import Recording, read
 
@@ -109,7 +111,9 @@ def build(urls: DatabaseUrls, release: Release) -> None:
     with connect(urls.owner) as owner:
         for role, url in roles.items():
             ensure_role(owner, role, password_of(url, role))
-        grant_database(owner, list(roles))
+            set_password(owner, role, password_of(url, role))
+        harden(owner, Roles())
+        grant_database(owner, Roles())
         if release.dump is None:
             _migrate(owner, urls, release.revisions)
         else:

@@ -70,6 +70,7 @@ def upgrade(urls: DatabaseUrls) -> None:
         platform_url=urls.platform,
         relay_url=urls.relay,
         application=[TENANT_DATA],
+        harden=True,
     )
 
 

@@ -163,6 +163,15 @@ async def test_a_host_name_must_agree_with_the_key(web: Web, host: str, status: 
         assert (await client.get(f"/imports/{uuid4()}")).status_code == 401
 
 
+async def test_a_host_name_has_no_case(web: Web, database: Database, tenants: Tenants) -> None:
+    await tenants.add("Initech", "Initech", plan="enterprise")
+    _, key = await ApiKeys(database).create("Initech", "tests")
+    for host, status in (("initech.door.example", 404), ("acme.door.example", 403)):
+        headers = {"Authorization": f"Bearer {key}", "Host": host}
+        async with web.client(headers=headers) as client:
+            assert (await client.get(f"/imports/{uuid4()}")).status_code == status
+
+
 async def test_an_address_chooses_no_tenant(web: Web) -> None:
     async with web.client("acme") as client:
         for name in ("tenant_id", "tenant", "x"):

@@ -140,6 +140,19 @@ async def test_a_tenants_own_host_name_says_whose_endpoint_it_is(web: Web) -> No
     assert await received(web, "acme") == [("evt_1", "payments.webhook")]
 
 
+async def test_a_tenant_is_named_in_its_own_case(web: Web, tenants: Tenants) -> None:
+    await tenants.add("Initech", "Initech", plan="enterprise")
+    headers = signed(web.give_secret("Initech"))
+    for named in ("/initech", "/INITECH"):
+        assert (await post(web, named, headers)).status_code == 401
+    agreeing = {**headers, "host": "initech.door.example"}
+    another = {**headers, "host": "acme.door.example"}
+    assert (await post(web, "/Initech", another)).status_code == 401
+    assert (await post(web, "", agreeing)).status_code == 401  # it names no tenant of that case
+    assert (await post(web, "/Initech", agreeing)).status_code == 200
+    assert await received(web, "Initech") == [("evt_1", "payments.webhook")]
+
+
 async def test_who_is_suspended_may_pay(web: Web, tenants: Tenants) -> None:
     headers = signed(web.give_secret("acme"))
     await tenants.set_status("acme", TenantStatus.SUSPENDED)

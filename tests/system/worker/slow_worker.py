@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from activities import ACTIVITIES
-from processes.lifecycle.process_exit import exit_process
 from processes.worker.command import main
+from temporal_tenancy.cli import exit_process
 from tests.fixtures.jobs import slow_jobs
 from workflows import WORKFLOWS
 

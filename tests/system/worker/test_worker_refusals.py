@@ -5,6 +5,7 @@ All of them are started at once, since each takes seconds to load.
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -147,11 +148,34 @@ async def without_search_attributes(raw_client: Client, namespace: str) -> str:
     return namespace
 
 
-async def test_missing_search_attributes_are_registered(
-    without_search_attributes: str, raw_client: Client, start_worker: StartWorker
+async def test_a_worker_and_a_relay_register_nothing_and_say_which_command_does(
+    without_search_attributes: str,
+    raw_client: Client,
+    start_worker: StartWorker,
+    database_urls: DatabaseUrls,
 ) -> None:
-    await start_worker("--queue", "bulk").until_ready()
+    started = (
+        start_worker("--queue", "bulk"),
+        start_worker("--relay", RELAY_DATABASE_URL=database_urls.relay),
+    )
+    for worker in started:
+        assert await worker.exit_code() == 3, worker.text
+        assert (
+            f"SearchAttributesMissing: the namespace '{without_search_attributes}' has no search "
+            "attribute Job and TenantId of type Keyword."
+        ) in worker.text
+        assert '"starter.py schedules apply" does so.' in worker.text
     listed = await raw_client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=without_search_attributes)
     )
-    assert {"TenantId", "Job"} <= set(listed.custom_attributes)
+    assert not {"TenantId", "Job"} & set(listed.custom_attributes)
+
+
+async def test_a_workers_start_changes_nothing_on_the_server(
+    start_worker: StartWorker, raw: Client
+) -> None:
+    worker = await start_worker("--queue", "critical,default,bulk").until_ready()
+    assert (await raw.count_workflows()).count == 0
+    assert [schedule async for schedule in await raw.list_schedules()] == []
+    worker.send(signal.SIGTERM)
+    assert await worker.exit_code() == 0

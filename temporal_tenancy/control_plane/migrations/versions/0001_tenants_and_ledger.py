@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from temporal_tenancy.postgres.installation import current_installation, quoted
 from temporal_tenancy.postgres.uuids import make_uuidv7
 
 revision = "0001"
@@ -117,5 +118,6 @@ def upgrade() -> None:
         ],
     )
     # No delete: a deleted tenant's row stays, so that its id is never reused.
-    op.execute("grant select, insert, update on plans, tenants to tenancy_platform")
-    op.execute("grant select, insert, update, delete on ticks, ledger to tenancy_platform")
+    platform = quoted(current_installation().roles.platform)
+    op.execute(f"grant select, insert, update on plans, tenants to {platform}")
+    op.execute(f"grant select, insert, update, delete on ticks, ledger to {platform}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from temporal_tenancy.postgres.installation import current_installation, quoted
+
 revision = "0002"
 down_revision = "0001"
 
@@ -45,4 +47,5 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("name", name="pk_server_checks"),
     )
-    op.execute("grant select, insert, update, delete on server_checks to tenancy_platform")
+    platform = quoted(current_installation().roles.platform)
+    op.execute(f"grant select, insert, update, delete on server_checks to {platform}")

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from alembic import op
 
-from temporal_tenancy.postgres.roles import PLATFORM_ROLE, RELAY_ROLE, TENANT_ROLE
+from temporal_tenancy.postgres.installation import current_installation, quoted
 from temporal_tenancy.postgres.row_security import protect
 
 revision = "0003"
@@ -99,17 +99,18 @@ def upgrade() -> None:
     )
     # The tenant role writes its own tenant's letters; the relay and the platform access all.
     protect("dead_letters")
-    op.execute(f"revoke delete on dead_letters from {TENANT_ROLE}")
-    for policy, role in (("relay_access", RELAY_ROLE), ("platform_access", PLATFORM_ROLE)):
+    tenant, platform, relay = map(quoted, current_installation().roles)
+    op.execute(f"revoke delete on dead_letters from {tenant}")
+    for policy, role in (("relay_access", relay), ("platform_access", platform)):
         op.execute(f"""
             create policy {policy} on dead_letters
                 as permissive for all to {role} using (true) with check (true)
         """)
-    op.execute(f"grant select, insert, update on dead_letters to {RELAY_ROLE}")
-    op.execute(f"grant select, insert, update, delete on dead_letters to {PLATFORM_ROLE}")
-    op.execute(f"grant select, insert, update, delete on admission, alerts to {PLATFORM_ROLE}")
-    op.execute(f"grant select, insert, update, delete on positions to {PLATFORM_ROLE}")
-    op.execute(f"grant select, insert, update on alerts to {RELAY_ROLE}")
-    op.execute(f"grant select, insert, update, delete on in_flight to {PLATFORM_ROLE}")
-    op.execute(f"grant select, insert, update, delete on in_flight to {RELAY_ROLE}")
-    op.execute(f"grant select on tenants, plans, admission to {RELAY_ROLE}")
+    op.execute(f"grant select, insert, update on dead_letters to {relay}")
+    op.execute(f"grant select, insert, update, delete on dead_letters to {platform}")
+    op.execute(f"grant select, insert, update, delete on admission, alerts to {platform}")
+    op.execute(f"grant select, insert, update, delete on positions to {platform}")
+    op.execute(f"grant select, insert, update on alerts to {relay}")
+    op.execute(f"grant select, insert, update, delete on in_flight to {platform}")
+    op.execute(f"grant select, insert, update, delete on in_flight to {relay}")
+    op.execute(f"grant select on tenants, plans, admission to {relay}")

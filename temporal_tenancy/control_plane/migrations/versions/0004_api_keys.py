@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from temporal_tenancy.postgres.roles import PLATFORM_ROLE
+from temporal_tenancy.postgres.installation import current_installation, quoted
 
 revision = "0004"
 down_revision = "0003"
@@ -31,4 +31,5 @@ def upgrade() -> None:
     )
     op.create_index("ix_api_keys_tenant_id_created_at", "api_keys", ["tenant_id", "created_at"])
     # No delete: a revoked key's row stays, to answer later who called with it.
-    op.execute(f"grant select, insert, update on api_keys to {PLATFORM_ROLE}")
+    platform = quoted(current_installation().roles.platform)
+    op.execute(f"grant select, insert, update on api_keys to {platform}")

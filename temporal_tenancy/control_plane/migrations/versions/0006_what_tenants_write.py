@@ -6,7 +6,7 @@ from typing import Final
 
 from alembic import op
 
-from temporal_tenancy.postgres.roles import TENANT_ROLE
+from temporal_tenancy.postgres.installation import current_installation, quoted
 from temporal_tenancy.postgres.row_security import repairing
 
 revision = "0006"
@@ -63,6 +63,7 @@ def upgrade() -> None:
 
     Statements that the previous release sends, also as the tenant role, still work.
     """
+    role = current_installation().roles.tenant
     for name, check in _CHECKS.items():
         constraint = op.f(f"ck_dead_letters_{name}")
         op.execute(f"""
@@ -70,7 +71,7 @@ def upgrade() -> None:
                 drop constraint if exists {constraint},
                 add constraint {constraint} check ({check}) not valid
         """)
-    op.execute(f"revoke insert, update on dead_letters from {TENANT_ROLE}")
+    op.execute(f"revoke insert, update on dead_letters from {quoted(role)}")
     op.execute(f"""
         grant insert (
             tenant_id, job, source, workflow_id, run_id, message_id, error_type, message,
@@ -78,7 +79,7 @@ def upgrade() -> None:
         ), update (
             source, run_id, message_id, error_type, message, fingerprint, attempts, failed_at,
             recorded_at, status, told_at
-        ) on dead_letters to {TENANT_ROLE}
+        ) on dead_letters to {quoted(role)}
     """)
     # Called by triggers whose conditions match forbidden writes.
     op.execute("""
@@ -92,7 +93,7 @@ def upgrade() -> None:
     op.execute(f"""
         create or replace trigger tenants_update before update on dead_letters
             for each row when (
-                current_user = '{TENANT_ROLE}'
+                current_user = '{role}'
                 and (new.status <> 'open' or new.told_at is not null)
             )
             execute function refuse_write('a failure opens a letter, and people do the rest')

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from temporal_tenancy.postgres.roles import RELAY_ROLE
+from temporal_tenancy.postgres.installation import current_installation, quoted
 from temporal_tenancy.postgres.row_security import protect
 
 revision = "0001"
@@ -103,9 +103,10 @@ def upgrade() -> None:
     )
     for table in ("outbox_messages", "processed_events"):
         protect(table)
+    relay = quoted(current_installation().roles.relay)
     op.execute(f"""
         create policy relay_access on outbox_messages
-            as permissive for all to {RELAY_ROLE} using (true) with check (true)
+            as permissive for all to {relay} using (true) with check (true)
     """)
     # The relay changes and deletes messages but never adds one.
-    op.execute(f"grant select, update, delete on outbox_messages to {RELAY_ROLE}")
+    op.execute(f"grant select, update, delete on outbox_messages to {relay}")

@@ -6,7 +6,7 @@ from typing import Final
 
 from alembic import op
 
-from temporal_tenancy.postgres.roles import TENANT_ROLE
+from temporal_tenancy.postgres.installation import current_installation, quoted
 from temporal_tenancy.postgres.row_security import repairing
 
 revision = "0002"
@@ -88,12 +88,13 @@ def upgrade() -> None:
     The statements of the previous release still work, also as the tenant's role. That release sets
     the id of a message that it adds. This release does not, so the next one may revoke the right.
     """
+    role = current_installation().roles.tenant
     for table, name, check in _constraints():
         op.execute(f"""
             alter table {table}
                 drop constraint if exists {name}, add constraint {name} check ({check}) not valid
         """)
-    op.execute(f"revoke insert, update on outbox_messages, processed_events from {TENANT_ROLE}")
+    op.execute(f"revoke insert, update on outbox_messages, processed_events from {quoted(role)}")
     # The relay's columns may be named, as null, because an ORM names every column.
     op.execute(f"""
         grant insert (
@@ -103,12 +104,12 @@ def upgrade() -> None:
         ), update (
             payload, status, scheduled_at, attempts, last_attempt_at, lease_until, completed_at,
             workflow_id, error_type, error_message
-        ) on outbox_messages to {TENANT_ROLE}
+        ) on outbox_messages to {quoted(role)}
     """)
     # SELECT ... FOR UPDATE needs the right to update; it locks old events before their deletion.
     op.execute(f"""
         grant insert (tenant_id, consumer, event_id), update (processed_at)
-            on processed_events to {TENANT_ROLE}
+            on processed_events to {quoted(role)}
     """)
     op.execute("""
         create or replace function key_from_id() returns trigger language plpgsql as $$
@@ -124,7 +125,7 @@ def upgrade() -> None:
     op.execute(f"""
         create or replace trigger tenants_insert before insert on outbox_messages
             for each row when (
-                current_user = '{TENANT_ROLE}' and (
+                current_user = '{role}' and (
                     new.status not in ('pending', 'dead_letter')
                     or not (new.{_ATTEMPTS})
                     or new.dequeued_at is not null
@@ -139,7 +140,7 @@ def upgrade() -> None:
     op.execute(f"""
         create or replace trigger tenants_update before update on outbox_messages
             for each row when (
-                current_user = '{TENANT_ROLE}' and (
+                current_user = '{role}' and (
                     new.status = 'processing' and old.status <> 'processing'
                     or not (new.{_ATTEMPTS})
                     or new.lease_until is distinct from old.lease_until

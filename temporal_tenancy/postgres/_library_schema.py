@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -38,6 +39,15 @@ def grant_schema(connection: psycopg.Connection[Any], schema: str, roles: Sequen
 def search_only(connection: psycopg.Connection[Any], schema: str) -> None:
     """Makes unqualified names on this connection mean the objects in `schema`."""
     connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
+
+
+@contextmanager
+def searching(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
+    """Makes unqualified names in the block mean the objects in `schema`; inside a transaction."""
+    [(before,)] = connection.execute("select current_setting('search_path')").fetchall()
+    connection.execute(sql.SQL("set local search_path to {}").format(sql.Identifier(schema)))
+    yield  # after an error, the transaction's end resets it
+    connection.execute("select set_config('search_path', %s, true)", [before])
 
 
 def version_table(environment: MigrationEnvironment, schema: str) -> sql.Identifier:

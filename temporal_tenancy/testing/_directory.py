@@ -1,4 +1,4 @@
-"""Helpers for tests of applications that use the library."""
+"""Tenants and a tenant directory in memory."""
 
 from __future__ import annotations
 

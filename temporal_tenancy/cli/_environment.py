@@ -1,0 +1,125 @@
+"""An application whose settings are environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
+
+from temporal_tenancy.cli._not_reachable import Advice, NotReachable
+from temporal_tenancy.cli._not_reachable import reaching as reaching_servers
+from temporal_tenancy.cli.program import Login, current_program, quoted
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.core.directory import TenantDirectory
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.postgres.database import Database, database_url
+from temporal_tenancy.postgres.installation import Installation
+from temporal_tenancy.sdk.plugin import TenancyPluginBase
+
+DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default
+DEFAULT_NAMESPACE: Final = "default"  # the SDK's default
+CONNECT_TIMEOUT: Final = timedelta(seconds=10)
+
+MakePlugin = Callable[[Database], TenancyPluginBase]
+
+
+def temporal_config() -> ClientConnectConfig:
+    """Returns Temporal's address, namespace and credentials from `temporalio.envconfig`.
+
+    Raises:
+        ConfigurationError: a profile, file or variable is invalid.
+    """
+    try:
+        config = ClientConfig.load_client_connect_config()
+    except (RuntimeError, ValueError, OSError) as error:
+        text = str(error).strip() or type(error).__name__
+        raise ConfigurationError(
+            f"Temporal's settings (TEMPORAL_*) cannot be read: {text.splitlines()[0].rstrip('.')}."
+        ) from None
+    config.setdefault("target_host", DEFAULT_ADDRESS)
+    config.setdefault("namespace", DEFAULT_NAMESPACE)
+    return config
+
+
+def login(variable: str | None, whose: str) -> Login:
+    """Returns the login whose URL `variable` holds; an empty variable is not set.
+
+    Raises `ConfigurationError`, which names the variable, if it does not hold a PostgreSQL URL.
+    """
+    if variable is None:
+        return Login(f"the URL of {whose}")
+    url = os.environ.get(variable) or None
+    if url is not None:
+        try:
+            database_url(url)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{variable}: {error}") from None
+    return Login(variable, url)
+
+
+class Connections:
+    """The connections of an application whose settings are environment variables."""
+
+    def __init__(
+        self, make_plugin: MakePlugin, tenant: Login, platform: Login, installation: Installation
+    ) -> None:
+        """Nothing connects yet."""
+        self._make_plugin = make_plugin
+        self._installation = installation
+        self._tenant, self._platform = tenant, platform
+
+    def plugin(self) -> TenancyPluginBase:
+        """Returns a plugin, for what it says about the application."""
+        return self._make_plugin(self._engines("temporal-tenancy"))
+
+    def directory(self, database: Database) -> TenantDirectory:
+        """Returns the plugin's directory, without its cache; without one, the library's own."""
+        cached = self._make_plugin(database).directory
+        return ControlPlaneDirectory(database) if cached is None else cached.directory
+
+    def database(self) -> Database:
+        """Returns engines of the runtime roles; raises `NotReachable` if a URL is missing."""
+        if self._platform.url is None:
+            raise NotReachable(f"{self._platform.setting} is not set.")
+        return self._engines(current_program().application_name)
+
+    async def connect(self, database: Database | None) -> Client:
+        """Connects to Temporal; raises `NotReachable` if the server does not answer."""
+        plugin = self._make_plugin(database or self._engines(current_program().application_name))
+        with reaching_servers(_address, _advice(), connecting=True):
+            return await Client.connect(
+                **temporal_config(), plugins=[plugin], connect_timeout=CONNECT_TIMEOUT
+            )
+
+    def _engines(self, name: str) -> Database:
+        return Database(
+            tenant_url=self._tenant.url,
+            platform_url=self._platform.url,
+            application_name=name,
+            installation=self._installation,
+        )
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Raises `NotReachable` for errors in the block that mean that a server is unavailable."""
+    with reaching_servers(_address, _advice()):
+        yield
+
+
+def _address() -> tuple[str, str]:
+    config = temporal_config()
+    return config["target_host"], config["namespace"]
+
+
+def _advice() -> Advice:
+    return Advice(
+        login=f"{quoted('migrate')} gives the roles the passwords of these URLs.",
+        temporal="Set TEMPORAL_ADDRESS to one that does.",
+        namespace="Create it, or set TEMPORAL_NAMESPACE.",
+    )

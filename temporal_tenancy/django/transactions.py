@@ -1,0 +1,122 @@
+"""The tenant's transaction for Django's ORM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+
+import psycopg
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
+
+from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.postgres.installation import SCHEMA
+from temporal_tenancy.postgres.raw_session import finish
+from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.transactions import (
+    begun,
+    current_tenant_of_this_code,
+    joins,
+    prepare_commit,
+    require_tenant,
+    translated,
+    translated_errors,
+)
+
+SCHEMA_SETTING: Final = "TENANCY_SCHEMA"
+
+
+@contextmanager
+def tenant_atomic(
+    using: str = DEFAULT_DB_ALIAS, *, limits: SessionLimits | None = None
+) -> Iterator[None]:
+    """Runs the block as `transaction.atomic(using)` does, in a transaction of the current tenant.
+
+    A context manager and a decorator. It commits at the end of the block, and rolls back on an
+    error or if the scope has closed or changed by then. Inside another `tenant_atomic()` it is a
+    savepoint. The library's tables are in the schema that the setting `TENANCY_SCHEMA` names.
+
+    Args:
+        using: the alias of the database.
+        limits: the transaction's time limits; None: those of `SessionLimits()`. Ignored in a
+            savepoint.
+
+    Raises:
+        ScopeMissing: no tenant scope is open, this is workflow code, or the connection is in an
+            `atomic()` of the application (such as that of ATOMIC_REQUESTS) or not in autocommit
+            mode; nothing was sent. At the end of the block: the scope has closed, or SQL in the
+            block ended the transaction.
+        TenantMismatch: the scope or the connection's transaction is another tenant's, or a row is.
+        ExcessRights: row-level security does not apply to the connection's role.
+        ConfigurationError: the database is not PostgreSQL through psycopg 3.
+        LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
+        django.db.Error: any other database error, without values of rows once it leaves the block.
+    """
+    tenant = current_tenant_of_this_code()
+    connection = driver_connection(using)
+    # The transaction in which django.test.TestCase runs a test counts as none.
+    is_nested = not _is_in_test_case(using) and joins(connection, tenant)
+    if not is_nested:
+        _refuse_open_transaction(using, tenant)
+    with _translated_errors(tenant), transaction.atomic(using):
+        around = (
+            nullcontext()
+            if is_nested
+            else begun(connection, tenant, limits, getattr(settings, SCHEMA_SETTING, SCHEMA))
+        )
+        with around:
+            yield
+            if is_nested:
+                require_tenant(tenant)
+            elif not connections[using].needs_rollback:
+                finish(prepare_commit(connection))
+
+
+def driver_connection(using: str) -> psycopg.Connection[Any]:
+    """Returns the driver's connection of a database, which it opens if need be.
+
+    Raises:
+        ConfigurationError: the database is not PostgreSQL through psycopg 3.
+    """
+    connections[using].ensure_connection()
+    driver = connections[using].connection
+    if not isinstance(driver, psycopg.Connection):
+        raise ConfigurationError(
+            f'the database "{using}" is not PostgreSQL through psycopg 3. Use the engine '
+            "django.db.backends.postgresql and install psycopg."
+        )
+    return driver
+
+
+def _refuse_open_transaction(using: str, tenant: str) -> None:
+    connection = connections[using]
+    if _is_in_test_case(using):
+        return
+    if connection.in_atomic_block or not connection.get_autocommit():
+        raise ScopeMissing(
+            f'the database "{using}" is in a transaction that was not begun for tenant {tenant}. '
+            "Open tenant_atomic() outside every atomic(), and without ATOMIC_REQUESTS for this "
+            "view."
+        )
+
+
+def _is_in_test_case(using: str) -> bool:
+    blocks = connections[using].atomic_blocks
+    return bool(blocks) and all(block._from_testcase for block in blocks)
+
+
+@contextmanager
+def _translated_errors(tenant: str) -> Iterator[None]:
+    try:
+        with translated_errors(tenant):
+            yield
+    except Error as error:
+        cause = error.__cause__
+        if not isinstance(cause, psycopg.Error):
+            raise
+        problem = translated(cause, tenant)
+        if problem is not None:
+            raise problem from error
+        error.args = (str(cause),)
+        raise

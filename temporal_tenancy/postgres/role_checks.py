@@ -1,0 +1,155 @@
+"""The checks of what a runtime role may do, each a query that returns the rights it must not have.
+
+`migrate()` runs them before it gives a role rights, and the catalogue lint afterwards. A query
+returns rows of (object, detail). `ROLE_TABLES` goes before it, with tables of this system's part of
+the catalogue. Its parameters are `runtime` (role names) and `through_public` (whether a right that
+every role of the server has counts) and `schema` (of the library's tables, whose names are
+`library_name`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from temporal_tenancy.core.display import printable
+from temporal_tenancy.postgres.installation import SCHEMA
+
+ROLE_TABLES: Final = """
+    with recursive runtime as (
+        select oid, rolname, rolsuper, rolbypassrls, rolreplication, rolcreaterole, rolcreatedb
+        from pg_roles
+        where rolname = any(%(runtime)s)
+    ),
+    schemas as (
+        select oid, nspname, nspowner, nspacl
+        from pg_namespace
+        where nspname !~ '^pg_' and nspname <> 'information_schema'
+    ),
+    relations as (
+        select
+            class.oid, class.relname, class.oid::regclass::text as name, class.relkind,
+            class.relowner, class.relacl, class.reloptions,
+            class.relrowsecurity, class.relforcerowsecurity,
+            case when schemas.nspname = %(schema)s then class.relname end as library_name,
+            exists (select from pg_inherits where inhrelid = class.oid) as is_child
+        from pg_class as class
+        join schemas on schemas.oid = class.relnamespace
+        where class.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One kind of fault that the catalogue must not have."""
+
+    id: str
+    message: str  # what is wrong, why and what to run; with the fields {object} and {detail}
+    query: LiteralString
+    tables: LiteralString = ""  # more WITH tables, after those of COMMON
+    open: bool = False  # a right that gives no role the rows of another tenant
+
+
+ROLE_CHECKS: Final = (
+    Check(
+        "role-attribute",
+        "the role {object} {detail}.",
+        """
+        select rolname, format('%%s. Run ALTER ROLE %%I NO%%s', fault, rolname, attribute)
+        from runtime, lateral (values
+            (rolsuper, 'SUPERUSER', 'is a superuser, to whom no policy or grant applies'),
+            (rolbypassrls, 'BYPASSRLS', 'bypasses row-level security'),
+            (rolreplication, 'REPLICATION', 'may replicate, which reads the rows of all tenants'),
+            (rolcreaterole, 'CREATEROLE', 'may create roles, and grant itself their rights'),
+            (rolcreatedb, 'CREATEDB', 'may create databases, which no runtime role needs')
+        ) as attributes (is_set, attribute, fault)
+        where is_set
+        """,
+    ),
+    Check(
+        "role-membership",
+        "the role {object} is a member of {detail}, so SET ROLE gives it that role's rights. "
+        "Run REVOKE {detail} FROM {object}, or revoke the membership in between.",
+        """
+        select quote_ident(runtime.rolname), quote_ident(other.rolname)
+        from runtime
+        join pg_roles as other on other.oid <> runtime.oid
+        where not runtime.rolsuper and pg_has_role(runtime.oid, other.oid, 'MEMBER')
+            and other.rolname <> 'pg_database_owner'  -- nobody is granted it
+        """,
+    ),
+    Check(
+        "role-owns",
+        "the role {detail} owns {object}, so it may alter it and drop any policy on it. Run "
+        "REASSIGN OWNED BY {detail} TO the owner of the database.",
+        """
+        select name, rolname from relations join runtime on runtime.oid = relowner
+        union all
+        select 'schema ' || nspname, rolname from schemas join runtime on runtime.oid = nspowner
+        union all
+        select 'database ' || datname, rolname
+        from pg_database join runtime on runtime.oid = datdba
+        where datname = current_database()
+        union all
+        select 'function ' || proc.oid::regprocedure, rolname
+        from pg_proc as proc
+        join schemas on schemas.oid = proc.pronamespace
+        join runtime on runtime.oid = proc.proowner
+        union all
+        -- All other kinds of object, which only a role with CREATE on a schema or on the database
+        -- can make.
+        select pg_describe_object(classid, objid, 0), rolname
+        from pg_shdepend
+        join runtime on refclassid = 'pg_authid'::regclass and refobjid = runtime.oid
+        where deptype = 'o'
+            and dbid = (select oid from pg_database where datname = current_database())
+            and classid not in (
+                'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
+                'pg_largeobject'::regclass, 'pg_default_acl'::regclass,
+                'pg_user_mapping'::regclass
+            )
+            and coalesce((pg_identify_object(classid, objid, 0)).schema, '') !~ '^pg_temp'
+        """,
+    ),
+    Check(
+        "role-creates",
+        "the role {detail} may create objects in {object}, and its own objects have no policies. "
+        "Run REVOKE CREATE ON {object} FROM {detail}, PUBLIC.",
+        """
+        select 'schema ' || quote_ident(nspname), rolname
+        from schemas, runtime
+        where not rolsuper and has_schema_privilege(runtime.oid, schemas.oid, 'CREATE')
+            and (%(through_public)s or not has_schema_privilege('public', schemas.oid, 'CREATE'))
+        union all
+        select 'database ' || quote_ident(current_database()), rolname
+        from runtime
+        where not rolsuper and has_database_privilege(runtime.oid, current_database(), 'CREATE')
+            and (
+                %(through_public)s
+                or not has_database_privilege('public', current_database(), 'CREATE')
+            )
+        """,
+    ),
+)
+
+
+def excess_rights(connection: psycopg.Connection[Any], roles: Collection[str]) -> list[str]:
+    """Returns a sentence for each right that one of `roles` has and no runtime role needs.
+
+    A right that every role of the server has does not count; the lint reports it.
+    """
+    parameters = {"runtime": list(roles), "through_public": False, "schema": SCHEMA}
+    found = []
+    for check in ROLE_CHECKS:
+        query = sql.SQL(ROLE_TABLES) + sql.SQL(check.query)
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            for row in cursor.execute(query, parameters):
+                name, detail = (printable(str(value)) for value in row)
+                found.append(check.message.format(object=name, detail=detail))
+    return found

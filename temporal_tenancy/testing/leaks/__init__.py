@@ -1,0 +1,1 @@
+"""The leak check over an application's own tables."""

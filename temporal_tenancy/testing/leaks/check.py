@@ -1,0 +1,590 @@
+"""The leak check: two tenants in an application's own tables, and statements of every kind."""
+
+from __future__ import annotations
+
+import textwrap
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from temporal_tenancy.core.display import printable
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import unreachable
+from temporal_tenancy.testing.leaks._catalogue import Catalogue, Relation, read_catalogue
+from temporal_tenancy.testing.leaks._observing import (
+    Observation,
+    Observer,
+    Refusal,
+    differences,
+    superusers_engine,
+)
+from temporal_tenancy.testing.leaks._orm_statements import mappers_of, orm_statements, table_of
+from temporal_tenancy.testing.leaks._rows import Filler, Row, RowFactory
+from temporal_tenancy.testing.leaks._statements import (
+    Rows,
+    Seeded,
+    Statement,
+    insertion,
+    statements,
+    without_tenant,
+)
+
+SHOWN: Final = 5  # findings of one table in the message of `assert_no_leaks`
+STATEMENT_TIMEOUT: Final = "60s"
+LOCK_TIMEOUT: Final = "10s"
+
+# SQLSTATEs by which the server refuses a statement about another tenant's rows, or one that it
+# never accepts on a table with row-level security.
+_REFUSALS: Final = frozenset({"42501", "23503", "23001", "0A000"})
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One finding of the leak check.
+
+    `kind` is "leak": a tenant saw, changed, removed or learned of another tenant's rows; "own": a
+    tenant could not use its own rows as it may; or "unchecked": the check could not tell.
+    """
+
+    kind: Literal["leak", "own", "unchecked"]
+    object: str  # the table, view, function or sequence
+    statement: str  # the kind of statement
+    sql: str
+    seen: str  # what happened
+
+    def __str__(self) -> str:
+        text = f"{self.object}: {self.statement}: {self.seen}"
+        return printable(text if not self.sql else f"{text}\n    {self.sql}", lines=True)
+
+
+def check_leaks(
+    *,
+    superuser_url: str,
+    tenant_url: str,
+    models: Iterable[type] = (),
+    tenant_column: str = "tenant_id",
+    tenant_columns: Mapping[str, str] | None = None,
+    rows: Mapping[str, RowFactory] | None = None,
+    skip: Mapping[str, str] | None = None,
+) -> list[Leak]:
+    """Sends statements of every kind as one tenant, and returns what reached another tenant.
+
+    All of it happens in one transaction of the superuser, which takes on the runtime role for each
+    statement and is rolled back; only sequences keep their new values. Run it on a migrated
+    database of your CI, not on one in use.
+
+    Args:
+        superuser_url: URL of the database, with a superuser, who makes the rows and compares.
+        tenant_url: URL of the same database, with the role that your runtime logs in as.
+        models: mapped classes, or declarative bases, whose statements also go through the ORM.
+        tenant_column: the usual name of the column that names the tenant; a name that the policies
+            of several tables use is found without it.
+        tenant_columns: the column of tables in which it has another name, by table.
+        rows: a function for each table that the check cannot fill by itself: takes a tenant's id
+            and a row's number from 1, and returns values by column, all or some.
+        skip: tables, views, functions and sequences to leave out, as findings name them with or
+            without their schema, each with the reason. "orders: lock" leaves out one kind of
+            statement.
+
+    Raises:
+        ConfigurationError: a URL is of another database or has too few rights, a reason is
+            missing, or no table has a tenant's column.
+        DatabaseUnreachable: the database did not answer.
+    """
+    skipped = dict(skip or {})
+    for name, reason in skipped.items():
+        if not reason.strip():
+            raise ConfigurationError(f"the leak check skips {name!r} without a reason. Give one.")
+    login = _log_in(tenant_url)
+    with _transaction(superuser_url) as connection:
+        check = _Check(connection, login, skipped)
+        check.prepare(tenant_column, tenant_columns or {}, rows or {})
+        check.run(tenant_url, models)
+    with _transaction(superuser_url) as connection:
+        check.use(connection)
+        check.insert_again()
+        check.without_tenant("no tenant", None)
+    return check.findings
+
+
+@contextmanager
+def _transaction(url: str) -> Iterator[Connection]:
+    """Opens a new connection and a transaction, which is rolled back."""
+    engine = superusers_engine(url)
+    try:
+        try:
+            connection = engine.connect()
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.Error):
+                raise unreachable(engine.url, error.orig) from None
+            raise
+        with connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            finally:
+                transaction.rollback()
+    finally:
+        engine.dispose()
+
+
+def assert_no_leaks(
+    *,
+    superuser_url: str,
+    tenant_url: str,
+    models: Iterable[type] = (),
+    tenant_column: str = "tenant_id",
+    tenant_columns: Mapping[str, str] | None = None,
+    rows: Mapping[str, RowFactory] | None = None,
+    skip: Mapping[str, str] | None = None,
+) -> None:
+    """Raises `AssertionError` with all findings of `check_leaks`; takes the same arguments.
+
+    What the check could not tell counts as a finding: give `rows` for the table, or `skip` it.
+    """
+    findings = check_leaks(
+        superuser_url=superuser_url,
+        tenant_url=tenant_url,
+        models=models,
+        tenant_column=tenant_column,
+        tenant_columns=tenant_columns,
+        rows=rows,
+        skip=skip,
+    )
+    if findings:
+        raise AssertionError(told(findings))
+
+
+def told(findings: list[Leak]) -> str:
+    """Returns the findings as people read them, the first `SHOWN` of each table."""
+    counts = Counter(finding.object for finding in findings)
+    lines = [f"{len(findings)} findings in {len(counts)} tables, views and functions."]
+    for name, count in counts.items():
+        of_table = [finding for finding in findings if finding.object == name]
+        lines += [f"- {finding}" for finding in of_table[:SHOWN]]
+        if count > SHOWN:
+            lines.append(f"- {printable(name)}: and {count - SHOWN} more.")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Login:
+    """What a login of the runtime role begins with."""
+
+    role: str
+    settings: Mapping[str, str]
+    database: tuple[Any, ...]
+    tenant: str
+
+
+def _log_in(url: str) -> _Login:
+    with connect(url) as connection:
+        row = connection.execute(
+            f"""
+            select session_user::text, current_user::text, current_setting('search_path'),
+                current_setting('row_security'), current_setting('app.tenant_id', true),
+                {_DATABASE}
+            """
+        ).fetchone()
+    assert row is not None
+    session, current, path, security, tenant, *database = row
+    settings = {"search_path": path, "row_security": security}
+    if current != session:
+        settings["role"] = current
+    return _Login(session, settings, tuple(database), tenant or "")
+
+
+_DATABASE: Final = "current_database()::text, pg_postmaster_start_time()::text"
+
+
+class _Check:
+    """One run of the check, in a superuser's transaction."""
+
+    def __init__(self, connection: Connection, login: _Login, skip: Mapping[str, str]) -> None:
+        self.login = login
+        self.skip = skip
+        self.findings: list[Leak] = []
+        self.tenants = ("", "")
+        self.use(connection)
+
+    def use(self, connection: Connection) -> None:
+        """Goes on in this transaction of a superuser."""
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        self.sql_connection = connection
+        self.superuser: psycopg.Connection[Any] = driver
+        self._require_superuser()
+        self.observer = Observer(
+            connection, role=self.login.role, settings=self.login.settings, tenants=self.tenants
+        )
+
+    def _require_superuser(self) -> None:
+        row = self.superuser.execute(
+            f"""
+            select rolsuper, {_DATABASE} from pg_roles where rolname = session_user
+            """
+        ).fetchone()
+        assert row is not None
+        is_superuser, *database = row
+        if tuple(database) != self.login.database:
+            raise ConfigurationError(
+                "the leak check's two URLs are of different databases. Give both the same server "
+                "and database."
+            )
+        if not is_superuser:
+            raise ConfigurationError(
+                "the leak check needs a superuser, who sees the rows of all tenants. Run it on a "
+                "server of your CI, with superuser_url=."
+            )
+        for name, value in (
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("lock_timeout", LOCK_TIMEOUT),
+            ("track_counts", "on"),
+            ("search_path", self.login.settings["search_path"]),
+        ):
+            self.superuser.execute("select set_config(%s, %s, true)", [name, value])
+
+    def prepare(
+        self, column: str, columns: Mapping[str, str], factories: Mapping[str, RowFactory]
+    ) -> None:
+        """Reads the catalogue, and fills the tables."""
+        catalogue = read_catalogue(self.superuser, self.login.role, column, columns)
+        _require_tables({**columns, **factories}, catalogue)
+        left_out = {r.oid for r in catalogue.relations.values() if self._skips(r.sql)}
+        self.catalogue = Catalogue(
+            {oid: r for oid, r in catalogue.relations.items() if oid not in left_out},
+            [f for f in catalogue.functions if not self._skips(f.signature)],
+            [s for s in catalogue.sequences if not self._skips(s)],
+        )
+        if not any(self.catalogue.tables()):
+            raise ConfigurationError(
+                f"no table has a column {column!r} or a policy with app.tenant_id. Name the "
+                "tenant's column with tenant_column=, and migrate the database first."
+            )
+        self.tenants = _two_tenants(self.catalogue)
+        self.observer.tenants = self.tenants
+        filler = Filler(self.superuser, self.catalogue, factories)
+        for table, reason in filler.fill(self.tenants).items():
+            self._unchecked(
+                table.sql,
+                "all",
+                f"it got no row of each tenant: {reason}. Give a function for it in rows=",
+            )
+        self.seeded = self._seeded()
+        self._refresh_views()
+
+    def run(self, tenant_url: str, models: Iterable[type]) -> None:
+        """Sends all statements, and judges what they did."""
+        if self.login.tenant:
+            self._leak(
+                Statement("the login", "connect", "select current_setting('app.tenant_id')"),
+                "a new connection has a tenant before any code has named one",
+            )
+        self.after_login(tenant_url)
+        self.without_tenant("an empty tenant", "")
+        made = [*statements(self.catalogue, self.seeded, self.tenants), *self._through(models)]
+        made = [each for each in made if not self._skips(each.object, each.kind)]
+        me = self.tenants[0]
+        self.observer.watch(self.catalogue.relations.values())
+        beside = self.observer.run_all(made, me)
+        # What the role may not send at all tells nothing, with or without the other's rows.
+        asked = [n for n, seen in enumerate(beside) if not (seen.refusal and seen.refusal.is_plain)]
+        alone = dict(enumerate(beside))
+        with self._alone():
+            sent = self.observer.run_all([made[number] for number in asked], me)
+        alone |= dict(zip(asked, sent, strict=True))
+        doubtful = [
+            number for number in range(len(made)) if differences(
+                alone[number], alone[number], beside[number]
+            )
+        ]  # fmt: skip
+        again: dict[int, Observation] = {}
+        if doubtful:
+            with self._alone():
+                again = dict(
+                    zip(
+                        doubtful,
+                        self.observer.run_all([made[n] for n in doubtful], me),
+                        strict=True,
+                    )
+                )
+        for number, statement in enumerate(made):
+            self._judge(statement, alone[number], again.get(number, alone[number]), beside[number])
+        self._judge_calls(made, beside)
+
+    def _through(self, models: Iterable[type]) -> Iterator[Statement]:
+        """Yields the statements of mapped classes."""
+        for mapper in mappers_of(models):
+            table = table_of(mapper, self.catalogue.relations.values())
+            if table in self.seeded and table is not None:
+                yield from orm_statements(mapper, table, self.seeded[table], self.sql_connection)
+            elif table is None and not self._skips(str(mapper.local_table)):
+                self._unchecked(
+                    str(mapper.local_table),
+                    "ORM",
+                    f"{mapper.class_.__name__} has no table in this database. Migrate it first",
+                )
+
+    def _seeded(self) -> Seeded:
+        found = {}
+        for table in self.catalogue.owned():
+            is_child = table.parent in self.catalogue.relations
+            if is_child and not table.privileges:
+                continue
+            rows = Rows(self._rows(table, self.tenants[0]), self._rows(table, self.tenants[1]))
+            if rows.own and rows.others:
+                found[table] = rows
+            elif is_child:
+                self._unchecked(
+                    table.sql,
+                    "all",
+                    "the role may use this partition, and it got no row of each tenant. Revoke "
+                    "its rights, or give a function for the parent in rows=",
+                )
+        return found
+
+    def _rows(self, table: Relation, tenant: str) -> list[Row]:
+        """Returns a tenant's rows, as they were made."""
+        listed = ", ".join(f"{column.sql}::text" for column in table.columns.values())
+        column = table.columns[table.tenant or ""].sql
+        query = f"select {listed} from {table.sql} where {column} = %s order by tableoid, ctid"
+        found = self.superuser.execute(query.encode(), [tenant])
+        return [dict(zip(table.columns, row, strict=True)) for row in found]
+
+    def _refresh_views(self) -> None:
+        for relation in self.catalogue.relations.values():
+            if relation.kind == "m" and "SELECT" in relation.privileges:
+                self.superuser.execute(f"refresh materialized view {relation.sql}".encode())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Runs the block without the rows of the other tenant."""
+        self.superuser.execute("savepoint leak_check_alone")
+        self.superuser.execute("set local session_replication_role = replica")
+        for table in self.catalogue.tables():
+            column = table.columns[table.tenant or ""].sql
+            self.superuser.execute(
+                f"delete from {table.sql} where {column} = %s".encode(), [self.tenants[1]]
+            )
+        self.superuser.execute("set local session_replication_role = origin")
+        self._refresh_views()
+        self.observer.watch(self.catalogue.relations.values())
+        try:
+            yield
+        finally:
+            self.superuser.execute("rollback to savepoint leak_check_alone")
+            self.observer.watch(self.catalogue.relations.values())
+
+    def without_tenant(self, named: str, tenant: str | None) -> None:
+        """Finds what the role sees and changes where no tenant is set."""
+        self.observer.watch(self.catalogue.relations.values())
+        made = [
+            each for each in without_tenant(self.seeded) if not self._skips(each.object, each.kind)
+        ]
+        for statement, seen in zip(made, self.observer.run_all(made, tenant), strict=True):
+            if seen.count if statement.kind != "select" else seen.rows not in ([], [("0",)]):
+                self._leak(statement, f"it reached rows with {named} set")
+            elif seen.refusal and not _is_refused(seen) and seen.refusal.state[:2] != "22":
+                self._unchecked(
+                    statement.object,
+                    statement.kind,
+                    f"with {named} set it failed: {seen.refusal.text}",
+                    statement.sql,
+                )
+
+    def insert_again(self) -> None:
+        """Inserts the rows of an earlier transaction, on a connection that never had a tenant."""
+        self.superuser.execute("set local session_replication_role = replica")
+        for table, rows in self.seeded.items():
+            if table.parent not in self.catalogue.relations:
+                for row in (*rows.own, *rows.others):
+                    self.superuser.execute(insertion(table, row).encode())
+        self.superuser.execute("set local session_replication_role = origin")
+
+    def after_login(self, url: str) -> None:
+        """Finds what a login of the role sees of the rows that are there already."""
+        with connect(url) as connection:
+            for table in self.seeded:
+                statement = Statement(
+                    table.sql, "select after a login", f"select count(*) from {table.sql}"
+                )
+                if self._skips(table.sql, statement.kind) or not table.privileges:
+                    continue
+                for named, tenant in (("no tenant", ""), ("a tenant that has none", _fresh(table))):
+                    try:
+                        with connection.transaction():
+                            if tenant:
+                                connection.execute(
+                                    "select set_config('app.tenant_id', %s, true)", [tenant]
+                                )
+                            row = connection.execute(statement.sql.encode()).fetchone()
+                    except psycopg.Error:
+                        continue  # refused
+                    if row is not None and row[0]:
+                        self._leak(statement, f"it saw {row[0]} rows with {named} set")
+
+    def _judge(
+        self, statement: Statement, alone: Observation, again: Observation, beside: Observation
+    ) -> None:
+        relations = self.catalogue.relations
+        if statement.forbidden and beside.refusal is None:
+            self._leak(statement, f"the role may {statement.forbidden}")
+            return
+        for oid, (less, more) in beside.foreign.items():
+            self._leak(
+                statement,
+                f"{less} rows of another tenant in {relations[oid].sql} went, {more} came",
+            )
+        for oid in beside.written:
+            if "SELECT" in relations[oid].privileges and not self._skips(relations[oid].sql):
+                self._leak(
+                    statement,
+                    f"it also wrote to {relations[oid].sql}, which names no tenant and which "
+                    "every tenant can read",
+                )
+        learned = differences(alone, again, beside)
+        if learned:
+            self._leak(statement, learned)
+        refusal = beside.refusal
+        if statement.own:
+            self._judge_own(statement, beside)
+        elif (
+            refusal
+            and not (beside.foreign or learned or _is_refused(beside))
+            and not _needs_the_tenant(statement, refusal)
+            and statement.kind != "call"
+        ):
+            self._unchecked(
+                statement.object,
+                statement.kind,
+                f"it failed before it could tell: {refusal.text}",
+                statement.sql,
+            )
+
+    def _judge_own(self, statement: Statement, made: Observation) -> None:
+        table, refusal = statement.table, made.refusal
+        assert table is not None
+        if refusal is not None:
+            if refusal.by_policy:
+                self._own(statement, "a policy refused the tenant's own row")
+            elif not refusal.is_plain:
+                self._unchecked(
+                    statement.object,
+                    statement.kind,
+                    f"it failed with the tenant's own row: {refusal.text}",
+                    statement.sql,
+                )
+            return
+        have = len(self.seeded[table].own)
+        if statement.kind in ("select", "copy to") and statement.send is None:
+            if made.count < have:
+                self._own(statement, f"the tenant sees {made.count} of its {have} rows")
+            elif made.count > have:
+                self._leak(statement, f"the tenant sees {made.count} rows and has {have}")
+        if statement.effect is not None:
+            effect = made.effects.get(table.oid, 0)
+            if effect != statement.effect:
+                self._own(
+                    statement,
+                    f"the number of the tenant's rows changed by {effect} and not by "
+                    f"{statement.effect}",
+                )
+            elif made.count != 1:
+                self._own(statement, f"it reached {made.count} of the tenant's rows and not 1")
+
+    def _judge_calls(self, made: list[Statement], beside: list[Observation]) -> None:
+        """Reports the functions of which no call ran."""
+        ran: dict[str, bool] = {}
+        failed: dict[str, tuple[Statement, str]] = {}
+        for statement, observation in zip(made, beside, strict=True):
+            if statement.kind == "call":
+                is_known = observation.refusal is None or _is_refused(observation)
+                ran[statement.object] = ran.get(statement.object, False) or is_known
+                if observation.refusal is not None:
+                    failed[statement.object] = statement, observation.refusal.text
+        for name, has_run in ran.items():
+            if not has_run:
+                statement, text = failed[name]
+                self._unchecked(
+                    name,
+                    "call",
+                    f"no call of it ran: {text}. Test it yourself, and skip it here",
+                    statement.sql,
+                )
+
+    def _skips(self, name: str, kind: str = "") -> bool:
+        bare = name.replace('"', "")
+        names = {name, bare, bare.partition("(")[0].rpartition(".")[2]}
+        names |= {f"{each}: {kind}" for each in [*names, bare.rpartition(".")[2]]}
+        names |= {bare.rpartition(".")[2]} if "(" not in bare else set()
+        return not names.isdisjoint(self.skip)
+
+    def _leak(self, statement: Statement, seen: str) -> None:
+        self.findings.append(
+            Leak("leak", statement.object, statement.kind, _shown(statement.sql), seen)
+        )
+
+    def _own(self, statement: Statement, seen: str) -> None:
+        self.findings.append(
+            Leak("own", statement.object, statement.kind, _shown(statement.sql), seen)
+        )
+
+    def _unchecked(self, name: str, kind: str, seen: str, sql: str = "") -> None:
+        self.findings.append(Leak("unchecked", name, kind, _shown(sql), f"{seen}."))
+
+
+def _is_refused(made: Observation) -> bool:
+    refusal = made.refusal
+    return refusal is not None and (refusal.is_plain or refusal.state in _REFUSALS)
+
+
+def _needs_the_tenant(statement: Statement, refusal: Refusal) -> bool:
+    """Whether a check constraint ties the refused values to the row's tenant."""
+    table = statement.table
+    check = None if table is None else table.checks.get(refusal.constraint)
+    return table is not None and check is not None and table.tenant in check.columns
+
+
+def _shown(sql: str) -> str:
+    return " ".join(textwrap.dedent(sql).split())
+
+
+def _require_tables(named: Mapping[str, object], catalogue: Catalogue) -> None:
+    known = {relation.sql.replace('"', "") for relation in catalogue.relations.values()}
+    known |= {relation.name for relation in catalogue.relations.values()}
+    missing = sorted(named.keys() - known)
+    if missing:
+        raise ConfigurationError(
+            f"the leak check has no table {', '.join(missing)}. Correct the name, or let the "
+            "tenant's role use its schema."
+        )
+
+
+def _two_tenants(catalogue: Catalogue) -> tuple[str, str]:
+    """Returns two ids that every tenant column takes."""
+    columns = {table.columns[table.tenant or ""].base for table in catalogue.owned()}
+    if columns & {"bigint", "integer", "smallint", "numeric"}:
+        most = 2**15 if "smallint" in columns else 2**31 if "integer" in columns else 2**62
+        first = uuid.uuid4().int % (most - 2) + 1
+        return str(first), str(first + 1)
+    if "uuid" in columns:
+        return str(uuid.uuid4()), str(uuid.uuid4())
+    run = uuid.uuid4().hex[:12]
+    return f"leak-check-a-{run}", f"leak-check-b-{run}"
+
+
+def _fresh(table: Relation) -> str:
+    kind = table.columns[table.tenant or ""].base
+    if kind == "uuid":
+        return str(uuid.uuid4())
+    return (
+        str(uuid.uuid4().int % 2**30) if kind != "text" else f"leak-check-{uuid.uuid4().hex[:12]}"
+    )

@@ -1,0 +1,242 @@
+"""The command tenancy, in the application of the docs, which knows nothing of this repository."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.processes import OwnedProcess
+from dev.devstack.temporal_server import TemporalDevServer
+from tests.fixtures.starter import Said
+from tests.fixtures.warm_programs import WarmPrograms
+from tests.fixtures.worker_process import ROOT
+
+PAGE = ROOT / "docs" / "how-to" / "operate-your-application.md"
+SAMPLE = re.compile(r"^```python\n(# (\S+\.py)\n.*?)^```$", re.MULTILINE | re.DOTALL)
+TABLE = '[tool.temporal-tenancy]\napplication = "myapp.tenancy:application"\n'
+OWN_DIRECTORY = """
+from temporal_tenancy import Database, TenancyPlugin
+from temporal_tenancy.cli import Application
+from temporal_tenancy.testing import InMemoryDirectory, make_tenant
+from myapp import jobs
+
+
+def plugin(database: Database) -> TenancyPlugin:
+    directory = InMemoryDirectory([make_tenant("acme"), make_tenant("globex")])
+    return TenancyPlugin(directory=directory, database=database)
+
+
+def application() -> Application:
+    return Application.from_environment(
+        plugin, tenant="TENANT_URL", platform="PLATFORM_URL", relay="RELAY_URL"
+    )
+"""
+
+
+class Stranger:
+    """A folder with an application, and what its operators call there."""
+
+    def __init__(self, folder: Path, environ: dict[str, str], programs: WarmPrograms) -> None:
+        self.folder, self.environ, self._programs = folder, environ, programs
+
+    def write(self, file: str, text: str) -> None:
+        path = self.folder / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    async def tenancy(self, *arguments: str) -> Said:
+        command = ("-m", "temporal_tenancy", *arguments)
+        ended = await asyncio.to_thread(self._programs.run, command, self.environ, self.folder)
+        said = Said(*ended)
+        assert "starter.py" not in said.out + said.err
+        assert "Traceback" not in said.err
+        return said
+
+    async def document(self, *arguments: str, code: int = 0) -> Any:
+        said = await self.tenancy(*arguments, "--json")
+        assert said.code == code, said
+        return said.document
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPrograms]:
+    """Starts commands that know the library alone."""
+    programs = WarmPrograms(tmp_path_factory.mktemp("library-programs"), of_the_saas=False)
+    yield programs
+    programs.stop()
+
+
+@pytest.fixture
+def stranger(
+    tmp_path: Path,
+    temporal: TemporalDevServer,
+    empty_urls: DatabaseUrls,
+    bare_namespace: str,
+    programs: WarmPrograms,
+) -> Stranger:
+    """The application of the docs, on a database and a namespace in which nothing is set up."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "TEMPORAL_ADDRESS": temporal.address,
+        "TEMPORAL_NAMESPACE": bare_namespace,
+        "DATABASE_URL": empty_urls.owner,
+        "TENANT_DATABASE_URL": empty_urls.tenant,
+        "PLATFORM_DATABASE_URL": empty_urls.platform,
+        "RELAY_DATABASE_URL": empty_urls.relay,
+    }
+    made = Stranger(tmp_path, environ, programs)
+    for body, file in SAMPLE.findall(PAGE.read_text()):
+        made.write(file, body)
+    made.write("pyproject.toml", TABLE)
+    return made
+
+
+@pytest.fixture
+def start_its_worker(stranger: Stranger) -> Iterator[Callable[[], OwnedProcess]]:
+    """Starts the sample's worker; kills it after the test."""
+    started: list[OwnedProcess] = []
+
+    def start() -> OwnedProcess:
+        # It has no credentials of the owner.
+        environ = {**stranger.environ, "PYTHONPATH": f"{stranger.folder}:{ROOT}"}
+        del environ["DATABASE_URL"]
+        command = [sys.executable, "-m", "myapp.worker"]
+        log = stranger.folder / "worker.log"
+        started.append(OwnedProcess(command, log=log, environ=environ))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def tables(url: str) -> set[str]:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        rows = connection.execute(
+            "select tablename from pg_tables where schemaname not in ('pg_catalog', "
+            "'information_schema')"
+        ).fetchall()
+    return {name for (name,) in rows}
+
+
+async def test_a_strangers_operators_set_up_run_follow_and_account_for_jobs(
+    stranger: Stranger, start_its_worker: Callable[[], OwnedProcess], empty_urls: DatabaseUrls
+) -> None:
+    assert (await stranger.document("migrate"))["migrated"] is True
+    assert {"tenants", "ledger", "dead_letters", "outbox_messages"} <= tables(empty_urls.owner)
+    applied = await stranger.document("schedules", "apply")
+    assert applied["search_attributes_registered"] == ["TenantId", "Job"]
+    assert {s["job"]: s["done"] for s in applied["schedules"]} == {
+        "greeting.write": "created",
+        "dead_letters.sweep": "created",
+        "ticks.reconcile": "created",
+        "suspensions.release": "created",
+    }
+    for name in ("acme", "globex"):
+        await stranger.document("tenants", "add", name)
+
+    await stranger.document("schedules", "pause", "dead_letters.sweep")
+    doctor = await stranger.document("doctor", code=1)
+    checks = {check["name"]: check for check in doctor["checks"]}
+    bad = {name for name, check in checks.items() if check["verdict"] not in ("ok", "skipped")}
+    assert bad == {"workers of greetings", "schedules", "platform jobs"}
+    message = checks["platform jobs"]["message"]
+    assert message.startswith(
+        'paused: dead_letters.sweep. "tenancy schedules resume dead_letters.sweep" starts them '
+        'again. No worker serves the queue "greetings". '
+    )
+    await stranger.document("schedules", "resume", "dead_letters.sweep")
+
+    start_its_worker()
+    run = ("run", "greeting.write", "--key", "2013-04", "--wait")
+    done = await stranger.document(*run, "--tenant", "acme")
+    assert done["result"] == "acme greets all"
+    failed = await stranger.tenancy(*run, "--tenant", "globex", "--input", '{"name": "nobody"}')
+    assert (failed.code, failed.err) == (1, "NobodyThere: there is nobody to greet.\n")
+    explained = await stranger.tenancy("explain", "globex/greeting.write/2013-04")
+    assert "  tenancy run greeting.write --tenant globex --key 2013-04 " in explained.out
+    [letter] = await stranger.document("dead-letters", "list")
+    assert (letter["tenant_id"], letter["error_type"]) == ("globex", "NobodyThere")
+    fan_out = await stranger.document("fan-out", "greeting.write", "--tick", "2013-04", "--wait")
+    assert [fan_out[name] for name in ("planned", "succeeded", "already")] == [2, 1, 1]
+    shown = await stranger.document("ticks", "show", "greeting.write")
+    assert [tenant["state"] for tenant in shown["tenants"]] == ["succeeded", "succeeded"]
+    await stranger.document("enqueue", "greeting.write", "--tenant", "acme", "--key", "2013-05")
+    [waiting] = await stranger.document("outbox", "list")
+    assert (waiting["tenant_id"], waiting["pending"]) == ("acme", 1)
+
+
+async def test_the_librarys_tables_are_made_without_any_application(
+    stranger: Stranger, empty_urls: DatabaseUrls
+) -> None:
+    stranger.write("pyproject.toml", "")
+    stranger.environ = {name: stranger.environ[name] for name in ("PATH", "PYTHONPATH")}
+    alone = await stranger.tenancy("migrate")
+    assert alone.code == 2
+    assert alone.err.startswith("ApplicationMissing: no application is named. ")
+    assert alone.err.endswith("with --database-url.\n")
+    made = await stranger.tenancy("migrate", "--database-url", empty_urls.owner)
+    assert made.out.startswith("The database is migrated.\nA role whose URL you do not give keeps ")
+    assert {"tenants", "ledger", "dead_letters", "outbox_messages"} <= tables(empty_urls.owner)
+    [again, wrong] = [
+        await stranger.tenancy("migrate", "--database-url", empty_urls.owner, "--tenant-url", url)
+        for url in (empty_urls.tenant, empty_urls.platform)
+    ]
+    assert (again.code, again.out.splitlines()[0]) == (0, "The database was up to date.")
+    assert (wrong.code, wrong.err[:20]) == (2, "ConfigurationError: ")
+
+
+async def test_an_application_with_a_directory_of_its_own_keeps_its_tenants_there(
+    stranger: Stranger, database_urls: DatabaseUrls, namespace: str
+) -> None:
+    stranger.write("own.py", OWN_DIRECTORY)
+    stranger.environ |= {
+        "TENANCY_APP": "own:application",
+        "TEMPORAL_NAMESPACE": namespace,
+        "TENANT_URL": database_urls.tenant,
+        "PLATFORM_URL": database_urls.platform,
+        "RELAY_URL": database_urls.relay,
+    }
+    listed = await stranger.document("tenants", "list")
+    assert [tenant["id"] for tenant in listed] == ["acme", "globex"]
+    added = await stranger.tenancy("tenants", "add", "initech")
+    assert added.code == 2
+    assert added.err.startswith(
+        "TenantsElsewhere: this application's tenants are in its own directory, InMemoryDirectory, "
+        'and are added there. "tenancy tenants list" '
+    )
+    started = await stranger.document("run", "greeting.write", "--tenant", "acme")
+    assert started["started"] is True
+    await stranger.document("enqueue", "greeting.write", "--tenant", "globex", "--key", "2013-05")
+    assert (await stranger.document("outbox", "cap", "globex", "2"))["concurrency_cap"] == 2
+    preview = await stranger.tenancy("schedules", "preview")
+    assert (preview.code, preview.out) == (0, "No schedule starts jobs of tenants.\n")
+
+
+def test_the_console_script_is_the_module() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"tenancy": "temporal_tenancy.__main__:main"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from temporal_tenancy.__main__ import main; main()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        'UsageError: No command is named. "tenancy --help" shows what it takes.\n',
+    )
+    assert "Usage: tenancy" in done.stdout
