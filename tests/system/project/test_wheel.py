@@ -26,9 +26,16 @@ HERE = Path(__file__).parent
 UV: Final = Path(sys.executable).with_name("uv")
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SENTENCE: Final = (
-    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich), which is not installed\. "
-    r"Run pip install 'temporal-tenancy\[postgres\]'\."
+    r"(?P<of>[\w.]+) needs (?P<package>\w+), which is not installed\. "
+    r"Run pip install (?P<install>\S+)\."
 )
+INSTALLED_BY: Final = {
+    **dict.fromkeys(
+        ("sqlalchemy", "psycopg", "alembic", "typer", "rich"), "'temporal-tenancy[postgres]'"
+    ),
+    **dict.fromkeys(("pytest", "pytest_asyncio"), "'temporal-tenancy[testing]'"),
+    **dict.fromkeys(("asgiref", "django"), "django"),
+}
 
 # Every public name of the wheel: None where it can be imported, else what it says.
 NAMES: Final = """
@@ -194,6 +201,7 @@ def test_what_the_core_has_not_is_said_in_one_sentence(core: Path, tmp_path: Pat
         wanted = re.fullmatch(SENTENCE, said)
         assert wanted is not None, said
         assert wanted["of"] in (name, "temporal_tenancy.ticks")
+        assert INSTALLED_BY[wanted["package"]] == wanted["install"]
 
 
 def test_the_extra_brings_the_database(
@@ -203,9 +211,6 @@ def test_the_extra_brings_the_database(
     urls = (empty_urls.owner, empty_urls.tenant, empty_urls.platform, empty_urls.relay)
     run(python, "-c", MIGRATE, *urls, cwd=tmp_path)
     found = json.loads(run(python, "-c", NAMES, cwd=tmp_path))
-    # The kit alone may need more.
-    assert {name for name, said in found.items() if said} <= {
-        name for name in found if name.startswith("temporal_tenancy.testing")
-    }
+    assert not {said for said in found.values() if said and "[postgres]" in said}
     with connect(empty_urls.platform) as connection:
         assert connection.execute("select count(*) from tenancy.tenants").fetchone() == (0,)
