@@ -11,6 +11,7 @@ from typing import Any, Final
 # What an extra of the distribution brings. The core has none of it.
 _EXTRA_OF: Final = {
     **dict.fromkeys(("alembic", "greenlet", "psycopg", "rich", "sqlalchemy", "typer"), "postgres"),
+    **dict.fromkeys(("asgiref", "django"), "django"),
     **dict.fromkeys(("pytest", "pytest_asyncio"), "testing"),
 }
 

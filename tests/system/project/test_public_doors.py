@@ -91,7 +91,8 @@ def test_the_application_and_the_benchmarks_import_public_names_alone(path: Path
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_pages_import_public_names_alone(path: Path) -> None:
     for sample in CODE.findall(path.read_text()):
-        assert not_public(ast.parse(sample), set()) == []
+        # `import temporal_tenancy` alone, as Django's migrations have it, names a door.
+        assert set(not_public(ast.parse(sample), set())) <= {"temporal_tenancy None"}
 
 
 def test_what_is_measured_inside_is_still_measured() -> None:
