@@ -26,7 +26,8 @@ HERE = Path(__file__).parent
 UV: Final = Path(sys.executable).with_name("uv")
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SENTENCE: Final = (
-    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref), which is not installed\. "
+    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref), which is not "
+    r"installed\. "
     r"Run pip install 'temporal-tenancy\[(postgres|django)\]'\."
 )
 
