@@ -55,7 +55,7 @@ def database_checks() -> Sequence[Check]:
 def _role(application: Application, role: str, login: Login) -> Check:
     name, setting = f"role {role}", login.setting
     if login.url is None:
-        if login is application.relay:
+        if role == application.installation.roles.relay:
             return skipped([name], f"{setting} is not set; only a relay needs it.")[0]
         return failed(name, f"{setting} is not set. {application.how_to_start}".rstrip())
     try:

@@ -12,7 +12,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from temporal_tenancy.cli._hints import Hints
-from temporal_tenancy.postgres.installation import Installation
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.directory import TenantDirectory
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.postgres.database import Database
+    from temporal_tenancy.postgres.installation import Installation
     from temporal_tenancy.sdk.features import Feature
     from temporal_tenancy.sdk.plugin import TenancyPluginBase
     from temporal_tenancy.ticks.schedules import ScheduledJob
@@ -58,7 +58,7 @@ class Application:
     features: Sequence[Feature] | None = None  # of its plugin; None: all of the library's
     directory: Callable[[Database], TenantDirectory] | None = None
     """Returns the directory of its plugin; None: the library's own table."""
-    installation: Installation = field(default_factory=Installation)
+    installation: Installation = field(default_factory=lambda: _installation())
     """Where the library lives in the database."""
     queues: Sequence[str] = ()  # that workers must serve
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
@@ -111,7 +111,7 @@ class Application:
         from temporal_tenancy.core.migration_environment import LIBRARY
 
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
-        installation = installation or Installation()
+        installation = installation or _installation()
         connections = Connections(plugin, *logins, installation)
         made = connections.plugin()
         return cls(
@@ -190,6 +190,13 @@ class Program:
     def loaded(self) -> Application | None:
         """The application, or None before it is loaded."""
         return vars(self).get("application")
+
+
+def _installation() -> Installation:
+    # Imported here: it loads the SDK, which help does not need.
+    from temporal_tenancy.postgres.installation import Installation
+
+    return Installation()
 
 
 def _reaching() -> Callable[[], AbstractContextManager[None]]:

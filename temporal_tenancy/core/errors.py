@@ -86,15 +86,16 @@ class ConfigurationError(ValueError):
 
 
 class MissingExtra(ConfigurationError, ImportError):
-    """A part of the library needs a package that an extra brings, and it is not installed."""
+    """A part of the library needs packages that an extra installs, and they are not installed."""
 
-    def __init__(self, wanted: str, package: str, install: str) -> None:
+    def __init__(self, wanted: str, package: str, extra: str) -> None:
         """
         Args:
             wanted: the full name of what was imported.
             package: the package that it needs.
-            install: what `pip install` takes to bring the package.
+            extra: the extra of this distribution that installs the package.
         """
         super().__init__(
-            f"{wanted} needs {package}, which is not installed. Run pip install {install}."
+            f"{wanted} needs {package}, which is not installed. Run pip install "
+            f"'temporal-tenancy[{extra}]'."
         )

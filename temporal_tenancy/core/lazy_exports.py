@@ -8,14 +8,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
-# What to install for a package that the core does not need.
-_INSTALLED_BY: Final = {
-    **dict.fromkeys(
-        ("alembic", "greenlet", "psycopg", "rich", "sqlalchemy", "typer"),
-        "'temporal-tenancy[postgres]'",
-    ),
-    **dict.fromkeys(("pytest", "pytest_asyncio"), "'temporal-tenancy[testing]'"),
+# What an extra of the distribution brings. The core has none of it.
+_EXTRA_OF: Final = {
+    **dict.fromkeys(("alembic", "greenlet", "psycopg", "rich", "sqlalchemy", "typer"), "postgres"),
     **dict.fromkeys(("asgiref", "django"), "django"),
+    **dict.fromkeys(("pytest", "pytest_asyncio"), "testing"),
 }
 
 
@@ -39,7 +36,7 @@ def lazy_exports(
             module = import_module(f"{package}.{where[name]}")
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
-            if missing not in _INSTALLED_BY:
+            if missing not in _EXTRA_OF:
                 raise
             raise _missing_extra(f"{package}.{name}", missing) from error
         value = getattr(module, name)
@@ -71,4 +68,4 @@ def _missing_extra(wanted: str, package: str) -> ImportError:
     # Imported here, because it loads the SDK.
     from temporal_tenancy.core.errors import MissingExtra
 
-    return MissingExtra(wanted, package, _INSTALLED_BY[package])
+    return MissingExtra(wanted, package, _EXTRA_OF[package])

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from django.utils.functional import LazyObject
-
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("activities", "processes", "saas", "temporal_tenancy", "workflows")
 UNKNOWN: Final = object()
@@ -39,14 +37,6 @@ class Module:
         if isinstance(node, ast.Attribute):
             return getattr(self.value(node.value, **names), node.attr, UNKNOWN)
         return UNKNOWN
-
-    def members(self) -> dict[str, Any]:
-        """What the module has by name, but Django's settings, which any look at them loads."""
-        return {
-            name: value
-            for name, value in vars(self.there).items()
-            if not issubclass(type(value), LazyObject)
-        }
 
     def calls(self) -> Iterator[ast.Call]:
         """Every call in it."""
@@ -79,7 +69,7 @@ def is_own(value: Any) -> bool:
 def texts() -> Iterator[str]:
     """The texts that modules have as constants, SQL too."""
     for module in modules():
-        for value in module.members().values():
+        for value in vars(module.there).values():
             text = getattr(value, "text", value)
             if isinstance(text, str):
                 yield text

@@ -68,7 +68,7 @@ def exit_codes() -> Iterator[str]:
             f"exit code {code}" for code in map(int, vars(module.there).get("ExitCode", ()))
         )
         if module in command_line() and module.name.endswith(".failures"):
-            for name, value in module.members().items():
+            for name, value in vars(module.there).items():
                 if name.isupper() and isinstance(value, int):
                     yield f"exit code {value}"
 

@@ -45,7 +45,7 @@ def database_names() -> Iterator[str]:
 def _tables() -> Iterator[Table]:
     """Those of the project's models; a test may have added more to their metadata."""
     for module in modules():
-        for value in module.members().values():
+        for value in vars(module.there).values():
             table = getattr(value, "__table__", None)
             if isinstance(value, type) and value.__module__ == module.name and table is not None:
                 yield table
@@ -55,6 +55,6 @@ def _environments() -> set[MigrationEnvironment]:
     return {
         value
         for module in modules()
-        for value in module.members().values()
+        for value in vars(module.there).values()
         if isinstance(value, MigrationEnvironment)
     }

@@ -57,7 +57,7 @@ def _problems() -> Iterator[str]:
         yield f"problem {kind.__name__} {status}"
     yield from (f"problem for {kind.__name__}" for kind in AWAY)
     for module in modules():
-        for value in module.members().values():
+        for value in vars(module.there).values():
             if (
                 isinstance(value, type)
                 and issubclass(value, WebRefusal)

@@ -19,7 +19,7 @@ from tests.held_names.code import argument, called, modules
 def failure_types() -> Iterator[str]:
     """The project's own exceptions, and what those of Temporal are called."""
     for module in modules():
-        for name, value in module.members().items():
+        for name, value in vars(module.there).items():
             if (
                 isinstance(value, type)
                 and issubclass(value, BaseException)

@@ -74,7 +74,7 @@ def temporal_names() -> Iterator[str]:
 
 
 def _search_attributes(module: Module) -> Iterator[str]:
-    for value in module.members().values():
+    for value in vars(module.there).values():
         if isinstance(value, SearchAttributeKey) and not value.name.startswith(THE_SERVERS):
             yield f"search attribute {value.name}"
 

@@ -21,7 +21,7 @@ def _prefer_public() -> None:
     def chosen(found: set[str], schema: str) -> str:
         return "public" if "public" in found else schema
 
-    replace(schema_in_use, "_chosen", chosen)
+    replace(schema_in_use, "chosen", chosen)
 
 
 SCHEMA_FAULTS: Final = [

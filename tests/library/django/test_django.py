@@ -27,8 +27,7 @@ from temporal_tenancy.core.errors import (
     TenantMismatch,
 )
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.django.requests import enqueue, once
-from temporal_tenancy.django.transactions import tenant_atomic
+from temporal_tenancy.django import enqueue, once, tenant_atomic
 from temporal_tenancy.outbox import KeyTaken
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import ExcessRights, StatementTimeout

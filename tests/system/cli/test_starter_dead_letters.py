@@ -279,10 +279,10 @@ async def test_what_is_not_meant_for_sure_is_refused(batch: Batch) -> None:
         f"show {NOBODY}": "DeadLetterUnknown",
         "show 17": "UsageError",
         "replay --older-than soon": "UsageError",
-        "replay --tenant UA": "TenantInvalid",
+        "replay --tenant u.a": "TenantInvalid",
         "list --status lost": "UsageError",
         f"replay {NOBODY} --tenant acme": "DeadLetterUnknown",
-        f"show {NOBODY} --tenant UA": "TenantInvalid",
+        f"show {NOBODY} --tenant u.a": "TenantInvalid",
         f"replay {NOBODY} --job {JOB}": "UsageError",
         f"replay {NOBODY} --status open": "UsageError",
     }

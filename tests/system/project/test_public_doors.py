@@ -91,7 +91,8 @@ def test_the_application_and_the_benchmarks_import_public_names_alone(path: Path
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_pages_import_public_names_alone(path: Path) -> None:
     for sample in CODE.findall(path.read_text()):
-        assert not_public(ast.parse(sample), set()) == []
+        # `import temporal_tenancy` alone, as Django's migrations have it, names a door.
+        assert set(not_public(ast.parse(sample), set())) <= {"temporal_tenancy None"}
 
 
 def test_what_is_measured_inside_is_still_measured() -> None:
@@ -152,7 +153,7 @@ def test_a_module_that_only_its_own_package_imports_has_an_underscore() -> None:
         module, package = name_of(path), package_of(name_of(path))
         if path.name in ("__init__.py", "__main__.py") or module in MODULES:
             continue
-        if "migrations" in path.parts:
+        if {"migrations", "alembic_branch"} & set(path.parts):
             continue
         elsewhere = found.get(module, set()) - {package}
         if path.stem.startswith("_"):

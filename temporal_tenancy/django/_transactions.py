@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import psycopg
-from django.conf import settings
+from django import conf  # not its settings, as in middleware
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
@@ -63,7 +63,7 @@ def tenant_atomic(
         around = (
             nullcontext()
             if is_nested
-            else begun(connection, tenant, limits, getattr(settings, SCHEMA_SETTING, SCHEMA))
+            else begun(connection, tenant, limits, getattr(conf.settings, SCHEMA_SETTING, SCHEMA))
         )
         with around:
             yield

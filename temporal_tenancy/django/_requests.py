@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from pydantic import BaseModel
 
 from temporal_tenancy.core.jobs import JobPriority
-from temporal_tenancy.django.transactions import driver_connection
+from temporal_tenancy.django._transactions import driver_connection
 from temporal_tenancy.outbox import enqueue_in, once_in
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.conf import settings
+from django import conf  # not its settings: any tool that looks at a name of a module loads them
 from django.utils.module_loading import import_string
 
 from temporal_tenancy.core.errors import ConfigurationError
@@ -30,7 +30,7 @@ class TenantMiddleware:
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         """`get_response`: the next middleware, or the view; Django has no types."""
-        found = getattr(settings, SETTING, None)
+        found = getattr(conf.settings, SETTING, None)
         if found is None:
             raise ConfigurationError(
                 f"the setting {SETTING} is missing. Let it name a function that takes a request "
