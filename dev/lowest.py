@@ -22,8 +22,11 @@ _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?P<extras>\[[\w,]+\])?>=(?P
 def lowest(project: Path = PROJECT) -> dict[str, str]:
     """Returns a requirement for the lower bound of each dependency of the library, by its name."""
     declared = tomllib.loads(project.read_text())["project"]
+    extras = declared["optional-dependencies"]
     found = {}
-    for line in (*declared["dependencies"], *declared["optional-dependencies"]["postgres"]):
+    for line in (*declared["dependencies"], *extras["postgres"], *extras["django"]):
+        if line.startswith(f"{declared['name']}["):
+            continue  # another extra
         part = _REQUIREMENT.match(line)
         if part is None:
             raise ValueError(f'the dependency "{line}" has no lower bound. Begin it with name>=.')

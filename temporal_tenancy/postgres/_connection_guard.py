@@ -25,7 +25,9 @@ from temporal_tenancy.core.scope import (
     last_scope,
 )
 from temporal_tenancy.postgres._guarded_connection import TenantConnection
+from temporal_tenancy.postgres._transaction_clock import TransactionClock
 from temporal_tenancy.postgres.database_errors import (
+    TransactionTimeout,
     refused_by_policy,
     timed_out,
     unreachable,
@@ -61,17 +63,21 @@ class _Stamp:
 
     transaction: RootTransaction | None
     tenant_id: str
+    clock: TransactionClock | None
     being_set: bool = False  # True: lets the statement through that sets the tenant
 
 
 @contextmanager
-def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
+def stamp(
+    connection: Connection, tenant_id: str, clock: TransactionClock | None = None
+) -> Iterator[None]:
     """Marks the transaction of `connection` as `tenant_id`'s; the block must set it on the server.
 
-    If the block raises, the mark is removed and the transaction cannot be used.
+    Once `clock` has run out, the transaction takes no statement and does not commit. If the block
+    raises, the mark is removed and the transaction cannot be used.
     """
     transaction = connection.get_transaction()
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, being_set=True)
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, being_set=True)
     try:
         with own_statements(connection.connection.dbapi_connection):
             yield
@@ -81,7 +87,7 @@ def stamp(connection: Connection, tenant_id: str) -> Iterator[None]:
         if not connection.invalidated:
             connection.info.pop(_STAMP, None)
         raise
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id)
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock)
 
 
 def guard_tenant_engine(engine: Engine) -> None:
@@ -140,6 +146,8 @@ def _require_stamp(
             f'this session belongs to tenant "{stamped.tenant_id}", but the current scope is '
             f'"{tenant}". Open a tenant_session() inside the new scope.'
         )
+    if stamped.clock is not None:
+        stamped.clock.check()
 
 
 def _require_platform_scope(
@@ -169,6 +177,7 @@ def _require_tenant_at_commit(connection: Connection) -> None:
     Raises:
         ScopeMissing: no tenant scope is open.
         TenantMismatch: the scope now belongs to another tenant.
+        TransactionTimeout: its time was up.
     """
     stamped = connection.info.get(_STAMP)
     with _rolled_back_if_refused(connection):
@@ -178,6 +187,8 @@ def _require_tenant_at_commit(connection: Connection) -> None:
                 f'this transaction belongs to tenant "{stamped.tenant_id}", but the current scope '
                 f'is "{tenant}". It was rolled back.'
             )
+        if isinstance(stamped, _Stamp) and stamped.clock is not None:
+            stamped.clock.check()
 
 
 def _require_platform_at_commit(connection: Connection) -> None:
@@ -190,7 +201,7 @@ def _require_platform_at_commit(connection: Connection) -> None:
 def _rolled_back_if_refused(connection: Connection) -> Iterator[None]:
     try:
         yield
-    except TenancyError:
+    except (TenancyError, TransactionTimeout):
         connection.connection.rollback()
         raise
 

@@ -34,6 +34,14 @@ class TransactionClock:
         """Stops the timeout."""
         self._reschedule(None)
 
+    def check(self) -> None:
+        """Raises `TransactionTimeout` if time is up, but code has swallowed the cancellation.
+
+        On Python 3.11 `asyncio.wait_for()` does when what it waits for ends at the same moment.
+        """
+        if self.timeout.expired():
+            raise transaction_timeout()
+
     def _reschedule(self, when: float | None) -> None:
         if not self.timeout.expired():
             self.timeout.reschedule(when)

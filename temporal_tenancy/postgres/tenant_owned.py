@@ -188,9 +188,9 @@ def _stamp_transaction(
     tenant = _tenant_of(session)
     limits: SessionLimits = session.info[SESSION_LIMITS]
     counted = counts_transactions(connection.dialect)
-    with stamp(connection, tenant):
-        connection.execute(_set_tenant(limits, counted), {"tenant": tenant})
     clock: TransactionClock | None = session.info[SESSION_CLOCK]
+    with stamp(connection, tenant, clock):
+        connection.execute(_set_tenant(limits, counted), {"tenant": tenant})
     if clock is not None and not counted:
         clock.begin(limits.transaction)
 

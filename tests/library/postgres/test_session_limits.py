@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -236,6 +236,27 @@ async def test_where_the_server_does_not_count_the_client_does(one: Database) ->
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("goes_on", ["with a statement", "to the commit"])
+async def test_a_cancellation_that_gets_lost_does_not_give_the_transaction_more_time(
+    one: Database, database_urls: DatabaseUrls, goes_on: str
+) -> None:
+    async def work() -> None:
+        async with tenant_session(limits=replace(LIMITS, transaction=SOON)) as session:
+            await session.execute(text(A_ROW))
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            if goes_on == "with a statement":
+                await session.execute(CHANGE)
+
+    with within(one, "ua"):
+        assert await serves(one)
+        one.tenant_engine.dialect.server_version_info = (16, 4)
+        with pytest.raises(TransactionTimeout):
+            await work()
+    with connect(database_urls.superuser) as superuser:
+        assert superuser.execute("select from daily_usage").fetchall() == []
 
 
 async def test_another_timeout_around_a_session_stays_one(one: Database) -> None:
