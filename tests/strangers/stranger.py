@@ -94,13 +94,24 @@ class Stranger:
         letters: list[dict[str, Any]] = []
 
         def is_there() -> bool:
-            letters[:] = self.tenancy("dead-letters", "list")["letters"]
+            letters[:] = self.tenancy("dead-letters", "list")
             return bool(letters)
 
         self.until(f"{job} has left no dead letter", is_there)
         [letter] = letters
         assert (letter["job"], letter["tenant_id"], letter["status"]) == (job, tenant, "open")
         return str(letter["id"])
+
+    def replays(self, letter: str) -> None:
+        """Replays a dead letter, and waits until its job has succeeded."""
+
+        def status() -> str:
+            [found] = self.tenancy("dead-letters", "list")
+            assert found["id"] == letter
+            return str(found["status"])
+
+        self.tenancy("dead-letters", "replay", letter)
+        self.until("the replay has not succeeded", lambda: status() == "resolved")
 
     def is_well(self) -> None:
         """The doctor has found nothing that fails."""

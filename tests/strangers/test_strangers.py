@@ -60,7 +60,7 @@ def test_fastapi_with_uuids_beside_another_application(
         f"{wheel}[postgres,testing]",
         without(locked, "sqlalchemy"),
         tmp_path,
-        *("sqlalchemy==2.0.36", "fastapi", "uvicorn", "httpx"),
+        *("sqlalchemy==2.0.44", "fastapi", "uvicorn", "httpx"),
     )
     environ = {
         "DATABASE_URL": url(server, "shop_owner", "ownpw", "shop"),
@@ -120,8 +120,8 @@ def test_fastapi_with_uuids_beside_another_application(
             letter = shop.dead_letter("orders.confirm", ACME)
             assert orders()[bad] == "new"
             execute(server, "shop", f"update orders set email = 'b@x.org' where id = '{bad}'")
-            shop.tenancy("dead-letters", "replay", letter)
-            shop.until("the replay has no effect", lambda: orders()[bad] == "confirmed")
+            shop.replays(letter)
+            assert orders() == {first: "confirmed", bad: "confirmed"}
 
         shop.runs_for_each("orders.summary", [ACME, GLOBEX])
         shop.is_well()
