@@ -18,6 +18,7 @@ from temporal_tenancy.cli.answers import Answer, Problem, address, err, lines, n
 from temporal_tenancy.cli.program import current_application, quoted, with_hint
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.sdk.taken_ids import own_run
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
 from temporal_tenancy.ticks.fan_out.children import FAN_OUT
@@ -49,7 +50,8 @@ async def fan_out(
     if input_json is not None:
         extra = arguments.fields(input_json, what=f"the input of {job.name}")
         request = request.model_copy(update={"extra": extra})
-    child_input(job, "a", tick, request.extra)  # raises for an input that no tenant can use
+    # Raises for an input that no tenant can use.
+    child_input(job, example_id(), tick, request.extra)
     statuses = arguments.where(where)
     if statuses is not None:
         request = request.model_copy(update={"statuses": list(statuses)})

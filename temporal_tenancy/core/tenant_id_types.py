@@ -29,6 +29,12 @@ _CANONICAL: Final = {
     f"{BIGINT_MAX}.",
 }
 
+_EXAMPLES: Final[dict[TenantIdType, str]] = {
+    "text": "a",
+    "uuid": "00000000-0000-0000-0000-000000000000",
+    "bigint": "0",
+}
+
 # Process-wide, and the sandbox passes this module through. Text needs no entry.
 _declared: Final[set[TenantIdType]] = set()
 
@@ -62,6 +68,11 @@ def declare_tenant_ids(type: TenantIdType) -> None:
 def declared_type() -> TenantIdType:
     """Returns the type that the process has declared; `text` if none."""
     return next(iter(_declared), "text")
+
+
+def example_id() -> str:
+    """Returns an id of the declared type, for checks of what every tenant's input must fit."""
+    return _EXAMPLES[declared_type()]
 
 
 def misspelling(tenant: str, type: TenantIdType) -> str | None:

@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from psycopg import sql
 from sqlalchemy import Connection, MetaData, create_engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.core.errors import ConfigurationError
@@ -89,6 +89,9 @@ ROLE_PAUSE: Final = 0.05  # seconds between tries
 
 # Alembic keeps its state in module globals, so a process runs one migration at a time.
 _ALEMBIC: Final = threading.Lock()
+
+# The second is the error of a role that may not use the library's schema, and so finds none.
+_NOT_THE_OWNERS: Final = (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName)
 
 log: Final = logging.getLogger(__name__)
 
@@ -174,7 +177,7 @@ def migrate(
     others = ROLE_TRIES
     while True:
         try:
-            with _turn(owner_url, patience, wanted.schema) as alone:
+            with _as_owner(owner_url), _turn(owner_url, patience, wanted.schema) as alone:
                 _migrate(run, alone)
         except _MadeMeanwhile as error:
             others -= 1
@@ -197,6 +200,22 @@ def migrate(
             time.sleep(patience.pause.total_seconds())
         else:
             return
+
+
+@contextmanager
+def _as_owner(owner_url: str) -> Iterator[None]:
+    """Raises `ConfigurationError` for what the role of `owner_url` may not do."""
+    try:
+        yield
+    except (*_NOT_THE_OWNERS, ProgrammingError) as error:
+        cause = error.orig if isinstance(error, ProgrammingError) else error
+        if not isinstance(cause, _NOT_THE_OWNERS):
+            raise
+        target = database_url(owner_url)
+        raise ConfigurationError(
+            f"{target.username} may not migrate {target.database}: {cause.diag.message_primary}. "
+            "Give the URL of the database's owner."
+        ) from error
 
 
 def pending(

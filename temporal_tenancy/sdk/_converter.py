@@ -20,6 +20,7 @@ from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.inputs import TenantInput, refusal
+from temporal_tenancy.core.tenant_id_types import example_id
 
 
 class PayloadDoesNotFit(ValueError):
@@ -136,7 +137,7 @@ class _Probe(TenantInput):
 
 
 def _require_models(converter_class: type[PayloadConverter]) -> None:
-    probe = _Probe(tenant_id="probe", tags=frozenset({"a"}))
+    probe = _Probe(tenant_id=example_id(), tags=frozenset({"a"}))
     converter = converter_class()
     try:
         [decoded] = converter.from_payloads(converter.to_payloads([probe]), [_Probe])

@@ -28,6 +28,7 @@ from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import LOCAL_STEP
@@ -128,7 +129,7 @@ class ScheduledJob:
             job = registry.get_or_raise(self.job)
             if job.kind == "tenant":
                 tick = job.period.key_now() if job.period else "tick"
-                child_input(job, "a", tick, self.extra)
+                child_input(job, example_id(), tick, self.extra)
             else:
                 read_input(job.input_model, self.extra, what=f"the input of {job.name}")
             self._check_times(job)

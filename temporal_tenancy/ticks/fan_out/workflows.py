@@ -39,6 +39,7 @@ from temporal_tenancy.core.errors import UnknownJob
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry
+from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.ticks.fan_out import _activities as activities
 from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
 from temporal_tenancy.ticks.fan_out._pace import Pace
@@ -131,7 +132,8 @@ class FanOut:
         info = workflow.info()
         nominal = info.typed_search_attributes.get(SCHEDULED_TIME)
         tick = request.tick or tick_of(job, nominal or info.workflow_start_time)
-        child_input(job, "a", tick, request.extra)  # fails once here rather than for each tenant
+        # Fails once here rather than for each tenant.
+        child_input(job, example_id(), tick, request.extra)
         ticks: list[str] | None = None
         try:
             plan = await self._plan(request, nominal)

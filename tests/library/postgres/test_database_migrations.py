@@ -113,6 +113,23 @@ def test_an_owner_that_may_not_make_roles_is_told_so(postgres: EmbeddedPostgres)
             superuser.execute("drop owned by poor; drop role poor")
 
 
+def test_a_role_that_does_not_own_the_database_is_told_so(database_urls: DatabaseUrls) -> None:
+    url = make_url(database_urls.superuser)
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("create role guest login password 'guest'")
+        superuser.execute(f'grant connect on database "{url.database}" to guest'.encode())
+        guest = url.set(username="guest", password="guest")
+        try:
+            with pytest.raises(ConfigurationError, match=r"^guest may not migrate .* owner\.$"):
+                migrate(
+                    guest.render_as_string(hide_password=False),
+                    tenant_url=database_urls.tenant,
+                    platform_url=database_urls.platform,
+                )
+        finally:
+            superuser.execute("drop owned by guest; drop role guest")
+
+
 def test_migrating_twice_changes_nothing(database_urls: DatabaseUrls) -> None:
     with connect(database_urls.owner) as owner:
         owner.execute("delete from tenancy.plans where id = 'free'")
