@@ -1,5 +1,14 @@
-"""Calls the WSGI application: python call.py CUSTOMER [ITEM]."""
+"""Calls the application as a server does: python call.py CUSTOMER [ITEM [oops]]."""
+
 import sys
+
 from shop.web import POOL, app
-print(b"".join(app({"HTTP_X_CUSTOMER": sys.argv[1], "REQUEST_METHOD": "POST" if sys.argv[2:] else "GET", "QUERY_STRING": (sys.argv+[""])[2]}, lambda *a: None)).decode())
+
+customer, *order = sys.argv[1:]
+environ = {
+    "HTTP_X_CUSTOMER": customer,
+    "REQUEST_METHOD": "POST" if order else "GET",
+    "QUERY_STRING": "&".join(order),
+}
+print(b"".join(app(environ, lambda *answer: None)).decode())
 POOL.close()

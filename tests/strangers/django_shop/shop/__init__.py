@@ -1,3 +1,5 @@
 """A shop whose tenants have bigint ids."""
 
-# declare_tenant_ids("bigint") belongs here, but with it no client can be made: 'probe' is no bigint.
+from temporal_tenancy import declare_tenant_ids
+
+declare_tenant_ids("bigint")

@@ -36,7 +36,8 @@ def orders():
 def app(environ, start_response):
     with enter(TenantScope(environ["HTTP_X_CUSTOMER"])):
         if environ["REQUEST_METHOD"] == "POST":
-            answer = place_order(environ["QUERY_STRING"])
+            item, _, oops = environ["QUERY_STRING"].partition("&")
+            answer = place_order(item, oops=bool(oops))
         else:
             answer = orders()
     start_response("200 OK", [("Content-Type", "application/json")])
