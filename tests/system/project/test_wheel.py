@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -20,10 +18,9 @@ import pytest
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.postgres.connections import connect
+from tests.fixtures.wheel import ROOT, installed, run
 
-ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
-UV: Final = Path(sys.executable).with_name("uv")
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SENTENCE: Final = (
     r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref), which is not "
@@ -64,51 +61,10 @@ migrate(owner, tenant_url=tenant, platform_url=platform, relay_url=relay)
 """
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Returns what the command prints; a failure shows all of it."""
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built wheel and source distribution, the one made from the other."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(UV, "build", "--quiet", "--out-dir", folder, ROOT, cwd=ROOT)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wheel(dist: Path) -> Path:
-    [path] = dist.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def locked(dist: Path) -> Path:
-    """The versions in uv.lock, so that a new release of anything fails no test here."""
-    path = dist / "constraints.txt"
-    options = ("--frozen", "--no-hashes", "--no-emit-project", "--quiet", "--output-file")
-    run(UV, "export", *options, path, cwd=ROOT)
-    return path
-
-
 @pytest.fixture(scope="module")
 def core(wheel: Path, locked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the wheel's core alone."""
     return installed(str(wheel), locked, tmp_path_factory.mktemp("core"))
-
-
-def installed(requirement: str, locked: Path, folder: Path) -> Path:
-    """Makes an environment with one requirement, and returns its Python."""
-    python = folder / "venv" / "bin" / "python"
-    run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv", cwd=folder)
-    options = ("--quiet", "--python", python, "--constraints", locked)
-    run(UV, "pip", "install", *options, requirement, cwd=folder)
-    return python
 
 
 def metadata(wheel: Path) -> Message:

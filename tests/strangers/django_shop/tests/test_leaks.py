@@ -1,0 +1,15 @@
+"""No statement reaches another tenant's rows."""
+
+from __future__ import annotations
+
+import os
+
+from temporal_tenancy.testing import assert_no_leaks
+
+
+def test_no_statement_reaches_another_tenants_rows() -> None:
+    """Every table, with rows of two tenants."""
+    assert_no_leaks(
+        superuser_url=os.environ["SUPERUSER_DATABASE_URL"],
+        tenant_url=os.environ["TENANT_DATABASE_URL"],
+    )

@@ -1,0 +1,3 @@
+CREATE ROLE shop_owner LOGIN CREATEROLE PASSWORD 'ownpw';
+CREATE ROLE legacy_app LOGIN PASSWORD 'legpw';
+CREATE DATABASE shop OWNER shop_owner;
