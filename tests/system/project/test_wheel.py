@@ -74,8 +74,8 @@ def metadata(wheel: Path) -> Message:
 
 
 def files_of_the_library() -> set[str]:
-    listed = run("git", "ls-files", "temporal_tenancy", cwd=ROOT).split()
-    return {name for name in listed if (ROOT / name).exists()}
+    files = (path for path in (ROOT / "temporal_tenancy").rglob("*") if path.is_file())
+    return {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
 
 
 def test_the_wheel_has_the_library_and_nothing_else(wheel: Path) -> None:
