@@ -9,18 +9,15 @@ from typing import Final
 
 from pydantic import SecretStr
 from temporalio.client import Client
-from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from saas.settings import Settings
-from temporal_tenancy import ConfigurationError, Database, PoolShare, TenancyPlugin
-from temporal_tenancy.cli import Advice, NotReachable
+from temporal_tenancy import Database, PoolShare, TenancyPlugin
+from temporal_tenancy.cli import Advice, NotReachable, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.dead_letters import AlertSink
 from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
 
-DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default
-DEFAULT_NAMESPACE: Final = "default"  # the SDK's default
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 # Packages that workflow modules import. The workflow modules themselves stay in the sandbox. A
 # second structlog, imported inside the sandbox, would lack this process's configuration.
@@ -68,23 +65,6 @@ def plain(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-def temporal_config() -> ClientConnectConfig:
-    """Returns Temporal's address, namespace and credentials from `temporalio.envconfig`.
-
-    Raises:
-        ConfigurationError: a profile, file or variable is invalid.
-    """
-    try:
-        config = ClientConfig.load_client_connect_config()
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ConfigurationError(
-            f"Temporal's settings (TEMPORAL_*) cannot be read: {_first_line(error)}."
-        ) from None
-    config.setdefault("target_host", DEFAULT_ADDRESS)
-    config.setdefault("namespace", DEFAULT_NAMESPACE)
-    return config
-
-
 async def connect_client(
     database: Database | None = None, *, alerts: Sequence[AlertSink] = ()
 ) -> Client:
@@ -118,8 +98,3 @@ def reaching() -> Iterator[None]:
 def _address() -> tuple[str, str]:
     config = temporal_config()
     return config["target_host"], config["namespace"]
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")

@@ -8,9 +8,8 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from processes.connect import temporal_config
 from saas.settings import Settings, load_settings
-from temporal_tenancy.cli import Answer, facts
+from temporal_tenancy.cli import Answer, facts, temporal_config
 
 MASK: Final = "***"
 _SECRET_OPTIONS: Final = ("password", "sslpassword")

@@ -14,6 +14,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.cli._app import command_line, run
+    from temporal_tenancy.cli._environment import temporal_config
     from temporal_tenancy.cli._exit_codes import ExitCode
     from temporal_tenancy.cli._hints import Hints
     from temporal_tenancy.cli._not_reachable import (
@@ -67,6 +68,7 @@ __all__ = [
     "run",
     "servers",
     "table",
+    "temporal_config",
     "use_program",
     "warn_without_worker",
     "when",
@@ -101,6 +103,7 @@ _WHERE: Final = {
     "run": "_app",
     "servers": "_server_access",
     "table": "answers",
+    "temporal_config": "_environment",
     "use_program": "program",
     "warn_without_worker": "_waiting",
     "when": "answers",

@@ -318,6 +318,18 @@ TABLE_CHECKS: Final = (
     ),
 )
 
+# The tenant role's rights on tables whose rows do not each belong to one tenant.
+_SHARED: Final[LiteralString] = """
+    , shared as (
+        select relations.name, relname, library_name, privilege_type, revoke
+        from relations
+        join acls on acls.kind = 'relation' and acls.name = relations.name
+        join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
+        where relations.relkind in ('r', 'p', 'f')
+            and relations.oid not in (select oid from tenant_owned)
+    )
+"""
+
 GRANT_CHECKS: Final = (
     Check(
         "grant-beyond-rows",
@@ -347,36 +359,28 @@ GRANT_CHECKS: Final = (
         "the tenant role has a right on {object}, whose rows do not each belong to one tenant. "
         "Run {detail}.",
         """
-        select distinct relations.name, acls.revoke
-        from relations
-        join acls on acls.kind = 'relation' and acls.name = relations.name
-        join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
-        where relations.relkind in ('r', 'p', 'f')
-            and relations.oid not in (select oid from tenant_owned)
+        select distinct name, revoke
+        from shared
+        where (library_name is not null or relname = any(%(versions)s))
             and not (
                 privilege_type = 'SELECT' and (
-                    coalesce(relations.library_name, '') = any(%(library_versions)s)
-                    or relations.relname = any(%(versions)s)
+                    coalesce(library_name, '') = any(%(library_versions)s)
+                    or relname = any(%(versions)s)
                 )
             )
-            and (relations.library_name is not null or relations.relname = any(%(versions)s)
-            )
         """,
+        _SHARED,
     ),
     Check(
         "shared-table",
         "the tenant role has a right on {object}, which has no tenant_id: every tenant has it. If "
         "its rows are a tenant's, add the column and call protect(). Otherwise run {detail}.",
         """
-        select distinct relations.name, acls.revoke
-        from relations
-        join acls on acls.kind = 'relation' and acls.name = relations.name
-        join runtime on acls.grantee in (runtime.oid, 0) and runtime.rolname = %(tenant)s
-        where relations.relkind in ('r', 'p', 'f')
-            and relations.oid not in (select oid from tenant_owned)
-            and relations.library_name is null
-            and relations.relname <> all(%(versions)s)
+        select distinct name, revoke
+        from shared
+        where library_name is null and relname <> all(%(versions)s)
         """,
+        _SHARED,
         open=True,
     ),
     Check(

@@ -17,7 +17,7 @@ from psycopg.copy import AsyncCopy, AsyncWriter
 
 from temporal_tenancy.core.errors import StatementRefused
 from temporal_tenancy.postgres._statement_guard import UNREADABLE, refusal
-from temporal_tenancy.postgres.database_errors import withhold_values
+from temporal_tenancy.postgres.database_errors import values_withheld, withhold_values
 
 if TYPE_CHECKING:
     from psycopg.abc import QueryNoTemplate  # since psycopg 3.3
@@ -142,7 +142,7 @@ class GuardedCursor(_Guarded[Row]):
         self, query: Query, params_seq: Iterable[Params], *, returning: bool = False
     ) -> None:
         sent = self._checked(query, ())
-        with _withheld():
+        with values_withheld():
             await super().executemany(sent, params_seq, returning=returning)
 
     async def stream(
@@ -154,7 +154,7 @@ class GuardedCursor(_Guarded[Row]):
         size: int = 1,
     ) -> AsyncIterator[Row]:
         sent = self._checked(query, params)
-        with _withheld():
+        with values_withheld():
             async for row in super().stream(sent, params, binary=binary, size=size):
                 yield row
 
@@ -167,7 +167,7 @@ class GuardedCursor(_Guarded[Row]):
         writer: AsyncWriter | None = None,
     ) -> AsyncIterator[AsyncCopy]:
         sent = self._checked(statement, params)
-        with _withheld():
+        with values_withheld():
             async with super().copy(sent, params, writer=writer) as copy:
                 yield copy
 
@@ -191,16 +191,7 @@ class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
             raise
 
 
-@contextmanager
-def _withheld() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        withhold_values(error)
-        raise
-
-
 async def _withheld_rows(rows: AsyncIterator[Row]) -> AsyncIterator[Row]:
-    with _withheld():
+    with values_withheld():
         async for row in rows:
             yield row

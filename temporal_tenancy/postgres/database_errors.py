@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import psycopg
@@ -92,6 +94,16 @@ class MigrationBlocked(DatabaseProblem):
 
 class ExcessRights(DatabaseProblem):
     """A runtime role has more rights than it needs."""
+
+
+@contextmanager
+def values_withheld() -> Iterator[None]:
+    """Applies `withhold_values` to the driver's errors that leave the block."""
+    try:
+        yield
+    except psycopg.Error as error:
+        withhold_values(error)
+        raise
 
 
 def withhold_values(error: psycopg.Error) -> None:

@@ -6,8 +6,8 @@ never wait, so `finish` runs them to their end without an event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar
@@ -23,7 +23,7 @@ from psycopg.types.uuid import UUIDLoader
 from sqlalchemy import Dialect, TextClause
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from temporal_tenancy.postgres.database_errors import withhold_values
+from temporal_tenancy.postgres.database_errors import values_withheld
 from temporal_tenancy.postgres.installation import SCHEMA
 from temporal_tenancy.postgres.schema_in_use import HAS_TABLES, chosen
 
@@ -92,7 +92,7 @@ class RawSession:
 
     async def send(self, statement: str, values: Values | None = None) -> Rows:
         """Sends one statement in the driver's own form, and returns its rows."""
-        with _withheld():
+        with values_withheld():
             if isinstance(self.connection, psycopg.AsyncConnection):
                 return Rows(
                     await (await _execute_async(self.connection, statement, values)).fetchall()
@@ -101,7 +101,7 @@ class RawSession:
 
     async def command(self, statement: str) -> None:
         """Sends one statement that returns no rows."""
-        with _withheld():
+        with values_withheld():
             if isinstance(self.connection, psycopg.AsyncConnection):
                 await _execute_async(self.connection, statement)
             else:
@@ -148,15 +148,6 @@ def _execute(
     cursor = psycopg.Cursor(connection, row_factory=_by_name)
     _read_as_usual(cursor)
     return cursor.execute(statement.encode(), values, prepare=False)
-
-
-@contextmanager
-def _withheld() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        withhold_values(error)
-        raise
 
 
 def _read_as_usual(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
