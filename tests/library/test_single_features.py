@@ -1,0 +1,44 @@
+"""Each feature of the library can be used alone."""
+
+from __future__ import annotations
+
+import pytest
+from temporalio.client import Client
+
+from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy import Database, Feature, TenancyPlugin
+from temporal_tenancy.dead_letters import dead_letters, failed_runs_without_database
+from temporal_tenancy.everything import everything, sessions
+from temporal_tenancy.outbox import outbox
+from temporal_tenancy.testing import STANDARD_PLAN, InMemoryDirectory, make_tenant, tenancy_client
+from temporal_tenancy.ticks.fan_out import fan_out
+from temporal_tenancy.ticks.reconcile import reconcile
+from tests.fixtures.jobs import hops as jobs
+from tests.fixtures.temporal import make_worker
+
+ALONE = [dead_letters(), failed_runs_without_database(), fan_out(), outbox(), reconcile()]
+
+
+@pytest.mark.parametrize("feature", ALONE, ids=lambda feature: feature.name)
+async def test_a_worker_serves_one_feature_and_no_other(
+    temporal: TemporalDevServer, queue: str, feature: Feature
+) -> None:
+    plugin = TenancyPlugin(
+        directory=InMemoryDirectory([make_tenant("acme", plan=STANDARD_PLAN)]),
+        features=[feature],
+        passthrough=["tests.fixtures.jobs.marks"],
+        exempt=jobs.EXEMPT,
+    )
+    client = await tenancy_client(await Client.connect(temporal.address), plugin)
+    worker = make_worker(client, queue, workflows=[jobs.Report], activities=[])
+    config = worker.config()
+    assert set(config["workflows"]) == {jobs.Report, *feature.workflows}
+    assert set(config["activities"]) == set(feature.activities)
+    assert plugin.migrations == feature.migrations
+
+
+def test_everything_is_its_features() -> None:
+    database = Database(tenant_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    names = [feature.name for feature in everything(database)]
+    features = [sessions(database), fan_out(), outbox(), dead_letters(), reconcile()]
+    assert names == [feature.name for feature in features]
