@@ -30,10 +30,12 @@ async def test_a_worker_serves_one_feature_and_no_other(
         exempt=jobs.EXEMPT,
     )
     client = await tenancy_client(await Client.connect(temporal.address), plugin)
-    worker = make_worker(client, queue, workflows=[jobs.Report], activities=[])
-    config = worker.config()
-    assert set(config["workflows"]) == {jobs.Report, *feature.workflows}
-    assert set(config["activities"]) == set(feature.activities)
+    async with make_worker(client, queue, workflows=[jobs.Report], activities=[]) as worker:
+        assert worker._workflow_worker is not None
+        served = {each.cls for each in worker._workflow_worker._workflows.values()}
+        functions = worker._activity_worker._activities if worker._activity_worker else {}
+    assert served == {jobs.Report, *feature.workflows}
+    assert {each.fn for each in functions.values()} == set(feature.activities)
     assert plugin.migrations == feature.migrations
 
 

@@ -75,7 +75,7 @@ def routes() -> Iterator[Route]:
         router = getattr(importlib.import_module(f"processes.web.{found.name}"), "router", None)
         for route in router.routes if isinstance(router, APIRouter) else ():
             if isinstance(route, APIRoute) and route.include_in_schema:
-                yield from ((method, route.path) for method in route.methods)
+                yield from ((method, route.path) for method in route.methods or ())
 
 
 COMMANDS: Final = sorted(leaves(get_command(app)))
