@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from dev.devstack.temporal_server import FAIRNESS, SEARCH_ATTRIBUTES
-from processes.worker.serve import CANCEL_SECONDS
+from temporal_tenancy.lifecycle import CANCEL_SECONDS
 from saas.queues import Queue
 
 ROOT = Path(__file__).parents[3]
