@@ -17,6 +17,12 @@ VARIABLE: Final = "TENANCY_APP"
 
 def tenancy(arguments: Sequence[str], *, name: str = "tenancy") -> int:
     """Runs one command and returns its exit code; `name` is how a person calls it."""
+    program, app = program_and_commands(name)
+    return run(app, program, arguments)
+
+
+def program_and_commands(name: str = "tenancy") -> tuple[Program, typer.Typer]:
+    """Returns the program, which finds its application when it needs it, and its commands."""
     named: list[str] = []
 
     def load() -> Application:
@@ -46,4 +52,4 @@ def tenancy(arguments: Sequence[str], *, name: str = "tenancy") -> int:
         if application:
             named.append(application)
 
-    return run(app, program, arguments)
+    return program, app

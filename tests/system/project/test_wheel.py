@@ -23,8 +23,8 @@ from tests.fixtures.wheel import ROOT, installed, run
 HERE = Path(__file__).parent
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SENTENCE: Final = (
-    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref|fastapi), which is not "
-    r"installed\. "
+    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref|fastapi), "
+    r"which is not installed\. "
     r"Run pip install 'temporal-tenancy\[(postgres|django|fastapi)\]'\."
 )
 
