@@ -16,7 +16,8 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.sdk.log_lines import JsonLines, fields_of
 from temporal_tenancy.sdk.logs import JobContext
 
-QUIET: Final = ("alembic",)  # names its own steps at INFO
+# These name steps of their own at INFO.
+QUIET: Final = ("alembic", "sqlalchemy", "temporal_tenancy.postgres._shared_pool")
 
 
 class _TextLines(logging.Formatter):

@@ -23,6 +23,7 @@ SHUTDOWN_LOOK: Final = 0.05  # seconds between two looks of the server whether i
 log: Final = logging.getLogger(__name__)
 
 Probe = Callable[[], Awaitable[bool]]
+"""Asks one server; returns whether it answers."""
 
 
 class Health:
