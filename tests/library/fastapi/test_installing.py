@@ -328,7 +328,8 @@ async def test_tests_override_who_it_is_and_the_database(database: Database) -> 
 
     @application.get("/who")
     async def who(session: TenantSession) -> str:
-        return f"{current_tenant_record().id} {await session.scalar(text('select 1'))}"
+        one = await session.scalar(text("select 1"))
+        return f"{current_tenant_record().id} {one}"
 
     assert (await ask(application, "/who")).status_code == 503
     application.dependency_overrides[tenant_of] = acting_as("globex", database)
