@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.sdk.plugin import TenancyPluginBase
     from temporal_tenancy.ticks.schedules import ScheduledJob
 
-DEFAULT_WORKER: Final = "tenancy worker --queue {queue}"
+DEFAULT_WORKER: Final = "{program} worker --queue {queue}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class Application:
                 `@tenant_activity` or `@platform_activity` declares. Bound methods must be listed.
             migrations: the environments of the application's own tables, which `migrate` also runs.
             installation: the library's schema and roles; None: the defaults.
-            worker: the command that starts a worker, with `{queue}` for its queue; hints show it.
+            worker: the command that starts a worker, with `{queue}` for its queue and
+                `{program}` for the name of this command; hints show it.
             alerts: where its relays send alerts, besides the log.
 
         Raises:

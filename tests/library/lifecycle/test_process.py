@@ -58,8 +58,10 @@ async def test_a_signal_stops_it_in_order(tmp_path: Path, caplog: pytest.LogCapt
     async def beside() -> AsyncIterator[None]:
         order.append(f"ready: {ready.exists()}")
         os.kill(os.getpid(), signal.SIGTERM)
-        yield
-        order.append("no longer beside")
+        try:
+            yield
+        finally:
+            order.append("no longer beside")
 
     async def make(stack: AsyncExitStack) -> Consumers:
         stack.callback(order.append, "closed")

@@ -203,7 +203,9 @@ async def test_a_strangers_operators_set_up_run_follow_and_account_for_jobs(
     assert [await asyncio.to_thread(each.wait, PATIENCE) for each in (worker, relay)] == [0, 0]
     lines = [json.loads(line) for line in (stranger.folder / "worker.log").read_text().splitlines()]
     events = [line["event"] for line in lines if line["event"].startswith("worker.")]
-    assert events == [f"worker.{what}" for what in ("starting", "started", "stopping", "stopped")]
+    assert events == [
+        f"worker.{what}" for what in ("starting", "started", "ready", "stopping", "stopped")
+    ]
     assert {line["worker"] for line in lines} == {ready["identity"]}
     greeted = [line for line in lines if line.get("tenant_id") == "globex" and "exception" in line]
     assert {line["job"] for line in greeted} <= {"greeting.write"}
