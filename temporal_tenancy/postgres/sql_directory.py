@@ -13,6 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
 from temporal_tenancy.core.display import quoted
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.identifiers import well_formed
 from temporal_tenancy.core.tenant_id_types import TenantIdType, is_canonical
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
@@ -78,7 +79,7 @@ class SqlTenantDirectory:
 
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
         """Like `TenantDirectory.find_many`; one query."""
-        ids = [tenant for tenant in tenant_ids if is_canonical(tenant, self._type)]
+        ids = [tenant for tenant in tenant_ids if self._may_exist(tenant)]
         if not ids:
             return []
         where = f"tenant.id = any(cast(:ids as {self._type}[]))"
@@ -111,6 +112,13 @@ class SqlTenantDirectory:
             values["zones"] = list(time_zones)
         where = f"{' and '.join(parts)} order by {order} limit :limit"
         return await self._tenants("enumerate tenants", where, values)
+
+    def _may_exist(self, tenant: str) -> bool:
+        """Returns whether PostgreSQL can read an id, and would write it in the same way."""
+        try:
+            return is_canonical(well_formed(tenant), self._type)
+        except TenancyError:
+            return False
 
     async def _tenants(
         self, reason: str, where: str, values: Mapping[str, object]
