@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.pool_share import PoolShare
     from temporal_tenancy.postgres.row_security import protect
     from temporal_tenancy.postgres.session_limits import SessionLimits
+    from temporal_tenancy.postgres.sql_directory import SqlTenantDirectory
     from temporal_tenancy.postgres.tenant_owned import TenantOwned, tenant_owned
     from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.sdk.features import Feature
@@ -111,6 +112,7 @@ __all__ = [
     "Scope",
     "ScopeMissing",
     "SessionLimits",
+    "SqlTenantDirectory",
     "StatementRefused",
     "TenancyError",
     "TenancyPlugin",
@@ -182,6 +184,7 @@ _WHERE: Final = {
     "Scope": "core.scope",
     "ScopeMissing": "core.errors",
     "SessionLimits": "postgres.session_limits",
+    "SqlTenantDirectory": "postgres.sql_directory",
     "StatementRefused": "core.errors",
     "TenancyError": "core.errors",
     "TenancyPlugin": "everything",

@@ -21,10 +21,10 @@ from benchmarks.outbox.outbox_jobs import OUTBOX_ACTIVITIES, OUTBOX_JOBS
 from benchmarks.outbox.outbox_stack import READY
 from benchmarks.shared.measure import write_logs_away
 from benchmarks.shared.servers import PASSTHROUGH
-from processes.lifecycle.collector import spare_what_is_loaded
 from processes.worker.slots import POLLERS, SlotOptions
 from temporal_tenancy import Database, TenancyPlugin
 from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.lifecycle import spare_what_is_loaded
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 
 # Keeps completed messages, as the peer's table does, and retries failed attempts almost at once.

@@ -1,1 +1,1 @@
-"""A process's start, readiness, health and shutdown."""
+"""A process's startup checks, and its errors as sentences and exit codes."""

@@ -11,6 +11,7 @@ from processes.lifecycle.exits import WorkerExit
 from saas.hints import with_hint
 from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.lifecycle import PortInUse, ProcessProblem
 
 
 def run_program(command: Callable[..., None], arguments: Sequence[str], *, name: str) -> int:
@@ -24,6 +25,10 @@ def run_program(command: Callable[..., None], arguments: Sequence[str], *, name:
         result = app(args=list(arguments), prog_name=name, standalone_mode=False)
     except WorkerExit as exit:
         return _refuse(exit.sentence, exit.code)
+    except PortInUse as error:
+        return _refuse(error.sentence, ExitCode.NOT_REACHABLE)
+    except ProcessProblem as error:
+        return _refuse(error.sentence, ExitCode.FAILED)
     except ConfigurationError as error:
         return _refuse(f"{type(error).__name__}: {error}", ExitCode.REFUSED)
     except typer.TyperException as error:

@@ -12,18 +12,21 @@ from typing import Final
 import structlog
 
 from processes.connect import database
-from processes.lifecycle.core_logs import forward_core_logs
 from processes.lifecycle.exits import WorkerExit
-from processes.lifecycle.listening import listen
 from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
-from processes.lifecycle.ready_file import write_ready_file
-from processes.lifecycle.stop_request import StopRequest, StopRequested
 from processes.web.app import create_app
 from processes.web.connections import BACKLOG
 from processes.web.door import Door, make_door
 from processes.web.server import DoorServer
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.lifecycle import (
+    StopRequest,
+    StopRequested,
+    forward_core_logs,
+    listen,
+    write_ready_file,
+)
 
 OTHER_FILES: Final = 256  # for databases, Temporal and files being written
 
@@ -44,6 +47,7 @@ def serve(listening: Listening, settings: Settings) -> None:
 
     Raises:
         WorkerExit: something it needs is missing or wrong.
+        PortInUse: the port cannot be opened.
         ConfigurationError: a setting is invalid.
     """
     _refuse_credentials(settings)

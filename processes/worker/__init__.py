@@ -1,1 +1,1 @@
-"""Worker and relay processes: startup checks, health, and orderly shutdown."""
+"""Worker and relay processes: their options, checks and connections."""

@@ -1,41 +1,38 @@
-"""Runs a relay process: checks, relays, reports its health, and stops in order."""
+"""Runs a relay process: its checks, its connections and its relay."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import structlog
 from temporalio.client import Client
 
 from processes.connect import HOW_TO_START, connect_client, plain
-from processes.lifecycle.collector import spare_what_is_loaded
-from processes.lifecycle.core_logs import forward_core_logs
-from processes.lifecycle.exits import WorkerExit
-from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
     check_one_database,
     refuse_owner_credentials,
     refusing,
 )
-from processes.lifecycle.probes import probes
-from processes.lifecycle.ready_file import write_ready_file
-from processes.lifecycle.stop_request import StopRequest, StopRequested
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database
-from temporal_tenancy.cli import ExitCode, NotReachable
+from temporal_tenancy.cli import NotReachable
+from temporal_tenancy.lifecycle import (
+    Consumers,
+    Process,
+    RelayConsumer,
+    forward_core_logs,
+    probes,
+    run_process,
+)
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.sdk import require_search_attributes
 
 QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
-
-log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,51 +53,30 @@ def relay(process: RelayProcess, settings: Settings) -> None:
 
     Raises:
         WorkerExit: something it needs is missing or wrong.
+        ProcessProblem: the health port is in use, or the relay has failed.
     """
     refuse_owner_credentials(settings)
     forward_core_logs()
-    asyncio.run(_relay(process, settings))
 
+    async def make(stack: AsyncExitStack) -> Consumers:
+        with refusing():
+            url = _relay_url(settings)
+            made, client = await _make(url, process, settings, stack)
+            return Consumers(consumers=[RelayConsumer(made)], probes=probes(client, [url]))
 
-async def _relay(process: RelayProcess, settings: Settings) -> None:
-    health = Health()
-    async with AsyncExitStack() as stack:
-        stop = stack.enter_context(StopRequest().listening())
-        address = await stack.enter_async_context(
-            serving(health, host=process.health_host, port=process.health_port)
+    asyncio.run(
+        run_process(
+            Process(
+                queues=[QUEUE],
+                identity=process.identity,
+                health_host=process.health_host,
+                health_port=process.health_port,
+                ready_file=process.ready_file,
+                what="the relay",
+            ),
+            make,
         )
-        log.info("worker.starting", queues=[QUEUE], health=address)
-        try:
-            with refusing():
-                url = _relay_url(settings)
-                made, client = await stop.unless_requested(_make(url, process, settings, stack))
-        except StopRequested:
-            log.info("worker.stopped", signal=stop.signal)
-            return
-        health.workers = [made]
-        health.probes = probes(client, [url])
-        working = asyncio.create_task(made.run())
-        try:
-            await stop.until_ended(working, asyncio.create_task(made.until_running()))
-            spare_what_is_loaded()
-            log.info("worker.started", queues=[QUEUE], health=address)
-            if process.ready_file is not None:
-                write_ready_file(
-                    process.ready_file, identity=process.identity, queues=[QUEUE], health=address
-                )
-            await stop.until_ended(working)
-        except StopRequested:
-            pass
-        began = time.monotonic()
-        health.stopping = True
-        log.info("worker.stopping", signal=stop.signal)
-        made.stop()
-        try:
-            await working
-        except Exception as error:
-            sentence = f"WorkerFailed: the relay could not go on: {error}."
-            raise WorkerExit(ExitCode.FAILED, sentence) from error
-        log.info("worker.stopped", signal=stop.signal, seconds=round(time.monotonic() - began, 2))
+    )
 
 
 def _relay_url(settings: Settings) -> str:

@@ -71,6 +71,7 @@ def _classified(error: Exception) -> tuple[int, str, str]:
 
     from temporal_tenancy.cli._not_reachable import NotReachable
     from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+    from temporal_tenancy.lifecycle import PortInUse, ProcessProblem
     from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
     from temporal_tenancy.sdk.search_attributes import SearchAttributesMissing
 
@@ -90,6 +91,9 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, DatabaseProblem):
         code = ExitCode.NOT_REACHABLE if isinstance(error, MigrationsBehind) else ExitCode.FAILED
         return code, kind, error.message
+    if isinstance(error, ProcessProblem):
+        is_port = isinstance(error, PortInUse)
+        return (ExitCode.NOT_REACHABLE if is_port else ExitCode.FAILED), kind, error.message
     if isinstance(error, RPCError):
         return ExitCode.FAILED, "TemporalError", f"{error.message} ({error.status.name})"
     if isinstance(error, DBAPIError):

@@ -10,7 +10,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
-from temporal_tenancy.cli.program import current_application
+from temporal_tenancy.cli.program import current_application, current_program
 
 # An idle worker polls again after a long poll of a minute. The server remembers for 5 minutes.
 SEEN_WITHIN: Final = timedelta(seconds=75)
@@ -41,4 +41,5 @@ def no_worker(queue: str) -> str:
     command = current_application().worker
     if command is None:
         return sentence
-    return f'{sentence} Start one: "{command.format(queue=queue)}".'
+    start = command.format(queue=queue, program=current_program().name)
+    return f'{sentence} Start one: "{start}".'

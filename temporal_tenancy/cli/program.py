@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from temporal_tenancy.cli._hints import Hints
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
     from temporal_tenancy.core.directory import TenantDirectory
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
+    from temporal_tenancy.dead_letters.alerts import AlertSink
     from temporal_tenancy.postgres.database import Database
     from temporal_tenancy.postgres.installation import Installation
     from temporal_tenancy.sdk.features import Feature
     from temporal_tenancy.sdk.plugin import TenancyPluginBase
     from temporal_tenancy.ticks.schedules import ScheduledJob
+
+DEFAULT_WORKER: Final = "{program} worker --queue {queue}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Application:
     installation: Installation = field(default_factory=lambda: _installation())
     """Where the library lives in the database."""
     queues: Sequence[str] = ()  # that workers must serve
+    workflows: Sequence[type] | None = None
+    """Those of its workers; None: each job that importing the application has registered."""
+    activities: Sequence[Callable[..., Any]] | None = None
+    """Those of its workers; None: each declared function of a module that was imported."""
+    alerts: Sequence[AlertSink] = ()  # where its relays send alerts, besides the log
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
     worker: str | None = None  # the command that starts a worker for "{queue}"
@@ -80,9 +88,12 @@ class Application:
         ui: str | None = None,
         schedules: Sequence[ScheduledJob] = (),
         queues: Sequence[str] = (),
+        workflows: Sequence[type] | None = None,
+        activities: Sequence[Callable[..., Any]] | None = None,
         migrations: Sequence[MigrationEnvironment] = (),
         installation: Installation | None = None,
-        worker: str | None = None,
+        worker: str | None = DEFAULT_WORKER,
+        alerts: Sequence[AlertSink] = (),
     ) -> Application:
         """Makes the application from environment variables, whose names the arguments give.
 
@@ -98,10 +109,17 @@ class Application:
             owner: the variable with the URL of the database's owner; `migrate` needs it.
             ui: the variable with the address of Temporal's Web UI, for links.
             schedules: the application's own schedules.
-            queues: the task queues that workers must serve; `doctor` checks them.
+            queues: the task queues that workers must serve; `doctor` checks them. Without any,
+                `worker` serves those of all jobs.
+            workflows: those of the application's workers; None: each job that importing it has
+                registered.
+            activities: those of its workers; None: each function of an imported module that
+                `@tenant_activity` or `@platform_activity` declares. Bound methods must be listed.
             migrations: the environments of the application's own tables, which `migrate` also runs.
             installation: the library's schema and roles; None: the defaults.
-            worker: the command that starts a worker, with `{queue}` for its queue.
+            worker: the command that starts a worker, with `{queue}` for its queue and
+                `{program}` for the name of this command; hints show it.
+            alerts: where its relays send alerts, besides the log.
 
         Raises:
             ConfigurationError: a variable is not a PostgreSQL URL, or the plugin is misconfigured.
@@ -127,6 +145,9 @@ class Application:
             directory=connections.directory,
             installation=installation,
             queues=queues,
+            workflows=workflows,
+            activities=activities,
+            alerts=alerts,
             environments=[each for each in (*made.migrations, *migrations) if each not in LIBRARY],
             ui_url=os.environ.get(ui) or None if ui else None,
             worker=worker,

@@ -8,13 +8,21 @@ from typing import Annotated, Final
 import typer
 
 from temporal_tenancy.cli._app import Debug, command_line, run
+from temporal_tenancy.cli._hints import Hints
+from temporal_tenancy.cli.commands import processes
 from temporal_tenancy.cli.program import Application, Program
 
 VARIABLE: Final = "TENANCY_APP"
 
 
-def tenancy(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code."""
+def tenancy(arguments: Sequence[str], *, name: str = "tenancy") -> int:
+    """Runs one command and returns its exit code; `name` is how a person calls it."""
+    program, app = program_and_commands(name)
+    return run(app, program, arguments)
+
+
+def program_and_commands(name: str = "tenancy") -> tuple[Program, typer.Typer]:
+    """Returns the program, which finds its application when it needs it, and its commands."""
     named: list[str] = []
 
     def load() -> Application:
@@ -23,8 +31,8 @@ def tenancy(arguments: Sequence[str]) -> int:
 
         return find_application(named[0] if named else None)
 
-    program = Program(load=load, owner="--database-url, or the application,")
-    app = command_line(program)
+    program = Program(load=load, hints=Hints(name), owner="--database-url, or the application,")
+    app = command_line(program, [processes.app])
 
     @app.callback()
     def options(
@@ -44,4 +52,4 @@ def tenancy(arguments: Sequence[str]) -> int:
         if application:
             named.append(application)
 
-    return run(app, program, arguments)
+    return program, app

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import contains_eager
 
 from temporal_tenancy.control_plane.tables import TenantRow
-from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
-from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
 from temporal_tenancy.postgres.database import Database
 
 LIVING: Final = tuple(status for status in TenantStatus if status is not TenantStatus.DELETED)
@@ -35,7 +33,7 @@ class ControlPlaneDirectory:
 
     async def find(self, tenant_id: str) -> Tenant | None:
         """Like `TenantDirectory.find`; one query."""
-        with _asked_about(tenant_id):
+        with outside_own_scope(tenant_id):
             async with self._database.platform_session("look up a tenant") as session:
                 row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
                 return None if row is None else tenant_of(row)
@@ -67,13 +65,6 @@ class ControlPlaneDirectory:
             query = query.where(TenantRow.time_zone.in_(time_zones))
         async with self._database.platform_session("enumerate tenants") as session:
             return [tenant_of(row) for row in await session.scalars(query)]
-
-
-def _asked_about(tenant_id: str) -> AbstractContextManager[None]:
-    """Leaves the tenant's scope if it is that of `tenant_id`; otherwise does nothing."""
-    scope = current_scope()
-    own = isinstance(scope, TenantScope) and scope.tenant_id == tenant_id
-    return _outside() if own else nullcontext()
 
 
 def tenants() -> Select[TenantRow]:

@@ -15,6 +15,9 @@ from temporal_tenancy.core.inputs import TenantInput
 Function = TypeVar("Function", bound=Callable[..., Any])
 _MARK: Final = "__tenancy_activity__"
 
+declared: Final[dict[tuple[str, str], Callable[..., Any]]] = {}
+"""The activities that this process knows, by module and qualified name: those it has imported."""
+
 
 @dataclass(frozen=True)
 class ActivityMark:
@@ -31,8 +34,7 @@ def tenant_activity(function: Function) -> Function:
     the tenant in the activity's input, a model that extends `TenantInput`. Use this decorator in
     place of `@activity.defn`.
     """
-    setattr(function, _MARK, ActivityMark("tenant"))
-    return activity.defn(function)
+    return _declared(function, ActivityMark("tenant"))
 
 
 def platform_activity(reason: str) -> Callable[[Function], Function]:
@@ -51,10 +53,19 @@ def platform_activity(reason: str) -> Callable[[Function], Function]:
         raise ConfigurationError('@platform_activity needs a reason: @platform_activity("…").')
 
     def declare(function: Function) -> Function:
-        setattr(function, _MARK, ActivityMark("platform", reason))
-        return activity.defn(function)
+        return _declared(function, ActivityMark("platform", reason))
 
     return declare
+
+
+def _declared(function: Function, mark: ActivityMark) -> Function:
+    setattr(function, _MARK, mark)
+    made = activity.defn(function)
+    # The first one stays: the sandbox imports a workflow's module again for each run.
+    name = getattr(function, "__qualname__", None)
+    if name is not None:  # an object that can be called has none
+        declared.setdefault((function.__module__, name), made)
+    return made
 
 
 def mark_of(function: Callable[..., Any]) -> ActivityMark | None:

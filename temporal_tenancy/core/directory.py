@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_tenancy.core.errors import ScopeMissing
 from temporal_tenancy.core.identifiers import WellFormedTenantId
-from temporal_tenancy.core.scope import _outside
+from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
 from temporal_tenancy.core.scoped_value import ScopedValue
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status goes unnoticed
@@ -113,6 +113,16 @@ async def pages(
     ):
         after = page[-1].id
         yield page
+
+
+def outside_own_scope(tenant_id: str) -> AbstractContextManager[None]:
+    """Leaves the tenant's scope if it is that of `tenant_id`; otherwise does nothing.
+
+    For directories: code in a tenant's scope may look up its own tenant, as the platform.
+    """
+    scope = current_scope()
+    own = isinstance(scope, TenantScope) and scope.tenant_id == tenant_id
+    return _outside() if own else nullcontext()
 
 
 @dataclass

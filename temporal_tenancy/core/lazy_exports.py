@@ -12,6 +12,7 @@ from typing import Any, Final
 _EXTRA_OF: Final = {
     **dict.fromkeys(("alembic", "greenlet", "psycopg", "rich", "sqlalchemy", "typer"), "postgres"),
     **dict.fromkeys(("asgiref", "django"), "django"),
+    **dict.fromkeys(("fastapi", "starlette"), "fastapi"),
     **dict.fromkeys(("pytest", "pytest_asyncio"), "testing"),
 }
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.roles import TENANT_ROLE
     from temporal_tenancy.postgres.row_security import protect_sql, protect_statements
+    from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable, SqlTenantDirectory
     from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.postgres.uuids import new_uuid
 
@@ -32,10 +33,12 @@ __all__ = [
     "TENANT_ROLE",
     "DatabaseProblem",
     "DatabaseUnreachable",
+    "DirectoryUnreadable",
     "ExcessRights",
     "Installation",
     "MigrationsBehind",
     "Roles",
+    "SqlTenantDirectory",
     "acting_for",
     "answers",
     "configure_branch",
@@ -56,10 +59,12 @@ _WHERE: Final = {
     "TENANT_ROLE": "roles",
     "DatabaseProblem": "database_errors",
     "DatabaseUnreachable": "database_errors",
+    "DirectoryUnreadable": "sql_directory",
     "ExcessRights": "database_errors",
     "Installation": "installation",
     "MigrationsBehind": "database_errors",
     "Roles": "installation",
+    "SqlTenantDirectory": "sql_directory",
     "acting_for": "_acting",
     "answers": "connections",
     "configure_branch": "branch",

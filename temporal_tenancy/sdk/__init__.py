@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from temporal_tenancy.sdk.log_lines import JsonLines
     from temporal_tenancy.sdk.logs import SDK_EXTRAS, JobContext, add_job, is_news
     from temporal_tenancy.sdk.search_attributes import (
         SEARCH_ATTRIBUTES,
@@ -20,6 +21,7 @@ __all__ = [
     "SDK_EXTRAS",
     "SEARCH_ATTRIBUTES",
     "JobContext",
+    "JsonLines",
     "SearchAttributesMissing",
     "add_job",
     "is_news",
@@ -32,6 +34,7 @@ _WHERE: Final = {
     "SDK_EXTRAS": "logs",
     "SEARCH_ATTRIBUTES": "search_attributes",
     "JobContext": "logs",
+    "JsonLines": "log_lines",
     "SearchAttributesMissing": "search_attributes",
     "add_job": "logs",
     "is_news": "logs",

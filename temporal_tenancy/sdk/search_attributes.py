@@ -63,7 +63,8 @@ async def require_search_attributes(client: Client) -> None:
         raise SearchAttributesMissing(
             f"the namespace {client.namespace!r} has no search attribute "
             f"{' and '.join(sorted(missing))} of type Keyword. Register each once: "
-            '"temporal operator search-attribute create --type Keyword --name ...".'
+            '"tenancy schedules apply" does so, or "temporal operator search-attribute create '
+            '--type Keyword --name ...".'
         )
 
 

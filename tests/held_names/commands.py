@@ -16,7 +16,7 @@ from typer.main import get_command
 from processes.cli import app as starter
 from processes.web import command as web
 from processes.worker import command as worker
-from temporal_tenancy.cli.tenancy import tenancy
+from temporal_tenancy.cli.tenancy import program_and_commands, tenancy
 from tests.held_names.code import Module, argument, called, modules
 
 PROGRAMS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
@@ -52,6 +52,11 @@ def commands() -> Iterator[str]:
             if given.param_type_name == "argument":
                 names = [str(given.metavar or given.name).strip("[]").upper()]
             yield from (f"{words} {name}" for name in names)
+    starters = {words.removeprefix("starter.py ") for words, _ in each_command()}
+    for words, command in _below("tenancy", get_command(program_and_commands()[1])):
+        if words.removeprefix("tenancy ") not in starters:
+            yield words
+            yield from (f"{words} {name}" for given in command.params for name in given.opts)
     for words, main in PROGRAMS.items():
         yield words
         shown = StringIO()

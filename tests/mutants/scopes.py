@@ -8,8 +8,9 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core import scope, scoped_value
+from temporal_tenancy.fastapi import _installing as installing
 from temporal_tenancy.postgres import _connection_guard as connection_guard
-from temporal_tenancy.postgres import database
+from temporal_tenancy.postgres import database, sql_directory
 from temporal_tenancy.sdk.interceptors import _activity_inbound as activity_inbound
 from tests.mutants.mutant import Mutant, replace
 
@@ -17,6 +18,8 @@ CARRIED: Final = "tests/library/core/test_carried_scopes.py"
 PROGRAMS: Final = "tests/isolation/test_scope_programs.py"
 SESSIONS: Final = "tests/library/postgres/test_carried_sessions.py"
 JOBS: Final = "tests/library/sdk/test_scopes_of_jobs.py"
+INSTALLING: Final = "tests/library/fastapi/test_installing.py"
+DIRECTORY: Final = "tests/library/postgres/test_sql_directory.py"
 WEB: Final = "tests/system/web/test_web_scopes.py"
 
 
@@ -142,5 +145,19 @@ SCOPE_FAULTS: Final = [
         "a tenant's record is available after its activity has ended",
         (f"{CARRIED}::test_what_a_block_gives_is_refused_behind_its_end",),
         seed=lambda: replace(scoped_value.ScopedValue, "get", scoped_value.ScopedValue.peek),
+    ),
+    Mutant(
+        "routes-without-tenant",
+        "routes that an application had before install_tenancy() run without a tenant",
+        (f"{INSTALLING}::test_routes_that_are_there_already_are_refused",),
+        seed=lambda: replace(installing, "_refuse_routes", lambda application: None),
+    ),
+    Mutant(
+        "directory-open-to-tenants",
+        "a tenant's code looks up other tenants in the application's own table",
+        (f"{DIRECTORY}::test_a_tenants_own_code_looks_up_itself_and_no_other",),
+        seed=lambda: replace(
+            sql_directory, "outside_own_scope", lambda tenant_id: scope._outside()
+        ),
     ),
 ]

@@ -62,10 +62,10 @@ def test_fastapi_with_uuids_beside_another_application(
 ) -> None:
     server = postgres_15
     python = installed(
-        f"{wheel}[postgres,testing]",
+        f"{wheel}[fastapi,testing]",
         without(locked, "sqlalchemy"),
         tmp_path,
-        *("sqlalchemy==2.0.44", "fastapi", "uvicorn", "httpx"),
+        *("sqlalchemy==2.0.44", "uvicorn", "httpx"),
     )
     environ = {
         "DATABASE_URL": url(server, "shop_owner", "ownpw", "shop"),
@@ -83,9 +83,9 @@ def test_fastapi_with_uuids_beside_another_application(
             FEW,
             [
                 "shop/tenancy.py",
-                "shop/worker.py",
-                "shop/relay.py",
+                "migrations/env.py",
                 "migrations/versions/0002_tenancy.py",
+                "tests/conftest.py",
                 "tests/test_leaks.py",
             ],
         )
@@ -95,7 +95,7 @@ def test_fastapi_with_uuids_beside_another_application(
             shop.tenancy("tenants", "add", tenant, "--name", name)
         shop.tenancy("schedules", "apply")
         port = free_port()
-        shop.start("python", "-m", "shop.worker")
+        shop.start_tenancy("worker")
         shop.start("uvicorn", "shop.api:application", "--port", str(port))
 
         with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=30) as http:
@@ -117,7 +117,7 @@ def test_fastapi_with_uuids_beside_another_application(
             order("rolled@back.example", 402, declined=True)
             first = order("ada@example.com")
             assert messages(server, "tenancy") == [(ACME, first)]  # before the relay has them
-            shop.start("python", "-m", "shop.relay")
+            shop.start_tenancy("relay")
             shop.until("the order is not confirmed", lambda: orders() == {first: "confirmed"})
             assert orders("globex") == {}
 
@@ -166,17 +166,16 @@ def test_plain_psycopg_with_an_adopted_role_and_a_schema(
         shop.wrote_less_than(
             FEW,
             [
-                # Not shop/directory.py: it keeps tenants where it has them already.
+                "shop/settings.py",
                 "shop/setup.py",
                 "shop/tenancy.py",
-                "shop/worker.py",
-                "shop/relay.py",
                 "tests/test_leaks.py",
             ],
         )
+        shop.tenancy("migrate")
         shop.run("python", "-m", "shop.setup")
         shop.tenancy("schedules", "apply")
-        shop.start("python", "-m", "shop.worker")
+        shop.start_tenancy("worker")
 
         def call(*words: str) -> Any:
             return json.loads(shop.run("python", "call.py", *words))
@@ -189,7 +188,7 @@ def test_plain_psycopg_with_an_adopted_role_and_a_schema(
         assert call(BAKERY) == [[first, "bread"]]
         assert call(OTHER_BAKERY) == []
         assert messages(server, "jobs") == [(BAKERY, f"order-{first}")]
-        shop.start("python", "-m", "shop.relay")
+        shop.start_tenancy("relay")
         shop.until("the order is not confirmed", lambda: receipts() == [(BAKERY, first)])
 
         soap = call(OTHER_BAKERY, "soap")
@@ -233,7 +232,6 @@ def test_django_with_bigints_and_an_owner_that_is_no_superuser(
         "PGUSER": "tenancy_tenant",
         "PGPASSWORD": "tt",
         "DJANGO_SETTINGS_MODULE": "shop.settings",
-        "TENANCY_APP": "shop.tenancy:application",
         "TEMPORAL_ADDRESS": temporal.address,
         "TEMPORAL_NAMESPACE": bare_namespace,
     }
@@ -243,14 +241,14 @@ def test_django_with_bigints_and_an_owner_that_is_no_superuser(
         "create role shop_owner login createrole password 'oo'",
         "create database shop owner shop_owner",
     )
-    with stranger("django_shop", python, tmp_path, environ) as shop:
+    operators = ("python", "manage.py", "tenancy")
+    with stranger("django_shop", python, tmp_path, environ, operators) as shop:
         shop.wrote_less_than(
             FEW,
             [
                 "shop/__init__.py",
                 "shop/auth.py",
                 "shop/tenancy.py",
-                "shop/worker.py",
                 "shop/migrations/0002_tenancy.py",
                 "tests/test_leaks.py",
             ],
@@ -261,7 +259,7 @@ def test_django_with_bigints_and_an_owner_that_is_no_superuser(
             shop.tenancy("tenants", "add", tenant)
         shop.tenancy("schedules", "apply")
         port = free_port()
-        shop.start("python", "-m", "shop.worker")
+        shop.start_tenancy("worker")
         site = "django.core.asgi:get_asgi_application"
         shop.start("uvicorn", "--factory", site, "--port", str(port), "--lifespan", "off")
 
@@ -285,7 +283,7 @@ def test_django_with_bigints_and_an_owner_that_is_no_superuser(
             order("out of stock", 100, 500)
             first = order("tea", 300)
             assert messages(server, "tenancy") == [("7", str(first))]
-            shop.start("python", "-m", "shop.worker", "--relay")
+            shop.start_tenancy("relay")
             shop.until("the order is not confirmed", lambda: payments() == [(7, first, 300)])
 
             free = order("samples", 0)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import httpx
 import psycopg
 import pytest
 
@@ -22,6 +26,8 @@ from tests.fixtures.starter import Said
 from tests.fixtures.warm_programs import WarmPrograms
 from tests.fixtures.worker_process import ROOT
 
+PATIENCE: Final = 60.0  # seconds until an expected event must have happened
+LOOK: Final = 0.2  # seconds between polls
 PAGE = ROOT / "docs" / "how-to" / "operate-your-application.md"
 SAMPLE = re.compile(r"^```python\n(# (\S+\.py)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = '[tool.temporal-tenancy]\napplication = "myapp.tenancy:application"\n'
@@ -103,17 +109,22 @@ def stranger(
     return made
 
 
+StartProcess = Callable[..., OwnedProcess]
+
+
 @pytest.fixture
-def start_its_worker(stranger: Stranger) -> Iterator[Callable[[], OwnedProcess]]:
-    """Starts the sample's worker; kills it after the test."""
+def start(stranger: Stranger) -> Iterator[StartProcess]:
+    """Starts the sample's worker or relay; kills it after the test."""
     started: list[OwnedProcess] = []
 
-    def start() -> OwnedProcess:
+    def start(name: str, *options: str) -> OwnedProcess:
         # It has no credentials of the owner.
         environ = {**stranger.environ, "PYTHONPATH": f"{stranger.folder}:{ROOT}"}
         del environ["DATABASE_URL"]
-        command = [sys.executable, "-m", "myapp.worker"]
-        log = stranger.folder / "worker.log"
+        application = ("--app", "myapp.tenancy:application")
+        ready = ("--ready-file", str(stranger.folder / f"{name}.ready"))
+        command = [sys.executable, "-m", "temporal_tenancy", *application, name, *ready, *options]
+        log = stranger.folder / f"{name}.log"
         started.append(OwnedProcess(command, log=log, environ=environ))
         return started[-1]
 
@@ -132,7 +143,7 @@ def tables(url: str) -> set[str]:
 
 
 async def test_a_strangers_operators_set_up_run_follow_and_account_for_jobs(
-    stranger: Stranger, start_its_worker: Callable[[], OwnedProcess], empty_urls: DatabaseUrls
+    stranger: Stranger, start: StartProcess, empty_urls: DatabaseUrls
 ) -> None:
     assert (await stranger.document("migrate"))["migrated"] is True
     assert {"tenants", "ledger", "dead_letters", "outbox_messages"} <= tables(empty_urls.owner)
@@ -159,7 +170,7 @@ async def test_a_strangers_operators_set_up_run_follow_and_account_for_jobs(
     )
     await stranger.document("schedules", "resume", "dead_letters.sweep")
 
-    start_its_worker()
+    worker = start("worker", "--health-port", "0")
     run = ("run", "greeting.write", "--key", "2013-04", "--wait")
     done = await stranger.document(*run, "--tenant", "acme")
     assert done["result"] == "acme greets all"
@@ -176,6 +187,85 @@ async def test_a_strangers_operators_set_up_run_follow_and_account_for_jobs(
     await stranger.document("enqueue", "greeting.write", "--tenant", "acme", "--key", "2013-05")
     [waiting] = await stranger.document("outbox", "list")
     assert (waiting["tenant_id"], waiting["pending"]) == ("acme", 1)
+
+    relay = start("relay")
+    again = ("run", "greeting.write", "--key", "2013-05", "--wait", "--tenant", "acme")
+    async with asyncio.timeout(PATIENCE):
+        # Another process's work sends no event here.
+        while any(each["pending"] for each in await stranger.document("outbox", "list")):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK)
+    assert (await stranger.document(*again))["started"] is False
+    ready = json.loads((stranger.folder / "worker.ready").read_text())
+    assert (ready["pid"], ready["queues"]) == (worker.pid, ["greetings"])
+    assert (await asyncio.to_thread(httpx.get, f"{ready['health']}/readyz")).status_code == 200
+    for process in (worker, relay):
+        os.kill(process.pid, signal.SIGTERM)
+    assert [await asyncio.to_thread(each.wait, PATIENCE) for each in (worker, relay)] == [0, 0]
+    lines = [json.loads(line) for line in (stranger.folder / "worker.log").read_text().splitlines()]
+    events = [line["event"] for line in lines if line["event"].startswith("worker.")]
+    assert events == [
+        f"worker.{what}" for what in ("starting", "started", "ready", "stopping", "stopped")
+    ]
+    assert {line["worker"] for line in lines} == {ready["identity"]}
+    greeted = [line for line in lines if line.get("tenant_id") == "globex" and "exception" in line]
+    assert {line["job"] for line in greeted} <= {"greeting.write"}
+
+
+OWN: Final = """
+from temporal_tenancy.cli import Application
+from myapp import jobs
+from myapp.tenancy import plugin
+
+
+def made(**given):
+    names = {{"tenant": "TENANT_DATABASE_URL", "platform": "PLATFORM_DATABASE_URL"}}
+    return lambda: Application.from_environment(plugin, **names, **given)
+
+
+application = made({given})
+"""
+
+
+async def test_a_worker_or_relay_that_cannot_start_says_why_in_one_sentence(
+    stranger: Stranger, database_urls: DatabaseUrls
+) -> None:
+    unmigrated = stranger.environ
+    stranger.environ = unmigrated | {
+        "TENANT_DATABASE_URL": database_urls.tenant,
+        "PLATFORM_DATABASE_URL": database_urls.platform,
+        "RELAY_DATABASE_URL": database_urls.relay,
+    }
+
+    async def refused(*words: str, code: int, says: str) -> None:
+        said = await stranger.tenancy(*words)
+        logged = [line for line in said.err.splitlines() if not line.startswith("{")]
+        assert (said.code, said.out, len(logged)) == (code, "", 1), said
+        assert re.search(says, logged[0]), logged
+
+    await refused("worker", "--queue", "no", code=2, says=r"UsageError: .*--queue.*are greetings\.")
+    await refused(
+        "worker", code=3, says='SearchAttributesMissing: .* "tenancy schedules apply" does so, or'
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        for name in ("worker", "relay"):
+            await refused(name, "--health-port", port, code=3, says=f"PortInUse: port {port} on ")
+    for given, code, says in (
+        ("workflows=[]", 2, "ConfigurationError: the job greeting.write is not among .* Add Write"),
+        ("activities=[]", 2, "ConfigurationError: the activity greet is not among "),
+        ('queues=["a"]', 2, 'the queue "greetings", which is not among the .* queues \\(a\\)'),
+        ("relay=None", 3, "NotReachable: the URL of the relay's role is not set"),
+    ):
+        stranger.write("own.py", OWN.format(given=given))
+        name = "relay" if given.startswith("relay") else "worker"
+        await refused("--app", "own:application", name, code=code, says=says)
+    stranger.environ["TEMPORAL_ADDRESS"] = "127.0.0.1:1"
+    for name in ("worker", "relay"):
+        await refused(name, code=3, says="NotReachable: the Temporal server 127.0.0.1:1 does not ")
+    stranger.environ = unmigrated
+    del stranger.environ["RELAY_DATABASE_URL"]
+    await refused("relay", code=3, says=r"NotReachable: RELAY_DATABASE_URL is not set\.$")
+    await refused("worker", code=3, says="MigrationsBehind: |NotReachable: ")
 
 
 async def test_the_librarys_tables_are_made_without_any_application(

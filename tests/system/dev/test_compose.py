@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from dev.devstack.temporal_server import FAIRNESS, SEARCH_ATTRIBUTES
-from processes.worker.serve import CANCEL_SECONDS
 from saas.queues import Queue
+from temporal_tenancy.lifecycle import CANCEL_SECONDS
 
 ROOT = Path(__file__).parents[3]
 WORKERS = ("worker-critical", "worker-default", "worker-bulk")

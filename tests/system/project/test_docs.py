@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.main import get_command
 
 from dev.devstack.postgres import DatabaseUrls
 from processes.cli.app import app
+from temporal_tenancy.cli.tenancy import program_and_commands
 from temporal_tenancy.core.jobs import JobPriority, job_of, registry
 from temporal_tenancy.everything import everything
 from temporal_tenancy.lint.catalogue import CHECKS
@@ -28,7 +30,7 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?:starter\.py|[`$\"] ?tenancy|-m temporal_tenancy)( [^`\n\"|)]*)")
+COMMAND = re.compile(r"(starter\.py|[`$\"] ?tenancy|-m temporal_tenancy)( [^`\n\"|)#]*)")
 OF_TENANCY = re.compile(r"^ (--debug|--app \S+)")  # before a command
 MAKE = re.compile(r"`make ([a-z]+)`")
 PATH = re.compile(r"`((?:[a-z_]+/)*[a-z_]+\.py)(?:::\w+)?`")
@@ -67,6 +69,7 @@ def commands(command: object, words: Words = ()) -> Iterator[tuple[Words, set[st
 
 
 COMMANDS = dict(commands(get_command(app)))
+OF_THE_LIBRARY = dict(commands(get_command(program_and_commands()[1])))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -110,14 +113,15 @@ def test_every_page_and_picture_is_pointed_to() -> None:
 
 @each_page
 def test_commands_are_there_with_their_options(page: Path) -> None:
-    for line in COMMAND.findall(page.read_text()):
+    for program, line in COMMAND.findall(page.read_text()):
+        known = COMMANDS if program == "starter.py" else OF_THE_LIBRARY
         words = tuple(OF_TENANCY.sub("", line).split())
-        command = max((each for each in COMMANDS if words[: len(each)] == each), key=len)
+        command = max((each for each in known if words[: len(each)] == each), key=len)
         rest = words[len(command) :]
-        is_group = any(each[:-1] == command for each in COMMANDS)
-        assert not is_group or not rest or rest[0].startswith("-"), f"starter.py{line}"
-        wrong = {word for word in rest if word.startswith("--")} - COMMANDS[command]
-        assert not wrong, f"starter.py{line}"
+        is_group = any(each[:-1] == command for each in known)
+        assert not is_group or not rest or rest[0].startswith("-"), f"{program}{line}"
+        wrong = {word for word in rest if word.startswith("--")} - known[command]
+        assert not wrong, f"{program}{line}"
 
 
 @each_page
@@ -152,7 +156,7 @@ def test_the_sample_job_is_one(
     names = []
     for block in blocks(ROOT / page, "python"):
         file = python_file(block)
-        if file is None:
+        if file is None or file.startswith("myapp/"):  # another application's
             continue
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
@@ -200,7 +204,12 @@ def test_the_samples_of_messages_are_modules() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/how-to/use-the-library.md"])
-def test_the_samples_of_another_application_are_modules(page: str, tmp_path: Path) -> None:
+def test_the_samples_of_another_application_are_modules(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    its_own = ModuleType("myapp")
+    its_own.__dict__["jobs"] = ModuleType("myapp.jobs")
+    monkeypatch.setitem(sys.modules, "myapp", its_own)
     samples = [
         block
         for block in blocks(ROOT / page, "python")

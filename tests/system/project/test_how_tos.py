@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.processes import OwnedProcess
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.postgres import connect, migrate, protect_sql
 from tests.system.project.test_docs import DOCS, ROOT, blocks, python_file
@@ -69,29 +71,15 @@ async def main():
 asyncio.run(main())
 """
 DJANGO = """
-import asyncio, sys
-import shop.worker
+import django
+django.setup()
 from django.test import Client as Browser
-from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 
 browser = Browser()
 for tenant, item in (("acme", "lamp"), ("globex", "desk"), ("acme", "chair")):
     headers = {"Authorization": f"Bearer token of {tenant}"}
     answer = browser.get("/orders", {"item": item}, headers=headers)
 print(answer.json()["items"])
-
-async def main():
-    directory = InMemoryDirectory([make_tenant("acme")])
-    client = await shop.worker.connect(sys.argv[1], sys.argv[2], directory)
-    serving = asyncio.create_task(shop.worker.serve(client))
-    print(await client.execute_workflow(
-        "orders.confirm", {"tenant_id": "acme", "order_id": 1},
-        id="acme/orders.confirm/1", task_queue="default",
-    ))
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
-
-asyncio.run(main())
 """
 
 
@@ -192,11 +180,32 @@ def test_django(
     urls: DatabaseUrls, tmp_path: Path, temporal: TemporalDevServer, namespace: str
 ) -> None:
     put_together("use-django.md", tmp_path)
-    tenant = as_role(urls.tenant)
+    tenant = as_role(urls.tenant) | {
+        "DJANGO_SETTINGS_MODULE": "shop.settings",
+        "TENANT_DATABASE_URL": urls.tenant,
+        "PLATFORM_DATABASE_URL": urls.platform,
+        "RELAY_DATABASE_URL": urls.relay,
+        "TEMPORAL_ADDRESS": temporal.address,
+        "TEMPORAL_NAMESPACE": namespace,
+    }
     assert "No changes" in run(tmp_path, "manage.py", "makemigrations", "--check", **tenant)
     assert "OK" in run(tmp_path, "manage.py", "migrate", **as_role(urls.owner))
-    said = run(tmp_path, "-c", DJANGO, temporal.address, namespace, **tenant)
-    assert said == "['lamp', 'chair']\nlamp\n"
+    said = run(tmp_path, "-c", DJANGO, **tenant)
+    assert said == "['lamp', 'chair']\n"
     counted = run(tmp_path, "manage.py", "count_orders", "--tenant", "globex", **tenant)
     assert counted == "1\n"
     assert requested(urls) == ["acme", "globex", "acme"]
+
+    tenancy = ("manage.py", "tenancy")
+    run(tmp_path, *tenancy, "tenants", "add", "acme", **tenant)
+    worker = OwnedProcess(
+        ["/usr/bin/env", "-C", str(tmp_path), sys.executable, *tenancy, "worker"],
+        log=tmp_path / "worker.log",
+        environ={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", **tenant},
+    )
+    try:
+        asked = ("--tenant", "acme", "--key", "1", "--input", '{"order_id": 1}', "--wait", "--json")
+        confirmed = run(tmp_path, *tenancy, "run", "orders.confirm", *asked, **tenant)
+    finally:
+        worker.kill()
+    assert json.loads(confirmed)["result"] == "lamp"

@@ -30,8 +30,8 @@ PACKAGES = [
     *(
         import_module(f"temporal_tenancy.{package}")
         for package in (
-            *("cli", "control_plane", "core", "dead_letters"),
-            *("lint", "outbox", "postgres", "sdk"),
+            *("cli", "control_plane", "core", "dead_letters", "fastapi"),
+            *("lifecycle", "lint", "outbox", "postgres", "sdk"),
         )
     ),
 ]

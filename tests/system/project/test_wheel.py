@@ -23,9 +23,9 @@ from tests.fixtures.wheel import ROOT, installed, run
 HERE = Path(__file__).parent
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SENTENCE: Final = (
-    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref), which is not "
-    r"installed\. "
-    r"Run pip install 'temporal-tenancy\[(postgres|django)\]'\."
+    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref|fastapi), "
+    r"which is not installed\. "
+    r"Run pip install 'temporal-tenancy\[(postgres|django|fastapi)\]'\."
 )
 
 # Every public name of the wheel: None where it can be imported, else what it says.
@@ -106,7 +106,7 @@ def test_it_says_what_it_is(wheel: Path) -> None:
     assert said["License-Expression"] == "Apache-2.0"
     assert said["Requires-Python"] == PROJECT["requires-python"]
     assert str(said.get_payload()).startswith("# temporal-tenancy")
-    assert said.get_all("Provides-Extra") == ["django", "postgres", "testing"]
+    assert said.get_all("Provides-Extra") == ["django", "fastapi", "postgres", "testing"]
 
 
 def test_the_core_brings_no_database(wheel: Path) -> None:
@@ -160,8 +160,8 @@ def test_the_extra_brings_the_database(
     urls = (empty_urls.owner, empty_urls.tenant, empty_urls.platform, empty_urls.relay)
     run(python, "-c", MIGRATE, *urls, cwd=tmp_path)
     found = json.loads(run(python, "-c", NAMES, cwd=tmp_path))
-    # These two have extras of their own.
-    more = ("temporal_tenancy.testing", "temporal_tenancy.django")
+    # These have extras of their own.
+    more = ("temporal_tenancy.testing", "temporal_tenancy.django", "temporal_tenancy.fastapi")
     assert {name for name, said in found.items() if said} <= {
         name for name in found if name.startswith(more)
     }

@@ -14,7 +14,7 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
-INSTALLED_APPS = ["shop"]
+INSTALLED_APPS = ["shop", "temporal_tenancy.django"]
 MIDDLEWARE = ["temporal_tenancy.django.TenantMiddleware"]
 ROOT_URLCONF = "shop.urls"
 SECRET_KEY = os.environ.get("SECRET_KEY", "only on a laptop")
@@ -22,3 +22,4 @@ ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TENANCY_TENANT_OF = "shop.auth.tenant_of"
+TENANCY_APPLICATION = "shop.tenancy:application"

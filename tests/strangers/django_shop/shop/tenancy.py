@@ -1,19 +1,11 @@
-"""The application, as the command tenancy works on it."""
+"""The application, as manage.py tenancy works on it."""
 
 from __future__ import annotations
 
-import os
-
-import django
-
+from shop import jobs  # noqa: F401  (registers the jobs)
 from temporal_tenancy import Database, ScheduledJob, TenancyPlugin
 from temporal_tenancy.cli import Application
 from temporal_tenancy.control_plane import ControlPlaneDirectory
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-django.setup()
-
-from shop import jobs  # noqa: E402, F401  (needs django.setup(); registers the jobs)
 
 
 def plugin(database: Database) -> TenancyPlugin:
@@ -29,5 +21,4 @@ application = Application.from_environment(
     owner="OWNER_DATABASE_URL",
     schedules=[ScheduledJob("payments.total", "0 3 * * *")],
     queues=["default"],
-    worker="python -m shop.worker",
 )

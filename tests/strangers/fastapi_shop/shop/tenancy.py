@@ -24,5 +24,4 @@ application = Application.from_environment(
     owner="DATABASE_URL",
     schedules=[ScheduledJob("orders.summary", "0 3 * * *")],
     queues=["shop"],
-    worker="python -m shop.worker",
 )

@@ -6,8 +6,6 @@ from temporal_tenancy.postgres import Installation, Roles
 
 OWNER_URL = os.environ.get("SHOP_OWNER_URL", "")
 APP_URL = os.environ["SHOP_APP_URL"]
-PLATFORM_URL = os.environ["SHOP_PLATFORM_URL"]
-RELAY_URL = os.environ.get("SHOP_RELAY_URL", "")
 
 INSTALLATION = Installation(
     schema="jobs", roles=Roles(tenant="shop_app", platform="shop_platform", relay="shop_relay")

@@ -1,22 +1,16 @@
-"""Brings the database up to date: python -m shop.setup."""
+"""Protects the shop's tables, after tenancy migrate: python -m shop.setup."""
 
 from pathlib import Path
 
 import psycopg
 
 from shop import settings
-from temporal_tenancy.postgres import migrate, protect_sql
+from temporal_tenancy.postgres import protect_sql
 
 TABLES = ["stock", "orders", "receipts", "day_totals"]
 
 
 def main():
-    migrate(
-        settings.OWNER_URL,
-        platform_url=settings.PLATFORM_URL,
-        relay_url=settings.RELAY_URL,
-        installation=settings.INSTALLATION,
-    )
     with psycopg.connect(settings.OWNER_URL) as connection:
         for table in TABLES:
             connection.execute(protect_sql(table, role="shop_app").encode())

@@ -1,14 +1,15 @@
 """The shop, as the command tenancy works on it."""
 
 from shop import jobs, settings  # noqa: F401  # importing the jobs registers them
-from shop.directory import Customers
-from temporal_tenancy import ScheduledJob, TenancyPlugin
+from temporal_tenancy import ScheduledJob, SqlTenantDirectory, TenancyPlugin
 from temporal_tenancy.cli import Application
+
+CUSTOMERS = "select id, name, case when closed then 'deleted' end as status from customers"
 
 
 def plugin(database):
     return TenancyPlugin(
-        directory=Customers(settings.PLATFORM_URL),
+        directory=SqlTenantDirectory(database, CUSTOMERS),
         database=database,
         platform_queue="shop",
         passthrough=["shop.settings", "psycopg"],
@@ -24,5 +25,4 @@ application = Application.from_environment(
     schedules=[ScheduledJob("orders.total", "0 2 * * *")],
     queues=["shop"],
     installation=settings.INSTALLATION,
-    worker="python -m shop.worker",
 )

@@ -7,13 +7,13 @@ import functools
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import make_url
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from processes.lifecycle.health import PROBE_TIMEOUT, Probe
+from temporal_tenancy.lifecycle._health import PROBE_TIMEOUT, Probe
 from temporal_tenancy.postgres import answers
+from temporal_tenancy.postgres.database import database_url
 
 
 def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
@@ -34,6 +34,6 @@ def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
 
     found: dict[str, Probe] = {"Temporal does not answer": temporal}
     for url in urls:
-        reason = f"the database does not answer {make_url(url).username}"
+        reason = f"the database does not answer {database_url(url).username}"
         found[reason] = functools.partial(database, url)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,9 +11,8 @@ import httpx
 import pytest
 from temporalio.worker import Worker
 
-from processes.lifecycle.exits import WorkerExit
-from processes.lifecycle.health import PROBES_MAX_AGE, Health, serving
-from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.lifecycle import Health, PortInUse, serving
+from temporal_tenancy.lifecycle._health import PROBES_MAX_AGE
 
 
 @dataclass
@@ -128,7 +128,35 @@ async def test_a_stopping_worker_is_live_and_not_ready(health: Health, worker: F
 async def test_a_port_in_use_is_named() -> None:
     async with serving(Health(), host="127.0.0.1", port=0) as address:
         port = int(address.rsplit(":", 1)[1])
-        with pytest.raises(WorkerExit, match=f"^PortInUse: port {port} on 127.0.0.1") as refused:
+        with pytest.raises(PortInUse, match=f"^port {port} on 127.0.0.1 is in use") as refused:
             async with serving(Health(), host="127.0.0.1", port=port):
                 pass
-    assert refused.value.code is ExitCode.NOT_REACHABLE
+    assert refused.value.sentence.startswith("PortInUse: port ")
+
+
+async def test_any_other_page_is_not_found_and_head_has_no_body(health: Health) -> None:
+    assert (await get(health, "/metrics"))[0] == 404
+    async with serving(health, host="127.0.0.1", port=0) as address, httpx.AsyncClient() as http:
+        answer = await http.head(f"{address}/readyz?now")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_a_client_that_sends_nothing_does_not_hold_up_the_end(health: Health) -> None:
+    async with serving(health, host="127.0.0.1", port=0) as address:
+        host, port = address.removeprefix("http://").split(":")
+        _, silent = await asyncio.open_connection(host, int(port))
+    silent.close()
+
+
+async def test_an_event_loop_that_hangs_is_not_live(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("temporal_tenancy.lifecycle._health.REQUEST_TIMEOUT", 0.05)
+    async with serving(health, host="127.0.0.1", port=0) as address:
+        answered: list[int] = []
+        asking = threading.Thread(
+            target=lambda: answered.append(httpx.get(f"{address}/healthz").status_code)
+        )
+        asking.start()
+        asking.join()  # on the event loop's own thread: it hangs
+    assert answered == [503]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 
-from processes.lifecycle.exits import WorkerExit
-from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.lifecycle._problems import PortInUse
 
 
 def listen(host: str, port: int, *, otherwise: str) -> socket.socket:
     """Listens on `port` of `host` (0: any free port).
 
-    `otherwise` says how to choose another port. Raises `WorkerExit` if the port is in use or the
+    `otherwise` says how to choose another port. Raises `PortInUse` if the port is in use or the
     host is not this machine's.
     """
     try:
@@ -23,8 +22,6 @@ def listen(host: str, port: int, *, otherwise: str) -> socket.socket:
             if error.errno == errno.EADDRINUSE
             else f"port {port} on {host} cannot be opened: {error.strerror}"
         )
-        raise WorkerExit(
-            ExitCode.NOT_REACHABLE,
-            f"PortInUse: {reason}. Stop the program that listens there, or choose another port "
-            f"{otherwise}.",
+        raise PortInUse(
+            f"{reason}. Stop the program that listens there, or choose another port {otherwise}."
         ) from None

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self, TypeVar
 
-import structlog
-
 T = TypeVar("T")
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-log: Final = structlog.get_logger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class StopRequested(Exception):
@@ -61,7 +60,7 @@ class StopRequest:
 
     def _receive(self, number: signal.Signals) -> None:
         if self.requested.is_set():
-            log.warning("worker.aborted", signal=number.name)
+            log.warning("worker.aborted", extra={"signal": number.name})
             os._exit(128 + number)
         self.signal = number.name
         self.requested.set()

@@ -1,0 +1,51 @@
+"""The log of a process that the command line runs: standard error, unless the application has one.
+
+Lines are JSON for machines, and text on a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+from temporalio import activity, workflow
+
+from temporal_tenancy.core.display import printable
+from temporal_tenancy.sdk.log_lines import JsonLines, fields_of
+from temporal_tenancy.sdk.logs import JobContext
+
+# These name steps of their own at INFO.
+QUIET: Final = ("alembic", "sqlalchemy", "temporal_tenancy.postgres._shared_pool")
+
+
+class _TextLines(logging.Formatter):
+    """Writes a record as text for a person."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line, and below it a traceback."""
+        time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%SZ")
+        fields = [f"{name}={value}" for name, value in fields_of(record).items()]
+        words = (time, record.levelname.lower(), record.getMessage(), *fields)
+        line = printable(" ".join(words))
+        if record.exc_info:
+            line += "\n" + printable(self.formatException(record.exc_info), lines=True)
+        return line
+
+
+def write_logs(identity: str) -> None:
+    """Writes the process's log to standard error; does nothing if the application logs already."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(_TextLines() if sys.stderr.isatty() else JsonLines())
+    handler.addFilter(JobContext(identity))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # The fields have this already, and with it in the message no two lines would be alike.
+    workflow.logger.workflow_info_on_message = False
+    activity.logger.activity_info_on_message = False

@@ -1,0 +1,268 @@
+"""Runs the application's workers and relays."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._process_logs import write_logs
+from temporal_tenancy.cli.program import Application, Login, current_application
+from temporal_tenancy.core.activities import declared
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.jobs import Job, job_of, registry
+from temporal_tenancy.lifecycle import (
+    Consumers,
+    Process,
+    RelayConsumer,
+    forward_core_logs,
+    probes,
+    run_process,
+)
+from temporal_tenancy.lint import check_database
+from temporal_tenancy.outbox import Relay
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.search_attributes import require_search_attributes
+
+LIBRARY: Final = "temporal_tenancy."  # begins the name of each module of the library
+OUTBOX: Final = "outbox"  # shown where a worker shows its task queues
+DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
+
+Activity = Callable[..., Any]
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """What workers and relays have in common, as a person gives it."""
+
+    identity: str | None  # None: the process's number and machine
+    health_host: str
+    health_port: int | None  # 0: any free port; None: no health door
+    ready_file: Path | None
+
+    def process(self, queues: Sequence[str], grace: float | None, what: str) -> Process:
+        """Returns the settings of the process."""
+        return Process(
+            queues=queues,
+            identity=self.identity or f"{os.getpid()}@{socket.gethostname()}",
+            health_host=self.health_host,
+            health_port=self.health_port,
+            ready_file=self.ready_file,
+            grace=None if grace is None else timedelta(seconds=grace),
+            what=what,
+        )
+
+
+def work(
+    named: Sequence[str], *, max_activities: int, grace: float, process: ProcessOptions
+) -> None:
+    """Serves the application's queues, or the `named` ones, until a signal.
+
+    Args:
+        named: queues; empty: all.
+        max_activities: concurrent activities per queue.
+        grace: seconds for activities at shutdown.
+        process: the other settings.
+
+    Raises:
+        typer.BadParameter: a queue is none of the application's.
+        ConfigurationError: a job, an activity or a queue is not listed.
+        NotReachable: a URL is not set, or a server does not answer.
+        ProcessProblem: the health port is in use, or a worker has failed.
+    """
+    application = current_application()
+    workflows, activities = workflows_of(application), activities_of(application)
+    queues = chosen(queues_of(application, workflows), named)
+    settings = process.process(queues, grace, "a worker")
+    _begin(application, settings)
+
+    async def make(stack: AsyncExitStack) -> Consumers:
+        with application.reaching():
+            urls = [_url(application, application.tenant), _url(application, application.platform)]
+            client = await _connected(application, urls, application.database(), stack)
+            return Consumers(
+                consumers=[
+                    Worker(
+                        client,
+                        task_queue=queue,
+                        workflows=workflows,
+                        activities=activities,
+                        # One thread per slot, made on demand: with fewer, an activity would wait
+                        # for a thread while its timeout runs.
+                        activity_executor=ThreadPoolExecutor(max_activities, f"{queue}-activity"),
+                        max_concurrent_activities=max_activities,
+                        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+                        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+                        graceful_shutdown_timeout=timedelta(seconds=grace),
+                        identity=settings.identity,
+                    )
+                    for queue in queues
+                ],
+                probes=probes(client, urls),
+            )
+
+    asyncio.run(run_process(settings, make))
+
+
+def relay(process: ProcessOptions) -> None:
+    """Relays the outbox's messages until a signal.
+
+    Raises:
+        ConfigurationError: the application's plugin has no directory.
+        NotReachable: the relay's URL is not set, or a server does not answer.
+        ProcessProblem: the health port is in use, or the relay has failed.
+    """
+    application = current_application()
+    settings = process.process([OUTBOX], None, "the relay")
+    _begin(application, settings)
+
+    async def make(stack: AsyncExitStack) -> Consumers:
+        with application.reaching():
+            url = _url(application, application.relay)
+            directory = Database(
+                platform_url=url,
+                platform_pool_size=DIRECTORY_CONNECTIONS,
+                application_name="temporal-tenancy relay (directory)",
+                installation=application.installation,
+            )
+            client = await _connected(application, [url], directory, stack)
+            made = Relay(
+                client, url, alerts=application.alerts, installation=application.installation
+            )
+            return Consumers(consumers=[RelayConsumer(made)], probes=probes(client, [url]))
+
+    asyncio.run(run_process(settings, make))
+
+
+def workflows_of(application: Application) -> Sequence[type]:
+    """Returns the application's own workflows.
+
+    Raises:
+        ConfigurationError: there are none, or a job that was imported is not among them.
+    """
+    jobs = _own_jobs()
+    if application.workflows is None:
+        if not jobs:
+            raise ConfigurationError(
+                "the application has no jobs. Import the modules of your jobs where you make the "
+                "Application."
+            )
+        return [job.workflow for job in jobs]
+    of_features = {cls for feature in application.features or () for cls in feature.workflows}
+    names = {job.name for cls in application.workflows if (job := job_of(cls)) is not None}
+    for job in jobs:
+        if job.name not in names and job.workflow not in of_features:
+            raise ConfigurationError(
+                f"the job {job.name} is not among the application's workflows, so no worker would "
+                f"run it. Add {job.workflow.__qualname__} to workflows=, or leave workflows= out: "
+                "then workers have all jobs that are imported."
+            )
+    return application.workflows
+
+
+def activities_of(application: Application) -> Sequence[Activity]:
+    """Returns the application's own activities.
+
+    Raises:
+        ConfigurationError: a function that was imported is not among them.
+    """
+    own = {
+        name: function
+        for (module, name), function in declared.items()
+        if not module.startswith(LIBRARY) and "." not in name
+    }
+    if application.activities is None:
+        return list(own.values())
+    listed = {getattr(function, "__qualname__", None) for function in application.activities}
+    for name in own:
+        if name not in listed:
+            raise ConfigurationError(
+                f"the activity {name} is not among the application's activities, so no worker "
+                "would run it. Add it to activities=, or leave activities= out: then workers have "
+                "all that are imported."
+            )
+    return application.activities
+
+
+def queues_of(application: Application, workflows: Sequence[type]) -> Sequence[str]:
+    """Returns the queues of the application's workers.
+
+    Raises:
+        ConfigurationError: a job runs on a queue that is not among them.
+    """
+    jobs = [job for cls in workflows if (job := job_of(cls)) is not None]
+    if not application.queues:
+        brought = {
+            scheduled.queue or registry[scheduled.job].queue
+            for scheduled in application.platform_schedules
+        }
+        return sorted({*(job.queue for job in jobs), *brought})
+    for job in jobs:
+        if job.queue not in application.queues:
+            raise ConfigurationError(
+                f'the job {job.name} runs on the queue "{job.queue}", which is not among the '
+                f"application's queues ({', '.join(application.queues)}), so no worker would run "
+                "it. Add the queue to queues=."
+            )
+    return application.queues
+
+
+def chosen(queues: Collection[str], named: Sequence[str]) -> Sequence[str]:
+    """Returns the queues that a person names, each once; all without any.
+
+    Raises:
+        typer.BadParameter: a name is none of `queues`.
+    """
+    for name in named:
+        if name not in queues:
+            raise typer.BadParameter(
+                f'"{name}" is not a queue of the application. The queues are {", ".join(queues)}.',
+                param_hint="--queue",
+            )
+    return list(dict.fromkeys(named)) or list(queues)
+
+
+def _own_jobs() -> Sequence[Job]:
+    return [job for job in registry.values() if not job.workflow.__module__.startswith(LIBRARY)]
+
+
+def _begin(application: Application, process: Process) -> None:
+    write_logs(process.identity)
+    forward_core_logs()
+    if application.owner.url is not None:
+        log.warning("worker.owner_credentials", extra={"setting": application.owner.setting})
+
+
+def _url(application: Application, login: Login) -> str:
+    if login.url is None:
+        raise NotReachable(f"{login.setting} is not set. {application.how_to_start}".rstrip())
+    return login.url
+
+
+async def _connected(
+    application: Application, urls: Sequence[str], database: Database, stack: AsyncExitStack
+) -> Client:
+    """Checks the databases and connects to Temporal; closes `database` after the process."""
+    stack.push_async_callback(database.dispose)
+    for url in urls:
+        await asyncio.to_thread(
+            check_database, url, application.environments, installation=application.installation
+        )
+    client = await application.connect(database)
+    await require_search_attributes(client)
+    return client

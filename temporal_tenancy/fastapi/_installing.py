@@ -1,0 +1,100 @@
+"""Puts tenancy into a FastAPI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute, APIWebSocketRoute
+
+from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.scope import TenantScope, current_scope, enter
+from temporal_tenancy.fastapi._answers import add_answers
+from temporal_tenancy.postgres import acting_for
+from temporal_tenancy.postgres.database import Database, use_database
+
+Dependency = Callable[..., AsyncIterator[str | None]]
+
+
+def install_tenancy(
+    application: FastAPI,
+    *,
+    database: Database,
+    tenant_of: Callable[..., Any],  # any dependency of FastAPI, sync or async
+    every_route: bool = True,
+) -> Dependency:
+    """Runs the requests of an application in their tenants' scopes; call it before the routes.
+
+    The scope lasts until the response is sent: streamed bodies and background tasks are in it.
+    `tenant_session()` opens on `database`, which is closed when the application shuts down. The
+    library's refusals are answered as `{"error": {"type", "message"}}` with 403, 404, 409, 413, 422
+    or 503.
+
+    Args:
+        application: the application.
+        database: where the requests' sessions open; needs a `tenant_url`.
+        tenant_of: a dependency that authenticates: it returns the tenant's id, its `Tenant` record
+            (then `current_tenant_record()` returns it), or None for a request without a tenant. It
+            raises `HTTPException(401)` for one that may not come in. Tests override it.
+        every_route: whether all routes of the application have it, except mounted applications.
+            False: those that depend on what this returns, such as a router's
+            `dependencies=[Depends(...)]`.
+
+    Returns:
+        The dependency that enters the tenant; its value is the tenant's id, or None.
+
+    Raises:
+        ConfigurationError: `database` has no `tenant_url`, or with `every_route` there are routes
+            already, which would have no tenant.
+    """
+    database.tenant_engine  # noqa: B018  # raises without a URL
+
+    async def entered(found: Any = Depends(tenant_of)) -> AsyncIterator[str | None]:  # noqa: B008
+        if found is None:
+            yield None
+        elif isinstance(current_scope(), TenantScope):  # entered by what overrides `tenant_of`
+            with enter(_scope_of(found)) as scope:
+                yield scope.owner
+        elif isinstance(found, Tenant):
+            with acting_for(found, database):
+                yield found.id
+        else:
+            with use_database(database), enter(_scope_of(found)) as scope:
+                yield scope.owner
+
+    if every_route:
+        _refuse_routes(application)
+        application.router.dependencies.append(Depends(entered))
+    add_answers(application)
+    _dispose_at_the_end(application, database)
+    return entered
+
+
+def _scope_of(found: object) -> TenantScope:
+    return TenantScope(found.id if isinstance(found, Tenant) else str(found))
+
+
+def _refuse_routes(application: FastAPI) -> None:
+    for route in application.routes:
+        if isinstance(route, APIRoute | APIWebSocketRoute):
+            raise ConfigurationError(
+                f"the route {route.path} is there already, and would have no tenant. Call "
+                "install_tenancy() right after FastAPI(), or with every_route=False."
+            )
+
+
+def _dispose_at_the_end(application: FastAPI, database: Database) -> None:
+    inner = application.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(started: FastAPI) -> AsyncIterator[Any]:  # the application's own state
+        async with inner(started) as state:
+            try:
+                yield state
+            finally:
+                await database.dispose()
+
+    application.router.lifespan_context = lifespan

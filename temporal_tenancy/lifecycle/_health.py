@@ -1,0 +1,176 @@
+"""The health of a process: `/healthz` and `/readyz`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from temporal_tenancy.lifecycle._consumers import Consumer
+from temporal_tenancy.lifecycle._listening import listen
+
+PROBES_MAX_AGE: Final = 5.0  # seconds that a result is cached
+PROBE_TIMEOUT: Final = 3.0  # seconds
+REQUEST_TIMEOUT: Final = 5.0  # seconds for a client to send its request, and for the answer
+SHUTDOWN_LOOK: Final = 0.05  # seconds between two looks of the server whether it is to end
+
+log: Final = logging.getLogger(__name__)
+
+Probe = Callable[[], Awaitable[bool]]
+"""Asks one server; returns whether it answers."""
+
+
+class Health:
+    """The liveness and readiness of the process."""
+
+    def __init__(
+        self,
+        *,
+        probe_timeout: float = PROBE_TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            probe_timeout: seconds after which a probe fails.
+            clock: returns the time in seconds, for the age of a result.
+        """
+        self.workers: Sequence[Consumer] = ()
+        self.probes: Mapping[str, Probe] = {}  # by the reason to show when one fails
+        self.stopping = False
+        self._probe_timeout = probe_timeout
+        self._clock = clock
+        self._failed: list[str] = []
+        self._probed_at = float("-inf")
+        self._probing = asyncio.Lock()
+        self._was_ready = False
+
+    def is_live(self) -> bool:
+        """Returns whether no worker has ended on its own; a hung process would not even answer."""
+        return self.stopping or not any(worker.is_shutdown for worker in self.workers)
+
+    async def reasons(self) -> list[str]:
+        """Returns why the process cannot take work; empty if it can."""
+        if self.stopping:
+            return ["the worker is stopping"]
+        if not self.workers:
+            return ["the worker is starting"]
+        idle = [
+            f"the queue {worker.task_queue} is not polled"
+            for worker in self.workers
+            if not worker.is_running
+        ]
+        reasons = [*idle, *await self._failed_probes()]
+        if self._was_ready == bool(reasons):
+            self._was_ready = not reasons
+            if reasons:
+                log.warning("worker.unready", extra={"reasons": reasons})
+            else:
+                log.info("worker.ready")
+        return reasons
+
+    async def _failed_probes(self) -> list[str]:
+        async with self._probing:
+            if self._clock() - self._probed_at > PROBES_MAX_AGE:
+                answers = await asyncio.gather(*map(self._answer, self.probes.values()))
+                self._failed = [
+                    reason
+                    for reason, answer in zip(self.probes, answers, strict=True)
+                    if not answer
+                ]
+                self._probed_at = self._clock()
+            return self._failed
+
+    async def _answer(self, probe: Probe) -> bool:
+        try:
+            async with asyncio.timeout(self._probe_timeout):
+                return await probe()
+        except TimeoutError:
+            return False
+
+
+Answer = tuple[int, Mapping[str, object]]  # the status, and the document
+
+
+@asynccontextmanager
+async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]:
+    """Serves on `port` of `host` (0: any free port) during the block; yields the URL.
+
+    A thread speaks HTTP, and this event loop answers: one that hangs does not.
+
+    Raises:
+        PortInUse: the port is in use, or the host is not this machine's.
+    """
+    listener = listen(host, port, otherwise="for the worker's health with --health-port")
+    loop = asyncio.get_running_loop()
+    doors: Mapping[str, Callable[[], Coroutine[Any, Any, Answer]]] = {
+        "/healthz": lambda: _liveness(health),
+        "/readyz": lambda: _readiness(health),
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_TIMEOUT
+        server_version, sys_version = "temporal-tenancy", ""
+
+        def do_GET(self) -> None:
+            door = doors.get(self.path.partition("?")[0])
+            if door is None:
+                self._send(404, {"status": "not found"})
+                return
+            asked = asyncio.run_coroutine_threadsafe(door(), loop)
+            try:
+                self._send(*asked.result(REQUEST_TIMEOUT))
+            except TimeoutError:
+                asked.cancel()
+                self._send(503, {"status": "failed", "reasons": ["the event loop hangs"]})
+
+        do_HEAD = do_GET
+
+        def _send(self, status: int, document: Mapping[str, object]) -> None:
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Writes no line for each request."""
+
+    server = _Server(listener.getsockname(), Handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
+    thread = threading.Thread(
+        target=server.serve_forever, args=(SHUTDOWN_LOOK,), name="health", daemon=True
+    )
+    thread.start()
+    try:
+        yield f"http://{host}:{listener.getsockname()[1]}"
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a client that sends nothing does not hold up the end
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Writes nothing: a client that went away is no error of the process."""
+
+
+async def _liveness(health: Health) -> Answer:
+    return (200, {"status": "ok"}) if health.is_live() else (503, {"status": "failed"})
+
+
+async def _readiness(health: Health) -> Answer:
+    reasons = await health.reasons()
+    if not reasons:
+        return 200, {"status": "ready"}
+    return 503, {"status": "not ready", "reasons": reasons}

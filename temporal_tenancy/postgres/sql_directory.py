@@ -1,0 +1,195 @@
+"""A tenant directory over the application's own tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.exc import ProgrammingError
+
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
+from temporal_tenancy.core.display import quoted
+from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.identifiers import well_formed
+from temporal_tenancy.core.tenant_id_types import TenantIdType, is_canonical
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
+
+COLUMNS: Final = frozenset(
+    {
+        *("id", "name", "status", "status_since", "plan", "features", "time_zone"),
+        *("settings", "trial_ends_at"),
+    }
+)
+STANDARD: Final = "standard"  # the plan of a tenant whose row names none
+UNKNOWN_SINCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_NO_RIGHT: Final = "42501"  # SQLSTATE
+_COLON: Final = re.compile(r"(?<![:\w\\]):(?=\w)")  # where SQLAlchemy would see a parameter
+
+
+class DirectoryUnreadable(DatabaseProblem):
+    """The role may not read the tables of the tenant directory."""
+
+
+class SqlTenantDirectory:
+    """A `TenantDirectory` over the application's own tables, which a query reads.
+
+    It reads as the database's platform role; in a relay, as the relay's role. Grant both `select`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        query: str,
+        *,
+        type: TenantIdType = "text",
+        plans: Iterable[Plan] = (),
+    ) -> None:
+        """
+        Args:
+            database: where the query runs; needs a `platform_url`.
+            query: a select with one row for each tenant. Its column `id` has the type `type`.
+                Optional are `name` (otherwise the id), `status` (one of `TenantStatus`; otherwise
+                active), `status_since`, `plan` (the id of one of `plans`; otherwise "standard"),
+                `features` (an array of text), `time_zone` (otherwise UTC), `settings` (jsonb) and
+                `trial_ends_at`; a null in one of them counts as if the column were missing. Other
+                columns are refused.
+            type: the type of the column `id`: text, uuid or bigint.
+            plans: the plans; "standard", without features or limits, need not be listed.
+
+        Raises (when it is first asked):
+            ConfigurationError: the query lacks `id`, or has a column of another name; a row has a
+                status, plan or value that does not fit.
+            DirectoryUnreadable: the role may not read the tables.
+        """
+        self._database = database
+        self._query = _COLON.sub(r"\\:", query.strip().rstrip(";"))
+        self._type = type
+        self._plans = {plan.id: plan for plan in (Plan(id=STANDARD), *plans)}
+        self._columns: frozenset[str] = frozenset()
+
+    async def find(self, tenant_id: str) -> Tenant | None:
+        """Like `TenantDirectory.find`; one query. A tenant's own scope may ask about itself."""
+        with outside_own_scope(tenant_id):
+            return next(iter(await self.find_many([tenant_id])), None)
+
+    async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
+        """Like `TenantDirectory.find_many`; one query."""
+        ids = [tenant for tenant in tenant_ids if self._may_exist(tenant)]
+        if not ids:
+            return []
+        where = f"tenant.id = any(cast(:ids as {self._type}[]))"
+        return await self._tenants("look up tenants", where, {"ids": ids})
+
+    async def page(
+        self,
+        *,
+        after: str | None = None,
+        limit: int,
+        statuses: Collection[TenantStatus] | None = None,
+        time_zones: Collection[str] | None = None,
+    ) -> Sequence[Tenant]:
+        """Like `TenantDirectory.page`; one query."""
+        columns = await self._known_columns("enumerate tenants")
+        status = "coalesce(tenant.status, 'active')" if "status" in columns else "'active'"
+        zone = "coalesce(tenant.time_zone, 'UTC')" if "time_zone" in columns else "'UTC'"
+        order = 'tenant.id collate "C"' if self._type == "text" else "tenant.id"
+        values: dict[str, object] = {"limit": limit}
+        if statuses is None:
+            parts = [f"{status} <> 'deleted'"]
+        else:
+            parts = [f"{status} = any(cast(:statuses as text[]))"]
+            values["statuses"] = [str(each) for each in statuses]
+        if after is not None:
+            parts.append(f"{order} > cast(:after as {self._type})")
+            values["after"] = after
+        if time_zones is not None:
+            parts.append(f"{zone} = any(cast(:zones as text[]))")
+            values["zones"] = list(time_zones)
+        where = f"{' and '.join(parts)} order by {order} limit :limit"
+        return await self._tenants("enumerate tenants", where, values)
+
+    def _may_exist(self, tenant: str) -> bool:
+        """Returns whether PostgreSQL can read an id, and would write it in the same way."""
+        try:
+            return is_canonical(well_formed(tenant), self._type)
+        except TenancyError:
+            return False
+
+    async def _tenants(
+        self, reason: str, where: str, values: Mapping[str, object]
+    ) -> Sequence[Tenant]:
+        await self._known_columns(reason)
+        return [self._tenant(row) for row in await self._read(reason, where, values)]
+
+    async def _known_columns(self, reason: str) -> frozenset[str]:
+        """Returns the columns of the query, which it asks for once."""
+        if not self._columns:
+            found: list[str] = []
+            await self._read(reason, "false", {}, columns=found)
+            missing = {"id"} - set(found)
+            unknown = sorted(set(found) - COLUMNS)
+            if missing or unknown:
+                what = "has no column id" if missing else f"has a column {unknown[0]}"
+                raise ConfigurationError(
+                    f"the tenant directory's query {what}. It has id, and any of "
+                    f'{", ".join(sorted(COLUMNS - {"id"}))}: name its columns with "as".'
+                )
+            self._columns = frozenset(found)
+        return self._columns
+
+    async def _read(
+        self,
+        reason: str,
+        where: str,
+        values: Mapping[str, object],
+        columns: list[str] | None = None,
+    ) -> Sequence[RowMapping]:
+        # The query is the application's own text, as `where` is this module's.
+        statement = text(f"select tenant.* from ({self._query}\n) as tenant where {where}")  # noqa: S608
+        try:
+            async with self._database.platform_session(reason) as session:
+                result = await session.execute(statement, dict(values))
+                if columns is not None:
+                    columns.extend(result.keys())
+                return result.mappings().all()
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) != _NO_RIGHT:
+                raise
+            role = self._database.platform_engine.url.username
+            raise DirectoryUnreadable(
+                f"{role} may not read what the tenant directory's query reads: "
+                f"{str(error.orig).split(' (')[0]}. Grant it select."
+            ) from None
+
+    def _tenant(self, row: RowMapping) -> Tenant:
+        values: dict[str, Any] = {name: value for name, value in row.items() if value is not None}
+        tenant = str(values.get("id", ""))
+        plan = values.pop("plan", STANDARD)
+        if plan not in self._plans:
+            raise ConfigurationError(
+                f"the tenant directory's query gives {_shown(tenant)} a plan that is not among "
+                f"plans= ({', '.join(sorted(self._plans))}). Add it there."
+            )
+        fields = {"name": tenant, "status": "active", "status_since": UNKNOWN_SINCE, **values}
+        try:
+            return Tenant(**{**fields, "id": tenant, "plan": self._plans[plan]})
+        except (ValueError, TenancyError) as error:
+            first = str(error).splitlines()[0] if not hasattr(error, "errors") else _field(error)
+            raise ConfigurationError(
+                f"the tenant directory's query gives {_shown(tenant)} a value that is no "
+                f"tenant's: {first}. A status is one of {', '.join(TenantStatus)}."
+            ) from None
+
+
+def _field(error: Any) -> str:  # a ValidationError, whose text would quote the value
+    [first, *_] = error.errors(include_url=False, include_input=False)
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _shown(tenant: str) -> str:
+    return f"the tenant {quoted(tenant)}"
