@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from temporal_tenancy.cli._hints import Hints
+from temporal_tenancy.core.spelling import spelled
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.ticks.schedules import ScheduledJob
 
 
+@spelled
 @dataclass(frozen=True)
 class Login:
     """A role's login to the database."""
@@ -34,6 +36,7 @@ class Login:
     needed: bool = True  # whether `migrate` refuses to do without the URL
 
 
+@spelled
 @dataclass(frozen=True, kw_only=True)
 class Application:
     """The application that the commands work on. Making it registers its jobs."""
