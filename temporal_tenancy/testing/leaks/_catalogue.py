@@ -34,7 +34,8 @@ _RELATIONS: Final = f"""
                 and has_any_column_privilege(%(role)s, class.oid, privilege)
             )
         ) as privileges,
-        pg_relation_is_updatable(class.oid, true) as updatable,
+        case when relkind = 'f' then 0 else pg_relation_is_updatable(class.oid, true) end
+            as updatable,
         pg_get_userbyid(relowner) as owner,
         relrowsecurity as is_secured, relforcerowsecurity as is_forced,
         relkind = 'v' and 'security_invoker' = any(
@@ -451,9 +452,9 @@ def read_catalogue(
     _name_owners(relations)
     referrers: dict[int, list[Referrer]] = {}
     for row in query(_REFERRERS):
-        pairs = tuple((own, parents, is_set) for own, parents, is_set in row["pairs"])
+        columns_of_key = tuple((own, parents, is_set) for own, parents, is_set in row["pairs"])
         referrers.setdefault(row["table_oid"], []).append(
-            Referrer(row["child"], row["sql"], row["on_delete"] == "c", pairs)
+            Referrer(row["child"], row["sql"], row["on_delete"] == "c", columns_of_key)
         )
     functions = [
         Function(

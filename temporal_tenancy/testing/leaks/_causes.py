@@ -28,7 +28,7 @@ def cause_of(statement: Statement, catalogue: Catalogue, role: str, mighty: str)
     key = _OF_A_KEY.fullmatch(statement.kind)
     if table is not None and key is not None:
         for name, columns, kind in _keys(table):
-            if name == key[1] and table.tenant not in columns:
+            if name == key[1] and (table.tenant is None or table.tenant not in columns):
                 return f"the {kind} {name} does not contain the tenant's column"
     for function in catalogue.functions:
         if function.signature == statement.object and function.definer:

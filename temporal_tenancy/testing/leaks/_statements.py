@@ -224,9 +224,10 @@ class _Table:
             f"update {name} set {to} where {self.their_key} {returning}",
         )
         yield self.change("update all", f"update {name} set {to}")
-        # Policies for SELECT do not bind an update that reads no column.
-        blind = f"{self.changed.sql} = {cell(self.changed, self.mine[self.changed.name])}"
-        yield self.change("update blindly", f"update {name} set {blind}")
+        if not any(self.changed.name in unique.columns for unique in self.table.unique):
+            # Policies for SELECT do not bind an update that reads no column.
+            blind = f"{self.changed.sql} = {cell(self.changed, self.mine[self.changed.name])}"
+            yield self.change("update blindly", f"update {name} set {blind}")
         yield self.change("update all returning", f"update {name} set {to} {returning}")
 
     def deletes(self) -> Iterator[Statement]:
@@ -383,7 +384,7 @@ class _Owned(_Table):
         yield self.change("give away", f"update {name} set {given} where {self.my_key}")
         taken = ", ".join([f"{tenant} = {self.me}", *self._parents(self.mine)])
         yield self.change("take", f"update {name} set {taken} where {self.their_key}")
-        yield self.change("take blindly", f"update {name} set {taken}")
+        yield self.change("take blindly", f"update {name} set {tenant} = {self.me}")
         if self.table.is_shared:
             yield self.change(
                 "give to no tenant", f"update {name} set {tenant} = null where {self.my_key}"

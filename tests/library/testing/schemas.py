@@ -194,11 +194,11 @@ FEATURES: Final[dict[str, str]] = {
             on {t} to tenancy_tenant
     """,
     "may_be_nobodys": """
-        alter table {t} drop constraint {n}_pkey, alter tenant_id drop not null,
+        alter table {t} drop constraint {n}_pkey cascade, alter tenant_id drop not null,
             add unique (tenant_id, id)
     """,
     "shared_to_read": """
-        alter table {t} drop constraint {n}_pkey, alter tenant_id drop not null,
+        alter table {t} drop constraint {n}_pkey cascade, alter tenant_id drop not null,
             add unique (tenant_id, id);
         create policy shared on {t} for select to tenancy_tenant using (tenant_id is null)
     """,
@@ -232,7 +232,7 @@ MORE_HOLES: Final[dict[str, tuple[str, str]]] = {
         "{t}",
     ),
     "shared_to_write": (
-        "alter table {t} drop constraint shared_to_write_pkey, alter tenant_id drop not null, "
+        "alter table {t} drop constraint shared_to_write_pkey cascade, alter tenant_id drop not null, "
         "add unique (tenant_id, id); "
         "create policy shared on {t} to tenancy_tenant using (tenant_id is null)",
         "{t}",
