@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import MissingExtra
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["TenancyPlugin", "everything", "sessions"]
 
 
+@spelled
 class TenancyPlugin(TenancyPluginBase):
     """The Temporal plugin that carries the tenant through every call and checks it.
 
@@ -35,6 +37,7 @@ class TenancyPlugin(TenancyPluginBase):
         exempt: Mapping[str, str] | None = None,
         alerts: Sequence[AlertSink] = (),
         platform_queue: str | None = None,
+        payload_limit: int | None = None,
     ) -> None:
         """
         Args:
@@ -52,6 +55,9 @@ class TenancyPlugin(TenancyPluginBase):
             alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
             platform_queue: the task queue of the library's own scheduled jobs, such as
                 `dead_letters.sweep`. None means "default". A worker must serve it.
+            payload_limit: the largest input, result, heartbeat or message, in bytes. A larger one
+                raises `TooLarge` before it is sent. None means the server's default, 2 MiB: set
+                it where your server's `limit.blobSize.error` differs.
 
         Raises:
             ConfigurationError: an exemption has no reason, or a feature is listed twice.
@@ -63,7 +69,11 @@ class TenancyPlugin(TenancyPluginBase):
         if features is not None and database is not None:
             served = (sessions(database), *served)
         super().__init__(
-            directory=directory, features=served, passthrough=passthrough, exempt=exempt
+            directory=directory,
+            features=served,
+            passthrough=passthrough,
+            exempt=exempt,
+            payload_limit=payload_limit,
         )
         self.database = database
 

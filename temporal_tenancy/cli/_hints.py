@@ -29,6 +29,12 @@ _HINTS: Final = {
     "SearchAttributesMissing": {
         "the namespace .* has no search attribute ": '"{program} schedules apply" does so.',
     },
+    "NotFoundError": {
+        "Workflow class .* is not registered on this worker": "Add it to the workflows of the "
+        "worker that serves this queue, and restart the worker.",
+        "Activity function .* is not registered on this worker": "Add it to the activities of "
+        "the worker that serves this queue, and restart the worker.",
+    },
     "FairnessOff": {
         "": 'Then "{program} doctor" tries again.',
     },

@@ -47,6 +47,21 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
     return sentences
 
 
+async def troubles(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
+    """Returns a sentence for each failure of a running workflow that is being retried."""
+    raw = run.raw_description
+    sentences = []
+    if raw.pending_workflow_task.attempt > 1:
+        sentences.append(
+            f"Its workflow code fails and is retried: {await _task_failure(client, run)}"
+        )
+    for activity in raw.pending_activities:
+        if activity.HasField("last_failure") and not activity.paused:
+            reason = await _sentence(run, activity.last_failure)
+            sentences.append(f"{activity.activity_type.name} failed and is retried: {reason}")
+    return sentences
+
+
 async def _activity(run: WorkflowExecutionDescription, activity: PendingActivityInfo) -> str:
     name = activity.activity_type.name
     if is_waiting(activity):

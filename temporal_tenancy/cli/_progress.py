@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from temporalio.client import WorkflowHandle
 
+from temporal_tenancy.cli._spinners import logs_on
 from temporal_tenancy.cli.answers import err
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import LedgerState
@@ -30,15 +31,18 @@ async def follow(
 ) -> FanOutResult:
     """Shows a tick's progress until its fan-out ends, and returns the result."""
     result = asyncio.create_task(handle.result())
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[notes]}"),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-    ) as progress:
+    with (
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[notes]}"),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+        ) as progress,
+        logs_on(err),
+    ):
         bar = progress.add_task(f"{job} {tick}", total=None, notes="")
         while not result.done():
             await _look(database, job, tick, handle.run_id, progress, bar)

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from temporal_tenancy.cli._hints import Hints
+from temporal_tenancy.core.spelling import spelled
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_WORKER: Final = "{program} worker --queue {queue}"
 
 
+@spelled
 @dataclass(frozen=True)
 class Login:
     """A role's login to the database."""
@@ -37,6 +39,7 @@ class Login:
     needed: bool = True  # whether `migrate` refuses to do without the URL
 
 
+@spelled
 @dataclass(frozen=True, kw_only=True)
 class Application:
     """The application that the commands work on. Making it registers its jobs."""

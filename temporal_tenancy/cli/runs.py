@@ -15,7 +15,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
-from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
+from temporal_tenancy.cli._spinners import logs_on
+from temporal_tenancy.cli._waiting import problem_of, tells_troubles, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, address, err, facts, lines, say
 from temporal_tenancy.cli.program import message_with_hint
 from temporal_tenancy.control_plane import ledger
@@ -68,7 +69,8 @@ async def run(
         if state != "succeeded":
             await warn_without_worker(connections.client, job.queue)
         try:
-            document["result"] = await _result(handle, workflow_id, quiet=quiet)
+            async with tells_troubles(connections.client, handle):
+                document["result"] = await _result(handle, workflow_id, quiet=quiet)
         except WorkflowFailureError as error:
             return Answer(document, lines(text, address(document["url"])), problem_of(error))
         return Answer(document, lines(text, address(document["url"]), _shown(document["result"])))
@@ -133,7 +135,7 @@ async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
     """Returns the run's result (JSON); None if the server has forgotten the run."""
     if quiet or not err.is_terminal:
         return await if_known(handle.result())
-    with err.status(f"{workflow_id} is running"):
+    with err.status(f"{workflow_id} is running"), logs_on(err):
         return await if_known(handle.result())
 
 

@@ -81,6 +81,14 @@ class HopRefused(TenancyError):
     """This kind of call cannot carry a tenant, so it is not allowed."""
 
 
+class NotDeterministic(TenancyError):
+    """Workflow code did something that gives another result when it is replayed."""
+
+
+class TooLarge(TenancyError):
+    """A value is larger than Temporal takes. Keep it in a store, and pass a reference to it."""
+
+
 class ConfigurationError(ValueError):
     """A worker, client or job is configured in a way that could lose a tenant."""
 

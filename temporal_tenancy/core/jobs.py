@@ -24,6 +24,7 @@ from temporal_tenancy.core.inputs import (
     require_plain_tenant_id,
 )
 from temporal_tenancy.core.periods import Period
+from temporal_tenancy.core.spelling import spelled
 
 Class = TypeVar("Class", bound=type)
 _MARK: Final = "__tenancy_job__"
@@ -39,6 +40,7 @@ class JobPriority(IntEnum):
     IDLE = 5
 
 
+@spelled
 @dataclass(frozen=True)
 class Coalesce:
     """How waiting messages of one tenant and job are batched into one workflow.
@@ -266,6 +268,7 @@ registry: Final = Registry()
 """The jobs that this process knows, by name: those whose modules it has imported."""
 
 
+@spelled
 def tenant_job(
     name: str,
     *,
@@ -328,6 +331,7 @@ def tenant_job(
     return declare
 
 
+@spelled
 def platform_job(
     name: str,
     *,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from temporal_tenancy.core.spelling import spelled
 
+
+@spelled
 @dataclass(frozen=True)
 class PlatformSchedule:
     """The schedule of a platform job, which a `Feature` brings along with the job."""

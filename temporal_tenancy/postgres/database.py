@@ -229,7 +229,13 @@ def use_database(database: Database) -> AbstractContextManager[Database]:
 
 
 def current_database() -> Database:
-    """Returns the current database; raises `ConfigurationError` if none is set."""
+    """Returns the current database.
+
+    Raises:
+        ConfigurationError: none is set.
+        ScopeMissing: this is workflow code.
+    """
+    refuse_workflow_code()
     database = _current.peek()  # the process's: safe to use after its block, unlike a scope
     if database is None:
         raise ConfigurationError(
@@ -290,7 +296,11 @@ async def _transaction(session: AsyncSession) -> AsyncIterator[AsyncSession]:
 
 
 def current_tenant_session() -> AsyncSession:
-    """Returns the innermost open `tenant_session()`; raises `ScopeMissing` if there is none."""
+    """Returns the innermost open `tenant_session()`.
+
+    Raises `ScopeMissing` if there is none, and in workflow code.
+    """
+    refuse_workflow_code()
     session = _session.get()
     if session is None:
         raise ScopeMissing(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
+from temporalio import activity, workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import PydanticPayloadConverter
@@ -18,9 +20,15 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ApplicationError
 
-from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    InvalidPayload,
+    TenancyError,
+    TooLarge,
+)
 from temporal_tenancy.core.inputs import TenantInput, refusal
 from temporal_tenancy.core.tenant_id_types import example_id
+from temporal_tenancy.sdk._determinism import refusal as refusal_in_workflow
 
 
 class PayloadDoesNotFit(ValueError):
@@ -35,13 +43,48 @@ class PayloadDoesNotFit(ValueError):
         self.failure = failure
 
 
+PAYLOAD_LIMIT: Final = 2 * 1024 * 1024  # bytes: the server's default
+
+
 class _Refusing:
     """Marks the payload converters made here, so that none is wrapped twice."""
 
 
-def _payload_converter(inner_class: type[PayloadConverter]) -> type[PayloadConverter]:
+def require_small(payloads: Sequence[Payload], limit: int) -> None:
+    """Raises `TooLarge` if the payloads of one call are together larger than `limit` bytes."""
+    size = sum(payload.ByteSize() for payload in payloads)
+    if size <= limit:
+        return
+    what = "a value"
+    if activity.in_activity():
+        what = f"the result or a heartbeat of the activity {activity.info().activity_type}"
+    elif workflow.in_workflow():
+        what = f"the result, or an input that is passed on, of {workflow.info().workflow_type}"
+    raise TooLarge(
+        f"{what} has {size:,} bytes, and Temporal takes at most {limit:,}. Keep it in a store, "
+        "such as a table or a file, and pass a reference to it."
+    )
+
+
+def _payload_converter(inner_class: type[PayloadConverter], limit: int) -> type[PayloadConverter]:
     class RefusingPayloadConverter(_Refusing, inner_class):  # type: ignore[misc, valid-type]
-        """Decodes like its base class, and raises `PayloadDoesNotFit` for what does not fit."""
+        """Decodes like its base class, and raises `PayloadDoesNotFit` for what does not fit.
+
+        Values that nobody could decode or store are refused before they are sent.
+        """
+
+        def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
+            for value in values:
+                if inspect.iscoroutine(value):
+                    value.close()  # or Python warns that nobody awaited it
+                    raise InvalidPayload(
+                        f"{value.__qualname__}() was passed or returned without await, so there "
+                        "is a coroutine in place of its result. Write await in front of it."
+                    )
+            payloads: list[Payload] = super().to_payloads(values)
+            if limit:
+                require_small(payloads, limit)
+            return payloads
 
         def from_payloads(
             self, payloads: Sequence[Payload], type_hints: list[type] | None = None
@@ -70,7 +113,10 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
             self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
         ) -> None:
             cause = exception.__cause__
-            if isinstance(cause, PayloadDoesNotFit):
+            refused = refusal_in_workflow(exception)
+            if refused is not None:
+                exception = refused
+            elif isinstance(cause, PayloadDoesNotFit):
                 exception = cause.failure
             elif isinstance(exception, PayloadDoesNotFit):
                 exception = exception.failure
@@ -93,10 +139,12 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
     return RefusingFailureConverter
 
 
-def compose(existing: DataConverter | None) -> DataConverter:
+def compose(existing: DataConverter | None, *, limit: int = PAYLOAD_LIMIT) -> DataConverter:
     """Returns the user's data converter with ours on top; its codec and storage stay.
 
-    The SDK's default payload converter is replaced by the pydantic one.
+    The SDK's default payload converter is replaced by the pydantic one. `limit` is the largest
+    size of one call's values, in bytes; the size is left to the server where the user's converter
+    has a codec or an external storage.
 
     Raises:
         ConfigurationError: the user's payload converter cannot carry pydantic models.
@@ -108,9 +156,11 @@ def compose(existing: DataConverter | None) -> DataConverter:
     if inner is DefaultPayloadConverter:
         inner = PydanticPayloadConverter
     _require_models(inner)
+    # A codec may compress values, and external storage takes large ones.
+    is_shrunk = bool(base.payload_codec or getattr(base, "external_storage", None))
     return dataclasses.replace(
         base,
-        payload_converter_class=_payload_converter(inner),
+        payload_converter_class=_payload_converter(inner, 0 if is_shrunk else limit),
         failure_converter_class=_failure_converter(base.failure_converter_class),
     )
 

@@ -39,6 +39,7 @@ __all__ = [
     "WorkflowCommand",
     "WorkflowDefinition",
     "activity_definition",
+    "activity_name",
     "is_bound_by_sdk",
     "mark_shut_down",
     "signal_method",
@@ -79,6 +80,12 @@ def activity_definition(function: Callable[..., Any]) -> ActivityDefinition:
         TypeError: the function has no `@activity.defn`.
     """
     return activity._Definition.must_from_callable(function)
+
+
+def activity_name(function: object) -> str | None:
+    """Returns the name of an activity; None if `function` is none, or one that takes any name."""
+    found = activity._Definition.from_callable(function) if callable(function) else None
+    return found.name if found is not None else None
 
 
 def signal_method(cls: type, name: str) -> Callable[..., Any] | None:

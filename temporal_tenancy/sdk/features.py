@@ -9,11 +9,13 @@ from typing import Any
 
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.sdk._private import activity_definition
 
 Activity = Callable[..., Any]
 
 
+@spelled
 @dataclass(frozen=True)
 class Feature:
     """A part of the library, or of an application, that `TenancyPlugin` serves.

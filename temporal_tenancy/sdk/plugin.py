@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
+from temporal_tenancy.sdk._code_checks import check_activity, check_workflow
 from temporal_tenancy.sdk._guard import guarded, is_guarded
 from temporal_tenancy.sdk._private import activity_definition, mark_shut_down, workflow_definition
 from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
@@ -44,6 +46,7 @@ class TenancyPluginBase(SimplePlugin):
         features: Iterable[Feature] = (),
         passthrough: Iterable[str] = (),
         exempt: Mapping[str, str] | None = None,
+        payload_limit: int | None = None,
     ) -> None:
         """
         For the arguments see `temporal_tenancy.TenancyPlugin`, which adds the usual features.
@@ -67,7 +70,9 @@ class TenancyPluginBase(SimplePlugin):
         self._interceptor = TenancyInterceptor(cached, self.features, frozenset(self.exempt))
         super().__init__(
             NAME,
-            data_converter=converter.compose,
+            data_converter=partial(
+                converter.compose, limit=payload_limit or converter.PAYLOAD_LIMIT
+            ),
             interceptors=[self._interceptor],
             workflow_runner=self._runner,
         )
@@ -111,7 +116,9 @@ class TenancyPluginBase(SimplePlugin):
         Raises:
             ConfigurationError: the client lacks the plugin, there are two of them, or the worker
                 could lose a tenant: by an undeclared workflow or activity, an input whose tenant
-                is not checked, Nexus handlers, or an executor that is no thread pool.
+                is not checked, Nexus handlers, or an executor that is no thread pool. Also if the
+                source of its code shows a missing `await`, or calls an activity that this worker
+                would be given and does not have.
         """
         of_client = config["client"].config(active_config=True)["interceptors"]
         self._refuse_a_second([*(config.get("interceptors") or ()), *of_client])
@@ -130,6 +137,7 @@ class TenancyPluginBase(SimplePlugin):
                 config["no_remote_activities"] = True  # so it polls for no other worker's
             config["activities"] = _merged(config.get("activities") or (), own)
         self._check(config)
+        self._check_code(config)
         # An eager activity bypasses the task queue, and with it fairness.
         config["disable_eager_activity_execution"] = True
         return config
@@ -174,6 +182,19 @@ class TenancyPluginBase(SimplePlugin):
                 "follow an activity into another process. Use a ThreadPoolExecutor, or async "
                 "activities."
             )
+
+    def _check_code(self, config: WorkerConfig) -> None:
+        """Raises for mistakes that the source of the application's own code shows."""
+        activities = [activity_definition(each) for each in config.get("activities") or ()]
+        served = {definition.name for definition in activities}
+        is_remote = bool(activities) and not config.get("no_remote_activities")
+        for cls in config.get("workflows") or ():
+            if job_of(cls) is not None and cls not in self._known:
+                check_workflow(cls, served, is_remote=is_remote)
+        own = [activity for feature in self.features for activity in feature.activities]
+        for function in config.get("activities") or ():
+            if function not in own and mark_of(activity_definition(function).fn) is not None:
+                check_activity(activity_definition(function).fn)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Adds tenancy and the features' workflows to a replayer; the SDK calls this.

@@ -28,6 +28,7 @@ from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
@@ -51,6 +52,7 @@ PLATFORM_OVERLAP: Final = ScheduleOverlapPolicy.SKIP
 LOCAL_CRON: Final = f"*/{LOCAL_STEP.seconds // 60} * * * *"
 
 
+@spelled
 @dataclass(frozen=True)
 class ScheduledJob:
     """The schedule of a tenant job, which runs for every tenant, or of a platform job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,6 +32,10 @@ MOST_ROWS: Final = 10_000  # read of one result
 _SAVEPOINT: Final = "savepoint leak_check"
 _BACK: Final = "rollback to savepoint leak_check; release savepoint leak_check"
 _REFUSED: Final = "42501"  # SQLSTATE of a missing right, and of a row that a policy refuses
+# The function of PL/pgSQL that raises what an application's own code says.
+_RAISE: Final = "exec_stmt_raise"
+# SQLSTATEs with which rows that refer to a row keep it from being changed.
+_REFERRED_TO: Final = frozenset({"23503", "23001", "23502"})
 
 Values = tuple[str, ...]
 Snapshot = Mapping[int, tuple[Counter[Values], Counter[Values]]]
@@ -45,6 +50,7 @@ class Refusal:
     text: str
     constraint: str = ""
     by_policy: bool = False
+    by_application: bool = False  # raised by the application's own function
     by_session: bool = False  # and not by the server: the ORM's session refused the tenant
 
     @property
@@ -63,6 +69,7 @@ class Observation:
     changed: dict[int, list[Values]] = field(default_factory=dict)  # the tenant's rows after it
     effects: dict[int, int] = field(default_factory=dict)  # on the number of the tenant's rows
     foreign: dict[int, tuple[int, int]] = field(default_factory=dict)  # others' rows less and more
+    altered: set[int] = field(default_factory=set)  # tables in which the tenant's rows changed
     written: list[int] = field(default_factory=list)  # tables without a tenant column
 
     @property
@@ -106,7 +113,7 @@ class Observer:
         self._before = {
             oid: self._rows(relation)
             for oid, relation in self._relations.items()
-            if relation.tenant is not None
+            if relation.owned_by
         }
         self._totals = self._written()
 
@@ -141,26 +148,32 @@ class Observer:
         return found
 
     def _run(self, statement: Statement, tenant: str | None) -> Observation:
+        made = self._run_after(statement.setup, statement, tenant)
+        if made.refusal and made.refusal.state in _REFERRED_TO and statement.unreferenced:
+            with suppress(psycopg.Error):  # some constraints let no row go
+                return self._run_after(statement.unreferenced, statement, tenant)
+        return made
+
+    def _run_after(self, setup: str, statement: Statement, tenant: str | None) -> Observation:
         before = dict(self._before)
+        made: Observation | None = None
         try:
-            if not statement.setup:
+            if not setup:
                 self._become(tenant, _SAVEPOINT)
             else:
-                assert statement.table is not None
-                self.connection.execute(f"{_SAVEPOINT}; {statement.setup}".encode())
-                for oid in (oid for oid in before if self._shares(oid, statement.table)):
-                    before[oid] = self._rows(self._relations[oid])
-                self._totals = self._written()
+                self.connection.execute(f"{_SAVEPOINT}; {setup}".encode())
+                totals = self._written()
+                for oid in before:
+                    if totals[oid] != self._totals.get(oid):
+                        before[oid] = self._rows(self._relations[oid])
+                self._totals = totals
                 self._become(tenant)
-            return self._observe(statement, tenant, before)
+            made = self._observe(statement, tenant, before)
+            return made
         finally:
             self.connection.execute(_BACK)
-            if statement.setup:
-                self._totals = self._written()
-
-    def _shares(self, oid: int, table: Relation) -> bool:
-        """Whether a row of `table` may be one of the table `oid`, as of a partition."""
-        return oid in (table.oid, table.parent) or self._relations[oid].parent == table.oid
+            if setup or made is None or made.refusal:
+                self._totals = self._written()  # also of what failed half-way
 
     def _observe(self, statement: Statement, tenant: str | None, before: Snapshot) -> Observation:
         made = Observation()
@@ -243,12 +256,14 @@ class Observer:
         self._totals = totals
         for oid in touched:
             relation = self._relations[oid]
-            if relation.tenant is None:
+            if not relation.owned_by:
                 made.written.append(oid)
                 continue
             own, others = self._rows(relation)
             made.changed[oid] = sorted(own.elements())
             made.effects[oid] = own.total() - before[oid][0].total()
+            if own != before[oid][0]:
+                made.altered.add(oid)
             less, more = before[oid][1] - others, others - before[oid][1]
             if less or more:
                 made.foreign[oid] = (less.total(), more.total())
@@ -277,15 +292,18 @@ class Observer:
         return found
 
     def _rows(self, relation: Relation) -> tuple[Counter[Values], Counter[Values]]:
-        column = relation.columns[relation.tenant or ""].sql
-        listed = ", ".join(f"{each.sql}::text" for each in relation.columns.values())
-        query = (
-            f"select {column} = {{}}, {listed} from {relation.sql} where {column} in ({{}}, {{}})"
-        )
+        """Returns the tenant's rows, and the others': the other's, and those of no tenant."""
+        owner = relation.owned_by.replace("{row}", "rows")
+        listed = ", ".join(f"rows.{each.sql}::text" for each in relation.columns.values())
         mine, other = (_quoted(tenant) for tenant in self.tenants)
+        nobody = f" or {owner} is null" if relation.is_shared else ""
+        query = (
+            f"select ({owner} = {mine}) is true, {listed} from {relation.sql} as rows "
+            f"where {owner} in ({mine}, {other}){nobody}"
+        )
         own: Counter[Values] = Counter()
         others: Counter[Values] = Counter()
-        for is_own, *values in self.connection.execute(query.format(mine, mine, other).encode()):
+        for is_own, *values in self.connection.execute(query.encode()):
             (own if is_own else others)[tuple(map(repr, values))] += 1
         return own, others
 
@@ -361,6 +379,7 @@ def _refusal(error: psycopg.Error) -> Refusal:
         diag.message_primary or str(error),
         diag.constraint_name or "",
         diag.source_function == ROW_POLICY_CHECK,
+        diag.source_function == _RAISE,
     )
 
 

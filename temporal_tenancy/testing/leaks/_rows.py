@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from temporal_tenancy.testing.leaks._catalogue import Catalogue, Column, ForeignKey, Relation
-from temporal_tenancy.testing.leaks._values import Values, of_partition, others
+from temporal_tenancy.testing.leaks._values import Values, of_any_type, of_partition, others
 
 ROWS: Final = 3  # of each tenant; none refers to the last, where the tables allow that
 TRIES: Final = 12  # of one row, each with other values where the server refused one
@@ -26,6 +26,11 @@ Row = dict[str, str | None]  # each value as text
 
 class _CannotFill(Exception):
     """A table gets no row."""
+
+    def __init__(self, reason: str = "", root: Relation | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.root = root  # the table to which this one refers, and which got no row
 
 
 class Filler:
@@ -42,14 +47,20 @@ class Filler:
         self._factories = factories
         self._values = Values()
         self._made: dict[tuple[int, str, int], Row] = {}
-        self._failed: dict[int, str] = {}
-        self._open: set[int] = set()
+        self._failed: dict[int, _CannotFill] = {}
+        self._open: dict[int, int] = {}  # the number of the row that is being made, by table
+        self._promised: dict[tuple[int, str, int], Row] = {}
+        self._dangling: set[int] = set()  # tables whose rows refer to rows that are to come
         self._places: defaultdict[tuple[int, str], Iterator[int]] = defaultdict(itertools.count)
+        self._of_types: dict[str, str | None] = {}
         self._of_domains: dict[Column, Iterator[str]] = {}
         self._fitted: dict[tuple[int, str], str | None] = {}  # by table and column
 
-    def fill(self, tenants: tuple[str, str]) -> dict[Relation, str]:
-        """Inserts `ROWS` rows of each tenant, or as many as fit; returns why tables got none."""
+    def fill(self, tenants: tuple[str, str]) -> dict[Relation, tuple[Relation, str]]:
+        """Inserts `ROWS` rows of each tenant, or as many as fit, and one row of no tenant.
+
+        Returns the tables that got none: because of which table, and why.
+        """
         self._tenants = tenants
         for table in self._catalogue.tables():
             for number, tenant in itertools.product(range(1, ROWS + 1), tenants):
@@ -58,11 +69,31 @@ class Filler:
                 with suppress(_CannotFill):
                     self._row(table, tenant, number)
         self._connection.execute("select set_config('app.tenant_id', '', true)")
-        return {
-            table: self._failed.get(table.oid, "nothing was tried")
-            for table in self._catalogue.tables()
-            if not all((table.oid, tenant, 1) in self._made for tenant in tenants)
-        }
+        for table in self._catalogue.tables():
+            if table.is_shared and (table.oid, tenants[1], 1) in self._made:
+                self._share(table, self._made[table.oid, tenants[1], 1])
+        missing = {}
+        for table in self._catalogue.tables():
+            if not all((table.oid, tenant, 1) in self._made for tenant in tenants):
+                failed = self._failed.get(table.oid) or _CannotFill("nothing was tried")
+                missing[table] = failed.root or table, failed.reason
+        return missing
+
+    def _share(self, table: Relation, like: Row) -> None:
+        """Inserts a row of no tenant, if the table takes one."""
+        kept = {name for foreign_key in table.foreign_keys for name, _ in foreign_key.pairs}
+        row: dict[str, object] = {}
+        for column in table.columns.values():
+            is_key = any(column.name in unique.columns for unique in table.unique)
+            if column.is_generated or (is_key and column.has_default):
+                continue
+            is_fresh = is_key and column.name not in kept
+            row[column.name] = self._value(column) if is_fresh else like[column.name]
+        row[table.tenant or ""] = None
+        with suppress(psycopg.Error, _CannotFill):
+            made = self._try(table, row, "", "origin")
+            if made[table.tenant or ""] is not None:
+                self._undo(table, made)
 
     def _row(self, table: Relation, tenant: str, number: int) -> Row:
         """Returns a row of the tenant, made on first use.
@@ -74,22 +105,23 @@ class Filler:
             return made
         if table.oid in self._open:
             raise _CannotFill("its foreign keys form a circle")
-        self._open.add(table.oid)
-        reason = ""
+        self._open[table.oid] = number
+        failed: _CannotFill | None = None
         try:
             # Parents of its own are tried where the others' rows of one parent clash.
             for parents, optional in ((1, True), (number, True), (1, False), (number, False)):
                 try:
                     row = self._insert(table, tenant, number, parents, optional)
                 except _CannotFill as error:
-                    reason = reason or str(error)
+                    failed = failed or error
                 else:
                     self._made[table.oid, tenant, number] = row
                     return row
         finally:
-            self._open.discard(table.oid)
-        self._failed.setdefault(table.oid, reason)
-        raise _CannotFill(reason)
+            del self._open[table.oid]
+        assert failed is not None
+        self._failed.setdefault(table.oid, failed)
+        raise failed
 
     def _insert(
         self, table: Relation, tenant: str, number: int, parents: int, optional: bool
@@ -107,6 +139,8 @@ class Filler:
             row |= self._references(table, foreign_key, tenant, parents, optional)
         if table.partition_key in row and table.partition_key != table.tenant:
             row |= self._in_partition(table, table.partition_key or "")
+        promised = self._promised.get((table.oid, tenant, number), {})
+        row |= promised
         given = dict(factory(tenant, number)) if factory else {}
         wrong = sorted(given.keys() - table.columns.keys())
         if wrong:
@@ -114,11 +148,11 @@ class Filler:
         row |= given
         if table.tenant is not None:
             row[table.tenant] = tenant
-        return self._send(table, row, tenant, frozenset(given))
+        return self._send(table, row, tenant, frozenset(given) | promised.keys())
 
     def _value(self, column: Column) -> str | None:
         if not column.is_domain:
-            return self._values.first(column)
+            return self._values.first(column) or self._of_type(column)
         left = self._of_domains.setdefault(column, self._of_domain(column))
         value = next(left, None)
         if value is None:
@@ -127,17 +161,25 @@ class Filler:
 
     def _of_domain(self, column: Column) -> Iterator[str]:
         """Yields the values that a domain takes; its checks are tried with each."""
-        for candidate in (self._values.first(column), *others(column, "", self._tenants[0])):
-            if candidate is None:
-                continue
-            try:
-                with self._connection.transaction():
-                    self._connection.execute(
-                        f"select cast({_literal(candidate)} as {column.type})".encode()
-                    )
-            except psycopg.Error:
-                continue
-            yield candidate
+        candidates = (self._values.first(column), *others(column, "", self._tenants[0]))
+        for candidate in (*candidates, *of_any_type(column)):
+            if candidate is not None and self._takes(column.type, candidate):
+                yield candidate
+
+    def _of_type(self, column: Column) -> str | None:
+        """Returns a value of a type that only the server knows; None if none of ours fits."""
+        if column.type not in self._of_types:
+            fitting = (text for text in of_any_type(column) if self._takes(column.type, text))
+            self._of_types[column.type] = next(fitting, None)
+        return self._of_types[column.type]
+
+    def _takes(self, type: str, value: str) -> bool:
+        try:
+            with self._connection.transaction():
+                self._connection.execute(f"select cast({literal(value)} as {type})".encode())
+        except psycopg.Error:
+            return False
+        return True
 
     def _bait(self, table: Relation) -> Row:
         """Returns the other tenant's id for columns that only a wrong policy would look at."""
@@ -173,21 +215,36 @@ class Filler:
         try:
             if not (is_required or optional):
                 raise _CannotFill
-            if parent.tenant is not None and not (
-                pinned and pinned != {table.tenant: parent.tenant}
-            ):
-                found = self._row(parent, tenant, number)
+            if parent.owned_by and not (pinned and pinned != {table.tenant: parent.tenant}):
+                found = self._parent(table, foreign_key, tenant, number, is_required)
             elif pinned:
                 found = self._tenants_own(parent, tenant, pinned[table.tenant or ""])
             else:
                 found = self._row(parent, tenant, 1)
         except _CannotFill as error:
             if is_required:
-                raise _CannotFill(
-                    f"{parent.sql}, which it refers to, got no row: {error}"
-                ) from None
+                root = error.root or parent
+                raise _CannotFill(error.reason, root) from None
             return {c.name: None for c in columns if c.name != table.tenant}
         return {own: found[parents] for own, parents in foreign_key.pairs}
+
+    def _parent(
+        self, table: Relation, foreign_key: ForeignKey, tenant: str, number: int, is_required: bool
+    ) -> Row:
+        """Returns the parent's row, or the key that it is going to get."""
+        parent = self._catalogue.relations[foreign_key.parent]
+        if not is_required or self._open.get(parent.oid) != number:
+            return self._row(parent, tenant, number)
+        promised = self._promised.setdefault((parent.oid, tenant, number), {})
+        for _, name in foreign_key.pairs:
+            column = parent.columns[name]
+            if column.is_generated:
+                raise _CannotFill("its foreign keys form a circle")
+            if name not in promised:
+                promised[name] = tenant if name == parent.tenant else self._value(column)
+        if parent is not table:
+            self._dangling.add(table.oid)
+        return promised
 
     def _tenants_own(self, parent: Relation, tenant: str, key: str) -> Row:
         """Returns the row of a table of tenants, whose key is the tenant's id."""
@@ -221,9 +278,10 @@ class Filler:
     ) -> Row:
         """Inserts the row; changes the values that a check refuses, except those in `given`."""
         reason = ""
+        role = "replica" if table.oid in self._dangling else "origin"
         for _ in range(TRIES):
             try:
-                made = self._try(table, row, tenant, "origin")
+                made = self._try(table, row, tenant, role)
                 if table.tenant is not None and made[table.tenant] != tenant:
                     self._undo(table, made)
                     # A trigger has given the row to another tenant; the check will tell.
@@ -279,7 +337,7 @@ class Filler:
         diag = error.diag
         kept = given | {table.tenant}
         kept |= {name for foreign_key in table.foreign_keys for name, _ in foreign_key.pairs}
-        if isinstance(error, psycopg.errors.UniqueViolation):
+        if isinstance(error, (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)):
             changed = False
             for unique in table.unique:
                 if unique.name == diag.constraint_name:
@@ -361,7 +419,8 @@ def said(error: psycopg.Error) -> str:
     return f"{text} (SQLSTATE {error.sqlstate})"
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """Returns a value as an SQL literal."""
     if value is None:
         return "null"
     text = str(value).replace("'", "''")
@@ -370,7 +429,7 @@ def _literal(value: object) -> str:
 
 def cell(column: Column, value: str | None) -> str:
     """Returns a value of a column as an SQL literal of its type."""
-    return f"{_literal(value)}::{column.type}"
+    return f"{literal(value)}::{column.type}"
 
 
 def condition(columns: Any, row: Row, prefix: str = "") -> str:
@@ -383,5 +442,5 @@ def condition(columns: Any, row: Row, prefix: str = "") -> str:
         elif column.is_comparable:
             parts.append(f"{name} = {cell(column, value)}")
         else:
-            parts.append(f"{name}::text = {_literal(value)}")
+            parts.append(f"{name}::text = {literal(value)}")
     return " and ".join(parts)

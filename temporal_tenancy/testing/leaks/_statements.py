@@ -16,10 +16,14 @@ from temporal_tenancy.testing.leaks._catalogue import (
     Relation,
     Unique,
 )
-from temporal_tenancy.testing.leaks._rows import Row, cell, condition
+from temporal_tenancy.testing.leaks._rows import Row, cell, condition, literal
 from temporal_tenancy.testing.leaks._values import Values
 
-CALLS: Final = 8  # of one function, with different arguments
+CALLS: Final = 16  # of one function, with different arguments
+NEIGHBOURS: Final = 3  # tables with which each table is joined, beside those to which it refers
+
+# The query of a view with its owner's rights, as the role may send it.
+THE_VIEWS_QUERY: Final = "the query of a view"
 
 Send = Callable[[Session], Iterable[tuple[Any, ...]]]
 
@@ -39,6 +43,9 @@ class Statement:
     copied: str | None = None  # the data of a COPY FROM
     send: Send | None = field(default=None, compare=False)  # through the ORM instead
     reads: bool = False  # can only read
+    # Sent before it, as a superuser, where rows that refer to the table's kept it from running.
+    unreferenced: str = ""
+    joined: tuple[Relation, ...] = ()  # what else it reads
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Rows:
 
     own: Sequence[Row]
     others: Sequence[Row]
+    inherited: int = 0  # more of the tenant's rows, in tables that inherit from this one
+    shared: int = 0  # rows of no tenant
 
 
 Seeded = Mapping[Relation, Rows]
@@ -59,7 +68,8 @@ def statements(
     # The role can send nothing about a table on which it has no right.
     reached = [table for table in seeded if table.privileges]
     for table in reached:
-        made = _Table(table, seeded[table], tenants)
+        of_table = _Owned if table.tenant else _Table
+        made = of_table(catalogue, table, seeded[table], tenants)
         yield from made.reads()
         yield from made.inserts()
         yield from made.updates()
@@ -67,11 +77,12 @@ def statements(
         yield from made.merges()
         yield from made.whole_tables()
         yield from _foreign_keys(catalogue, seeded, made)
-    for one, other in itertools.combinations(reached, 2):
-        yield from _join(one, other)
+    for number, one in enumerate(reached):
+        joined = (_join(one, other) for other in reached[number + 1 :])
+        yield from itertools.islice(itertools.chain.from_iterable(joined), NEIGHBOURS)
     for relation in catalogue.relations.values():
-        if not relation.is_table and relation.privileges:
-            yield from _view(relation)
+        if relation.kind in ("v", "m") and relation.privileges:
+            yield from _view(relation, seeded)
     for sequence in catalogue.sequences:
         yield Statement(
             sequence,
@@ -90,7 +101,7 @@ def without_tenant(seeded: Seeded) -> Iterator[Statement]:
         if not table.privileges:
             continue
         own, c = rows.own[-1], _changeable(table)
-        yield Statement(table.sql, "select", f"select count(*) from {table.sql}", table)
+        yield Statement(table.sql, "select", count_of_tenants(table), table)
         yield Statement(table.sql, "update", f"update {table.sql} set {_same(c, own)}", table)
         yield Statement(table.sql, "delete", f"delete from {table.sql}", table)
         yield Statement(
@@ -98,17 +109,24 @@ def without_tenant(seeded: Seeded) -> Iterator[Statement]:
         )
 
 
-class _Table:
-    """The statements about one table."""
+def count_of_tenants(table: Relation) -> str:
+    """Returns the query for the number of rows that belong to a tenant."""
+    query = f"select count(*) from {table.sql}"
+    if not table.is_shared:
+        return query
+    return f"{query} where {table.columns[table.tenant or ''].sql} is not null"
 
-    def __init__(self, table: Relation, rows: Rows, tenants: tuple[str, str]) -> None:
+
+class _Table:
+    """The statements about one table, whose rows belong to a tenant by what they refer to."""
+
+    def __init__(
+        self, catalogue: Catalogue, table: Relation, rows: Rows, tenants: tuple[str, str]
+    ) -> None:
         self.table = table
         self.name = table.sql
         self.mine, self.theirs = rows.own[-1], rows.others[0]
         self.spare = rows.others[-1]  # the other's row that is free to be inserted
-        self.tenant = table.columns[table.tenant or ""]
-        self.me = cell(self.tenant, tenants[0])
-        self.other = cell(self.tenant, tenants[1])
         selected = table.may("SELECT")
         self.columns = (
             "*"
@@ -121,6 +139,7 @@ class _Table:
         self.returning = f"returning {self.columns}"
         self.changed = _changeable(table)
         self.set = _same(self.changed, self.mine)
+        self.unreferenced = unreferenced(catalogue, table, tenants)
 
     def set_from(self, source: str) -> str:
         return _same(self.changed, self.mine, source)
@@ -128,69 +147,45 @@ class _Table:
     def make(self, kind: str, sql: str, **options: Any) -> Statement:
         return Statement(self.name, kind, sql, self.table, **options)
 
+    def change(self, kind: str, sql: str, **options: Any) -> Statement:
+        """Makes a statement that other rows may prevent, by a reference to its own."""
+        return self.make(kind, sql, unreferenced=self.unreferenced, **options)
+
     def reads(self) -> Iterator[Statement]:
-        name, columns, tenant = self.name, self.columns, self.tenant.sql
-        for kind, query in {
+        for kind, query in self._queries().items():
+            yield self.make(kind, query, own=kind in ("select", "copy to"), reads=True)
+        listed = ", ".join(column.sql for column in self._stored())
+        yield self.make("copy table to", f"copy {self.name} ({listed}) to stdout", reads=True)
+
+    def _queries(self) -> dict[str, str]:
+        name, columns = self.name, self.columns
+        return {
             "select": f"select {columns} from {name}",
             "select by the other's key": f"select {columns} from {name} where {self.their_key}",
-            "select by the other's tenant":
-                f"select {columns} from {name} where {tenant} = {self.other}",
-            "select with or": f"select count(*) from {name} where {tenant} = {self.me} or true",
             "count": f"select count(*) from {name}",
-            "group by": f"select {tenant}, count(*) from {name} group by {tenant}",
             "window": f"select count(*) over () from {name}",
             "exists": f"select exists (select from {name} where {self.their_key})",
-            "not in": f"select {self.other} not in (select {tenant} from {name})",
             "alias": f"select count(*) from {name} as one, {name} as other",
             "subquery": f"select * from (select {columns} from {name}) as rows",
             "scalar subquery": f"select (select count(*) from {name})",
-            "lateral":
-                f"select count(*) from {name} as one, "
-                f"lateral (select from {name} where {tenant} <> one.{tenant}) as other",
             "cte": f"with rows as materialized (select {columns} from {name}) select * from rows",
-            "union": f"select {tenant} from {name} union all select {tenant} from {name}",
-            "except": f"select {tenant} from {name} except select {self.me}",
-            "array": f"select array_agg({tenant}::text) from {name}",
             "whole row": f"select count(r) from (select r from {name} as r) as rows",
             "sample": f"select count(*) from {name} tablesample system (100)",
             "for update": f"select {columns} from {name} for update",
             "for share": f"select {columns} from {name} for share",
-            "cursor":
-                f"declare leak_check_{self.table.oid} scroll cursor for "
-                f"select {tenant} from {name}; fetch all from leak_check_{self.table.oid}",
             "copy to": f"copy (select {columns} from {name}) to stdout",
-        }.items():  # fmt: skip
-            yield self.make(kind, query, own=kind in ("select", "copy to"), reads=True)
-        listed = ", ".join(column.sql for column in self._stored())
-        yield self.make("copy table to", f"copy {name} ({listed}) to stdout", reads=True)
+        }
 
     def inserts(self) -> Iterator[Statement]:
-        name, tenant = self.name, self.tenant.sql
         mine, free = removal(self.table, self.mine), removal(self.table, self.spare)
         own, foreign = insertion(self.table, self.mine), insertion(self.table, self.spare)
         theirs = insertion(self.table, self.theirs)
-        listed = ", ".join(column.sql for column in self._inserted())
         yield self.make("insert", own, setup=mine, own=True, effect=1)
         yield self.make(
             "insert returning", f"{own} {self.returning}", setup=mine, own=True, effect=1
         )
         yield self.make("insert for the other", foreign, setup=free)
         yield self.make("insert for the other returning", f"{foreign} {self.returning}", setup=free)
-        yield self.make(
-            "insert select",
-            f"insert into {name} ({listed}) {_overriding(self.table)}"
-            f"select {listed} from {name} on conflict do nothing",
-        )
-        yield self.make(
-            "insert select of the other's",
-            f"insert into {name} ({listed}) {_overriding(self.table)}"
-            f"select {self._as(self.me)} from {name} where {tenant} = {self.other}",
-        )
-        yield self.make(
-            "insert select for the other",
-            f"insert into {name} ({listed}) {_overriding(self.table)}"
-            f"select {self._as(self.other)} from {name} where {self.my_key}",
-        )
         yield self.make("insert the other's key", theirs)
         yield self.make("on conflict do nothing", f"{theirs} on conflict do nothing")
         target = self._conflict_target()
@@ -219,45 +214,32 @@ class _Table:
             )
 
     def updates(self) -> Iterator[Statement]:
-        name, tenant, to = self.name, self.tenant.sql, self.set
-        returning = self.returning
-        yield self.make("update", f"update {name} set {to} where {self.my_key}", own=True, effect=0)
-        yield self.make("update the other's", f"update {name} set {to} where {self.their_key}")
-        yield self.make(
+        name, to, returning = self.name, self.set, self.returning
+        yield self.change(
+            "update", f"update {name} set {to} where {self.my_key}", own=True, effect=0
+        )
+        yield self.change("update the other's", f"update {name} set {to} where {self.their_key}")
+        yield self.change(
             "update the other's returning",
             f"update {name} set {to} where {self.their_key} {returning}",
         )
-        yield self.make("update all", f"update {name} set {to}")
-        yield self.make("update all returning", f"update {name} set {to} {returning}")
-        yield self.make(
-            "update from",
-            f"update {name} as mine set {self.set_from('mine.')} from {name} as source "
-            f"where source.{tenant} <> {self.me} and mine.{tenant} = {self.me}",
-        )
-        yield self.make(
-            "update the other's from",
-            f"update {name} as theirs set {self.set_from('theirs.')} from (select 1) as source "
-            f"where theirs.{tenant} = {self.other}",
-        )
-        moved = ", ".join([f"{tenant} = {self.other}", *self._their_parents()])
-        yield self.make("give away", f"update {name} set {moved} where {self.my_key}")
-        yield self.make("take", f"update {name} set {tenant} = {self.me} where {self.their_key}")
+        yield self.change("update all", f"update {name} set {to}")
+        if not any(self.changed.name in unique.columns for unique in self.table.unique):
+            # Policies for SELECT do not bind an update that reads no column.
+            blind = f"{self.changed.sql} = {cell(self.changed, self.mine[self.changed.name])}"
+            yield self.change("update blindly", f"update {name} set {blind}")
+        yield self.change("update all returning", f"update {name} set {to} {returning}")
 
     def deletes(self) -> Iterator[Statement]:
-        name, tenant, returning = self.name, self.tenant.sql, self.returning
-        yield self.make("delete", f"delete from {name} where {self.my_key}", own=True, effect=-1)
-        yield self.make("delete the other's", f"delete from {name} where {self.their_key}")
-        yield self.make(
+        name, returning = self.name, self.returning
+        yield self.change("delete", f"delete from {name} where {self.my_key}", own=True, effect=-1)
+        yield self.change("delete the other's", f"delete from {name} where {self.their_key}")
+        yield self.change(
             "delete the other's returning",
             f"delete from {name} where {self.their_key} {returning}",
         )
-        yield self.make("delete all", f"delete from {name}")
-        yield self.make("delete all returning", f"delete from {name} {returning}")
-        yield self.make(
-            "delete using",
-            f"delete from {name} as theirs using {name} as source "
-            f"where theirs.{tenant} = {self.other} and source.{tenant} <> {self.me}",
-        )
+        yield self.change("delete all", f"delete from {name}")
+        yield self.change("delete all returning", f"delete from {name} {returning}")
 
     def merges(self) -> Iterator[Statement]:
         name = self.name
@@ -265,14 +247,14 @@ class _Table:
             ("merge", self.my_key, True),
             ("merge the other's", self.their_key, False),
         ):
-            yield self.make(
+            yield self.change(
                 f"{kind}: update",
                 f"merge into {name} using (select 1) as source on {keys} "
                 f"when matched then update set {self.set}",
                 own=own,
                 effect=0 if own else None,
             )
-            yield self.make(
+            yield self.change(
                 f"{kind}: delete",
                 f"merge into {name} using (select 1) as source on {keys} when matched then delete",
                 own=own,
@@ -307,11 +289,6 @@ class _Table:
     def _inserted(self) -> list[Column]:
         return _insertable(self.table)
 
-    def _as(self, tenant: str) -> str:
-        return ", ".join(
-            tenant if column is self.tenant else column.sql for column in self._inserted()
-        )
-
     def _conflict_target(self) -> str:
         may = {column.name for column in self._inserted()}
         for unique in self.table.unique:
@@ -321,17 +298,117 @@ class _Table:
 
     def _like_theirs(self, unique: Unique) -> Row | None:
         """Returns the tenant's own row, with the other's values in a unique index's columns."""
+        # A row that refers to the other's rows is the other's; that is another statement.
+        kept = {self.table.tenant}
+        if not self.table.tenant:
+            kept |= {own for key in self.table.foreign_keys for own, _ in key.pairs}
         copied = {
             name: self.theirs[name]
             for name in unique.columns
-            if name != self.tenant.name and not self.table.columns[name].is_generated
+            if name not in kept and not self.table.columns[name].is_generated
         }
         return {**self.mine, **copied} if copied else None
 
-    def _their_parents(self) -> list[str]:
+
+class _Owned(_Table):
+    """The statements about one table with a column that names the tenant."""
+
+    def __init__(
+        self, catalogue: Catalogue, table: Relation, rows: Rows, tenants: tuple[str, str]
+    ) -> None:
+        super().__init__(catalogue, table, rows, tenants)
+        self.tenant = table.columns[table.tenant or ""]
+        self.me = cell(self.tenant, tenants[0])
+        self.other = cell(self.tenant, tenants[1])
+
+    def _queries(self) -> dict[str, str]:
+        name, columns, tenant = self.name, self.columns, self.tenant.sql
+        return {
+            **super()._queries(),
+            "select by the other's tenant":
+                f"select {columns} from {name} where {tenant} = {self.other}",
+            "select with or": f"select count(*) from {name} where {tenant} = {self.me} or true",
+            "group by": f"select {tenant}, count(*) from {name} group by {tenant}",
+            "not in": f"select {self.other} not in (select {tenant} from {name})",
+            "lateral":
+                f"select count(*) from {name} as one, "
+                f"lateral (select from {name} where {tenant} <> one.{tenant}) as other",
+            "union": f"select {tenant} from {name} union all select {tenant} from {name}",
+            "except": f"select {tenant} from {name} except select {self.me}",
+            "array": f"select array_agg({tenant}::text) from {name}",
+            "cursor":
+                f"declare leak_check_{self.table.oid} scroll cursor for "
+                f"select {tenant} from {name}; fetch all from leak_check_{self.table.oid}",
+        }  # fmt: skip
+
+    def inserts(self) -> Iterator[Statement]:
+        yield from super().inserts()
+        name, tenant = self.name, self.tenant.sql
+        listed = ", ".join(column.sql for column in self._inserted())
+        yield self.make(
+            "insert select",
+            f"insert into {name} ({listed}) {_overriding(self.table)}"
+            f"select {listed} from {name} on conflict do nothing",
+        )
+        yield self.make(
+            "insert select of the other's",
+            f"insert into {name} ({listed}) {_overriding(self.table)}"
+            f"select {self._as(self.me)} from {name} where {tenant} = {self.other}",
+        )
+        yield self.make(
+            "insert select for the other",
+            f"insert into {name} ({listed}) {_overriding(self.table)}"
+            f"select {self._as(self.other)} from {name} where {self.my_key}",
+        )
+        if self.table.is_shared:
+            yield self.make(
+                "insert for no tenant",
+                insertion(self.table, {**self.mine, self.tenant.name: None}),
+                setup=removal(self.table, self.mine),
+            )
+
+    def updates(self) -> Iterator[Statement]:
+        yield from super().updates()
+        name, tenant = self.name, self.tenant.sql
+        yield self.change(
+            "update from",
+            f"update {name} as mine set {self.set_from('mine.')} from {name} as source "
+            f"where source.{tenant} <> {self.me} and mine.{tenant} = {self.me}",
+        )
+        yield self.change(
+            "update the other's from",
+            f"update {name} as theirs set {self.set_from('theirs.')} from (select 1) as source "
+            f"where theirs.{tenant} = {self.other}",
+        )
+        given = ", ".join([f"{tenant} = {self.other}", *self._parents(self.theirs)])
+        yield self.change("give away", f"update {name} set {given} where {self.my_key}")
+        taken = ", ".join([f"{tenant} = {self.me}", *self._parents(self.mine)])
+        yield self.change("take", f"update {name} set {taken} where {self.their_key}")
+        yield self.change("take blindly", f"update {name} set {tenant} = {self.me}")
+        if self.table.is_shared:
+            yield self.change(
+                "give to no tenant", f"update {name} set {tenant} = null where {self.my_key}"
+            )
+
+    def deletes(self) -> Iterator[Statement]:
+        yield from super().deletes()
+        name, tenant = self.name, self.tenant.sql
+        yield self.change(
+            "delete using",
+            f"delete from {name} as theirs using {name} as source "
+            f"where theirs.{tenant} = {self.other} and source.{tenant} <> {self.me}",
+        )
+
+    def _as(self, tenant: str) -> str:
+        return ", ".join(
+            tenant if column is self.tenant else column.sql for column in self._inserted()
+        )
+
+    def _parents(self, row: Row) -> list[str]:
+        """Returns the assignments of the row's references, without the tenant."""
         may = {column.name for column in self.table.may("UPDATE")}
         names = {
-            name: self.theirs[name]
+            name: row[name]
             for foreign_key in self.table.foreign_keys
             for name, _ in foreign_key.pairs
             if name != self.tenant.name
@@ -356,19 +433,21 @@ def _foreign_keys(catalogue: Catalogue, seeded: Seeded, made: _Table) -> Iterato
                 f"select count(*), count(child.*), count(parent.*) "
                 f"from {table.sql} as child {kind} {parent.sql} as parent on {on}",
                 reads=True,
+                joined=(parent,),
             )
         yield made.make(
             f"semi-join over {foreign_key.name}",
             f"select count(*) from {parent.sql} as parent "
             f"where exists (select from {table.sql} as child where {on})",
             reads=True,
+            joined=(parent,),
         )
         if parent not in seeded:
             continue
         theirs = {
             own: seeded[parent].others[0][parents]
             for own, parents in foreign_key.pairs
-            if own != made.tenant.name
+            if own != table.tenant
         }
         if not theirs or None in theirs.values():
             continue
@@ -380,7 +459,7 @@ def _foreign_keys(catalogue: Catalogue, seeded: Seeded, made: _Table) -> Iterato
         to = ", ".join(
             f"{table.columns[n].sql} = {cell(table.columns[n], v)}" for n, v in theirs.items()
         )
-        yield made.make(
+        yield made.change(
             f"update to the other's {foreign_key.name}",
             f"update {table.sql} set {to} where {made.my_key}",
         )
@@ -399,20 +478,42 @@ def _join(one: Relation, other: Relation) -> Iterator[Statement]:
             f"select count(*), count(one.*), count(other.*) from {one.sql} as one "
             f"full join {other.sql} as other on one.{left.sql} = other.{right.sql}",
             reads=True,
+            joined=(one, other),
         )
         return
 
 
-def _view(view: Relation) -> Iterator[Statement]:
+def _view(view: Relation, seeded: Seeded) -> Iterator[Statement]:
     if "SELECT" in view.privileges:
-        yield Statement(view.sql, "select from a view", f"select * from {view.sql}")
-        yield Statement(view.sql, "count of a view", f"select count(*) from {view.sql}")
-    updatable = [column for column in view.may("UPDATE") if column.is_comparable]
-    if view.updatable & 4 and updatable:
-        c = updatable[0].sql
+        yield Statement(view.sql, "select from a view", f"select * from {view.sql}", view)
+        yield Statement(view.sql, "count of a view", f"select count(*) from {view.sql}", view)
+    if view.definition and not view.is_invoker:
+        query = view.definition.rstrip().removesuffix(";")
+        yield Statement(view.sql, THE_VIEWS_QUERY, f"select * from ({query}) as rows", view)
+    changed = [column for column in view.may("UPDATE") if column.name in view.updatable_columns]
+    if view.updatable & 4 and changed:
+        c = changed[0].sql
         yield Statement(view.sql, "update a view", f"update {view.sql} set {c} = {c}", view)
     if view.updatable & 16 and "DELETE" in view.privileges:
         yield Statement(view.sql, "delete from a view", f"delete from {view.sql}", view)
+    base = next((table for table in seeded if table.oid == view.base), None)
+    inserted = [column for column in view.may("INSERT") if column.name in view.updatable_columns]
+    if (
+        view.updatable & 8
+        and base is not None
+        and inserted
+        and {column.name for column in inserted} <= base.columns.keys()
+    ):
+        row = seeded[base].others[-1]
+        names = ", ".join(column.sql for column in inserted)
+        values = ", ".join(cell(column, row[column.name]) for column in inserted)
+        yield Statement(
+            view.sql,
+            "insert into a view",
+            f"insert into {view.sql} ({names}) {_overriding(base)}values ({values})",
+            view,
+            setup=removal(base, row),
+        )
 
 
 def _values_by_type(seeded: Seeded, other: str) -> dict[str, dict[str, str]]:
@@ -447,10 +548,17 @@ def _calls(function: Function, values: Mapping[str, Mapping[str, str]]) -> Itera
                 pools.append([f"null::{type_}"])
                 continue
         pools.append([f"'{value.replace(chr(39), chr(39) * 2)}'::{type_}" for value in pool])
-    for arguments in itertools.islice(itertools.product(*pools), CALLS):
+    # Values of one row stand at the same place in each pool.
+    rows = zip(*(itertools.islice(itertools.cycle(pool), CALLS) for pool in pools), strict=True)
+    called = dict.fromkeys([*list(rows)[: max(map(len, pools), default=1)], *_products(pools)])
+    for arguments in itertools.islice(called or [()], CALLS):
         yield Statement(
             function.signature, "call", f"{verb} {function.sql}({', '.join(arguments)})"
         )
+
+
+def _products(pools: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    return itertools.islice(itertools.product(*pools), CALLS)
 
 
 _UNKNOWN: Final = (False, True, False, False, False, (), frozenset[str]())
@@ -507,6 +615,50 @@ def removal(table: Relation, row: Row) -> str:
         f"delete from {table.sql} where {condition(table.key, row)}; "
         "set local session_replication_role = origin"
     )
+
+
+def unreferenced(catalogue: Catalogue, table: Relation, tenants: tuple[str, str]) -> str:
+    """Returns the SQL after which no row refers to the two tenants' rows of a table.
+
+    Rows that go with the row to which they refer are kept; the rows that refer to those go.
+    """
+    owner = table.owned_by.replace("{row}", "referred0")
+    both = ", ".join(literal(tenant) for tenant in tenants)
+    oid = table.parent if catalogue.is_part(table) and table.parent else table.oid
+    parts = list(
+        _without_referrers(
+            catalogue, oid, table.sql, f"{owner} in ({both})", frozenset({oid, table.oid})
+        )
+    )
+    if not parts:
+        return ""
+    return (
+        "set local session_replication_role = replica; "
+        + "; ".join(parts)
+        + "; set local session_replication_role = origin"
+    )
+
+
+def _without_referrers(
+    catalogue: Catalogue, oid: int, table: str, which: str, seen: frozenset[int], depth: int = 0
+) -> Iterator[str]:
+    for key in catalogue.referrers.get(oid, ()):
+        parent, child = f"referred{depth}", f"referred{depth + 1}"
+        on = " and ".join(f"{child}.{own} = {parent}.{parents}" for own, parents, _ in key.pairs)
+        refers = f"exists (select from {table} as {parent} where {on} and {which})"
+        if key.child == oid:
+            # A row may always refer to itself.
+            to = ", ".join(
+                f"{own} = {f'{child}.{parents}' if is_set else 'null'}"
+                for own, parents, is_set in key.pairs
+            )
+            yield f"update {table} as {child} set {to} where {refers}"
+        elif not key.cascades:
+            yield f"delete from {key.sql} as {child} where {refers}"
+        elif key.child not in seen:
+            yield from _without_referrers(
+                catalogue, key.child, key.sql, refers, seen | {key.child}, depth + 1
+            )
 
 
 def _copied(value: str) -> str:

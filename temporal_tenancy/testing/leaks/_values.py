@@ -58,7 +58,7 @@ class Values:
         number = next(self._numbers)
         if column.labels:
             return column.labels[0]
-        if column.kind in ("c", "p"):
+        if column.kind in ("c", "m", "p"):
             return None
         base = column.base
         if base.endswith("[]") or base in ("hstore",):
@@ -147,6 +147,15 @@ def others(column: Column, expression: str, tenant: str) -> Iterator[str | None]
         yield from ("2001-01-01", "2020-01-01", "2099-12-31", "infinity")
     else:
         yield from literals
+
+
+def of_any_type(column: Column) -> Iterator[str]:
+    """Yields what types read that have no values here: ranges, composite types, extensions'."""
+    yield from ("empty", "{}", "", "0", "1", "$", "a", "(0,0)", "<(0,0),1>", "{1,1,0}")
+    yield from ("[(0,0),(1,1)]", "((0,0),(1,1))", "0:0:0", "{}:{}", "[]", "public")
+    yield from (f"({',' * commas})" for commas in range(24))
+    yield f"[{','.join('1' * max(column.modifier, 1))}]"  # a vector
+    yield "POINT(0 0)"
 
 
 def of_partition(bound: str) -> Iterator[str]:

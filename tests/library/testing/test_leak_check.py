@@ -9,12 +9,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.testing import Leak, assert_no_leaks, check_leaks
+from temporal_tenancy.testing.leaks._report import told
 from tests.library.testing.sample import HOLES, SHOP, TABLE, Shop
+from tests.library.testing.schemas import COLUMNS, FEATURES, MORE_HOLES
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,60 @@ def test_a_hole_is_found(of_holes: list[Leak], name: str) -> None:
 def test_a_hole_is_found_only_where_it_is(of_holes: list[Leak]) -> None:
     assert [leak for leak in of_holes if leak.object == "holes.sound"] == []
     assert [str(leak) for leak in of_holes if leak.kind == "unchecked"] == []
+
+
+def build_schema(
+    superuser: psycopg.Connection[Any], sound: list[str], holes: dict[str, list[str]]
+) -> None:
+    """Makes a sound table for each feature, and a table for each hole, with more features."""
+    superuser.execute("drop schema if exists shop cascade; drop schema if exists holes cascade")
+    superuser.execute("create schema holes; grant usage on schema holes to tenancy_tenant")
+    for name, features in [*((f"sound_{each}", [each]) for each in sound), *holes.items()]:
+        superuser.execute(TABLE.format(name=name).encode())
+        for feature in features:
+            text = FEATURES[feature].replace("{t}", f"holes.{name}").replace("{n}", name)
+            superuser.execute(text.replace("{{", "{").replace("}}", "}").encode())
+        if name in MORE_HOLES:
+            hole = MORE_HOLES[name][0].replace("{t}", f"holes.{name}")
+            superuser.execute(hole.encode())
+
+
+def is_of_a_hole(leak: Leak) -> bool:
+    return any(not part.startswith("holes.sound_") for part in leak.object.split(" and "))
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    sound=st.lists(st.sampled_from(sorted(FEATURES)), min_size=2, max_size=6, unique=True),
+    holes=st.dictionaries(
+        st.sampled_from(sorted(MORE_HOLES)),
+        st.lists(st.sampled_from(sorted(COLUMNS)), max_size=3, unique=True),
+        max_size=3,
+    ),
+)
+def test_holes_are_found_among_whatever_strangers_have(
+    urls: DatabaseUrls,
+    superuser: psycopg.Connection[Any],
+    sound: list[str],
+    holes: dict[str, list[str]],
+) -> None:
+    build_schema(superuser, sound, holes)
+    found = leaks(urls)
+    places = {leak.object for leak in found if leak.kind == "leak"}
+    assert {MORE_HOLES[name][1].format(t=f"holes.{name}") for name in holes} <= places
+    assert [str(leak) for leak in found if not is_of_a_hole(leak)] == []
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_no_feature_of_a_sound_schema_is_a_finding(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any], part: int
+) -> None:
+    build_schema(superuser, sorted(FEATURES)[part::2], {})
+    assert told(leaks(urls)) == "0 findings, 0 causes:"
 
 
 def small(superuser: psycopg.Connection[Any], *more: str) -> None:
@@ -200,11 +258,13 @@ def test_the_assertion_says_where_what_was_seen_and_leaves_no_trace(
     )
     with pytest.raises(AssertionError) as caught:
         assert_no_leaks(superuser_url=urls.superuser, tenant_url=urls.tenant)
-    assert str(caught.value).splitlines()[:3] == [
-        "2 findings in 1 tables, views and functions.",
-        '- holes."all\\x1b[2J": select from a view: '
+    assert str(caught.value).splitlines()[:4] == [
+        "2 findings, 1 cause:",
+        "- leak: the view reads with the rights of its owner postgres: "
+        'holes."all\\x1b[2J" (2 statements)',
+        '    holes."all\\x1b[2J": select from a view: '
         "6 rows beside another tenant's rows, and 3 without",
-        '    select * from holes."all\\x1b[2J"',
+        '        select * from holes."all\\x1b[2J"',
     ]
     assert superuser.execute("select count(*) from holes.notes").fetchone() == (0,)
 
@@ -241,3 +301,114 @@ def test_a_database_without_tenants_tables_is_refused(
     superuser.execute("drop schema if exists shop cascade; drop schema if exists holes cascade")
     with pytest.raises(ConfigurationError, match="no table has a column 'tenant_id'"):
         leaks(urls)
+
+
+def test_one_cause_in_many_tables_is_told_once(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    small(superuser, "alter policy isolation on holes.notes using (note is null or true)")
+    for number in range(3):
+        superuser.execute(TABLE.format(name=f"more_{number}").encode())
+        superuser.execute(f"alter table holes.more_{number} disable row level security".encode())
+    lines = told(leaks(urls)).splitlines()
+    causes = [line for line in lines if line.startswith("- ")]
+    assert lines[0].endswith(f", {len(causes)} causes:")
+    assert [cause.split(" (")[0] for cause in causes if "more_" in cause] == [
+        "- leak: row-level security is not enabled: holes.more_0"
+    ]
+
+
+@pytest.mark.parametrize("is_invoker", [False, True])
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_a_view_is_judged_by_what_postgresql_shows_through_it(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any], is_invoker: bool, is_forced: bool
+) -> None:
+    small(
+        superuser,
+        "alter policy isolation on holes.notes to public",
+        f"alter table holes.notes {'' if is_forced else 'no '}force row level security",
+        f"create view holes.mine with (security_invoker = {is_invoker}) as "
+        "select id, note from holes.notes",
+        "grant select, update, delete on holes.mine to tenancy_tenant",
+        "alter table holes.notes owner to tenancy_owner",
+        "alter view holes.mine owner to tenancy_owner",
+        "grant usage on schema holes to tenancy_owner",
+    )
+    found = {(leak.kind, leak.statement) for leak in leaks(urls) if leak.object == "holes.mine"}
+    if is_invoker or is_forced:
+        assert found == set()
+    else:
+        assert {("leak", "select from a view"), ("leak", "delete from a view")} <= found
+
+
+def test_a_view_whose_owner_no_policy_lets_through_shows_a_tenant_nothing(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    small(
+        superuser,
+        "create view holes.mine as select id, note from holes.notes",
+        "grant select on holes.mine to tenancy_tenant",
+        "alter table holes.notes owner to tenancy_owner",
+        "alter view holes.mine owner to tenancy_owner",
+        "grant usage on schema holes to tenancy_owner",
+    )
+    [finding] = leaks(urls)
+    assert (finding.kind, finding.object) == ("own", "holes.mine")
+    assert "shows none of the 3 rows" in finding.seen
+
+
+def test_sequences_stay_where_they_were(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    small(
+        superuser,
+        "create sequence holes.used increment 5",
+        "select nextval('holes.used')",
+        "create sequence holes.unused",
+        "grant update, usage on all sequences in schema holes to tenancy_tenant",
+        "alter table holes.notes alter number set default nextval('holes.used')",
+    )
+    places = "select schemaname, sequencename, last_value from pg_sequences order by 1, 2"
+    before = superuser.execute(places.encode()).fetchall()
+    assert [leak.statement for leak in leaks(urls)] == ["setval", "setval", "setval"]
+    assert superuser.execute(places.encode()).fetchall() == before
+    assert superuser.execute("select nextval('holes.used')").fetchone() == (6,)
+
+
+def test_a_sequence_in_use_is_said_and_not_waited_for(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(superuser, "create sequence holes.busy")
+    monkeypatch.setattr("temporal_tenancy.testing.leaks.check.LOCK_TIMEOUT", "50ms")
+    with connect(urls.superuser) as other, other.transaction():
+        other.execute("select nextval('holes.busy')")
+        with pytest.raises(ConfigurationError, match="another connection is using a sequence"):
+            leaks(urls)
+
+
+def test_a_foreign_table_is_said_to_be_unchecked(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    small(
+        superuser,
+        "create foreign data wrapper nowhere",
+        "create server elsewhere foreign data wrapper nowhere",
+        "create foreign table holes.far (tenant_id text, note text) server elsewhere",
+        "grant select on holes.far to tenancy_tenant",
+    )
+    try:
+        found = leaks(urls)
+    finally:
+        superuser.execute("drop foreign data wrapper nowhere cascade")
+    assert [(leak.kind, leak.object) for leak in found] == [("unchecked", "holes.far")]
+
+
+def test_short_ids_and_ids_of_a_certain_form_fit_the_tables(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    narrow = TABLE.format(name="narrow").replace("tenant_id text", "tenant_id varchar(9)")
+    small(superuser, "drop table holes.notes", narrow)
+    assert leaks(urls) == []
+    superuser.execute("alter table holes.narrow add check (tenant_id in ('xx', 'yy'))")
+    assert {leak.kind for leak in leaks(urls)} == {"unchecked"}
+    assert leaks(urls, tenants=("xx", "yy")) == []

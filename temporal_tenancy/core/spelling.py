@@ -1,0 +1,50 @@
+"""Calls with a misspelled keyword say which one was meant."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any, Final, TypeVar, cast
+
+Target = TypeVar("Target", bound=Callable[..., Any])  # a class or a function, returned as it is
+
+_BY_NAME: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def spelled(declaration: Target) -> Target:
+    """Makes a class or a function raise `ConfigurationError` for a keyword that it does not have.
+
+    The error names the nearest keyword. Python's own is a `TypeError` that names none.
+    """
+    if isinstance(declaration, type):
+        cls = cast(Any, declaration)
+        cls.__init__ = _checked(cls.__init__, declaration.__name__, bound=1)
+        return declaration
+    return cast(Target, _checked(declaration, declaration.__name__, bound=0))
+
+
+def _checked(function: Callable[..., Any], name: str, *, bound: int) -> Callable[..., Any]:
+    parameters = list(inspect.signature(function).parameters.values())[bound:]
+    known = [parameter.name for parameter in parameters if parameter.kind in _BY_NAME]
+
+    @functools.wraps(function)
+    def call(*args: Any, **keywords: Any) -> Any:
+        for keyword in keywords:
+            if keyword not in known:
+                # Imported here: declarations are loaded by commands that must answer at once.
+                from temporal_tenancy.core.errors import ConfigurationError
+
+                raise ConfigurationError(unknown(name, keyword, known))
+        return function(*args, **keywords)
+
+    return call
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> str:
+    """Returns the sentence about a name that `what` does not have, with the nearest that it has."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(sorted(known))}."
+    return f"{what}() has no argument {name!r}. {meant}"
