@@ -23,6 +23,10 @@ _HINTS: Final = {
     "InputForgotten": {
         f"the input of {_TENANT}/{_JOB}/": '"{program} run {job} --tenant {tenant}" does so.',
     },
+    "InstallationElsewhere": {
+        "": '"{program} migrate --move" does so; with --beside, "{program} migrate" makes a second '
+        "installation.",
+    },
     "MigrationsBehind": {
         "": '"{program} migrate" does so.',
     },
