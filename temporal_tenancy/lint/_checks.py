@@ -9,11 +9,11 @@ migration tools), `allowed` (names of exempt objects), `spanning`
 (the library's indexes for queries over all tenants), `opened` (policies in addition to those of
 protect(), as "table policy role"), `policies` (names of the policies of protect()), `columns`
 (names of columns that hold a tenant's id), `owned` (tables whose classes name the column, as "table
-column"), `rule_types`, `rule_ids`, `rule_releases` and `rules` (for each type of column the type of
-the ids, "this" or "earlier", and the expression of the policies of that release, in each form that
-PostgreSQL prints, with {column}), `declared` (the type of the process's ids, or null), `granted`
-(rights of the tenant role on the library's tables, as "table PRIVILEGE column"), `checks` and
-`triggers` (of the library's tables, as "table name").
+column"), `rule_types`, `rule_ids`, `rule_releases`, `rules` and `rule_checks` (for each type of
+column the type of the ids, "this" or "earlier", and the expressions of the policies of that
+release, in each form that PostgreSQL prints, with {column}), `declared` (the type of the process's
+ids, or null), `granted` (rights of the tenant role on the library's tables, as "table PRIVILEGE
+column"), `checks` and `triggers` (of the library's tables, as "table name").
 """
 
 from __future__ import annotations
@@ -135,11 +135,11 @@ _JUDGED: Final[LiteralString] = """
             select release as rule, known.id_type
             from unnest(
                 %(rule_types)s::text[], %(rule_ids)s::text[], %(rule_releases)s::text[],
-                %(rules)s::text[]
-            ) as known (type, id_type, release, rule)
+                %(rules)s::text[], %(rule_checks)s::text[]
+            ) as known (type, id_type, release, rule, write_rule)
             where known.type = tenant_column_type
                 and using_rule = replace(known.rule, '{column}', tenant_column_name)
-                and check_rule = replace(known.rule, '{column}', tenant_column_name)
+                and check_rule = replace(known.write_rule, '{column}', tenant_column_name)
             limit 1
         ) as form on true
     )

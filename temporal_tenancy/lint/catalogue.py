@@ -52,24 +52,25 @@ END"""
 _SQL_NAMES: Final = {"varchar": "text", "int8": "bigint", "int4": "integer", "int2": "smallint"}
 
 
-def _rules() -> Iterator[tuple[str, str, str, str]]:
-    """Yields the type of a column, that of its ids, the release and the rule."""
+def _rules() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yields the type of a column, that of its ids, the release, and the rule to read and write."""
     for column_type, id_type in COLUMN_TYPES.items():
-        forms = {"this": _CURRENT}
-        if id_type != "text":
-            forms = {
-                "this": _CANONICAL.replace("{type}", id_type),
-                "earlier": f"({_CURRENT})::{id_type}",
-            }
         base = _SQL_NAMES.get(column_type, column_type)
-        for release, current in forms.items():
-            for left in ("{column}", f"({{column}})::{base}"):
-                # PostgreSQL begins a line with CASE, and leaves no blank before it.
-                space = "" if current.startswith("\n") else " "
-                yield column_type, id_type, release, f"({left} ={space}{current})"
+        for left in ("{column}", f"({{column}})::{base}"):
+            if id_type == "text":
+                rule = f"({left} = {_CURRENT})"
+                yield column_type, id_type, "this", rule, rule
+                continue
+            canonical = _CANONICAL.replace("{type}", id_type)
+            check = f"(({{column}})::text = {_SETTING})"
+            # PostgreSQL begins a line with CASE, and leaves no blank before it.
+            yield column_type, id_type, "this", f"({left} ={canonical})", check
+            rule = f"({left} = ({_CURRENT})::{id_type})"
+            yield column_type, id_type, "earlier", rule, rule
 
 
 _RULES: Final = [list(each) for each in zip(*_rules(), strict=True)]
+_RULE_PARAMETERS: Final = ("rule_types", "rule_ids", "rule_releases", "rules", "rule_checks")
 
 # Of the tools that applications migrate with; their programs read them, as Django's runserver does.
 _VERSION_TABLES: Final = ("alembic_version", "django_migrations")
@@ -329,7 +330,7 @@ def _run(
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
         "columns": list(dict.fromkeys((*tenant_columns(), *columns))),
         "owned": [f"{table} {column}" for table, column in tenant_tables().items()],
-        **dict(zip(("rule_types", "rule_ids", "rule_releases", "rules"), _RULES, strict=True)),
+        **dict(zip(_RULE_PARAMETERS, _RULES, strict=True)),
         "declared": declared,
         "granted": _GRANTED,
         "checks": _TABLE_CHECKS,

@@ -121,7 +121,7 @@ def protect_statements(
 
     For migrations without Alembic; run it in one transaction. It can be repeated: it replaces the
     policies, and grants the four rights again, so repeat a REVOKE of your own after it. Two
-    policies have the same rule: the permissive one gives access, and the restrictive one still
+    policies have the same rules: the permissive one gives access, and the restrictive one still
     applies if somebody adds a wider permissive policy, since permissive policies are joined by OR.
     FORCE applies row-level security to the table's owner too, who therefore sees no rows.
 
@@ -136,7 +136,7 @@ def protect_statements(
         ConfigurationError: the type is none of the three.
     """
     name = _qualified(table, schema)
-    rule = _rule(quoted(column), type)
+    rule, check = _rule(quoted(column), type), _check(quoted(column), type)
     role = quoted(role)
     policies = ((ISOLATION_POLICY, "restrictive"), (ACCESS_POLICY, "permissive"))
     return [
@@ -148,7 +148,7 @@ def protect_statements(
             for statement in (
                 f"drop policy if exists {policy} on {name}",
                 f"create policy {policy} on {name} as {kind} for all to {role} "
-                f"using ({rule}) with check ({rule})",
+                f"using ({rule}) with check ({check})",
             )
         ),
         f"grant select, insert, update, delete on {name} to {role}",
@@ -181,6 +181,11 @@ def _is_protected(table: str, schema: str | None, role: str) -> bool:
     """Whether the table has both policies for `role`, of whatever rule."""
     values = {"name": _qualified(table, schema), "role": role}
     return op.get_bind().execute(text(_POLICIES), values).scalar() == 2
+
+
+def _check(column: str, type: TenantIdType) -> str:
+    # It is evaluated for each row that is written, and serves no index: the text alone will do.
+    return _rule(column, type) if type == "text" else f"{column}::text = {_SETTING}"
 
 
 def _refuse_column(table: str, column: str, type: TenantIdType, schema: str | None) -> None:
