@@ -89,6 +89,6 @@ class Hints:
 
     def _and(self, text: str, hint: str, **values: str) -> str:
         # Older workers put the command into the text.
-        if self.program in text:
+        if f'"{self.program} ' in text:
             return text
         return f"{text} {hint.format(program=self.program, **values)}"

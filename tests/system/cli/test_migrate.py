@@ -109,8 +109,10 @@ def test_a_wrong_url_is_named_by_where_it_is_set(
     assert "has no password" in refusal("--relay-url", without)
 
     application = program.application
-    for field, setting in (("tenant", "TENANT_URL"), ("relay", "RELAY_URL")):
-        changed = replace(application, **{field: Login(setting, wrong)})
+    for changed, setting in (
+        (replace(application, tenant=Login("TENANT_URL", wrong)), "TENANT_URL"),
+        (replace(application, relay=Login("RELAY_URL", wrong)), "RELAY_URL"),
+    ):
         other = Program(load=lambda changed=changed: changed)  # type: ignore[misc]
         assert run(command_line(other), other, ["migrate"]) == 2
         assert f"{setting}: this database URL must have the role" in capsys.readouterr().err
@@ -148,7 +150,13 @@ def test_hardening_is_said_first_and_done_on_request(
     assert checks["row-level security"][0] == "ok"
     verdict, message = checks["open rights"]
     assert verdict == "warning"
-    assert "every role of the server has a right on database" in message
+    first, *findings, last = message.splitlines()
+    assert first == "row-level security holds, but:"
+    assert all(finding.startswith("public-grant: every role of the") for finding in findings)
+    [connecting] = [finding for finding in findings if "REVOKE CONNECT ON" in finding]
+    others = connecting.partition("in no other way: ")[2].partition(". Run ")[0].split(", ")
+    assert OTHER_APP in others
+    assert not {*named("cli").roles} & {*others}
     assert message.endswith('"tenancy migrate --harden" lists what every role has and can lose.')
 
     done = answer("migrate", "--harden", "--yes")
