@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         DatabaseProblem,
         DatabaseUnreachable,
         ExcessRights,
+        InstallationElsewhere,
         MigrationsBehind,
     )
     from temporal_tenancy.postgres.installation import (
@@ -36,6 +37,7 @@ __all__ = [
     "DirectoryUnreadable",
     "ExcessRights",
     "Installation",
+    "InstallationElsewhere",
     "MigrationsBehind",
     "Roles",
     "SqlTenantDirectory",
@@ -62,6 +64,7 @@ _WHERE: Final = {
     "DirectoryUnreadable": "sql_directory",
     "ExcessRights": "database_errors",
     "Installation": "installation",
+    "InstallationElsewhere": "database_errors",
     "MigrationsBehind": "database_errors",
     "Roles": "installation",
     "SqlTenantDirectory": "sql_directory",
