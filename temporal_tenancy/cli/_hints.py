@@ -27,7 +27,9 @@ _HINTS: Final = {
         "": '"{program} migrate" does so.',
     },
     "SearchAttributesMissing": {
-        "the namespace .* has no search attribute ": '"{program} schedules apply" does so.',
+        r"the namespace .* has no search attribute (?!.*schedules apply)": (
+            '"{program} schedules apply" does so.'
+        ),
     },
     "FairnessOff": {
         "": 'Then "{program} doctor" tries again.',
