@@ -11,10 +11,6 @@ TENANTS ?= 0
 WORKERS ?= 4
 # For `make test-lowest`: where PostgreSQL 15 is, and the tests of what can differ there.
 TEST_POSTGRES_BIN ?= /usr/lib/postgresql/15/bin
-# With psycopg 3.2.4 a relay in the tests' own loop sometimes never ends after its connection is
-# cancelled, so these two run with the newest releases alone.
-RELAYS := test_a_message_that_is_moved_runs_at_its_new_time \
-    test_a_key_that_no_door_takes_is_a_dead_letter_at_the_relay
 LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
     tests/isolation/test_leak_hunt.py tests/isolation/test_row_security.py \
     tests/library/control_plane tests/library/postgres/test_database.py \
@@ -22,8 +18,9 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
     tests/library/postgres/test_session_limits.py \
     tests/library/postgres/test_statement_guard.py \
     tests/library/dead_letters/test_dead_letter_alerts.py \
-    tests/library/django tests/library/outbox/test_requests.py tests/library/sdk/test_starts.py \
-    $(RELAYS:%=--deselect=tests/library/outbox/test_requests.py::%)
+    tests/library/django tests/library/outbox/test_requests.py \
+    tests/library/outbox/test_relay_stop.py tests/library/outbox/test_awaited_requests.py \
+    tests/library/sdk/test_starts.py
 
 # Compiles each program once, since many are started often.
 export UV_COMPILE_BYTECODE := 1

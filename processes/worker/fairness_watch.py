@@ -13,6 +13,7 @@ import structlog
 from saas.hints import with_hint
 from temporal_tenancy import Database
 from temporal_tenancy.control_plane import last_fairness
+from temporal_tenancy.core.tasks import end_tasks
 
 AGAIN_IN: Final = timedelta(hours=1)  # at the soonest; the check itself is repeated once a day
 
@@ -30,8 +31,7 @@ async def watching_fairness(database: Database, namespace: str) -> AsyncIterator
     try:
         yield
     finally:
-        watch.cancel()
-        await asyncio.wait((watch,))
+        await end_tasks(watch)
 
 
 async def _watch(database: Database, namespace: str) -> NoReturn:

@@ -31,7 +31,9 @@ _HINTS: Final = {
         "": '"{program} migrate" does so.',
     },
     "SearchAttributesMissing": {
-        "the namespace .* has no search attribute ": '"{program} schedules apply" does so.',
+        r"the namespace .* has no search attribute (?!.*schedules apply)": (
+            '"{program} schedules apply" does so.'
+        ),
     },
     "NotFoundError": {
         "Workflow class .* is not registered on this worker": "Add it to the workflows of the "

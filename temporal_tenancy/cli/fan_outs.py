@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -16,10 +17,11 @@ from temporal_tenancy.cli._server_access import Servers, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, Problem, address, err, lines, number, table
 from temporal_tenancy.cli.program import current_application, quoted, with_hint
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_id_types import example_id
-from temporal_tenancy.sdk.taken_ids import own_run
+from temporal_tenancy.sdk.taken_ids import own_run_and_input, require_same_input
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
 from temporal_tenancy.ticks.fan_out.children import FAN_OUT
 from temporal_tenancy.ticks.fan_out.workflows import child_input
@@ -104,8 +106,18 @@ def workflow_id_of(job: Job, tick: str) -> str:
     return str(WorkflowId(PLATFORM, job.name, f"tick-{tick}"))
 
 
+class _Chosen(BaseModel):
+    """What a person chooses of a fan-out's input; the rest comes from the schedule."""
+
+    extra: dict[str, Any] = {}
+    statuses: list[TenantStatus] | None = None
+
+
 async def start(connections: Servers, job: Job, request: FanOutInput) -> tuple[Handle, bool]:
-    """Returns the run, and whether this call started it. A tick that has ended may run again."""
+    """Returns the run, and whether this call started it. A tick that has ended may run again.
+
+    Raises `KeyReused` if the tick is running for other tenants, or with another input.
+    """
     workflow_id = workflow_id_of(job, str(request.tick))
     try:
         new_run = await connections.client.start_workflow(
@@ -118,7 +130,10 @@ async def start(connections: Servers, job: Job, request: FanOutInput) -> tuple[H
         )
         run_id, started = new_run.first_execution_run_id, True
     except WorkflowAlreadyStartedError:
-        run_id, started = (await own_run(connections.client, workflow_id, FAN_OUT)).run_id, False
+        run, given = await own_run_and_input(connections.client, workflow_id, FAN_OUT)
+        chosen = _Chosen(extra=request.extra, statuses=request.statuses)
+        require_same_input(run, chosen, given, otherwise="Wait until that run has ended.")
+        run_id, started = run.run_id, False
     handle: Handle = connections.client.get_workflow_handle(
         workflow_id, run_id=run_id, result_type=FanOutResult
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from temporalio.client import (
     WorkflowExecutionStatus,
@@ -26,7 +26,12 @@ from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import refusal, require_startable
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import own_run
+from temporal_tenancy.sdk.taken_ids import (
+    input_of,
+    own_run_and_input,
+    require_same_input,
+    started_event,
+)
 
 Handle = WorkflowHandle[Any, Any]  # of a workflow that is known only by its name
 
@@ -43,8 +48,8 @@ async def run(
     """Starts a job of `tenant`, unless a run with its id has succeeded or is running.
 
     Raises:
-        TenancyError: the input does not fit, the tenant may not run the job, or another workflow
-            uses its id; nothing was started.
+        TenancyError: the input does not fit, the tenant may not run the job, another workflow uses
+            its id, or an earlier run has its key and another input; nothing was started.
     """
     job = arguments.tenant_job(job_name)
     job_input, parsed_id = _prepared(job, tenant=tenant, input_json=input_json, key=key)
@@ -83,6 +88,9 @@ _SAYS = {
 }
 
 
+_OTHERWISE: Final = "Use another key, or leave the input as it was."
+
+
 def _prepared(
     job: Job, *, tenant: str | None, input_json: str | None, key: str | None
 ) -> tuple[TenantInput, WorkflowId]:
@@ -112,6 +120,7 @@ async def _start(
         # The server forgets closed runs; the ledger does not.
         if row is not None and row.state == LedgerState.SUCCEEDED:
             run_id = row.run_id
+            await _require_same_input(connections, job_input, workflow_id, run_id)
             return connections.client.get_workflow_handle(workflow_id, run_id=run_id), "succeeded"
     try:
         started: Handle = await connections.client.start_workflow(
@@ -123,12 +132,27 @@ async def _start(
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
     except WorkflowAlreadyStartedError:
-        described = await own_run(connections.client, workflow_id, job.name)
+        described, given = await own_run_and_input(connections.client, workflow_id, job.name)
+        require_same_input(described, job_input, given, otherwise=_OTHERWISE)
         existing = connections.client.get_workflow_handle(workflow_id, run_id=described.run_id)
         done = described.status is WorkflowExecutionStatus.COMPLETED
         return existing, "succeeded" if done else "running"
     run_id = started.first_execution_run_id
     return connections.client.get_workflow_handle(workflow_id, run_id=run_id), "started"
+
+
+async def _require_same_input(
+    connections: Servers, job_input: TenantInput, workflow_id: str, run_id: str | None
+) -> None:
+    """Raises `KeyReused` if the server still has a run that succeeded, with another input."""
+    handle = connections.client.get_workflow_handle(workflow_id, run_id=run_id)
+    described = await if_known(handle.describe())
+    if described is None:
+        return
+    started = await if_known(started_event(connections.client, workflow_id, described.run_id))
+    if started is not None:
+        given = await input_of(connections.client, workflow_id, started)
+        require_same_input(described, job_input, given, otherwise=_OTHERWISE)
 
 
 async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:

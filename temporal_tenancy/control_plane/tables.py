@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -68,7 +69,7 @@ class DeadLetterState(StrEnum):
     DISCARDED = "discarded"  # an operator decided not to run it again
 
 
-def one_of(column: str, values: type[StrEnum]) -> str:
+def one_of(column: str, values: Iterable[StrEnum]) -> str:
     """Returns SQL that checks that `column` has one of `values`."""
     return f"{column} in ({', '.join(repr(value.value) for value in values)})"
 

@@ -65,6 +65,10 @@ class ScopeMissing(TenancyError):
     """Code ran without the scope that it needs."""
 
 
+class NotAwaited(TenancyError):
+    """Work on a transaction was not awaited before the transaction's block ended."""
+
+
 class StatementRefused(TenancyError):
     """A SQL statement was not sent because it could change a session's tenant or limits."""
 

@@ -13,7 +13,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.outbox._events import current_event_id, once
     from temporal_tenancy.outbox._feature import outbox
-    from temporal_tenancy.outbox._raw_requests import enqueue_in, once_in
+    from temporal_tenancy.outbox._raw_requests import enqueue_in, enqueue_many_in, once_in
     from temporal_tenancy.outbox._requests import (
         Requested,
         RequestState,
@@ -44,11 +44,13 @@ if TYPE_CHECKING:
         cancel,
         reschedule,
     )
+    from temporal_tenancy.sdk.taken_ids import KeyReused
 
 __all__ = [
     "ByKey",
     "Deliver",
     "Enqueued",
+    "KeyReused",
     "KeyTaken",
     "MessageStatus",
     "MessageTaken",
@@ -69,6 +71,7 @@ __all__ = [
     "enqueue",
     "enqueue_in",
     "enqueue_many",
+    "enqueue_many_in",
     "enqueue_or_find",
     "once",
     "once_in",
@@ -84,6 +87,7 @@ _WHERE: Final = {
     "ByKey": "waiting",
     "Deliver": "relay.starting",
     "Enqueued": "enqueueing",
+    "KeyReused": "marks",
     "KeyTaken": "enqueueing",
     "MessageStatus": "tables",
     "MessageTaken": "waiting",
@@ -104,6 +108,7 @@ _WHERE: Final = {
     "enqueue": "enqueueing",
     "enqueue_in": "_raw_requests",
     "enqueue_many": "enqueueing",
+    "enqueue_many_in": "_raw_requests",
     "enqueue_or_find": "enqueueing",
     "once": "_events",
     "once_in": "_raw_requests",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
@@ -12,6 +13,7 @@ from temporal_tenancy.core.errors import ScopeMissing
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import current_scope, current_tenant
 from temporal_tenancy.core.scoped_value import ScopedValue
+from temporal_tenancy.outbox._awaiting import in_block
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.raw_session import RawSession
 
@@ -25,7 +27,9 @@ _RECORD: Final = library_text("""
 _message: Final[ScopedValue[str]] = ScopedValue("temporal_tenancy_message", "the event's id")
 
 
-async def once(session: AsyncSession | RawSession, consumer: str, event_id: str) -> bool:
+def once(
+    session: AsyncSession | RawSession, consumer: str, event_id: str
+) -> Coroutine[Any, Any, bool]:
     """Records that `consumer` processes `event_id`, in the transaction of the effect.
 
     Waits while another open transaction has recorded the same event. Two tenants' events with the
@@ -42,7 +46,13 @@ async def once(session: AsyncSession | RawSession, consumer: str, event_id: str)
 
     Raises:
         ScopeMissing: the caller is not in a tenant's scope.
+        NotAwaited: raised at the end of the session if the result was not awaited in it.
     """
+    return in_block(session, record_once(session, consumer, event_id), "once(…)")
+
+
+async def record_once(session: AsyncSession | RawSession, consumer: str, event_id: str) -> bool:
+    """Records an event; see `once`."""
     values = {"tenant": current_tenant(), "consumer": consumer, "event_id": event_id}
     return await session.scalar(_RECORD, values) is not None
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 import psycopg
 from pydantic import BaseModel
 
 from temporal_tenancy.core.jobs import JobPriority
-from temporal_tenancy.outbox._events import once
-from temporal_tenancy.outbox.enqueueing import enqueue_on
+from temporal_tenancy.outbox._awaiting import in_block
+from temporal_tenancy.outbox._events import record_once
+from temporal_tenancy.outbox.enqueueing import enqueue_id, enqueue_several, named
 from temporal_tenancy.postgres.raw_session import RawSession, finish
 from temporal_tenancy.postgres.transactions import bound_session
+
+Result = TypeVar("Result")
 
 Input = BaseModel | Mapping[str, Any]  # the fields of any job
 
@@ -42,7 +45,7 @@ def enqueue_in(
     at: datetime | None = None,
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
-) -> Awaitable[UUID]: ...
+) -> Coroutine[Any, Any, UUID]: ...
 
 
 def enqueue_in(
@@ -54,7 +57,7 @@ def enqueue_in(
     at: datetime | None = None,
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
-) -> UUID | Awaitable[UUID]:
+) -> UUID | Coroutine[Any, Any, UUID]:
     """Requests a job for the current tenant, in the `tenant_transaction()` of `connection`.
 
     The job starts once that transaction commits, and never if it rolls back. The other arguments
@@ -68,16 +71,68 @@ def enqueue_in(
         TenancyError: any other error that `enqueue` raises.
         psycopg.Error: a database error, without values of rows.
     """
-    work = _enqueue(
-        bound_session(connection),
-        job,
-        input,
-        key=key,
-        at=at,
-        priority=priority,
-        correlation_id=correlation_id,
+    session = bound_session(connection)
+    work = enqueue_id(
+        session, job, input, key=key, at=at, priority=priority, correlation_id=correlation_id
     )
-    return work if isinstance(connection, psycopg.AsyncConnection) else finish(work)
+    return _done(session, work, f"enqueue_in({named(job)})")
+
+
+@overload
+def enqueue_many_in(
+    connection: psycopg.Connection[Any],
+    job: str | type,
+    inputs: Sequence[Input],
+    *,
+    keys: Sequence[str | None] | None = None,
+    at: datetime | None = None,
+    priority: JobPriority | None = None,
+    correlation_id: str | None = None,
+) -> list[UUID]: ...
+
+
+@overload
+def enqueue_many_in(
+    connection: psycopg.AsyncConnection[Any],
+    job: str | type,
+    inputs: Sequence[Input],
+    *,
+    keys: Sequence[str | None] | None = None,
+    at: datetime | None = None,
+    priority: JobPriority | None = None,
+    correlation_id: str | None = None,
+) -> Coroutine[Any, Any, list[UUID]]: ...
+
+
+def enqueue_many_in(
+    connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any],
+    job: str | type,
+    inputs: Sequence[Input],
+    *,
+    keys: Sequence[str | None] | None = None,
+    at: datetime | None = None,
+    priority: JobPriority | None = None,
+    correlation_id: str | None = None,
+) -> list[UUID] | Coroutine[Any, Any, list[UUID]]:
+    """Requests one job for several inputs, in the `tenant_transaction()` of `connection`.
+
+    One statement writes them all, after every input was checked. The other arguments are those of
+    `enqueue_many`. Await the result of an `AsyncConnection`.
+
+    Returns:
+        The messages' ids, in the order of `inputs`.
+
+    Raises:
+        ScopeMissing: no `tenant_transaction()` is open on the connection, or no scope.
+        ValueError: `keys` and `inputs` differ in length.
+        TenancyError: any other error that `enqueue_many` raises.
+        psycopg.Error: a database error, without values of rows.
+    """
+    session = bound_session(connection)
+    work = enqueue_several(
+        session, job, inputs, keys=keys, at=at, priority=priority, correlation_id=correlation_id
+    )
+    return _done(session, work, f"enqueue_many_in({named(job)})")
 
 
 @overload
@@ -87,14 +142,14 @@ def once_in(connection: psycopg.Connection[Any], consumer: str, event_id: str) -
 @overload
 def once_in(
     connection: psycopg.AsyncConnection[Any], consumer: str, event_id: str
-) -> Awaitable[bool]: ...
+) -> Coroutine[Any, Any, bool]: ...
 
 
 def once_in(
     connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any],
     consumer: str,
     event_id: str,
-) -> bool | Awaitable[bool]:
+) -> bool | Coroutine[Any, Any, bool]:
     """Records an event as `once` does, in the `tenant_transaction()` of `connection`.
 
     Await the result of an `AsyncConnection`.
@@ -107,27 +162,14 @@ def once_in(
         TenantMismatch: the transaction belongs to another tenant than the scope.
         psycopg.Error: a database error, without values of rows.
     """
-    work = once(bound_session(connection), consumer, event_id)
-    return work if isinstance(connection, psycopg.AsyncConnection) else finish(work)
+    session = bound_session(connection)
+    return _done(session, record_once(session, consumer, event_id), "once_in(…)")
 
 
-async def _enqueue(
-    session: RawSession,
-    job: str | type,
-    input: Input,
-    *,
-    key: str | None,
-    at: datetime | None,
-    priority: JobPriority | None,
-    correlation_id: str | None,
-) -> UUID:
-    [request] = await enqueue_on(
-        session,
-        job,
-        [input],
-        keys=[key],
-        at=at,
-        priority=priority,
-        correlation_id=correlation_id,
-    )
-    return request.id
+def _done(
+    session: RawSession, work: Coroutine[Any, Any, Result], name: str
+) -> Result | Coroutine[Any, Any, Result]:
+    """Returns the result on a sync connection, and on an async one the work to await."""
+    if isinstance(session.connection, psycopg.AsyncConnection):
+        return in_block(session, work, name)
+    return finish(work)

@@ -28,7 +28,7 @@ from temporal_tenancy.outbox.inspection import find_message
 from temporal_tenancy.outbox.tables import MessageStatus, OutboxMessage
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import disagreement
+from temporal_tenancy.sdk.taken_ids import KeyReused, disagreement
 
 _ENDED_BADLY: Final = frozenset(
     {
@@ -128,7 +128,7 @@ async def request_state(
     records = await _recorded(workflow_id)
     status = _by_records(records)
     if status is None:
-        run = await ask(str(workflow_id))
+        run = await ask(records.workflow_id(workflow_id))
         # A run is recorded before it ends, but maybe after the first read.
         records = await _recorded(workflow_id)
         status = _by_records(records) or _by_run(run, records)
@@ -158,6 +158,10 @@ class _Records:
     message: OutboxMessage | None
     letter: DeadLetterRow | None
 
+    def workflow_id(self, own: WorkflowId) -> str:
+        """The id under which the job runs: a replay of a reused key has one of its own."""
+        return str(own) if self.letter is None else self.letter.workflow_id
+
 
 async def _recorded(workflow_id: WorkflowId) -> _Records:
     async with tenant_session() as session:
@@ -165,10 +169,21 @@ async def _recorded(workflow_id: WorkflowId) -> _Records:
         letter = await session.scalar(
             select(DeadLetterRow).where(
                 DeadLetterRow.tenant_id == current_tenant(),
-                DeadLetterRow.workflow_id == str(workflow_id),
+                DeadLetterRow.workflow_id == _letter_id(workflow_id, message),
             )
         )
     return _Records(message, letter)
+
+
+def _letter_id(workflow_id: WorkflowId, message: OutboxMessage | None) -> str:
+    """Returns the id of the letter: another one if the run of another request has the key."""
+    if (
+        message is not None
+        and message.status == MessageStatus.DEAD_LETTER
+        and message.error_type == KeyReused.__name__
+    ):
+        return str(WorkflowId(workflow_id.owner, workflow_id.job, str(message.id)))
+    return str(workflow_id)
 
 
 def _by_records(records: _Records) -> RunStatus | None:

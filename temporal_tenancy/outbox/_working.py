@@ -13,6 +13,7 @@ from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.outbox.marks import Holder, completing, failing
 from temporal_tenancy.outbox.relay.messages import Message
+from temporal_tenancy.outbox.tables import IS_PROCESSING
 from temporal_tenancy.outbox.transitions import BEGUN_AGAIN
 from temporal_tenancy.postgres.library_text import library_text
 
@@ -22,13 +23,13 @@ _IS_OWN: Final = "m.workflow_id = :workflow_id"
 _LOAD: Final = library_text(f"""
     select tenant_id, id, job, key, priority, attempts, correlation_id, workflow_id
     from tenancy.outbox_messages as m
-    where id = any(cast(:ids as uuid[])) and m.status = 'processing' and {_IS_OWN}
+    where id = any(cast(:ids as uuid[])) and m.{IS_PROCESSING} and {_IS_OWN}
     order by id
 """)
 _BEGIN_AGAIN: Final = library_text(f"""
     update tenancy.outbox_messages as m
     set {BEGUN_AGAIN}
-    where id = :id and m.status = 'processing' and {_IS_OWN}
+    where id = :id and m.{IS_PROCESSING} and {_IS_OWN}
     returning attempts
 """)
 _COMPLETE: Final = completing(_IS_OWN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,13 +27,16 @@ from temporal_tenancy.core.payloads import (
 )
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
-from temporal_tenancy.outbox.tables import MessageStatus
+from temporal_tenancy.outbox._awaiting import in_block
+from temporal_tenancy.outbox.tables import IS_LIVE, MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.raw_session import RawSession
 
 CORRELATION_MAX_CHARACTERS: Final = 200
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+TRIES: Final = 10  # to write a request whose message is there and then gone, each time
 LATEST: Final = datetime(
     9999, 1, 1, tzinfo=UTC
 )  # later, a time zone's offset may leave the calendar
@@ -49,19 +52,24 @@ _INSERT: Final = library_text(f"""
         from unnest(cast(:payloads as text[]), cast(:keys as text[]))
             with ordinality as request (payload, key, ordinality)
         order by ordinality
-        on conflict (tenant_id, job, key) where status <> 'dead_letter' do nothing
+        on conflict (tenant_id, job, key) where {IS_LIVE} do nothing
         returning id, key, scheduled_at
     ),
     notified as (select pg_notify('{CHANNEL}', '') from added limit 1)
     select id, key, scheduled_at, (select count(*) from notified) from added order by id
 """)
 # Payloads that the database finds equal need not be read and compared again.
-_EXISTING: Final = library_text("""
+_EXISTING: Final = library_text(f"""
     select m.key, m.id, m.status, m.scheduled_at, m.payload = request.payload::jsonb as is_same
     from unnest(cast(:payloads as text[]), cast(:keys as text[])) as request (payload, key)
     join tenancy.outbox_messages as m
         on m.tenant_id = :tenant and m.job = :job and m.key = request.key
-        and m.status <> 'dead_letter'
+        and m.{IS_LIVE}
+""")
+_TAKE_BACK: Final = library_text("""
+    delete from tenancy.outbox_messages
+    where tenant_id = :tenant and id = any(cast(:ids as uuid[]))
+    returning id
 """)
 
 
@@ -84,7 +92,7 @@ class Enqueued:
     scheduled_at: datetime  # aware; the earliest start
 
 
-async def enqueue(
+def enqueue(
     job: str | type,
     input: BaseModel | Mapping[str, Any],
     *,
@@ -92,10 +100,11 @@ async def enqueue(
     at: datetime | None = None,
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
-) -> UUID:
+) -> Coroutine[Any, Any, UUID]:
     """Requests a job for the current tenant, in the transaction of the open `tenant_session()`.
 
-    The job starts once that transaction commits, and never if it rolls back.
+    The job starts once that transaction commits, and never if it rolls back. Await the result
+    before the session ends; it is refused otherwise.
 
     Args:
         job: the job's name or its class.
@@ -123,14 +132,16 @@ async def enqueue(
         TenantMismatch: the input names another tenant, or the key cannot be part of a workflow id.
         PayloadTooLarge: the input is over 64 KiB as JSON.
         KeyTaken: a message already has this key, with another input.
+        NotAwaited: raised at the end of the session if the result was not awaited in it.
     """
-    request = await enqueue_or_find(
-        job, input, key=key, at=at, priority=priority, correlation_id=correlation_id
+    session = current_tenant_session()
+    work = enqueue_id(
+        session, job, input, key=key, at=at, priority=priority, correlation_id=correlation_id
     )
-    return request.id
+    return in_block(session, work, f"enqueue({named(job)})")
 
 
-async def enqueue_or_find(
+def enqueue_or_find(
     job: str | type,
     input: BaseModel | Mapping[str, Any],
     *,
@@ -138,7 +149,7 @@ async def enqueue_or_find(
     at: datetime | None = None,
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
-) -> Enqueued:
+) -> Coroutine[Any, Any, Enqueued]:
     """Requests a job as `enqueue` does, and returns the message with its status and time.
 
     The arguments are those of `enqueue`.
@@ -149,19 +160,14 @@ async def enqueue_or_find(
     Raises:
         TenancyError: any error that `enqueue` raises.
     """
-    [request] = await enqueue_on(
-        current_tenant_session(),
-        job,
-        [input],
-        keys=[key],
-        at=at,
-        priority=priority,
-        correlation_id=correlation_id,
+    session = current_tenant_session()
+    work = enqueue_one(
+        session, job, input, key=key, at=at, priority=priority, correlation_id=correlation_id
     )
-    return request
+    return in_block(session, work, f"enqueue_or_find({named(job)})")
 
 
-async def enqueue_many(
+def enqueue_many(
     job: str | type,
     inputs: Sequence[BaseModel | Mapping[str, Any]],
     *,
@@ -169,7 +175,7 @@ async def enqueue_many(
     at: datetime | None = None,
     priority: JobPriority | None = None,
     correlation_id: str | None = None,
-) -> list[UUID]:
+) -> Coroutine[Any, Any, list[UUID]]:
     """Requests one job for several inputs, in one statement.
 
     Every input is checked before anything is written.
@@ -188,17 +194,66 @@ async def enqueue_many(
 
     Raises:
         KeyTaken: two of the requests have the same key with different inputs, or a message already
-            has one of the keys with another input. In the second case the other requests are
-            written already: let the error roll the session back.
+            has one of the keys with another input. None of the requests is written.
         ValueError: `keys` and `inputs` differ in length.
         TenancyError: any other error that `enqueue` raises, for any of the inputs.
     """
-    optional_keys = [None] * len(inputs) if keys is None else keys
+    session = current_tenant_session()
+    work = enqueue_several(
+        session, job, inputs, keys=keys, at=at, priority=priority, correlation_id=correlation_id
+    )
+    return in_block(session, work, f"enqueue_many({named(job)})")
+
+
+async def enqueue_one(
+    session: AsyncSession | RawSession,
+    job: str | type,
+    input: BaseModel | Mapping[str, Any],
+    *,
+    key: str | None,
+    at: datetime | None,
+    priority: JobPriority | None,
+    correlation_id: str | None,
+) -> Enqueued:
+    """Requests a job in the transaction of `session`; see `enqueue_or_find`."""
+    [request] = await enqueue_on(
+        session,
+        job,
+        [input],
+        keys=[key],
+        at=at,
+        priority=priority,
+        correlation_id=correlation_id,
+    )
+    return request
+
+
+async def enqueue_id(
+    session: AsyncSession | RawSession,
+    job: str | type,
+    input: BaseModel | Mapping[str, Any],
+    **options: Any,  # those of `enqueue_one`
+) -> UUID:
+    """Requests a job in the transaction of `session`; see `enqueue`."""
+    return (await enqueue_one(session, job, input, **options)).id
+
+
+async def enqueue_several(
+    session: AsyncSession | RawSession,
+    job: str | type,
+    inputs: Sequence[BaseModel | Mapping[str, Any]],
+    *,
+    keys: Sequence[str | None] | None,
+    at: datetime | None,
+    priority: JobPriority | None,
+    correlation_id: str | None,
+) -> list[UUID]:
+    """Requests one job for several inputs in the transaction of `session`; see `enqueue_many`."""
     requests = await enqueue_on(
-        current_tenant_session(),
+        session,
         job,
         inputs,
-        keys=optional_keys,
+        keys=[None] * len(inputs) if keys is None else keys,
         at=at,
         priority=priority,
         correlation_id=correlation_id,
@@ -241,14 +296,30 @@ async def enqueue_on(
         "correlation_id": correlation_id,
     }
     _require_one_input(wanted, tenant, values)
-    found = await _insert(session, wanted, values)
-    while None in found:
-        # The existing message with this key completed and was deleted between the two statements.
-        missing = [index for index, message in enumerate(found) if message is None]
-        again = {name: [values[name][index] for index in missing] for name in ("payloads", "keys")}
-        added = await _insert(session, wanted, values | again)
-        for index, message in zip(missing, added, strict=True):
-            found[index] = message
+    added: list[UUID] = []
+    try:
+        found = await _insert(session, wanted, values, added)
+        tries = 1
+        while None in found:
+            # The existing message with this key was deleted between the two statements.
+            if tries == TRIES:
+                raise _not_kept(wanted)
+            tries += 1
+            missing = [index for index, message in enumerate(found) if message is None]
+            again = {
+                name: [values[name][index] for index in missing] for name in ("payloads", "keys")
+            }
+            more = await _insert(session, wanted, values | again, added)
+            for index, message in zip(missing, more, strict=True):
+                found[index] = message
+    except KeyTaken as error:
+        # The caller may catch the error and commit.
+        await session.execute(_TAKE_BACK, {"tenant": tenant, "ids": added})
+        if len(payloads) == 1:
+            raise
+        raise KeyTaken(
+            f"{error.message} None of the {len(payloads)} requests of this call was written."
+        ) from None
     return [message for message in found if message is not None]
 
 
@@ -263,20 +334,42 @@ def require_time(what: str, at: datetime) -> None:
         )
 
 
+def named(job: str | type) -> str:
+    """Returns a job as a call names it."""
+    return f'"{job}"' if isinstance(job, str) else job.__name__
+
+
 async def _insert(
-    session: AsyncSession | RawSession, job: Job, values: Mapping[str, Any]
+    session: AsyncSession | RawSession,
+    job: Job,
+    values: Mapping[str, Any],
+    added_ids: list[UUID],
 ) -> list[Enqueued | None]:
-    """Adds messages; returns the one with each key, or None if an existing one is gone again."""
+    """Adds messages; returns the one with each key, or None if an existing one is gone again.
+
+    Appends the ids of those that it adds to `added_ids`, also if it raises `KeyTaken`.
+    """
     added = {
         row.key: Enqueued(row.id, row.key, True, MessageStatus.PENDING, row.scheduled_at)
         for row in await session.execute(_INSERT, values)
     }
+    added_ids += [message.id for message in added.values()]
     keys: Sequence[str | None] = values["keys"]
     # Every request without a key adds a message. Ids ascend, so these are in the requests' order.
-    keyless = iter([message for key, message in added.items() if key == str(message.id)])
+    of_no_key = [message for key, message in added.items() if key == str(message.id)]
+    if len(of_no_key) < list(keys).count(None):
+        raise _not_kept(job)
+    keyless = iter(of_no_key)
     if any(key is not None and key not in added for key in keys):
         added = await _existing(session, job, values) | added
     return [next(keyless) if key is None else added.get(key) for key in keys]
+
+
+def _not_kept(job: Job) -> DatabaseProblem:
+    return DatabaseProblem(
+        f"the database did not keep a request of {job.name} as it was written. Remove the trigger "
+        "or rule on outbox_messages that drops or changes requests."
+    )
 
 
 async def _existing(

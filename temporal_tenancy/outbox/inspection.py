@@ -10,19 +10,19 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from temporal_tenancy.outbox.tables import OutboxMessage
+from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageStatus, OutboxMessage
 from temporal_tenancy.postgres.library_text import library_text
 
-_BACKLOG: Final = library_text("""
+_BACKLOG: Final = library_text(f"""
     select
         tenant_id,
-        count(*) filter (where status = 'pending') as pending,
-        count(*) filter (where status = 'failed') as failed,
-        count(*) filter (where status = 'processing') as processing,
-        min(scheduled_at) filter (where status in ('pending', 'failed') and scheduled_at <= now())
+        count(*) filter (where status = '{MessageStatus.PENDING}') as pending,
+        count(*) filter (where status = '{MessageStatus.FAILED}') as failed,
+        count(*) filter (where {IS_PROCESSING}) as processing,
+        min(scheduled_at) filter (where {IS_WAITING} and scheduled_at <= now())
             as due_since
     from tenancy.outbox_messages
-    where status in ('pending', 'failed', 'processing')
+    where {IS_WAITING} or {IS_PROCESSING}
     group by tenant_id
     order by tenant_id
 """)

@@ -21,8 +21,10 @@ from temporal_tenancy.core.failures import message_of, storable
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.retries import RetryLadder
+from temporal_tenancy.outbox.tables import IS_PROCESSING
 from temporal_tenancy.outbox.transitions import COMPLETED, FAILED
 from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.sdk.taken_ids import KeyReused
 
 log: Final = logging.getLogger(__name__)
 
@@ -61,7 +63,13 @@ def failed(message: Message, error: Exception, ladder: RetryLadder) -> Failed:
         wait = known.next_retry_delay
     kind = (known.type if known else None) or type(error).__name__ or "Error"
     # Other messages' marks are written with this one, so the database must accept any exception.
-    return Failed(message, storable(kind), storable(message_of(error)), wait)
+    return Failed(
+        message,
+        storable(kind),
+        storable(message_of(error)),
+        wait,
+        reuses_key=isinstance(error, KeyReused),
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def completing(is_own: str = "true") -> TextClause:
         set {COMPLETED}
         from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
         where m.tenant_id = marked.tenant_id and m.id = marked.id
-            and m.status = 'processing' and {is_own}
+            and m.{IS_PROCESSING} and {is_own}
     """)
 
 
@@ -131,7 +139,7 @@ def failing(is_own: str) -> TextClause:
             cast(:error_types as text[]), cast(:error_messages as text[]), cast(:attempts as int[])
         ) as failed (tenant_id, id, wait, error_type, error_message, attempts)
         where m.tenant_id = failed.tenant_id and m.id = failed.id
-            and m.status = 'processing' and {is_own}
+            and m.{IS_PROCESSING} and {is_own}
         returning m.tenant_id, m.id
     """)
 
@@ -149,7 +157,7 @@ def _letters_of(dead: Iterable[Failed], source: Source) -> Iterator[Letter]:
         message = failure.message
         try:
             yield Letter(
-                workflow_id=message.letter_id,
+                workflow_id=failure.letter_id,
                 source=source,
                 error_type=failure.error_type,
                 message=failure.error_message,

@@ -48,7 +48,12 @@ class MessageStatus(StrEnum):
 WAITING: Final = (MessageStatus.PENDING, MessageStatus.FAILED)
 """The states in which a message waits for its first or its next attempt."""
 
-_WAITING: Final = "status in ('pending', 'failed')"
+# Conditions in SQL; each is that of a partial index.
+IS_WAITING: Final = one_of("status", WAITING)
+IS_PROCESSING: Final = f"status = '{MessageStatus.PROCESSING}'"
+IS_COMPLETED: Final = f"status = '{MessageStatus.COMPLETED}'"
+IS_DEAD: Final = f"status = '{MessageStatus.DEAD_LETTER}'"
+IS_LIVE: Final = f"status <> '{MessageStatus.DEAD_LETTER}'"
 
 
 class Payload(TypeDecorator[Any]):
@@ -141,7 +146,7 @@ class OutboxMessage(TenantOwned, OutboxData):
             "priority",
             "scheduled_at",
             "id",
-            postgresql_where=text(_WAITING),
+            postgresql_where=text(IS_WAITING),
         ),
         # A dead letter no longer reserves its key.
         Index(
@@ -150,17 +155,17 @@ class OutboxMessage(TenantOwned, OutboxData):
             "job",
             "key",
             unique=True,
-            postgresql_where=text("status <> 'dead_letter'"),
+            postgresql_where=text(IS_LIVE),
         ),
         Index(
             "ix_outbox_messages_lease_until",
             "lease_until",
-            postgresql_where=text("status = 'processing'"),
+            postgresql_where=text(IS_PROCESSING),
         ),
         Index(
             "ix_outbox_messages_completed_at",
             "completed_at",
-            postgresql_where=text("status = 'completed'"),
+            postgresql_where=text(IS_COMPLETED),
         ),
     )
 

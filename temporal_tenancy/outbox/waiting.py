@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.control_plane.admission import CHANNEL
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.outbox._awaiting import in_block
 from temporal_tenancy.outbox.enqueueing import require_time
-from temporal_tenancy.outbox.tables import WAITING, MessageStatus
+from temporal_tenancy.outbox.tables import IS_DEAD, WAITING, MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
 from temporal_tenancy.postgres.library_text import library_text
 
@@ -27,7 +29,7 @@ _LOCK_BY_ID: Final = library_text(f"{_LOCK} id = :id for update")
 # Dead letters may have the same key as the waiting message.
 _LOCK_BY_KEY: Final = library_text(f"""
     {_LOCK} job = :job and key = :key
-    order by status = 'dead_letter', id desc limit 1 for update
+    order by {IS_DEAD}, id desc limit 1 for update
 """)
 _DELETE: Final = library_text(
     "delete from tenancy.outbox_messages where tenant_id = :tenant and id = :id"
@@ -67,7 +69,7 @@ class Waiting:
     scheduled_at: datetime  # aware; the earliest start
 
 
-async def cancel(which: UUID | ByKey) -> Waiting:
+def cancel(which: UUID | ByKey) -> Coroutine[Any, Any, Waiting]:
     """Deletes a waiting message of the current tenant, in the open `tenant_session()`.
 
     The key becomes free and can be requested again with any input.
@@ -82,14 +84,19 @@ async def cancel(which: UUID | ByKey) -> Waiting:
         ScopeMissing: no `tenant_session()` is open.
         MessageUnknown: the tenant has no such message, or no longer has it.
         MessageTaken: a relay has claimed the message, or it is completed or a dead letter.
+        NotAwaited: raised at the end of the session if the result was not awaited in it.
     """
     session = current_tenant_session()
+    return in_block(session, _cancel(session, which), "cancel(…)")
+
+
+async def _cancel(session: AsyncSession, which: UUID | ByKey) -> Waiting:
     message = await _lock(session, which)
     await session.execute(_DELETE, {"tenant": current_tenant(), "id": message.id})
     return message
 
 
-async def reschedule(which: UUID | ByKey, at: datetime) -> Waiting:
+def reschedule(which: UUID | ByKey, at: datetime) -> Coroutine[Any, Any, Waiting]:
     """Changes the earliest start of a waiting message, in the open `tenant_session()`.
 
     For a message that waits for a retry, this changes the time of the retry.
@@ -103,9 +110,13 @@ async def reschedule(which: UUID | ByKey, at: datetime) -> Waiting:
 
     Raises:
         InvalidPayload: `at` has no UTC offset or is out of range.
-        ScopeMissing, MessageUnknown, MessageTaken: as for `cancel`.
+        ScopeMissing, MessageUnknown, MessageTaken, NotAwaited: as for `cancel`.
     """
     session = current_tenant_session()
+    return in_block(session, _reschedule(session, which, at), "reschedule(…)")
+
+
+async def _reschedule(session: AsyncSession, which: UUID | ByKey, at: datetime) -> Waiting:
     require_time("the message", at)
     message = await _lock(session, which)
     await session.execute(_MOVE, {"tenant": current_tenant(), "id": message.id, "at": at})

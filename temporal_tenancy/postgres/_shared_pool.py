@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from os import dup
+from socket import SHUT_RDWR, socket
 from typing import Any
+from weakref import WeakSet
 
+import psycopg
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
@@ -21,6 +26,7 @@ class SharedPool(AsyncAdaptedQueuePool):
     def __init__(self, *args: Any, **options: Any) -> None:  # SQLAlchemy's arguments
         super().__init__(*args, **options)
         self.shares = ConnectionShares(PoolShare(self.size()))
+        self.opened: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
         self._holders: dict[ConnectionPoolEntry, Holder] = {}
 
     def recreate(self) -> SharedPool:
@@ -28,7 +34,15 @@ class SharedPool(AsyncAdaptedQueuePool):
         pool = super().recreate()
         assert isinstance(pool, SharedPool)
         pool.shares = ConnectionShares(self.shares.share)
+        pool.opened = self.opened
         return pool
+
+    def cut(self) -> None:
+        """Ends the traffic of all connections, in use or not: what waits for one gets an error."""
+        for connection in self.opened:
+            # `close()` would leave it waiting. The driver still owns and closes the descriptor.
+            with suppress(OSError, psycopg.Error), socket(fileno=dup(connection.fileno())) as ours:
+                ours.shutdown(SHUT_RDWR)
 
     def _do_get(self) -> ConnectionPoolEntry:
         holder = self.shares.current()

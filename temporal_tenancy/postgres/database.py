@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import select
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -52,8 +52,10 @@ from temporal_tenancy.postgres.tenant_owned import (
     SESSION_HOLDER,
     SESSION_LIMITS,
     SESSION_TENANT,
+    SESSION_UNFINISHED,
     TenantSession,
 )
+from temporal_tenancy.postgres.unfinished import Unfinished
 
 DRIVER: Final = "postgresql+psycopg"
 CONNECT_TIMEOUT: Final = 10  # seconds
@@ -174,6 +176,7 @@ class Database:
                             SESSION_LIMITS: limits or self._tenant_limits,
                             SESSION_HOLDER: holder,
                             SESSION_CLOCK: clock,
+                            SESSION_UNFINISHED: Unfinished(),
                         },
                     )
                 ) as session,
@@ -213,6 +216,15 @@ class Database:
         for engine in (self._tenant, self._platform):
             if engine is not None:
                 await engine.dispose()
+
+    def cut(self) -> None:
+        """Cuts all connections, in use or not: statements that wait for the server fail at once.
+
+        For a stop that must end, also if the server or the network no longer answers.
+        """
+        for engine in (self._tenant, self._platform):
+            if engine is not None:
+                _pool(engine).cut()
 
 
 PLATFORM: Final = "the platform"
@@ -255,6 +267,7 @@ async def tenant_session(*, limits: SessionLimits | None = None) -> AsyncIterato
     Raises:
         ScopeMissing: no tenant scope is open, or this is workflow code; nothing was sent.
         TenantMismatch: a row belongs to another tenant, or the scope changed inside the block.
+        NotAwaited: a request or an event of the block was not awaited; it was rolled back.
         StatementRefused: the SQL could change the session's tenant or limits; it was not sent.
         LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
         PoolShareExceeded: this session is inside another one and would wait for a connection.
@@ -328,10 +341,14 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=DRIVER)
 
 
-def _shares(engine: AsyncEngine) -> ConnectionShares:
+def _pool(engine: AsyncEngine) -> SharedPool:
     pool = engine.pool
     assert isinstance(pool, SharedPool)
-    return pool.shares
+    return pool
+
+
+def _shares(engine: AsyncEngine) -> ConnectionShares:
+    return _pool(engine).shares
 
 
 def _engine(
@@ -367,12 +384,21 @@ def _engine(
         # another server connection, which does not have them.
         | {"prepare_threshold": None, "async_creator_fn": kind.connect},
     )
-    pool = engine.pool
-    assert isinstance(pool, SharedPool)
+    pool = _pool(engine)
     pool.shares = ConnectionShares(share)
+    event.listen(engine.sync_engine, "connect", _remember(pool))
     event.listen(engine.sync_engine, "checkout", _replace_closed)
     read_every_time(engine.sync_engine)
     return engine
+
+
+def _remember(pool: SharedPool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+    def remember(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        driver = getattr(connection, "driver_connection", None)
+        if isinstance(driver, psycopg.AsyncConnection):
+            pool.opened.add(driver)
+
+    return remember
 
 
 def _replace_closed(

@@ -176,6 +176,8 @@ def withhold_parameters(error: DBAPIError) -> None:
         error.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {cause}",)
 
 
+# It fits each way to open a tenant's transaction: all of them take limits.
+_OWN_LIMITS: Final = "give work that is slow by design its own: open its transaction with limits=."
 _TRANSACTION_TIMEOUT: Final = "25P04"  # an SQLSTATE that not every psycopg has a class for
 
 
@@ -189,7 +191,7 @@ def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
     if isinstance(error, psycopg.errors.QueryCanceled):
         return StatementTimeout(
             "the server ended a statement that took longer than its session allows. Try again; "
-            "give work that is slow by design its own limit: tenant_session(limits=...)."
+            f"{_OWN_LIMITS}"
         )
     if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
         return IdleTransaction(
@@ -204,8 +206,8 @@ def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
 def transaction_timeout() -> TransactionTimeout:
     """Returns the error for a transaction that took too long, whether server or client ended it."""
     return TransactionTimeout(
-        "a transaction took longer than its session allows, and was ended. Do less in one, or give "
-        "work that is slow by design its own limit: tenant_session(limits=...)."
+        f"a transaction took longer than its session allows, and was ended. Do less in one, or "
+        f"{_OWN_LIMITS}"
     )
 
 

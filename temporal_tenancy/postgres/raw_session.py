@@ -31,6 +31,7 @@ from temporal_tenancy.postgres.schema_in_use import (
     refuse_elsewhere,
     with_tables,
 )
+from temporal_tenancy.postgres.unfinished import Unfinished
 
 RawConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
@@ -65,10 +66,21 @@ class Rows(list[Any]):  # each has its columns as attributes
 class RawSession:
     """The part of a session that the library's statements need, on a raw connection."""
 
-    def __init__(self, connection: RawConnection, schema: str = SCHEMA) -> None:
-        """`schema`: the one that the library's tables are in, unless they are in `public`."""
+    def __init__(
+        self,
+        connection: RawConnection,
+        schema: str = SCHEMA,
+        unfinished: Unfinished | None = None,
+    ) -> None:
+        """
+        Args:
+            connection: in a transaction.
+            schema: the one that the library's tables are in, unless they are in `public`.
+            unfinished: the unfinished work of the transaction's block, if it is a tenant's.
+        """
         self.connection = connection
         self.schema = schema
+        self.unfinished = unfinished
 
     async def execute(
         self, statement: TextClause, values: Mapping[str, object] | None = None

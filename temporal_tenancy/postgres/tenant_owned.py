@@ -37,11 +37,13 @@ from temporal_tenancy.postgres._connection_guard import stamp
 from temporal_tenancy.postgres._connection_shares import Holder
 from temporal_tenancy.postgres._transaction_clock import TransactionClock, counts_transactions
 from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.unfinished import Unfinished
 
 SESSION_TENANT: Final = "tenant_id"  # the keys in Session.info
 SESSION_LIMITS: Final = "limits"
 SESSION_HOLDER: Final = "holder"
 SESSION_CLOCK: Final = "clock"
+SESSION_UNFINISHED: Final = "unfinished"
 
 # Local to the transaction, so that no connection takes them back to the pool. The statement guard
 # reads strings by the SQL standard's rules, and so must the server.
@@ -193,6 +195,14 @@ def _stamp_transaction(
         connection.execute(_set_tenant(limits, counted), {"tenant": tenant})
     if clock is not None and not counted:
         clock.begin(limits.transaction)
+
+
+@event.listens_for(TenantSession, "before_commit")
+def _require_finished_work(session: TenantSession) -> None:
+    unfinished = session.info.get(SESSION_UNFINISHED)
+    # The work of a savepoint may be awaited after it.
+    if isinstance(unfinished, Unfinished) and not session.in_nested_transaction():
+        unfinished.require_none()
 
 
 @event.listens_for(TenantSession, "after_commit")

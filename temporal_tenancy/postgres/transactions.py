@@ -15,7 +15,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -40,6 +40,7 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.postgres.installation import SCHEMA
 from temporal_tenancy.postgres.raw_session import RawConnection, RawSession, compiled, finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.unfinished import Unfinished
 
 SyncConnection = TypeVar("SyncConnection", bound=psycopg.Connection[Any])
 AsyncConnection = TypeVar("AsyncConnection", bound=psycopg.AsyncConnection[Any])
@@ -70,6 +71,7 @@ class OpenTransaction:
     role: str  # the one that it began as
     ends: float | None  # on the monotonic clock, in seconds; None: the server limits it
     schema: str  # of the library's tables
+    unfinished: Unfinished = field(default_factory=Unfinished)
 
 
 _open: Final[WeakKeyDictionary[RawConnection, OpenTransaction]] = WeakKeyDictionary()
@@ -112,6 +114,7 @@ def tenant_transaction(
             transaction already; nothing was sent. At the end of the block: the scope has closed, or
             SQL in the block ended the transaction.
         TenantMismatch: the scope or the connection's transaction is another tenant's, or a row is.
+        NotAwaited: a request or an event of the block was not awaited; it was rolled back.
         ExcessRights: row-level security does not apply to the connection's role.
         ConfigurationError: `connection` is not a psycopg 3 connection.
         LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
@@ -229,11 +232,13 @@ async def prepare_commit(connection: RawConnection) -> None:
     Raises:
         ScopeMissing: the scope has closed, or SQL ended the transaction.
         TenantMismatch: the scope or the transaction is another tenant's, or SQL changed the role.
+        NotAwaited: work of the block has not finished.
         TransactionTimeout: it took too long, on a server that does not limit transactions.
     """
     open_transaction = _open[connection]
     tenant = open_transaction.tenant
     require_tenant(tenant)
+    open_transaction.unfinished.require_none()
     if open_transaction.ends is not None and time.monotonic() > open_transaction.ends:
         raise transaction_timeout()
     if connection.info.transaction_status == TransactionStatus.IDLE:
@@ -277,7 +282,7 @@ def bound_session(connection: RawConnection) -> RawSession:
     _require_same(found.tenant, tenant)
     if connection.info.transaction_status == TransactionStatus.IDLE:
         raise _ended_by_sql(tenant)
-    return RawSession(connection, found.schema)
+    return RawSession(connection, found.schema, found.unfinished)
 
 
 def require_tenant(tenant: str) -> None:

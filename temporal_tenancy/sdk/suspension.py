@@ -22,6 +22,7 @@ from temporal_tenancy.core.directory import TenantDirectory, TenantStatus
 from temporal_tenancy.core.errors import TenantMismatch, TenantSuspended
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.core.tenant_state import waits
 from temporal_tenancy.sdk.logs import mark_reported
 from temporal_tenancy.sdk.lookups import if_known
@@ -87,12 +88,12 @@ class SuspensionWatch:
             details = activity.cancellation_details()
             if not self._why or (details is not None and details.cancel_requested):
                 raise
-            await _end(watcher)
+            await end_tasks(watcher)
             # The tenant may have been resumed, and the pause undone, since the cancellation.
             await self._pause(self._why)
             raise self._waiting() from None
         finally:
-            await _end(watcher)
+            await end_tasks(watcher)
 
     async def _watch(self, task: asyncio.Task[object] | None) -> None:
         while True:
@@ -262,9 +263,3 @@ def _retryable(message: str) -> ApplicationError:
     )
     mark_reported(error)
     return error
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

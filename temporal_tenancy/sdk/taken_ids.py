@@ -5,9 +5,11 @@ That an id is taken does not prove that its job was started: anyone in the names
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any, Final
 
+from pydantic import BaseModel
 from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.converter import WorkflowSerializationContext
@@ -24,6 +26,10 @@ SHOWN_CHARACTERS: Final = 100  # of a name that others chose
 
 class WorkflowIdTaken(TenancyError):
     """Another run has taken the id of this job's workflow."""
+
+
+class KeyReused(TenancyError):
+    """An earlier run of the job has used this key, with another input."""
 
 
 def taken(workflow_id: str, why: str) -> WorkflowIdTaken:
@@ -45,11 +51,57 @@ async def own_run(
         WorkflowIdTaken: the run is another one, or its start is refused.
         RPCError: there is no run (NOT_FOUND), or the server does not answer.
     """
+    run, _ = await own_run_and_input(client, workflow_id, workflow_type)
+    return run
+
+
+async def own_run_and_input(
+    client: Client, workflow_id: str, workflow_type: str
+) -> tuple[WorkflowExecutionDescription, Any]:
+    """Returns the latest run under a workflow id as `own_run` does, and its input as JSON."""
     run = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
-    why = disagreement(run, workflow_type) or await _wrong_start(client, run)
+    why, job_input = disagreement(run, workflow_type), None
+    if why is None:
+        started = await started_event(client, workflow_id, run.run_id)
+        job_input = await input_of(client, workflow_id, started)
+        why = _wrong_start(run, started, job_input)
     if why is not None:
         raise taken(workflow_id, why)
-    return run
+    return run, job_input
+
+
+def require_same_input(
+    run: WorkflowExecution, request: BaseModel, job_input: Any, *, otherwise: str
+) -> None:
+    """Raises `KeyReused` if a run was started with another input than a request has.
+
+    Both are compared as the job's current model reads them, without fields that it does not know.
+
+    Args:
+        run: the run that has the request's workflow id.
+        request: the request's input, as the job's model.
+        job_input: the run's input, as JSON.
+        otherwise: a sentence that says what to do instead.
+    """
+    if not _is_same(request, job_input):
+        raise KeyReused(
+            f'"{run.id}" was used by run {run.run_id} on {run.start_time:%Y-%m-%d at %H:%M:%S} '
+            f"UTC, with another input, so nothing was started for this request. {otherwise}"
+        )
+
+
+def _is_same(request: BaseModel, job_input: Any) -> bool:
+    try:
+        ours = json.loads(request.model_dump_json())
+        if ours == job_input:
+            return True
+        ours, theirs = (
+            type(request).model_validate_json(json.dumps(values), extra="ignore")
+            for values in (ours, job_input)
+        )
+    except Exception:  # a job's own model may raise anything
+        return False
+    return bool(ours == theirs)
 
 
 def disagreement(run: WorkflowExecution, *workflow_types: str) -> str | None:
@@ -106,15 +158,15 @@ async def input_of(
     return values[0] if len(values) == 1 else None
 
 
-async def _wrong_start(client: Client, run: WorkflowExecutionDescription) -> str | None:
+def _wrong_start(
+    run: WorkflowExecution, started: WorkflowExecutionStartedEventAttributes, job_input: Any
+) -> str | None:
     """Says why the guard refuses a run of the right type; None if it does not."""
     parts = WorkflowId.parse(run.id)
-    started = await started_event(client, run.id, run.run_id)
     try:
         agreement.check_header(started.header.fields, _scope_of(parts), what="it")
     except TenantMismatch:
         return "a run whose header names another tenant"
-    job_input = await input_of(client, run.id, started)
     if parts.tenant is not None and _tenant_in(job_input) != parts.tenant:
         return "a run whose input names another tenant, or none"
     return None

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import text
-from temporalio.client import Client, WorkflowExecutionDescription
 
 from temporal_tenancy.outbox import _working as working
 from temporal_tenancy.outbox.marks import Holder, completing, failing
@@ -51,11 +50,8 @@ def _mark_what_another_has() -> None:
 
 
 def _believe_that_it_is_done() -> None:
-    async def nothing_wrong(client: Client, run: WorkflowExecutionDescription) -> None:
-        return None
-
     replace(taken_ids, "disagreement", lambda run, *workflow_types: None)
-    replace(taken_ids, "_wrong_start", nothing_wrong)
+    replace(taken_ids, "_wrong_start", lambda run, started, job_input: None)
 
 
 def _count_no_gathered_marks() -> None:

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from sqlalchemy.exc import DBAPIError
 
+from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
@@ -30,7 +31,7 @@ AGAIN_AFTER: Final = 0.5  # seconds before a retry while the database is unreach
 LOCK_WAIT: Final = timedelta(milliseconds=50)  # for a row that its tenant may have locked
 PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between retries; the last repeats
 QUARANTINE_SECONDS: Final = 60.0  # after the last failed try
-FINISH_SECONDS: Final = 5.0  # limit for the last tries of quarantined tenants
+FINISH_SECONDS: Final = 5.0  # during which last tries of quarantined tenants begin
 
 log: Final = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class MarkWriter:
         """Tells `run()` to write the remaining marks and return; locked rows keep their lease."""
         self._finishing = True
         self._changed.set()
+        self._quarantine_changed.set()
 
     async def written(self) -> None:
         """Waits until every earlier mark has been written, or tried and put back."""
@@ -148,20 +150,19 @@ class MarkWriter:
         try:
             while not self._finishing or self._pending:
                 await self._changed.wait()
-                if quarantine.done():
+                if quarantine.done() and not self._finishing:
                     quarantine.result()
                 if not self._finishing:
                     await asyncio.sleep(GATHER_SECONDS)
                 self._changed.clear()
                 await self._write()
+            await quarantine  # it ends after the try that runs now
         finally:
-            quarantine.cancel()
-            await asyncio.gather(quarantine, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FINISH_SECONDS):
-                for entry in self._quarantined.values():
-                    if entry.pending:
-                        await self._try(entry)
+            await end_tasks(quarantine)
+        ends = time.monotonic() + FINISH_SECONDS
+        for entry in self._quarantined.values():
+            if entry.pending and time.monotonic() < ends:
+                await self._try(entry)
 
     def _add(self, tenant: str, marks: _RelayMarks) -> None:
         if not marks:
@@ -230,9 +231,11 @@ class MarkWriter:
 
     async def _write_quarantined(self) -> None:
         """Writes the marks of quarantined tenants, one tenant after another."""
-        while True:
+        while not self._finishing:
             self._quarantine_changed.clear()
             for tenant, entry in list(self._quarantined.items()):
+                if self._finishing:
+                    return
                 if entry.pending and entry.due <= time.monotonic():
                     await self._try(entry)
                 if not entry.pending and entry.until <= time.monotonic():

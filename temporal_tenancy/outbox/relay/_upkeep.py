@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Final
@@ -19,16 +19,17 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.dead_letters.payload_texts import Key
 from temporal_tenancy.dead_letters.recording import Source
-from temporal_tenancy.outbox.marks import Marks
+from temporal_tenancy.outbox.marks import Marks, failed
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.relay.options import RelayOptions
+from temporal_tenancy.outbox.relay.starting import run_of_message
 from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import LockHeld, StatementTimeout
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import disagreement, own_run
+from temporal_tenancy.sdk.taken_ids import KeyReused, disagreement
 
 SLOTS_AT_ONCE: Final = 100
 LOST_AT_ONCE: Final = 10  # lost messages of one tenant per page
@@ -53,7 +54,7 @@ class Upkeep:
         self._database = database
         self._options = options
 
-    async def lost(self, is_behind: Callable[[str], bool]) -> AsyncIterator[Message]:
+    async def lost(self, is_behind: Callable[[str], bool]) -> AsyncGenerator[Message]:
         """Yields lost messages, whose leases expired before they were marked, to start them again.
 
         Tenants take turns, with a few messages of each per page, until no lost message can be
@@ -131,7 +132,11 @@ class Upkeep:
         if message.workflow_id is not None:
             await self._check_workflow(message, message.workflow_id)
             return
-        was_started = await self._was_started(message)
+        try:
+            was_started = await self._was_started(message)
+        except KeyReused as error:
+            await self._mark(Marks(failed=[failed(message, error, self._options.ladder)]))
+            return
         async with self._database.platform_session(
             "mark a lost message", lock_timeout=LOCK_WAIT
         ) as session:
@@ -144,16 +149,25 @@ class Upkeep:
     async def _was_started(self, message: Message) -> bool:
         """Whether the message's own workflow exists, which a start would find as already started.
 
-        Raises `RPCError` if the server does not answer.
+        Raises `KeyReused` if it is the run of another request, and `RPCError` if the server does
+        not answer.
         """
         job = registry.get(message.job)
         if job is None or job.coalesce is not None:
             return False  # no workflow handles it alone
         try:
-            run = await if_known(own_run(self._client, str(message.own_id), job.name))
-        except TenancyError:  # its id is invalid, or belongs to something else
+            run = await if_known(run_of_message(self._client, message))
+        except (KeyReused, RPCError):
+            raise
+        except Exception:  # it cannot be read, or its id is invalid or belongs to something else
             return False
         return run is not None
+
+    async def _mark(self, marks: Marks) -> None:
+        async with self._database.platform_session(
+            "mark a lost message", lock_timeout=LOCK_WAIT
+        ) as session:
+            await queue.RELAY.write(session, marks, Source.RELAY)
 
     async def _check_workflow(self, message: Message, workflow_id: str) -> None:
         if not _is_of_its_tenant(workflow_id, message):

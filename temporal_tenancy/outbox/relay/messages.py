@@ -35,6 +35,14 @@ class Message:
         return WorkflowId(self.tenant_id, self.job, self.key)
 
     @property
+    def reused_key_id(self) -> WorkflowId:
+        """The id under which the job can run where an earlier run has used the key.
+
+        Raises `TenancyError` if the tenant and job cannot form a workflow id.
+        """
+        return WorkflowId(self.tenant_id, self.job, str(self.id))
+
+    @property
     def letter_id(self) -> str:
         """The workflow id of its dead letter: `own_id`, or `{tenant}/unknown.job/{message id}`.
 
@@ -70,8 +78,18 @@ class Failed:
     error_type: str
     error_message: str
     wait: timedelta | None  # until the next attempt; None: no attempt is left
+    reuses_key: bool = False  # whether its workflow id belongs to the run of another request
 
     @property
     def is_dead(self) -> bool:
         """Whether the message becomes a dead letter."""
         return self.wait is None
+
+    @property
+    def letter_id(self) -> str:
+        """The workflow id of its dead letter.
+
+        A letter under the id of another request's run would be resolved when that run succeeds.
+        Raises `TenantInvalid` if the tenant id is invalid.
+        """
+        return str(self.message.reused_key_id) if self.reuses_key else self.message.letter_id

@@ -26,6 +26,7 @@ class RelayOptions:
     worked_off: timedelta = timedelta(minutes=5)  # between checks on a workflow of several messages
     slot_unseen: timedelta = timedelta(minutes=1)  # between checks on the workflow of a slot
     age_look: timedelta = timedelta(minutes=1)  # between checks of how long messages wait
+    stop_within: timedelta = timedelta(seconds=20)  # from `stop()`; then connections are cut
     away: Sequence[timedelta] = (  # between attempts while a server is unreachable; last repeats
         timedelta(seconds=0.5),
         timedelta(seconds=1),

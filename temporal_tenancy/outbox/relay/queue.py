@@ -19,6 +19,7 @@ from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT, Key, paylo
 from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
 from temporal_tenancy.outbox.marks import Holder, completing, failing, named
 from temporal_tenancy.outbox.relay.messages import Message, Unit
+from temporal_tenancy.outbox.tables import IS_COMPLETED, IS_PROCESSING, IS_WAITING
 from temporal_tenancy.outbox.transitions import (
     CLAIMED,
     GIVEN_BACK,
@@ -55,17 +56,17 @@ _RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
 _BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"
 _TAKE: Final = f"update tenancy.outbox_messages as m set {CLAIMED}"
 
-_TENANTS: Final = library_text("""
+_TENANTS: Final = library_text(f"""
     with recursive waiting as (
         (
             select tenant_id from tenancy.outbox_messages
-            where status in ('pending', 'failed') and tenant_id > :after
+            where {IS_WAITING} and tenant_id > :after
             order by tenant_id limit 1
         )
         union all
         select (
             select tenant_id from tenancy.outbox_messages
-            where status in ('pending', 'failed') and tenant_id > waiting.tenant_id
+            where {IS_WAITING} and tenant_id > waiting.tenant_id
             order by tenant_id limit 1
         )
         from waiting
@@ -84,7 +85,7 @@ _CLAIM: Final = f"""
             cross join lateral (
                 select tenant_id, id from tenancy.outbox_messages
                 where tenant_id = share.tenant_id and priority = level
-                    and status in ('pending', 'failed') and scheduled_at <= now()
+                    and {IS_WAITING} and scheduled_at <= now()
                 order by scheduled_at, id
                 limit share.quota
                 for update skip locked
@@ -108,7 +109,7 @@ _MORE: Final = f"""
         cross join lateral (
             select tenant_id, id from tenancy.outbox_messages
             where tenant_id = wanted.tenant_id and job = wanted.job
-                and status in ('pending', 'failed') and scheduled_at <= now()
+                and {IS_WAITING} and scheduled_at <= now()
             limit wanted.how_many
             for update skip locked
         ) as message
@@ -123,11 +124,11 @@ _CLAIM_MORE_BLIND: Final = library_text(f"{_MORE} {_BLIND}")
 
 # Reads pages without locks, so that one tenant's lost messages do not block others. A page includes
 # all rows with its last time (`with ties`), so that the next page can start after that time.
-_LOST: Final = """
+_LOST: Final = f"""
     select tenant_id, id, until from (
         select tenant_id, id, attempts, lease_until, lease_until::text as until
         from tenancy.outbox_messages
-        where status = 'processing' and lease_until < now() {after}
+        where {IS_PROCESSING} and lease_until < now() {{after}}
         order by lease_until
         fetch first (cast(:rows as bigint)) rows with ties
     ) as page
@@ -141,7 +142,7 @@ _LOST_NEXT: Final = library_text(
 _TAKE_LOST: Final = library_text(f"""
     with picked as materialized (
         select tenant_id, id from tenancy.outbox_messages
-        where tenant_id = :tenant and id = :id and status = 'processing' and lease_until < now()
+        where tenant_id = :tenant and id = :id and {IS_PROCESSING} and lease_until < now()
         for update skip locked
     )
     update tenancy.outbox_messages as m
@@ -155,9 +156,9 @@ _TAKE_LOST: Final = library_text(f"""
 _READ_BRIEFLY: Final = text("set local statement_timeout = '1s'")
 _LIMIT: Final = text("select set_config('statement_timeout', :milliseconds, true)")
 
-_MARKED: Final = """
+_MARKED: Final = f"""
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
-    where m.tenant_id = marked.tenant_id and m.id = marked.id and m.status = 'processing'
+    where m.tenant_id = marked.tenant_id and m.id = marked.id and m.{IS_PROCESSING}
 """
 _RELEASE: Final = library_text(f"""
     update tenancy.outbox_messages as m
@@ -167,7 +168,7 @@ _RELEASE: Final = library_text(f"""
     ) as released (tenant_id, id, attempts)
     where m.tenant_id = released.tenant_id and m.id = released.id
         -- Another relay may have it by now, with a later attempt.
-        and m.status = 'processing' and m.attempts = released.attempts
+        and m.{IS_PROCESSING} and m.attempts = released.attempts
 """)
 _HAND_OVER: Final = library_text(f"""
     update tenancy.outbox_messages as m
@@ -177,7 +178,7 @@ _HAND_OVER: Final = library_text(f"""
 _TOGETHER: Final = library_text(f"""
     select {_BLIND}
     from tenancy.outbox_messages as m
-    where m.tenant_id = :tenant and m.workflow_id = :workflow_id and m.status = 'processing'
+    where m.tenant_id = :tenant and m.workflow_id = :workflow_id and m.{IS_PROCESSING}
     limit {TOGETHER_ROWS}
     for update skip locked
 """)
@@ -187,10 +188,10 @@ _GIVE_BACK: Final = library_text(f"""
     {_MARKED}
 """)
 # Skips locked rows: their leases expire, and they are checked separately.
-_EXTEND: Final = library_text("""
+_EXTEND: Final = library_text(f"""
     with free as materialized (
         select tenant_id, id from tenancy.outbox_messages
-        where tenant_id = :tenant and workflow_id = :workflow_id and status = 'processing'
+        where tenant_id = :tenant and workflow_id = :workflow_id and {IS_PROCESSING}
         for update skip locked
     )
     update tenancy.outbox_messages as m set lease_until = now() + :lease
@@ -201,11 +202,11 @@ _EXTEND: Final = library_text("""
 _REQUIRE_TABLES: Final = library_text(
     "lock table tenancy.outbox_messages, tenancy.dead_letters in row exclusive mode nowait"
 )
-_PRUNE: Final = library_text("""
+_PRUNE: Final = library_text(f"""
     delete from tenancy.outbox_messages as m
     using (
         select tenant_id, id from tenancy.outbox_messages
-        where status = 'completed' and completed_at < now() - cast(:keep as interval)
+        where {IS_COMPLETED} and completed_at < now() - cast(:keep as interval)
         order by completed_at
         limit :limit
         for update skip locked

@@ -6,21 +6,24 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from temporal_tenancy.core.directory import CachedDirectory, Tenant
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import UNKNOWN
+from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.dead_letters.alerts import AlertSink
 from temporal_tenancy.outbox.marks import failed
 from temporal_tenancy.outbox.relay import admission, queue
@@ -42,11 +45,18 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
+from temporal_tenancy.sdk.search_attributes import (
+    SearchAttributesMissing,
+    require_search_attributes,
+)
 
 TENANTS_AT_ONCE: Final = 64  # tenants per claim
 ONE_BY_ONE: Final = 4  # messages per claim of a tenant whose rows failed an earlier claim
 LONGEST_CLAIM: Final = 4  # times the limit, for a tenant whose own claims keep failing
 SLOW_LOOK: Final = 10.0  # seconds between searches for the tenants that make claims slow
+DUTIES_END: Final = 3.0  # seconds for what upkeep does as the relay stops; then it is cancelled
+CUT_FAILS: Final = 1.0  # seconds for tasks to fail after their connections were cut
+CUT_ENDS: Final = 5.0  # seconds for the rest to end once they are cancelled
 
 log: Final = logging.getLogger(__name__)
 
@@ -68,6 +78,20 @@ class _Claimed:
         messages = [message for unit in self.units for message in unit.messages]
         messages += [failure.message for failure in self.refused]
         return any(message.payload == UNKNOWN for message in messages)
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """The tasks that a relay runs."""
+
+    claiming: Sequence[asyncio.Task[None]]
+    duties: Sequence[asyncio.Task[None]]
+    listening: Sequence[asyncio.Task[None]]
+    marking: Sequence[asyncio.Task[None]]
+
+    @property
+    def all(self) -> Sequence[asyncio.Task[None]]:
+        return (*self.claiming, *self.duties, *self.listening, *self.marking)
 
 
 class Relay:
@@ -141,45 +165,86 @@ class Relay:
     async def run(self) -> None:
         """Runs until `stop()`; returns once nothing is in hand and all connections are closed.
 
-        An exception that ends one of the relay's tasks ends the relay and is raised.
+        If stopping takes longer than `RelayOptions.stop_within`, it cuts the connections and
+        returns; a relay finds what was in hand after the leases. An exception that ends one of the
+        relay's tasks ends the relay and is raised.
+
+        Raises:
+            SearchAttributesMissing: the client's namespace lacks a search attribute that every run
+                has; no message was claimed.
         """
         try:
-            await self._run()
+            await self._require_search_attributes()
+            await self._work()
         finally:
             self.is_running = False
             self.is_shutdown = True
             await self._database.dispose()
 
-    async def _run(self) -> None:
-        claiming = [
-            asyncio.create_task(self._claim_loop()),
-            asyncio.create_task(self._quarantine_loop()),
-        ]
-        marking = asyncio.create_task(self._marks.run())
-        background = [
+    async def _require_search_attributes(self) -> None:
+        try:
+            await require_search_attributes(self._client)
+        except SearchAttributesMissing as error:
+            sentence = f'{error} "tenancy schedules apply" does so.'
+            raise SearchAttributesMissing(sentence) from None
+        except RPCError as error:  # while it does not answer, messages are held
+            log.warning("relay.temporal_away", extra={"error": error.message})
+
+    async def _work(self) -> None:
+        """Runs the relay's tasks until `stop()` or until one of them fails, then ends them."""
+        duties = (
             *(
-                asyncio.create_task(self._upkeep_loop(duty))
+                self._upkeep_loop(duty)
                 for duty in (self._start_lost, self._free_ended_slots, self._upkeep.prune)
             ),
-            asyncio.create_task(self._age_loop()),
-        ]
-        if self._options.listens:
-            background.append(asyncio.create_task(listen(self._url, self._wake)))
+            self._age_loop(),
+        )
+        listening = (listen(self._url, self._wake),) if self._options.listens else ()
+        tasks = _Tasks(
+            claiming=_begun(self._claim_loop(), self._quarantine_loop()),
+            duties=_begun(*duties),
+            listening=_begun(*listening),
+            marking=_begun(self._marks.run()),
+        )
         try:
-            tasks = (*claiming, marking, *background)
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(tasks.all, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
-            await asyncio.gather(*claiming)  # stopping: each starts what it has claimed
-            if self._tasks:
-                await asyncio.wait(self._tasks)
         finally:
-            for task in (*claiming, *background):
-                task.cancel()
-            await asyncio.gather(*claiming, *background, return_exceptions=True)
-            self._marks.finish()
-            await asyncio.wait((marking,))
-        marking.result()
+            self.stop()
+            finishing = asyncio.create_task(self._finish(tasks))
+            try:
+                await asyncio.wait((finishing,), timeout=self._options.stop_within.total_seconds())
+            finally:
+                if not finishing.done():
+                    await self._cut(finishing, *tasks.all, *self._tasks)
+        for task in (finishing, *tasks.claiming, *tasks.marking):
+            if task.done() and not task.cancelled():
+                task.result()
+
+    async def _finish(self, tasks: _Tasks) -> None:
+        """Starts what is in hand, and writes the marks.
+
+        Waits for connections in use rather than cancelling them: psycopg then waits for the server
+        too, and may lose the cancellation.
+        """
+        await asyncio.wait(tasks.claiming)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.wait(tasks.duties, timeout=DUTIES_END)
+        await end_tasks(*tasks.duties, *tasks.listening)
+        self._marks.finish()
+        await asyncio.wait(tasks.marking)
+
+    async def _cut(self, *tasks: asyncio.Task[None]) -> None:
+        """Cuts the connections, so that what waits for the database fails, and ends `tasks`."""
+        log.error("relay.cut", extra={"in_hand": self._in_hand})
+        self._database.cut()
+        # What waits for the database fails by itself. Cancelled, it would ask the server to cancel.
+        await asyncio.wait(tasks, timeout=CUT_FAILS)
+        left = await end_tasks(*tasks, within=CUT_ENDS)
+        if left:
+            log.error("relay.tasks_abandoned", extra={"tasks": len(left)})
 
     async def _claim_loop(self) -> None:
         failures = 0
@@ -214,8 +279,12 @@ class Relay:
     async def _pause_while_away(self, times: int) -> None:
         """Waits after a server has not answered `times` in a row."""
         pauses = self._options.away
+        await self._pause(pauses[min(times, len(pauses)) - 1])
+
+    async def _pause(self, time: timedelta) -> None:
+        """Waits for `time`, or until `stop()`."""
         try:
-            async with asyncio.timeout(pauses[min(times, len(pauses)) - 1].total_seconds()):
+            async with asyncio.timeout(time.total_seconds()):
                 await self._stopping.wait()
         except TimeoutError:
             pass
@@ -466,22 +535,26 @@ class Relay:
 
     async def _upkeep_loop(self, duty: Callable[[], Awaitable[None]]) -> None:
         """Repeats one duty in its own task, so that no duty delays or ends another."""
-        while True:
+        while not self._stopping.is_set():
             try:
                 await duty()
             except (DatabaseProblem, DBAPIError) as error:
                 log.warning("relay.upkeep_failed", extra={"error_type": type(error).__name__})
             except Exception:  # a failing duty must not stop the relay
                 log.exception("relay.upkeep_failed")
-            await asyncio.sleep(self._options.upkeep.total_seconds())
+            await self._pause(self._options.upkeep)
 
     async def _start_lost(self) -> None:
         limit = self._options.batch
-        async for message in self._upkeep.lost(lambda t: self._marks.unwritten(t) >= limit):
-            try:
-                await self._start_alone(message)
-            except LockHeld:  # its new lease will expire, and then it is found again
-                log.warning("message.locked", extra={"tenant_id": message.tenant_id})
+        lost = self._upkeep.lost(lambda t: self._marks.unwritten(t) >= limit)
+        async with aclosing(lost):
+            async for message in lost:
+                try:
+                    await self._start_alone(message)
+                except LockHeld:  # its new lease will expire, and then it is found again
+                    log.warning("message.locked", extra={"tenant_id": message.tenant_id})
+                if self._stopping.is_set():
+                    return
 
     async def _free_ended_slots(self) -> None:
         if await self._upkeep.free_ended_slots():
@@ -489,7 +562,9 @@ class Relay:
 
     async def _age_loop(self) -> None:
         while True:
-            await asyncio.sleep(self._options.age_look.total_seconds())
+            await self._pause(self._options.age_look)
+            if self._stopping.is_set():
+                return
             try:
                 await alert_on_old_messages(self._database, self._directory, self._alerts)
             except (DatabaseProblem, DBAPIError) as error:
@@ -531,6 +606,10 @@ def _directory_of(client: Client) -> CachedDirectory:
         "this relay's client knows no tenants. Connect it with a directory: "
         "Client.connect(..., plugins=[TenancyPlugin(directory=...)])."
     )
+
+
+def _begun(*work: Coroutine[Any, Any, None]) -> Sequence[asyncio.Task[None]]:
+    return [asyncio.create_task(each) for each in work]
 
 
 def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:

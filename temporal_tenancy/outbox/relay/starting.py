@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -24,7 +24,11 @@ from temporal_tenancy.outbox.relay.messages import Message, Unit
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import WorkOff, work_off_job
 from temporal_tenancy.sdk.endings import SLOT
-from temporal_tenancy.sdk.taken_ids import own_run
+from temporal_tenancy.sdk.search_attributes import (
+    SearchAttributesMissing,
+    require_search_attributes,
+)
+from temporal_tenancy.sdk.taken_ids import own_run, own_run_and_input, require_same_input
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
 MESSAGE: Final = "tenancy-message"  # the memo with the id of the message that a run was started for
@@ -52,7 +56,11 @@ releases the messages without counting an attempt; any other exception fails the
 
 
 class ServerAway(Exception):
-    """Temporal is unreachable, overloaded or rejects the client; the messages are not at fault."""
+    """Temporal cannot start any workflow now; the messages are not at fault.
+
+    It is unreachable or overloaded, rejects the client, or lacks the namespace or its search
+    attributes.
+    """
 
 
 def job_of_message(message: Message, tenant: Tenant | None) -> tuple[Job, Any]:
@@ -112,9 +120,9 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
         Whether this call started the workflow.
 
     Raises:
-        ServerAway: Temporal is unreachable, overloaded or rejects the client; the messages are not
-            at fault.
+        ServerAway: Temporal cannot start any workflow now; the messages are not at fault.
         WorkflowIdTaken: another workflow, or a start that is refused, already has the id.
+        KeyReused: an earlier run of the job has the id, with another input.
         Exception: any other error is a failed attempt.
     """
     first = unit.messages[0]
@@ -130,34 +138,87 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
         if first.correlation_id is not None:
             memo[CORRELATION] = first.correlation_id
     try:
-        with _raising_server_away(), enter(TenantScope(unit.tenant_id)):
-            await client.start_workflow(
-                name,
-                input,
-                id=unit.workflow_id,
-                task_queue=job.queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                execution_timeout=job.execution_timeout,
-                priority=Priority(priority_key=min(m.priority for m in unit.messages)),
-                memo=memo or None,
-                rpc_timeout=RPC_TIMEOUT,
-            )
+        async with _raising_server_away(client):
+            with enter(TenantScope(unit.tenant_id)):
+                await client.start_workflow(
+                    name,
+                    input,
+                    id=unit.workflow_id,
+                    task_queue=job.queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    execution_timeout=job.execution_timeout,
+                    priority=Priority(priority_key=min(m.priority for m in unit.messages)),
+                    memo=memo or None,
+                    rpc_timeout=RPC_TIMEOUT,
+                )
     except WorkflowAlreadyStartedError:
-        with _raising_server_away():
-            await own_run(client, unit.workflow_id, name)
+        async with _raising_server_away(client):
+            if unit.coalesced:
+                await own_run(client, unit.workflow_id, name)
+            else:
+                await run_of_message(client, first, input)
         return False
     return True
 
 
-@contextmanager
-def _raising_server_away() -> Iterator[None]:
+async def run_of_message(
+    client: Client, message: Message, job_input: BaseModel | None = None
+) -> WorkflowExecutionDescription:
+    """Returns the latest run under a message's own workflow id, if it is of the same request.
+
+    Args:
+        client: a client with the tenancy plugin.
+        message: one that no workflow handles together with others.
+        job_input: its payload as the job's own model; None: not decoded yet.
+
+    Raises:
+        WorkflowIdTaken: another workflow, or a start that is refused, has the id.
+        KeyReused: the run has another input.
+        RPCError: there is no run (NOT_FOUND), or the server does not answer.
+        Exception: any error of `read_payload`.
+    """
+    workflow_id = str(message.own_id)
+    run, given = await own_run_and_input(client, workflow_id, message.job)
+    if await _message_of(run) != str(message.id):
+        require_same_input(
+            run,
+            job_input or read_payload(registry.get_or_raise(message.job), message),
+            given,
+            otherwise="Request it again under another key and discard this letter, or replay the "
+            f'letter, which runs it as "{message.reused_key_id}".',
+        )
+    return run
+
+
+async def _message_of(run: WorkflowExecutionDescription) -> object:
+    """Returns the id of the message that a run was started for, or None."""
+    try:
+        return await run.memo_value(MESSAGE, default=None)
+    except Exception:  # any code may have written the memo
+        return None
+
+
+@asynccontextmanager
+async def _raising_server_away(client: Client) -> AsyncIterator[None]:
     try:
         yield
     except RPCError as error:
         if error.status in _AWAY and not _is_too_large(error):
             raise ServerAway(f"{error.status.name}: {error.message}") from error
+        if error.status is RPCStatusCode.INVALID_ARGUMENT:
+            await _require_search_attributes(client)
         raise
+
+
+async def _require_search_attributes(client: Client) -> None:
+    """Raises `ServerAway` if the namespace has lost those that every run has."""
+    try:
+        await require_search_attributes(client)
+    except SearchAttributesMissing as error:
+        raise ServerAway(error.sentence) from error
+    except RPCError as error:
+        raise ServerAway(f"{error.status.name}: {error.message}") from error
 
 
 def _is_too_large(error: RPCError) -> bool:

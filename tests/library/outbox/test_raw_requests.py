@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +16,14 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.core.errors import InvalidPayload, ScopeMissing, TenantMismatch, UnknownJob
 from temporal_tenancy.core.jobs import JobPriority
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.outbox import KeyTaken, MessageStatus, PayloadTooLarge, enqueue_in, once_in
+from temporal_tenancy.outbox import (
+    KeyTaken,
+    MessageStatus,
+    PayloadTooLarge,
+    enqueue_in,
+    enqueue_many_in,
+    once_in,
+)
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
@@ -60,6 +67,14 @@ async def ask(
     if isinstance(connection, psycopg.AsyncConnection):
         return await enqueue_in(connection, job, input, **options)
     return enqueue_in(connection, job, input, **options)
+
+
+async def ask_for_several(
+    connection: RawConnection, inputs: Sequence[Mapping[str, Any]], **options: Any
+) -> list[UUID]:
+    if isinstance(connection, psycopg.AsyncConnection):
+        return await enqueue_many_in(connection, "test.note", inputs, **options)
+    return enqueue_many_in(connection, "test.note", inputs, **options)
 
 
 async def record(connection: RawConnection, event: str) -> bool:
@@ -112,6 +127,25 @@ async def test_the_same_key_is_one_message_and_another_input_is_refused(
     async with block(connection, "globex"):
         assert await ask(connection, "test.note", {}, key="k") != first
     assert [each.id for each in await messages_of(database, "acme")] == [first]
+
+
+async def test_several_requests_are_one_statement_and_all_or_none(
+    connection: RawConnection, database: Database
+) -> None:
+    async with block(connection):
+        ids = await ask_for_several(connection, [{"text": "a"}, {"text": "b"}], keys=["a", None])
+    found = await messages_of(database, "acme")
+    assert [(each.id, each.payload["text"]) for each in found] == list(
+        zip(ids, ["a", "b"], strict=True)
+    )
+    async with block(connection):
+        with pytest.raises(KeyTaken, match=r"acme/test\.note/a .* None of the 3 requests"):
+            await ask_for_several(
+                connection, [{}, {"text": "x"}, {"text": "c"}], keys=[None, "a", "c"]
+            )
+        with pytest.raises(ValueError, match="argument 2"):
+            await ask_for_several(connection, [{}], keys=[])
+    assert [each.id for each in await messages_of(database, "acme")] == ids
 
 
 async def test_a_stored_payload_that_nobody_can_read_is_another_input(

@@ -8,10 +8,12 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from temporalio.api.operatorservice.v1 import RemoveSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
@@ -22,6 +24,11 @@ from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.starting import ServerAway
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from temporal_tenancy.sdk.search_attributes import (
+    SearchAttributesMissing,
+    register_search_attributes,
+)
+from tests.fixtures.app import app_plugin
 from tests.fixtures.jobs.relay_control import Control, until
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
@@ -73,6 +80,55 @@ async def test_a_client_that_knows_no_tenants_is_no_relays(
     Relay(app, database_urls.relay)
     with pytest.raises(ConfigurationError, match="this relay's client knows no tenants"):
         Relay(raw_client, database_urls.relay)
+
+
+async def test_a_relay_does_not_start_without_the_search_attributes(
+    temporal: TemporalDevServer,
+    bare_namespace: str,
+    relay_database: Database,
+    database_urls: DatabaseUrls,
+) -> None:
+    client = await Client.connect(
+        temporal.address, namespace=bare_namespace, plugins=[app_plugin(relay_database)]
+    )
+    relay = Relay(client, database_urls.relay)
+    with pytest.raises(SearchAttributesMissing, match='"tenancy schedules apply" does so'):
+        await relay.run()
+    assert relay.is_shutdown
+
+
+async def test_messages_wait_while_the_namespace_has_lost_its_search_attributes(
+    database: Database,
+    make_relay: MakeRelay,
+    relay_worker: Worker,
+    raw: Client,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    remove = RemoveSearchAttributesRequest(namespace=raw.namespace, search_attributes=["TenantId"])
+    async with running(make_relay(away=[timedelta(seconds=0.05)])) as relay:
+        await relay.until_running()
+        await raw.operator_service.remove_search_attributes(remove)
+        number = 0
+        while "relay.temporal_away" not in [each.message for each in caplog.records]:
+            # The server knows of it a little later, and until then starts what there is.
+            await ask(database, "acme", key=f"k{number:04}")
+            number += 1
+            await until_messages(
+                database,
+                "acme",
+                lambda ms: (
+                    "relay.temporal_away" in [each.message for each in caplog.records]
+                    or all(m.status == "completed" for m in ms)
+                ),
+            )
+        [warning] = [each for each in caplog.records if each.message == "relay.temporal_away"]
+        assert "has no search attribute TenantId" in vars(warning)["error"]
+        await register_search_attributes(raw)
+        await until_effects(database, "acme", number)
+        found = await until_messages(
+            database, "acme", lambda ms: all(m.status == "completed" for m in ms)
+        )
+    assert {message.attempts for message in found} == {1}
 
 
 async def test_what_is_rolled_back_was_never_asked_for(

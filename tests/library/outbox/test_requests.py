@@ -22,7 +22,7 @@ from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.waiting import ByKey, MessageTaken, MessageUnknown, cancel, reschedule
 from temporal_tenancy.postgres.database import Database, tenant_session
-from temporal_tenancy.postgres.database_errors import LockHeld
+from temporal_tenancy.postgres.database_errors import DatabaseProblem, LockHeld
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from tests.fixtures.held_locks import holding
 from tests.fixtures.postgres import within
@@ -78,6 +78,11 @@ async def test_another_input_under_a_key_is_refused(database: Database) -> None:
         async with tenant_session():
             with pytest.raises(KeyTaken, match="twice in one call"):
                 await enqueue_several("test.note", [{}, {"text": "x"}], keys=["a", "a"])
+            # The caller may catch it: none of the others is there.
+            with pytest.raises(KeyTaken, match=r"acme/test\.note/k .* None of the 3 requests"):
+                await enqueue_several(
+                    "test.note", [{}, {"text": "other"}, {}], keys=[None, "k", "new"]
+                )
     assert [each.key for each in await messages_of(database, "acme")] == ["k"]
 
 
@@ -150,6 +155,24 @@ async def test_what_does_not_wait_any_more_is_left_alone(
             with pytest.raises(MessageUnknown):
                 await cancel(uuid4())
     assert [each.status for each in await messages_of(database, "acme")] == [status]
+
+
+@pytest.mark.parametrize("does", ["return null", "new.key = new.key || '-'; return new"])
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_trigger_that_loses_requests_is_reported(
+    database: Database, database_urls: DatabaseUrls, does: str, key: str | None
+) -> None:
+    with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
+        superuser.execute(
+            f"create function meddle() returns trigger language plpgsql as $$begin {does}; end$$"
+        )
+        superuser.execute(
+            "create trigger zz_meddle before insert on tenancy.outbox_messages "
+            "for each row execute function meddle()"
+        )
+    with pytest.raises(DatabaseProblem, match="drops or changes requests"):
+        await ask(database, "acme", key=key)
+    assert await messages_of(database, "acme") == []
 
 
 async def test_a_relay_that_is_claiming_a_message_came_first(
