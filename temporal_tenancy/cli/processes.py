@@ -89,7 +89,7 @@ def work(
     workflows, activities = workflows_of(application), activities_of(application)
     queues = chosen(queues_of(application, workflows), named)
     settings = process.process(queues, grace, "a worker")
-    _begin(application, settings)
+    _log_start(application, settings)
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with application.reaching():
@@ -129,7 +129,7 @@ def relay(process: ProcessOptions) -> None:
     """
     application = current_application()
     settings = process.process([OUTBOX], None, "the relay")
-    _begin(application, settings)
+    _log_start(application, settings)
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with application.reaching():
@@ -241,7 +241,7 @@ def _own_jobs() -> Sequence[Job]:
     return [job for job in registry.values() if not job.workflow.__module__.startswith(LIBRARY)]
 
 
-def _begin(application: Application, process: Process) -> None:
+def _log_start(application: Application, process: Process) -> None:
     write_logs(process.identity)
     forward_core_logs()
     if application.owner.url is not None:
