@@ -29,8 +29,8 @@ from benchmarks.shared.servers import Servers, running_servers
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
-from processes.lifecycle.core_logs import forward_core_logs
 from temporal_tenancy.cli import exit_process
+from temporal_tenancy.sdk.core_logs import forward_core_logs
 
 
 class Question(Protocol):

@@ -12,7 +12,6 @@ from typing import Final
 import structlog
 
 from processes.connect import database
-from processes.lifecycle.core_logs import forward_core_logs
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.listening import listen
 from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
@@ -24,6 +23,7 @@ from processes.web.door import Door, make_door
 from processes.web.server import DoorServer
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.sdk.core_logs import forward_core_logs
 
 OTHER_FILES: Final = 256  # for databases, Temporal and files being written
 

@@ -14,7 +14,6 @@ from temporalio.client import Client
 
 from processes.connect import HOW_TO_START, connect_client, plain
 from processes.lifecycle.collector import spare_what_is_loaded
-from processes.lifecycle.core_logs import forward_core_logs
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
@@ -31,6 +30,7 @@ from temporal_tenancy import Database
 from temporal_tenancy.cli import ExitCode, NotReachable
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.sdk import require_search_attributes
+from temporal_tenancy.sdk.core_logs import forward_core_logs
 
 QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query

@@ -21,7 +21,6 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from activities import ACTIVITIES
 from processes.connect import connect_client, database
 from processes.lifecycle.collector import spare_what_is_loaded
-from processes.lifecycle.core_logs import forward_core_logs
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.health import Health, serving
 from processes.lifecycle.preflight import (
@@ -41,6 +40,7 @@ from saas.settings import Settings
 from temporal_tenancy import Database
 from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.sdk import require_search_attributes
+from temporal_tenancy.sdk.core_logs import forward_core_logs
 from workflows import WORKFLOWS
 
 DEPLOYMENT: Final = "temporal-tenancy"

@@ -40,6 +40,8 @@ from temporal_tenancy.testing.leaks._statements import (
     without_tenant,
 )
 
+__all__ = ["Leak", "assert_no_leaks", "check_leaks"]
+
 STATEMENT_TIMEOUT: Final = "60s"
 LOCK_TIMEOUT: Final = "10s"
 

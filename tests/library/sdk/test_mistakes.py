@@ -267,7 +267,7 @@ class Elsewhere:
 @tenant_job("mistake.local", queue="bulk")
 class Local:
     @workflow.run
-    async def run(self, job: mistakes.MistakeInput) -> int:
+    async def run(self, job: mistakes.MistakeInput) -> Any:
         return await workflow.execute_local_activity(
             "take_text", "", start_to_close_timeout=mistakes.SECONDS
         )
