@@ -152,12 +152,12 @@ class _Table:
         return self.make(kind, sql, unreferenced=self.unreferenced, **options)
 
     def reads(self) -> Iterator[Statement]:
-        for kind, query in self._queries().items():
+        for kind, query in self._selects().items():
             yield self.make(kind, query, own=kind in ("select", "copy to"), reads=True)
         listed = ", ".join(column.sql for column in self._stored())
         yield self.make("copy table to", f"copy {self.name} ({listed}) to stdout", reads=True)
 
-    def _queries(self) -> dict[str, str]:
+    def _selects(self) -> dict[str, str]:
         name, columns = self.name, self.columns
         return {
             "select": f"select {columns} from {name}",
@@ -327,10 +327,10 @@ class _Owned(_Table):
         self.me = cell(self.tenant, tenants[0])
         self.other = cell(self.tenant, tenants[1])
 
-    def _queries(self) -> dict[str, str]:
+    def _selects(self) -> dict[str, str]:
         name, columns, tenant = self.name, self.columns, self.tenant.sql
         return {
-            **super()._queries(),
+            **super()._selects(),
             "select by the other's tenant":
                 f"select {columns} from {name} where {tenant} = {self.other}",
             "select with or": f"select count(*) from {name} where {tenant} = {self.me} or true",
