@@ -30,7 +30,7 @@ from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
 from temporal_tenancy.cli import exit_process
-from temporal_tenancy.lifecycle import forward_core_logs
+from temporal_tenancy.sdk import forward_core_logs
 
 
 class Question(Protocol):

@@ -23,10 +23,10 @@ from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.lifecycle import (
     StopRequest,
     StopRequested,
-    forward_core_logs,
     listen,
     write_ready_file,
 )
+from temporal_tenancy.sdk import forward_core_logs
 
 OTHER_FILES: Final = 256  # for databases, Temporal and files being written
 

@@ -24,12 +24,11 @@ from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
     RelayConsumer,
-    forward_core_logs,
     probes,
     run_process,
 )
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
-from temporal_tenancy.sdk import require_search_attributes
+from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
 
 QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query

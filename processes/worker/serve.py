@@ -32,11 +32,10 @@ from temporal_tenancy import Database
 from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
-    forward_core_logs,
     probes,
     run_process,
 )
-from temporal_tenancy.sdk import require_search_attributes
+from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
 from workflows import WORKFLOWS
 
 DEPLOYMENT: Final = "temporal-tenancy"

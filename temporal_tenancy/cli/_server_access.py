@@ -22,6 +22,7 @@ from temporal_tenancy.core.directory import (
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.migrations import refuse_pending
+from temporal_tenancy.sdk.core_logs import forward_core_logs
 
 _LACKING: Final = ("42P01", "42703")  # SQLSTATE: no such table, no such column
 
@@ -77,6 +78,7 @@ async def control_plane() -> AsyncIterator[Database]:
 async def temporal() -> AsyncIterator[Temporal]:
     """Connects only to Temporal; raises `NotReachable`."""
     application = current_application()
+    forward_core_logs()
     with application.reaching():
         yield Temporal(await application.connect(None), application.ui_url)
 
@@ -86,6 +88,7 @@ async def servers() -> AsyncIterator[Servers]:
     """Opens both; raises the same as `control_plane` and `temporal`."""
     async with control_plane() as database:
         application = current_application()
+        forward_core_logs()
         yield Servers(await application.connect(database), application.ui_url, database)
 
 

@@ -28,13 +28,13 @@ from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
     RelayConsumer,
-    forward_core_logs,
     probes,
     run_process,
 )
 from temporal_tenancy.lint import check_database
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.core_logs import forward_core_logs
 from temporal_tenancy.sdk.search_attributes import require_search_attributes
 
 LIBRARY: Final = "temporal_tenancy."  # begins the name of each module of the library

@@ -9,7 +9,6 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.lifecycle._collector import spare_what_is_loaded
     from temporal_tenancy.lifecycle._consumers import Consumer, RelayConsumer
-    from temporal_tenancy.lifecycle._core_logs import forward_core_logs
     from temporal_tenancy.lifecycle._health import Health, Probe, serving
     from temporal_tenancy.lifecycle._listening import listen
     from temporal_tenancy.lifecycle._probes import probes
@@ -36,7 +35,6 @@ __all__ = [
     "StopRequest",
     "StopRequested",
     "WorkerFailed",
-    "forward_core_logs",
     "listen",
     "probes",
     "run_process",
@@ -58,7 +56,6 @@ _WHERE: Final = {
     "StopRequest": "_stop_request",
     "StopRequested": "_stop_request",
     "WorkerFailed": "_problems",
-    "forward_core_logs": "_core_logs",
     "listen": "_listening",
     "probes": "_probes",
     "run_process": "_process",

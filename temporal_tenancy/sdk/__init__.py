@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from temporal_tenancy.sdk.core_logs import forward_core_logs
     from temporal_tenancy.sdk.log_lines import JsonLines
     from temporal_tenancy.sdk.logs import SDK_EXTRAS, JobContext, add_job, is_news
     from temporal_tenancy.sdk.search_attributes import (
@@ -24,6 +25,7 @@ __all__ = [
     "JsonLines",
     "SearchAttributesMissing",
     "add_job",
+    "forward_core_logs",
     "is_news",
     "missing_search_attributes",
     "register_search_attributes",
@@ -37,6 +39,7 @@ _WHERE: Final = {
     "JsonLines": "log_lines",
     "SearchAttributesMissing": "search_attributes",
     "add_job": "logs",
+    "forward_core_logs": "core_logs",
     "is_news": "logs",
     "missing_search_attributes": "search_attributes",
     "register_search_attributes": "search_attributes",

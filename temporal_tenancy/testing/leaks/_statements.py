@@ -152,12 +152,12 @@ class _Table:
         return self.make(kind, sql, unreferenced=self.unreferenced, **options)
 
     def reads(self) -> Iterator[Statement]:
-        for kind, query in self._queries().items():
+        for kind, query in self._selects().items():
             yield self.make(kind, query, own=kind in ("select", "copy to"), reads=True)
         listed = ", ".join(column.sql for column in self._stored())
         yield self.make("copy table to", f"copy {self.name} ({listed}) to stdout", reads=True)
 
-    def _queries(self) -> dict[str, str]:
+    def _selects(self) -> dict[str, str]:
         name, columns = self.name, self.columns
         return {
             "select": f"select {columns} from {name}",
@@ -177,6 +177,12 @@ class _Table:
         }
 
     def inserts(self) -> Iterator[Statement]:
+        if any(
+            column.is_required and not (column.has_default or column.is_generated)
+            for column in self.table.columns.values()
+            if column not in self._inserted()
+        ):
+            return  # the role may insert no row, as it may not give all that a row needs
         mine, free = removal(self.table, self.mine), removal(self.table, self.spare)
         own, foreign = insertion(self.table, self.mine), insertion(self.table, self.spare)
         theirs = insertion(self.table, self.theirs)
@@ -321,10 +327,10 @@ class _Owned(_Table):
         self.me = cell(self.tenant, tenants[0])
         self.other = cell(self.tenant, tenants[1])
 
-    def _queries(self) -> dict[str, str]:
+    def _selects(self) -> dict[str, str]:
         name, columns, tenant = self.name, self.columns, self.tenant.sql
         return {
-            **super()._queries(),
+            **super()._selects(),
             "select by the other's tenant":
                 f"select {columns} from {name} where {tenant} = {self.other}",
             "select with or": f"select count(*) from {name} where {tenant} = {self.me} or true",
@@ -342,7 +348,10 @@ class _Owned(_Table):
         }  # fmt: skip
 
     def inserts(self) -> Iterator[Statement]:
-        yield from super().inserts()
+        found = list(super().inserts())
+        yield from found
+        if not found:
+            return
         name, tenant = self.name, self.tenant.sql
         listed = ", ".join(column.sql for column in self._inserted())
         yield self.make(
@@ -490,14 +499,20 @@ def _view(view: Relation, seeded: Seeded) -> Iterator[Statement]:
     if view.definition and not view.is_invoker:
         query = view.definition.rstrip().removesuffix(";")
         yield Statement(view.sql, THE_VIEWS_QUERY, f"select * from ({query}) as rows", view)
-    changed = [column for column in view.may("UPDATE") if column.name in view.updatable_columns]
+    base = next((table for table in seeded if table.oid == view.base), None)
+    stored = base.columns if base is not None else {}
+    given = [
+        name
+        for name in view.updatable_columns
+        if name not in stored or not stored[name].is_generated
+    ]
+    changed = [column for column in view.may("UPDATE") if column.name in given]
     if view.updatable & 4 and changed:
         c = changed[0].sql
         yield Statement(view.sql, "update a view", f"update {view.sql} set {c} = {c}", view)
     if view.updatable & 16 and "DELETE" in view.privileges:
         yield Statement(view.sql, "delete from a view", f"delete from {view.sql}", view)
-    base = next((table for table in seeded if table.oid == view.base), None)
-    inserted = [column for column in view.may("INSERT") if column.name in view.updatable_columns]
+    inserted = [column for column in view.may("INSERT") if column.name in given]
     if (
         view.updatable & 8
         and base is not None
@@ -591,8 +606,10 @@ def _insertable(table: Relation) -> list[Column]:
     return [column for column in may if not column.is_generated]
 
 
-def _listed(table: Relation, row: Row) -> tuple[str, str]:
+def _listed(table: Relation, row: Row, *, by_superuser: bool = False) -> tuple[str, str]:
     columns = _insertable(table)
+    if by_superuser:
+        columns = [column for column in table.columns.values() if not column.is_generated]
     names = ", ".join(column.sql for column in columns)
     return names, ", ".join(cell(column, row[column.name]) for column in columns)
 
@@ -602,9 +619,9 @@ def _overriding(table: Relation) -> str:
     return "overriding system value " if is_identity else ""
 
 
-def insertion(table: Relation, row: Row) -> str:
-    """Returns the statement that inserts a row."""
-    columns, values = _listed(table, row)
+def insertion(table: Relation, row: Row, *, by_superuser: bool = False) -> str:
+    """Returns the statement that inserts a row; the role gives the columns that it may give."""
+    columns, values = _listed(table, row, by_superuser=by_superuser)
     return f"insert into {table.sql} ({columns}) {_overriding(table)}values ({values})"
 
 

@@ -40,6 +40,8 @@ from temporal_tenancy.testing.leaks._statements import (
     without_tenant,
 )
 
+__all__ = ["Leak", "assert_no_leaks", "check_leaks"]
+
 STATEMENT_TIMEOUT: Final = "60s"
 LOCK_TIMEOUT: Final = "10s"
 
@@ -440,7 +442,7 @@ class _Check:
         for table, rows in self.seeded.items():
             if not self.catalogue.is_part(table):
                 for row in (*rows.own, *rows.others):
-                    self.superuser.execute(insertion(table, row).encode())
+                    self.superuser.execute(insertion(table, row, by_superuser=True).encode())
         self.superuser.execute("set local session_replication_role = origin")
 
     def after_login(self, url: str) -> None:

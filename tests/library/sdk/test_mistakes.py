@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -112,6 +119,28 @@ async def test_what_a_client_sends_is_measured_before_it_is_sent(
         await handle.signal(mistakes.MakeMistake.tell, text)
     await handle.signal(mistakes.MakeMistake.tell, "x" * 2_000_000)
     assert await handle.result() is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"tenant_id": "acme"}, {"tenant_id": "a b", "how": "now"}, {"tenant_id": 1}, "x"]
+)
+async def test_a_wrong_start_ends_whatever_its_retry_policy(
+    raw_client: Client, worker: Worker, queue: str, wrong: Any
+) -> None:
+    handle = await raw_client.start_workflow(
+        "mistake.make",
+        wrong,
+        id=f"acme/mistake.make/{uuid.uuid4()}",
+        task_queue=queue,
+        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=1)),
+    )
+    with pytest.raises(WorkflowFailureError):
+        await asyncio.wait_for(handle.result(), 60)
+    described = await handle.describe()
+    assert (described.status, described.run_id) == (
+        WorkflowExecutionStatus.FAILED,
+        handle.result_run_id,
+    )
 
 
 async def helper() -> None:
@@ -238,7 +267,7 @@ class Elsewhere:
 @tenant_job("mistake.local", queue="bulk")
 class Local:
     @workflow.run
-    async def run(self, job: mistakes.MistakeInput) -> int:
+    async def run(self, job: mistakes.MistakeInput) -> Any:
         return await workflow.execute_local_activity(
             "take_text", "", start_to_close_timeout=mistakes.SECONDS
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from contextlib import suppress
 
 from temporalio.runtime import (
     LogForwardingConfig,
@@ -13,8 +15,12 @@ from temporalio.runtime import (
 )
 
 
+@functools.cache
 def forward_core_logs() -> None:
-    """Sends the core's log lines through the process's logging."""
+    """Sends the core's log lines through the process's logging, from the first client on.
+
+    Does nothing where the process has a default runtime already.
+    """
     forwarding = LogForwardingConfig(
         logger=logging.getLogger("temporalio.core"),
         append_target_to_name=False,
@@ -22,4 +28,5 @@ def forward_core_logs() -> None:
     )
     levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
     telemetry = TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
-    Runtime.set_default(Runtime(telemetry=telemetry))
+    with suppress(RuntimeError):
+        Runtime.set_default(Runtime(telemetry=telemetry))

@@ -1,0 +1,63 @@
+"""Who waits for a run is told at once what keeps it from ending."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import sys
+
+import pytest
+from rich.console import Console
+from temporalio.client import Client
+
+from temporal_tenancy.cli._spinners import logs_on
+from temporal_tenancy.control_plane.tenants import Tenants
+from tests.fixtures.saas import saas_worker
+from tests.fixtures.starter import STARTER
+from workflows.retention import EnforceRetention
+
+
+async def test_a_workflow_that_no_worker_has_is_told_while_the_run_is_waited_for(
+    saas: Client, tenants: Tenants, starter_environ: dict[str, str]
+) -> None:
+    await tenants.add("acme", "Acme", plan="enterprise")
+    async with saas_worker(saas, workflows=[EnforceRetention]):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, STARTER, "run", "billing.cycle", "--tenant", "acme"),
+            *("--key", "2013-04", "--wait"),
+            env=starter_environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        told = (await process.stderr.readline()).decode()
+        assert told.startswith(
+            "Waiting: Its workflow code fails and is retried: NotFoundError: Workflow class "
+            "billing.cycle is not registered on this worker"
+        )
+        assert told.endswith(
+            "Add it to the workflows of the worker that serves this queue, and restart the "
+            "worker.\n"
+        )
+        await saas.get_workflow_handle("acme/billing.cycle/2013-04").terminate("told")
+        await process.communicate()
+    assert process.returncode == 1
+
+
+def test_log_lines_go_above_a_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "__stderr__", screen)
+    console = Console(file=screen, force_terminal=True, width=60, _environ={})
+    handler = logging.StreamHandler()  # keeps today's standard error
+    logger = logging.getLogger("test.spinner")
+    logger.addHandler(handler)
+    try:
+        with console.status("at work"), logs_on(console):
+            assert handler.stream is sys.stderr is not screen
+            logger.warning("a log line")
+    finally:
+        logger.removeHandler(handler)
+    assert handler.stream is screen
+    assert "a log line\n" in screen.getvalue()
