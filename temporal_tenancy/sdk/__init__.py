@@ -15,11 +15,13 @@ if TYPE_CHECKING:
         register_search_attributes,
         require_search_attributes,
     )
+    from temporal_tenancy.sdk.taken_ids import KeyReused
 
 __all__ = [
     "SDK_EXTRAS",
     "SEARCH_ATTRIBUTES",
     "JobContext",
+    "KeyReused",
     "SearchAttributesMissing",
     "add_job",
     "is_news",
@@ -32,6 +34,7 @@ _WHERE: Final = {
     "SDK_EXTRAS": "logs",
     "SEARCH_ATTRIBUTES": "search_attributes",
     "JobContext": "logs",
+    "KeyReused": "taken_ids",
     "SearchAttributesMissing": "search_attributes",
     "add_job": "logs",
     "is_news": "logs",

@@ -61,10 +61,10 @@ def _keep_what_was_written() -> None:
 
 
 def _blame_the_messages() -> None:
-    async def nothing(client: Any) -> None:
+    async def nothing(client: Any, error: Any) -> None:
         """Finds nothing missing."""
 
-    replace(starting, "_require_search_attributes", nothing)
+    replace(starting, "_fault_of_namespace", nothing)
 
 
 def _wait_for_ever() -> None:
