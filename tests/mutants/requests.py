@@ -143,7 +143,7 @@ REQUEST_FAULTS: Final = [
     Mutant(
         "cancelled-once",
         "a task that loses one cancellation is waited for without end",
-        ("tests/library/core/test_tasks.py::test_a_task_ends_that_loses_cancellations",),
+        ("tests/library/core/test_tasks.py::test_a_task_ends_that_loses_a_cancellation",),
         seed=_cancel_once,
     ),
 ]

@@ -222,9 +222,8 @@ async def _fault_of_namespace(client: Client, error: RPCError) -> str | None:
     except SearchAttributesMissing as missing:
         return missing.sentence
     except (RPCError, TimeoutError) as unanswered:
-        return (
-            f"Temporal does not say which search attributes there are: {unanswered or 'no answer'}"
-        )
+        why = str(unanswered) or "no answer"
+        return f"Temporal does not say which search attributes there are: {why}"
     # Once they are registered again, each part of the server learns of it a little later.
     is_about_them = "search attribute" in error.message.lower()
     return f"{error.status.name}: {error.message}" if is_about_them else None
