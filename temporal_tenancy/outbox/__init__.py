@@ -44,13 +44,11 @@ if TYPE_CHECKING:
         cancel,
         reschedule,
     )
-    from temporal_tenancy.sdk.taken_ids import KeyReused
 
 __all__ = [
     "ByKey",
     "Deliver",
     "Enqueued",
-    "KeyReused",
     "KeyTaken",
     "MessageStatus",
     "MessageTaken",
@@ -87,7 +85,6 @@ _WHERE: Final = {
     "ByKey": "waiting",
     "Deliver": "relay.starting",
     "Enqueued": "enqueueing",
-    "KeyReused": "marks",
     "KeyTaken": "enqueueing",
     "MessageStatus": "tables",
     "MessageTaken": "waiting",

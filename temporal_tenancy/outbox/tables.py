@@ -162,6 +162,13 @@ class OutboxMessage(TenantOwned, OutboxData):
             "lease_until",
             postgresql_where=text(IS_PROCESSING),
         ),
+        # For the messages that one workflow handles; few messages are.
+        Index(
+            "ix_outbox_messages_workflow_id",
+            "tenant_id",
+            "workflow_id",
+            postgresql_where=text(f"{IS_PROCESSING} and workflow_id is not null"),
+        ),
         Index(
             "ix_outbox_messages_completed_at",
             "completed_at",

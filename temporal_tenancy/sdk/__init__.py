@@ -17,12 +17,14 @@ if TYPE_CHECKING:
         register_search_attributes,
         require_search_attributes,
     )
+    from temporal_tenancy.sdk.taken_ids import KeyReused
 
 __all__ = [
     "SDK_EXTRAS",
     "SEARCH_ATTRIBUTES",
     "JobContext",
     "JsonLines",
+    "KeyReused",
     "SearchAttributesMissing",
     "add_job",
     "forward_core_logs",
@@ -37,6 +39,7 @@ _WHERE: Final = {
     "SEARCH_ATTRIBUTES": "search_attributes",
     "JobContext": "logs",
     "JsonLines": "log_lines",
+    "KeyReused": "taken_ids",
     "SearchAttributesMissing": "search_attributes",
     "add_job": "logs",
     "forward_core_logs": "core_logs",

@@ -61,10 +61,10 @@ def _keep_what_was_written() -> None:
 
 
 def _blame_the_messages() -> None:
-    async def nothing(client: Any) -> None:
+    async def nothing(client: Any, error: Any) -> None:
         """Finds nothing missing."""
 
-    replace(starting, "_require_search_attributes", nothing)
+    replace(starting, "_fault_of_namespace", nothing)
 
 
 def _wait_for_ever() -> None:
@@ -143,7 +143,7 @@ REQUEST_FAULTS: Final = [
     Mutant(
         "cancelled-once",
         "a task that loses one cancellation is waited for without end",
-        ("tests/library/core/test_tasks.py::test_a_task_ends_that_loses_cancellations",),
+        ("tests/library/core/test_tasks.py::test_a_task_ends_that_loses_a_cancellation",),
         seed=_cancel_once,
     ),
 ]

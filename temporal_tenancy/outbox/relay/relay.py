@@ -35,7 +35,13 @@ from temporal_tenancy.outbox.relay._upkeep import Upkeep
 from temporal_tenancy.outbox.relay.connections import relay_database
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.options import RelayOptions
-from temporal_tenancy.outbox.relay.starting import Deliver, ServerAway, job_of_message, start_unit
+from temporal_tenancy.outbox.relay.starting import (
+    RPC_TIMEOUT,
+    Deliver,
+    ServerAway,
+    job_of_message,
+    start_unit,
+)
 from temporal_tenancy.postgres.database_errors import (
     ROW_ERRORS,
     DatabaseProblem,
@@ -183,12 +189,13 @@ class Relay:
 
     async def _require_search_attributes(self) -> None:
         try:
-            await require_search_attributes(self._client)
+            async with asyncio.timeout(RPC_TIMEOUT.total_seconds()):
+                await require_search_attributes(self._client)
         except SearchAttributesMissing as error:
             sentence = f'{error} "tenancy schedules apply" does so.'
             raise SearchAttributesMissing(sentence) from None
-        except RPCError as error:  # while it does not answer, messages are held
-            log.warning("relay.temporal_away", extra={"error": error.message})
+        except (RPCError, TimeoutError) as error:  # while it does not answer, messages are held
+            log.warning("relay.temporal_away", extra={"error": str(error) or "no answer"})
 
     async def _work(self) -> None:
         """Runs the relay's tasks until `stop()` or until one of them fails, then ends them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -207,18 +208,25 @@ async def _raising_server_away(client: Client) -> AsyncIterator[None]:
         if error.status in _AWAY and not _is_too_large(error):
             raise ServerAway(f"{error.status.name}: {error.message}") from error
         if error.status is RPCStatusCode.INVALID_ARGUMENT:
-            await _require_search_attributes(client)
+            fault = await _fault_of_namespace(client, error)
+            if fault is not None:
+                raise ServerAway(fault) from error
         raise
 
 
-async def _require_search_attributes(client: Client) -> None:
-    """Raises `ServerAway` if the namespace has lost those that every run has."""
+async def _fault_of_namespace(client: Client, error: RPCError) -> str | None:
+    """Says that the namespace has lost the search attributes of every run; None if it has them."""
     try:
-        await require_search_attributes(client)
-    except SearchAttributesMissing as error:
-        raise ServerAway(error.sentence) from error
-    except RPCError as error:
-        raise ServerAway(f"{error.status.name}: {error.message}") from error
+        async with asyncio.timeout(RPC_TIMEOUT.total_seconds()):
+            await require_search_attributes(client)
+    except SearchAttributesMissing as missing:
+        return missing.sentence
+    except (RPCError, TimeoutError) as unanswered:
+        why = str(unanswered) or "no answer"
+        return f"Temporal does not say which search attributes there are: {why}"
+    # Once they are registered again, each part of the server learns of it a little later.
+    is_about_them = "search attribute" in error.message.lower()
+    return f"{error.status.name}: {error.message}" if is_about_them else None
 
 
 def _is_too_large(error: RPCError) -> bool:

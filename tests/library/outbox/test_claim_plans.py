@@ -32,6 +32,14 @@ _FILL: Final = f"""
     union all
     select 'small-' || n % {OTHERS}, 'test.note', n, '{{}}' from generate_series(1, 200) as n
 """
+# In hand: each of these workflows handles a hundred messages.
+_IN_HAND: Final = """
+    insert into tenancy.outbox_messages
+        (tenant_id, job, key, payload, status, lease_until, workflow_id)
+    select 'large', 'test.note', 'in hand ' || n, '{}', 'processing', now() + interval '1 hour',
+        'large/test.note/messages-of-' || n / 100
+    from generate_series(1, 5000) as n
+"""
 _COMPLETED: Final = """
     update tenancy.outbox_messages set status = 'completed', completed_at = now() - interval '1
         hour'
@@ -63,6 +71,12 @@ STATEMENTS: Final[dict[str, Statement]] = {
     ),
     "extend": lambda session, taken: queue.extend(
         session, replace(taken[0], workflow_id="large/test.note/messages-1"), lease=LEASE
+    ),
+    "together_with": lambda session, taken: queue.together_with(
+        session, replace(taken[0], workflow_id="large/test.note/messages-of-7")
+    ),
+    "extend_full": lambda session, taken: queue.extend(
+        session, replace(taken[0], workflow_id="large/test.note/messages-of-7"), lease=LEASE
     ),
     "complete": queue.RELAY.complete,
     "release": queue.release,
@@ -99,6 +113,7 @@ async def filled(
             await everything.execute("analyze tenancy.outbox_messages")
         await everything.execute(_FILL.encode())
         await everything.execute(_COMPLETED)
+        await everything.execute(_IN_HAND)
         if request.param == "full":
             await everything.execute("analyze tenancy.outbox_messages")
     database = Database(platform_url=urls.relay, platform_settings=queue.SERVER_SETTINGS)

@@ -157,6 +157,49 @@ async def test_what_does_not_wait_any_more_is_left_alone(
     assert [each.status for each in await messages_of(database, "acme")] == [status]
 
 
+@pytest.mark.parametrize("first_commits", [True, False])
+async def test_of_two_at_once_under_one_key_with_different_inputs_one_is_refused(
+    database: Database, first_commits: bool
+) -> None:
+    done, go_on = asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        with within(database, "acme"):
+            async with tenant_session() as session:
+                await enqueue("test.note", {"text": "a"}, key="k")
+                done.set()
+                await go_on.wait()
+                if not first_commits:
+                    await session.rollback()
+
+    acting = asyncio.create_task(first())
+    await done.wait()
+    second = asyncio.create_task(find(database, input={"text": "b"}, key="k"))
+    await until_locked(database)
+    go_on.set()
+    await acting
+    if first_commits:
+        with pytest.raises(KeyTaken, match="pending"):
+            await second
+    else:
+        assert (await second).added
+    [message] = await messages_of(database, "acme")
+    assert message.payload["text"] == ("a" if first_commits else "b")
+
+
+async def test_a_request_in_a_savepoint_that_is_rolled_back_leaves_its_key_free(
+    database: Database,
+) -> None:
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            savepoint = await session.begin_nested()
+            gone = await enqueue("test.note", {"text": "a"}, key="k")
+            await savepoint.rollback()
+            assert await enqueue("test.note", {"text": "b"}, key="k") != gone
+    [message] = await messages_of(database, "acme")
+    assert message.payload["text"] == "b"
+
+
 @pytest.mark.parametrize("does", ["return null", "new.key = new.key || '-'; return new"])
 @pytest.mark.parametrize("key", [None, "k"])
 async def test_a_trigger_that_loses_requests_is_reported(
