@@ -60,6 +60,7 @@ async def check_databases(settings: Settings) -> None:
         DatabaseUnreachable: a database does not answer.
         MigrationsBehind: a database lacks migrations.
         ExcessRights: a role has more rights than it should.
+        InstallationElsewhere: the library's tables are in another schema.
     """
     for url in runtime_urls(settings):
         await asyncio.to_thread(check_one_database, url)

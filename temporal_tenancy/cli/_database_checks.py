@@ -19,14 +19,19 @@ from temporal_tenancy.cli.program import (
     quoted,
 )
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.lint.catalogue import Finding, lint, refuse_excess_rights
+from temporal_tenancy.core.tenant_id_types import declared_type
+from temporal_tenancy.lint.catalogue import Finding, lint
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
+from temporal_tenancy.postgres.database_errors import (
+    DatabaseProblem,
+    DatabaseUnreachable,
+    InstallationElsewhere,
+)
 from temporal_tenancy.postgres.migrations import refuse_pending
-from temporal_tenancy.postgres.moving import views_of_old_names
+from temporal_tenancy.postgres.moving import places_of, views_of_old_names
+from temporal_tenancy.postgres.role_checks import excess_rights
 
 CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
-FINDINGS_SHOWN: Final = 5
 
 _PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
 _ONCE: Final = ("migrations", "row-level security", "open rights", "logins", "clock")
@@ -65,12 +70,13 @@ def _role(application: Application, role: str, login: Login) -> Check:
                 return failed(
                     name, f"{setting} logs in as {connection.info.user}. Log in as {role}."
                 )
-            refuse_excess_rights(connection)
-    except DatabaseProblem as error:
-        hint = application.how_to_start if isinstance(error, DatabaseUnreachable) else ""
-        return failed(name, f"{error.message} {hint}".rstrip())
+            excess = excess_rights(connection, [role], through_public=True)
+    except DatabaseUnreachable as error:
+        return failed(name, f"{setting}: {error.message} {application.how_to_start}".rstrip())
     except ConfigurationError as error:
         return failed(name, f"{setting}: {error}")
+    if excess:
+        return failed(name, _listed("it has rights that no runtime role needs:", excess))
     return ok(name, f"logs in to {at}, and has no excess rights.")
 
 
@@ -83,7 +89,17 @@ def _whole(
         yield ok("migrations", f"all are applied.{_old_names(application, connection)}")
     except DatabaseProblem as error:
         yield failed("migrations", message_with_hint(type(error).__name__, error.message))
-    findings = lint(connection, environments=needed, installation=application.installation)
+    except InstallationElsewhere as error:
+        yield failed("migrations", message_with_hint(type(error).__name__, str(error)))
+        yield from skipped(_ONCE[1:-1], "the library's tables are in another schema.")
+        yield _clock(connection)
+        return
+    findings = lint(
+        connection,
+        environments=needed,
+        installation=application.installation,
+        declared=declared_type(),
+    )
     logins = [finding for finding in findings if finding.check == _PASSWORDLESS]
     rights = [finding for finding in findings if finding.open]
     others = [finding for finding in findings if finding not in (*logins, *rights)]
@@ -99,15 +115,15 @@ def _old_names(application: Application, connection: psycopg.Connection[Any]) ->
     if not views:
         return ""
     return (
-        f" {number(len(views), 'view')} in public serve processes of an earlier release; "
-        f"{quoted('migrate --move --finish')} drops them."
+        f" {number(len(views), 'view')} in {places_of(views)} serve processes that know the old "
+        f"names; {quoted('migrate --move --finish')} drops them."
     )
 
 
 def _row_security(findings: Sequence[Finding]) -> Check:
     if not findings:
         return ok("row-level security", "the catalogue lint finds nothing wrong.")
-    return failed("row-level security", _shown(findings))
+    return failed("row-level security", _listed("the catalogue lint finds faults:", findings))
 
 
 def _open_rights(findings: Sequence[Finding]) -> Check:
@@ -116,20 +132,19 @@ def _open_rights(findings: Sequence[Finding]) -> Check:
         return ok("open rights", "no role has a right that it does not need.")
     hint = ""
     if any(finding.check == "public-grant" for finding in findings):
-        hint = f" {quoted('migrate --harden')} lists what every role has and can lose."
-    return warning("open rights", f"row-level security holds, but: {_shown(findings)}{hint}")
-
-
-def _shown(findings: Sequence[Finding]) -> str:
-    more = len(findings) - FINDINGS_SHOWN
-    shown = " ".join(str(finding) for finding in findings[:FINDINGS_SHOWN])
-    return f"{shown} And {number(more, 'finding')} more." if more > 0 else shown
+        hint = f"{quoted('migrate --harden')} lists what every role has and can lose."
+    return warning("open rights", _listed("row-level security holds, but:", findings, hint))
 
 
 def _logins(findings: Sequence[Finding]) -> Check:
     if findings:
-        return failed("logins", " ".join(finding.message for finding in findings))
+        return failed("logins", _listed("", [finding.message for finding in findings]))
     return ok("logins", "no role can log in without a password.")
+
+
+def _listed(beginning: str, findings: Sequence[object], ending: str = "") -> str:
+    """Returns the findings, one a line, between two lines of their own."""
+    return "\n".join(line for line in (beginning, *map(str, findings), ending) if line)
 
 
 def _clock(connection: psycopg.Connection[Any]) -> Check:

@@ -23,6 +23,10 @@ _HINTS: Final = {
     "InputForgotten": {
         f"the input of {_TENANT}/{_JOB}/": '"{program} run {job} --tenant {tenant}" does so.',
     },
+    "InstallationElsewhere": {
+        "": '"{program} migrate --move" does so; with --beside, "{program} migrate" makes a second '
+        "installation.",
+    },
     "MigrationsBehind": {
         "": '"{program} migrate" does so.',
     },
@@ -85,6 +89,6 @@ class Hints:
 
     def _and(self, text: str, hint: str, **values: str) -> str:
         # Older workers put the command into the text.
-        if self.program in text:
+        if f'"{self.program} ' in text:
             return text
         return f"{text} {hint.format(program=self.program, **values)}"

@@ -28,10 +28,10 @@ class NamedDatabase:
         """Returns the application with this database."""
         return replace(
             application,
-            owner=_login(self.owner, application.owner),
-            tenant=_login(self.tenant, application.tenant),
-            platform=_login(self.platform, application.platform),
-            relay=_login(self.relay, application.relay),
+            owner=_login("--database-url", self.owner, application.owner),
+            tenant=_login("--tenant-url", self.tenant, application.tenant),
+            platform=_login("--platform-url", self.platform, application.platform),
+            relay=_login("--relay-url", self.relay, application.relay),
             installation=_in(self.schema, application.installation),
         )
 
@@ -45,9 +45,9 @@ class NamedDatabase:
         """
         default = Roles()
         roles = Roles(
-            tenant=_role(self.tenant) or default.tenant,
-            platform=_role(self.platform) or default.platform,
-            relay=_role(self.relay) or default.relay,
+            tenant=_role("--tenant-url", self.tenant) or default.tenant,
+            platform=_role("--platform-url", self.platform) or default.platform,
+            relay=_role("--relay-url", self.relay) or default.relay,
         )
         return Application(
             connect=_nowhere,
@@ -82,16 +82,21 @@ def use_named_database(named: NamedDatabase) -> Iterator[None]:
         yield
 
 
-def _login(url: str | None, login: Login) -> Login:
-    return login if url is None else replace(login, url=url)
+def _login(option: str, url: str | None, login: Login) -> Login:
+    return login if url is None else replace(login, setting=option, url=url)
 
 
 def _in(schema: str | None, installation: Installation) -> Installation:
     return installation if schema is None else replace(installation, schema=schema)
 
 
-def _role(url: str | None) -> str | None:
-    return None if url is None else database_url(url).username
+def _role(option: str, url: str | None) -> str | None:
+    if url is None:
+        return None
+    try:
+        return database_url(url).username
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{option}: {error}") from None
 
 
 def _nowhere(*_: object) -> NoReturn:

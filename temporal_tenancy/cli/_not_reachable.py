@@ -10,6 +10,9 @@ from typing import Final
 
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_tenancy.cli.program import current_program
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.sdk.lookups import is_namespace_missing
 
@@ -67,7 +70,10 @@ def reaching(
     except DatabaseUnreachable as error:
         refused = "authentication failed" in error.message
         raise NotReachable(
-            _join(error.message, advice.login if refused else advice.database)
+            _join(
+                f"{_setting_of(error.role)}{error.message}",
+                advice.login if refused else advice.database,
+            )
         ) from None
     except RPCError as error:
         if error.status in (*AWAY, *_CLOSED):
@@ -79,6 +85,21 @@ def reaching(
                 problem = f'{server} has no namespace "{namespace}".'
             raise NotReachable(_join(problem, advice.namespace)) from None
         raise
+
+
+def _setting_of(role: str | None) -> str:
+    """Returns where the URL of `role` is set, for the beginning of a sentence; or nothing."""
+    try:
+        application = current_program().loaded
+    except ConfigurationError:  # not on the command line
+        return ""
+    if application is None or role is None:
+        return ""
+    logins = (application.tenant, application.platform, application.relay, application.owner)
+    for login in logins:
+        if login.url is not None and database_url(login.url).username == role:
+            return f"{login.setting}: "
+    return ""
 
 
 def _temporal_away(

@@ -62,6 +62,7 @@ async def control_plane() -> AsyncIterator[Database]:
     Raises:
         NotReachable: the database does not answer.
         MigrationsBehind: the block needs a table or column that is missing.
+        InstallationElsewhere: the library's tables are in another schema.
     """
     application = current_application()
     database = application.database()
@@ -121,5 +122,5 @@ def _migrated(application: Application) -> Iterator[None]:
     except ProgrammingError as error:
         url = application.platform.url
         if url is not None and getattr(error.orig, "sqlstate", None) in _LACKING:
-            refuse_pending(url, environments(application))
+            refuse_pending(url, environments(application), installation=application.installation)
         raise

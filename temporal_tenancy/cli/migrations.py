@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli.answers import Answer
 from temporal_tenancy.cli.program import Application, Login, current_application, quoted
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.hardening import Opening, openings
+from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import migrate, pending
-from temporal_tenancy.postgres.moving import drop_views, move, views_of_old_names
+from temporal_tenancy.postgres.moving import (
+    drop_views,
+    move,
+    places_of,
+    source_of_move,
+    views_of_old_names,
+)
+from temporal_tenancy.postgres.roles import RoleUrlWrong
 
 _WITHOUT_URL: Final = (
     "A role whose URL you do not give keeps its password; a new one cannot log in until it has one."
 )
 
 
-async def migrate_all(*, harden: bool = False) -> Answer:
+async def migrate_all(
+    *, harden: bool = False, beside: bool = False, installation: Installation | None = None
+) -> Answer:
     """Creates the roles, the control plane and the tenants' tables that are missing.
 
     Args:
         harden: also take away what every role of the server may do in the database.
+        beside: make a second installation if another schema has one.
+        installation: None: the application's.
 
     Raises:
         NotReachable: a URL is not set that is needed, or its server does not answer.
         ConfigurationError: a URL logs in as the wrong role, or the owner lacks a right.
         ExcessRights: a runtime role has rights that it must not have.
+        InstallationElsewhere: another schema has the tables, and `beside` is not set.
     """
     application = current_application()
+    installation = installation or application.installation
     owner = _owner(application)
     logins = (application.tenant, application.platform, application.relay)
     without = any(login.url is None and not login.needed for login in logins)
-    with application.reaching():
-        behind = pending(owner, environments(application), installation=application.installation)
+    with application.reaching(), _naming_settings(application):
+        behind = pending(owner, environments(application), installation=installation, beside=beside)
         found = _openings(application, owner) if harden else []
         migrate(
             owner,
@@ -43,8 +60,9 @@ async def migrate_all(*, harden: bool = False) -> Answer:
             platform_url=_required(application, application.platform),
             relay_url=application.relay.url,
             application=application.environments,
-            installation=application.installation,
+            installation=installation,
             harden=harden,
+            beside=beside,
         )
     text = "The database is migrated." if behind else "The database was up to date."
     if without:
@@ -86,31 +104,33 @@ def _documents(found: Sequence[Opening]) -> list[dict[str, Any]]:
 
 
 async def migrate_and_move() -> Answer:
-    """Migrates as `migrate_all()`, and moves the library's tables from `public` to its schema.
+    """Migrates as `migrate_all()`, and moves the library's tables to its schema.
 
     Raises as `migrate_all()`, and `MigrationBlocked` if the tables were in use on every try.
     """
-    migrated = await migrate_all()
     application = current_application()
+    owner = _owner(application)
     schema = application.installation.schema
+    with application.reaching(), connect(owner) as connection:
+        source = source_of_move(connection, schema) or schema
+    migrated = await migrate_all(installation=replace(application.installation, schema=source))
     with application.reaching():
-        owner = _owner(application)
         moved = move(owner, installation=application.installation)
         with connect(owner) as connection:
             views = views_of_old_names(connection, schema)
     text = f"The library's tables are in the schema {schema}."
     if views:
         text += (
-            " Processes of an earlier release use them through views in public. When none runs any "
-            f"more, and this release's have been restarted, {quoted('migrate --move --finish')} "
-            "drops the views."
+            f" Processes that know the old names use them through views in {places_of(views)}. "
+            f"When none runs any more, and the others have been restarted, "
+            f"{quoted('migrate --move --finish')} drops the views."
         )
     document = {**migrated.document, "moved": moved, "schema": schema, "views": views}
     return Answer(document, f"{migrated.text}\n{text}")
 
 
 async def finish_move() -> Answer:
-    """Drops the views that a move left in `public`.
+    """Drops the views that a move left under the old names.
 
     Raises:
         NotReachable: the owner's URL is not set, or its server does not answer.
@@ -118,11 +138,22 @@ async def finish_move() -> Answer:
         MigrationBlocked: the views were in use on every try.
     """
     application = current_application()
+    owner = _owner(application)
     with application.reaching():
-        owner = _owner(application)
         dropped = drop_views(owner, installation=application.installation)
     text = f"Dropped the views {', '.join(dropped)}." if dropped else "There was no view to drop."
     return Answer({"dropped": dropped}, text)
+
+
+@contextmanager
+def _naming_settings(application: Application) -> Iterator[None]:
+    """Names the setting of a role whose URL is wrong."""
+    try:
+        yield
+    except RoleUrlWrong as error:
+        logins = (application.tenant, application.platform, application.relay)
+        settings = dict(zip(application.installation.roles, logins, strict=True))
+        raise ConfigurationError(f"{settings[error.role].setting}: {error}") from None
 
 
 def _owner(application: Application) -> str:

@@ -18,6 +18,7 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import ApiKeyRow
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import TenancyError, TenantOffboarding
+from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
@@ -150,12 +151,13 @@ class ApiKeys:
             .values(revoked_at=func.coalesce(ApiKeyRow.revoked_at, func.now()))
             .returning(ApiKeyRow)
         )
+        missing = ApiKeyUnknown(f"{tenant_id} has no key {key_id}. Use the id of one of its keys.")
+        if not may_exist(tenant_id):
+            raise missing
         async with self._database.platform_session("revoke an API key") as session:
             row = await session.scalar(changed)
             if row is None:
-                raise ApiKeyUnknown(
-                    f"{tenant_id} has no key {key_id}. Use the id of one of its keys."
-                )
+                raise missing
             return _key_of(row)
 
     async def find(self, key: str) -> ApiKey | None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import contains_eager
 
 from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
+from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
 from temporal_tenancy.postgres.database import Database
 
@@ -35,6 +36,8 @@ class ControlPlaneDirectory:
 
     async def find(self, tenant_id: str) -> Tenant | None:
         """Like `TenantDirectory.find`; one query."""
+        if not may_exist(tenant_id):
+            return None
         with _asked_about(tenant_id):
             async with self._database.platform_session("look up a tenant") as session:
                 row = await session.scalar(tenants().where(TenantRow.id == tenant_id))
@@ -43,7 +46,7 @@ class ControlPlaneDirectory:
     async def find_many(self, tenant_ids: Collection[str]) -> Sequence[Tenant]:
         """Like `TenantDirectory.find_many`; one query."""
         async with self._database.platform_session("look up tenants") as session:
-            query = tenants().where(TenantRow.id.in_(tenant_ids))
+            query = tenants().where(TenantRow.id.in_(list(filter(may_exist, tenant_ids))))
             return [tenant_of(row) for row in await session.scalars(query)]
 
     async def page(

@@ -118,6 +118,7 @@ class Tenants:
         Raises:
             TenantUnknown: there is no such tenant.
         """
+        _require_possible(tenant_id)
         async with self._database.platform_session("change a tenant's status") as session:
             suspends = status is TenantStatus.SUSPENDED
             await session.execute(
@@ -141,6 +142,7 @@ class Tenants:
         Raises:
             TenantUnknown: there is no such tenant.
         """
+        _require_possible(tenant_id)
         async with self._database.platform_session("resume a tenant") as session:
             before = await session.scalar(
                 select(TenantRow.resumes_as).where(
@@ -172,6 +174,7 @@ class Tenants:
             TenantUnknown: there is no such tenant.
             PlanUnknown: `plan` is not in the table `plans`.
         """
+        _require_possible(tenant_id)
         async with self._database.platform_session("end a trial") as session:
             row = await session.scalar(
                 tenants().where(TenantRow.id == tenant_id).with_for_update(of=TenantRow)
@@ -207,6 +210,12 @@ class Tenants:
         async for page in pages(ControlPlaneDirectory(self._database), statuses=statuses):
             for tenant in page:
                 yield tenant
+
+
+def _require_possible(tenant_id: str) -> None:
+    """Raises `TenantUnknown` for text that is no tenant's id."""
+    if not identifiers.may_exist(tenant_id):
+        raise unknown(tenant_id)
 
 
 async def _taken(session: AsyncSession, tenant_id: str) -> TenancyError:

@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from temporal_tenancy.core.errors import ScopeMissing
-from temporal_tenancy.core.identifiers import WellFormedTenantId
+from temporal_tenancy.core.errors import ScopeMissing, TenantInvalid, TenantMissing
+from temporal_tenancy.core.identifiers import WellFormedTenantId, may_exist
 from temporal_tenancy.core.scope import _outside
 from temporal_tenancy.core.scoped_value import ScopedValue
 
@@ -158,6 +158,7 @@ class CachedDirectory:
         Concurrent calls share one lookup: a hundred children of a fan-out that start together
         cost one query.
         """
+        may_exist(tenant_id)  # raises for what is no text
         known = self._found.get(tenant_id)
         if known is not None and self.clock() - known[0] < self.seconds:
             return known[1]
@@ -188,6 +189,8 @@ class CachedDirectory:
 
         Most tenants of a fan-out start within seconds of this lookup.
         """
+        for tenant_id in tenant_ids:
+            may_exist(tenant_id)  # raises for what is no text
         now = self.clock()
         tenants = await self._look_up(tenant_ids)
         self._remember(now, tenants)
@@ -248,6 +251,26 @@ def current_directory() -> TenantDirectory:
             "activity, on a worker with TenancyPlugin(directory=...)."
         )
     return directory
+
+
+def require_record(value: object) -> Tenant:
+    """Returns `value` if it is a tenant's record.
+
+    Raises:
+        TenantMissing: it is None, which a directory returns for an id that it does not have.
+        TenantInvalid: it is anything else, such as an id.
+    """
+    if value is None:
+        raise TenantMissing(
+            "no tenant is given. A directory returns None for an id that it does not have: check "
+            "for it."
+        )
+    if not isinstance(value, Tenant):
+        raise TenantInvalid(
+            f"a Tenant is needed here, and this is a {type(value).__name__}. Look the tenant up in "
+            "the directory."
+        )
+    return value
 
 
 def use_tenant_record(tenant: Tenant) -> AbstractContextManager[Tenant]:

@@ -44,7 +44,9 @@ def well_formed(value: object) -> str:
     if value is None or value == "":
         raise TenantMissing('no tenant is named. Add "tenant_id".')
     if not isinstance(value, str):
-        raise TenantInvalid(f"a tenant id must be a string, not {type(value).__name__}.")
+        raise TenantInvalid(
+            f"a tenant id must be a string, not {type(value).__name__}. Give the id's text."
+        )
     if value.lower() == PLATFORM:
         raise TenantInvalid(f'"{value}" is reserved for work that belongs to no tenant.')
     if not _TENANT_ID.fullmatch(value):
@@ -54,6 +56,18 @@ def well_formed(value: object) -> str:
             "and the first is a letter or digit."
         )
     return value
+
+
+def may_exist(value: object) -> bool:
+    """Returns whether `value`, the id of a tenant to look up, can be an id, in any spelling.
+
+    Raises:
+        TenantMissing: `value` is None.
+        TenantInvalid: it is no text, such as a number or a scope.
+    """
+    if isinstance(value, str):
+        return _TENANT_ID.fullmatch(value) is not None
+    return bool(well_formed(value))  # raises
 
 
 def require_canonical(tenant: str, type: TenantIdType | None = None) -> None:
@@ -94,6 +108,8 @@ def tenant_of_folder(name: str) -> str:
     Raises:
         TenantInvalid: no tenant's folder has this name.
     """
+    if not isinstance(name, str):
+        raise TenantInvalid(f"the name of a tenant's folder is text, not {type(name).__name__}.")
     parts = _FOLDER.fullmatch(name)
     if parts is not None:
         lower, capitals = parts[1], int(parts[2] or "0", 16)
@@ -136,9 +152,9 @@ class WorkflowId:
     def __post_init__(self) -> None:
         if self.owner != PLATFORM:
             tenant_id(self.owner)
-        if not self.job or "/" in self.job:
+        if not isinstance(self.job, str) or not self.job or "/" in self.job:
             raise TenantMismatch(f"{self.job!r} cannot be the job of a workflow id.")
-        if not self.key or _UNPRINTABLE.search(self.key):
+        if not isinstance(self.key, str) or not self.key or _UNPRINTABLE.search(self.key):
             raise TenantMismatch("the key of a workflow id must be printable text and not empty.")
         if len(str(self)) > WORKFLOW_ID_MAX_CHARACTERS:
             raise TenantMismatch(
@@ -161,7 +177,7 @@ class WorkflowId:
         Raises:
             TenantMismatch: `value` does not have this form.
         """
-        parts = value.split("/", 2)
+        parts = value.split("/", 2) if isinstance(value, str) else []
         if len(parts) != 3 or not all(parts):
             raise TenantMismatch(f'workflow id "{value}" is not {{tenant}}/{{job}}/{{key}}.')
         try:
@@ -187,6 +203,6 @@ def scoped_key(tenant: str, kind: str, name: str) -> str:
         TenantInvalid: it is not a tenant id.
         ValueError: `kind` is empty or has a slash.
     """
-    if not kind or "/" in kind:
+    if not isinstance(kind, str) or not kind or "/" in kind:
         raise ValueError(f"{kind!r} cannot be the kind of a key.")
     return f"{tenant_id(tenant)}/{kind}/{name}"

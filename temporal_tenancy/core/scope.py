@@ -44,13 +44,13 @@ class PlatformScope:
     """Work that does not belong to a single tenant, with the reason for it.
 
     Raises:
-        ScopeMissing: the reason is blank.
+        ScopeMissing: the reason is blank, or no text.
     """
 
     reason: str
 
     def __post_init__(self) -> None:
-        if not self.reason.strip():
+        if not isinstance(self.reason, str) or not self.reason.strip():
             raise ScopeMissing("platform work needs a reason. Say in a few words what it is for.")
 
     @property
@@ -105,11 +105,23 @@ def enter(scope: Scope) -> AbstractContextManager[Scope]:
     Leaving the block restores the previous scope, also after an error, and closes this one: a
     task, thread, generator or callback that outlives the block can no longer use it.
 
+    Args:
+        scope: a `TenantScope` or a `PlatformScope`.
+
+    Raises:
+        ScopeMissing: `scope` is neither, such as the id of a tenant.
+
     Raises (on entering the block):
         TenantMismatch: this code runs in the scope of another tenant.
         ScopeMissing: this code runs in a tenant's scope and asks for the platform's; or its own
             scope is closed; or it is a generator that is not a context manager.
     """
+    if not isinstance(scope, Scope):
+        raise ScopeMissing(
+            "enter() takes a TenantScope or a PlatformScope, and this is a "
+            f"{type(scope).__name__}. Write enter(TenantScope(...)) with the tenant's id, or "
+            "enter(PlatformScope(...)) with a reason."
+        )
     return _Entry(_current, scope)
 
 
@@ -167,6 +179,10 @@ def current_tenant() -> str:
         f"this code needs a tenant, but runs {where}. "
         "Run it in a tenant job, or name the tenant with enter(TenantScope(...))."
     )
+
+
+# The name under which it is public: Django writes a column's default into migrations by it.
+current_tenant.__module__ = "temporal_tenancy"
 
 
 def _refuse_closed(entry: Block[Scope], ended: Block[Scope]) -> None:

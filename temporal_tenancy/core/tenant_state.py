@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from temporal_tenancy.core.directory import Tenant, TenantStatus
+from temporal_tenancy.core.directory import Tenant, TenantStatus, require_record
 from temporal_tenancy.core.errors import (
     FeatureNotEnabled,
     TenancyError,
@@ -70,7 +70,7 @@ def require_runnable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
         TenantOffboarding: it is leaving or deleted, and the job does not run then.
         FeatureNotEnabled: neither its plan nor the tenant itself has the job's feature.
     """
-    if tenant is None or _is_another(tenant, tenant_id):
+    if tenant is None or _is_another(require_record(tenant), tenant_id):
         raise unknown(tenant_id)
     refused = refusal(tenant, job)
     if refused is not None:
@@ -85,6 +85,10 @@ def _is_another(tenant: Tenant, tenant_id: str) -> bool:
 
 def require_startable(tenant_id: str, tenant: Tenant | None, job: Job) -> Tenant:
     """Like `require_runnable`, but accepts a suspended tenant if the run would wait for it."""
-    if tenant is not None and not _is_another(tenant, tenant_id) and waits(tenant, job):
+    if (
+        tenant is not None
+        and not _is_another(require_record(tenant), tenant_id)
+        and waits(tenant, job)
+    ):
         return tenant
     return require_runnable(tenant_id, tenant, job)

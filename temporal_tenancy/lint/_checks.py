@@ -1,17 +1,19 @@
 """The checks of the catalogue lint, each a query that returns the faults it finds.
 
-A query returns rows of (object, detail). `COMMON` goes before it, with tables of this system's part
-of the catalogue; `library_name` in them is the name of a table of the library, and null for every
-other table, whatever its name. It may use these parameters: `tenant`, `platform` and `runtime`
-(role names), `schema` (of the library's tables), `control_plane`, `library_versions` and `versions`
-(table names; `versions` are the application's), `allowed` (names of exempt objects), `spanning`
+A query returns rows of (object, detail) or (object, detail, more). `COMMON` goes before it, with
+tables of this system's part of the catalogue; `library_name` in them is the name of a table of the
+library, and null for every other table, whatever its name. It may use these parameters: `tenant`,
+`platform` and `runtime` (role names), `schema` (of the library's tables), `control_plane`,
+`library_versions` and `versions` (table names; `versions` are the application's and those of its
+migration tools), `allowed` (names of exempt objects), `spanning`
 (the library's indexes for queries over all tenants), `opened` (policies in addition to those of
 protect(), as "table policy role"), `policies` (names of the policies of protect()), `columns`
 (names of columns that hold a tenant's id), `owned` (tables whose classes name the column, as "table
-column"), `rule_types` and `rules` (the expression of the policies for each type of column, in each
-form that PostgreSQL prints, with {column}), `granted` (rights of the tenant role on the library's
-tables, as "table PRIVILEGE column"), `checks` and `triggers` (of the library's tables, as "table
-name").
+column"), `rule_types`, `rule_ids`, `rule_releases`, `rules` and `rule_checks` (for each type of
+column the type of the ids, "this" or "earlier", and the expressions of the policies of that
+release, in each form that PostgreSQL prints, with {column}), `declared` (the type of the process's
+ids, or null), `granted` (rights of the tenant role on the library's tables, as "table PRIVILEGE
+column"), `checks` and `triggers` (of the library's tables, as "table name").
 """
 
 from __future__ import annotations
@@ -21,6 +23,14 @@ from typing import Final, LiteralString
 from temporal_tenancy.postgres.role_checks import ROLE_TABLES, Check
 
 _LINT_TABLES: Final = """
+    -- Each type with the types below it, of which one is no domain.
+    , bases as (
+        select oid, typname::text as name, typbasetype as below from pg_type
+        union all
+        select bases.oid, pg_type.typname::text, pg_type.typbasetype
+        from bases
+        join pg_type on pg_type.oid = bases.below
+    )
     -- The columns that the policies of protect() read.
     , named as (
         select distinct attrelid, attnum, attname
@@ -37,15 +47,17 @@ _LINT_TABLES: Final = """
     tenant_owned as (
         select distinct on (relations.oid)
             relations.*, attribute.attnum as tenant_column,
+            attribute.attname as column_name,
             quote_ident(attribute.attname) as tenant_column_name,
             attribute.attnotnull,
-            format_type(coalesce(nullif(typbasetype, 0), pg_type.oid), null) as tenant_column_type
+            base.name as tenant_column_type,
+            format_type(attribute.atttypid, attribute.atttypmod) as tenant_column_shown
         from relations
         join pg_attribute as attribute
             on attribute.attrelid = relations.oid
             and attribute.attnum > 0
             and not attribute.attisdropped
-        join pg_type on pg_type.oid = attribute.atttypid
+        join bases as base on base.oid = attribute.atttypid and base.below = 0
         left join named
             on named.attrelid = relations.oid and named.attnum = attribute.attnum,
             lateral (
@@ -72,8 +84,9 @@ _LINT_TABLES: Final = """
     policies as (
         select
             tenant_owned.name as table_name, tenant_owned.library_name, tenant_column_name,
-            tenant_column_type, policy.polname, policy.polcmd, policy.polpermissive,
-            policy.polroles,
+            column_name,
+            tenant_column_type, relname, schema_name, policy.polname, policy.polcmd,
+            policy.polpermissive, policy.polroles,
             pg_get_expr(policy.polqual, policy.polrelid) as using_rule,
             pg_get_expr(policy.polwithcheck, policy.polrelid) as check_rule
         from pg_policy as policy
@@ -88,23 +101,49 @@ _LINT_TABLES: Final = """
                 case when grantee = 0 then 'PUBLIC' else grantee::regrole::text end
             ) as revoke
         from (
-            select 'database' as kind, quote_ident(datname) as name, grantee, privilege_type
+            select
+                'database' as kind, quote_ident(datname) as name, datdba as owner, grantee,
+                privilege_type
             from pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
             where datname = current_database()
             union all
-            select 'schema', quote_ident(nspname), grantee, privilege_type
+            select 'schema', quote_ident(nspname), nspowner, grantee, privilege_type
             from schemas, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
             union all
-            select 'relation', name, grantee, privilege_type
+            select 'relation', name, relowner, grantee, privilege_type
             from relations, aclexplode(relacl)
             union all
-            select 'relation', relations.name, grantee, privilege_type
+            select 'relation', relations.name, relowner, grantee, privilege_type
             from pg_attribute as attribute
             join relations on relations.oid = attribute.attrelid, aclexplode(attribute.attacl)
         ) as entries
     )
 """
 COMMON: Final[LiteralString] = ROLE_TABLES + _LINT_TABLES
+
+# The policies with what they are of: the rule of protect(), that of an earlier release, or neither.
+_JUDGED: Final[LiteralString] = """
+    , judged as (
+        select
+            policies.*, form.rule, form.id_type,
+            polcmd = '*'
+                and polpermissive = (polname = (%(policies)s::text[])[2])
+                and polroles = array(select oid from pg_roles where rolname = %(tenant)s)
+                as is_limited
+        from policies
+        left join lateral (
+            select release as rule, known.id_type
+            from unnest(
+                %(rule_types)s::text[], %(rule_ids)s::text[], %(rule_releases)s::text[],
+                %(rules)s::text[], %(rule_checks)s::text[]
+            ) as known (type, id_type, release, rule, write_rule)
+            where known.type = tenant_column_type
+                and using_rule = replace(known.rule, '{column}', tenant_column_name)
+                and check_rule = replace(known.write_rule, '{column}', tenant_column_name)
+            limit 1
+        ) as form on true
+    )
+"""
 
 TABLE_CHECKS: Final = (
     Check(
@@ -128,7 +167,7 @@ TABLE_CHECKS: Final = (
     Check(
         "policy-missing",
         "the table {object} lacks the policy {detail}, one of the two that limit the tenant role "
-        "to its tenant's rows. In a migration, drop the other one and call protect().",
+        "to its tenant's rows. In a migration, call protect() on it again.",
         """
         select name, wanted
         from tenant_owned, unnest(%(policies)s::text[]) as wanted
@@ -140,24 +179,70 @@ TABLE_CHECKS: Final = (
     Check(
         "policy-altered",
         "the policy {detail} on {object} differs from what protect() creates for its tenant's "
-        "column, so it may show or accept other tenants' rows. In a migration, drop both policies "
-        "and call protect().",
+        "column, so it may show or accept other tenants' rows. In a migration, call protect() on "
+        "the table again.",
         """
         select table_name, polname
-        from policies
-        where polname = any(%(policies)s) and not (
-            polcmd = '*'
-            and polpermissive = (polname = (%(policies)s::text[])[2])
-            and polroles = array(select oid from pg_roles where rolname = %(tenant)s)
-            and exists (
-                select
-                from unnest(%(rule_types)s::text[], %(rules)s::text[]) as form (type, rule)
-                where form.type = tenant_column_type
-                    and using_rule = replace(form.rule, '{column}', tenant_column_name)
-                    and check_rule = replace(form.rule, '{column}', tenant_column_name)
-            )
-        )
+        from judged
+        where polname = any(%(policies)s) and tenant_column_type = any(%(rule_types)s)
+            and (not is_limited or rule is null)
         """,
+        _JUDGED,
+    ),
+    Check(
+        "policy-spelling",
+        "the policy {detail} on {object} is of an earlier release: it takes a second spelling of a "
+        "tenant's id, so that 07 has the rows of 7. In a migration, call {more} again, or run "
+        "protect_sql() with these arguments.",
+        """
+        select
+            table_name, polname,
+            format(
+                'protect(%%L, column=%%L, type=%%L%%s)', relname, column_name, id_type,
+                case when schema_name <> 'public' then format(', schema=%%L', schema_name) end
+            )
+        from judged
+        where polname = any(%(policies)s) and is_limited and rule = 'earlier'
+        """,
+        _JUDGED,
+    ),
+    Check(
+        "tenant-id-type",
+        "the tenant's column of {object} has the type {detail}, {more}. In a migration, drop its "
+        "policies, make it text, uuid or bigint, and call protect().",
+        """
+        select
+            name, tenant_column_shown,
+            case tenant_column_type
+                when 'citext' then 'by which ids that differ only by case are one key'
+                when 'bpchar' then 'which pads each id with blanks'
+                else 'which cannot hold tenant ids'
+            end
+        from tenant_owned
+        where tenant_column_type <> all(%(rule_types)s)
+        """,
+    ),
+    Check(
+        "tenant-id-undeclared",
+        "the tenant's column of {object} has the type {detail}, but the application's ids are "
+        "{more}.",
+        """
+        select
+            table_name, id_type,
+            case
+                when %(declared)s = 'text' then format(
+                    'any text, so that a second spelling of an id is another tenant, without '
+                    'rows. Call declare_tenant_ids(%%L) wherever its processes begin', id_type
+                )
+                else format(
+                    '%%s, and no id is both. Make the column %%s or text', %(declared)s::text,
+                    %(declared)s::text
+                )
+            end
+        from judged
+        where polname = (%(policies)s::text[])[1] and id_type not in ('text', %(declared)s)
+        """,
+        _JUDGED,
     ),
     Check(
         "policy-extra",
@@ -486,9 +571,33 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "public-grant",
-        "every role of the server has a right on {object}. Run {detail}.",
+        "every role of the server has a right on {object}{more}. Run {detail}.",
         """
-        select distinct kind || ' ' || name, revoke from acls where grantee = 0
+        select distinct
+            kind || ' ' || name, revoke,
+            case
+                when losers = '{}' then ''
+                else ', in no other way: ' || array_to_string(losers[:5], ', ')
+                    || case when cardinality(losers) > 5
+                        then format(' and %%s more roles', cardinality(losers) - 5) else '' end
+            end
+        from acls as given, lateral (
+            select array(
+                select quote_ident(rolname)
+                from pg_roles
+                where rolcanlogin and not rolsuper
+                    and not pg_has_role(pg_roles.oid, given.owner, 'USAGE')
+                    and not exists (
+                        select from acls as other
+                        where (other.kind, other.name, other.privilege_type)
+                                = (given.kind, given.name, given.privilege_type)
+                            and other.grantee <> 0
+                            and pg_has_role(pg_roles.oid, other.grantee, 'USAGE')
+                    )
+                order by rolname
+            ) as losers
+        ) as lost
+        where grantee = 0
         """,
         open=True,
     ),

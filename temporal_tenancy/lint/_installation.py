@@ -28,6 +28,7 @@ def check_database(
 
     Raises:
         ConfigurationError: `url` is not a PostgreSQL URL.
+        InstallationElsewhere: the library's tables are in another schema than the installation's.
         DatabaseUnreachable: the database did not answer, or refused the role.
         MigrationsBehind: the database lacks migrations.
         ExcessRights: the role has more rights than it needs.

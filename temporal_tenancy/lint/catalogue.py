@@ -8,7 +8,7 @@ a setting stops mistakes, not SQL injection.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from sqlalchemy import CheckConstraint
 from temporal_tenancy.control_plane.tables import ControlPlane, DeadLetterRow
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, LIBRARY, MigrationEnvironment
+from temporal_tenancy.core.tenant_id_types import TenantIdType, declared_type
 from temporal_tenancy.lint._checks import (
     COMMON,
     GRANT_CHECKS,
@@ -28,36 +29,51 @@ from temporal_tenancy.lint._checks import (
 )
 from temporal_tenancy.lint._code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
 from temporal_tenancy.outbox.tables import RELAY_INDEXES, OutboxData
-from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.installation import Installation, Roles
 from temporal_tenancy.postgres.role_checks import ROLE_CHECKS, Check
+from temporal_tenancy.postgres.role_checks import refuse_excess_rights as refuse_excess_rights_of
 from temporal_tenancy.postgres.roles import ROLE_LIMITS
-from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
+from temporal_tenancy.postgres.row_security import ACCESS_POLICY, COLUMN_TYPES, ISOLATION_POLICY
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.tenant_owned import tenant_columns, tenant_tables
 from temporal_tenancy.postgres.uuids import UUIDV7
 
 LOGIN_TIMEOUT: Final = 3  # seconds
 
-# The rule of protect() as PostgreSQL prints it, by the type of the column, also of a domain.
-_CURRENT: Final = "NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
-_OF_TEXT: Final = (f"({{column}} = {_CURRENT})", f"(({{column}})::text = {_CURRENT})")
-_OF_UUID: Final = tuple(
-    f"({left} = ({_CURRENT})::uuid)" for left in ("{column}", "({column})::uuid")
-)
-_OF_INTEGER: Final = tuple(
-    f"({left} = ({_CURRENT})::bigint)" for left in ("{column}", "({column})::bigint")
-)
-_RULES: Final = [
-    (type, rule)
-    for types, rules in (
-        (("text", "character varying"), _OF_TEXT),
-        (("uuid",), _OF_UUID),
-        (("bigint", "integer", "smallint"), _OF_INTEGER),
-    )
-    for type in types
-    for rule in rules
-]
+# The rule of protect() as PostgreSQL prints it, by the type of the column, also of a domain; and
+# that of earlier releases, which took every spelling of an id.
+_SETTING: Final = "current_setting('app.tenant_id'::text, true)"
+_CURRENT: Final = f"NULLIF({_SETTING}, ''::text)"
+_CANONICAL: Final = f"""
+CASE
+    WHEN ({_SETTING} = (({_CURRENT})::{{type}})::text) THEN ({_SETTING})::{{type}}
+    ELSE NULL::{{type}}
+END"""
+_SQL_NAMES: Final = {"varchar": "text", "int8": "bigint", "int4": "integer", "int2": "smallint"}
+
+
+def _rules() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yields the type of a column, that of its ids, the release, and the rule to read and write."""
+    for column_type, id_type in COLUMN_TYPES.items():
+        base = _SQL_NAMES.get(column_type, column_type)
+        for left in ("{column}", f"({{column}})::{base}"):
+            if id_type == "text":
+                rule = f"({left} = {_CURRENT})"
+                yield column_type, id_type, "this", rule, rule
+                continue
+            canonical = _CANONICAL.replace("{type}", id_type)
+            check = f"(({{column}})::text = {_SETTING})"
+            # PostgreSQL begins a line with CASE, and leaves no blank before it.
+            yield column_type, id_type, "this", f"({left} ={canonical})", check
+            rule = f"({left} = ({_CURRENT})::{id_type})"
+            yield column_type, id_type, "earlier", rule, rule
+
+
+_RULES: Final = [list(each) for each in zip(*_rules(), strict=True)]
+_RULE_PARAMETERS: Final = ("rule_types", "rule_ids", "rule_releases", "rules", "rule_checks")
+
+# Of the tools that applications migrate with; their programs read them, as Django's runserver does.
+_VERSION_TABLES: Final = ("alembic_version", "django_migrations")
 
 # The platform's indexes on dead letters, which span tenants.
 _LETTERS_INDEXES: Final = (
@@ -178,6 +194,7 @@ def lint(
     allowed: Collection[str] = (),
     installation: Installation | None = None,
     columns: Collection[str] = (),
+    declared: TenantIdType | None = None,
 ) -> list[Finding]:
     """Returns the faults of the database of `connection`; an empty list means that it passes.
 
@@ -199,8 +216,11 @@ def lint(
             `migrate()`.
         columns: names of columns that hold a tenant's id, for a process that does not import the
             application's classes.
+        declared: the type of the application's tenant ids, which the columns must have; `text`:
+            no process declares one. None: the type that this process has declared, if any.
 
     Raises:
+        InstallationElsewhere: the library's tables are in another schema than the installation's.
         psycopg.Error: the connection failed.
     """
     installation = installation or Installation()
@@ -211,8 +231,14 @@ def lint(
         environments=environments,
         allowed=allowed,
         columns=columns,
+        declared=declared or _declared(),
     )
     return [*findings, *passwordless_logins(connection, installation.roles)]
+
+
+def _declared() -> TenantIdType | None:
+    declared = declared_type()
+    return None if declared == "text" else declared
 
 
 def refuse_excess_rights(connection: psycopg.Connection[Any]) -> None:
@@ -223,10 +249,7 @@ def refuse_excess_rights(connection: psycopg.Connection[Any]) -> None:
     """
     row = connection.execute("select session_user::text").fetchone()
     role = "" if row is None else str(row[0])
-    findings = _run(connection, ROLE_CHECKS, Installation(), runtime=[role])
-    if findings:
-        more = "" if len(findings) == 1 else f" ({len(findings) - 1} more.)"
-        raise ExcessRights(f"{findings[0].message}{more}")
+    refuse_excess_rights_of(connection, role, through_public=True)
 
 
 def passwordless_logins(
@@ -279,16 +302,16 @@ def _run(
     checks: Iterable[Check],
     installation: Installation,
     *,
-    runtime: Collection[str] = (),
     environments: Collection[MigrationEnvironment] = (),
     allowed: Collection[str] = (),
     columns: Collection[str] = (),
+    declared: TenantIdType | None = None,
 ) -> list[Finding]:
     parameters = {
         "schema": schema_in_use(connection, installation.schema),
         "tenant": installation.roles.tenant,
         "platform": installation.roles.platform,
-        "runtime": list(runtime or installation.roles),
+        "runtime": list(installation.roles),
         "through_public": True,
         # Tenants' own jobs write dead letters, so that table counts as tenant-owned.
         "control_plane": [
@@ -297,15 +320,18 @@ def _run(
             if table.name != DeadLetterRow.__tablename__
         ],
         "library_versions": [one.version_table for one in environments if one in LIBRARY],
-        "versions": [one.version_table for one in environments if one not in LIBRARY],
+        "versions": [
+            *(one.version_table for one in environments if one not in LIBRARY),
+            *_VERSION_TABLES,
+        ],
         "allowed": list(allowed),
         "spanning": [*RELAY_INDEXES, *_LETTERS_INDEXES],
         "opened": _opened(installation.roles),
         "policies": [ISOLATION_POLICY, ACCESS_POLICY],
         "columns": list(dict.fromkeys((*tenant_columns(), *columns))),
         "owned": [f"{table} {column}" for table, column in tenant_tables().items()],
-        "rule_types": [type for type, _ in _RULES],
-        "rules": [rule for _, rule in _RULES],
+        **dict(zip(_RULE_PARAMETERS, _RULES, strict=True)),
+        "declared": declared,
         "granted": _GRANTED,
         "checks": _TABLE_CHECKS,
         "triggers": list(_TRIGGERS),
@@ -320,8 +346,8 @@ def _run(
         query = sql.SQL(COMMON) + sql.SQL(check.tables) + sql.SQL(check.query)
         with connection.cursor(row_factory=tuple_row) as cursor:
             for row in cursor.execute(query, parameters):
-                name, detail = (printable(str(value)) for value in row)
-                message = check.message.format(object=name, detail=detail)
+                name, detail, *more = (printable(str(value)) for value in row)
+                message = check.message.format(object=name, detail=detail, more="".join(more))
                 findings.append(Finding(check.id, name, message, check.open))
     return findings
 

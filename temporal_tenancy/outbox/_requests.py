@@ -16,7 +16,7 @@ from sqlalchemy import select
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
-from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.directory import Tenant, require_record
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import read_input
@@ -93,7 +93,7 @@ async def request_job(
         TenancyError: the tenant may not run the job now; or the fields, the key or the time are
             not valid; or the fields name another tenant; or another input uses the key.
     """
-    require_runnable(tenant.id, tenant, job)
+    require_runnable(require_record(tenant).id, tenant, job)
     if at is not None and ahead_max is not None and at > datetime.now(UTC) + ahead_max:
         raise InvalidPayload(f"a job can start at most {ahead_max.days} days ahead.")
     if key is not None:

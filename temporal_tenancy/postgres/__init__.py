@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         DatabaseProblem,
         DatabaseUnreachable,
         ExcessRights,
+        InstallationElsewhere,
         MigrationsBehind,
     )
     from temporal_tenancy.postgres.installation import (
@@ -34,6 +35,7 @@ __all__ = [
     "DatabaseUnreachable",
     "ExcessRights",
     "Installation",
+    "InstallationElsewhere",
     "MigrationsBehind",
     "Roles",
     "acting_for",
@@ -58,6 +60,7 @@ _WHERE: Final = {
     "DatabaseUnreachable": "database_errors",
     "ExcessRights": "database_errors",
     "Installation": "installation",
+    "InstallationElsewhere": "database_errors",
     "MigrationsBehind": "database_errors",
     "Roles": "installation",
     "acting_for": "_acting",

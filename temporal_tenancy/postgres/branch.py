@@ -33,7 +33,9 @@ from temporal_tenancy.postgres.schema_in_use import schema_in_use
 BRANCH: Final = "temporal_tenancy:postgres/alembic_branch"
 """The folder of the branch, as Alembic's `version_locations` takes it."""
 
-_PASSWORDS: Final = "tenancy_passwords"  # the key in Alembic's `Config.attributes`
+# The keys in Alembic's `Config.attributes`.
+_PASSWORDS: Final = "tenancy_passwords"
+_BESIDE: Final = "tenancy_beside"
 
 
 def configure_branch(
@@ -43,6 +45,7 @@ def configure_branch(
     platform_url: str | None = None,
     relay_url: str | None = None,
     installation: Installation | None = None,
+    beside: bool = False,
 ) -> None:
     """Tells the library's migrations about the application; its env.py calls this.
 
@@ -53,12 +56,14 @@ def configure_branch(
         platform_url: URL with the platform role; likewise.
         relay_url: URL with the relay role; likewise.
         installation: the schema and the names of the roles; None: those of `Installation()`.
+        beside: create a second installation if another schema has one, as for `migrate()`.
 
     Raises:
         ConfigurationError: a URL has the wrong role, or is not a PostgreSQL URL.
     """
     installation = installation or Installation()
     config.attributes[ATTRIBUTE] = installation
+    config.attributes[_BESIDE] = beside
     config.attributes[_PASSWORDS] = passwords_of(
         installation.roles, tenant_url, platform_url, relay_url
     )
@@ -78,6 +83,7 @@ def upgrade_library(revisions: Mapping[str, str] | None = None) -> None:
         ConfigurationError: Alembic writes SQL text rather than running it, the connection is not
             psycopg's, or as `migrate()` raises it.
         ExcessRights: a runtime role exists and has more rights than it needs.
+        InstallationElsewhere: the library's tables are in another schema.
     """
     context = op.get_context()
     if context.as_sql:
@@ -91,7 +97,8 @@ def upgrade_library(revisions: Mapping[str, str] | None = None) -> None:
     attributes = config.attributes if config is not None else {}
     wanted = attributes.get(ATTRIBUTE) or Installation()
     # The library's versions name no schema, and ask the installation where they are.
-    there = replace(wanted, schema=schema_in_use(owner, wanted.schema))
+    beside = bool(attributes.get(_BESIDE))
+    there = replace(wanted, schema=schema_in_use(owner, wanted.schema, beside=beside))
     attributes[ATTRIBUTE] = there
     passwords = attributes.get(_PASSWORDS) or dict.fromkeys(there.roles)
     make_schema(owner, there.schema)

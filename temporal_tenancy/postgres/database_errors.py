@@ -11,6 +11,8 @@ from psycopg.pq import DiagnosticField
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from temporal_tenancy.core.errors import ConfigurationError
+
 ROW_POLICY_CHECK: Final = "ExecWithCheckOptions"  # the server function that refuses a foreign row
 
 # The SQLSTATE classes whose message names only schema objects and settings. In other classes (bad
@@ -55,6 +57,8 @@ class DatabaseProblem(Exception):
 class DatabaseUnreachable(DatabaseProblem):
     """The database does not answer, or refuses this role. A later attempt may succeed."""
 
+    role: str | None = None  # that could not log in
+
 
 class LockHeld(DatabaseProblem):
     """Another transaction held a needed lock for too long. A later attempt may succeed."""
@@ -94,6 +98,10 @@ class MigrationBlocked(DatabaseProblem):
 
 class ExcessRights(DatabaseProblem):
     """A runtime role has more rights than it needs."""
+
+
+class InstallationElsewhere(ConfigurationError):
+    """The library's tables are in another schema than the one that is named."""
 
 
 @contextmanager
@@ -233,8 +241,10 @@ def is_lock_held(error: BaseException) -> bool:
 def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
     """Returns an error that names `url`'s database, without the password, and why it failed."""
     reason = str(error).strip().splitlines()
-    return DatabaseUnreachable(
+    problem = DatabaseUnreachable(
         f"the database {url.host or 'localhost'}:{url.port or 5432}/{url.database} does not answer "
         f"{url.username}: {reason[0] if reason else type(error).__name__}. "
         "Start it, or correct its URL."
     )
+    problem.role = url.username
+    return problem

@@ -129,6 +129,7 @@ def migrate(
     patience: Patience | None = None,
     installation: Installation | None = None,
     harden: bool = False,
+    beside: bool = False,
 ) -> None:
     """Creates the runtime roles and runs all migrations: the library's, then `application`'s.
 
@@ -155,12 +156,15 @@ def migrate(
             them, keeps them there; `move()` moves them.
         harden: also take away the rights that every role of the server has in this database; see
             `temporal_tenancy.postgres.hardening`.
+        beside: create a second installation if the tables are in another schema already, such as
+            that of another application.
 
     Raises:
         ConfigurationError: a URL has the wrong role or no password, the owner may not create or
             give what is missing, or the database was migrated with other roles.
         DatabaseUnreachable: the server did not answer, or refused the owner.
         ExcessRights: a runtime role exists and has more rights than it needs.
+        InstallationElsewhere: the tables are in another schema, and `beside` is not set.
         MigrationBlocked: other transactions held the needed locks on every try.
     """
     patience = patience or Patience()
@@ -172,12 +176,13 @@ def migrate(
         (*LIBRARY, *application),
         patience,
         harden,
+        beside,
     )
     tries = patience.tries
     others = ROLE_TRIES
     while True:
         try:
-            with _as_owner(owner_url), _turn(owner_url, patience, wanted.schema) as alone:
+            with _as_owner(owner_url), _turn(owner_url, patience, wanted.schema, beside) as alone:
                 _migrate(run, alone)
         except _MadeMeanwhile as error:
             others -= 1
@@ -223,14 +228,17 @@ def pending(
     environments: Sequence[MigrationEnvironment],
     *,
     installation: Installation | None = None,
+    beside: bool = False,
 ) -> list[Pending]:
     """Returns the `environments` whose migrations the database at `url` lacks.
 
     Every runtime role can check this. A database that is ahead of the code, as during a release,
-    does not count as behind. `installation` is as for `migrate()`. Raises `DatabaseUnreachable`.
+    does not count as behind. `installation` and `beside` are as for `migrate()`. Raises
+    `DatabaseUnreachable` and `InstallationElsewhere`.
     """
+    wanted = installation or Installation()
     with connect(url) as connection:
-        schema = schema_in_use(connection, (installation or Installation()).schema)
+        schema = schema_in_use(connection, wanted.schema, beside=beside)
         found = (_pending(connection, environment, schema) for environment in environments)
         return [behind for behind in found if behind is not None]
 
@@ -241,7 +249,10 @@ def refuse_pending(
     *,
     installation: Installation | None = None,
 ) -> None:
-    """Raises `MigrationsBehind` if the database at `url` lacks migrations that the code needs."""
+    """Raises `MigrationsBehind` if the database at `url` lacks migrations that the code needs.
+
+    Also raises `InstallationElsewhere` if the library's tables are in another schema.
+    """
     behind = pending(url, environments, installation=installation)
     if behind:
         raise MigrationsBehind(f"{'; '.join(map(str, behind))}. Migrate the database as its owner.")
@@ -302,6 +313,7 @@ class _Run:
     environments: Sequence[MigrationEnvironment]
     patience: Patience
     harden: bool
+    beside: bool
 
 
 class _MadeMeanwhile(Exception):
@@ -323,7 +335,7 @@ def _migrate(run: _Run, alone: bool) -> None:
     roles = run.installation.roles
     with _transaction(run.owner_url) as (connection, owner):
         # A `move()` may have had the turn before.
-        schema = schema_in_use(owner, run.installation.schema)
+        schema = schema_in_use(owner, run.installation.schema, beside=run.beside)
         there = replace(run.installation, schema=schema)
         # A role is the server's, so the migration of another database may be creating it.
         owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
@@ -432,14 +444,14 @@ def _set_passwords(owner: psycopg.Connection[Any], passwords: Mapping[str, str |
 
 
 @contextmanager
-def _turn(owner_url: str, patience: Patience, schema: str) -> Iterator[bool]:
+def _turn(owner_url: str, patience: Patience, schema: str, beside: bool) -> Iterator[bool]:
     """Runs the block while no other call migrates, under a row lock no runtime role can hold long.
 
     Yields False before the first migration: the table `locks` is missing, and the block must create
     it, which one transaction at a time can.
     """
     with connect(owner_url) as connection, connection.transaction(force_rollback=True):
-        search_only(connection, schema_in_use(connection, schema))
+        search_only(connection, schema_in_use(connection, schema, beside=beside))
         if connection.execute("select to_regclass('locks')").fetchone() == (None,):
             yield False
             return

@@ -1,4 +1,5 @@
-"""Moves the library's tables from `public`, where earlier releases made them, to their own schema.
+"""Moves the library's tables to their schema, from `public`, where earlier releases made them, or
+from the schema that an installation had before.
 
 The old names stay as views, through which processes of an earlier release read and write the same
 rows with the same rights, until the views are dropped.
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg import sql
 
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.postgres._library_schema import TABLES, grant_schema, make_schema
@@ -23,7 +25,7 @@ from temporal_tenancy.postgres.database_errors import MigrationBlocked
 from temporal_tenancy.postgres.installation import PUBLIC, Installation
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.migrations import Patience
-from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.postgres.schema_in_use import HAS_TABLES, with_tables
 
 # Two of them are shorter than the server's deadlock_timeout: where this transaction and another one
 # wait for each other, it is this one that ends.
@@ -39,18 +41,18 @@ _PRESENT: Final = """
     where nspname = %s and relname = any(%s) and relkind in ('r', 'p', 'v', 'm', 'f')
     order by relname
 """
-# Those that the tables use in `public`, where the application may have one of such a name too.
+# Those that the tables use in their schema, where the application may have one of such a name too.
 _FUNCTIONS: Final = """
     with moved as (
         select pg_class.oid
         from pg_class
         join pg_namespace on pg_namespace.oid = relnamespace
-        where nspname = 'public' and relname = any(%s)
+        where nspname = %(schema)s and relname = any(%(tables)s)
     )
     select proname::text
     from pg_proc
     join pg_namespace on pg_namespace.oid = pronamespace
-    where nspname = 'public' and proname in ('refuse_write', 'key_from_id', 'uuidv7')
+    where nspname = %(schema)s and proname in ('refuse_write', 'key_from_id', 'uuidv7')
         and pronargs = 0 and pg_proc.oid in (
             select tgfoid from pg_trigger where tgrelid in (select oid from moved)
             union all
@@ -81,20 +83,27 @@ _RIGHTS: Final = """
         and privilege_type in ('SELECT', 'INSERT', 'UPDATE')
     group by relname, grantee, privilege_type
 """
-# The views that `move()` made: each has only the library's table of its own name under it.
+# The views that `move()` made: each has only the library's table of its own name under it, and they
+# are beside one of the version table.
 _VIEWS: Final = """
-    select distinct view.relname::text
-    from pg_class as view
-    join pg_rewrite on ev_class = view.oid
-    join pg_depend
-        on classid = 'pg_rewrite'::regclass and objid = pg_rewrite.oid
-        and refclassid = 'pg_class'::regclass and refobjid <> view.oid
-    join pg_class as below on below.oid = refobjid
-    where view.relkind = 'v'
-        and view.relnamespace = (select oid from pg_namespace where nspname = 'public')
-        and view.relname = any(%s) and below.relname = view.relname
-        and below.relnamespace = (select oid from pg_namespace where nspname = %s)
-    order by 1
+    with views as (
+        select distinct view.relname::text as name, nspname::text as schema
+        from pg_class as view
+        join pg_namespace on pg_namespace.oid = view.relnamespace
+        join pg_rewrite on ev_class = view.oid
+        join pg_depend
+            on classid = 'pg_rewrite'::regclass and objid = pg_rewrite.oid
+            and refclassid = 'pg_class'::regclass and refobjid <> view.oid
+        join pg_class as below on below.oid = refobjid
+        where view.relkind = 'v' and view.relname = any(%s) and below.relname = view.relname
+            and below.relnamespace = (select oid from pg_namespace where nspname = %s)
+    )
+    select schema, name
+    from views
+    where schema = 'public' or schema in (
+        select schema from views where name = 'control_plane_version'
+    )
+    order by schema <> 'public', schema, name
 """
 
 Result = TypeVar("Result")
@@ -108,10 +117,11 @@ def move(
     installation: Installation | None = None,
     patience: Patience | None = None,
 ) -> bool:
-    """Moves the library's tables, functions and versions from `public` into the library's schema.
+    """Moves the library's tables, functions and versions into the installation's schema.
 
-    One transaction, which changes all or nothing. Processes of an earlier release go on: each
-    table's old name is a view with the rights of the table, under which row-level security and
+    They are in `public`, or in the schema that the installation had before. One transaction, which
+    changes all or nothing. Processes of an earlier release, or that name the earlier schema, go on:
+    each table's old name is a view with the rights of the table, under which row-level security and
     triggers apply as before. Running processes of this release need no restart either. Safe to
     repeat.
 
@@ -125,7 +135,8 @@ def move(
         Whether there was anything to move.
 
     Raises:
-        ConfigurationError: the schema has other tables of these names.
+        ConfigurationError: the schema has other tables of these names, or several other schemas
+            have the library's.
         DatabaseUnreachable: the server did not answer, or refused the owner.
         MigrationBlocked: other transactions used the tables on every try.
     """
@@ -144,8 +155,9 @@ def drop_views(
 ) -> list[str]:
     """Drops the views that `move()` left under the old names; returns their names.
 
-    Call it when no process of an earlier release runs, and no connection is left that was opened
-    before the move. Safe to repeat.
+    Call it when no process of an earlier release, or with the earlier schema, runs, and no
+    connection is left that was opened before the move. Safe to repeat. Names of views in other
+    schemas than `public` have the schema before them.
 
     Raises:
         ConfigurationError: objects of the application depend on the views.
@@ -158,8 +170,24 @@ def drop_views(
 
 
 def views_of_old_names(connection: psycopg.Connection[Any], schema: str) -> list[str]:
-    """Returns the names of the views in `public` that a `move()` to `schema` left; for any role."""
-    return [name for (name,) in connection.execute(_VIEWS, [list(MOVED), schema])]
+    """Returns the names of the views that a `move()` to `schema` left; for any role.
+
+    Views in other schemas than `public` have the schema before their names.
+    """
+    return [".".join(_parts(place, name)) for place, name in _views(connection, schema)]
+
+
+def places_of(views: Sequence[str]) -> str:
+    """Returns the schemas of the views that a move has left, for people."""
+    return " and ".join(dict.fromkeys(view.rpartition(".")[0] or PUBLIC for view in views))
+
+
+def _views(connection: psycopg.Connection[Any], schema: str) -> list[tuple[str, str]]:
+    return connection.execute(_VIEWS, [list(MOVED), schema]).fetchall()
+
+
+def _parts(schema: str, name: str) -> Sequence[str]:
+    return [name] if schema == PUBLIC else [schema, name]
 
 
 def _patiently(attempt: Callable[[], Result], patience: Patience) -> Result:
@@ -183,51 +211,72 @@ def _patiently(attempt: Callable[[], Result], patience: Patience) -> Result:
 def _move(owner: psycopg.Connection[Any], there: Installation) -> bool:
     schema = sql.Identifier(there.schema)
     with owner.transaction():
-        if schema_in_use(owner, there.schema) != PUBLIC:
+        source = source_of_move(owner, there.schema)
+        if source is None:
             return False
         make_schema(owner, there.schema)
-        _lock(owner, ["locks"])  # another call that migrates has a row of it locked
-        tables = _present(owner, PUBLIC)
+        _lock(owner, source, ["locks"])  # another call that migrates has a row of it locked
+        tables = _present(owner, source)
         taken = _present(owner, there.schema)
         if taken:
             raise ConfigurationError(
                 f"the schema {there.schema} already has {', '.join(taken)}. Move to a schema that "
                 "has no tables of these names."
             )
-        _lock(owner, tables)
+        _lock(owner, source, tables)
         grant_schema(owner, there.schema, list(there.roles))
-        functions = owner.execute(_FUNCTIONS, [tables]).fetchall()
+        functions = owner.execute(_FUNCTIONS, {"schema": source, "tables": tables}).fetchall()
         for table in tables:
             owner.execute(
                 sql.SQL("alter table {} set schema {}").format(
-                    sql.Identifier(PUBLIC, table), schema
+                    sql.Identifier(source, table), schema
                 )
             )
         for (function,) in functions:
             owner.execute(
                 sql.SQL("alter function {}() set schema {}").format(
-                    sql.Identifier(PUBLIC, function), schema
+                    sql.Identifier(source, function), schema
                 )
             )
         for table in tables:
             owner.execute(
                 sql.SQL("create view {} with (security_invoker = true) as select * from {}").format(
-                    sql.Identifier(PUBLIC, table), sql.Identifier(there.schema, table)
+                    sql.Identifier(source, table), sql.Identifier(there.schema, table)
                 )
             )
-        _copy_rights(owner, there.schema, tables)
+        _copy_rights(owner, there.schema, source, tables)
     return True
 
 
-def _lock(owner: psycopg.Connection[Any], tables: Sequence[str]) -> None:
+def source_of_move(connection: psycopg.Connection[Any], schema: str) -> str | None:
+    """Returns the schema from which `move()` moves the tables to `schema`; None: it has them.
+
+    Raises `ConfigurationError` if several others have them.
+    """
+    found = with_tables(connection.execute(HAS_TABLES.encode()).fetchall())
+    if schema in found or not found:
+        return None
+    if PUBLIC in found:
+        return PUBLIC
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"the schemas {', '.join(map(printable, sorted(found)))} have the library's tables. "
+            "Name one of them: no move can tell which of them to take."
+        )
+    return found.pop()
+
+
+def _lock(owner: psycopg.Connection[Any], schema: str, tables: Sequence[str]) -> None:
     # lock_timeout would count for each table anew.
     owner.execute("select set_config('statement_timeout', %s, true)", [milliseconds(LONGEST_WAIT)])
-    names = sql.SQL(", ").join(sql.Identifier(PUBLIC, table) for table in tables)
+    names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
     owner.execute(sql.SQL("lock table {} in access exclusive mode").format(names))
     owner.execute("set local statement_timeout = 0")
 
 
-def _copy_rights(owner: psycopg.Connection[Any], schema: str, tables: Sequence[str]) -> None:
+def _copy_rights(
+    owner: psycopg.Connection[Any], schema: str, source: str, tables: Sequence[str]
+) -> None:
     """Gives each role the rights on the views that it has on the tables."""
     found = owner.execute(_RIGHTS, {"schema": schema, "tables": list(tables)}).fetchall()
     for table, role, right, columns in found:
@@ -236,19 +285,19 @@ def _copy_rights(owner: psycopg.Connection[Any], schema: str, tables: Sequence[s
             which = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns)))
         owner.execute(
             sql.SQL("grant {}{} on {} to {}").format(
-                sql.SQL(right), which, sql.Identifier(PUBLIC, table), sql.SQL(role)
+                sql.SQL(right), which, sql.Identifier(source, table), sql.SQL(role)
             )
         )
 
 
 def _drop_views(owner: psycopg.Connection[Any], schema: str) -> list[str]:
     with owner.transaction():
-        views = views_of_old_names(owner, schema)
+        views = _views(owner, schema)
         if views:
             owner.execute(
                 "select set_config('statement_timeout', %s, true)", [milliseconds(LONGEST_WAIT)]
             )
-            names = sql.SQL(", ").join(sql.Identifier(PUBLIC, view) for view in views)
+            names = sql.SQL(", ").join(sql.Identifier(place, view) for place, view in views)
             try:
                 owner.execute(sql.SQL("drop view {}").format(names))
             except psycopg.errors.DependentObjectsStillExist as error:
@@ -256,7 +305,7 @@ def _drop_views(owner: psycopg.Connection[Any], schema: str) -> list[str]:
                     f"objects of the application use the old names: {error.diag.message_detail} "
                     f"Make them use the tables in {schema}, and try again."
                 ) from None
-        return views
+        return [".".join(_parts(*view)) for view in views]
 
 
 def _present(owner: psycopg.Connection[Any], schema: str) -> list[str]:

@@ -25,7 +25,12 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from temporal_tenancy.postgres.database_errors import values_withheld
 from temporal_tenancy.postgres.installation import SCHEMA
-from temporal_tenancy.postgres.schema_in_use import HAS_TABLES, chosen
+from temporal_tenancy.postgres.schema_in_use import (
+    HAS_TABLES,
+    chosen,
+    refuse_elsewhere,
+    with_tables,
+)
 
 RawConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
@@ -74,12 +79,14 @@ class RawSession:
     async def schema_in_use(self) -> str:
         """Returns `public` if the library's tables are there and not in `schema`, else `schema`.
 
-        It asks once for each connection.
+        It asks once for each connection. Raises `InstallationElsewhere` if they are in neither, but
+        in another schema.
         """
         found = _schemas.get(self.connection)
         if found is None or found[0] != self.schema:
-            rows = await self.send(HAS_TABLES, [self.schema])
-            found = (self.schema, chosen({row.schema for row in rows}, self.schema))
+            places = [(row.schema, row.kind) for row in await self.send(HAS_TABLES)]
+            refuse_elsewhere(places, self.schema)
+            found = (self.schema, chosen(with_tables(places), self.schema))
             _schemas[self.connection] = found
         return found[1]
 

@@ -18,7 +18,10 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from temporal_tenancy.core.display import printable
+from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.installation import SCHEMA
+
+SHOWN: Final = 5  # objects of one kind in a sentence
 
 ROLE_TABLES: Final = """
     with recursive runtime as (
@@ -34,6 +37,7 @@ ROLE_TABLES: Final = """
     relations as (
         select
             class.oid, class.relname, class.oid::regclass::text as name, class.relkind,
+            schemas.nspname as schema_name,
             class.relowner, class.relacl, class.reloptions,
             class.relrowsecurity, class.relforcerowsecurity,
             case when schemas.nspname = %(schema)s then class.relname end as library_name,
@@ -50,7 +54,7 @@ class Check:
     """One kind of fault that the catalogue must not have."""
 
     id: str
-    message: str  # what is wrong, why and what to run; with the fields {object} and {detail}
+    message: str  # what is wrong, why and what to run; with {object}, {detail} and {more}
     query: LiteralString
     tables: LiteralString = ""  # more WITH tables, after those of COMMON
     open: bool = False  # a right that gives no role the rows of another tenant
@@ -86,48 +90,72 @@ ROLE_CHECKS: Final = (
     ),
     Check(
         "role-owns",
-        "the role {detail} owns {object}, so it may alter it and drop any policy on it. Run "
-        "REASSIGN OWNED BY {detail} TO the owner of the database.",
+        "the role {detail} owns {object}, so it may drop the policies of what it owns. {more}.",
         """
-        select name, rolname from relations join runtime on runtime.oid = relowner
-        union all
-        select 'schema ' || nspname, rolname from schemas join runtime on runtime.oid = nspowner
-        union all
-        select 'database ' || datname, rolname
-        from pg_database join runtime on runtime.oid = datdba
-        where datname = current_database()
-        union all
-        select 'function ' || proc.oid::regprocedure, rolname
-        from pg_proc as proc
-        join schemas on schemas.oid = proc.pronamespace
-        join runtime on runtime.oid = proc.proowner
-        union all
-        -- All other kinds of object, which only a role with CREATE on a schema or on the database
-        -- can make.
-        select pg_describe_object(classid, objid, 0), rolname
-        from pg_shdepend
-        join runtime on refclassid = 'pg_authid'::regclass and refobjid = runtime.oid
-        where deptype = 'o'
-            and dbid = (select oid from pg_database where datname = current_database())
-            and classid not in (
-                'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
-                'pg_largeobject'::regclass, 'pg_default_acl'::regclass,
-                'pg_user_mapping'::regclass
+        select
+            name, rolname,
+            -- To reassign, a role without superuser must be a member of both.
+            format(
+                'As a superuser, run REASSIGN OWNED BY %%1$s TO %%2$s; or, as %%2$s: GRANT %%1$s '
+                'TO %%2$s; REASSIGN OWNED BY %%1$s TO %%2$s; REVOKE %%1$s FROM %%2$s',
+                quote_ident(rolname),
+                case when heir = rolname then 'another_role' else quote_ident(heir) end
             )
-            and coalesce((pg_identify_object(classid, objid, 0)).schema, '') !~ '^pg_temp'
+        from (
+            select pg_get_userbyid(datdba) as heir
+            from pg_database
+            where datname = current_database()
+        ) as databases, (
+            select name, rolname from relations join runtime on runtime.oid = relowner
+            union all
+            select 'schema ' || nspname, rolname from schemas join runtime on runtime.oid = nspowner
+            union all
+            select 'database ' || datname, rolname
+            from pg_database join runtime on runtime.oid = datdba
+            where datname = current_database()
+            union all
+            select 'function ' || proc.oid::regprocedure, rolname
+            from pg_proc as proc
+            join schemas on schemas.oid = proc.pronamespace
+            join runtime on runtime.oid = proc.proowner
+            union all
+            -- All other kinds of object, which only a role with CREATE on a schema or on the
+            -- database can make.
+            select pg_describe_object(classid, objid, 0), rolname
+            from pg_shdepend
+            join runtime on refclassid = 'pg_authid'::regclass and refobjid = runtime.oid
+            where deptype = 'o'
+                and dbid = (select oid from pg_database where datname = current_database())
+                and classid not in (
+                    'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
+                    'pg_largeobject'::regclass, 'pg_default_acl'::regclass,
+                    'pg_user_mapping'::regclass
+                )
+                and coalesce((pg_identify_object(classid, objid, 0)).schema, '') !~ '^pg_temp'
+        ) as owned (name, rolname)
         """,
     ),
     Check(
         "role-creates",
         "the role {detail} may create objects in {object}, and its own objects have no policies. "
-        "Run REVOKE CREATE ON {object} FROM {detail}, PUBLIC.",
+        "Run REVOKE CREATE ON {object} FROM {detail}{more}.",
         """
-        select 'schema ' || quote_ident(nspname), rolname
+        select
+            'schema ' || quote_ident(nspname), rolname,
+            case when has_schema_privilege('public', schemas.oid, 'CREATE')
+                then ', PUBLIC (another role that creates there needs a grant of its own)'
+                else ''
+            end
         from schemas, runtime
         where not rolsuper and has_schema_privilege(runtime.oid, schemas.oid, 'CREATE')
             and (%(through_public)s or not has_schema_privilege('public', schemas.oid, 'CREATE'))
         union all
-        select 'database ' || quote_ident(current_database()), rolname
+        select
+            'database ' || quote_ident(current_database()), rolname,
+            case when has_database_privilege('public', current_database(), 'CREATE')
+                then ', PUBLIC (another role that creates there needs a grant of its own)'
+                else ''
+            end
         from runtime
         where not rolsuper and has_database_privilege(runtime.oid, current_database(), 'CREATE')
             and (
@@ -139,17 +167,34 @@ ROLE_CHECKS: Final = (
 )
 
 
-def excess_rights(connection: psycopg.Connection[Any], roles: Collection[str]) -> list[str]:
-    """Returns a sentence for each right that one of `roles` has and no runtime role needs.
+def excess_rights(
+    connection: psycopg.Connection[Any], roles: Collection[str], *, through_public: bool = False
+) -> list[str]:
+    """Returns a sentence for each kind of right that one of `roles` has and no runtime role needs.
 
-    A right that every role of the server has does not count; the lint reports it.
+    A right that every role of the server has counts only `through_public`; the lint reports it.
     """
-    parameters = {"runtime": list(roles), "through_public": False, "schema": SCHEMA}
+    parameters = {"runtime": list(roles), "through_public": through_public, "schema": SCHEMA}
     found = []
     for check in ROLE_CHECKS:
+        objects: dict[tuple[str, ...], list[str]] = {}  # by what the sentence says of them
         query = sql.SQL(ROLE_TABLES) + sql.SQL(check.query)
         with connection.cursor(row_factory=tuple_row) as cursor:
             for row in cursor.execute(query, parameters):
-                name, detail = (printable(str(value)) for value in row)
-                found.append(check.message.format(object=name, detail=detail))
+                name, *rest = (printable(str(value)) for value in row)
+                objects.setdefault(tuple(rest), []).append(name)
+        for (detail, *more), names in objects.items():
+            listed = ", ".join(names[:SHOWN])
+            if len(names) > SHOWN:
+                listed += f" and {len(names) - SHOWN} more objects"
+            found.append(check.message.format(object=listed, detail=detail, more="".join(more)))
     return found
+
+
+def refuse_excess_rights(
+    connection: psycopg.Connection[Any], role: str, *, through_public: bool = False
+) -> None:
+    """Raises `ExcessRights`, with a sentence for each kind of right too many that `role` has."""
+    found = excess_rights(connection, [role], through_public=through_public)
+    if found:
+        raise ExcessRights(" ".join(found))

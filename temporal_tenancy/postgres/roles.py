@@ -15,7 +15,7 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.installation import Installation, Roles
-from temporal_tenancy.postgres.role_checks import excess_rights
+from temporal_tenancy.postgres.role_checks import refuse_excess_rights
 
 # The names of the roles in an installation that names none.
 TENANT_ROLE: Final = "tenancy_tenant"
@@ -81,15 +81,27 @@ _PUBLIC_SCHEMA: Final = "select nspname::text from pg_namespace where nspname = 
 _CURRENT_USER: Final = "select current_user::text"
 
 
+class RoleUrlWrong(ConfigurationError):
+    """The URL of a runtime role is of another role, or has no password."""
+
+    def __init__(self, role: str, message: str) -> None:
+        """`role`: the one that the URL is for."""
+        self.role = role
+        super().__init__(message)
+
+
 def password_of(url: str, role: str) -> str:
     """Returns the password that `url` gives `role`, or `NO_PASSWORD`.
 
     Raises:
-        ConfigurationError: the URL has another role, or is not a PostgreSQL URL.
+        RoleUrlWrong: the URL has another role, or is not a PostgreSQL URL.
     """
-    parsed = database_url(url)
+    try:
+        parsed = database_url(url)
+    except ConfigurationError as error:
+        raise RoleUrlWrong(role, str(error)) from None
     if parsed.username != role:
-        raise ConfigurationError(f"this database URL must have the role {role}. Log in as {role}.")
+        raise RoleUrlWrong(role, f"this database URL must have the role {role}. Log in as {role}.")
     return str(parsed.password) if parsed.password else NO_PASSWORD
 
 
@@ -112,10 +124,7 @@ def ensure_role(connection: psycopg.Connection[Any], role: str, password: str | 
     if connection.execute(_EXISTS, [role]).fetchone() is None:
         _create(connection, role, password)
         return
-    found = excess_rights(connection, [role])
-    if found:
-        more = "" if len(found) == 1 else f" ({len(found) - 1} more.)"
-        raise ExcessRights(f"{found[0]}{more}")
+    refuse_excess_rights(connection, role)
 
 
 def set_password(connection: psycopg.Connection[Any], role: str, password: str | None) -> None:
@@ -228,7 +237,7 @@ def _create(connection: psycopg.Connection[Any], role: str, password: str | None
 
 def _login(connection: psycopg.Connection[Any], role: str, password: str) -> sql.Composable:
     if password == NO_PASSWORD:
-        raise ConfigurationError(f"the database URL of {role} has no password. Add one.")
+        raise RoleUrlWrong(role, f"the database URL of {role} has no password. Add one.")
     # Hashed here, so that no statement or server log contains the password.
     secret = connection.pgconn.encrypt_password(
         password.encode(), role.encode(), b"scram-sha-256"

@@ -14,7 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from temporal_tenancy.core.activities import mark_of
-from temporal_tenancy.core.directory import Tenant, TenantDirectory
+from temporal_tenancy.core.directory import Tenant, TenantDirectory, require_record
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import Job, JobPriority, job_of, registry
 from temporal_tenancy.core.scope import TenantScope
@@ -66,7 +66,7 @@ class TenantActivityEnvironment:
             ConfigurationError: `job` is no tenant's job.
             UnknownJob: no job of that name has been imported.
         """
-        record = make_tenant(tenant) if isinstance(tenant, str) else tenant
+        record = make_tenant(tenant) if isinstance(tenant, str) else require_record(tenant)
         self._job = _job(job)
         self._directory = directory or InMemoryDirectory([record])
         self._features = (_sessions(database),) if database is not None else ()

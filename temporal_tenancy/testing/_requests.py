@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.directory import Tenant, require_record
 from temporal_tenancy.postgres import acting_for
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.testing._directory import make_tenant
@@ -21,7 +21,7 @@ def acting_as(tenant: Tenant | str, database: Database) -> Callable[[], AsyncIte
         tenant: the tenant, or the id of an active one.
         database: the test's database.
     """
-    record = make_tenant(tenant) if isinstance(tenant, str) else tenant
+    record = make_tenant(tenant) if isinstance(tenant, str) else require_record(tenant)
 
     async def dependency() -> AsyncIterator[Tenant]:
         with acting_for(record, database):

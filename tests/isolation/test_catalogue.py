@@ -755,6 +755,35 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
     assert lint(superuser) == []
 
 
+def test_a_right_of_every_role_says_who_has_it_in_no_other_way(superuser: Superuser) -> None:
+    superuser.execute("""
+        create role guest login;
+        create role clerk login;
+        create role clerks;
+        create role mighty login superuser;
+        create role sleeping;
+        grant clerks to clerk;
+        create table notices (id int primary key);
+        grant select on notices to public, clerks
+    """)
+    messages = [one.message for one in lint(superuser) if one.object == "relation notices"]
+    assert len(messages) == 1
+    named = messages[0].partition("in no other way: ")[2].partition(". Run REVOKE")[0].split(", ")
+    assert "guest" in named
+    assert not {"clerk", "clerks", "mighty", "sleeping"} & set(named)
+
+
+def test_the_tables_of_migration_tools_may_be_read(superuser: Superuser) -> None:
+    superuser.execute("""
+        create table django_migrations (id int primary key);
+        create table alembic_version (version_num text primary key);
+        grant select on django_migrations, alembic_version to tenancy_tenant
+    """)
+    assert lint(superuser) == []
+    superuser.execute("grant insert on django_migrations to tenancy_tenant")
+    assert [one.check for one in lint(superuser)] == ["tenant-role-beyond-its-tables"]
+
+
 def test_an_extension_that_is_not_known_is_found(superuser: Superuser) -> None:
     """The test's server may have no other to install, so an installed one gets another name."""
     superuser.execute("update pg_extension set extname = 'dblink' where extname = 'plpgsql'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -12,6 +13,8 @@ import psycopg
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from psycopg import errors
 from sqlalchemy import column, create_engine, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
@@ -21,12 +24,12 @@ from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from saas.database.tables import TENANT_DATA
 from temporal_tenancy.core.errors import ConfigurationError, TenantInvalid, TenantMismatch
 from temporal_tenancy.core.migration_environment import LIBRARY
-from temporal_tenancy.core.tenant_id_types import TenantIdType
+from temporal_tenancy.core.tenant_id_types import TenantIdType, is_canonical
 from temporal_tenancy.lint import catalogue
 from temporal_tenancy.postgres import tenant_owned as module
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
-from temporal_tenancy.postgres.row_security import protect
+from temporal_tenancy.postgres.row_security import protect, protect_sql
 from temporal_tenancy.postgres.tenant_owned import TenantOwned, tenant_owned
 from tests.fixtures.postgres import driver_of, within
 from tests.fixtures.tenant_columns import (
@@ -205,6 +208,79 @@ def test_the_policys_rule_is_an_index_condition(
     assert not leaf.get("Filter") or named
 
 
+UUID_SPELLINGS = [
+    *(ONE.upper(), ONE.replace("-", ""), f"{{{ONE}}}", f"{{{ONE.upper()}}}", ONE.title()),
+    *(ONE[:4] + "-" + ONE[4:], ONE.replace("f", "F", 1), f"urn:uuid:{ONE}", f" {ONE}", f"{ONE}\t"),
+]
+BIGINT_SPELLINGS = [
+    *("07", "+7", " 7", "7 ", "\t7\n", "0x7", "0X7", "0b111", "0o7", "0_7", "00_7", "-7"),
+    *("7.0", "7e0", "٧", "７", "7\u00a0"),
+]
+SPELLINGS = {"uuid": UUID_SPELLINGS, "bigint": BIGINT_SPELLINGS}
+
+
+def count_of_spelling(tenant: Connection, kind: Kind, spelling: str) -> int | None:
+    """The rows that a tenant of this spelling sees; None: the server reads no id in it."""
+    with tenant.transaction(force_rollback=True):
+        tenant.execute("select set_config('app.tenant_id', %s, true)", [spelling])
+        try:
+            found = tenant.execute(f"select count(*) from {kind.table}").fetchone()
+        except (errors.InvalidTextRepresentation, errors.NumericValueOutOfRange):
+            return None
+        assert found is not None
+        return int(found[0])
+
+
+@pytest.mark.usefixtures("superuser")
+def test_a_second_spelling_has_no_rows_and_writes_none(urls: DatabaseUrls, kind: Kind) -> None:
+    """Also in a process that has not declared the type, which enters such a tenant."""
+    with connect(urls.tenant) as tenant:
+        assert count_of_spelling(tenant, kind, kind.one) == 1
+        seen = {
+            spelling: count_of_spelling(tenant, kind, spelling)
+            for spelling in SPELLINGS[kind.id_type]
+        }
+    assert set(seen.values()) <= {0, None}, seen
+    read = [spelling for spelling, count in seen.items() if count == 0]
+    assert len(read) > 3
+    for spelling in read:
+        for statement in (
+            f"insert into {kind.table} values ('{kind.one}', 9, 'x')",
+            f"insert into {kind.table} values ('{kind.one}', 1, 'x') on conflict do nothing",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                as_tenant(urls, spelling, statement)
+        for statement in (f"update {kind.table} set note = 'x'", f"delete from {kind.table}"):
+            assert as_tenant(urls, spelling, f"{statement} returning id") == []
+
+
+@pytest.mark.usefixtures("superuser")
+def test_a_setting_shows_rows_only_where_it_is_the_id(urls: DatabaseUrls, kind: Kind) -> None:
+    alphabet = (
+        " +-_0178.xXbe٧７{}" if kind.id_type == "bigint" else f"{{}} -_urn:{ONE.upper()}{ONE}"
+    )
+    spellings = st.one_of(
+        st.text(alphabet, max_size=6),
+        st.builds(
+            "{0}{2}{1}".format,
+            st.text(alphabet, max_size=2),
+            st.text(alphabet, max_size=2),
+            st.sampled_from([kind.one, kind.one.upper(), kind.one.replace("-", "")]),
+        ),
+    )
+    with connect(urls.tenant) as tenant:
+
+        @settings(max_examples=150, deadline=None)
+        @given(spellings)
+        def check(spelling: str) -> None:
+            count = count_of_spelling(tenant, kind, spelling)
+            assert not count or is_canonical(spelling, kind.id_type)
+            assert count is not None or not is_canonical(spelling, kind.id_type)
+            assert count == 1 or spelling != kind.one
+
+        check()
+
+
 def test_a_tenant_of_another_kind_gets_an_error_and_no_rows(
     urls: DatabaseUrls, superuser: Connection, kind: Kind
 ) -> None:
@@ -299,23 +375,23 @@ async def test_another_tenants_row_is_refused(
 ) -> None:
     before = rows(superuser, kind)
     foreign: list[object] = [kind.value(kind.other), kind.other, "07", True, 7.5, None]
-    for given in foreign:
+    for owner in foreign:
         with within(database, kind.one):
             async with tenant_session() as session:
-                if given is not None:
-                    session.add(kind.cls(id=20, note="x", **{kind.column: given}))
+                if owner is not None:
+                    session.add(kind.cls(id=20, note="x", **{kind.column: owner}))
                     with pytest.raises(TenantMismatch, match=f"Leave {kind.column} out"):
                         await session.flush()
                 await session.rollback()
             async with tenant_session() as session:
                 with pytest.raises(TenantMismatch):
                     await session.execute(
-                        insert(kind.cls), [{"id": 20, "note": "x", kind.column: given}]
+                        insert(kind.cls), [{"id": 20, "note": "x", kind.column: owner}]
                     )
                 await session.rollback()
             async with tenant_session() as session:
                 row = (await session.scalars(select(kind.cls))).one()
-                setattr(row, kind.column, given)
+                setattr(row, kind.column, owner)
                 with pytest.raises(TenantMismatch):
                     await session.flush()
                 await session.rollback()
@@ -565,24 +641,212 @@ def test_a_table_that_a_runtime_role_uses_is_found_by_other_tables_policies(
     assert ("row-security-off", "bills") in lint(faulty)
 
 
-def test_a_column_of_a_domain_or_a_shorter_integer_is_no_fault(faulty: Connection) -> None:
-    rule = "nullif(current_setting('app.tenant_id', true), '')"
-    for name, type, cast in (
-        ("a", "varchar(63)", ""),
-        ("b", "int", "::bigint"),
-        ("c", "organization", "::uuid"),
-    ):
-        if name == "c":
-            faulty.execute("create domain organization as uuid")
-        faulty.execute(f"""
-            create table {name} ("Owner" {type} not null primary key);
-            alter table {name} owner to tenancy_owner;
-            alter table {name} enable row level security;
-            alter table {name} force row level security;
-            create policy tenant_isolation on {name} as restrictive to tenancy_tenant
-                using ("Owner" = {rule}{cast}) with check ("Owner" = {rule}{cast});
-            create policy tenant_access on {name} as permissive to tenancy_tenant
-                using ("Owner" = {rule}{cast}) with check ("Owner" = {rule}{cast});
-            grant select on {name} to tenancy_tenant
-        """)
+EARLIER = "nullif(current_setting('app.tenant_id', true), '')"
+"""The current tenant's id in a policy of an earlier release, before its cast."""
+
+
+def make_earlier(connection: Connection, table: str, column: str, type: TenantIdType) -> None:
+    """Gives a table the policies of an earlier release."""
+    rule = f'"{column}" = {EARLIER}::{type}'
+    for policy in ("tenant_isolation", "tenant_access"):
+        connection.execute(
+            f"alter policy {policy} on {table} using ({rule}) with check ({rule})".encode()
+        )
+
+
+def protect_on(connection: Connection, table: str, **arguments: Any) -> None:
+    """Runs `protect()` on a connection of the driver."""
+    engine = create_engine("postgresql+psycopg://", creator=lambda: connection)
+    # The transaction is the test's, and SQLAlchemy would end it.
+    engine.dialect.do_rollback = lambda dbapi_connection: None  # type: ignore[method-assign]
+    with engine.connect() as sql, Operations.context(MigrationContext.configure(sql)):
+        protect(table, **arguments)
+
+
+def test_a_policy_of_an_earlier_release_is_found_and_replaced(
+    faulty: Connection, kind: Kind
+) -> None:
+    faulty.execute(f"revoke delete on {kind.table} from tenancy_tenant".encode())
+    make_earlier(faulty, kind.table, kind.column, kind.id_type)
+    faulty.execute(f"insert into {kind.table} values (%s, 1, 'mine')".encode(), [kind.one])
+    second = kind.one.upper() if kind.id_type == "uuid" else f"0{kind.one}"
+
+    def seen() -> int:
+        with faulty.transaction(force_rollback=True):
+            faulty.execute("set local role tenancy_tenant")
+            faulty.execute("select set_config('app.tenant_id', %s, true)", [second])
+            [(count,)] = faulty.execute(f"select count(*) from {kind.table}".encode()).fetchall()
+        return int(count)
+
+    def findings() -> list[catalogue.Finding]:
+        with own_tenant_types():  # the database has tables of both types
+            return catalogue.lint(faulty, environments=[*LIBRARY, TENANT_DATA])
+
+    assert seen() == 1
+    found = findings()
+    assert [each.check for each in found] == ["policy-spelling"] * 2
+    call = f"protect('{kind.table}', column='{kind.column}', type='{kind.id_type}')"
+    assert all(call in each.message and not each.open for each in found)
+    for _ in range(2):
+        protect_on(faulty, kind.table, column=kind.column, type=kind.id_type)
+    assert findings() == []
+    assert seen() == 0
+    rights = "select has_table_privilege('tenancy_tenant', %s, 'DELETE')"
+    assert faulty.execute(rights, [kind.table]).fetchone() == (False,)
+
+
+def test_the_statements_for_other_tools_can_be_repeated_in_any_schema(faulty: Connection) -> None:
+    faulty.execute("""
+        create schema "App 1" authorization tenancy_owner;
+        create table "App 1"."Bills" ("Owner" bigint not null, id int, primary key ("Owner", id));
+        alter table "App 1"."Bills" owner to tenancy_owner
+    """)
+    for _ in range(2):
+        faulty.execute(protect_sql("Bills", column="Owner", type="bigint", schema="App 1").encode())
+    faulty.execute('grant usage on schema "App 1" to tenancy_tenant')
     assert lint(faulty) == []
+    make_earlier(faulty, '"App 1"."Bills"', "Owner", "bigint")
+    [message] = {
+        each.message.partition("migration")[2]
+        for each in catalogue.lint(faulty, environments=[*LIBRARY, TENANT_DATA])
+    }
+    assert "protect('Bills', column='Owner', type='bigint', schema='App 1') again" in message
+    protect_on(faulty, "Bills", column="Owner", type="bigint", schema="App 1")
+    assert lint(faulty) == []
+
+
+SOUND_TYPES: list[tuple[str, TenantIdType]] = [
+    *(("text", "text"), ("varchar", "text"), ("varchar(63)", "text"), ("word", "text")),
+    *(("uuid", "uuid"), ("organization", "uuid"), ("department", "uuid")),
+    *(("bigint", "bigint"), ("int", "bigint"), ("smallint", "bigint"), ("small", "bigint")),
+    ("counted", "bigint"),
+]
+DOMAINS: LiteralString = """
+    create domain word as varchar(20) check (value <> '');
+    create domain organization as uuid;
+    create domain department as organization not null;
+    create domain small as smallint;
+    create domain counted as int check (value > 0)
+"""
+
+
+def make_table(connection: Connection, type: str, *more: str) -> None:
+    columns = ", ".join([f'"Owner" {type}', "id int", *more])
+    connection.execute(f'create table t ({columns}, primary key ("Owner", id))'.encode())
+    connection.execute("alter table t owner to tenancy_owner")
+
+
+@pytest.mark.parametrize(("column_type", "id_type"), SOUND_TYPES)
+def test_a_column_below_a_domain_or_a_shorter_one_is_protected(
+    faulty: Connection, column_type: str, id_type: TenantIdType
+) -> None:
+    faulty.execute(DOMAINS)
+    make_table(faulty, column_type)
+    protect_on(faulty, "t", column="Owner", type=id_type)
+    assert lint(faulty) == []
+    one, other = {"uuid": (ONE, OTHER), "bigint": ("7", "8"), "text": ("a", "A")}[id_type]
+    faulty.execute("insert into t values (%s, 1), (%s, 2)", [one, other])
+    faulty.execute("set local role tenancy_tenant")
+    faulty.execute("select set_config('app.tenant_id', %s, true)", [one])
+    assert faulty.execute("select id from t").fetchall() == [(1,)]
+    with pytest.raises(errors.InsufficientPrivilege), faulty.transaction():
+        faulty.execute('update t set "Owner" = %s, id = 3', [other])
+
+
+@pytest.mark.parametrize(
+    ("column_type", "id_type"),
+    [
+        *(("char(5)", "text"), ("fuzzy", "text"), ("numeric", "bigint"), ("real", "bigint")),
+        *(("name", "text"), ("date", "text"), ("text[]", "text"), ("bytea", "text")),
+    ],
+)
+def test_a_column_that_holds_no_ids_is_refused_and_found(
+    faulty: Connection, column_type: str, id_type: TenantIdType
+) -> None:
+    faulty.execute("create domain fuzzy as char(9)")
+    make_table(faulty, column_type)
+    with pytest.raises(ConfigurationError, match="can hold no tenant ids"):
+        protect_on(faulty, "t", column="Owner", type=id_type)
+    assert ("tenant-id-type", "t") in lint(faulty, columns=["Owner"])
+
+
+def test_a_column_without_case_is_refused_and_found(faulty: Connection) -> None:
+    try:
+        faulty.execute("create extension citext")
+    except (errors.UndefinedFile, errors.FeatureNotSupported):
+        pytest.skip("this PostgreSQL has no citext")
+    make_table(faulty, "citext")
+    with pytest.raises(ConfigurationError, match="has the type citext, which can hold no"):
+        protect_on(faulty, "t", column="Owner")
+    faulty.execute(protect_sql("t", column="Owner").encode())
+    [finding] = catalogue.lint(faulty, environments=[*LIBRARY, TENANT_DATA])
+    assert "the type citext, by which ids that differ only by case are one key" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "sentence"),
+    [
+        ("orders", {"column": "organization_id"}, 'Call it with type="uuid"'),
+        ("entries", {"column": "account_id", "type": "uuid"}, 'Call it with type="bigint"'),
+        ("labels", {"column": "org", "type": "bigint"}, 'Call it with type="text"'),
+        ("orders", {}, 'no table "orders" with a column "tenant_id"'),
+        ("nothing", {}, 'no table "nothing" with a column'),
+        ("orders", {"schema": "tenancy"}, 'no table "tenancy"."orders" with'),
+        ("ORDERS", {"column": "organization_id", "type": "uuid"}, 'no table "ORDERS" with'),
+        ("seen", {"column": "org"}, '"seen" is not a table'),
+    ],
+)
+def test_what_cannot_be_protected_is_said(
+    faulty: Connection, table: str, arguments: dict[str, Any], sentence: str
+) -> None:
+    faulty.execute("create view seen with (security_invoker) as table labels")
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        protect_on(faulty, table, **arguments)
+
+
+def test_a_generated_column_and_partitions_are_limited_as_any_other(faulty: Connection) -> None:
+    faulty.execute("""
+        create table t (
+            owner text not null, tenant_id text generated always as (owner || '_x') stored not null,
+            id int, primary key (tenant_id, id)
+        );
+        create table parts (tenant_id bigint, id int, primary key (tenant_id, id))
+            partition by list (tenant_id);
+        create table parts_7 partition of parts for values in (7);
+        create table parts_others partition of parts default;
+        alter table t owner to tenancy_owner;
+        alter table parts owner to tenancy_owner;
+        alter table parts_7 owner to tenancy_owner;
+        alter table parts_others owner to tenancy_owner
+    """)
+    protect_on(faulty, "t")
+    protect_on(faulty, "parts", type="bigint")
+    assert lint(faulty) == []
+    faulty.execute("insert into parts values (7, 1), (8, 2)")
+    faulty.execute("set local role tenancy_tenant")
+    for tenant, seen in (("7", [(1,)]), ("07", []), ("8", [(2,)])):
+        faulty.execute("select set_config('app.tenant_id', %s, true)", [tenant])
+        assert faulty.execute("select id from parts").fetchall() == seen
+        [(plan,)] = faulty.execute("explain (format json) select id from parts").fetchall()
+        assert plan[0]["Plan"].get("Subplans Removed", 0) > 0  # before any is read
+    faulty.execute("select set_config('app.tenant_id', 'a_x', true)")
+    faulty.execute("insert into t (owner, id) values ('a', 1)")
+    with pytest.raises(errors.InsufficientPrivilege), faulty.transaction():
+        faulty.execute("insert into t (owner, id) values ('b', 1)")
+    with pytest.raises(errors.InsufficientPrivilege), faulty.transaction():
+        faulty.execute("update t set owner = 'b'")
+    assert faulty.execute("select tenant_id from t").fetchall() == [("a_x",)]
+
+
+def test_a_type_that_the_application_has_not_declared_is_found(urls: DatabaseUrls) -> None:
+    def undeclared(**options: Any) -> dict[str, str]:
+        with own_tenant_types(*options.pop("process", ())), connect(urls.tenant) as tenant:
+            found = catalogue.lint(tenant, environments=[*LIBRARY, TENANT_DATA], **options)
+        return {each.object: each.message for each in found}
+
+    assert undeclared() == {}  # a process that may not import the application
+    assert undeclared(declared="text").keys() == {"orders", "order_lines", "entries"}
+    assert "Call declare_tenant_ids('bigint')" in undeclared(declared="text")["entries"]
+    assert "Make the column uuid or text" in undeclared(process=["uuid"])["entries"]
+    assert undeclared(process=["uuid"]) == undeclared(declared="uuid")
+    assert undeclared(process=["bigint"]).keys() == {"orders", "order_lines"}

@@ -20,7 +20,7 @@ TRANSACTION: Final = "tests/library/postgres/test_migration_transaction.py"
 
 
 def _adopt_whoever_it_is() -> None:
-    replace(roles, "excess_rights", lambda *_: [])
+    replace(roles, "refuse_excess_rights", lambda *_: None)
 
 
 def _count_every_role_as_ours() -> None:

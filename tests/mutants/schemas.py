@@ -11,6 +11,7 @@ from tests.mutants.mutant import Mutant, replace
 
 SCHEMAS: Final = "tests/system/upgrade/test_schemas.py"
 MOVING: Final = "tests/library/postgres/test_moving.py"
+CLI: Final = "tests/system/cli/test_migrate.py"
 
 
 def _name_no_schema() -> None:
@@ -36,5 +37,14 @@ SCHEMA_FAULTS: Final = [
         "tables in public are used though the library's schema has its own",
         (f"{MOVING}::test_a_strangers_table_of_versions_is_not_the_librarys",),
         _prefer_public,
+    ),
+    Mutant(
+        "second installation",
+        "a second installation is made and used though nobody asked for one",
+        (
+            f"{MOVING}::test_no_second_installation_is_made_unasked",
+            f"{CLI}::test_another_schema_is_said_and_moved_to_on_request",
+        ),
+        lambda: replace(schema_in_use, "refuse_elsewhere", lambda *_: None),
     ),
 ]

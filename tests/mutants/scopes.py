@@ -79,6 +79,12 @@ SCOPE_FAULTS: Final = [
         seed=_leave_open,
     ),
     Mutant(
+        "scope-of-anything",
+        "anything may be entered as a scope, such as a tenant's id",
+        ("tests/library/test_given_tenants.py::test_what_is_no_tenant_is_refused_in_a_sentence",),
+        seed=lambda: replace(scope, "Scope", object),
+    ),
+    Mutant(
         "scope-without-what-is-around",
         "a scope stays open after the one around it has ended",
         (f"{CARRIED}::test_a_scope_entered_anew_ends_with_the_one_around_it",),

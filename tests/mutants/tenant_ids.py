@@ -55,6 +55,21 @@ def _name_folders_by_the_id() -> None:
         replace(module, "tenant_folder", lambda tenant: tenant)
 
 
+def _check_the_value_alone() -> None:
+    sound = row_security._check
+
+    def changed(column: str, type: TenantIdType) -> str:
+        value = f"{column} = {CURRENT_TENANT}::{type}"
+        return sound(column, type) if type == "text" else value
+
+    replace(row_security, "_check", changed)
+
+
+def _take_earlier_policies() -> None:
+    types, ids, releases, *rules = catalogue._RULES
+    replace(catalogue, "_RULES", [types, ids, ["this"] * len(releases), *rules])
+
+
 def _filter_only_the_usual_column() -> None:
     replace(
         tenant_owned,
@@ -142,6 +157,40 @@ TENANT_ID_FAULTS: Final = [
         "the policy casts the setting that an earlier transaction has left empty",
         (_SOUND, _OWN_ROWS),
         seed=lambda: _rule_of("{column} = current_setting('app.tenant_id', true)::{type}"),
+    ),
+    Mutant(
+        "policy-of-any-spelling",
+        "the policy takes every spelling of an id that PostgreSQL reads as the same value",
+        (
+            f"{COLUMNS}::test_a_second_spelling_has_no_rows_and_writes_none",
+            f"{COLUMNS}::test_a_setting_shows_rows_only_where_it_is_the_id",
+            _SOUND,
+        ),
+        seed=lambda: _rule_of(f"{{column}} = {CURRENT_TENANT}::{{type}}"),
+    ),
+    Mutant(
+        "rows-of-any-spelling-written",
+        "the policy accepts rows for every spelling of an id",
+        (f"{COLUMNS}::test_a_second_spelling_has_no_rows_and_writes_none", _SOUND),
+        seed=_check_the_value_alone,
+    ),
+    Mutant(
+        "earlier-policy-unfound",
+        "the lint takes a policy of an earlier release, which takes every spelling",
+        (f"{COLUMNS}::test_a_policy_of_an_earlier_release_is_found_and_replaced",),
+        seed=_take_earlier_policies,
+    ),
+    Mutant(
+        "rights-granted-again",
+        "protect() gives back the rights that an application has revoked since",
+        (f"{COLUMNS}::test_a_policy_of_an_earlier_release_is_found_and_replaced",),
+        seed=lambda: replace(row_security, "_is_protected", lambda *_: False),
+    ),
+    Mutant(
+        "column-unchecked",
+        "protect() takes a column of any type",
+        (f"{COLUMNS}::test_a_column_that_holds_no_ids_is_refused_and_found",),
+        seed=lambda: replace(row_security, "_refuse_column", lambda *_: None),
     ),
     Mutant(
         "made-class-unfiltered",

@@ -50,13 +50,20 @@ def migrate(
         bool,
         typer.Option(
             "--move",
-            help="Then move the library's tables from public, where earlier releases made them, "
-            "to their own schema. Their old names remain as views.",
+            help="Also move the library's tables to their schema, from public, where earlier "
+            "releases made them, or from the one that has them. Their old names remain as views.",
         ),
     ] = False,
     finish: Annotated[
         bool,
         typer.Option("--finish", help="With --move: drop those views, and do nothing else."),
+    ] = False,
+    beside: Annotated[
+        bool,
+        typer.Option(
+            "--beside",
+            help="Make a second installation, though another schema of the database has one.",
+        ),
     ] = False,
     harden: Annotated[
         bool,
@@ -80,6 +87,8 @@ def migrate(
         raise typer.BadParameter("--yes goes with --harden.")
     if move and harden:
         raise typer.BadParameter("--move and --harden are two steps. Give one at a time.")
+    if beside and (move or (harden and not yes)):
+        raise typer.BadParameter("--beside goes with neither --move nor --harden alone.")
     named = NamedDatabase(database_url, tenant_url, platform_url, relay_url, schema)
     with use_named_database(named):
         if finish:
@@ -89,4 +98,4 @@ def migrate(
         elif harden and not yes:
             perform(migrations.show_openings(), json=json)
         else:
-            perform(migrations.migrate_all(harden=harden), json=json)
+            perform(migrations.migrate_all(harden=harden, beside=beside), json=json)

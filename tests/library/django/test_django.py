@@ -16,10 +16,15 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
 from django.db import DEFAULT_DB_ALIAS, DataError, connection, connections, transaction
+from django.db.migrations import CreateModel, Migration
+from django.db.migrations.state import ProjectState
+from django.db.migrations.writer import MigrationWriter
 from django.test import AsyncClient, Client, TestCase, override_settings
 from sqlalchemy import make_url
 
+import temporal_tenancy
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.core import scope as scopes
 from temporal_tenancy.core.errors import (
     ConfigurationError,
     InvalidPayload,
@@ -375,6 +380,22 @@ def test_blocks_work_in_djangos_own_test_case(urls: DatabaseUrls) -> None:
     unittest.defaultTestLoader.loadTestsFromTestCase(InATestCase).run(result)
     assert (result.testsRun, result.errors, result.failures) == (1, [], [])
     assert committed(urls) == []
+
+
+def test_migrations_name_only_what_is_public() -> None:
+    """Also in those that were written when `current_tenant` had a private path."""
+    names = ("id", "tenant_id", "subject", "note")
+    fields = [(name, Effect._meta.get_field(name).clone()) for name in names]
+    written = type("Migration", (Migration,), {"operations": [CreateModel("Effect", fields)]})
+    text = MigrationWriter(written("0001_initial", "tests")).as_string()
+    assert "import temporal_tenancy\n" in text
+    assert "default=temporal_tenancy.current_tenant" in text
+    assert "temporal_tenancy." not in text.replace("temporal_tenancy.current_tenant", "")
+    made: dict[str, Any] = {}
+    exec(text, made)  # noqa: S102  (as Django imports it)
+    state = made["Migration"]("0001_initial", "tests").mutate_state(ProjectState())
+    tenant = state.models["tests", "effect"].fields["tenant_id"]
+    assert tenant.default is temporal_tenancy.current_tenant is scopes.current_tenant
 
 
 def test_the_library_needs_no_django() -> None:

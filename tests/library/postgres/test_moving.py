@@ -7,15 +7,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.lint import catalogue
+from temporal_tenancy.lint._installation import check_database
 from temporal_tenancy.outbox import OutboxMessage, enqueue
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
-from temporal_tenancy.postgres.database_errors import MigrationBlocked
+from temporal_tenancy.postgres.database_errors import InstallationElsewhere, MigrationBlocked
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import Patience, migrate, pending
 from temporal_tenancy.postgres.moving import MOVED, drop_views, move, views_of_old_names
@@ -139,6 +142,107 @@ def test_a_move_may_be_repeated_and_so_may_its_end(public_urls: DatabaseUrls) ->
         assert catalogue.lint(superuser, environments=ENVIRONMENTS) == []
     run(public_urls)
     assert places(public_urls) == IN_THE_SCHEMA
+
+
+JOBS = Installation("jobs")
+
+
+def of_jobs(urls: DatabaseUrls) -> Database:
+    return Database(tenant_url=urls.tenant, platform_url=urls.platform, installation=JOBS)
+
+
+def test_no_second_installation_is_made_unasked(database_urls: DatabaseUrls) -> None:
+    before = places(database_urls)
+    sentence = "in the schema tenancy of this database, and not in jobs. Name the schema that has"
+    for look in (
+        lambda: run(database_urls, JOBS),
+        lambda: pending(database_urls.tenant, ENVIRONMENTS, installation=JOBS),
+        lambda: check_database(database_urls.tenant, [TABLES], installation=JOBS),
+    ):
+        with pytest.raises(InstallationElsewhere, match=sentence):
+            look()
+    with (
+        connect(database_urls.tenant) as tenant,
+        pytest.raises(InstallationElsewhere, match=sentence),
+    ):
+        catalogue.lint(tenant, installation=JOBS)
+    assert places(database_urls) == before
+
+
+def test_a_second_installation_is_made_when_it_is_asked_for(database_urls: DatabaseUrls) -> None:
+    before = places(database_urls)
+    migrate(
+        database_urls.owner,
+        tenant_url=database_urls.tenant,
+        platform_url=database_urls.platform,
+        installation=JOBS,
+        beside=True,
+    )
+    assert places(database_urls) == before | {(f"jobs.{name}", "r") for name in MOVED}
+    run(database_urls, JOBS)  # no more asking
+    run(database_urls)
+    for installation in (None, JOBS):
+        assert not pending(database_urls.tenant, ENVIRONMENTS, installation=installation)
+    third = Installation("third")
+    with pytest.raises(InstallationElsewhere, match="the schema jobs and tenancy"):
+        run(database_urls, third)
+    with pytest.raises(ConfigurationError, match="no move can tell which"):
+        move(database_urls.owner, installation=third)
+
+
+async def test_a_process_that_names_another_schema_is_told_where_the_tables_are(
+    database_urls: DatabaseUrls,
+) -> None:
+    """When it uses one: a process may use none of the library's tables."""
+    database = of_jobs(database_urls)
+    try:
+        with within(database, "acme"):
+            async with tenant_session() as session:
+                await session.execute(text("select * from effects"))
+            with pytest.raises(InstallationElsewhere, match="the schema tenancy"):
+                await ask(database, "1")
+        with pytest.raises(InstallationElsewhere, match="not in jobs"):
+            await ControlPlaneDirectory(database).find("acme")
+    finally:
+        await database.dispose()
+
+
+async def test_an_installation_moves_on_to_another_schema(database_urls: DatabaseUrls) -> None:
+    before, after = of(database_urls), of_jobs(database_urls)
+    views = {(f"tenancy.{name}", "v") for name in MOVED}
+    try:
+        await ask(before, "1")
+        assert move(database_urls.owner, installation=JOBS)
+        assert not move(database_urls.owner, installation=JOBS)
+        tables = {(f"jobs.{name}", "r") for name in MOVED}
+        moved = places(database_urls)
+        assert {place for place in moved if not place[0].startswith("public.")} == tables | views
+        await ask(before, "2")  # on its connection of before
+        await before.dispose()
+        await ask(before, "3")  # on one that finds the views
+        await ask(after, "4")
+        assert await keys(before) == await keys(after) == ["1", "2", "3", "4"]
+        run(database_urls, JOBS)
+        with connect(database_urls.tenant) as tenant:
+            left = views_of_old_names(tenant, "jobs")
+            assert set(left) == {f"tenancy.{name}" for name in MOVED}
+            assert catalogue.lint(tenant, environments=ENVIRONMENTS, installation=JOBS) == []
+        assert drop_views(database_urls.owner, installation=JOBS) == left
+        assert views.isdisjoint(places(database_urls))
+        await ask(after, "5")
+        await before.dispose()
+        with pytest.raises(InstallationElsewhere, match="in the schema jobs"):
+            await ask(before, "6")
+    finally:
+        for database in (before, after):
+            await database.dispose()
+
+
+def test_a_view_of_the_applications_is_not_dropped(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("create schema app")
+        owner.execute("create view app.tenants as select * from tenancy.tenants")
+        assert views_of_old_names(owner, "tenancy") == []
 
 
 def test_a_new_database_has_nothing_to_move(database_urls: DatabaseUrls) -> None:

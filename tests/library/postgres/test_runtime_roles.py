@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import psycopg
@@ -174,6 +175,34 @@ def test_a_role_that_may_do_more_is_not_adopted(excess: str, postgres: EmbeddedP
             prepare_roles(superuser, installation, dict.fromkeys(roles, "another"))
 
 
+def test_every_right_too_many_is_named_and_the_cures_need_no_superuser(stranger: Stranger) -> None:
+    owner = stranger.urls.owner
+    installation = named("many")
+    role = installation.roles.tenant
+    stranger.run(
+        *(f"create role {each} login password 'own'" for each in installation.roles), url=owner
+    )
+    tables = [f"t{number}" for number in range(7)]
+    stranger.run(
+        *(f"create table {table} (n int)" for table in tables),
+        *(f"alter table {table} owner to {role}" for table in tables),
+        f"alter role {role} createdb",
+        "create role sales",
+        f"grant sales to {role}",
+    )
+    with pytest.raises(ExcessRights) as refused:
+        run(stranger, installation)
+    message = str(refused.value)
+    assert f"the role {role} owns t0, t1, t2, t3, t4 and 2 more objects, so" in message
+    assert f"REVOKE sales FROM {role}" in message
+    assert f"ALTER ROLE {role} NOCREATEDB" in message
+    cure = re.search(r"or, as tenancy_owner: (GRANT .*? FROM tenancy_owner)\.", message)
+    assert cure is not None
+    stranger.run(*cure[1].split("; "), url=owner)
+    stranger.run(f"alter role {role} nocreatedb", f"revoke sales from {role}")
+    run(stranger, installation)
+
+
 @pytest.mark.parametrize("excess", ["bypassrls", "table"])
 def test_where_a_role_is_not_adopted_nothing_is_changed(excess: str, stranger: Stranger) -> None:
     statement, said = EXCESS[excess]
@@ -191,7 +220,9 @@ def test_what_every_role_may_do_is_no_excess(stranger: Stranger) -> None:
     run(stranger, installation)
     with connect(stranger.url(installation.roles.tenant, "own")) as tenant:
         found = lint(tenant, environments=ENVIRONMENTS, installation=installation)
+    creates = [finding.message for finding in found if not finding.open]
     assert {finding.check for finding in found if not finding.open} == {"role-creates"}
+    assert all("PUBLIC (another role that creates there" in message for message in creates)
 
 
 def test_the_role_that_migrates_is_no_runtime_role(stranger: Stranger) -> None:

@@ -21,10 +21,12 @@ from temporalio import workflow
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, TenantMismatch
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
+from temporal_tenancy.outbox import enqueue_in
 from temporal_tenancy.postgres import transactions
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
     ExcessRights,
+    InstallationElsewhere,
     LockHeld,
     StatementTimeout,
     TransactionTimeout,
@@ -33,6 +35,7 @@ from temporal_tenancy.postgres.raw_session import RawConnection, RawSession, fin
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.transactions import tenant_transaction
 from tests.fixtures.held_locks import holding
+from tests.fixtures.jobs import relay_jobs  # noqa: F401  (the job test.note)
 
 NOTE = "insert into effects (tenant_id, subject, note) values (%s, 'a', 'b')"
 SETTING = "select coalesce(current_setting('app.tenant_id', true), '')"
@@ -633,9 +636,31 @@ def test_the_schema_of_the_librarys_tables_is_found(
         superuser.execute("create schema moved")
         superuser.execute("create table moved.control_plane_version (version_num text)")
     assert finish(RawSession(sync, "moved").schema_in_use()) == "moved"
-    assert finish(RawSession(sync, "elsewhere").schema_in_use()) == "elsewhere"
+    with pytest.raises(
+        InstallationElsewhere, match=r"in the schema moved and tenancy of .* TENANCY"
+    ):
+        finish(RawSession(sync, "elsewhere").schema_in_use())
     with connect(database_urls.superuser) as superuser:
         superuser.execute("drop schema moved cascade")
+
+
+def test_a_schema_that_is_not_named_is_said_where_it_is_needed(
+    sync: psycopg.Connection[Any], database_urls: DatabaseUrls
+) -> None:
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute("alter schema tenancy rename to jobs")
+    with scope("acme"):
+        with tenant_transaction(sync):
+            sync.execute(NOTE, ["acme"])  # one of the application's own tables
+        with (
+            pytest.raises(
+                InstallationElsewhere, match=r"schema jobs .* tenant_transaction\(schema="
+            ),
+            tenant_transaction(sync),
+        ):
+            enqueue_in(sync, "test.note", {"text": "x"}, key="1")
+        with tenant_transaction(sync, schema="jobs"):
+            enqueue_in(sync, "test.note", {"text": "x"}, key="1")
 
 
 def test_work_over_a_sync_connection_never_waits() -> None:

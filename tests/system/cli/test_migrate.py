@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,72 @@ def program_of(stranger: Stranger) -> Program:
     return Program(load=lambda: application)
 
 
+def test_another_schema_is_said_and_moved_to_on_request(
+    stranger: Stranger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = program_of(stranger)
+
+    def answer(*arguments: str, code: int = 0) -> Any:
+        assert run(command_line(program), program, [*arguments, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    answer("migrate")
+    before = stranger.state()
+    refused = answer("migrate", "--schema", "jobs", code=2)["error"]
+    assert refused["type"] == "InstallationElsewhere"
+    assert "in the schema tenancy of this database, and not in jobs" in refused["message"]
+    assert '"tenancy migrate --move" does so; with --beside' in refused["message"]
+    assert answer("migrate", "--beside", "--move", code=2)["error"]["type"] == "UsageError"
+    assert stranger.state() == before
+
+    moved = answer("migrate", "--move", "--schema", "jobs")
+    assert (moved["moved"], moved["schema"]) == (True, "jobs")
+    assert "tenancy.tenants" in moved["views"]
+    checks = {each["name"]: each for each in answer("doctor", code=1)["checks"]}
+    assert checks["migrations"]["verdict"] == "ok"  # the application still names tenancy
+    finished = answer("migrate", "--move", "--finish", "--schema", "jobs")
+    assert finished["dropped"] == moved["views"]
+    checks = {each["name"]: each for each in answer("doctor", code=1)["checks"]}
+    assert checks["migrations"]["verdict"] == "failed"
+    assert (
+        "in the schema jobs of this database, and not in tenancy"
+        in (checks["migrations"]["message"])
+    )
+    assert checks["row-level security"]["verdict"] == "skipped"
+    assert answer("migrate", "--beside", "--schema", "second")["migrated"] is True
+
+
+def test_a_wrong_url_is_named_by_where_it_is_set(
+    stranger: Stranger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installation = named("cli")
+    program = program_of(stranger)
+
+    def refusal(*arguments: str, code: int = 2) -> str:
+        assert run(command_line(program), program, ["migrate", *arguments]) == code
+        return capsys.readouterr().err
+
+    wrong = stranger.url("somebody")
+    assert "ConfigurationError: --tenant-url: this database URL must have the role" in refusal(
+        "--tenant-url", wrong
+    )
+    assert "--platform-url: a database URL has the form" in refusal("--platform-url", "mysql://x")
+    away = stranger.urls.owner.replace(stranger.name, "nowhere")
+    assert "NotReachable: --database-url: the database" in refusal("--database-url", away, code=3)
+    without = stranger.url(installation.roles.relay, "")
+    assert "--relay-url: the database URL of" in refusal("--relay-url", without)
+    assert "has no password" in refusal("--relay-url", without)
+
+    application = program.application
+    for changed, setting in (
+        (replace(application, tenant=Login("TENANT_URL", wrong)), "TENANT_URL"),
+        (replace(application, relay=Login("RELAY_URL", wrong)), "RELAY_URL"),
+    ):
+        other = Program(load=lambda changed=changed: changed)  # type: ignore[misc]
+        assert run(command_line(other), other, ["migrate"]) == 2
+        assert f"{setting}: this database URL must have the role" in capsys.readouterr().err
+
+
 def test_hardening_is_said_first_and_done_on_request(
     stranger: Stranger, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +150,13 @@ def test_hardening_is_said_first_and_done_on_request(
     assert checks["row-level security"][0] == "ok"
     verdict, message = checks["open rights"]
     assert verdict == "warning"
-    assert "every role of the server has a right on database" in message
+    first, *findings, _hint = message.splitlines()
+    assert first == "row-level security holds, but:"
+    assert all(finding.startswith("public-grant: every role of the") for finding in findings)
+    [connecting] = [finding for finding in findings if "REVOKE CONNECT ON" in finding]
+    others = connecting.partition("in no other way: ")[2].partition(". Run ")[0].split(", ")
+    assert OTHER_APP in others
+    assert not {*named("cli").roles} & {*others}
     assert message.endswith('"tenancy migrate --harden" lists what every role has and can lose.')
 
     done = answer("migrate", "--harden", "--yes")
