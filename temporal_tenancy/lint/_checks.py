@@ -167,7 +167,7 @@ TABLE_CHECKS: Final = (
     Check(
         "policy-missing",
         "the table {object} lacks the policy {detail}, one of the two that limit the tenant role "
-        "to its tenant's rows. In a migration, drop the other one and call protect().",
+        "to its tenant's rows. In a migration, call protect() on it again.",
         """
         select name, wanted
         from tenant_owned, unnest(%(policies)s::text[]) as wanted

@@ -138,14 +138,24 @@ ROLE_CHECKS: Final = (
     Check(
         "role-creates",
         "the role {detail} may create objects in {object}, and its own objects have no policies. "
-        "Run REVOKE CREATE ON {object} FROM {detail}, PUBLIC.",
+        "Run REVOKE CREATE ON {object} FROM {detail}{more}.",
         """
-        select 'schema ' || quote_ident(nspname), rolname
+        select
+            'schema ' || quote_ident(nspname), rolname,
+            case when has_schema_privilege('public', schemas.oid, 'CREATE')
+                then ', PUBLIC (another role that creates there needs a grant of its own)'
+                else ''
+            end
         from schemas, runtime
         where not rolsuper and has_schema_privilege(runtime.oid, schemas.oid, 'CREATE')
             and (%(through_public)s or not has_schema_privilege('public', schemas.oid, 'CREATE'))
         union all
-        select 'database ' || quote_ident(current_database()), rolname
+        select
+            'database ' || quote_ident(current_database()), rolname,
+            case when has_database_privilege('public', current_database(), 'CREATE')
+                then ', PUBLIC (another role that creates there needs a grant of its own)'
+                else ''
+            end
         from runtime
         where not rolsuper and has_database_privilege(runtime.oid, current_database(), 'CREATE')
             and (

@@ -828,7 +828,7 @@ def test_a_generated_column_and_partitions_are_limited_as_any_other(faulty: Conn
         faulty.execute("select set_config('app.tenant_id', %s, true)", [tenant])
         assert faulty.execute("select id from parts").fetchall() == seen
         [(plan,)] = faulty.execute("explain (format json) select id from parts").fetchall()
-        assert plan[0]["Plan"].get("Subplans Removed") == 1
+        assert plan[0]["Plan"].get("Subplans Removed", 0) > 0  # before any is read
     faulty.execute("select set_config('app.tenant_id', 'a_x', true)")
     faulty.execute("insert into t (owner, id) values ('a', 1)")
     with pytest.raises(errors.InsufficientPrivilege), faulty.transaction():

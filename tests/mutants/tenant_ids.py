@@ -162,16 +162,16 @@ TENANT_ID_FAULTS: Final = [
         "policy-of-any-spelling",
         "the policy takes every spelling of an id that PostgreSQL reads as the same value",
         (
-            _SOUND,
             f"{COLUMNS}::test_a_second_spelling_has_no_rows_and_writes_none",
             f"{COLUMNS}::test_a_setting_shows_rows_only_where_it_is_the_id",
+            _SOUND,
         ),
         seed=lambda: _rule_of(f"{{column}} = {CURRENT_TENANT}::{{type}}"),
     ),
     Mutant(
         "rows-of-any-spelling-written",
         "the policy accepts rows for every spelling of an id",
-        (_SOUND, f"{COLUMNS}::test_a_second_spelling_has_no_rows_and_writes_none"),
+        (f"{COLUMNS}::test_a_second_spelling_has_no_rows_and_writes_none", _SOUND),
         seed=_check_the_value_alone,
     ),
     Mutant(

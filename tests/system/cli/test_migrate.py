@@ -150,7 +150,7 @@ def test_hardening_is_said_first_and_done_on_request(
     assert checks["row-level security"][0] == "ok"
     verdict, message = checks["open rights"]
     assert verdict == "warning"
-    first, *findings, last = message.splitlines()
+    first, *findings, _hint = message.splitlines()
     assert first == "row-level security holds, but:"
     assert all(finding.startswith("public-grant: every role of the") for finding in findings)
     [connecting] = [finding for finding in findings if "REVOKE CONNECT ON" in finding]
