@@ -18,7 +18,7 @@ from temporal_tenancy.cli.program import program_name
 
 GAP: Final = 2  # columns between two cells
 INDENT: Final = 2  # of the further lines of a row
-ROOM: Final = 24  # columns that a cell of several words has at least, if it needs them
+ROOM: Final = 20  # columns that a cell of several words has at least, if it needs them
 
 
 class Whole(str):
