@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from temporal_tenancy.core.errors import ConfigurationError
-
 CLOSE: Final = 0.9  # how like a variable must be to count as a misspelled one: nearly equal
 LONGEST: Final = 255  # characters of a name; comparing two takes time by the square of it
 
@@ -41,6 +39,9 @@ def refuse_misspelled(names: Collection[str], environ: Mapping[str, str]) -> Non
     """Raises `ConfigurationError` if a set variable looks like a misspelled one of `names`."""
     found = _misspelled(names, environ)
     if found is not None:
+        # Imported here: it loads the SDK, which help and mistyped options do without.
+        from temporal_tenancy.core.errors import ConfigurationError
+
         wrong, right = found
         raise ConfigurationError(
             f'the environment has {wrong}, which is not a setting. Did you mean "{right}"?'

@@ -317,7 +317,9 @@ def differences(first: Observation, again: Observation, beside: Observation) -> 
     if first.outcome != beside.outcome:
         return f"{_outcome(beside)} beside another tenant's rows, and {_outcome(first)} without"
     if first.count == again.count and first.count != beside.count:
-        return f"{number(beside.count, 'row')} beside another tenant's rows, {first.count} without"
+        return (
+            f"{number(beside.count, 'row')} beside another tenant's rows, and {first.count} without"
+        )
     if _stable(first.rows, again.rows, beside.rows):
         return "returned other values beside another tenant's rows than without"
     for oid in first.changed.keys() & again.changed.keys() & beside.changed.keys():

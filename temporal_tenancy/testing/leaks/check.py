@@ -445,7 +445,8 @@ class _Check:
         for oid, (less, more) in beside.foreign.items():
             self._leak(
                 statement,
-                f"{words.number(less, 'row')} of another tenant in {relations[oid].sql} went, {more} came",
+                f"{words.number(less, 'row')} of another tenant in {relations[oid].sql} went, "
+                f"{more} came",
             )
         for oid in beside.written:
             if "SELECT" in relations[oid].privileges and not self._skips(relations[oid].sql):
