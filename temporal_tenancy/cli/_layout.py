@@ -153,7 +153,8 @@ def _bands(columns: Sequence[_Column], width: int) -> list[_Band]:
 
 
 def _band(positions: Sequence[int], columns: Sequence[_Column], width: int, indent: int) -> _Band:
-    widths = {each: columns[each].least for each in positions}
+    # A column may have a word that is wider than the terminal; its other cells are not.
+    widths = {each: min(columns[each].least, width) for each in positions}
     needed = sum(widths.values()) + GAP * (len(positions) - 1)
     if indent + needed > width:
         indent = 0

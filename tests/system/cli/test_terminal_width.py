@@ -26,6 +26,7 @@ from temporal_tenancy.cli import (
     explanations,
     fan_outs,
     jobs,
+    lines,
     outbox,
     runs,
     schedules,
@@ -99,7 +100,7 @@ async def letter(database: Database, application: Application) -> str:
         async with tenant_session() as session:
             failed = Letter(WORKFLOW_ID, Source.WORKFLOW, "MailRefused", WHY, 5, run_id=RUN_ID)
             await record(session, failed, {"subject": NAME, "body": WHY})
-            await enqueue_or_find(JOB, {"subject": "x", "body": "y"}, key="waits")
+            await enqueue_or_find(JOB, {"subject": "x", "body": "y", "reference": "z"}, key="waits")
     async with database.platform_session("test") as session:
         [found] = await letters.latest(session, Filter(), limit=2)
     return str(found.id)
@@ -134,9 +135,8 @@ def cases(letter: str) -> dict[str, Case]:
         return case
 
     totals = dict.fromkeys(fan_outs.COUNTS, 1)
-    result = FanOutResult.model_construct(
-        job=JOB, tick=TICK, **totals, failures=[Failure(tenant_id=TENANT, reason=WHY)]
-    )
+    failures = [Failure(tenant_id=TENANT, reason=WHY)]
+    result = FanOutResult.model_validate({"job": JOB, "tick": TICK, **totals, "failures": failures})
     missed = catch_up.Part(registry[JOB], tick_row(), [Missed(TENANT, LedgerState.FAILED, WHY)])
     caught_up = {"job": JOB, "tick": TICK, "missed": 1, **totals, "url": f"http://ui/{RUN_ID}"}
     return {
@@ -160,39 +160,42 @@ def cases(letter: str) -> dict[str, Case]:
         "catch_up._answer": of(
             TICK, JOB, RUN_ID, text=lambda: catch_up._answer([dict(caught_up)], waited=True)
         ),
-        "catch_up._shown": of(TENANT, text=lambda: catch_up.lines(*catch_up._shown(missed))),
+        "catch_up._shown": of(TENANT, text=lambda: lines(*catch_up._shown(missed))),
         "fan_outs._counted": of(
             TENANT, text=lambda: fan_outs._counted({"url": f"http://ui/{RUN_ID}"}, result)
         ),
-        "runs._shown": of(WORKFLOW_ID, text=lambda: runs._shown({"id": WORKFLOW_ID, "why": WHY})),
+        "runs._shown": of(RUN_ID, text=lambda: runs._shown({"id": RUN_ID, "why": WHY})),
     }
 
 
 async def _keys() -> Answer:
     """Creates a key and lists it: one of its lines has the tenant's id."""
-    made = await api_keys.create(TENANT, NAME)
+    made = await api_keys.create(TENANT, NAME.split()[0])
     listed = await api_keys.show_all(TENANT)
-    return Answer({}, explanations.lines(made.text, listed.text))
+    return Answer({}, lines(made.text, listed.text))
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-async def test_no_answer_breaks_what_is_copied(width: int, letter: str) -> None:
+async def test_no_answer_breaks_what_is_copied(letter: str) -> None:
     for name, case in cases(letter).items():
         answer, whole = await case()
-        lines = shown(answer.text, width)
-        for each in whole:
-            assert any(each in line for line in lines), (name, each, lines)
-        for line in lines:
-            # A single word, or an id with blanks, may be longer: the terminal wraps it.
-            is_one = len(words_of(line.strip())) == 1 or any(each in line for each in whole)
-            assert width_of(line) <= width or is_one or RUN_ID in line, (name, line)
-        _check_commands(name, lines)
-        assert "\x1b" not in "".join(lines)
-        assert "\u202e" not in "".join(lines)
+        for width in WIDTHS:
+            _check(name, shown(answer.text, width), width, whole)
 
 
-def _check_commands(name: str, lines: list[str]) -> None:
-    for line in lines:
+def _check(name: str, on_screen: list[str], width: int, whole: list[str]) -> None:
+    for each in whole:
+        assert any(each in line for line in on_screen), (name, each, on_screen)
+    for line in on_screen:
+        # A single word, or an id with blanks, may be longer: the terminal wraps it.
+        is_one = len(words_of(line.strip())) == 1 or any(each in line for each in whole)
+        assert width_of(line) <= width or is_one or RUN_ID in line, (name, width, line)
+    _check_commands(name, on_screen)
+    assert "\x1b" not in "".join(on_screen)
+    assert "\u202e" not in "".join(on_screen)
+
+
+def _check_commands(name: str, on_screen: list[str]) -> None:
+    for line in on_screen:
         for command in re.finditer(r'"starter\.py ', line):
             assert '"' in line[command.end() :], (name, line)
 
