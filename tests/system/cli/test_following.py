@@ -43,9 +43,11 @@ async def test_attempts_and_the_last_failure_are_told_while_a_run_is_awaited(
     handle = await app.start_workflow(
         "test.flaky", {"tenant_id": "acme"}, id="acme/test.flaky/a", task_queue="bulk"
     )
-    assert await result_of(app, handle, quiet=False, wait=0.05) == "acme"
+    assert await result_of(app, handle, wait=0.05) == "acme"
     assert re.fullmatch(
-        r"controlled_work: attempt \d+ of 1000, last failed with Away: acme is away", sentences[0]
+        r"Waiting for acme/test\.flaky/a: controlled_work: attempt \d+ of 1000, last failed with "
+        r"Away: acme is away",
+        sentences[0],
     )
 
 
@@ -65,7 +67,7 @@ async def test_a_terminal_shows_them_under_the_spinner(monkeypatch: pytest.Monke
             yield Status()
 
     monkeypatch.setattr(_following, "err", Terminal())
-    with _following._telling("ua/area.verb/1 is running", quiet=False) as tell:
+    with _following._telling("ua/area.verb/1", spinner=True) as tell:
         sentences: Sequence[str] = ["work: attempt 3 of 5, last failed with Away: x\x1b[2J"]
         tell(sentences)
     assert shown == [
