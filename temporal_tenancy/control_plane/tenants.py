@@ -29,7 +29,7 @@ class TenantExists(TenancyError):
 
 
 class TenantExistsInOtherCase(TenancyError):
-    """Another tenant's id differs from this one only by case."""
+    """Another tenant's id differs from this one only by case, or is another spelling of it."""
 
 
 class PlanUnknown(TenancyError):
