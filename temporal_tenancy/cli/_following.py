@@ -21,7 +21,7 @@ MOST_BETWEEN_LOOKS: Final = 5.0  # seconds
 
 
 async def result_of(
-    client: Client, handle: Handle, *, spinner: bool = True, wait: float = LOOK_INTERVAL
+    client: Client, handle: Handle, *, quiet: bool = False, wait: float = LOOK_INTERVAL
 ) -> Any:
     """Returns a run's result (JSON), or raises its failure, as `handle.result()`.
 
@@ -30,12 +30,12 @@ async def result_of(
     Args:
         client: of the handle.
         handle: of the run.
-        spinner: whether a terminal gets a spinner; there can be only one at a time.
+        quiet: whether a terminal gets no spinner; there can be only one at a time.
         wait: seconds before the first look at what is retried.
     """
     result = asyncio.create_task(handle.result())
     try:
-        with _telling(handle.id, spinner=spinner and err.is_terminal) as tell:
+        with _telling(handle.id, spinner=err.is_terminal and not quiet) as tell:
             while not result.done():
                 await asyncio.wait({result}, timeout=wait)
                 if not result.done():

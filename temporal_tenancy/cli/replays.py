@@ -124,8 +124,8 @@ class Replays:
     async def ended(self, handled: Sequence[Handled]) -> Sequence[Handled]:
         """Waits until the runs of the replayed letters have ended."""
         open_runs = [each for each in handled if each.outcome in STARTED and each.ended is None]
-        spinner = not self._quiet and len(open_runs) == 1
-        ended = await asyncio.gather(*(self._watched(each, spinner=spinner) for each in open_runs))
+        quiet = self._quiet or len(open_runs) > 1
+        ended = await asyncio.gather(*(self._watched(each, quiet=quiet) for each in open_runs))
         by_id = {(each.letter.tenant_id, each.letter.id): each for each in ended}
         return [by_id.get((each.letter.tenant_id, each.letter.id), each) for each in handled]
 
@@ -134,7 +134,7 @@ class Replays:
         for position, letter in enumerate(its):
             first = await self._one(letter)
             if first.outcome in STARTED:
-                first = replace(await self._watched(first, spinner=False), is_canary=True)
+                first = replace(await self._watched(first, quiet=True), is_canary=True)
             handled.append(first)
             if first.ended == FAILED_AGAIN:
                 return [*handled, *(Handled(each, HELD_BACK) for each in its[position + 1 :])]
@@ -156,7 +156,7 @@ class Replays:
                 return Handled(letter, REFUSED, why=why)
             return Handled(letter, done.outcome.value, done.run_id, is_marked=done.is_marked)
 
-    async def _watched(self, started: Handled, *, spinner: bool) -> Handled:
+    async def _watched(self, started: Handled, *, quiet: bool) -> Handled:
         letter, client = started.letter, self._connections.client
         await self._warn_without_worker(registry.get_or_raise(letter.job).queue)
         # Left undecoded, because decoding may fail.
@@ -164,7 +164,7 @@ class Replays:
             letter.workflow_id, run_id=started.run_id, result_type=RawValue
         )
         try:
-            await result_of(client, handle, spinner=spinner)
+            await result_of(client, handle, quiet=quiet)
         except WorkflowFailureError as error:
             cause = root_cause(error.cause)
             kind = fingerprint(

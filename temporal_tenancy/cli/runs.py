@@ -73,9 +73,7 @@ async def run(
         if state != "succeeded":
             await warn_without_worker(connections.client, job.queue)
         try:
-            document["result"] = await if_known(
-                result_of(connections.client, handle, spinner=not quiet)
-            )
+            document["result"] = await if_known(result_of(connections.client, handle, quiet=quiet))
         except WorkflowFailureError as error:
             return Answer(document, lines(text, address(document["url"])), problem_of(error))
         return Answer(document, lines(text, address(document["url"]), _shown(document["result"])))

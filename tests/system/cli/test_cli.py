@@ -328,10 +328,6 @@ def test_a_variable_that_looks_like_a_misspelled_setting_is_refused(
     )
 
 
-def test_a_byte_order_mark_before_the_input_is_no_part_of_it() -> None:
-    assert arguments.fields('\ufeff{"period": "2013-04"}', what="it") == {"period": "2013-04"}
-
-
 def test_what_a_check_lists_stands_below_it_and_a_warning_is_no_well() -> None:
     checks = [
         Check("temporal", Verdict.OK, "it answers."),
