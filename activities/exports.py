@@ -19,6 +19,7 @@ from saas.services.links import make_link
 from saas.services.object_storage import current_storage, object_path
 from saas.services.tables import Pages, Row, as_csv, as_parquet
 from temporal_tenancy import Heart, current_tenant, heartbeating, tenant_activity, tenant_session
+from temporal_tenancy.core import number
 from temporal_tenancy.outbox import enqueue
 
 JOB: Final = "exports.generate"
@@ -166,7 +167,7 @@ async def _complete(export: Export, report: WrittenExport) -> None:
                 "notifications.send",
                 {
                     "subject": "Your export is ready",
-                    "body": f"{report.rows:,} rows of {export.dataset} as {export.format}. "
+                    "body": f"{number(report.rows, 'row')} of {export.dataset} as {export.format}. "
                     f"It is kept until {now + KEPT:%Y-%m-%d %H:%M} UTC.",
                     "reference": f"exports/{export.id}",
                 },

@@ -10,6 +10,7 @@ from temporalio import workflow
 from activities.exports import JOB, Exports, WriteExport, WrittenExport
 from saas.queues import Queue
 from temporal_tenancy import TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.failed_requests import failure_noted
 from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
@@ -40,5 +41,7 @@ class GenerateExport:
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=OUTSIDE_RETRIES,
             )
-        workflow.set_current_details(f"Wrote {written.rows:,} rows, {written.bytes:,} bytes.")
+        workflow.set_current_details(
+            f"Wrote {number(written.rows, 'row')}, {number(written.bytes, 'byte')}."
+        )
         return written

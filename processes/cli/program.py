@@ -19,10 +19,11 @@ def load() -> Application:
     from saas.database.tables import TENANT_DATA
     from saas.queues import Queue
     from saas.services.object_storage import StorageFailed
-    from saas.settings import load_settings
+    from saas.settings import load_settings, refuse_misspelled_settings
     from temporal_tenancy.cli import Application, ExitCode, Login
     from workflows.schedules import SCHEDULES
 
+    refuse_misspelled_settings()
     settings = load_settings()
     # A command's output is its answer; LOG_LEVEL applies to long-running processes.
     logs.configure("warning", settings.log_format)

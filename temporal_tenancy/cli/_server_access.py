@@ -11,6 +11,7 @@ from urllib.parse import quote
 from sqlalchemy.exc import ProgrammingError
 from temporalio.client import Client
 
+from temporal_tenancy.cli._nearest_tenant import with_nearest
 from temporal_tenancy.cli.program import Application, current_application
 from temporal_tenancy.core.directory import (
     Tenant,
@@ -19,7 +20,10 @@ from temporal_tenancy.core.directory import (
     pages,
     use_directory,
 )
+from temporal_tenancy.core.errors import TenantUnknown
+from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.migrations import refuse_pending
 from temporal_tenancy.sdk.core_logs import forward_core_logs
@@ -69,7 +73,10 @@ async def control_plane() -> AsyncIterator[Database]:
     database = application.database()
     try:
         with application.reaching(), _migrated(application):
-            yield database
+            try:
+                yield database
+            except TenantUnknown as error:
+                raise await with_nearest(error, application.tenants(database)) from None
     finally:
         await database.dispose()
 
@@ -95,6 +102,14 @@ async def servers() -> AsyncIterator[Servers]:
 def directory_of(database: Database) -> TenantDirectory:
     """Returns the directory of the application's tenants."""
     return current_application().tenants(database)
+
+
+async def known_tenant(database: Database, identifier: str) -> Tenant:
+    """Returns a tenant, whatever its status; raises `TenantUnknown`."""
+    tenant = await directory_of(database).find(tenant_id(identifier))
+    if tenant is None:
+        raise unknown(identifier)
+    return tenant
 
 
 async def each_tenant(

@@ -14,12 +14,12 @@ from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import Temporal, control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.cli._workers import has_worker, no_worker
-from temporal_tenancy.cli.answers import number
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.cli.schedules import compare
 from temporal_tenancy.control_plane.server_checks import keep_fairness
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.fairness import Fairness, ProbeFailed
@@ -128,7 +128,8 @@ def _declared(documents: Sequence[dict[str, Any]]) -> Check:
         f"{d['schedule_id']} is {d['state']}" for d in documents if d["state"] != "applied"
     ]
     if not_applied:
-        hint = f'{quoted("schedules list")} shows how; "schedules apply" puts {declared} in force'
+        apply = quoted("schedules apply")
+        hint = f"{quoted('schedules list')} shows how; {apply} puts {declared} in force"
         return warning("schedules", f"{', '.join(not_applied)}: {hint}.")
     paused = [d["job"] for d in documents if d["paused"]]
     if paused:

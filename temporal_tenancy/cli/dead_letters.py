@@ -6,6 +6,7 @@ import getpass
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -14,16 +15,34 @@ import typer
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
-from temporal_tenancy.cli._server_access import as_platform, control_plane, servers
-from temporal_tenancy.cli.answers import Answer, address, facts, lines, number, say, table, when
+from temporal_tenancy.cli._server_access import (
+    as_platform,
+    control_plane,
+    known_tenant,
+    servers,
+)
+from temporal_tenancy.cli.answers import (
+    Answer,
+    address,
+    facts,
+    json_text,
+    lines,
+    minute,
+    say,
+    table,
+    when,
+    whole,
+)
 from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.payloads import NotReadable, read
+from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import kept_input
 from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.postgres.database import Database, current_database, platform_session
 
 PAGE_SIZE: Final = 500  # letters
 SHOWN: Final = 20  # letters, in the text for people
@@ -67,18 +86,22 @@ async def show_all(where: Filter, limit: int) -> Answer:
     ):
         matches = await letters.latest(session, where, limit=limit)
         matching = len(matches) if len(matches) < limit else await letters.count(session, where)
+        if not matches:
+            await _refuse_typos(database, where)
     if matching > len(matches):
         say(
-            f"{len(matches):,} of {matching:,} dead letters, the latest of each tenant by turns. "
-            "--limit shows more; --tenant selects one tenant."
+            f"{len(matches):,} of {number(matching, 'dead letter')}, the latest of each tenant by "
+            "turns. --limit shows more; --tenant selects one tenant."
         )
     rows = [
         (letter.id, letter.tenant_id, letter.job, letter.status, letter.error_type,
-         letter.fingerprint, when(letter.failed_at))
+         letter.fingerprint, minute(letter.failed_at))
         for letter in matches
     ]  # fmt: skip
     titles = ("id", "tenant", "job", "status", "error", "fingerprint", "failed")
-    return Answer([document_of(letter) for letter in matches], table(titles, rows))
+    return Answer(
+        [document_of(letter) for letter in matches], table(titles, rows, empty=_none(where))
+    )
 
 
 async def show(letter_id: str, tenant: str | None) -> Answer:
@@ -100,15 +123,15 @@ async def show(letter_id: str, tenant: str | None) -> Answer:
             ("id", letter.id),
             ("tenant", letter.tenant_id),
             ("job", letter.job),
-            ("workflow", letter.workflow_id),
-            ("run", letter.run_id),
+            ("workflow", whole(letter.workflow_id)),
+            ("run", letter.run_id and whole(letter.run_id)),
             ("failed", f"{when(letter.failed_at)}, after {number(letter.attempts, 'attempt')}"),
             ("why", with_hint(f"{letter.error_type}: {letter.message}")),
             ("fingerprint", letter.fingerprint),
             ("status", letter.status),
             ("replays", letter.replays),
             ("handled", _handled(letter)),
-            ("input", kept),
+            ("input", json_text(kept)),
         ]
     )
     replay = f"{quoted(f'dead-letters replay {_words(letter, tenant)}')} starts it again."
@@ -140,7 +163,8 @@ async def discard(ids: Sequence[str], where: Filter, by: str | None) -> Answer:
             for letter in matches
         ],
     }  # fmt: skip
-    rows = [(letter.id, letter.workflow_id, letter.status) for letter in untouched[:SHOWN]]
+    rows = [(letter.id, whole(letter.workflow_id), letter.status) for letter in untouched[:SHOWN]]
+    more = len(untouched) - SHOWN
     return Answer(
         document,
         lines(
@@ -149,6 +173,7 @@ async def discard(ids: Sequence[str], where: Filter, by: str | None) -> Answer:
             if untouched
             else None,
             table(("id", "workflow", "status"), rows) if untouched else None,
+            f"and {more:,} more; --json shows all." if more > 0 else None,
         ),
     )
 
@@ -158,14 +183,17 @@ async def chosen(ids: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]:
     _check(ids, where)
     if ids:
         return await find(ids, where.tenant_id)
+    asked = where
     if where.status is None:
-        where = Filter(**{**vars(where), "status": DeadLetterState.OPEN})
+        where = replace(where, status=DeadLetterState.OPEN)
     matches: list[DeadLetterRow] = []
     now = datetime.now(UTC)
     while True:
         after = (matches[-1].tenant_id, matches[-1].id) if matches else None
         async with platform_session("read dead letters") as session:
             page = await letters.page(session, where, after=after, limit=PAGE_SIZE, now=now)
+        if not page and not matches:
+            await _refuse_typos(current_database(), asked)
         if not page:
             return matches
         matches += page
@@ -260,7 +288,7 @@ def _refuse_ambiguous(matches: Sequence[DeadLetterRow]) -> None:
     for id, tenants in Counter(letter.id for letter in matches).items():
         if tenants > 1:
             raise DeadLetterAmbiguous(
-                f"{tenants} tenants have a dead letter {id}. Choose one with --tenant."
+                f"{number(tenants, 'tenant')} have a dead letter {id}. Choose one with --tenant."
             )
 
 
@@ -273,6 +301,27 @@ def _handled(letter: DeadLetterRow) -> str | None:
     if letter.handled_at is None:
         return None
     return f"{when(letter.handled_at)} by {letter.handled_by}"
+
+
+async def _refuse_typos(database: Database, where: Filter) -> None:
+    """Raises `TenantUnknown` or `UnknownJob` for a filter that matches nothing because of a typo.
+
+    A tenant or job that there is no longer may still have letters, but one without any is mistyped.
+    """
+    if where.tenant_id is not None:
+        await known_tenant(database, where.tenant_id)
+    if where.job is not None and where.job not in registry:
+        only = Filter(tenant_id=where.tenant_id, job=where.job)
+        async with database.platform_session("look for a job's dead letters") as session:
+            if not await letters.count(session, only):
+                registry.get_or_raise(where.job)
+
+
+def _none(where: Filter) -> str:
+    """Returns the sentence for a list without letters."""
+    status = "" if where.status is None else f" {where.status}"
+    rest = replace(where, status=None)
+    return f"No{status} dead letter matches." if not rest.is_empty else f"No{status} dead letters."
 
 
 def _is_done(letter: DeadLetterRow) -> bool:

@@ -125,12 +125,16 @@ class Application:
             alerts: where its relays send alerts, besides the log.
 
         Raises:
-            ConfigurationError: a variable is not a PostgreSQL URL, or the plugin is misconfigured.
+            ConfigurationError: a variable is not a PostgreSQL URL or looks misspelled, or the
+                plugin is misconfigured.
         """
         # Imported here: they load the SDK, which help does not need.
         from temporal_tenancy.cli._environment import Connections, login, reaching
         from temporal_tenancy.core.migration_environment import LIBRARY
+        from temporal_tenancy.core.nearest import refuse_misspelled
 
+        variables = [each for each in (tenant, platform, relay, owner, ui) if each is not None]
+        refuse_misspelled(variables, os.environ)
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
         installation = installation or _installation()
         connections = Connections(plugin, *logins, installation)
@@ -254,6 +258,12 @@ def current_program() -> Program:
         raise ConfigurationError(
             "no program is set for these commands. Call them inside use_program()."
         ) from None
+
+
+def program_name() -> str | None:
+    """Returns the name of the current program; None outside `use_program`."""
+    program = _program.get(None)
+    return None if program is None else program.name
 
 
 def current_application() -> Application:

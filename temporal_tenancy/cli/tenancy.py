@@ -42,8 +42,8 @@ def program_and_commands(name: str = "tenancy") -> tuple[Program, typer.Typer]:
                 "--app",
                 metavar="MODULE:ATTRIBUTE",
                 envvar=VARIABLE,
-                help="The application, such as myapp.tenancy:application. [default: what this "
-                "folder's pyproject.toml or an installed package names]",
+                help="The application, such as myapp.tenancy:application.",
+                show_default="what this folder's pyproject.toml or an installed package names",
             ),
         ] = None,
         debug: Debug = False,

@@ -13,6 +13,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from temporal_tenancy.core import words
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import unreachable
@@ -468,7 +469,9 @@ class _Check:
                     except psycopg.Error:
                         continue  # refused
                     if row is not None and row[0]:
-                        self._leak(statement, f"it saw {row[0]} rows with {named} set")
+                        self._leak(
+                            statement, f"it saw {words.number(row[0], 'row')} with {named} set"
+                        )
 
     def _fresh(self, table: Relation) -> str:
         """Returns the id of a tenant that has no rows."""
@@ -492,7 +495,8 @@ class _Check:
         for oid, (less, more) in beside.foreign.items():
             self._leak(
                 statement,
-                f"{less} rows of another tenant in {relations[oid].sql} went, {more} came",
+                f"{words.number(less, 'row')} of another tenant in {relations[oid].sql} went, "
+                f"{more} came",
             )
         for oid in beside.written:
             if "SELECT" in relations[oid].privileges and not self._skips(relations[oid].sql):
@@ -540,9 +544,13 @@ class _Check:
         have = len(rows.own) + rows.inherited
         if statement.kind in ("select", "copy to") and statement.send is None:
             if made.count < have:
-                self._own(statement, f"the tenant sees {made.count} of its {have} rows")
+                self._own(
+                    statement, f"the tenant sees {made.count} of its {words.number(have, 'row')}"
+                )
             elif made.count > have + rows.shared:
-                self._leak(statement, f"the tenant sees {made.count} rows and has {have}")
+                self._leak(
+                    statement, f"the tenant sees {words.number(made.count, 'row')} and has {have}"
+                )
         if statement.effect is not None:
             effect = made.effects.get(table.oid, 0)
             # A trigger may do something else with the rows, such as mark them as deleted.
