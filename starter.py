@@ -1,12 +1,16 @@
+#!/usr/bin/env python3
 """The command line: `starter.py --help` shows what there is."""
 
 from __future__ import annotations
 
 import sys
 
-from temporal_tenancy.cli import exit_process, open_streams
+from processes.interpreter import use_environment
 
 if __name__ == "__main__":
+    use_environment(__file__)
+    from temporal_tenancy.cli import exit_process, open_streams
+
     open_streams()
     try:
         from processes.cli.app import main

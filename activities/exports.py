@@ -17,7 +17,7 @@ from saas.database import audit
 from saas.database.exports import Export, ExportDataset, ExportFormat, RequestStatus
 from saas.services.links import make_link
 from saas.services.object_storage import current_storage, object_path
-from saas.services.tables import Pages, Row, as_csv, as_parquet
+from saas.services.tables import Pages, Row, as_csv
 from temporal_tenancy import Heart, current_tenant, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.outbox import enqueue
 
@@ -115,6 +115,9 @@ class Exports:
             if export.format == ExportFormat.CSV:
                 file = as_csv(dataset.schema, counted.pages(), mark=dataset.mark)
             else:
+                # Imported here: the job's declaration does without PyArrow.
+                from saas.services.parquet_files import as_parquet
+
                 file = as_parquet(dataset.schema, counted.pages())
             written = await current_storage().put(export.path, file)
             report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)

@@ -16,7 +16,6 @@ from temporalio.exceptions import ApplicationError
 from activities.refusals import Refused
 from saas.database import audit
 from saas.database.integrations import ExternalRecord, Integration, SyncStatus
-from saas.services.outgoing_http import outgoing_http
 from saas.services.secrets import current_secrets
 from temporal_tenancy import current_tenant, heartbeating, tenant_activity, tenant_session
 
@@ -115,6 +114,9 @@ async def _fetch(integration: Integration) -> bytes:
     params = {"limit": str(PAGE_LIMIT)}
     if integration.cursor is not None:
         params["cursor"] = integration.cursor
+    # Imported here: the job's declaration does without an HTTP client.
+    from saas.services.outgoing_http import outgoing_http
+
     async with outgoing_http() as http:
         answer = await http.request(
             "GET",

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from saas.hints import HINTS
 from temporal_tenancy.cli import Program
 
 if TYPE_CHECKING:
+    from temporal_tenancy import ScheduledJob
     from temporal_tenancy.cli import Application
 
 
 def load() -> Application:
-    """Loads the application from the environment; registers its jobs and configures logging."""
-    # Imported here: help and mistyped options do without.
+    """Loads the application from the environment, and configures logging."""
+    # Imported here: help and mistyped options do without. Jobs and schedules load when a command
+    # asks for one.
     from activities.refusals import Refused
-    from processes import connect, logs
-    from saas.database.tables import TENANT_DATA
+    from processes import connect
+    from processes.cli import command_logs
+    from processes.cli.running_stack import use_running_stack
+    from saas.database.environment import TENANT_DATA
     from saas.queues import Queue
     from saas.services.object_storage import StorageFailed
     from saas.settings import load_settings
-    from temporal_tenancy.cli import Application, ExitCode, Login
-    from workflows.schedules import SCHEDULES
+    from temporal_tenancy.cli import Application, ExitCode, Login, say
 
+    if (stack := use_running_stack()) is not None:
+        say(stack)
     settings = load_settings()
-    # A command's output is its answer; LOG_LEVEL applies to long-running processes.
-    logs.configure("warning", settings.log_format)
+    command_logs.configure(settings.log_format)
     return Application(
         connect=connect.connect_client,
         database=lambda: connect.database(settings, application_name=PROGRAM.application_name),
@@ -34,7 +39,7 @@ def load() -> Application:
         relay=Login("RELAY_DATABASE_URL", connect.plain(settings.relay_database_url)),
         owner=Login("DATABASE_URL", connect.plain(settings.database_url)),
         reaching=connect.reaching,
-        schedules=SCHEDULES,
+        schedules=_schedules,
         queues=list(Queue),
         environments=[TENANT_DATA],
         ui_url=settings.temporal_ui_url,
@@ -42,6 +47,12 @@ def load() -> Application:
         how_to_start=connect.HOW_TO_START,
         failures={Refused: ExitCode.REFUSED, StorageFailed: ExitCode.NOT_REACHABLE},
     )
+
+
+def _schedules() -> Sequence[ScheduledJob]:
+    from workflows.schedules import SCHEDULES
+
+    return SCHEDULES
 
 
 PROGRAM: Final = Program(

@@ -14,7 +14,6 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.cli._app import command_line, run
-    from temporal_tenancy.cli._environment import temporal_config
     from temporal_tenancy.cli._exit_codes import ExitCode
     from temporal_tenancy.cli._hints import Hints
     from temporal_tenancy.cli._not_reachable import (
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.cli._process_exit import exit_process, open_streams
     from temporal_tenancy.cli._server_access import Servers, control_plane, servers
     from temporal_tenancy.cli._stops import why_stopped
+    from temporal_tenancy.cli._temporal_config import temporal_config
     from temporal_tenancy.cli._waiting import warn_without_worker
     from temporal_tenancy.cli.answers import (
         Answer,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         facts,
         lines,
         perform,
+        say,
         table,
         when,
     )
@@ -66,6 +67,7 @@ __all__ = [
     "perform",
     "reaching",
     "run",
+    "say",
     "servers",
     "table",
     "temporal_config",
@@ -101,9 +103,10 @@ _WHERE: Final = {
     "perform": "answers",
     "reaching": "_not_reachable",
     "run": "_app",
+    "say": "answers",
     "servers": "_server_access",
     "table": "answers",
-    "temporal_config": "_environment",
+    "temporal_config": "_temporal_config",
     "use_program": "program",
     "warn_without_worker": "_waiting",
     "when": "answers",

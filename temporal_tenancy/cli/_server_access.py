@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from sqlalchemy.exc import ProgrammingError
-from temporalio.client import Client
 
 from temporal_tenancy.cli.program import Application, current_application
 from temporal_tenancy.core.directory import (
@@ -21,7 +20,9 @@ from temporal_tenancy.core.directory import (
 )
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.postgres.database import Database, use_database
-from temporal_tenancy.postgres.migrations import refuse_pending
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 _LACKING: Final = ("42P01", "42703")  # SQLSTATE: no such table, no such column
 
@@ -121,5 +122,8 @@ def _migrated(application: Application) -> Iterator[None]:
     except ProgrammingError as error:
         url = application.platform.url
         if url is not None and getattr(error.orig, "sqlstate", None) in _LACKING:
+            # Imported here: it loads Alembic, which no other command needs.
+            from temporal_tenancy.postgres.migrations import refuse_pending
+
             refuse_pending(url, environments(application))
         raise
