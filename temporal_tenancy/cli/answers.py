@@ -6,19 +6,21 @@ import asyncio
 import json as json_module
 import os
 import sys
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import typer
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
+from temporal_tenancy.cli._layout import Whole, facts_lines, table_lines, width_of, wrapped
 from temporal_tenancy.cli.program import current_application
+from temporal_tenancy.core import words
 
 WIDE: Final = 10_000  # columns, where there is no terminal: nothing is cut off
 
@@ -68,8 +70,11 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
             document = {**document, "error": vars(answer.problem)}
         print_json(document)
     else:
+        text = answer.text
+        if isinstance(text, str):
+            text = lines(*text.splitlines())
         with _writing(), out.capture() as shown:
-            out.print(_Printable(answer.text), crop=False)
+            out.print(_Printable(text), crop=False)
         # Trailing blanks, which pad a column, get in the way of copying and comparing.
         write("\n".join(line.rstrip() for line in shown.get().splitlines()))
     if answer.problem is not None:
@@ -116,8 +121,9 @@ def drop_output() -> None:
 
 def say(sentence: str) -> None:
     """Prints a sentence for a person on standard error."""
+    width = err.width if err.is_terminal else WIDE
     with suppress(OSError):  # nobody reads it; the command continues
-        print(_printable(sentence), file=sys.stderr)
+        print("\n".join(wrapped([_printable(sentence)], width)), file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -137,41 +143,97 @@ class _Printable:
 def lines(*parts: RenderableType | None) -> RenderableType:
     """Returns the parts that are not None, one below the other."""
     present = (part for part in parts if part is not None)
-    return Group(*(_on_one_line(part) if isinstance(part, str) else part for part in present))
+    return Group(*(sentence(part) if isinstance(part, str) else part for part in present))
+
+
+def sentence(*parts: str) -> RenderableType:
+    """Returns parts that are joined by spaces, and break between words."""
+    return _Shown(partial(_paragraph, [_on_one_line(part) for part in parts]))
+
+
+def whole(text: str) -> str:
+    """Returns text of a cell or a sentence that stays in one piece, such as a workflow id.
+
+    What has no space, and a command in quotation marks, does so anyway.
+    """
+    return Whole(_printable(text))
 
 
 def address(url: str | None, *before: object) -> RenderableType | None:
     """Returns a URL that is not wrapped, after the values of `before`; None if all are missing."""
     if url is None and not before:
         return None
-    words = [*map(_on_one_line, before), *([url] if url else [])]
-    return Text("  ".join(words), no_wrap=True, overflow="ignore")
+    parts = [*(_on_one_line(each) for each in before), *([Whole(url)] if url else [])]
+    return _Shown(partial(_side_by_side, parts))
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
-    """Returns aligned columns without rules; None becomes an empty cell."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        grid.add_column(title, overflow="fold")
-    for row in rows:
-        grid.add_row(*("" if cell is None else _on_one_line(cell) for cell in row))
-    return grid
+def table(
+    titles: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "There are none."
+) -> RenderableType:
+    """Returns aligned columns without rules; None becomes an empty cell.
+
+    Where the terminal is too narrow for the columns, cells wrap between words, and a row goes on
+    below. No word is broken, and neither is what is `whole()`.
+
+    Args:
+        titles: of the columns.
+        rows: the cells.
+        empty: the sentence that stands for a table without rows.
+    """
+    cells = [["" if cell is None else _on_one_line(cell) for cell in row] for row in rows]
+    return _Shown(partial(_table, [list(titles), *cells])) if cells else sentence(empty)
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> RenderableType:
     """Returns names with their values, without those that are None or empty."""
-    grid = Table(box=None, pad_edge=False, show_header=False)
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in pairs:
-        if value is not None and value != "":
-            grid.add_row(name, _on_one_line(value))
-    return grid
+    present = [
+        (_on_one_line(name), _on_one_line(value))
+        for name, value in pairs
+        if value is not None and value != ""
+    ]
+    return _Shown(partial(_facts, present))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Lines that are laid out for the width of the terminal."""
+
+    lay_out: Callable[[int], Iterable[Text]]  # takes the columns that there are
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        for line in self.lay_out(options.max_width):
+            line.no_wrap, line.overflow = True, "ignore"
+            yield line
+
+
+def _paragraph(parts: Sequence[str], width: int) -> Iterator[Text]:
+    return map(Text, wrapped(parts, width))
+
+
+def _side_by_side(parts: Sequence[str], width: int) -> Iterator[Text]:
+    """A URL stands below what comes before it if both do not fit on one line."""
+    line = "  ".join(parts)
+    if len(parts) == 1 or width_of(line) <= width:
+        yield Text(line)
+        return
+    yield from map(Text, wrapped(parts[:-1], width))
+    yield Text(parts[-1])
+
+
+def _table(rows: Sequence[Sequence[str]], width: int) -> Iterator[Text]:
+    titles, *others = table_lines(rows, width)
+    yield from (Text(line, "bold") for line in titles)
+    yield from (Text(line) for row in others for line in row)
+
+
+def _facts(pairs: Sequence[tuple[str, str]], width: int) -> Iterator[Text]:
+    for name, rest in facts_lines(pairs, width):
+        yield Text.assemble((name, "bold"), rest)
 
 
 def _on_one_line(value: object) -> str:
     """Returns a value on one line: after a line break a tenant's text could pass for ours."""
-    return _printable(str(value))
+    return value if isinstance(value, Whole) else _printable(str(value))
 
 
 def _printable(text: str, *, lines: bool = False) -> str:
@@ -184,13 +246,13 @@ def _printable(text: str, *, lines: bool = False) -> str:
 
 
 def when(moment: datetime | None) -> str | None:
-    """Returns a time in UTC for people."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """Returns a time in UTC to the second, for people."""
+    return None if moment is None else words.when(moment)
 
 
-def number(count: int, noun: str) -> str:
-    """Returns a count with its noun, such as `1 tenant` or `2 tenants`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def minute(moment: datetime | None) -> str | None:
+    """Returns a time in UTC to the minute, for lists and for times that people have set."""
+    return None if moment is None else words.minute(moment)
 
 
 def _as_json(value: object) -> object:

@@ -234,6 +234,12 @@ def current_program() -> Program:
         ) from None
 
 
+def program_name() -> str | None:
+    """Returns the name of the current program; None outside `use_program`."""
+    program = _program.get(None)
+    return None if program is None else program.name
+
+
 def current_application() -> Application:
     """Returns the current application; raises the errors of `current_program` and of `load`."""
     return current_program().application
