@@ -13,7 +13,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from activities.imports import find_import
 from activities.uploads import JOB, UNSURE, begin_import, named_encoding
+from processes.cli import requests
 from saas.database.contacts import Import, ImportStatus
+from saas.requests.lists import IMPORTS
 from saas.services.csv_files import EncodingUnsure
 from saas.services.encodings import Because
 from saas.services.shown import shown
@@ -34,8 +36,10 @@ from temporal_tenancy.cli import (
     err,
     facts,
     lines,
+    minute,
     operator,
     servers,
+    table,
     warn_without_worker,
     when,
     why_stopped,
@@ -104,6 +108,22 @@ async def show(import_id: str, *, tenant: str) -> Answer:
     return Answer(document, lines(answer.text, str(answer.problem)))
 
 
+async def show_all(*, tenant: str, limit: int) -> Answer:
+    """Lists a tenant's imports, the newest first; asks the database alone."""
+    async with requests.tenants_view(tenant) as session:
+        found = await requests.newest(session, IMPORTS, limit)
+    rows = [
+        (i.id, i.file_name, f"{i.status}{' (dry run)' if i.dry_run else ''}", i.rows, i.imported,
+         i.updated, i.rejected, minute(i.created_at))
+        for i in found
+    ]  # fmt: skip
+    titles = ("import", "file", "status", "rows", "imported", "updated", "rejected", "started")
+    return Answer(
+        [_document(tenant, imported, imported.status) for imported in found],
+        table(titles, rows, empty=f"{tenant} has no imports."),
+    )
+
+
 async def _follow(connections: Servers, tenant: str, import_id: UUID, *, quiet: bool) -> None:
     """Waits until the import has ended, or its job has stopped without recording an end."""
     shown = err.is_terminal and not quiet
@@ -142,8 +162,28 @@ async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
     status = ImportStatus.FAILED if gave_up else imported.status
     workflow_id = str(WorkflowId(tenant, JOB, str(import_id)))
     url = connections.link(workflow_id)
-    document: dict[str, Any] = {
-        "id": str(import_id),
+    document = {**_document(tenant, imported, status), "url": url}
+    text = facts(
+        [
+            ("import", f"{import_id}{' (dry run)' if imported.dry_run else ''}"),
+            ("file", f"{imported.file_name} of {tenant}"),
+            ("status", f"{status}, {_part(imported):.0%} of the file has been read"),
+            ("read as", _read_as(imported)),
+            ("rows", f"{imported.rows:,}"),
+            ("imported", f"{imported.imported:,}"),
+            ("updated", f"{imported.updated:,}"),
+            ("rejected", f"{imported.rejected:,}"),
+            ("error file", imported.error_file),
+            ("started", f"{when(imported.created_at)} by {imported.started_by}"),
+            ("ended", when(imported.ended_at)),
+        ]
+    )
+    return Answer(document, lines(text, address(url)), problem)
+
+
+def _document(tenant: str, imported: Import, status: str) -> dict[str, Any]:  # JSON
+    return {
+        "id": str(imported.id),
         "tenant_id": tenant,
         "status": status,
         "rows": imported.rows,
@@ -162,25 +202,8 @@ async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
         "started_by": imported.started_by,
         "created_at": imported.created_at,
         "ended_at": imported.ended_at,
-        "workflow_id": workflow_id,
-        "url": url,
+        "workflow_id": str(WorkflowId(tenant, JOB, str(imported.id))),
     }
-    text = facts(
-        [
-            ("import", f"{import_id}{' (dry run)' if imported.dry_run else ''}"),
-            ("file", f"{imported.file_name} of {tenant}"),
-            ("status", f"{status}, {_part(imported):.0%} of the file has been read"),
-            ("read as", _read_as(imported)),
-            ("rows", f"{imported.rows:,}"),
-            ("imported", f"{imported.imported:,}"),
-            ("updated", f"{imported.updated:,}"),
-            ("rejected", f"{imported.rejected:,}"),
-            ("error file", imported.error_file),
-            ("started", f"{when(imported.created_at)} by {imported.started_by}"),
-            ("ended", when(imported.ended_at)),
-        ]
-    )
-    return Answer(document, lines(text, address(url)), problem)
 
 
 def _read_as(imported: Import) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from saas.hints import HINTS
@@ -17,15 +17,13 @@ def load() -> Application:
     """Loads the application from the environment, and configures logging."""
     # Imported here: help and mistyped options do without. Jobs and schedules load when a command
     # asks for one.
-    from activities.refusals import Refused
     from processes import connect
     from processes.cli import command_logs
     from processes.cli.running_stack import use_running_stack
     from saas.database.environment import TENANT_DATA
     from saas.queues import Queue
-    from saas.services.object_storage import StorageFailed
     from saas.settings import load_settings
-    from temporal_tenancy.cli import Application, ExitCode, Login, say
+    from temporal_tenancy.cli import Application, Login, say
 
     if (stack := use_running_stack()) is not None:
         say(stack)
@@ -45,8 +43,24 @@ def load() -> Application:
         ui_url=settings.temporal_ui_url,
         worker="worker.py --queue {queue}",
         how_to_start=connect.HOW_TO_START,
-        failures={Refused: ExitCode.REFUSED, StorageFailed: ExitCode.NOT_REACHABLE},
+        failures=_failures,
     )
+
+
+def _failures() -> Mapping[type[Exception], int]:
+    from saas.refusals import Refused
+    from saas.services.object_storage import ObjectNotFound, StorageFailed
+    from saas.services.outgoing_http import AddressRefused
+    from saas.services.secrets import SecretRefused
+    from temporal_tenancy.cli import ExitCode
+
+    return {
+        Refused: ExitCode.REFUSED,
+        AddressRefused: ExitCode.REFUSED,
+        ObjectNotFound: ExitCode.FAILED,
+        StorageFailed: ExitCode.NOT_REACHABLE,
+        SecretRefused: ExitCode.NOT_REACHABLE,
+    }
 
 
 def _schedules() -> Sequence[ScheduledJob]:

@@ -14,6 +14,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.cli._app import command_line, run
+    from temporal_tenancy.cli._arguments import input_fields
     from temporal_tenancy.cli._exit_codes import ExitCode
     from temporal_tenancy.cli._hints import Hints
     from temporal_tenancy.cli._not_reachable import (
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
         reaching,
     )
     from temporal_tenancy.cli._process_exit import exit_process, open_streams
-    from temporal_tenancy.cli._server_access import Servers, control_plane, servers
+    from temporal_tenancy.cli._requested_jobs import wait_for_job
+    from temporal_tenancy.cli._server_access import (
+        Servers,
+        control_plane,
+        known_tenant,
+        servers,
+    )
     from temporal_tenancy.cli._stops import why_stopped
     from temporal_tenancy.cli._temporal_config import temporal_config
     from temporal_tenancy.cli._waiting import warn_without_worker
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
         err,
         facts,
         lines,
+        minute,
+        number,
         perform,
         say,
         table,
@@ -40,7 +49,7 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.cli.commands.options import Json, Wait
     from temporal_tenancy.cli.dead_letters import operator
-    from temporal_tenancy.cli.program import Application, Login, Program, use_program
+    from temporal_tenancy.cli.program import Application, Login, Program, quoted, use_program
 
 __all__ = [
     "Advice",
@@ -61,10 +70,15 @@ __all__ = [
     "err",
     "exit_process",
     "facts",
+    "input_fields",
+    "known_tenant",
     "lines",
+    "minute",
+    "number",
     "open_streams",
     "operator",
     "perform",
+    "quoted",
     "reaching",
     "run",
     "say",
@@ -72,6 +86,7 @@ __all__ = [
     "table",
     "temporal_config",
     "use_program",
+    "wait_for_job",
     "warn_without_worker",
     "when",
     "why_stopped",
@@ -97,10 +112,15 @@ _WHERE: Final = {
     "err": "answers",
     "exit_process": "_process_exit",
     "facts": "answers",
+    "input_fields": "_arguments",
+    "known_tenant": "_server_access",
     "lines": "answers",
+    "minute": "answers",
+    "number": "answers",
     "open_streams": "_process_exit",
     "operator": "dead_letters",
     "perform": "answers",
+    "quoted": "program",
     "reaching": "_not_reachable",
     "run": "_app",
     "say": "answers",
@@ -108,6 +128,7 @@ _WHERE: Final = {
     "table": "answers",
     "temporal_config": "_temporal_config",
     "use_program": "program",
+    "wait_for_job": "_requested_jobs",
     "warn_without_worker": "_waiting",
     "when": "answers",
     "why_stopped": "_stops",

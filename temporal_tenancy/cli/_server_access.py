@@ -18,7 +18,9 @@ from temporal_tenancy.core.directory import (
     pages,
     use_directory,
 )
+from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database, use_database
 
 if TYPE_CHECKING:
@@ -92,6 +94,14 @@ async def servers() -> AsyncIterator[Servers]:
 def directory_of(database: Database) -> TenantDirectory:
     """Returns the directory of the application's tenants."""
     return current_application().tenants(database)
+
+
+async def known_tenant(database: Database, identifier: str) -> Tenant:
+    """Returns a tenant, whatever its status; raises `TenantUnknown`."""
+    tenant = await directory_of(database).find(tenant_id(identifier))
+    if tenant is None:
+        raise unknown(identifier)
+    return tenant
 
 
 async def each_tenant(

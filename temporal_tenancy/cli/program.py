@@ -66,8 +66,11 @@ class Application:
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
     worker: str | None = None  # the command that starts a worker for "{queue}"
     how_to_start: str = ""  # a sentence that follows a missing setting
-    failures: Mapping[type[Exception], int] = field(default_factory=dict)
-    """Exit codes of the application's own errors, which have a `message`."""
+    failures: Mapping[type[Exception], int] | Callable[[], Mapping[type[Exception], int]] = field(
+        default_factory=dict
+    )
+    """Exit codes of the application's own errors, which have a `message`; or a function that
+    imports them after a command has failed."""
 
     @classmethod
     def from_environment(

@@ -17,6 +17,7 @@ from temporal_tenancy.cli._server_access import (
     control_plane,
     directory_of,
     each_tenant,
+    known_tenant,
     temporal,
 )
 from temporal_tenancy.cli.answers import Answer, facts, lines, say, table, when
@@ -25,9 +26,7 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import RUNNABLE, Tenant, TenantStatus
 from temporal_tenancy.core.errors import TenantOffboarding
-from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 
 
@@ -121,7 +120,7 @@ async def show_all(status: str | None) -> Answer:
 async def show(identifier: str) -> Answer:
     """Shows one tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
-        tenant = await _find(database, identifier)
+        tenant = await known_tenant(database, identifier)
     plan = tenant.plan
     text = facts(
         [
@@ -248,13 +247,6 @@ def _day_or_time(text: str | None) -> datetime | date | None:
     )
 
 
-async def _find(database: Database, identifier: str) -> Tenant:
-    tenant = await directory_of(database).find(tenant_id(identifier))
-    if tenant is None:
-        raise unknown(identifier)
-    return tenant
-
-
 def _refuse_elsewhere(database: Database, what: str) -> None:
     """Raises `TenantsElsewhere` if the library's own table is not the application's directory."""
     directory = directory_of(database)
@@ -268,7 +260,7 @@ def _refuse_elsewhere(database: Database, what: str) -> None:
 
 async def _refuse_deleted(database: Database, identifier: str, what: str) -> Tenant:
     _refuse_elsewhere(database, what)
-    tenant = await _find(database, identifier)
+    tenant = await known_tenant(database, identifier)
     if tenant.status is TenantStatus.DELETED:
         raise _leaving(tenant, what)
     return tenant
@@ -276,7 +268,7 @@ async def _refuse_deleted(database: Database, identifier: str, what: str) -> Ten
 
 async def _refuse_leaving(database: Database, identifier: str, what: str) -> Tenant:
     _refuse_elsewhere(database, what)
-    tenant = await _find(database, identifier)
+    tenant = await known_tenant(database, identifier)
     if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
         raise _leaving(tenant, what)
     return tenant
