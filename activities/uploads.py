@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from activities.refusals import Refused
 from saas.database.contacts import Import
+from saas.refusals import Refused
 from saas.services import encodings
 from saas.services.encodings import Because, Reading, Sniffer
 from saas.services.object_storage import current_storage, object_path
