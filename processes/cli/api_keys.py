@@ -7,8 +7,9 @@ from uuid import UUID
 
 import typer
 
+from processes.cli.program import PROGRAM
 from temporal_tenancy import tenant_id
-from temporal_tenancy.cli import Answer, control_plane, lines, table, when
+from temporal_tenancy.cli import Answer, control_plane, lines, minute, table, when
 from temporal_tenancy.control_plane import ApiKeys
 
 
@@ -29,12 +30,19 @@ async def show_all(tenant: str) -> Answer:
     async with control_plane() as database:
         found = await ApiKeys(database).list(tenant_id(tenant))
     rows = [
-        (k.id, k.name, f"{k.prefix}…", when(k.created_at), when(k.last_used_at), when(k.revoked_at))
+        (
+            *(k.id, k.name, f"{k.prefix}…"),
+            *(minute(k.created_at), minute(k.last_used_at), minute(k.revoked_at)),
+        )
         for k in found
     ]
     return Answer(
         [{**asdict(key), "id": str(key.id)} for key in found],
-        table(("id", "name", "key", "created", "last used", "revoked"), rows),
+        table(
+            ("id", "name", "key", "created", "last used", "revoked"),
+            rows,
+            empty=f"{tenant} has no keys.",
+        ),
     )
 
 
@@ -44,7 +52,8 @@ async def revoke(tenant: str, identifier: str) -> Answer:
         key_id = UUID(identifier)
     except ValueError:
         raise typer.BadParameter(
-            'a key\'s id is a UUID, which "api-keys list" shows.', param_hint="ID"
+            f'a key\'s id is a UUID, which "{PROGRAM.name} api-keys list --tenant {tenant}" shows.',
+            param_hint="ID",
         ) from None
     async with control_plane() as database:
         revoked = await ApiKeys(database).revoke(tenant_id(tenant), key_id)

@@ -24,13 +24,13 @@ from temporal_tenancy.cli import (
     facts,
     lines,
     minute,
-    number,
     quoted,
     servers,
     table,
     wait_for_job,
     when,
 )
+from temporal_tenancy.core import number
 
 INCOMPLETE: Final = "DownloadIncomplete"
 

@@ -26,13 +26,13 @@ from temporal_tenancy.cli import (
     facts,
     lines,
     minute,
-    number,
     operator,
     quoted,
     servers,
     table,
     wait_for_job,
 )
+from temporal_tenancy.core import number
 
 STANDARD_INPUT: Final = "-"
 _HINT: Final = "--credential-file"

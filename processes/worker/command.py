@@ -46,7 +46,8 @@ def main(
             list[str] | None,
             typer.Option(
                 metavar="QUEUE",
-                help="A queue to serve; repeatable, or comma-separated. [default: all]",
+                help="A queue to serve; repeatable, or comma-separated.",
+                show_default="all",
             ),
         ] = None,
         max_activities: Annotated[
@@ -63,16 +64,16 @@ def main(
             float | None,
             typer.Option(
                 metavar="PART",
-                help="The share of the machine's memory to use, with --slots resource. "
-                f"[default: {TARGET_MEMORY}]",
+                help="The share of the machine's memory to use, with --slots resource.",
+                show_default=str(TARGET_MEMORY),
             ),
         ] = None,
         target_cpu: Annotated[
             float | None,
             typer.Option(
                 metavar="PART",
-                help="The share of the machine's processors to use, with --slots resource. "
-                f"[default: {TARGET_CPU}]",
+                help="The share of the machine's processors to use, with --slots resource.",
+                show_default=str(TARGET_CPU),
             ),
         ] = None,
         health_port: Annotated[
@@ -80,13 +81,13 @@ def main(
             typer.Option(
                 min=0,
                 max=65535,
-                help="The port of /healthz and /readyz; 0: any free port. "
-                "[default: WORKER_HEALTH_PORT, or 8080]",
+                help="The port of /healthz and /readyz; 0: any free port.",
+                show_default="WORKER_HEALTH_PORT, or 8080",
             ),
         ] = None,
         identity: Annotated[
             str | None,
-            typer.Option(metavar="NAME", help="Its identity in Temporal. [default: pid@host]"),
+            typer.Option(metavar="NAME", help="Its identity in Temporal.", show_default="pid@host"),
         ] = None,
         ready_file: Annotated[
             Path | None, typer.Option(help="A JSON file to write when ready for work.")

@@ -41,11 +41,12 @@ if TYPE_CHECKING:
         facts,
         lines,
         minute,
-        number,
         perform,
         say,
+        sentence,
         table,
         when,
+        whole,
     )
     from temporal_tenancy.cli.commands.options import Json, Wait
     from temporal_tenancy.cli.dead_letters import operator
@@ -74,7 +75,6 @@ __all__ = [
     "known_tenant",
     "lines",
     "minute",
-    "number",
     "open_streams",
     "operator",
     "perform",
@@ -82,6 +82,7 @@ __all__ = [
     "reaching",
     "run",
     "say",
+    "sentence",
     "servers",
     "table",
     "temporal_config",
@@ -89,6 +90,7 @@ __all__ = [
     "wait_for_job",
     "warn_without_worker",
     "when",
+    "whole",
     "why_stopped",
 ]
 
@@ -116,7 +118,6 @@ _WHERE: Final = {
     "known_tenant": "_server_access",
     "lines": "answers",
     "minute": "answers",
-    "number": "answers",
     "open_streams": "_process_exit",
     "operator": "dead_letters",
     "perform": "answers",
@@ -124,6 +125,7 @@ _WHERE: Final = {
     "reaching": "_not_reachable",
     "run": "_app",
     "say": "answers",
+    "sentence": "answers",
     "servers": "_server_access",
     "table": "answers",
     "temporal_config": "_temporal_config",
@@ -131,6 +133,7 @@ _WHERE: Final = {
     "wait_for_job": "_requested_jobs",
     "warn_without_worker": "_waiting",
     "when": "answers",
+    "whole": "answers",
     "why_stopped": "_stops",
 }
 

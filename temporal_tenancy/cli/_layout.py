@@ -140,7 +140,7 @@ def _column(cells: Sequence[str]) -> _Column:
 
 def _bands(columns: Sequence[_Column], width: int) -> list[_Band]:
     """Returns the columns' lines: as few as the width allows, in the columns' order."""
-    bands = []
+    bands: list[_Band] = []
     positions: list[int] = []
     for position, column in enumerate(columns):
         indent = INDENT if bands else 0

@@ -16,6 +16,7 @@ from temporal_tenancy.cli._workers import has_worker, no_worker
 from temporal_tenancy.cli.answers import when
 from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.core.failures import root_cause, sentence_of
+from temporal_tenancy.core.words import number
 from temporal_tenancy.sdk.suspension import is_waiting
 
 CHILDREN_SHOWN: Final = 3
@@ -30,21 +31,46 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
     ]
     if run.execution_time and run.execution_time > datetime.now(UTC):
         sentences.append(f"It starts at {when(run.execution_time)}.")
-    task = raw.pending_workflow_task
-    if task.attempt > 1:
-        reason = await _task_failure(client, run)
-        sentences.append(
-            f"Its workflow code fails and is retried (attempt {task.attempt}): {reason}"
-        )
+    sentences += await _task_retries(client, run)
     sentences += [await _activity(run, activity) for activity in raw.pending_activities]
     children = [child.workflow_id for child in raw.pending_children]
     if children:
-        noun = "child" if len(children) == 1 else "children"
         more = ", …" if len(children) > CHILDREN_SHOWN else ""
         sentences.append(
-            f"{len(children):,} {noun} running: {', '.join(children[:CHILDREN_SHOWN])}{more}."
+            f"{number(len(children), 'child', 'children')} running: "
+            f"{', '.join(children[:CHILDREN_SHOWN])}{more}."
         )
     return sentences
+
+
+async def retries(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
+    """Returns one sentence for each part of a run that has failed and is tried again."""
+    failing = [
+        activity
+        for activity in run.raw_description.pending_activities
+        if activity.HasField("last_failure") and not is_waiting(activity)
+    ]
+    return [
+        *await _task_retries(client, run),
+        *[
+            f"{activity.activity_type.name}: {_attempt(activity)}, last failed with "
+            f"{await _sentence(run, activity.last_failure)}"
+            for activity in failing
+        ],
+    ]
+
+
+async def _task_retries(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
+    attempt = run.raw_description.pending_workflow_task.attempt
+    if attempt <= 1:
+        return []
+    reason = await _task_failure(client, run)
+    return [f"Its workflow code fails and is retried (attempt {attempt}): {reason}"]
+
+
+def _attempt(activity: PendingActivityInfo) -> str:
+    limit = f" of {activity.maximum_attempts}" if activity.maximum_attempts else ""
+    return f"attempt {activity.attempt}{limit}"
 
 
 async def _activity(run: WorkflowExecutionDescription, activity: PendingActivityInfo) -> str:
@@ -53,14 +79,13 @@ async def _activity(run: WorkflowExecutionDescription, activity: PendingActivity
         return (
             f"{name} is paused while {activity.pause_info.manual.reason}, and continues after that."
         )
-    limit = f" of {activity.maximum_attempts}" if activity.maximum_attempts else ""
     failure = ""
     if activity.HasField("last_failure"):
         failure = f" It failed before: {await _sentence(run, activity.last_failure)}"
     if activity.paused:
         reason = activity.pause_info.manual.reason
         return f"{name} is paused{f' ({reason})' if reason else ''}.{failure}"
-    attempt = f"attempt {activity.attempt}{limit}"
+    attempt = _attempt(activity)
     if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
         since = when(_time(activity.last_started_time))
         return f"{name} is running since {since}, {attempt}.{failure}"

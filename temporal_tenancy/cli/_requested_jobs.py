@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from temporalio.client import WorkflowFailureError
 
+from temporal_tenancy.cli._following import result_of
 from temporal_tenancy.cli._server_access import Servers
 from temporal_tenancy.cli._stops import why_stopped
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
-from temporal_tenancy.cli.answers import Problem, err
+from temporal_tenancy.cli.answers import Problem
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.sdk.lookups import if_known
@@ -32,18 +31,18 @@ async def wait_for_job(
         quiet: whether to show no sign of progress on a terminal.
     """
     await warn_without_worker(connections.client, registry.get_or_raise(workflow_id.job).queue)
-    with _shown(f"{workflow_id} is running", quiet=quiet):
-        try:
-            run_id = await _started(connections, workflow_id)
-        except WorkflowIdTaken as error:
-            return None, Problem(type(error).__name__, error.message)
-        if isinstance(run_id, Problem):
-            return None, run_id
-        handle = connections.client.get_workflow_handle(str(workflow_id), run_id=run_id)
-        try:
-            return await if_known(handle.result()), None
-        except WorkflowFailureError as error:
-            return None, problem_of(error)
+    client = connections.client
+    try:
+        run_id = await _started(connections, workflow_id)
+    except WorkflowIdTaken as error:
+        return None, Problem(type(error).__name__, error.message)
+    if isinstance(run_id, Problem):
+        return None, run_id
+    handle = client.get_workflow_handle(str(workflow_id), run_id=run_id)
+    try:
+        return await if_known(result_of(client, handle, quiet=quiet)), None
+    except WorkflowFailureError as error:
+        return None, problem_of(error)
 
 
 async def _started(connections: Servers, workflow_id: WorkflowId) -> str | Problem:
@@ -57,12 +56,3 @@ async def _started(connections: Servers, workflow_id: WorkflowId) -> str | Probl
         if stopped is not None:
             return Problem("JobNotStarted", stopped)
         await asyncio.sleep(LOOK_INTERVAL)
-
-
-@contextmanager
-def _shown(sentence: str, *, quiet: bool) -> Iterator[None]:
-    if quiet or not err.is_terminal:
-        yield
-        return
-    with err.status(sentence):
-        yield

@@ -14,12 +14,12 @@ from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import Temporal, control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.cli._workers import has_worker, no_worker
-from temporal_tenancy.cli.answers import number
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.cli.schedules import compare
 from temporal_tenancy.control_plane.server_checks import keep_fairness
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.sdk import fairness
 from temporal_tenancy.sdk.fairness import Fairness, ProbeFailed

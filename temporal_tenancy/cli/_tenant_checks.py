@@ -10,10 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import control_plane, each_tenant
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped
-from temporal_tenancy.cli.answers import number
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.due_times import zone_names
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 

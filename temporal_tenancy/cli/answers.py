@@ -21,6 +21,7 @@ from rich.text import Text
 from temporal_tenancy.cli._layout import Whole, facts_lines, table_lines, width_of, wrapped
 from temporal_tenancy.cli.program import current_application
 from temporal_tenancy.core import words
+from temporal_tenancy.core.words import number as number
 
 WIDE: Final = 10_000  # columns, where there is no terminal: nothing is cut off
 
@@ -149,6 +150,18 @@ def lines(*parts: RenderableType | None) -> RenderableType:
 def sentence(*parts: str) -> RenderableType:
     """Returns parts that are joined by spaces, and break between words."""
     return _Shown(partial(_paragraph, [_on_one_line(part) for part in parts]))
+
+
+def json_text(value: Any) -> str | None:  # JSON
+    """Returns a value for people: text as it is, else JSON on one line; None for None."""
+    if value is None or isinstance(value, str):
+        return value
+    return json_module.dumps(value, ensure_ascii=False, default=_as_json)
+
+
+def shown_as_text(*sentences: str) -> Text:
+    """Returns sentences, one below the other, as the text of a spinner."""
+    return Text("\n".join(map(_on_one_line, sentences)))
 
 
 def whole(text: str) -> str:

@@ -13,17 +13,19 @@ from rich.console import RenderableType
 from temporalio.client import WorkflowFailureError
 
 from temporal_tenancy.cli import _arguments as arguments
+from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
-from temporal_tenancy.cli.answers import Answer, Problem, address, lines, number, table, when
+from temporal_tenancy.cli.answers import Answer, Problem, address, lines, minute, table, whole
 from temporal_tenancy.cli.fan_outs import COUNTS, Handle, as_scheduled, local_cron, start
 from temporal_tenancy.cli.program import quoted, with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import TickRow, TickState
 from temporal_tenancy.core.due_times import EARLIEST
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.ticks.fan_out import FanOutResult
 from temporal_tenancy.ticks.reconcile.missed import (
@@ -76,7 +78,7 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
     text = lines(
         *(each for part in parts for each in _shown(part)),
         f"{number(total, 'tenant')} missed in {number(len(parts), 'tick')}: "
-        f"{quoted(f'ticks catch-up{_options(job_name, tick)} --wait')} runs them.",
+        f"{quoted_command('ticks', 'catch-up', *_words(job_name, tick), '--wait')} runs them.",
     )
     return Answer({"missed": total, "ticks": documents}, text)
 
@@ -136,9 +138,9 @@ def _answer(documents: list[dict[str, Any]], *, waited: bool) -> Answer:
     if not documents:
         return Answer(document, "Nobody was missed.")
     titles = ("job", "tick", "missed", *(COUNTS if waited else ()))
-    rows = [[each[title] for title in titles] for each in documents]
+    rows = [[whole(str(each[title])) for title in titles] for each in documents]
     failures = [
-        (each["tick"], failure["tenant_id"], failure["reason"])
+        (whole(each["tick"]), failure["tenant_id"], failure["reason"])
         for each in documents
         for failure in each.get("failures", ())
     ]
@@ -236,7 +238,8 @@ async def _unplanned(job: Job, seen: Collection[str], now: datetime) -> list[tup
 def _never_begun(job: Job, tick: str) -> TickRow:
     if job.period is None:
         raise TickUnknown(
-            f"{job.name} has no tick {tick}. {quoted(f'ticks list {job.name}')} lists its ticks."
+            f"{job.name} has no tick {tick}. {quoted_command('ticks', 'list', job.name)} lists its "
+            "ticks."
         )
     return TickRow(job=job.name, tick=tick, state=TickState.MISSED, reason="never began.")
 
@@ -266,7 +269,7 @@ async def _start(connections: Servers, part: Part) -> tuple[Handle, bool]:
 
 def _shown(part: Part) -> Sequence[RenderableType | None]:
     tick = part.tick
-    due = f", due {when(tick.nominal_time)}," if tick.nominal_time else ""
+    due = f", due {minute(tick.nominal_time)}," if tick.nominal_time else ""
     if tick.state == TickState.MISSED:
         for_whom = f"It was for {number(len(part.missed), 'tenant')}."
         return [f"{tick.job} {tick.tick}{due} {tick.reason} {for_whom}"]
@@ -286,5 +289,5 @@ def _shown(part: Part) -> Sequence[RenderableType | None]:
     ]
 
 
-def _options(job_name: str | None, tick: str | None) -> str:
-    return (f" {job_name}" if job_name else "") + (f" --tick {tick}" if tick else "")
+def _words(job_name: str | None, tick: str | None) -> list[str]:
+    return [*([job_name] if job_name else []), *(["--tick", tick] if tick else [])]

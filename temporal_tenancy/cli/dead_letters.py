@@ -15,11 +15,23 @@ import typer
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
 from temporal_tenancy.cli._server_access import as_platform, control_plane, servers
-from temporal_tenancy.cli.answers import Answer, address, facts, lines, number, say, table, when
+from temporal_tenancy.cli.answers import (
+    Answer,
+    address,
+    facts,
+    json_text,
+    lines,
+    minute,
+    say,
+    table,
+    when,
+    whole,
+)
 from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.payloads import NotReadable, read
+from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import kept_input
 from temporal_tenancy.dead_letters.letters import Filter
@@ -74,11 +86,13 @@ async def show_all(where: Filter, limit: int) -> Answer:
         )
     rows = [
         (letter.id, letter.tenant_id, letter.job, letter.status, letter.error_type,
-         letter.fingerprint, when(letter.failed_at))
+         letter.fingerprint, minute(letter.failed_at))
         for letter in matches
     ]  # fmt: skip
     titles = ("id", "tenant", "job", "status", "error", "fingerprint", "failed")
-    return Answer([document_of(letter) for letter in matches], table(titles, rows))
+    return Answer(
+        [document_of(letter) for letter in matches], table(titles, rows, empty=_none(where))
+    )
 
 
 async def show(letter_id: str, tenant: str | None) -> Answer:
@@ -100,15 +114,15 @@ async def show(letter_id: str, tenant: str | None) -> Answer:
             ("id", letter.id),
             ("tenant", letter.tenant_id),
             ("job", letter.job),
-            ("workflow", letter.workflow_id),
-            ("run", letter.run_id),
+            ("workflow", whole(letter.workflow_id)),
+            ("run", letter.run_id and whole(letter.run_id)),
             ("failed", f"{when(letter.failed_at)}, after {number(letter.attempts, 'attempt')}"),
             ("why", with_hint(f"{letter.error_type}: {letter.message}")),
             ("fingerprint", letter.fingerprint),
             ("status", letter.status),
             ("replays", letter.replays),
             ("handled", _handled(letter)),
-            ("input", kept),
+            ("input", json_text(kept)),
         ]
     )
     replay = f"{quoted(f'dead-letters replay {_words(letter, tenant)}')} starts it again."
@@ -140,7 +154,8 @@ async def discard(ids: Sequence[str], where: Filter, by: str | None) -> Answer:
             for letter in matches
         ],
     }  # fmt: skip
-    rows = [(letter.id, letter.workflow_id, letter.status) for letter in untouched[:SHOWN]]
+    rows = [(letter.id, whole(letter.workflow_id), letter.status) for letter in untouched[:SHOWN]]
+    more = len(untouched) - SHOWN
     return Answer(
         document,
         lines(
@@ -149,6 +164,7 @@ async def discard(ids: Sequence[str], where: Filter, by: str | None) -> Answer:
             if untouched
             else None,
             table(("id", "workflow", "status"), rows) if untouched else None,
+            f"and {more:,} more; --json shows all." if more > 0 else None,
         ),
     )
 
@@ -273,6 +289,13 @@ def _handled(letter: DeadLetterRow) -> str | None:
     if letter.handled_at is None:
         return None
     return f"{when(letter.handled_at)} by {letter.handled_by}"
+
+
+def _none(where: Filter) -> str:
+    """Returns the sentence for a list without letters."""
+    status = "" if where.status is None else f" {where.status}"
+    rest = Filter(**{**vars(where), "status": None})
+    return f"No{status} dead letters{'' if rest.is_empty else ' match'}."
 
 
 def _is_done(letter: DeadLetterRow) -> bool:

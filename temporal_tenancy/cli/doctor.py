@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
-from rich.table import Table
+from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from temporal_tenancy.cli._database_checks import database_checks
+from temporal_tenancy.cli._layout import INDENT, table_lines, wrapped
 from temporal_tenancy.cli._temporal_checks import temporal_checks
 from temporal_tenancy.cli._tenant_checks import tenant_checks
-from temporal_tenancy.cli._verdicts import Verdict
+from temporal_tenancy.cli._verdicts import Check, Verdict
 from temporal_tenancy.cli.answers import Answer, Problem, lines
+from temporal_tenancy.core.display import printable
+from temporal_tenancy.core.words import number
 
 STYLES: Final = {
     Verdict.OK: "green",
@@ -32,11 +36,6 @@ async def examine() -> Answer:
         *await tenant_checks(),
     ]
     count = Counter(check.verdict for check in checks)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for column in range(3):
-        table.add_column(overflow="fold", no_wrap=column < 2)
-    for check in checks:
-        table.add_row(Text(check.verdict, STYLES[check.verdict]), check.name, check.message)
     bad = [check.name for check in checks if check.verdict is Verdict.FAILED]
     problem = Problem("ChecksFailed", f"{len(bad)} of {len(checks)}: {', '.join(bad)}.")
     return Answer(
@@ -45,6 +44,40 @@ async def examine() -> Answer:
             "counts": {str(verdict): count[verdict] for verdict in Verdict},
             "checks": [asdict(check) for check in checks],
         },
-        lines(table, None if bad else "All is well."),
+        lines(_Shown(checks), None if bad else _ending(count[Verdict.WARNING])),
         problem if bad else None,
     )
+
+
+def _ending(warnings: int) -> str:
+    if not warnings:
+        return "All is well."
+    return f"Nothing failed. {number(warnings, 'warning is', 'warnings are')} worth a look."
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The checks in columns; what a message lists stands below its check, a line each."""
+
+    checks: Sequence[Check]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        messages = [check.message.splitlines() or [""] for check in self.checks]
+        rows = [
+            (check.verdict, check.name, printable(message[0]))
+            for check, message in zip(self.checks, messages, strict=True)
+        ]
+        columns = table_lines([("", "", ""), *rows], options.max_width)[1:]
+        for check, message, beside in zip(self.checks, messages, columns, strict=True):
+            first, *more = map(_line, beside)
+            first.stylize(STYLES[check.verdict], 0, len(check.verdict))
+            yield from (first, *more)
+            for listed in message[1:]:
+                lines = wrapped([printable(listed)], options.max_width - 2 * INDENT)
+                yield from (
+                    _line(f"{' ' * INDENT * (2 if i else 1)}{line}") for i, line in enumerate(lines)
+                )
+
+
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ignore")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from temporalio.client import (
@@ -16,87 +14,31 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from temporal_tenancy.cli._failures import RunUnknown
+from temporal_tenancy.cli._findings import Findings
 from temporal_tenancy.cli._messages import explain_message, message_line
+from temporal_tenancy.cli._next_steps import Step, next_steps
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._pending import waits_for
 from temporal_tenancy.cli._server_access import Temporal, control_plane, directory_of, temporal
 from temporal_tenancy.cli._waiting import problem_of
-from temporal_tenancy.cli.answers import Answer, Problem, address, facts, lines, when
-from temporal_tenancy.cli.program import current_program, with_hint
+from temporal_tenancy.cli.answers import Answer, address, facts, json_text, lines, when, whole
+from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.tables import LedgerState
-from temporal_tenancy.core.errors import (
-    InvalidPayload,
-    TenancyError,
-    TenantInvalid,
-    TenantMismatch,
-    TenantMissing,
-)
+from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
+from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.jobs import Job, job_of, registry
+from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.nearest import nearest
 from temporal_tenancy.core.tenant_state import require_runnable
-from temporal_tenancy.outbox.work_off import work_off_job
+from temporal_tenancy.core.words import duration, number
+from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.suspension import is_waiting
-from temporal_tenancy.sdk.taken_ids import disagreement, input_of, started_event
-from temporal_tenancy.ticks.fan_out import FanOut, tick_of
-from temporal_tenancy.ticks.fan_out.workflows import SCHEDULED_TIME, Shard
+from temporal_tenancy.sdk.taken_ids import input_of, started_event
+from temporal_tenancy.ticks.fan_out import tick_of
+from temporal_tenancy.ticks.fan_out.workflows import SCHEDULED_TIME
 
-# The start itself was wrong: the error says how, and another start would fail too.
-WRONG_STARTS: Final = frozenset(
-    error.__name__ for error in (TenantMissing, TenantInvalid, TenantMismatch, InvalidPayload)
-)
 LEDGER_AWAY: Final = "the control plane does not answer, so the ledger cannot be read"
-FAILED: Final = (
-    WorkflowExecutionStatus.FAILED,
-    WorkflowExecutionStatus.CANCELED,
-    WorkflowExecutionStatus.TERMINATED,
-    WorkflowExecutionStatus.TIMED_OUT,
-)
-
-
-@dataclass
-class _Findings:
-    """What the servers know about one workflow id."""
-
-    workflow_id: str
-    parts: WorkflowId | None  # None: not an id of the form {owner}/{job}/{key}
-    job: Job | None  # None: not in the registry
-    tick: str | None = None  # of a fan-out
-    run: WorkflowExecutionDescription | None = None  # None: never started, or deleted by retention
-    input: dict[str, Any] = field(default_factory=dict)  # of the run
-    waiting: list[str] = field(default_factory=list)
-    failure: Problem | None = None
-    result: Any = None  # JSON
-    entry: dict[str, Any] | None = None  # in the ledger
-    refused: str | None = None  # why the tenant may not run it now
-    message: dict[str, Any] | None = None  # in the outbox
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether an activity of the run waits until its tenant is resumed."""
-        return self.run is not None and any(
-            map(is_waiting, self.run.raw_description.pending_activities)
-        )
-
-    @property
-    def taken_by(self) -> str | None:
-        """What else uses a job's workflow id; None if nothing does."""
-        if self.run is None or self.parts is None or self.job is None:
-            return None
-        own = (_name(FanOut), _name(Shard)) if self.parts.tenant is None else (work_off_job().name,)
-        return disagreement(self.run, self.parts.job, *own)
-
-    @property
-    def kind(self) -> str:
-        """Tenant job, tick, shard, or unknown."""
-        if self.taken_by is not None:
-            return "unknown"
-        if self.run is not None and self.run.workflow_type in (_name(FanOut), _name(Shard)):
-            return "tick" if self.run.workflow_type == _name(FanOut) else "shard"
-        if self.parts is not None and self.parts.tenant and self.job is not None:
-            return "tenant job"
-        return "unknown"
 
 
 async def explain(workflow_id: str) -> Answer:
@@ -108,13 +50,13 @@ async def explain(workflow_id: str) -> Answer:
             raise RunUnknown(
                 f'there is no run "{workflow_id}" in the namespace '
                 f'"{connection.client.namespace}": it was never started, or the server has '
-                "forgotten it. An id reads {tenant}/{job}/{key}."
+                f"forgotten it. {_what_an_id_reads(findings.parts)}"
             )
         return _answer(connection, findings)
 
 
-async def _look(connection: Temporal, workflow_id: str) -> _Findings:
-    findings = _Findings(workflow_id, None, None)
+async def _look(connection: Temporal, workflow_id: str) -> Findings:
+    findings = Findings(workflow_id, None, None)
     try:
         findings.parts = WorkflowId.parse(workflow_id)
         findings.job = registry.get(findings.parts.job)
@@ -146,7 +88,7 @@ async def _look(connection: Temporal, workflow_id: str) -> _Findings:
     return findings
 
 
-async def _ask_control_plane(findings: _Findings) -> None:
+async def _ask_control_plane(findings: Findings) -> None:
     parts, job = findings.parts, findings.job
     if parts is None or job is None:
         return
@@ -154,6 +96,7 @@ async def _ask_control_plane(findings: _Findings) -> None:
         async with control_plane() as database:
             if findings.kind == "tenant job":
                 findings.entry = await _entry(database, findings.workflow_id)
+                findings.letter = await _letter(database, parts)
                 findings.message = await explain_message(database, parts)
                 if findings.run is None and findings.message is not None:
                     findings.waiting += findings.message.pop("waiting_for")
@@ -184,6 +127,11 @@ async def _entry(database: Any, workflow_id: str) -> dict[str, Any] | None:
     }
 
 
+async def _letter(database: Any, workflow_id: WorkflowId) -> DeadLetterRow | None:
+    async with database.platform_session("explain a dead letter") as session:
+        return await letters.of_workflow(session, workflow_id)
+
+
 async def _tick(database: Any, job: Job, tick: str) -> dict[str, Any] | None:
     async with database.platform_session("explain a tick") as session:
         row = await ledger.find_tick(session, job.name, tick)
@@ -193,18 +141,12 @@ async def _tick(database: Any, job: Job, tick: str) -> dict[str, Any] | None:
     return {"tick": tick, "state": row.state, **{str(s): n for s, n in counts.items()}}
 
 
-def _answer(connection: Temporal, findings: _Findings) -> Answer:
+def _answer(connection: Temporal, findings: Findings) -> Answer:
     run = findings.run
     parts = findings.parts
-    # Without a run, the ledger or the outbox says whether it was never started or is forgotten.
-    state = (findings.entry or {}).get("state")
-    waits = findings.message is not None and findings.message["status"] != "completed"
-    absent = (
-        "not started" if waits or state in ("planned", "skipped", "not_started") else "forgotten"
-    )
-    status = run.status.name.lower() if run is not None and run.status else absent
+    status = run.status.name.lower() if run is not None and run.status else _absent(findings)
     url = None if run is None else connection.link(findings.workflow_id, run.run_id)
-    todo = _todo(findings)
+    steps = next_steps(findings)
     document: dict[str, Any] = {
         "workflow_id": findings.workflow_id,
         "run_id": None if run is None else run.run_id,
@@ -223,24 +165,100 @@ def _answer(connection: Temporal, findings: _Findings) -> Answer:
         "result": findings.result,
         "ledger": findings.entry,
         "message": findings.message,
-        "what_to_do": todo,
+        "dead_letter": _letter_document(findings.letter),
+        "what_to_do": [str(step) for step in steps],
     }
+    letter = findings.letter
     text = facts(
         [
             ("what", document["what"]),
-            ("status", f"{status.replace('_', ' ')} since {when(_since(run))}" if run else status),
+            ("run", None if run is None else whole(run.run_id)),
+            ("status", _status_line(status, run)),
             *(("waits for" if i == 0 else " ", s) for i, s in enumerate(findings.waiting)),
             ("why", findings.failure and str(findings.failure)),
-            ("result", _compact(findings.result)),
+            ("result", json_text(findings.result)),
             ("ledger", _ledger_line(findings)),
-            ("message", findings.message and message_line(findings.message)),
-            *(("what to do" if i == 0 else " ", step) for i, step in enumerate(todo)),
+            ("dead letter", letter and _letter_line(letter, findings)),
+            ("message", _message_line(findings)),
+            *_step_lines(steps),
         ]
     )
     return Answer(document, lines(text, address(url)))
 
 
-def _what(findings: _Findings) -> str:
+def _absent(findings: Findings) -> str:
+    """Returns whether a run that the server does not have was never started, or is forgotten."""
+    letter, message = findings.letter, findings.message
+    if letter is not None and letter.status == DeadLetterState.RESOLVED:
+        return "forgotten"
+    waits = message is not None and message["status"] != MessageStatus.COMPLETED
+    never = (LedgerState.PLANNED, LedgerState.SKIPPED, LedgerState.NOT_STARTED)
+    return "not started" if waits or findings.state in never else "forgotten"
+
+
+def _status_line(status: str, run: WorkflowExecutionDescription | None) -> str:
+    words = status.replace("_", " ")
+    since = _since(run)
+    if run is None or since is None:
+        return words
+    if run.status is WorkflowExecutionStatus.RUNNING:
+        return f"{words} since {when(since)}, for {duration(datetime.now(UTC) - since)}"
+    took = f", after {duration(since - run.start_time)}" if run.close_time else ""
+    return f"{words} since {when(since)}{took}"
+
+
+def _letter_document(letter: DeadLetterRow | None) -> dict[str, Any] | None:
+    if letter is None:
+        return None
+    return {
+        "id": str(letter.id),
+        "status": letter.status,
+        "replays": letter.replays,
+        "handled_at": letter.handled_at,
+        "handled_by": letter.handled_by,
+    }
+
+
+def _letter_line(letter: DeadLetterRow, findings: Findings) -> str:
+    handled = f" {when(letter.handled_at)} by {letter.handled_by}" if letter.handled_at else ""
+    is_open = letter.status == DeadLetterState.OPEN
+    if is_open and letter.replays:
+        handled = f", after {number(letter.replays, 'replay')}; the last{handled}"
+    elif is_open:
+        handled = ""
+    # Without a run nothing else says why.
+    why = f": {with_hint(f'{letter.error_type}: {letter.message}')}"
+    return f"{letter.id}, {letter.status}{handled}{why if is_open and not findings.failure else ''}"
+
+
+def _message_line(findings: Findings) -> str | None:
+    """Returns the line of the message, unless it only keeps the input of the dead letter."""
+    message = findings.message
+    if message is None:
+        return None
+    if findings.letter is not None and message["status"] == MessageStatus.DEAD_LETTER:
+        return None
+    return message_line(message)
+
+
+def _step_lines(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
+    """Yields each step with its command on a line of its own, where it can be copied."""
+    name = "what to do"
+    for step in steps:
+        for text in (whole(step.command), step.purpose):
+            if text:
+                yield name, text
+                name = " "
+
+
+def _what_an_id_reads(parts: WorkflowId | None) -> str:
+    job = None if parts is None or parts.job in registry else nearest(parts.job, registry)
+    if parts is not None and job is not None:
+        return f'Did you mean "{parts.owner}/{job}/{parts.key}"?'
+    return "An id reads {tenant}/{job}/{key}."
+
+
+def _what(findings: Findings) -> str:
     job, parts, kind = findings.job, findings.parts, findings.kind
     if findings.taken_by is not None:
         return f"{findings.taken_by}, which is not what the id is for"
@@ -250,6 +268,8 @@ def _what(findings: _Findings) -> str:
         which = "a part of the fan-out" if kind == "shard" else "the fan-out"
         return f"{which} of {parts.job} over all tenants, tick {findings.tick}"
     name = findings.run.workflow_type if findings.run else findings.workflow_id
+    if job is not None and parts is not None and parts.tenant is None:
+        return f"{job.name}, a job of the platform: {job.summary}"
     if parts is None:
         return f"{name}, under an id that is not {{tenant}}/{{job}}/{{key}}"
     return f"{name} of {parts.owner}, which is not a job of this application"
@@ -259,7 +279,7 @@ def _since(run: WorkflowExecutionDescription | None) -> datetime | None:
     return None if run is None else run.close_time or run.start_time
 
 
-def _ledger_line(findings: _Findings) -> str | None:
+def _ledger_line(findings: Findings) -> str | None:
     entry = findings.entry
     if entry is None:
         return None
@@ -270,61 +290,3 @@ def _ledger_line(findings: _Findings) -> str | None:
         f"{entry[state]:,} {state.replace('_', ' ')}" for state in LedgerState if entry[state]
     )
     return f"tick {entry['tick']}, {entry['state']}: {counts}"
-
-
-def _todo(findings: _Findings) -> list[str]:
-    """Returns the commands to run next, in order; empty if there is nothing to do."""
-    parts, run = findings.parts, findings.run
-    failed = run is not None and run.status in FAILED
-    if findings.kind == "tenant job" and parts is not None:
-        done = findings.entry is not None and findings.entry["state"] == LedgerState.SUCCEEDED
-        wrong = findings.failure is not None and findings.failure.type in WRONG_STARTS
-        if findings.is_paused:
-            return [_how_it_goes_on(findings, parts.owner)]
-        if not failed or done or wrong:
-            return []
-        again = f"{_run_again(findings)} runs it again, for {parts.owner}."
-        return [f"First: {findings.refused}", again] if findings.refused else [again]
-    if (
-        findings.kind in ("tick", "shard")
-        and findings.job is not None
-        and findings.entry is not None
-    ):
-        program = current_program().name
-        show = f"{program} ticks show {findings.job.name} --tick {findings.tick}"
-        again = f"{program} fan-out {findings.job.name} --tick {findings.tick} --wait"
-        if failed or findings.entry[LedgerState.FAILED]:
-            return [
-                f"{show} names the tenants that failed.",
-                f"{again} runs those that have not succeeded.",
-            ]
-    return []
-
-
-def _how_it_goes_on(findings: _Findings, tenant: str) -> str:
-    """Returns what a paused run needs to continue: the tenant's resumption, or nothing more."""
-    if findings.refused:
-        return findings.refused
-    return f"Nothing: {tenant} may run again, and paused activities continue within a minute."
-
-
-def _run_again(findings: _Findings) -> str:
-    parts, job = findings.parts, findings.job
-    assert parts is not None
-    fields = {name: value for name, value in findings.input.items() if name != "tenant_id"}
-    if job is not None and job.period is not None and fields.get("period") == parts.key:
-        del fields["period"]  # the key names it already
-    words = ["run", parts.job, "--tenant", parts.owner, "--key", parts.key]
-    if fields:
-        words += ["--input", json.dumps(fields, ensure_ascii=False)]
-    return f"{current_program().name} {shlex.join(words)}"
-
-
-def _compact(result: Any) -> str | None:  # JSON
-    return None if result is None else json.dumps(result, ensure_ascii=False)
-
-
-def _name(cls: type) -> str:
-    job = job_of(cls)
-    assert job is not None
-    return job.name

@@ -10,15 +10,26 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.cli import _arguments as arguments
+from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._progress import follow
 from temporal_tenancy.cli._server_access import Servers, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
-from temporal_tenancy.cli.answers import Answer, Problem, address, err, lines, number, table
-from temporal_tenancy.cli.program import current_application, quoted, with_hint
+from temporal_tenancy.cli.answers import (
+    Answer,
+    Problem,
+    address,
+    err,
+    lines,
+    sentence,
+    table,
+    whole,
+)
+from temporal_tenancy.cli.program import current_application, with_hint
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_id_types import example_id
+from temporal_tenancy.core.words import number
 from temporal_tenancy.sdk.taken_ids import own_run
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
 from temporal_tenancy.ticks.fan_out.children import FAN_OUT
@@ -68,7 +79,7 @@ async def fan_out(
             "started": started,
             **dict.fromkeys(COUNTS),
         }
-        text = f"{workflow_id} {'has started' if started else 'is running already'}."
+        text = sentence(whole(workflow_id), "has started." if started else "is running already.")
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
         await warn_without_worker(connections.client, job.queue)
@@ -145,8 +156,8 @@ def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
     problem = Problem(
         "TenantsFailed",
         f"{result.job} {result.tick} failed for {number(result.failed, 'tenant')}. "
-        f"{quoted(f'ticks show {result.job} --tick {result.tick}')} names them; repeating "
-        "the fan-out runs only those.",
+        f"{quoted_command('ticks', 'show', result.job, '--tick', result.tick)} names them; "
+        "repeating the fan-out runs only those.",
     )
     return Answer(
         document,

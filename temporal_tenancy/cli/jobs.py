@@ -28,7 +28,7 @@ async def show() -> Answer:
         for job, document in zip(jobs, documents, strict=True)
     ]
     titles = ("job", "kind", "queue", "priority", "feature", "schedule", "")
-    return Answer(documents, table(titles, rows))
+    return Answer(documents, table(titles, rows, empty="There are no jobs."))
 
 
 def _document(job: Job, scheduled: ScheduledJob | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,14 +11,16 @@ from uuid import UUID
 import typer
 
 from temporal_tenancy.cli import _arguments as arguments
+from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import control_plane, directory_of, known_tenant, servers
-from temporal_tenancy.cli.answers import Answer, lines, number, table, when
+from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table, when, whole
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.core.words import number
 from temporal_tenancy.outbox import Enqueued, MessageStatus, waiting
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.inspection import backlogs
@@ -58,16 +59,21 @@ async def ask(
         "status": asked.status,
         "scheduled_at": asked.scheduled_at,
     }
-    explain = f"{quoted(f'explain {shlex.quote(str(workflow_id))}')} shows its status."
+    explain = f"{quoted_command('explain', str(workflow_id))} shows its status."
+    its_id = whole(str(workflow_id))
     if asked.added:
         return Answer(
-            document, lines(f"{workflow_id} is requested, by the message {asked.id}.", explain)
+            document,
+            lines(sentence(its_id, f"is requested, by the message {asked.id}."), explain),
         )
     return Answer(
         document,
         lines(
-            f"{workflow_id} was asked for already, by the message {asked.id}, "
-            f"{_stands(asked)}. It stays as it is.",
+            sentence(
+                its_id,
+                f"was asked for already, by the message {asked.id}, {_stands(asked)}. It stays as "
+                "it is.",
+            ),
             explain,
             _how_to_take_back(asked, owner) if asked.status in WAITING else None,
         ),
@@ -82,7 +88,8 @@ async def cancel(
     owner = await _owner(which, tenant)
     async with _tenants_session(owner):
         cancelled = await waiting.cancel(which)
-    text = f"{WorkflowId(owner, cancelled.job, cancelled.key)} is no longer requested."
+    workflow_id = WorkflowId(owner, cancelled.job, cancelled.key)
+    text = sentence(whole(str(workflow_id)), "is no longer requested.")
     return Answer(_document(owner, cancelled) | {"cancelled": True}, text)
 
 
@@ -97,7 +104,10 @@ async def reschedule(
     async with _tenants_session(owner):
         moved = await waiting.reschedule(which, moment)
     workflow_id = WorkflowId(owner, moved.job, moved.key)
-    text = f"{workflow_id} starts at {when(moved.scheduled_at)}, or as soon as possible after."
+    text = sentence(
+        whole(str(workflow_id)),
+        f"starts at {when(moved.scheduled_at)}, or as soon as possible after.",
+    )
     return Answer(_document(owner, moved), text)
 
 
@@ -133,13 +143,12 @@ async def show() -> Answer:
             }
         )
     rows = [
-        (d["tenant_id"], d["pending"], d["failed"], d["processing"], when(d["due_since"]),
+        (d["tenant_id"], d["pending"], d["failed"], d["processing"], minute(d["due_since"]),
          d["concurrency_cap"], d["held_back"])
         for d in documents
     ]  # fmt: skip
     titles = ("tenant", "pending", "to be retried", "in progress", "due since", "cap", "held back")
-    text = table(titles, rows) if rows else "Nothing waits."
-    return Answer(documents, text)
+    return Answer(documents, table(titles, rows, empty="Nothing waits."))
 
 
 async def pause(tenant: str, reason: str | None) -> Answer:
@@ -147,7 +156,7 @@ async def pause(tenant: str, reason: str | None) -> Answer:
     async with control_plane() as database:
         await Admission(database, directory_of(database)).pause(tenant_id(tenant), reason)
     text = f"{tenant}'s messages are no longer released; running jobs continue."
-    resume_it = f"{quoted(f'outbox resume {tenant}')} releases them again."
+    resume_it = f"{quoted_command('outbox', 'resume', tenant)} releases them again."
     return Answer({"tenant_id": tenant, "paused": True}, lines(text, resume_it))
 
 
@@ -185,8 +194,11 @@ _OWNERS: Final = library_text(
 
 
 def _how_to_take_back(asked: Enqueued, tenant: str) -> str:
-    command = quoted(f"outbox cancel {asked.id} --tenant {tenant}")
-    return f'{command} cancels it; "outbox reschedule" moves it to another time.'
+    which = (str(asked.id), "--tenant", tenant)
+    return (
+        f"{quoted_command('outbox', 'cancel', *which)} cancels it; "
+        f"{quoted_command('outbox', 'reschedule', *which, '--at', 'TIME')} moves it."
+    )
 
 
 def _stands(asked: Enqueued) -> str:

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from temporal_tenancy.cli._arguments import moment
 from temporal_tenancy.cli._server_access import control_plane, each_tenant
-from temporal_tenancy.cli.answers import Answer, lines, number, table, when
+from temporal_tenancy.cli.answers import Answer, lines, minute, table
 from temporal_tenancy.cli.program import current_application
+from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.ticks.load_curve import BUCKET, LoadCurve, load_curves, peaks, total
 from temporal_tenancy.ticks.schedules import check_all
 
@@ -68,7 +69,6 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
 def _text(document: dict[str, Any], begin: datetime, end: datetime) -> RenderableType:
     if not document["jobs"]:
         return "No schedule starts jobs of tenants."
-    minutes = BUCKET.total_seconds() / 60
     rows = [
         (job["job"], job["starts"], job["peak"], job["peak_without_spread"])
         for job in document["jobs"]
@@ -76,13 +76,13 @@ def _text(document: dict[str, Any], begin: datetime, end: datetime) -> Renderabl
     ]
     most = max([*document["spread"], *document["without_spread"], 1])
     starts = sum(document["spread"])
-    title = "\n{}; the peak is {:,} in {:g} minutes"
+    title = f"\n{{}}; the peak is {{:,}} in {duration(BUCKET)}"
     return lines(
-        f"{number(starts, 'start')} from {when(begin)} to {when(end)}.",
-        Text(title.format("as declared", max(document["spread"]), minutes), "bold"),
+        f"{number(starts, 'start')} from {minute(begin)} to {minute(end)}.",
+        Text(title.format("as declared", max(document["spread"])), "bold"),
         _curve(document["spread"], most),
         Text(
-            title.format("without spread and caps", max(document["without_spread"]), minutes),
+            title.format("without spread and caps", max(document["without_spread"])),
             "bold",
         ),
         _curve(document["without_spread"], most),
@@ -139,7 +139,7 @@ def _draw(
                 axis.bar(moments, starts, width=width, bottom=bottom, align="edge", label=curve.job)
             bottom = [below + more for below, more in zip(bottom, starts, strict=True)]
         axis.set_title(title, loc="left")
-        axis.set_ylabel(f"starts in {BUCKET.total_seconds() / 60:g} min")
+        axis.set_ylabel(f"starts in {duration(BUCKET)}")
         axis.spines[["top", "right"]].set_visible(False)
     hours = dates.DateFormatter("%H:%M")  # type: ignore[no-untyped-call]
     axes[1].xaxis.set_major_formatter(hours)

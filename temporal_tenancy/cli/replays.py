@@ -14,16 +14,18 @@ from temporalio.client import WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.service import RPCError
 
+from temporal_tenancy.cli._following import Handle, result_of
 from temporal_tenancy.cli._not_reachable import AWAY
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
-from temporal_tenancy.cli._waiting import warn_without_worker
-from temporal_tenancy.cli.answers import Answer, Problem, address, lines, number
+from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
+from temporal_tenancy.cli.answers import Answer, Problem, address, lines, whole
 from temporal_tenancy.cli.dead_letters import SHOWN, chosen, operator
 from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.failures import message_of, root_cause, storable, type_of
 from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
@@ -35,6 +37,8 @@ HELD_BACK: Final = "held back"
 SUCCEEDED: Final = "succeeded"
 FAILED_AGAIN: Final = "failed again"
 FAILED_OTHERWISE: Final = "failed otherwise"
+ENDS: Final = (SUCCEEDED, FAILED_AGAIN, FAILED_OTHERWISE)
+STARTED: Final = (ReplayOutcome.REPLAYED, ReplayOutcome.RUNNING)
 OUTCOMES: Final = (*(outcome.value for outcome in ReplayOutcome), REFUSED, HELD_BACK)
 
 
@@ -50,12 +54,29 @@ class Handled:
     outcome: str  # one of OUTCOMES
     run_id: str | None = None
     why: TenancyError | None = None  # why it was refused
-    canary: str | None = None  # how the run ended, if it was a canary
+    is_canary: bool = False
+    ended: str | None = None  # how the run ended, if it was waited for
+    failure: str | None = None  # why it failed, if it did
     is_marked: bool = True  # whether the letter was marked as replayed
 
+    @property
+    def canary(self) -> str | None:
+        """How the run ended, if it was a canary."""
+        return self.ended if self.is_canary else None
 
-async def start_again(ids: Sequence[str], where: Filter, *, canary: bool, by: str | None) -> Answer:
+
+async def start_again(
+    ids: Sequence[str],
+    where: Filter,
+    *,
+    canary: bool,
+    wait: bool,
+    by: str | None,
+    quiet: bool,
+) -> Answer:
     """Replays the letters of these ids, or the open ones that match a filter.
+
+    With `wait`, waits until every job has ended; one that fails is a problem of the answer.
 
     Raises:
         FilterMissing: the command has neither ids nor a filter.
@@ -66,10 +87,12 @@ async def start_again(ids: Sequence[str], where: Filter, *, canary: bool, by: st
     async with servers() as connections:
         with as_platform(connections.database):
             chosen_letters = await chosen(ids, where)
-            replays = Replays(connections, by or operator())
+            replays = Replays(connections, by or operator(), quiet=quiet)
             handled = await (
                 replays.with_canaries(chosen_letters) if canary else replays.all(chosen_letters)
             )
+            if wait and not (len(ids) == 1 and handled[0].why is not None):
+                handled = await replays.ended(handled)
         if len(ids) == 1 and handled[0].why is not None:
             raise handled[0].why
         return _answer(connections, handled)
@@ -78,10 +101,12 @@ async def start_again(ids: Sequence[str], where: Filter, *, canary: bool, by: st
 class Replays:
     """Replays letters for one operator."""
 
-    def __init__(self, connections: Servers, by: str) -> None:
+    def __init__(self, connections: Servers, by: str, *, quiet: bool) -> None:
         self._connections = connections
         self._by = by
+        self._quiet = quiet
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._warned: set[str] = set()  # queues
 
     async def all(self, letters: Sequence[DeadLetterRow]) -> Sequence[Handled]:
         """Replays each letter; a refused one does not stop the others."""
@@ -96,16 +121,25 @@ class Replays:
         done = await asyncio.gather(*map(self._tenant, by_tenant))
         return [each for its in done for each in its]
 
+    async def ended(self, handled: Sequence[Handled]) -> Sequence[Handled]:
+        """Waits until the runs of the replayed letters have ended."""
+        open_runs = [each for each in handled if each.outcome in STARTED and each.ended is None]
+        # The retries of one run fit under a spinner; those of many do not.
+        quiet = self._quiet or len(open_runs) > 1
+        ended = await asyncio.gather(*(self._watched(each, quiet=quiet) for each in open_runs))
+        by_id = {(each.letter.tenant_id, each.letter.id): each for each in ended}
+        return [by_id.get((each.letter.tenant_id, each.letter.id), each) for each in handled]
+
     async def _tenant(self, its: Sequence[DeadLetterRow]) -> Sequence[Handled]:
         handled: list[Handled] = []
         for position, letter in enumerate(its):
             first = await self._one(letter)
-            if first.outcome in (ReplayOutcome.REPLAYED, ReplayOutcome.RUNNING):
-                first = await self._watched(first)
+            if first.outcome in STARTED:
+                first = replace(await self._watched(first, quiet=True), is_canary=True)
             handled.append(first)
-            if first.canary == FAILED_AGAIN:
+            if first.ended == FAILED_AGAIN:
                 return [*handled, *(Handled(each, HELD_BACK) for each in its[position + 1 :])]
-            if first.canary is not None:
+            if first.ended is not None:
                 return [*handled, *await self.all(its[position + 1 :])]
             # A letter that was refused or had succeeded says nothing about the others.
         return handled
@@ -123,15 +157,15 @@ class Replays:
                 return Handled(letter, REFUSED, why=why)
             return Handled(letter, done.outcome.value, done.run_id, is_marked=done.is_marked)
 
-    async def _watched(self, started: Handled) -> Handled:
-        letter = started.letter
-        await warn_without_worker(self._connections.client, registry.get_or_raise(letter.job).queue)
+    async def _watched(self, started: Handled, *, quiet: bool) -> Handled:
+        letter, client = started.letter, self._connections.client
+        await self._warn_without_worker(registry.get_or_raise(letter.job).queue)
         # Left undecoded, because decoding may fail.
-        handle = self._connections.client.get_workflow_handle(
+        handle: Handle = client.get_workflow_handle(
             letter.workflow_id, run_id=started.run_id, result_type=RawValue
         )
         try:
-            await handle.result()
+            await result_of(client, handle, quiet=quiet)
         except WorkflowFailureError as error:
             cause = root_cause(error.cause)
             kind = fingerprint(
@@ -141,9 +175,18 @@ class Replays:
                 tenant_id=letter.tenant_id,
             )
             is_same = kind == letter.fingerprint
-            return replace(started, canary=FAILED_AGAIN if is_same else FAILED_OTHERWISE)
+            return replace(
+                started,
+                ended=FAILED_AGAIN if is_same else FAILED_OTHERWISE,
+                failure=str(problem_of(error)),
+            )
         await settle([letter], self._by)
-        return replace(started, canary=SUCCEEDED)
+        return replace(started, ended=SUCCEEDED)
+
+    async def _warn_without_worker(self, queue: str) -> None:
+        if queue not in self._warned:
+            self._warned.add(queue)
+            await warn_without_worker(self._connections.client, queue)
 
 
 def _answer(connections: Servers, handled: Sequence[Handled]) -> Answer:
@@ -155,6 +198,8 @@ def _answer(connections: Servers, handled: Sequence[Handled]) -> Answer:
         "letters": [_document(connections, each) for each in handled],
     }
     totals = [f"{counted[outcome]:,} {outcome}" for outcome in OUTCOMES if counted[outcome]]
+    ends = Counter(each.ended for each in handled if each.ended is not None)
+    totals += [f"{ends[end]:,} {end}" for end in ENDS if ends[end]]
     text: list[RenderableType | None] = [
         f"{number(len(handled), 'dead letter')}: {', '.join(totals)}."
         if handled
@@ -162,7 +207,7 @@ def _answer(connections: Servers, handled: Sequence[Handled]) -> Answer:
     ]
     for each in handled[:SHOWN]:
         url = connections.link(each.letter.workflow_id, each.run_id) if each.run_id else None
-        text.append(address(url, each.letter.workflow_id, _outcome_of(each)))
+        text.append(address(url, whole(each.letter.workflow_id), _outcome_of(each)))
     if len(handled) > SHOWN:
         text.append(f"and {len(handled) - SHOWN:,} more; --json shows all.")
     return Answer(document, lines(*text), _problem(handled))
@@ -174,7 +219,9 @@ _UNMARKED: Final = "another transaction locks its letter; repeat the command to 
 def _outcome_of(handled: Handled) -> str:
     if handled.why is not None:
         return f"refused. {with_hint(handled.why.sentence)}"
-    outcome = handled.outcome if handled.canary is None else f"{handled.outcome}, {handled.canary}"
+    outcome = handled.outcome if handled.ended is None else f"{handled.outcome}, {handled.ended}"
+    if handled.failure is not None:
+        outcome = f"{outcome}: {handled.failure}"
     return outcome if handled.is_marked else f"{outcome}; {_UNMARKED}"
 
 
@@ -189,6 +236,8 @@ def _document(connections: Servers, handled: Handled) -> dict[str, Any]:
         "url": connections.link(letter.workflow_id, handled.run_id) if handled.run_id else None,
         "outcome": handled.outcome,
         "canary": handled.canary,
+        "ended": handled.ended,
+        "failure": handled.failure,
         "marked": handled.is_marked,
         "reason": None if handled.why is None else with_hint(handled.why.sentence),
     }
@@ -201,8 +250,8 @@ def _problem(handled: Sequence[Handled]) -> Problem | None:
         return Problem(
             "CanaryFailed",
             f"the first replay of {', '.join(again)} failed in the same way, so "
-            f"{number(held, 'other letter')} {'was' if held == 1 else 'were'} not "
-            "replayed. Fix the cause first.",
+            f"{number(held, 'other letter was', 'other letters were')} not replayed. Fix the "
+            "cause first.",
         )
     otherwise = [each for each in handled if each.canary == FAILED_OTHERWISE]
     if otherwise:
@@ -210,6 +259,13 @@ def _problem(handled: Sequence[Handled]) -> Problem | None:
             "CanaryFailed",
             f"the first replay of {otherwise[0].letter.tenant_id} failed in another way than "
             "before; its letter is open again.",
+        )
+    failed = [each for each in handled if each.failure is not None]
+    if failed:
+        return Problem(
+            "ReplayFailed",
+            f"{number(len(failed), 'replay')} failed. The first, of "
+            f"{failed[0].letter.workflow_id}: {failed[0].failure}",
         )
     refused = [each for each in handled if each.why is not None]
     if refused:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from temporalio.client import (
-    WorkflowExecutionStatus,
-    WorkflowFailureError,
-    WorkflowHandle,
-)
+from rich.console import RenderableType
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
+from temporal_tenancy.cli._following import Handle, result_of
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
-from temporal_tenancy.cli.answers import Answer, address, err, facts, lines, say
+from temporal_tenancy.cli.answers import (
+    Answer,
+    address,
+    facts,
+    json_text,
+    lines,
+    say,
+    sentence,
+    whole,
+)
 from temporal_tenancy.cli.program import message_with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import LedgerState
@@ -26,8 +33,6 @@ from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import refusal, require_startable
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import own_run
-
-Handle = WorkflowHandle[Any, Any]  # of a workflow that is known only by its name
 
 
 async def run(
@@ -60,7 +65,7 @@ async def run(
             "url": connections.link(workflow_id, handle.run_id),
             "started": state == "started",
         }
-        text = f"{workflow_id} {_SAYS[state]}"
+        text = sentence(whole(workflow_id), _SAYS[state])
         if reason is not None and state != "succeeded":
             say(f"It waits: {message_with_hint(reason.type or '', reason.message)}")
         if not wait:
@@ -68,7 +73,7 @@ async def run(
         if state != "succeeded":
             await warn_without_worker(connections.client, job.queue)
         try:
-            document["result"] = await _result(handle, workflow_id, quiet=quiet)
+            document["result"] = await if_known(result_of(connections.client, handle, quiet=quiet))
         except WorkflowFailureError as error:
             return Answer(document, lines(text, address(document["url"])), problem_of(error))
         return Answer(document, lines(text, address(document["url"]), _shown(document["result"])))
@@ -129,13 +134,7 @@ async def _start(
     return connections.client.get_workflow_handle(workflow_id, run_id=run_id), "started"
 
 
-async def _result(handle: Handle, workflow_id: str, *, quiet: bool) -> Any:
-    """Returns the run's result (JSON); None if the server has forgotten the run."""
-    if quiet or not err.is_terminal:
-        return await if_known(handle.result())
-    with err.status(f"{workflow_id} is running"):
-        return await if_known(handle.result())
-
-
-def _shown(result: Any) -> Any:  # rich's renderable
-    return facts(result.items()) if isinstance(result, dict) else str(result)
+def _shown(result: Any) -> RenderableType | None:  # JSON
+    if isinstance(result, dict):
+        return facts((name, json_text(value)) for name, value in result.items())
+    return json_text(result)

@@ -23,11 +23,22 @@ from temporal_tenancy.cli._arguments import moment
 from temporal_tenancy.cli._failures import ScheduleUnknown
 from temporal_tenancy.cli._fairness import warn_where_known_off
 from temporal_tenancy.cli._server_access import Temporal, temporal
-from temporal_tenancy.cli.answers import Answer, address, lines, number, say, table, when
+from temporal_tenancy.cli.answers import (
+    Answer,
+    address,
+    lines,
+    minute,
+    say,
+    sentence,
+    table,
+    when,
+    whole,
+)
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.core.due_times import times
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.sdk.lookups import if_known, is_namespace_missing
 from temporal_tenancy.sdk.search_attributes import (
     MAY_NOT,
@@ -39,6 +50,7 @@ from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.schedule_drift import differences
 from temporal_tenancy.ticks.schedules import ScheduledJob, check_all
 
+_NONE: Final = "The application declares no schedules."
 TRIGGER_TIMEOUT: Final = 5.0  # seconds to wait for a triggered run
 TRIGGER_INTERVAL: Final = 0.2  # seconds between looks
 
@@ -71,7 +83,7 @@ async def apply() -> Answer:
     return Answer(
         {"schedules": documents, "search_attributes_registered": list(registered)},
         lines(
-            table(("job", "cron (UTC)", ""), rows),
+            table(("job", "cron (UTC)", ""), rows, empty=_NONE),
             f"Registered the search attributes {', '.join(registered)}." if registered else None,
             *_warnings(),
         ),
@@ -103,15 +115,15 @@ async def show_all() -> Answer:
             d["job"],
             d["cron"],
             _state_for_people(d),
-            when(d["next_run"]),
-            when(d["last_run"]["nominal_time"]) if d["last_run"] else None,
+            minute(d["next_run"]),
+            minute(d["last_run"]["nominal_time"]) if d["last_run"] else None,
             d["overlap"] and d["overlap"].replace("_", " "),
-            _window(d["catchup_window_seconds"]),
+            _length(d["catchup_window_seconds"]),
         )
         for d in documents
     ]
     titles = ("job", "cron (UTC)", "state", "next", "last", "overlap", "catch-up window")
-    return Answer(documents, lines(table(titles, rows), *_warnings()))
+    return Answer(documents, lines(table(titles, rows, empty=_NONE), *_warnings()))
 
 
 def _warnings() -> Sequence[str]:
@@ -171,7 +183,7 @@ async def trigger(job: str) -> Answer:
         "url": url,
     }
     text = (
-        f"{run.workflow_id} has started."
+        sentence(whole(run.workflow_id), "has started.")
         if run is not None
         else f"{declared.id} is triggered, and waits for the running tick to end."
     )
@@ -219,7 +231,8 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
     order = ", one after the other" if len(runs) > 1 else ""
     text = f"{declared.id} runs {number(len(runs), 'tick')}{order}."
     addresses = [
-        address(run["url"], run["tick"], f"due {when(run['nominal_time'])}") for run in runs
+        address(run["url"], whole(run["tick"]), f"due {minute(run['nominal_time'])}")
+        for run in runs
     ]
     return Answer(document, lines(text, *addresses))
 
@@ -366,16 +379,8 @@ def _seconds(window: timedelta | None) -> int | None:
     return None if window is None else int(window.total_seconds())
 
 
-_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
-
-
-def _window(seconds: int | None) -> str | None:
-    if seconds is None:
-        return None
-    for unit, size in _UNITS:
-        if seconds >= size and seconds % size == 0:
-            return number(seconds // size, unit)
-    return number(seconds, "second")
+def _length(seconds: int | None) -> str | None:
+    return None if seconds is None else duration(timedelta(seconds=seconds))
 
 
 def _state_for_people(document: dict[str, Any]) -> str:

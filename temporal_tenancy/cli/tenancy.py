@@ -34,8 +34,8 @@ def tenancy(arguments: Sequence[str]) -> int:
                 "--app",
                 metavar="MODULE:ATTRIBUTE",
                 envvar=VARIABLE,
-                help="The application, such as myapp.tenancy:application. [default: what this "
-                "folder's pyproject.toml or an installed package names]",
+                help="The application, such as myapp.tenancy:application.",
+                show_default="what this folder's pyproject.toml or an installed package names",
             ),
         ] = None,
         debug: Debug = False,

@@ -20,7 +20,7 @@ from temporal_tenancy.cli._server_access import (
     known_tenant,
     temporal,
 )
-from temporal_tenancy.cli.answers import Answer, facts, lines, say, table, when
+from temporal_tenancy.cli.answers import Answer, facts, json_text, lines, minute, say, table, when
 from temporal_tenancy.cli.program import quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -110,10 +110,16 @@ async def show_all(status: str | None) -> Answer:
     async with control_plane() as database:
         wanted = arguments.statuses(status)
         tenants = [tenant async for tenant in each_tenant(database, wanted)]
-    rows = [(t.id, t.name, t.status, when(t.status_since), t.plan.id, t.time_zone) for t in tenants]
+    rows = [
+        (t.id, t.name, t.status, minute(t.status_since), t.plan.id, t.time_zone) for t in tenants
+    ]
     return Answer(
         [_document(tenant) for tenant in tenants],
-        table(("tenant", "name", "status", "since", "plan", "time zone"), rows),
+        table(
+            ("tenant", "name", "status", "since", "plan", "time zone"),
+            rows,
+            empty="No tenant has such a status." if wanted else "There are no tenants.",
+        ),
     )
 
 
@@ -127,11 +133,11 @@ async def show(identifier: str) -> Answer:
             ("tenant", tenant.id),
             ("name", tenant.name),
             ("status", f"{tenant.status} since {when(tenant.status_since)}"),
-            ("trial ends", when(tenant.trial_ends_at)),
+            ("trial ends", minute(tenant.trial_ends_at)),
             ("plan", f"{plan.id}, fairness weight {plan.fairness_weight:g}"),
             ("features", ", ".join(sorted(plan.features | tenant.features))),
             ("time zone", tenant.time_zone),
-            ("settings", tenant.settings or None),
+            ("settings", json_text(tenant.settings or None)),
         ]
     )
     return Answer(_document(tenant), text)
@@ -253,8 +259,7 @@ def _refuse_elsewhere(database: Database, what: str) -> None:
     if not isinstance(directory, ControlPlaneDirectory):
         raise TenantsElsewhere(
             f"this application's tenants are in its own directory, {type(directory).__name__}, "
-            f"and are {what} there. {quoted('tenants list')} and "
-            f'"tenants show" read it.'
+            f"and are {what} there. {quoted('tenants list')} reads it."
         )
 
 

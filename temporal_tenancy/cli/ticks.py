@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import RenderableType
 
 from temporal_tenancy.cli import _arguments as arguments
+from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import as_platform, control_plane, temporal
-from temporal_tenancy.cli.answers import Answer, lines, number, say, table, when
+from temporal_tenancy.cli.answers import Answer, lines, minute, say, table, when
 from temporal_tenancy.cli.fan_outs import as_scheduled, local_cron
-from temporal_tenancy.cli.program import quoted, with_hint
+from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import LedgerState, TickRow, TickState
 from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.ticks.reconcile.missed import missed_tenants
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
 
+SUCCEEDED_SHOWN: Final = 20  # tenants, in the text for people
 COUNTED = (LedgerState.SUCCEEDED, LedgerState.FAILED, LedgerState.SKIPPED)
 
 
@@ -46,10 +49,18 @@ async def show_all(job: str | None, limit: int) -> Answer:
         ]
     titles = ("job", "tick", "state", "planned", "succeeded", "failed", "skipped", "started_at")
     rows = [
-        [when(document[name]) if name == "started_at" else document[name] for name in titles]
+        [minute(document[name]) if name == "started_at" else document[name] for name in titles]
         for document in documents
     ]
-    return Answer(documents, table([title.replace("_at", "") for title in titles], rows))
+    of_job = "" if job is None else f" of {job}"
+    return Answer(
+        documents,
+        table(
+            [title.replace("_at", "") for title in titles],
+            rows,
+            empty=f"No tick{of_job} has begun.",
+        ),
+    )
 
 
 async def show(job_name: str, tick: str | None) -> Answer:
@@ -132,8 +143,8 @@ async def _find(job: Job, tick: str | None) -> TickRow:
     if row is None:
         which = f"no tick {tick}" if tick else "no ticks yet"
         raise TickUnknown(
-            f"{job.name} has {which}. {quoted(f'ticks list {job.name}')} lists its ticks; "
-            f"{quoted(f'fan-out {job.name}')} starts one."
+            f"{job.name} has {which}. {quoted_command('ticks', 'list', job.name)} lists its "
+            f"ticks; {quoted_command('fan-out', job.name)} starts one."
         )
     return row
 
@@ -158,19 +169,23 @@ def _text(document: dict[str, Any], tick: TickRow) -> RenderableType:
         for name in ("succeeded", "failed", "skipped", "running", "waiting", "not_started")
         if document[name] or name in COUNTED
     )
-    began = f"It began {when(tick.started_at)}"
+    began = tick.state != TickState.MISSED
     ended = f", {tick.state} {when(tick.ended_at)}" if tick.ended_at else ", is running"
+    # Whoever has not succeeded is shown, and of those who have the first.
+    done = [entry for entry in document["tenants"] if entry["state"] == LedgerState.SUCCEEDED]
+    others = [entry for entry in document["tenants"] if entry["state"] != LedgerState.SUCCEEDED]
     rows = [
         (entry["tenant_id"], entry["state"].replace("_", " "), entry["reason"])
-        for entry in document["tenants"]
-        if entry["state"] != LedgerState.SUCCEEDED
+        for entry in (*others, *done[:SUCCEEDED_SHOWN])
     ]
+    more = len(done) - SUCCEEDED_SHOWN
     return lines(
         f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",
-        f"It {tick.reason}" if tick.state == TickState.MISSED else f"{began}{ended}.",
-        table(("tenant", "state", "why"), rows) if rows else None,
+        f"It began {when(tick.started_at)}{ended}." if began else f"It {tick.reason}",
+        table(("tenant", "state", "why"), rows, empty="It has no tenants.") if began else None,
+        f"and {more:,} more that succeeded; --json shows all." if more > 0 else None,
         f"{number(document['missed'], 'tenant')} missed: "
-        f"{quoted(f'ticks catch-up {tick.job} --tick {tick.tick} --wait')} runs them."
+        f"{quoted_command('ticks', 'catch-up', tick.job, '--tick', tick.tick, '--wait')} runs them."
         if document["missed"]
         else None,
     )

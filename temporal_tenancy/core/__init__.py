@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.core.periods import month_bounds
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
+    from temporal_tenancy.core.words import number
 
 __all__ = [
     "MigrationEnvironment",
@@ -22,6 +23,7 @@ __all__ = [
     "days_from",
     "failure_of",
     "month_bounds",
+    "number",
     "printable",
     "printable_json",
     "refusal",
@@ -36,6 +38,7 @@ _WHERE: Final = {
     "days_from": "instants",
     "failure_of": "failures",
     "month_bounds": "periods",
+    "number": "words",
     "printable": "display",
     "printable_json": "display",
     "refusal": "inputs",

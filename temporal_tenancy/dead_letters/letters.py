@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, PositionRow
+from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.postgres.library_text import library_text
 
 UNSETTLED: Final = (DeadLetterState.OPEN, DeadLetterState.REPLAYED)
@@ -128,6 +129,14 @@ async def find(
     if tenant_id is not None:
         query = query.where(DeadLetterRow.tenant_id == tenant_id)
     return (await session.scalars(query)).all()
+
+
+async def of_workflow(session: AsyncSession, workflow_id: WorkflowId) -> DeadLetterRow | None:
+    """Returns the letter of a tenant's workflow id, or None."""
+    query = select(DeadLetterRow).where(
+        DeadLetterRow.tenant_id == workflow_id.owner, DeadLetterRow.workflow_id == str(workflow_id)
+    )
+    return (await session.scalars(query)).one_or_none()
 
 
 async def unsettled(

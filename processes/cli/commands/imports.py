@@ -24,13 +24,13 @@ def start(
     tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose contacts they are.")],
     encoding: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the file's text. [default: as its bytes say]"),
+        typer.Option(metavar="NAME", help="Of the file's text.", show_default="as its bytes say"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what it would do, and write no contact.")
     ] = False,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="ROWS", help="Rows a transaction. [default: 5000]")
+        int | None, typer.Option(metavar="ROWS", help="Rows a transaction.", show_default="5000")
     ] = None,
     wait: Wait = False,
     json: Json = False,

@@ -7,46 +7,29 @@ from typing import Annotated
 import typer
 
 from temporal_tenancy.cli.answers import perform
-from temporal_tenancy.cli.commands.options import Json
+from temporal_tenancy.cli.commands._filters import Filter, of_letters
+from temporal_tenancy.cli.commands.options import Json, Wait
 
 app = typer.Typer(
     help="Jobs that failed permanently, and running them again.", no_args_is_help=True
 )
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID")]
-OfTenant = Annotated[str | None, typer.Option(metavar="TENANT", help="Of this tenant only.")]
-OfJob = Annotated[str | None, typer.Option(metavar="JOB", help="Of this job only.")]
-OfKind = Annotated[str | None, typer.Option(metavar="HASH", help="Of this kind only.")]
-OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help='Such as "3d" or "12h".')]
-NewerThan = Annotated[str | None, typer.Option(metavar="AGE", help='Such as "90m".')]
-OfStatus = Annotated[
-    str | None, typer.Option(metavar="STATUS", help="open, replayed, resolved or discarded.")
+By = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Who does it.", show_default="this user")
 ]
-By = Annotated[str | None, typer.Option(metavar="NAME", help="Who does it. [default: this user]")]
 
 
 @app.command("list")
+@of_letters(status=True)
 def show_all(
-    tenant: OfTenant = None,
-    job: OfJob = None,
-    fingerprint: OfKind = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    status: OfStatus = None,
+    where: Filter,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 1000,
     json: Json = False,
 ) -> None:
     """List the jobs that failed permanently, the latest first."""
     from temporal_tenancy.cli import dead_letters
 
-    where = dead_letters.filter_of(
-        tenant=tenant,
-        job=job,
-        fingerprint=fingerprint,
-        older_than=older_than,
-        newer_than=newer_than,
-        status=status,
-    )
     perform(dead_letters.show_all(where, limit), json=json)
 
 
@@ -63,54 +46,30 @@ def show(
 
 
 @app.command()
+@of_letters(status=True)
 def replay(
+    where: Filter,
     ids: Ids = None,
-    tenant: OfTenant = None,
-    job: OfJob = None,
-    fingerprint: OfKind = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    status: OfStatus = None,
     canary: Annotated[
         bool, typer.Option("--canary", help="Replay one per tenant first, and wait for it.")
     ] = False,
+    wait: Wait = False,
     by: By = None,
     json: Json = False,
 ) -> None:
     """Start jobs again, each in its own tenant, with its own key and input."""
-    from temporal_tenancy.cli import dead_letters, replays
+    from temporal_tenancy.cli import replays
 
-    where = dead_letters.filter_of(
-        tenant=tenant,
-        job=job,
-        fingerprint=fingerprint,
-        older_than=older_than,
-        newer_than=newer_than,
-        status=status,
+    perform(
+        replays.start_again(ids or [], where, canary=canary, wait=wait, by=by, quiet=json),
+        json=json,
     )
-    perform(replays.start_again(ids or [], where, canary=canary, by=by), json=json)
 
 
 @app.command()
-def discard(
-    ids: Ids = None,
-    tenant: OfTenant = None,
-    job: OfJob = None,
-    fingerprint: OfKind = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    by: By = None,
-    json: Json = False,
-) -> None:
+@of_letters()
+def discard(where: Filter, ids: Ids = None, by: By = None, json: Json = False) -> None:
     """Discard open ones: they are not run again."""
     from temporal_tenancy.cli import dead_letters
 
-    where = dead_letters.filter_of(
-        tenant=tenant,
-        job=job,
-        fingerprint=fingerprint,
-        older_than=older_than,
-        newer_than=newer_than,
-        status=None,
-    )
     perform(dead_letters.discard(ids or [], where, by), json=json)

@@ -14,7 +14,7 @@ checks = typer.Typer()
 
 
 def _url(whose: str) -> Any:  # as typer declares it
-    return typer.Option(metavar="URL", help=f"Of {whose}. [default: the application's]")
+    return typer.Option(metavar="URL", help=f"Of {whose}.", show_default="the application's")
 
 
 @checks.command()
@@ -43,7 +43,9 @@ def migrate(
     schema: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The schema of the library's tables. [default: the application's]"
+            metavar="NAME",
+            help="The schema of the library's tables.",
+            show_default="the application's",
         ),
     ] = None,
     move: Annotated[

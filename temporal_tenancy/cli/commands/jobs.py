@@ -19,7 +19,9 @@ OfTenant = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(metavar="KEY", help="Key of the workflow id. [default: the period, or a UUIDv7]"),
+    typer.Option(
+        metavar="KEY", help="Key of the workflow id.", show_default="the period, or a UUIDv7"
+    ),
 ]
 
 

@@ -51,7 +51,7 @@ def resume(tenant: TenantName, json: Json = False) -> None:
 def cap(
     tenant: TenantName,
     how_many: Annotated[
-        int | None, typer.Argument(metavar="[N]", min=1, help="[default: the plan's cap]")
+        int | None, typer.Argument(metavar="[N]", min=1, show_default="the plan's cap")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -81,7 +81,7 @@ def preview(
     hours: Annotated[int, typer.Option(min=1, max=24 * 7, help="How many hours to preview.")] = 24,
     since: Annotated[
         datetime | None,
-        typer.Option("--from", formats=DATES, help="UTC. [default: this hour]"),
+        typer.Option("--from", formats=DATES, help="UTC.", show_default="this hour"),
     ] = None,
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Draw the curve as PNG.")

@@ -15,7 +15,7 @@ app = typer.Typer(help="The tenants, and which of them may run jobs.", no_args_i
 @app.command()
 def add(
     tenant: TenantName,
-    name: Annotated[str | None, typer.Option(help="For people. [default: the id]")] = None,
+    name: Annotated[str | None, typer.Option(help="For people.", show_default="the id")] = None,
     plan: Annotated[str, typer.Option(help="Its plan.")] = "standard",
     status: Annotated[str, typer.Option(help="active or trial.")] = "active",
     feature: Annotated[
@@ -78,7 +78,8 @@ def change(
 @app.command("list")
 def show_all(
     status: Annotated[
-        str | None, typer.Option(metavar="STATUS,…", help="[default: all but deleted]")
+        str | None,
+        typer.Option(metavar="STATUS,…", help="Of these only.", show_default="all but deleted"),
     ] = None,
     json: Json = False,
 ) -> None:

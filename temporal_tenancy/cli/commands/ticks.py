@@ -28,7 +28,7 @@ def show_all(
 
 @app.command()
 def show(job: JobName, tick: Tick = None, json: Json = False) -> None:
-    """Show each tenant's state in a tick. [default: the latest]"""
+    """Show each tenant's state in a tick; without --tick in the latest."""
     from temporal_tenancy.cli import ticks
 
     perform(ticks.show(job, tick), json=json)

@@ -31,7 +31,6 @@ from temporal_tenancy.cli import (
     answers,
     command_line,
     run,
-    schedules,
     use_program,
 )
 from temporal_tenancy.cli import (
@@ -295,22 +294,6 @@ def test_another_applications_help_names_none_of_ours(capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert "tenancy schedules" in shown
     assert "workflows/" not in shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (604_800, "7 days"),
-        (86_400, "1 day"),
-        (7_200, "2 hours"),
-        (60, "1 minute"),
-        (90, "90 seconds"),
-    ],
-)
-def test_a_catch_up_window_is_said_in_the_largest_unit_that_is_whole(
-    seconds: int, said: str
-) -> None:
-    assert schedules._window(seconds) == said
 
 
 @pytest.mark.parametrize(
