@@ -11,13 +11,10 @@ from uuid import UUID
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from activities.imports import find_import
-from activities.uploads import JOB, UNSURE, begin_import, named_encoding
 from processes.cli import requests
 from saas.database.contacts import Import, ImportStatus
+from saas.requests.imports import JOB, UNSURE
 from saas.requests.lists import IMPORTS
-from saas.services.csv_files import EncodingUnsure
-from saas.services.encodings import Because
 from saas.services.shown import shown
 from temporal_tenancy import (
     TenantScope,
@@ -71,6 +68,9 @@ async def start(
         EncodingUnknown: `encoding` is not an encoding; nothing is stored.
         FileTooLarge, StorageFailed: the file cannot be stored.
     """
+    # Imported here: a list needs nothing that reads files.
+    from activities.uploads import begin_import, named_encoding
+
     job = registry[JOB]
     if encoding is not None:
         named_encoding(encoding)
@@ -209,21 +209,23 @@ def _document(tenant: str, imported: Import, status: str) -> dict[str, Any]:  # 
 def _read_as(imported: Import) -> str | None:
     if imported.encoding == UNSURE:
         return None
-    by = _BY.get(imported.encoding_by or "")
+    from saas.services.encodings import Because
+
+    sure: dict[str, str] = {
+        Because.NAMED: "as its sender says",
+        Because.MARK: "by its byte order mark",
+        Because.BYTES: "by its bytes",
+        Because.DETECTED: "detected: nothing else makes as much sense of it",
+    }
+    by = sure.get(imported.encoding_by or "")
     cells = f', cells separated by "{shown(imported.delimiter[0])}"' if imported.delimiter else ""
     return f"{imported.encoding}{f' ({by})' if by else ''}{cells}"
 
 
-_BY: Final[dict[str, str]] = {
-    Because.NAMED: "as its sender says",
-    Because.MARK: "by its byte order mark",
-    Because.BYTES: "by its bytes",
-    Because.DETECTED: "detected: nothing else makes as much sense of it",
-}
-
-
 def _problem(imported: Import) -> Problem | None:
     if imported.status == ImportStatus.FAILED:
+        from saas.services.csv_files import EncodingUnsure
+
         kind = EncodingUnsure.__name__
         return Problem(
             kind if imported.error_type == kind else FAILED,
@@ -241,6 +243,8 @@ async def _trouble(connections: Servers, tenant: str, import_id: UUID) -> Proble
 
 
 async def _kept(connections: Servers, tenant: str, import_id: UUID) -> Import:
+    from activities.imports import find_import
+
     with use_database(connections.database), enter(TenantScope(tenant)):
         async with tenant_session() as session:
             return await find_import(session, import_id)

@@ -50,13 +50,11 @@ def load() -> Application:
 def _failures() -> Mapping[type[Exception], int]:
     from saas.refusals import Refused
     from saas.services.object_storage import ObjectNotFound, StorageFailed
-    from saas.services.outgoing_http import AddressRefused
     from saas.services.secrets import SecretRefused
     from temporal_tenancy.cli import ExitCode
 
     return {
         Refused: ExitCode.REFUSED,
-        AddressRefused: ExitCode.REFUSED,
         ObjectNotFound: ExitCode.FAILED,
         StorageFailed: ExitCode.NOT_REACHABLE,
         SecretRefused: ExitCode.NOT_REACHABLE,

@@ -45,8 +45,7 @@ def use_running_stack(environ: MutableMapping[str, str] | None = None) -> str | 
     found = _addresses(folder)
     if found is None:
         return None
-    for name, value in found.items():
-        environ.setdefault(name, value)
+    environ.update({name: value for name, value in found.items() if not environ.get(name)})
     here = _folder_of(Path.cwd())
     if here is None or here == folder:
         return None

@@ -301,7 +301,7 @@ def _differences(before: Tenant, after: Tenant) -> Sequence[tuple[str, object]]:
 
 def _warn_of_unused(tenant: Tenant, added: Sequence[str]) -> None:
     """Warns of a feature that may be mistyped: no job needs it."""
-    needed = {job.feature for job in registry.values()}
+    needed = {job.feature for job in registry.values()} if added else set()
     for feature in added:
         if feature not in needed:
             known = ", ".join(sorted(filter(None, needed)))
