@@ -88,7 +88,13 @@ class ExportDetails(ExportState):
 @router.post(
     "",
     status_code=202,
-    openapi_extra=json_body(ExportRequest),
+    openapi_extra=json_body(
+        ExportRequest,
+        {
+            "contacts for a spreadsheet": {"dataset": "contacts"},
+            "usage events for analysis": {"dataset": "usage_events", "format": "parquet"},
+        },
+    ),
     responses=documented(401, 403, 413, 415, 422),
 )
 async def ask_for_export(request: Request, caller: Authenticated) -> ExportState:

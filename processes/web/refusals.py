@@ -92,6 +92,12 @@ class RunUnknown(WebRefusal):
     status = 404
 
 
+class PageUnknown(WebRefusal):
+    """This page does not exist. "/" and "/docs" do."""
+
+    status = 404
+
+
 class FileUnknown(WebRefusal):
     """The file of this link no longer exists."""
 
