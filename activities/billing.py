@@ -64,9 +64,10 @@ async def issue_invoice(request: IssueInvoice) -> InvoiceSummary:
         month = {"tenant_id": tenant.id, "since": since, "until": until}
         usage = (await session.execute(_METER, month)).mappings().one()
         if usage["broken"]:
+            # No noun beside the number: failures of one kind differ in their numbers alone.
             raise UsageNotBillable(
-                f"{usage['broken']} usage events of {tenant.id} in {request.period} have a "
-                "negative distance. Correct or delete them, and run the tick again."
+                f"usage events of {tenant.id} in {request.period} with a negative distance: "
+                f"{usage['broken']}. Correct or delete them, and run the tick again."
             )
         quantities = {
             OPERATED: usage["events"] - usage["cancelled"],

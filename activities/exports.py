@@ -17,6 +17,7 @@ from saas.requests.exports import KEPT, export_not_found, find_export
 from saas.services.object_storage import current_storage, object_path
 from saas.services.tables import Pages, Row, as_csv
 from temporal_tenancy import Heart, heartbeating, tenant_activity, tenant_session
+from temporal_tenancy.core import number
 from temporal_tenancy.outbox import enqueue
 
 AREA: Final = "exports"  # in the object storage
@@ -130,7 +131,7 @@ async def _complete(export: Export, report: WrittenExport) -> None:
                 "notifications.send",
                 {
                     "subject": "Your export is ready",
-                    "body": f"{report.rows:,} rows of {export.dataset} as {export.format}. "
+                    "body": f"{number(report.rows, 'row')} of {export.dataset} as {export.format}. "
                     f"It is kept until {now + KEPT:%Y-%m-%d %H:%M} UTC.",
                     "reference": f"exports/{export.id}",
                 },

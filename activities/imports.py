@@ -34,6 +34,7 @@ from saas.services.csv_files import (
 from saas.services.delimiters import Dialect
 from saas.services.object_storage import current_storage
 from temporal_tenancy import current_tenant, heartbeating, tenant_activity, tenant_session
+from temporal_tenancy.core import number
 from temporal_tenancy.outbox import enqueue
 
 BATCH_ROWS: Final = 5_000
@@ -48,6 +49,10 @@ BatchRows = Field(default=BATCH_ROWS, ge=BATCH_ROWS_MIN, le=BATCH_ROWS_MAX)
 
 class ImportNotFound(Refused):
     """The tenant does not have the import."""
+
+
+class ImportUnreadable(Refused):
+    """The row of the import cannot be read."""
 
 
 class ImportSlice(BaseModel):
@@ -149,10 +154,17 @@ async def finish_import(request: FinishImport) -> ImportProgress:
 async def find_import(session: AsyncSession, import_id: UUID, *, lock: bool = False) -> Import:
     """Returns the tenant's import; raises `ImportNotFound`, also for another tenant's.
 
-    `lock` keeps others from continuing the import until the transaction ends.
+    Raises `ImportUnreadable` for JSON of the tenant's role that PostgreSQL stores and Python cannot
+    read. `lock` keeps others from continuing the import until the transaction ends.
     """
     query = select(Import).where(Import.id == import_id)
-    found = await session.scalar(query.with_for_update() if lock else query)
+    try:
+        found = await session.scalar(query.with_for_update() if lock else query)
+    except (ValueError, RecursionError):  # of Python's reader of JSON
+        raise ImportUnreadable(
+            f"the row of import {import_id} has JSON that cannot be read. Set its columns reading "
+            "and columns to null."
+        ) from None
     if found is None:
         raise ImportNotFound(f"{current_tenant()} has no import {import_id}.")
     return found
@@ -286,7 +298,7 @@ async def _settle(session: AsyncSession, imported: Import) -> None:
 
 def _notice(imported: Import) -> dict[str, str]:
     counts = (
-        f"{imported.rows:,} rows were read: {imported.imported:,} contacts imported, "
+        f"Read {number(imported.rows, 'row')}: {number(imported.imported, 'contact')} imported, "
         f"{imported.updated:,} updated, {imported.rejected:,} rejected."
     )
     parts = [

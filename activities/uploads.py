@@ -14,6 +14,7 @@ from saas.services import encodings
 from saas.services.encodings import Because, Reading, Sniffer
 from saas.services.object_storage import current_storage, object_path
 from temporal_tenancy import tenant_session
+from temporal_tenancy.core import size_of
 from temporal_tenancy.outbox import enqueue
 
 AREA: Final = "imports"  # in the object storage
@@ -120,7 +121,7 @@ async def _watched(
         size += len(piece)
         if size > max_bytes:
             raise FileTooLarge(
-                f"the file is larger than {max_bytes // 1024**3} GiB. Import it in parts, "
+                f"the file is larger than {size_of(max_bytes)}. Import it in parts, "
                 "each with the header."
             )
         sniffer.feed(piece)

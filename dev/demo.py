@@ -46,6 +46,7 @@ from temporal_tenancy import (
 )
 from temporal_tenancy.cli import exit_process
 from temporal_tenancy.control_plane import Tenants
+from temporal_tenancy.core import duration, number
 
 JOBS: Final = ("billing.cycle", "analytics.aggregate")
 MONTHS: Final = 12
@@ -91,7 +92,9 @@ def main() -> int:
         except (NotHeld, CommandFailed) as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 1
-    console.print(f"\n[bold]All of it held[/], in {time.monotonic() - began:.0f} s.")
+    console.print(
+        f"\n[bold]All of it held[/], in {duration(timedelta(seconds=time.monotonic() - began))}."
+    )
     return 0
 
 
@@ -100,7 +103,9 @@ def _run(stack: Stack, made_up: int) -> None:
     command(stack, "migrate", "--harden", "--yes", owner=True)
     console.print("[dim]loading…[/]")
     loaded = local_saas.load_sample_data(stack)
-    console.print(f"  {len(loaded)} tenants, {sum(loaded.values()):,} usage events.")
+    console.print(
+        f"  {number(len(loaded), 'tenant')}, {number(sum(loaded.values()), 'usage event')}."
+    )
     with local_saas.worker(stack) as worker:
         command(stack, "schedules", "apply")
         console.print(f"  Web UI, while this runs: {stack.environment()['TEMPORAL_UI_URL']}")
@@ -188,7 +193,9 @@ def _totals(stack: Stack) -> None:
 
 
 def _more_tenants(stack: Stack, count: int) -> None:
-    title(f"{count} more tenants, made up: January is billed for them, and for nobody twice")
+    title(
+        f"{number(count, 'more tenant')}, made up: January is billed for them, and for nobody twice"
+    )
 
     async def make_up(database: Database) -> None:
         await make_up_tenants(database, count, events=10)
@@ -218,7 +225,8 @@ def _every_night(stack: Stack) -> None:
     hold(
         {tenant: after[tenant] for tenant in kept} == {tenant: before[tenant] for tenant in kept}
         and any(before[tenant] and not after[tenant] for tenant in after),
-        f"retention deleted only what is past it: United has its {after['ua']:,} flights",
+        "retention deleted only what is past it: United has its "
+        f"{number(after['ua'], 'usage event')}",
     )
     ended = command(stack, "tenants", "show", TRIAL)
     hold(
@@ -242,7 +250,7 @@ def _isolation(stack: Stack, worker: WorkerProcess) -> None:
     )
     checks = command(stack, "doctor", owner=True)["checks"]
     failed = [check for check in checks if check["verdict"] == "fail"]
-    hold(not failed, f"doctor finds no fault in {len(checks)} checks")
+    hold(not failed, f"doctor finds no fault in {number(len(checks), 'check')}")
 
 
 async def _database_says_no(stack: Stack, database: Database) -> None:
@@ -396,9 +404,11 @@ def _wait(stack: Stack, ticks: Mapping[str, int]) -> None:
                 if done != seen:
                     seen, since = done, time.monotonic()
                 elif time.monotonic() - since > PATIENCE_SECONDS:
-                    raise NotHeld(f"no progress for {PATIENCE_SECONDS:.0f} s at {done} tenants")
+                    raise NotHeld(
+                        f"no progress for {PATIENCE_SECONDS:.0f} s at {number(done, 'tenant')}"
+                    )
                 await asyncio.sleep(POLL_SECONDS)
-        console.print(f"  {done} tenants' runs have ended.")
+        console.print(f"  {number(done, 'run has', 'runs have')} ended.")
 
     asyncio.run(with_database(stack, watch))
 

@@ -26,6 +26,7 @@ from dev.local_saas import HERE
 from dev.sample_data.load import load_events, unbillable_flight
 from saas.services.webhooks import sign
 from temporal_tenancy import Database, TenantScope, enter, tenant_session, use_database
+from temporal_tenancy.core import number
 
 IMPORTER: Final = "ua"
 OTHER: Final = "dl"
@@ -54,8 +55,8 @@ def _an_import(stack: Stack) -> None:
         _write_contacts(file)
         done = _imported(stack, file)
     console.print(
-        f"  {done['rows']:,} rows: {done['imported']:,} imported, {done['updated']:,} updated, "
-        f"{done['rejected']:,} rejected, into {done['error_file']}"
+        f"  {number(done['rows'], 'row')}: {done['imported']:,} imported, "
+        f"{done['updated']:,} updated, {done['rejected']:,} rejected, into {done['error_file']}"
     )
     hold(
         (done["status"], done["rows"], done["imported"], done["rejected"])

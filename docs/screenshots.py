@@ -40,7 +40,7 @@ JOB: Final = "billing.cycle"
 BROKEN: Final = "f9"  # a flight with a negative distance, in April
 SUSPENDED: Final = "ha"
 SENTENCE: Final = (
-    f"1 usage events of {BROKEN} in 2013-04 have a negative distance. "
+    f"usage events of {BROKEN} in 2013-04 with a negative distance: 1. "
     "Correct or delete them, and run the tick again."
 )
 BACKFILLS: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_tenancy import ConfigurationError, PoolShare, SessionLimits
+from temporal_tenancy.core import refuse_misspelled
 
 
 class Settings(BaseSettings):
@@ -98,6 +100,11 @@ class Settings(BaseSettings):
             idle=self.tenant_idle_timeout,
             transaction=self.tenant_transaction_timeout,
         )
+
+
+def refuse_misspelled_settings() -> None:
+    """Raises `ConfigurationError` if a variable looks like a misspelled setting that is not set."""
+    refuse_misspelled([name.upper() for name in Settings.model_fields], os.environ)
 
 
 def load_settings() -> Settings:

@@ -10,6 +10,7 @@ from activities.analytics import AggregateUsage, UsageSummary, aggregate_usage
 from saas.periods import Month
 from saas.queues import Queue
 from temporal_tenancy import JobPriority, Period, TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
@@ -41,7 +42,7 @@ class AggregateAnalytics:
             retry_policy=DATABASE_RETRIES,
         )
         workflow.set_current_details(
-            f"Counted {summary.events:,} flights of {job.tenant_id} on {summary.days} days "
-            f"of {job.period}."
+            f"Counted {number(summary.events, 'usage event')} of {job.tenant_id} on "
+            f"{number(summary.days, 'day')} of {job.period}."
         )
         return summary

@@ -10,6 +10,7 @@ from activities.audit import AggregateAudit, AuditSummary, aggregate_audit
 from saas.periods import Day
 from saas.queues import Queue
 from temporal_tenancy import JobPriority, Period, TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
@@ -40,6 +41,6 @@ class AggregateAuditLog:
             retry_policy=DATABASE_RETRIES,
         )
         workflow.set_current_details(
-            f"Counted {summary.entries:,} audit entries of {job.tenant_id} on {job.period}."
+            f"Counted {number(summary.entries, 'audit entry')} of {job.tenant_id} on {job.period}."
         )
         return summary

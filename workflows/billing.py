@@ -10,6 +10,7 @@ from activities.billing import InvoiceSummary, IssueInvoice, issue_invoice
 from saas.periods import Month
 from saas.queues import Queue
 from temporal_tenancy import Period, TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
@@ -41,7 +42,7 @@ class BillingCycle:
         )
         amount = f"{invoice.total_cents / 100:,.2f} {invoice.currency}"
         workflow.set_current_details(
-            f"Invoiced {job.tenant_id} {amount} for {invoice.usage_events:,} flights "
+            f"Invoiced {job.tenant_id} {amount} for {number(invoice.usage_events, 'usage event')} "
             f"in {job.period}."
         )
         return invoice

@@ -11,6 +11,7 @@ from activities.exports import Exports, WriteExport, WrittenExport
 from saas.queues import Queue
 from saas.requests.exports import JOB
 from temporal_tenancy import TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.failed_requests import failure_noted
 from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
@@ -41,5 +42,7 @@ class GenerateExport:
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=OUTSIDE_RETRIES,
             )
-        workflow.set_current_details(f"Wrote {written.rows:,} rows, {written.bytes:,} bytes.")
+        workflow.set_current_details(
+            f"Wrote {number(written.rows, 'row')}, {number(written.bytes, 'byte')}."
+        )
         return written

@@ -22,7 +22,7 @@ from activities.imports import (
 )
 from saas.queues import Queue
 from temporal_tenancy import TenantInput, tenant_job
-from temporal_tenancy.core import failure_of
+from temporal_tenancy.core import failure_of, number
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 # Long enough to write a gigabyte of rejected rows to slow storage: the error file is written in one
@@ -107,6 +107,7 @@ class ImportContacts:
         part = 100 * progress.read // progress.size if progress.size else 100
         workflow.set_current_details(
             f"Import {job.import_id} of {job.tenant_id} is {progress.status}: "
-            f"{progress.rows:,} rows read ({part} % of the file), {progress.imported:,} contacts "
-            f"imported, {progress.updated:,} updated, {progress.rejected:,} rejected."
+            f"{number(progress.rows, 'row')} read ({part} % of the file), "
+            f"{number(progress.imported, 'contact')} imported, {progress.updated:,} updated, "
+            f"{progress.rejected:,} rejected."
         )

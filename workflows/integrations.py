@@ -12,6 +12,7 @@ from activities.integrations import SyncPage, sync_page
 from saas.queues import Queue
 from saas.requests.integrations import JOB
 from temporal_tenancy import TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.failed_requests import failure_noted
 from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
@@ -51,10 +52,14 @@ class SyncIntegration:
                     retry_policy=OUTSIDE_RETRIES,  # for each page
                 )
             pages, records, more = pages + 1, records + page.records, page.more
-            workflow.set_current_details(f"{records:,} records on {pages:,} pages so far.")
+            workflow.set_current_details(
+                f"{number(records, 'record')} on {number(pages, 'page')} so far."
+            )
             if more and workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(
                     job.model_copy(update={"pages": pages, "records": records})
                 )
-        workflow.set_current_details(f"Copied {records:,} records on {pages:,} pages.")
+        workflow.set_current_details(
+            f"Copied {number(records, 'record')} on {number(pages, 'page')}."
+        )
         return SyncReport(pages=pages, records=records)

@@ -10,6 +10,7 @@ from activities.reports import DailyReport, MakeDailyReport, make_daily_report
 from saas.periods import Day
 from saas.queues import Queue
 from temporal_tenancy import Period, TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
@@ -40,7 +41,7 @@ class ReportDaily:
             retry_policy=DATABASE_RETRIES,
         )
         workflow.set_current_details(
-            f"{job.tenant_id} had {report.events:,} flights on {report.period}, "
+            f"{job.tenant_id} had {number(report.events, 'usage event')} on {report.period}, "
             f"{report.cancelled:,} of them cancelled."
         )
         return report

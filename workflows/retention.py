@@ -10,6 +10,7 @@ from temporalio import workflow
 from activities.retention import DeleteUsage, FindCutoff, Retention, find_cutoff
 from saas.queues import Queue
 from temporal_tenancy import JobPriority, TenantInput, tenant_job
+from temporal_tenancy.core import number
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT
 
 
@@ -47,7 +48,7 @@ class EnforceRetention:
             retry_policy=DATABASE_RETRIES,
         )
         if cutoff.before is None:
-            workflow.set_current_details(f"{job.tenant_id} keeps its flights without limit.")
+            workflow.set_current_details(f"{job.tenant_id} keeps its usage events without limit.")
             return RetentionReport(before=None, deleted=0)
         # One activity for all batches keeps the history short even for millions of events.
         deleted = await workflow.execute_activity_method(
@@ -58,6 +59,7 @@ class EnforceRetention:
             retry_policy=DATABASE_RETRIES,
         )
         workflow.set_current_details(
-            f"Deleted {deleted:,} flights of {job.tenant_id} from before {cutoff.before}."
+            f"Deleted {number(deleted, 'usage event')} of {job.tenant_id} from before "
+            f"{cutoff.before}."
         )
         return RetentionReport(before=cutoff.before, deleted=deleted)

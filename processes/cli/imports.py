@@ -42,7 +42,7 @@ from temporal_tenancy.cli import (
     why_stopped,
 )
 from temporal_tenancy.control_plane import ControlPlaneDirectory
-from temporal_tenancy.core import require_startable
+from temporal_tenancy.core import number, require_startable
 from temporal_tenancy.postgres import acting_for
 
 PIECE_BYTES: Final = 256 * 1024
@@ -140,7 +140,7 @@ async def _follow(connections: Servers, tenant: str, import_id: UUID, *, quiet: 
         bar = progress.add_task("importing", total=None, notes="")
         while True:
             imported = await _kept(connections, tenant, import_id)
-            notes = f"{imported.rows:,} rows, {imported.rejected:,} rejected"
+            notes = f"{number(imported.rows, 'row')}, {imported.rejected:,} rejected"
             progress.update(bar, total=imported.size or 1, completed=imported.position, notes=notes)
             if imported.status != ImportStatus.PROCESSING:
                 return

@@ -22,11 +22,12 @@ def load() -> Application:
     from processes.cli.running_stack import use_running_stack
     from saas.database.environment import TENANT_DATA
     from saas.queues import Queue
-    from saas.settings import load_settings
+    from saas.settings import load_settings, refuse_misspelled_settings
     from temporal_tenancy.cli import Application, Login, say
 
     if (stack := use_running_stack()) is not None:
         say(stack)
+    refuse_misspelled_settings()
     settings = load_settings()
     command_logs.configure(settings.log_format)
     return Application(

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from datetime import timedelta
 from typing import Final
 
 from limits import RateLimitItemPerMinute
@@ -17,6 +18,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 
 from processes.web.refusals import RateExceeded, Unauthenticated
 from temporal_tenancy.control_plane import ApiKeys
+from temporal_tenancy.core import duration
 
 KNOWN_MAX: Final = 10_000  # keys that are remembered as valid
 UNKNOWN_AT_ONCE: Final = 2  # concurrent lookups, so that most control plane connections stay free
@@ -70,5 +72,5 @@ class KeyTries:
             raise RateExceeded(
                 seconds,
                 "this address has sent too many invalid keys. Check the key, and try again in "
-                f"{seconds} seconds.",
+                f"{duration(timedelta(seconds=seconds))}.",
             )

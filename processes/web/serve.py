@@ -24,6 +24,7 @@ from processes.web.door import Door, make_door
 from processes.web.server import DoorServer
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.core import number
 
 OTHER_FILES: Final = 256  # for databases, Temporal and files being written
 
@@ -79,8 +80,9 @@ def _make_room_for_connections(connections: int) -> None:
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise WorkerExit(
             ExitCode.REFUSED,
-            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which needs {needed} open "
-            f"files, but this process may have {hard}. Lower it, or raise the limit (ulimit -n).",
+            f"ConfigurationError: WEB_CONNECTIONS is {connections}, which needs "
+            f"{number(needed, 'open file')}, but this process may have {hard:,}. Lower it, or "
+            "raise the limit (ulimit -n).",
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

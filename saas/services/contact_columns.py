@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from saas.services.addresses import without_unseen
 from saas.services.csv_files import FileRefused
 from saas.services.shown import listed
+from temporal_tenancy.core import number
 
 EMAIL: Final = "email"
 KNOWN: Final = ("name", "phone", "company", "country")  # columns with a meaning, besides email
@@ -71,7 +72,9 @@ def layout_of(header: Sequence[str], *, is_export: bool = False) -> Layout:
     """Returns the layout of a header; raises `FileRefused` if it cannot be one of contacts."""
     names = [_name(cell) for cell in header]
     if len(names) > COLUMNS_MAX:
-        raise FileRefused(f"the header has {len(names):,} columns; {COLUMNS_MAX} are allowed.")
+        raise FileRefused(
+            f"the header has {number(len(names), 'column')}; {COLUMNS_MAX} are allowed."
+        )
     lower = [name.lower() for name in names]
     keys = [_key(name) for name in names]
     email = _email(names, lower, keys)

@@ -19,6 +19,8 @@ from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli.program import Application
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.nearest import did_you_mean
+from temporal_tenancy.core.words import number
 
 GROUP: Final = "temporal_tenancy.application"  # of the entry point in the application's package
 TABLE: Final = "temporal-tenancy"  # under [tool] in the pyproject.toml of the working directory
@@ -79,6 +81,13 @@ def _of_the_folder() -> str | None:
             f"pyproject.toml in {os.getcwd()} cannot be read: {error}."
         ) from error
     target = settings.get(KEY) if isinstance(settings, dict) else settings
+    if isinstance(settings, dict) and target is None:
+        for name in settings:
+            if question := did_you_mean(name, [KEY]):
+                raise ApplicationNotFound(
+                    f"[tool.{TABLE}] in pyproject.toml has no setting {printable(name)!r}."
+                    f"{question}"
+                )
     if target is not None and not isinstance(target, str):
         raise ApplicationNotFound(
             f"[tool.{TABLE}] {KEY} in pyproject.toml is no text. Write module:attribute, such as "
@@ -98,8 +107,8 @@ def _of_a_package() -> str:
             for value, entry in sorted(found.items())
         )
         raise ApplicationAmbiguous(
-            f"{len(found)} installed packages name an application: {names}. Choose one with "
-            "--app before the command, or in TENANCY_APP."
+            f"{number(len(found), 'installed package')} name an application: {names}. Choose one "
+            "with --app before the command, or in TENANCY_APP."
         )
     return next(iter(found))
 

@@ -10,6 +10,7 @@ import typer
 from temporal_tenancy.cli._exit_codes import ExitCode
 from temporal_tenancy.cli.answers import OutputLost, drop_output, print_json, say
 from temporal_tenancy.cli.program import current_program, message_with_hint, quoted
+from temporal_tenancy.core.nearest import nearest
 
 
 class Refusal(Exception):
@@ -106,10 +107,17 @@ def _classified(error: Exception) -> tuple[int, str, str]:
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     # A program that is called without arguments prints its help; the message is then empty.
-    message = _first_line(error.format_message() or "No command is named")
+    message = _first_line(_option(error) or error.format_message() or "No command is named")
     if context is None:
         return message
     return f'{message} "{context.command_path} --help" shows what it takes.'
+
+
+def _option(error: typer.TyperException) -> str | None:
+    """Returns the sentence for a mistyped option that is like another; None for other errors."""
+    name, options = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    option = nearest(name, options) if isinstance(name, str) and options else None
+    return None if option is None else f"No such option: {name}. Did you mean {option}?"
 
 
 def _first_line(text: str) -> str:

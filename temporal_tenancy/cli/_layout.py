@@ -18,7 +18,7 @@ from temporal_tenancy.cli.program import program_name
 
 GAP: Final = 2  # columns between two cells
 INDENT: Final = 2  # of the further lines of a row
-ROOM: Final = 24  # columns that a cell of several words has at least, if it needs them
+ROOM: Final = 20  # columns that a cell of several words has at least, if it needs them
 
 
 class Whole(str):
@@ -153,7 +153,8 @@ def _bands(columns: Sequence[_Column], width: int) -> list[_Band]:
 
 
 def _band(positions: Sequence[int], columns: Sequence[_Column], width: int, indent: int) -> _Band:
-    widths = {each: columns[each].least for each in positions}
+    # A column may have a word that is wider than the terminal; its other cells are not.
+    widths = {each: min(columns[each].least, width) for each in positions}
     needed = sum(widths.values()) + GAP * (len(positions) - 1)
     if indent + needed > width:
         indent = 0

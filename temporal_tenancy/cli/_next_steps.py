@@ -39,7 +39,7 @@ def next_steps(findings: Findings) -> list[Step]:
 def _of_a_tenants_job(findings: Findings, parts: WorkflowId, job: Job) -> list[Step]:
     if findings.is_paused:
         return [Step("", findings.refused or _goes_on(parts.owner))]
-    if findings.state == LedgerState.SUCCEEDED:
+    if findings.state == LedgerState.SUCCEEDED and findings.letter is None:
         return []
     step = _again(findings, parts, job)
     if step is None:
@@ -70,7 +70,8 @@ def _again(findings: Findings, parts: WorkflowId, job: Job) -> Step | None:
 def _is_due(findings: Findings, letter: DeadLetterRow) -> bool:
     """Whether a letter's job has failed and not succeeded since."""
     if letter.status == DeadLetterState.OPEN:
-        return findings.run is None or findings.has_failed
+        is_of_another_request = letter.workflow_id != findings.workflow_id
+        return findings.run is None or findings.has_failed or is_of_another_request
     return findings.has_failed and findings.run is not None
 
 

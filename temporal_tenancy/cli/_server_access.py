@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from sqlalchemy.exc import ProgrammingError
 
+from temporal_tenancy.cli._nearest_tenant import with_nearest
 from temporal_tenancy.cli.program import Application, current_application
 from temporal_tenancy.core.directory import (
     Tenant,
@@ -18,6 +19,7 @@ from temporal_tenancy.core.directory import (
     pages,
     use_directory,
 )
+from temporal_tenancy.core.errors import TenantUnknown
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.core.tenant_state import unknown
@@ -70,7 +72,10 @@ async def control_plane() -> AsyncIterator[Database]:
     database = application.database()
     try:
         with application.reaching(), _migrated(application):
-            yield database
+            try:
+                yield database
+            except TenantUnknown as error:
+                raise await with_nearest(error, application.tenants(database)) from None
     finally:
         await database.dispose()
 

@@ -6,6 +6,7 @@ import getpass
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -14,7 +15,12 @@ import typer
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._failures import DeadLetterAmbiguous, DeadLetterUnknown, FilterMissing
-from temporal_tenancy.cli._server_access import as_platform, control_plane, servers
+from temporal_tenancy.cli._server_access import (
+    as_platform,
+    control_plane,
+    known_tenant,
+    servers,
+)
 from temporal_tenancy.cli.answers import (
     Answer,
     address,
@@ -30,12 +36,13 @@ from temporal_tenancy.cli.answers import (
 from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.identifiers import tenant_id
+from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.payloads import NotReadable, read
 from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import kept_input
 from temporal_tenancy.dead_letters.letters import Filter
-from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.postgres.database import Database, current_database, platform_session
 
 PAGE_SIZE: Final = 500  # letters
 SHOWN: Final = 20  # letters, in the text for people
@@ -79,10 +86,12 @@ async def show_all(where: Filter, limit: int) -> Answer:
     ):
         matches = await letters.latest(session, where, limit=limit)
         matching = len(matches) if len(matches) < limit else await letters.count(session, where)
+        if not matches:
+            await _refuse_typos(database, where)
     if matching > len(matches):
         say(
-            f"{len(matches):,} of {matching:,} dead letters, the latest of each tenant by turns. "
-            "--limit shows more; --tenant selects one tenant."
+            f"{len(matches):,} of {number(matching, 'dead letter')}, the latest of each tenant by "
+            "turns. --limit shows more; --tenant selects one tenant."
         )
     rows = [
         (letter.id, letter.tenant_id, letter.job, letter.status, letter.error_type,
@@ -174,14 +183,17 @@ async def chosen(ids: Sequence[str], where: Filter) -> Sequence[DeadLetterRow]:
     _check(ids, where)
     if ids:
         return await find(ids, where.tenant_id)
+    asked = where
     if where.status is None:
-        where = Filter(**{**vars(where), "status": DeadLetterState.OPEN})
+        where = replace(where, status=DeadLetterState.OPEN)
     matches: list[DeadLetterRow] = []
     now = datetime.now(UTC)
     while True:
         after = (matches[-1].tenant_id, matches[-1].id) if matches else None
         async with platform_session("read dead letters") as session:
             page = await letters.page(session, where, after=after, limit=PAGE_SIZE, now=now)
+        if not page and not matches:
+            await _refuse_typos(current_database(), asked)
         if not page:
             return matches
         matches += page
@@ -276,7 +288,7 @@ def _refuse_ambiguous(matches: Sequence[DeadLetterRow]) -> None:
     for id, tenants in Counter(letter.id for letter in matches).items():
         if tenants > 1:
             raise DeadLetterAmbiguous(
-                f"{tenants} tenants have a dead letter {id}. Choose one with --tenant."
+                f"{number(tenants, 'tenant')} have a dead letter {id}. Choose one with --tenant."
             )
 
 
@@ -291,11 +303,25 @@ def _handled(letter: DeadLetterRow) -> str | None:
     return f"{when(letter.handled_at)} by {letter.handled_by}"
 
 
+async def _refuse_typos(database: Database, where: Filter) -> None:
+    """Raises `TenantUnknown` or `UnknownJob` for a filter that matches nothing because of a typo.
+
+    A tenant or job that there is no longer may still have letters, but one without any is mistyped.
+    """
+    if where.tenant_id is not None:
+        await known_tenant(database, where.tenant_id)
+    if where.job is not None and where.job not in registry:
+        only = Filter(tenant_id=where.tenant_id, job=where.job)
+        async with database.platform_session("look for a job's dead letters") as session:
+            if not await letters.count(session, only):
+                registry.get_or_raise(where.job)
+
+
 def _none(where: Filter) -> str:
     """Returns the sentence for a list without letters."""
     status = "" if where.status is None else f" {where.status}"
-    rest = Filter(**{**vars(where), "status": None})
-    return f"No{status} dead letters{'' if rest.is_empty else ' match'}."
+    rest = replace(where, status=None)
+    return f"No{status} dead letter matches." if not rest.is_empty else f"No{status} dead letters."
 
 
 def _is_done(letter: DeadLetterRow) -> bool:

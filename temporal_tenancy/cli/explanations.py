@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from temporalio.client import (
     WorkflowExecutionDescription,
@@ -96,8 +97,8 @@ async def _ask_control_plane(findings: Findings) -> None:
         async with control_plane() as database:
             if findings.kind == "tenant job":
                 findings.entry = await _entry(database, findings.workflow_id)
-                findings.letter = await _letter(database, parts)
                 findings.message = await explain_message(database, parts)
+                findings.letter = await _letter(database, parts, findings.message)
                 if findings.run is None and findings.message is not None:
                     findings.waiting += findings.message.pop("waiting_for")
                 tenant = await directory_of(database).find(parts.owner)
@@ -127,9 +128,13 @@ async def _entry(database: Any, workflow_id: str) -> dict[str, Any] | None:
     }
 
 
-async def _letter(database: Any, workflow_id: WorkflowId) -> DeadLetterRow | None:
+async def _letter(
+    database: Any, workflow_id: WorkflowId, message: dict[str, Any] | None
+) -> DeadLetterRow | None:
+    # A message that is no dead letter any more may still be the one that kept its input.
+    message_id = None if message is None else UUID(message["id"])
     async with database.platform_session("explain a dead letter") as session:
-        return await letters.of_workflow(session, workflow_id)
+        return await letters.of_workflow(session, workflow_id, message_id=message_id)
 
 
 async def _tick(database: Any, job: Job, tick: str) -> dict[str, Any] | None:

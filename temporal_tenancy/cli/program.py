@@ -108,12 +108,16 @@ class Application:
             worker: the command that starts a worker, with `{queue}` for its queue.
 
         Raises:
-            ConfigurationError: a variable is not a PostgreSQL URL, or the plugin is misconfigured.
+            ConfigurationError: a variable is not a PostgreSQL URL or looks misspelled, or the
+                plugin is misconfigured.
         """
         # Imported here: they load the SDK, which help does not need.
         from temporal_tenancy.cli._environment import Connections, login, reaching
         from temporal_tenancy.core.migration_environment import LIBRARY
+        from temporal_tenancy.core.nearest import refuse_misspelled
 
+        variables = [each for each in (tenant, platform, relay, owner, ui) if each is not None]
+        refuse_misspelled(variables, os.environ)
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
         installation = installation or _installation()
         connections = Connections(plugin, *logins, installation)

@@ -111,7 +111,7 @@ async def show_all(status: str | None) -> Answer:
         wanted = arguments.statuses(status)
         tenants = [tenant async for tenant in each_tenant(database, wanted)]
     rows = [
-        (t.id, t.name, t.status, minute(t.status_since), t.plan.id, t.time_zone) for t in tenants
+        (t.id, t.name, t.status, t.status_since.date(), t.plan.id, t.time_zone) for t in tenants
     ]
     return Answer(
         [_document(tenant) for tenant in tenants],

@@ -18,6 +18,7 @@ from temporal_tenancy.core.directory import Tenant, TenantStatus, pages
 from temporal_tenancy.core.due_times import zone_of
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.instants import FIRST, LAST, in_utc
+from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 
@@ -293,7 +294,8 @@ def _not_its_own(row: TenantRow, feature: str) -> FeatureUnknown:
 async def _require_plan(session: AsyncSession, plan: str) -> None:
     known = (await session.scalars(select(PlanRow.id).order_by(PlanRow.id))).all()
     if plan not in known:
-        raise PlanUnknown(f'there is no plan "{plan}". Use one of: {", ".join(known)}.')
+        hint = did_you_mean(plan, known) or f" Use one of: {', '.join(known)}."
+        raise PlanUnknown(f'there is no plan "{plan}".{hint}')
 
 
 def _last_day(row: TenantRow) -> date:

@@ -13,22 +13,27 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.inputs import refusal
     from temporal_tenancy.core.instants import days_from
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
+    from temporal_tenancy.core.nearest import did_you_mean, refuse_misspelled
     from temporal_tenancy.core.periods import month_bounds
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
-    from temporal_tenancy.core.words import number
+    from temporal_tenancy.core.words import duration, number, size_of
 
 __all__ = [
     "MigrationEnvironment",
     "MissingExtra",
     "days_from",
+    "did_you_mean",
+    "duration",
     "failure_of",
     "month_bounds",
     "number",
     "printable",
     "printable_json",
     "refusal",
+    "refuse_misspelled",
     "require_runnable",
     "require_startable",
+    "size_of",
     "spelled_out",
 ]
 
@@ -36,14 +41,18 @@ _WHERE: Final = {
     "MigrationEnvironment": "migration_environment",
     "MissingExtra": "errors",
     "days_from": "instants",
+    "did_you_mean": "nearest",
+    "duration": "words",
     "failure_of": "failures",
     "month_bounds": "periods",
     "number": "words",
     "printable": "display",
     "printable_json": "display",
     "refusal": "inputs",
+    "refuse_misspelled": "nearest",
     "require_runnable": "tenant_state",
     "require_startable": "tenant_state",
+    "size_of": "words",
     "spelled_out": "display",
 }
 

@@ -23,6 +23,7 @@ from temporal_tenancy.core.inputs import (
     TenantJobInput,
     require_plain_tenant_id,
 )
+from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.core.periods import Period
 
 Class = TypeVar("Class", bound=type)
@@ -249,12 +250,13 @@ class Registry(Mapping[str, Job]):
         """Returns the job of that name.
 
         Raises:
-            UnknownJob: there is none; the message lists the tenant jobs.
+            UnknownJob: there is none; the message has the nearest name, or lists the tenant jobs.
         """
         job = self._jobs.get(name)
         if job is None:
             known = sorted(job.name for job in self._jobs.values() if job.kind == "tenant")
-            raise UnknownJob(f"{name!r} is not a job. Use one of: {', '.join(known)}.")
+            hint = did_you_mean(name, self._jobs) or f" Use one of: {', '.join(known)}."
+            raise UnknownJob(f"{name!r} is not a job.{hint}")
         return job
 
     def __getitem__(self, name: str) -> Job:

@@ -23,6 +23,7 @@ READABLE: Final = 256 * 1024  # characters, in PostgreSQL's JSONB output, which 
 UNKNOWN: Final = ""
 """Marks a JSONB value that PostgreSQL could not write as text. It is not valid JSON itself."""
 
+_BYTE_ORDER_MARK: Final = "\ufeff"  # which editors on Windows put before what they save
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 _EXPONENT: Final = re.compile(r"\de([+-]\d{1,3})(?=[],}])")  # as Python and pydantic write it
 
@@ -48,7 +49,7 @@ def read(text: str) -> Any:  # JSON
     if len(text) > READABLE:
         raise _too_long()
     try:
-        value = _DECODER.decode(text)
+        value = _DECODER.decode(text.removeprefix(_BYTE_ORDER_MARK))
     except json.JSONDecodeError as error:
         raise NotReadable(
             f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"

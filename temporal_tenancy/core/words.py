@@ -10,6 +10,7 @@ _Y: Final = re.compile(r"(?<=[^aeiou])y$")
 _HISSING: Final = re.compile(r"(?:s|x|z|ch|sh)$")
 
 _UNITS: Final = (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+_SIZES: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _TENTHS_BELOW: Final = 10  # seconds
 
 
@@ -58,6 +59,14 @@ def _rounded_to(seconds: float) -> int:
     if seconds >= 86_400:
         return 3_600
     return 60 if seconds >= 3_600 else 1
+
+
+def size_of(count: int) -> str:
+    """Returns a number of bytes in the largest unit of which it has at least one: `1.5 MiB`."""
+    for unit, size in _SIZES:
+        if count >= size:
+            return f"{count / size:.1f}".removesuffix(".0") + f" {unit}"
+    return number(count, "byte")
 
 
 def when(moment: datetime) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
+from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.alerts import (
     SINK_TIMEOUT,
@@ -119,8 +120,8 @@ def _of_too_many(depths: Sequence[letters.Depth], open_letters: int) -> Alert:
     return Alert(
         name="dead_letters.depth",
         summary=(
-            f"{open_letters:,} dead letters are open, more than the limit of {DEPTH:,}. "
-            f"{most.tenant_id} has the most, {most.letters:,}."
+            f"{number(open_letters, 'dead letter is', 'dead letters are')} open, more than the "
+            f"limit of {DEPTH:,}. {most.tenant_id} has the most, {most.letters:,}."
         ),
         details={
             "open": open_letters,
@@ -133,13 +134,13 @@ def _of_too_many(depths: Sequence[letters.Depth], open_letters: int) -> Alert:
 
 def _of_old(since: Mapping[str, datetime]) -> Alert:
     oldest, failed_at = next(iter(since.items()))
-    hours = int((datetime.now(UTC) - failed_at).total_seconds() // 3600)
+    open_for = datetime.now(UTC) - failed_at
     return Alert(
         name="dead_letters.age",
-        summary=f"Dead letters of {named(since)} have been open for up to {hours} hours.",
+        summary=f"Dead letters of {named(since)} have been open for up to {duration(open_for)}.",
         details={
             "tenant_id": oldest,
-            "hours": hours,
+            "hours": open_for // timedelta(hours=1),
             "limit_hours": int(AGE.total_seconds() // 3600),
             "tenants": len(since),
         },

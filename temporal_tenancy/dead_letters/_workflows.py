@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from temporal_tenancy.core.jobs import JobPriority, platform_job
+from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters import _activities as activities
 from temporal_tenancy.dead_letters._payloads import Swept
 from temporal_tenancy.dead_letters.sweep import NAME
@@ -40,7 +41,7 @@ class SweepDeadLetters:
             activities.Alarm.tell_of_dead_letters, **_EFFECT
         )
         workflow.set_current_details(
-            f"{found} dead letters were found, {resolved} resolved, {forgotten} deleted; "
-            f"{alerts} alerts were sent."
+            f"{number(found, 'dead letter')} found, {resolved:,} resolved, {forgotten:,} deleted; "
+            f"{number(alerts, 'alert')} sent."
         )
         return Swept(found=found, resolved=resolved, forgotten=forgotten, alerts=alerts)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, PositionRow
@@ -131,12 +131,21 @@ async def find(
     return (await session.scalars(query)).all()
 
 
-async def of_workflow(session: AsyncSession, workflow_id: WorkflowId) -> DeadLetterRow | None:
-    """Returns the letter of a tenant's workflow id, or None."""
-    query = select(DeadLetterRow).where(
-        DeadLetterRow.tenant_id == workflow_id.owner, DeadLetterRow.workflow_id == str(workflow_id)
+async def of_workflow(
+    session: AsyncSession, workflow_id: WorkflowId, *, message_id: UUID | None = None
+) -> DeadLetterRow | None:
+    """Returns the letter of a tenant's workflow id, or None.
+
+    With the id of a message, the letter that keeps its input in that message comes first: its
+    workflow id is another one if an earlier request's run has the key.
+    """
+    row = DeadLetterRow
+    query = select(row).where(
+        row.tenant_id == workflow_id.owner,
+        or_(row.workflow_id == str(workflow_id), row.message_id == message_id),
     )
-    return (await session.scalars(query)).one_or_none()
+    found = (await session.scalars(query)).all()
+    return next(iter(sorted(found, key=lambda letter: letter.message_id != message_id)), None)
 
 
 async def unsettled(

@@ -23,6 +23,7 @@ from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.core.tenant_state import require_runnable
+from temporal_tenancy.core.words import duration
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.inspection import find_message
 from temporal_tenancy.outbox.tables import MessageStatus, OutboxMessage
@@ -95,7 +96,7 @@ async def request_job(
     """
     require_runnable(tenant.id, tenant, job)
     if at is not None and ahead_max is not None and at > datetime.now(UTC) + ahead_max:
-        raise InvalidPayload(f"a job can start at most {ahead_max.days} days ahead.")
+        raise InvalidPayload(f"a job can start at most {duration(ahead_max)} ahead.")
     if key is not None:
         WorkflowId(tenant.id, job.name, key)  # raises for a key that is not valid
     values = job.with_period(_with_tenant(tenant.id, fields), key)
@@ -126,7 +127,7 @@ async def request_state(
     except TenantMismatch:
         return None
     records = await _recorded(workflow_id)
-    status = _by_records(records)
+    status, run = _by_records(records), None
     if status is None:
         run = await ask(str(workflow_id))
         # A run is recorded before it ends, but maybe after the first read.
@@ -136,6 +137,9 @@ async def request_state(
         return None
     if status is RunStatus.FAILED and records.letter is not None:
         return RequestState(status, records.letter.error_type, records.letter.message)
+    if status is RunStatus.FAILED and run in _WITHOUT_LETTER:
+        # The sweep records a letter for it, with the reason, within the hour.
+        return RequestState(status, *_WITHOUT_LETTER[run])
     return RequestState(status)
 
 
@@ -195,6 +199,12 @@ def _by_run(run: WorkflowExecutionStatus | None, records: _Records) -> RunStatus
     return RunStatus.STARTED
 
 
+_WITHOUT_LETTER: Final = {
+    WorkflowExecutionStatus.TERMINATED: ("Terminated", "its run was terminated."),
+    WorkflowExecutionStatus.TIMED_OUT: ("Timeout", "its run took longer than it may."),
+    WorkflowExecutionStatus.CANCELED: ("Cancelled", "its run was cancelled."),
+}
+"""The error's type and message, by the status of a run that could not record a letter."""
 _UNDER_WAY: Final = (MessageStatus.PENDING, MessageStatus.PROCESSING, MessageStatus.FAILED)
 _BY_A_PERSON: Final = {
     DeadLetterState.OPEN: RunStatus.FAILED,

@@ -26,6 +26,7 @@ from temporal_tenancy.core.payloads import (
     require_writable,
 )
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.outbox.tables import MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
@@ -356,8 +357,8 @@ def _payload(
         size = len(payload.encode())
         if size > PAYLOAD_MAX_BYTES:
             raise PayloadTooLarge(
-                f"{what} is {size:,} bytes, more than the {PAYLOAD_MAX_BYTES:,} that a message may "
-                "hold. Store the data, and pass a reference to it."
+                f"{what} is {number(size, 'byte')}, more than the {PAYLOAD_MAX_BYTES:,} that a "
+                "message may hold. Store the data, and pass a reference to it."
             )
         require_finite(model.model_dump(exclude={"tenant_id"}))
         require_storable(payload)

@@ -22,6 +22,7 @@ from temporal_tenancy.core.inputs import TenantJobInput, read_input
 from temporal_tenancy.core.jobs import Job, job_of, registry, tenant_job
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox import _working as working
 from temporal_tenancy.outbox._events import use_event_id
@@ -81,7 +82,9 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
                 async with tenant_session() as session:
                     message = await working.begin_again(session, message, workflow_id)
                 if message.attempts > batch.retries.attempts:
-                    lost = WorkerLost(f"the worker died {message.attempts - 1} times handling it.")
+                    lost = WorkerLost(
+                        f"the worker died {number(message.attempts - 1, 'time')} handling it."
+                    )
                     await marks.add(Marks(failed=[failed(message, lost, batch.retries)]))
                     return
             await marks.add(await _outcome(job, message, batch.retries))
@@ -165,8 +168,9 @@ class WorkOffMessages:
             ),
         )
         workflow.set_current_details(
-            f"{len(batch.message_ids)} messages of {batch.job}: {done.completed} completed, "
-            f"{done.failed} to retry, {done.dead_letters} dead letters."
+            f"{number(len(batch.message_ids), 'message')} of {batch.job}: "
+            f"{done.completed:,} completed, {done.failed:,} to retry, "
+            f"{number(done.dead_letters, 'dead letter')}."
         )
         return done
 

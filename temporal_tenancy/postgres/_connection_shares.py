@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
+from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.postgres.database_errors import (
     PoolExhausted,
     PoolShareExceeded,
@@ -185,10 +187,10 @@ class ConnectionShares:
             if now >= given_up_at:
                 if at_limit:
                     raise self._blocked(name, owner)
+                waited = duration(timedelta(seconds=self.share.timeout))
                 raise PoolExhausted(
-                    f"{name} waited {self.share.timeout:.0f} s for a connection, but "
-                    f"{self._in_use(owner)}. Try again; if this happens often, give this process "
-                    "more connections."
+                    f"{name} waited {waited} for a connection, but {self._in_use(owner)}. Try "
+                    "again; if this happens often, give this process more connections."
                 )
             # Also checked in between: the owner may reach its limit only while this session waits.
             next_check = min(given_up_at, blocked_at if at_limit else now + self.share.patience)
@@ -249,15 +251,16 @@ class ConnectionShares:
 
     def _blocked(self, name: str, owner: _Owner) -> PoolShareInUse:
         return PoolShareInUse(
-            f"{name}'s own work holds {owner.held} connections, of the {self.share.most} it may "
-            f"use of this process's {self.share.size}, and makes no progress. Try again later; "
-            "pg_locks and pg_stat_activity show what it waits for."
+            f"{name}'s own work holds {number(owner.held, 'connection')}, of the "
+            f"{self.share.most} it may use of this process's {self.share.size}, and makes no "
+            "progress. Try again later; pg_locks and pg_stat_activity show what it waits for."
         )
 
     def _in_use(self, owner: _Owner) -> str:
         return (
-            f"{self.share.size - self._free} of {self.share.size} connections of this process are "
-            f"in use, {owner.held} of them its own (limit {self.share.most})"
+            f"{self.share.size - self._free} of this process's "
+            f"{number(self.share.size, 'connection')} are in use, {owner.held} of them its own "
+            f"(limit {self.share.most})"
         )
 
 

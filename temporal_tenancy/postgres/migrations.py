@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres._library_schema import (
     grant_schema,
     make_schema,
@@ -193,7 +194,7 @@ def migrate(
             if not tries:
                 raise MigrationBlocked(
                     f"the {error.environment.name} could not be migrated: other transactions had "
-                    f"its tables locked on {patience.tries} tries in a row."
+                    f"its tables locked on {number(patience.tries, 'try')} in a row."
                     f"{_holders(owner_url, wanted.schema)} "
                     "Try again when they have ended. Nothing has been changed."
                 ) from error.__cause__

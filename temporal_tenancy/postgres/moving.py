@@ -17,6 +17,7 @@ from psycopg import sql
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres._library_schema import TABLES, grant_schema, make_schema
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import MigrationBlocked
@@ -175,8 +176,8 @@ def _patiently(attempt: Callable[[], Result], patience: Patience) -> Result:
         if left:
             time.sleep(patience.pause.total_seconds())
     raise MigrationBlocked(
-        f"other transactions used the library's tables on {patience.tries} tries in a row, and "
-        "nothing has changed. Try again when they have ended."
+        f"other transactions used the library's tables on {number(patience.tries, 'try')} in a "
+        "row, and nothing has changed. Try again when they have ended."
     )
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.words import duration
 
 _LEAST: Final = timedelta(milliseconds=1)  # the server's unit; 0 would be no limit
 _MOST: Final = timedelta(days=24)  # the server counts milliseconds in 32 bits
@@ -28,7 +29,7 @@ class SessionLimits:
         for limit in fields(self):
             if not _LEAST <= getattr(self, limit.name) <= _MOST:
                 raise ConfigurationError(
-                    f"the limit {limit.name} of a session must be 1 ms to {_MOST.days} days."
+                    f"the limit {limit.name} of a session must be 1 ms to {duration(_MOST)}."
                 )
 
     def milliseconds(self, limit: str) -> int:

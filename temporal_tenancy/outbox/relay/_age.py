@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporal_tenancy.core.directory import CachedDirectory
+from temporal_tenancy.core.words import duration
 from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell_by_tenant
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.relay import admission
@@ -48,13 +49,13 @@ async def alert_on_old_messages(
 
 def _alert(since: Mapping[str, datetime]) -> Alert:
     oldest, due = next(iter(since.items()))
-    minutes = int((datetime.now(UTC) - due).total_seconds() // 60)
+    due_for = datetime.now(UTC) - due
     return Alert(
         name="outbox.age",
-        summary=f"messages of {named(since)} have been due for up to {minutes} minutes.",
+        summary=f"messages of {named(since)} have been due for up to {duration(due_for)}.",
         details={
             "tenant_id": oldest,
-            "minutes": minutes,
+            "minutes": due_for // timedelta(minutes=1),
             "limit_minutes": int(AGE.total_seconds() // 60),
             "tenants": len(since),
         },

@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.payload_texts import Key
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox.marks import Marks
@@ -138,7 +139,7 @@ class Upkeep:
             if was_started:  # only its mark was lost, because the tenant kept the row locked
                 await queue.RELAY.complete(session, [message])
                 return
-            error_message = f"the relay died {message.attempts - 1} times handling it."
+            error_message = f"the relay died {number(message.attempts - 1, 'time')} handling it."
             await self._fail(session, [message], "RelayLost", error_message)
 
     async def _was_started(self, message: Message) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.pool import StaticPool
 
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.database_errors import ROW_POLICY_CHECK
 from temporal_tenancy.postgres.session_limits import SessionLimits
@@ -316,7 +317,9 @@ def differences(first: Observation, again: Observation, beside: Observation) -> 
     if first.outcome != beside.outcome:
         return f"{_outcome(beside)} beside another tenant's rows, and {_outcome(first)} without"
     if first.count == again.count and first.count != beside.count:
-        return f"{beside.count} rows beside another tenant's rows, and {first.count} without"
+        return (
+            f"{number(beside.count, 'row')} beside another tenant's rows, and {first.count} without"
+        )
     if _stable(first.rows, again.rows, beside.rows):
         return "returned other values beside another tenant's rows than without"
     for oid in first.changed.keys() & again.changed.keys() & beside.changed.keys():
@@ -329,7 +332,7 @@ def differences(first: Observation, again: Observation, beside: Observation) -> 
 
 def _outcome(observation: Observation) -> str:
     if observation.refusal is None:
-        return f"succeeded ({observation.count} rows)"
+        return f"succeeded ({number(observation.count, 'row')})"
     return f"failed ({observation.refusal.text})"
 
 

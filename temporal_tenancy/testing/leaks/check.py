@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from temporal_tenancy.core import words
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
@@ -166,7 +167,8 @@ def assert_no_leaks(
 def told(findings: list[Leak]) -> str:
     """Returns the findings as people read them, the first `SHOWN` of each table."""
     counts = Counter(finding.object for finding in findings)
-    lines = [f"{len(findings)} findings in {len(counts)} tables, views and functions."]
+    objects = words.number(len(counts), "table, view or function", "tables, views and functions")
+    lines = [f"{words.number(len(findings), 'finding')} in {objects}."]
     for name, count in counts.items():
         of_table = [finding for finding in findings if finding.object == name]
         lines += [f"- {finding}" for finding in of_table[:SHOWN]]
@@ -429,7 +431,9 @@ class _Check:
                     except psycopg.Error:
                         continue  # refused
                     if row is not None and row[0]:
-                        self._leak(statement, f"it saw {row[0]} rows with {named} set")
+                        self._leak(
+                            statement, f"it saw {words.number(row[0], 'row')} with {named} set"
+                        )
 
     def _judge(
         self, statement: Statement, alone: Observation, again: Observation, beside: Observation
@@ -441,7 +445,8 @@ class _Check:
         for oid, (less, more) in beside.foreign.items():
             self._leak(
                 statement,
-                f"{less} rows of another tenant in {relations[oid].sql} went, {more} came",
+                f"{words.number(less, 'row')} of another tenant in {relations[oid].sql} went, "
+                f"{more} came",
             )
         for oid in beside.written:
             if "SELECT" in relations[oid].privileges and not self._skips(relations[oid].sql):
@@ -486,9 +491,13 @@ class _Check:
         have = len(self.seeded[table].own)
         if statement.kind in ("select", "copy to") and statement.send is None:
             if made.count < have:
-                self._own(statement, f"the tenant sees {made.count} of its {have} rows")
+                self._own(
+                    statement, f"the tenant sees {made.count} of its {words.number(have, 'row')}"
+                )
             elif made.count > have:
-                self._leak(statement, f"the tenant sees {made.count} rows and has {have}")
+                self._leak(
+                    statement, f"the tenant sees {words.number(made.count, 'row')} and has {have}"
+                )
         if statement.effect is not None:
             effect = made.effects.get(table.oid, 0)
             if effect != statement.effect:

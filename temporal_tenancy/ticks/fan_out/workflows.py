@@ -40,6 +40,7 @@ from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry
 from temporal_tenancy.core.tenant_id_types import example_id
+from temporal_tenancy.core.words import number
 from temporal_tenancy.ticks.fan_out import _activities as activities
 from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
 from temporal_tenancy.ticks.fan_out._pace import Pace
@@ -138,7 +139,8 @@ class FanOut:
         try:
             plan = await self._plan(request, nominal)
             ticks = plan.ticks
-            title = f"{job.name} for {plan.tenants} tenants, tick {', '.join(ticks) or tick}"
+            tenants = number(plan.tenants, "tenant")
+            title = f"{job.name} for {tenants}, tick {', '.join(ticks) or tick}"
             workflow.set_current_details(f"{title}: at work.")
             counts = await self._run_shards(request, plan)
         except (asyncio.CancelledError, FailureError) as error:

@@ -10,6 +10,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from temporal_tenancy.core.jobs import JobPriority, platform_job
+from temporal_tenancy.core.words import number
 from temporal_tenancy.ticks.reconcile import _activities as activities
 from temporal_tenancy.ticks.reconcile._fairness import check_fairness
 from temporal_tenancy.ticks.reconcile._payloads import Reconciled
@@ -48,7 +49,7 @@ class ReconcileTicks:
         if workflow.patched(_PATCH_FAIRNESS):
             await _check_fairness()
         workflow.set_current_details(
-            f"{missed.found} ticks were missed, {settled.ticks} settled, {pruned} deleted."
+            f"{number(missed.found, 'tick')} missed, {settled.ticks:,} settled, {pruned:,} deleted."
         )
         return Reconciled(missed=missed, settled=settled, ticks_pruned=pruned)
 

@@ -148,7 +148,7 @@ async def test_blocked_work_is_given_up_and_then_refused_at_once() -> None:
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(each) for each in ended] == [PoolShareInUse] * 3
     assert "tenant" not in str(ended[0])  # it names its owner unchanged
-    with pytest.raises(PoolShareInUse, match="ua's own work holds 1 connections, of the 1"):
+    with pytest.raises(PoolShareInUse, match="ua's own work holds 1 connection, of the 1"):
         shares.take(Holder(shares, "ua", None))
     # This still holds after the blocked ones have hit their limit, and others are blocked.
     shares.give_back(holder)

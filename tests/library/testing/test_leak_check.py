@@ -201,7 +201,7 @@ def test_the_assertion_says_where_what_was_seen_and_leaves_no_trace(
     with pytest.raises(AssertionError) as caught:
         assert_no_leaks(superuser_url=urls.superuser, tenant_url=urls.tenant)
     assert str(caught.value).splitlines()[:3] == [
-        "2 findings in 1 tables, views and functions.",
+        "2 findings in 1 table, view or function.",
         '- holes."all\\x1b[2J": select from a view: '
         "6 rows beside another tenant's rows, and 3 without",
         '    select * from holes."all\\x1b[2J"',

@@ -158,7 +158,7 @@ async def test_usage_that_cannot_be_billed_fails_until_it_is_mended(
     cause = caught.value.cause.cause
     assert isinstance(cause, ApplicationError)
     assert (cause.type, cause.non_retryable) == ("UsageNotBillable", True)
-    assert "1 usage events of acme in 2013-04" in cause.message
+    assert "usage events of acme in 2013-04 with a negative distance: 1." in cause.message
     with within(database, "acme"):
         async with tenant_session() as session:
             assert await session.scalar(select(func.count()).select_from(Invoice)) == 0

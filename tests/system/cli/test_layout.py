@@ -117,3 +117,17 @@ def test_a_command_in_a_sentence_can_be_pasted() -> None:
 def test_wrapping_changes_nothing_but_blanks(text: str, width: int) -> None:
     lines = wrapped([printable(text)], width)
     assert re.sub(" ", "", "".join(lines)) == re.sub(" ", "", printable(text))
+
+
+def test_a_word_that_is_too_wide_widens_no_other_cell_of_its_column() -> None:
+    rows = [("a", "x" * 50), ("b", "many words that take more than one of the lines")]
+    assert shown(table(("id", "why"), rows), 40) == [
+        "id",
+        "why",
+        "a",
+        "x" * 50,
+        "",
+        "b",
+        "many words that take more than one of",
+        "the lines",
+    ]

@@ -85,7 +85,7 @@ async def test_a_run_that_failed_is_explained_and_runs_again_as_it_says(
     arguments = ("run", "billing.cycle", "--tenant", "broken", "--key", "2013-04", "--wait")
     failed = await cold_starter(*arguments, "--json")
     assert failed.code == 1
-    assert failed.err.startswith("UsageNotBillable: 1 usage events of broken in 2013-04 have")
+    assert failed.err.startswith("UsageNotBillable: usage events of broken in 2013-04 with a")
     assert failed.document["error"]["type"] == "UsageNotBillable"
     assert failed.document["url"].startswith(UI)
     explained = await cold_starter("explain", "broken/billing.cycle/2013-04", "--json")
@@ -95,12 +95,14 @@ async def test_a_run_that_failed_is_explained_and_runs_again_as_it_says(
     (advice,) = explained.document["what_to_do"]
     command, _, whose = advice.partition(" runs it again, for ")
     assert whose == "broken."
+    assert explained.document["dead_letter"]["id"] in command
     await mend(database, tenants)
     program, *words = shlex.split(command)
     mended = await cold_starter(*words, "--wait", "--json")
     assert program == "starter.py"
-    assert (mended.code, mended.document["started"]) == (0, True)
-    assert mended.document["run_id"] != failed.document["run_id"]
+    (replayed,) = mended.document["letters"]
+    assert (mended.code, replayed["outcome"], replayed["ended"]) == (0, "replayed", "succeeded")
+    assert replayed["run_id"] != failed.document["run_id"]
 
 
 async def test_a_fan_out_accounts_for_every_tenant_and_a_second_one_does_the_rest(

@@ -219,7 +219,7 @@ async def test_what_is_discarded_is_put_away_and_not_replayed_with_the_rest(
     assert (again.code, again.document["discarded"]) == (0, 0)
     assert (rest.code, rest.document["replayed"]) == (0, 1)
     assert "by ada" in words.out
-    assert "'period': '2013-0" in words.out
+    assert '{"period": "2013-0' in words.out
 
 
 @pytest.mark.usefixtures("airlines")
@@ -263,6 +263,68 @@ async def test_a_letter_that_cannot_be_read_is_listed_shown_refused_and_discarde
     assert (one.code, one.document["error"]["type"]) == (2, "PayloadUnreadable")
     assert (some.document["replayed"], some.document["refused"]) == (1, 1)
     assert (gone.code, gone.document["discarded"]) == (0, 1)
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_a_failed_job_is_explained_by_its_letter_until_a_replay_has_succeeded(
+    starter: Starter,
+    start_worker: StartWorker,
+    database: Database,
+    database_urls: DatabaseUrls,
+    tenants: Tenants,
+) -> None:
+    await start_worker("--queue", "bulk").until_ready()
+    relay = start_worker("--relay", RELAY_DATABASE_URL=database_urls.relay)
+    await relay.until_ready()
+    assert (await starter(*BY_OUTBOX)).code == 0
+    letter = await until_letter(database)
+    advice = f"starter.py dead-letters replay {letter.id}"
+    failed = await starter("explain", ID)
+    assert f"what to do   {advice}\n" in failed.out
+    assert f"dead letter  {letter.id}, open" in failed.out
+    assert str(letter.message_id) not in failed.out
+    again = await starter("dead-letters", "replay", str(letter.id), "--wait")
+    assert again.code == 1
+    assert "1 dead letter: 1 replayed, 1 failed again." in again.out
+    assert again.err.startswith(f"ReplayFailed: 1 replay failed. The first, of {ID}: UsageNot")
+    await tenants.set_status("broken", TenantStatus.SUSPENDED)
+    suspended = await starter("explain", ID, "--json")
+    first, second = suspended.document["what_to_do"]
+    assert first.startswith("First: TenantSuspended: broken is suspended since")
+    assert second == f"{advice} runs it again, for broken."
+    await tenants.set_status("broken", TenantStatus.ACTIVE)
+    await mend(database, tenants)
+    done = await starter("dead-letters", "replay", str(letter.id), "--wait", "--json")
+    assert (done.code, done.document["letters"][0]["ended"]) == (0, "succeeded")
+    explained = await starter("explain", ID, "--json")
+    assert explained.document["what_to_do"] == []
+    assert explained.document["dead_letter"]["status"] == "resolved"
+    forgotten = await starter("explain", ID, TEMPORAL_NAMESPACE="default")
+    assert "dead letter  " + str(letter.id) + ", resolved " in forgotten.out
+    assert "replay" not in forgotten.out
+
+
+@pytest.mark.usefixtures("airlines")
+async def test_a_list_without_letters_says_so_and_a_mistyped_filter_is_refused(
+    database: Database, batch: Batch
+) -> None:
+    await put_letters(database, "acme", ["2013-01"], "1 usage event is wrong.")
+    asked = {
+        "list --status resolved": (0, "No resolved dead letters.\n"),
+        "list --tenant sleepy": (0, "No dead letter matches.\n"),
+        "list --tenant acm": (2, 'TenantUnknown: there is no tenant acm. Did you mean "acme"?'),
+        "list --job biling.cycle": (
+            2,
+            "UnknownJob: 'biling.cycle' is not a job. Did you mean \"billing.cycle\"?",
+        ),
+        "replay --tenant acm": (2, "TenantUnknown: there is no tenant acm."),
+        "discard --job biling.cycle": (2, "UnknownJob: 'biling.cycle' is not a job."),
+        "replay --job gone.job --status open": (2, "UnknownJob: 'gone.job' is not a job."),
+    }
+    said = await batch([Command(["dead-letters", *line.split()]) for line in asked])
+    for line, each in zip(asked, said, strict=True):
+        code, sentence = asked[line]
+        assert (each.code, (each.out or each.err)[: len(sentence)]) == (code, sentence)
 
 
 NOBODY = "0198a1b2-0000-7000-8000-00000000000a"
