@@ -9,9 +9,9 @@ from processes.interpreter import use_environment
 
 if __name__ == "__main__":
     use_environment(__file__)
-    from temporal_tenancy.cli import exit_process, open_streams
+    from temporal_tenancy.cli import begin_process, exit_process
 
-    open_streams()
+    begin_process()
     try:
         from processes.cli.app import main
     except KeyboardInterrupt:  # so early that nothing has been begun

@@ -57,7 +57,7 @@ async def put(name: str, *, tenant: str, url: str, credential_file: str | None) 
     sync = quoted(f"integrations sync {name} --tenant {tenant}")
     return Answer(
         {**document, "added": made.added},
-        lines(f"{name} of {tenant} {done}: {url}.", f"{sync} copies its records."),
+        lines(f"{name} of {tenant} {done}.", f"{sync} copies its records.", address(url)),
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         NotReachable,
         reaching,
     )
-    from temporal_tenancy.cli._process_exit import exit_process, open_streams
+    from temporal_tenancy.cli._process_exit import begin_process, exit_process
     from temporal_tenancy.cli._requested_jobs import wait_for_job
     from temporal_tenancy.cli._server_access import (
         Servers,
@@ -66,6 +66,7 @@ __all__ = [
     "Servers",
     "Wait",
     "address",
+    "begin_process",
     "command_line",
     "control_plane",
     "err",
@@ -75,7 +76,6 @@ __all__ = [
     "known_tenant",
     "lines",
     "minute",
-    "open_streams",
     "operator",
     "perform",
     "quoted",
@@ -118,7 +118,7 @@ _WHERE: Final = {
     "known_tenant": "_server_access",
     "lines": "answers",
     "minute": "answers",
-    "open_streams": "_process_exit",
+    "begin_process": "_process_exit",
     "operator": "dead_letters",
     "perform": "answers",
     "quoted": "program",
