@@ -1,13 +1,17 @@
+#!/usr/bin/env python3
 """The command line: `starter.py --help` shows what there is."""
 
 from __future__ import annotations
 
 import sys
 
-from temporal_tenancy.cli import exit_process, open_streams
+from processes.interpreter import use_environment
 
 if __name__ == "__main__":
-    open_streams()
+    use_environment(__file__)
+    from temporal_tenancy.cli import begin_process, exit_process
+
+    begin_process()
     try:
         from processes.cli.app import main
     except KeyboardInterrupt:  # so early that nothing has been begun

@@ -22,7 +22,12 @@ KEPT: Final = timedelta(days=90)  # for uploaded files and the records of sent m
 
 # Add an entry for each further kind of row that expires.
 EXPIRING: Final = [
-    Aging(Document, Document.expires_at, "documents.deleted"),
+    Aging(
+        Document,
+        Document.expires_at,
+        "documents.deleted",
+        indexed_by=[Document.kind, Document.key],
+    ),
     Aging(Export, Export.expires_at, "exports.deleted", [Export.path]),
     Aging(Import, Import.ended_at, "imports.deleted", [Import.path, Import.error_file], KEPT),
     Aging(OutgoingMail, OutgoingMail.sent_at, "mail.forgotten", keep=KEPT),

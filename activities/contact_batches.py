@@ -6,11 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from datetime import datetime
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import TextClause, text
+from sqlalchemy import CursorResult, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.contact_rows import CheckedRows
@@ -46,7 +47,7 @@ _UPSERT: Final = """
             )
         returning xmax = 0 as is_new
     )
-    select count(*) filter (where is_new) from written
+    select count(*) filter (where is_new) as new, count(*) as changed, now() as at from written
 """
 _FROM_ARRAYS: Final = """
     unnest(
@@ -79,7 +80,7 @@ _BY_COPY_EXPORTED: Final = text(_UPSERT.format(source="staged_contacts", **_CREA
 # such contacts only the oldest is changed, and none if the normal form is already taken.
 _RESPELL: Final = text("""
     update contacts as there
-       set email = found.normal
+       set email = found.normal, updated_at = now()
       from (
                select distinct on (given.normal) given.normal, contacts.id
                  from unnest(cast(:others as text[]), cast(:normals as text[]))
@@ -119,17 +120,33 @@ _SEE: Final = text("""
 """)
 
 
-async def upsert(session: AsyncSession, checked: CheckedRows) -> int:
-    """Writes the contacts of checked rows; returns the number of new ones."""
+class Written(NamedTuple):
+    """What a batch has changed."""
+
+    new: int  # contacts
+    changed: int  # contacts, the new ones among them
+    at: datetime  # when: their `updated_at`
+
+
+async def upsert(session: AsyncSession, checked: CheckedRows) -> Written | None:
+    """Writes the contacts of checked rows; returns what that changed, or None without contacts."""
     contacts = checked.contacts
+    if not contacts:
+        return None
+    respelled = 0
     if others := _other_spellings(contacts):
-        await session.execute(_RESPELL, {"tenant": current_tenant(), **others})
+        found = await session.execute(_RESPELL, {"tenant": current_tenant(), **others})
+        respelled = cast(CursorResult[Any], found).rowcount
+    written = await _upsert(session, checked)
+    return written._replace(changed=written.changed + respelled)
+
+
+async def _upsert(session: AsyncSession, checked: CheckedRows) -> Written:
+    contacts = checked.contacts
     if len(contacts) > UNNEST_MAX:
         await session.execute(_STAGE)
         await _copy(session, checked)
-        return await _count(session, _BY_COPY_EXPORTED if checked.created else _BY_COPY, {})
-    if not contacts:
-        return 0
+        return await _written(session, _BY_COPY_EXPORTED if checked.created else _BY_COPY, {})
     columns: list[list[str]] = [list(column) for column in zip(*contacts.values(), strict=True)]
     known = dict(zip(("names", "phones", "companies", "countries"), columns, strict=True))
     values = {
@@ -138,7 +155,7 @@ async def upsert(session: AsyncSession, checked: CheckedRows) -> int:
         "attributes": [_json(checked.attributes.get(email)) for email in contacts],
         "created": [checked.created.get(email) for email in contacts],
     }
-    return await _count(session, _BY_ARRAYS, values)
+    return await _written(session, _BY_ARRAYS, values)
 
 
 async def count_new(session: AsyncSession, import_id: UUID, emails: Iterable[str]) -> int:
@@ -146,7 +163,9 @@ async def count_new(session: AsyncSession, import_id: UUID, emails: Iterable[str
     addresses = list(emails)
     others = _other_spellings(addresses) or {"others": [], "normals": []}
     values = {"import_id": import_id, "emails": addresses, **others}
-    return await _count(session, _SEE, values) if addresses else 0
+    if not addresses:
+        return 0
+    return int((await session.execute(_SEE, {"tenant": current_tenant(), **values})).scalar_one())
 
 
 def _other_spellings(emails: Iterable[str]) -> dict[str, list[str]] | None:
@@ -185,6 +204,8 @@ def _json(attributes: Mapping[str, Any] | None) -> str | None:
     return json.dumps(attributes, ensure_ascii=False) if attributes else None
 
 
-async def _count(session: AsyncSession, statement: TextClause, values: Mapping[str, Any]) -> int:
-    counted = await session.execute(statement, {"tenant": current_tenant(), **values})
-    return int(counted.scalar_one())
+async def _written(
+    session: AsyncSession, statement: TextClause, values: Mapping[str, Any]
+) -> Written:
+    found = await session.execute(statement, {"tenant": current_tenant(), **values})
+    return Written(*found.one())

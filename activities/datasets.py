@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pyarrow
 from sqlalchemy import ColumnElement, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -16,7 +15,7 @@ from saas.database.contacts import Contact
 from saas.database.exports import ExportDataset
 from saas.database.tables import Invoice, UsageEvent
 from saas.services.contact_columns import EXPORT_MARK
-from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row
+from saas.services.tables import Row, Schema, ValueType
 from temporal_tenancy import tenant_session
 
 # If many rows share the key's first column, or statistics are missing, the planner underestimates
@@ -28,14 +27,14 @@ _IN_ORDER: Final = text("select set_config('enable_sort', 'off', true)")
 class Dataset:
     """Some columns of a table."""
 
-    columns: dict[InstrumentedAttribute[Any], pyarrow.DataType]
+    columns: dict[InstrumentedAttribute[Any], ValueType]
     key: Sequence[InstrumentedAttribute[Any]]  # columns that are unique among a tenant's rows
     mark: str | None = None  # a CSV column by which an import recognises our own export
 
     @property
-    def schema(self) -> pyarrow.Schema:
+    def schema(self) -> Schema:
         """The columns' names and types, in order."""
-        return pyarrow.schema([(column.key, kind) for column, kind in self.columns.items()])
+        return {column.key: kind for column, kind in self.columns.items()}
 
     async def pages(self, size: int) -> AsyncIterator[Sequence[Row]]:
         """Yields the current tenant's rows in key order, in pages of up to `size`.
@@ -76,42 +75,42 @@ def _value(value: object) -> object:
 DATASETS: Final = {
     ExportDataset.CONTACTS: Dataset(
         {
-            Contact.email: TEXT,
-            Contact.name: TEXT,
-            Contact.phone: TEXT,
-            Contact.company: TEXT,
-            Contact.country: TEXT,
-            Contact.attributes: TEXT,  # a JSON object
-            Contact.created_at: TIME,
-            Contact.updated_at: TIME,
+            Contact.email: ValueType.TEXT,
+            Contact.name: ValueType.TEXT,
+            Contact.phone: ValueType.TEXT,
+            Contact.company: ValueType.TEXT,
+            Contact.country: ValueType.TEXT,
+            Contact.attributes: ValueType.TEXT,  # a JSON object
+            Contact.created_at: ValueType.TIME,
+            Contact.updated_at: ValueType.TIME,
         },
         key=[Contact.email],
         mark=EXPORT_MARK,
     ),
     ExportDataset.INVOICES: Dataset(
         {
-            Invoice.period: TEXT,
-            Invoice.currency: TEXT,
-            Invoice.total_cents: INTEGER,
-            Invoice.usage_events: INTEGER,
-            Invoice.period_start: TIME,
-            Invoice.period_end: TIME,
-            Invoice.issued_at: TIME,
+            Invoice.period: ValueType.TEXT,
+            Invoice.currency: ValueType.TEXT,
+            Invoice.total_cents: ValueType.INTEGER,
+            Invoice.usage_events: ValueType.INTEGER,
+            Invoice.period_start: ValueType.TIME,
+            Invoice.period_end: ValueType.TIME,
+            Invoice.issued_at: ValueType.TIME,
         },
         key=[Invoice.period],
     ),
     ExportDataset.USAGE_EVENTS: Dataset(
         {
-            UsageEvent.time_hour: TIME,
-            UsageEvent.carrier: TEXT,
-            UsageEvent.flight: INTEGER,
-            UsageEvent.origin: TEXT,
-            UsageEvent.destination: TEXT,
-            UsageEvent.tail_number: TEXT,
-            UsageEvent.distance: INTEGER,
-            UsageEvent.air_time: INTEGER,
-            UsageEvent.departure_delay: INTEGER,
-            UsageEvent.cancelled: BOOLEAN,
+            UsageEvent.time_hour: ValueType.TIME,
+            UsageEvent.carrier: ValueType.TEXT,
+            UsageEvent.flight: ValueType.INTEGER,
+            UsageEvent.origin: ValueType.TEXT,
+            UsageEvent.destination: ValueType.TEXT,
+            UsageEvent.tail_number: ValueType.TEXT,
+            UsageEvent.distance: ValueType.INTEGER,
+            UsageEvent.air_time: ValueType.INTEGER,
+            UsageEvent.departure_delay: ValueType.INTEGER,
+            UsageEvent.cancelled: ValueType.BOOLEAN,
         },
         key=[UsageEvent.time_hour, UsageEvent.carrier, UsageEvent.flight],
     ),

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
-from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator
-
-from activities.refusals import Refused, refuse_before
-from temporal_tenancy import Period
+from activities.refusals import refuse_before
+from saas.refusals import Refused
 
 
 class DayNotOver(Refused):
     """The requested day is not over yet."""
-
-
-Day = Annotated[str, AfterValidator(Period.DAY.checked)]
-"""A day, written `YYYY-MM-DD`."""
 
 
 def local_day(period: str, time_zone: str) -> tuple[datetime, datetime]:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from temporalio import activity
 
 from activities.limits import LARGE
+from activities.search import ask_for_indexes
 from saas.database import audit
 from saas.database.tables import AuditEntry
 from saas.services.object_storage import current_storage
@@ -35,6 +36,7 @@ class Aging:
     action: str  # the audit log's name for the deletion
     paths: Sequence[InstrumentedAttribute[Any]] = ()  # columns with paths of objects to delete too
     keep: timedelta = timedelta(0)  # how long to keep a row after the moment
+    indexed_by: Sequence[InstrumentedAttribute[Any]] = ()  # a document's kind and key, for search
 
     @property
     def table(self) -> str:
@@ -68,13 +70,18 @@ async def _delete_batch(
 ) -> Sequence[datetime]:
     """Deletes one batch of rows with their objects, and returns the rows' moments."""
     async with tenant_session(limits=LARGE) as session:
-        statement = _batch(rows, before, reached, size).returning(rows.moment, *rows.paths)
+        statement: Any = _batch(rows, before, reached, size)
+        statement = statement.returning(rows.moment, *rows.indexed_by, *rows.paths)
         unsynchronized = {"synchronize_session": False}
         deleted = (await session.execute(statement, execution_options=unsynchronized)).all()
         moments = [moment for moment, *_ in deleted]
+        names = len(rows.indexed_by)
+        if names and deleted:
+            refs = ["/".join(row[1 : 1 + names]) for row in deleted]
+            await ask_for_indexes("document", refs, version=f"deleted/{before.isoformat()}")
         # Before the commit, so that a row whose object could not be deleted is found again.
-        for _, *paths in deleted:
-            for path in filter(None, paths):
+        for row in deleted:
+            for path in filter(None, row[1 + names :]):
                 await current_storage().delete(path)
         if moments:
             await audit.record(

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import update
 
 from activities.datasets import DATASETS, Dataset
-from activities.refusals import Refused
 from saas.database import audit
 from saas.database.exports import Export, ExportDataset, ExportFormat, RequestStatus
-from saas.services.links import make_link
+from saas.requests.exports import KEPT, export_not_found, find_export
 from saas.services.object_storage import current_storage, object_path
-from saas.services.tables import Pages, Row, as_csv, as_parquet
-from temporal_tenancy import Heart, current_tenant, heartbeating, tenant_activity, tenant_session
+from saas.services.tables import Pages, Row, as_csv
+from temporal_tenancy import Heart, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.core import number
 from temporal_tenancy.outbox import enqueue
 
-JOB: Final = "exports.generate"
 AREA: Final = "exports"  # in the object storage
-KEPT: Final = timedelta(days=7)
-LINK_OPENS: Final = timedelta(hours=1)
 PAGE_ROWS: Final = 10_000  # rows in memory at once
-
-
-class ExportNotFound(Refused):
-    """The tenant does not have the export."""
-
-
-class ExportNotReady(Refused):
-    """The export's file has not been written yet."""
 
 
 class WriteExport(BaseModel):
@@ -49,32 +36,6 @@ class WrittenExport(BaseModel):
     export_id: UUID
     rows: int
     bytes: int
-
-
-async def begin_export(session: AsyncSession, dataset: ExportDataset, format: ExportFormat) -> UUID:
-    """Requests an export in the transaction of `session`, the open `tenant_session()`.
-
-    Returns the export's id, which is the key of its job.
-    """
-    export = Export(dataset=dataset, format=format, expires_at=datetime.now(UTC) + KEPT)
-    session.add(export)
-    await session.flush()
-    await enqueue(JOB, {"export_id": export.id}, key=str(export.id))
-    return export.id
-
-
-async def export_link(session: AsyncSession, export_id: UUID) -> str:
-    """Returns a URL that opens an export's file for an hour, or until the export expires.
-
-    Raises `ExportNotReady`, and `ExportNotFound`, also for an expired export.
-    """
-    export = await _export(session, export_id)
-    left = export.expires_at - datetime.now(UTC)
-    if left <= timedelta(0):
-        raise _not_found(export_id)
-    if export.status != RequestStatus.COMPLETED or export.path is None:
-        raise ExportNotReady(f"export {export_id} is {export.status}. Ask again later.")
-    return make_link(export.path, min(left, LINK_OPENS))
 
 
 class Exports:
@@ -103,7 +64,7 @@ class Exports:
         """
         async with heartbeating() as heart:
             async with tenant_session() as session:
-                export = await _export(session, request.export_id)
+                export = await find_export(session, request.export_id, also_expired=True)
                 if export.status != RequestStatus.COMPLETED:
                     # Stored before the file is written, so that cleaning up always finds the file.
                     export.path = object_path(AREA, f"{export.id}.{export.format}")
@@ -116,6 +77,9 @@ class Exports:
             if export.format == ExportFormat.CSV:
                 file = as_csv(dataset.schema, counted.pages(), mark=dataset.mark)
             else:
+                # Imported here: the job's declaration does without PyArrow.
+                from saas.services.parquet_files import as_parquet
+
                 file = as_parquet(dataset.schema, counted.pages())
             written = await current_storage().put(export.path, file)
             report = WrittenExport(export_id=export.id, rows=counted.rows, bytes=written)
@@ -175,15 +139,4 @@ async def _complete(export: Export, report: WrittenExport) -> None:
             )
     if completed is None and export.path is not None:
         await current_storage().delete(export.path)  # the export has expired meanwhile
-        raise _not_found(export.id)
-
-
-async def _export(session: AsyncSession, export_id: UUID) -> Export:
-    export = await session.scalar(select(Export).where(Export.id == export_id))
-    if export is None:
-        raise _not_found(export_id)
-    return export
-
-
-def _not_found(export_id: UUID) -> ExportNotFound:
-    return ExportNotFound(f"{current_tenant()} has no export {export_id}. Request a new one.")
+        raise export_not_found(export.id)

@@ -16,12 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities import contact_batches
 from activities.contact_rows import CheckedRows, Columns, judge
 from activities.limits import LARGE
-from activities.refusals import Refused
 from activities.rejected_rows import keep_rejected, write_error_file
+from activities.search import ask_for_changed_contacts
 from activities.uploads import UNSURE
 from saas.database import audit
 from saas.database.contacts import Import, RejectedRow, SeenEmail
 from saas.database.contacts import ImportStatus as ImportStatus  # the workflow's too
+from saas.refusals import Refused
 from saas.services.csv_files import (
     EncodingUnsure,
     FileRefused,
@@ -266,7 +267,10 @@ async def _write(read: Import, step: _Step) -> Import:
         if imported.dry_run:
             new = await contact_batches.count_new(session, imported.id, checked.contacts)
         else:
-            new = await contact_batches.upsert(session, checked)
+            written = await contact_batches.upsert(session, checked)
+            new = 0 if written is None else written.new
+            if written is not None and written.changed:
+                await ask_for_changed_contacts(written.at, version=str(imported.id))
         imported.imported += new
         imported.updated += checked.accepted - new
         imported.rejected += len(checked.rejected)

@@ -13,21 +13,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
-from activities.refusals import Refused
 from saas.database import audit
 from saas.database.integrations import ExternalRecord, Integration, SyncStatus
-from saas.services.outgoing_http import outgoing_http
+from saas.refusals import Refused
+from saas.requests.integrations import REMOVED, integration_not_found, secret_name
 from saas.services.secrets import current_secrets
-from temporal_tenancy import current_tenant, heartbeating, tenant_activity, tenant_session
+from temporal_tenancy import heartbeating, tenant_activity, tenant_session
 
-JOB: Final = "integrations.sync"
 PAGE_LIMIT: Final = 500  # records per request to a partner
 
 Word = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
-
-
-class IntegrationNotFound(Refused):
-    """The tenant does not have the integration."""
 
 
 class PartnerAnswerInvalid(Refused):
@@ -70,23 +65,20 @@ class PartnerPage(BaseModel):
 async def sync_page(request: SyncPage) -> SyncedPage:
     """Copies the page at the integration's cursor; records and cursor change in one transaction.
 
-    Each record replaces the one stored under its id, so fetching a page twice does no harm.
+    Each record replaces the one stored under its id, so fetching a page twice does no harm. An
+    integration that the tenant has removed meanwhile has no pages.
 
     Raises:
-        IntegrationNotFound: the tenant does not have the integration.
+        IntegrationNotFound: the tenant has never had the integration.
         PartnerAnswerInvalid: the response is not a page, or its cursor leads back to itself.
-        SyncOverlapped: another run has moved the cursor; the next attempt continues from there.
+        SyncOverlapped: another run has moved the cursor, or the URL has changed; the next attempt
+            continues from there.
         SecretMissing: the tenant has no credential `integrations.{name}`.
         AddressRefused, AnswerRefused, OutsideUnavailable: as for `OutgoingHttp.request`.
     """
-    async with tenant_session() as session:
-        integration = await session.scalar(
-            select(Integration).where(Integration.id == request.integration_id)
-        )
+    integration = await _integration(request.integration_id)
     if integration is None:
-        raise IntegrationNotFound(
-            f"{current_tenant()} has no integration {request.integration_id}. Set it up first."
-        )
+        return SyncedPage(records=0, more=False)
     page = _read(integration, await _fetch(integration))
     # Of two records with one id the later wins, as one statement cannot update a row twice.
     records = {_id(integration, item): _storable(item) for item in page.items}
@@ -110,11 +102,23 @@ async def sync_page(request: SyncPage) -> SyncedPage:
     return SyncedPage(records=len(records), more=page.has_more)
 
 
+async def _integration(integration_id: UUID) -> Integration | None:
+    """Returns the integration; None if the tenant has removed it since it asked for the sync."""
+    async with tenant_session() as session:
+        found = await session.scalar(select(Integration).where(Integration.id == integration_id))
+        if found is None and not await audit.was_recorded(session, REMOVED, str(integration_id)):
+            raise integration_not_found(integration_id)
+    return found
+
+
 async def _fetch(integration: Integration) -> bytes:
-    credential = current_secrets().get(f"integrations.{integration.name}")
+    credential = current_secrets().get(secret_name(integration.name))
     params = {"limit": str(PAGE_LIMIT)}
     if integration.cursor is not None:
         params["cursor"] = integration.cursor
+    # Imported here: the job's declaration does without an HTTP client.
+    from saas.services.outgoing_http import outgoing_http
+
     async with outgoing_http() as http:
         answer = await http.request(
             "GET",
@@ -150,6 +154,7 @@ async def _advance(session: AsyncSession, integration: Integration, page: Partne
         update(Integration)
         .where(
             Integration.id == integration.id,
+            Integration.url == integration.url,
             Integration.cursor.is_not_distinct_from(integration.cursor),
         )
         .values(values)

@@ -11,8 +11,8 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.refusals import Refused
 from saas.database.mail import OutgoingMail
+from saas.refusals import Refused
 from saas.services.mail import Mail, MailDelayed, MailRefused, current_mail_server
 from temporal_tenancy import (
     current_tenant,

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, time
-from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator
-
-from activities.refusals import Refused, refuse_before
-from temporal_tenancy import Period
+from activities.refusals import refuse_before
+from saas.refusals import Refused
 from temporal_tenancy.core import month_bounds
 
 
 class MonthNotOver(Refused):
     """The requested month is not over yet."""
-
-
-Month = Annotated[str, AfterValidator(Period.MONTH.checked)]
-"""A month, written `YYYY-MM`."""
 
 
 def local_month(period: str, time_zone: str) -> tuple[datetime, datetime]:

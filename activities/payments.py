@@ -11,10 +11,10 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.refusals import Refused
 from saas.database import audit
 from saas.database.payments import PaymentEvent, PaymentOutcome
 from saas.database.tables import Subscription, SubscriptionStatus
+from saas.refusals import Refused
 from saas.services.webhooks import TOLERANCE, VerifiedEvent
 from temporal_tenancy import Instant, current_tenant, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.core import refusal

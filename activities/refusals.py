@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from temporalio.exceptions import ApplicationError
-
-
-class Refused(ApplicationError):
-    """A job cannot be done as requested. The failure's type is the name of the class."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
+from saas.refusals import Refused as Refused  # re-exported
 
 
 def refuse_before(until: datetime, period: str, time_zone: str, error: type[Refused]) -> None:

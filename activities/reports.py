@@ -9,10 +9,12 @@ from pydantic import BaseModel
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from activities.days import Day, past_day
+from activities.days import past_day
 from activities.limits import LARGE
+from activities.search import ask_for_index
 from saas.database import audit
 from saas.database.tables import Document
+from saas.periods import Day
 from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.core import days_from
 
@@ -101,6 +103,8 @@ async def make_daily_report(request: MakeDailyReport) -> DailyReport:
         )
         if made is not None:
             await audit.record(session, "report.made", request.period, events=content["events"])
+            made_at = datetime.now(UTC).isoformat()  # it may be made again once it has expired
+            await ask_for_index("document", f"{KIND}/{request.period}", version=made_at)
         kept = await session.scalar(
             select(Document.content).where(Document.kind == KIND, Document.key == request.period)
         )

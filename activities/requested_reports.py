@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Any, Final, Self
+from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.days import Day, local_day
+from activities.days import local_day
 from activities.limits import LARGE
-from activities.months import Month
-from activities.refusals import Refused
 from activities.search import ask_for_index
 from saas.database import audit
 from saas.database.exports import RequestStatus
 from saas.database.reports import REQUESTED_REPORT, RequestedReport
 from saas.database.tables import Document, Invoice
+from saas.requests.reports import (
+    InvoicesByMonth,
+    UsageByRoute,
+    report_not_found,
+    report_parameters,
+)
 from temporal_tenancy import (
-    InvalidPayload,
     current_tenant,
     current_tenant_record,
     heartbeating,
-    read_input,
     tenant_activity,
     tenant_session,
 )
 from temporal_tenancy.core import days_from
-from temporal_tenancy.outbox import enqueue
 
-JOB: Final = "reports.generate"
-DAYS_MAX: Final = 366  # in a usage report
 ROUTES_MAX: Final = 100  # in a usage report
 ID_MAX_CHARACTERS: Final = 200
-
-
-class ReportNotFound(Refused):
-    """The tenant does not have the report."""
 
 
 class MakeReport(BaseModel):
@@ -57,33 +51,6 @@ class MadeReport(BaseModel):
     document_kind: str
     document_key: str
     made: bool  # False: it existed before
-
-
-class UsageByRoute(BaseModel):
-    """A report on the busiest routes, over days in the tenant's time zone."""
-
-    first: Day
-    last: Day  # inclusive
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        days = (date.fromisoformat(self.last) - date.fromisoformat(self.first)).days + 1
-        if not 1 <= days <= DAYS_MAX:
-            raise ValueError(f"a report covers 1 to {DAYS_MAX} days")
-        return self
-
-
-class InvoicesByMonth(BaseModel):
-    """A report on the invoices of several months."""
-
-    first: Month
-    last: Month  # inclusive
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.last < self.first:
-            raise ValueError("the last month is before the first")
-        return self
 
 
 _ROUTES: Final = text("""
@@ -119,33 +86,12 @@ async def _invoices_by_month(session: AsyncSession, parameters: InvoicesByMonth)
     return {"invoices": [dict(invoice) for invoice in invoices.mappings()]}
 
 
-@dataclass(frozen=True)
-class ReportKind:
-    """A kind of report: its parameters, and the function that makes it as JSON."""
-
-    parameters: type[BaseModel]
-    make: Callable[[AsyncSession, Any], Awaitable[dict[str, Any]]]  # takes a `parameters` object
-
-
-# Add an entry for each further kind of report.
-REPORTS: Final = {
-    "usage.by_route": ReportKind(UsageByRoute, _usage_by_route),
-    "invoices.by_month": ReportKind(InvoicesByMonth, _invoices_by_month),
+# Add an entry for each further kind of report, and its parameters to `saas.requests.reports`. Each
+# takes the tenant's session and the parameters, and returns JSON.
+REPORTS: Final[Mapping[str, Callable[[AsyncSession, Any], Awaitable[dict[str, Any]]]]] = {
+    "usage.by_route": _usage_by_route,
+    "invoices.by_month": _invoices_by_month,
 }
-
-
-async def request_report(session: AsyncSession, kind: str, parameters: Mapping[str, Any]) -> UUID:
-    """Requests a report in the transaction of `session`, the open `tenant_session()`.
-
-    Returns the report's id, which is the key of its job. Raises `InvalidPayload` if the kind does
-    not exist or the parameters do not fit it.
-    """
-    checked = _parameters(kind, parameters)
-    report = RequestedReport(kind=kind, parameters=checked.model_dump(mode="json"))
-    session.add(report)
-    await session.flush()
-    await enqueue(JOB, {"report_id": str(report.id)}, key=str(report.id))
-    return report.id
 
 
 @tenant_activity
@@ -160,8 +106,8 @@ async def make_report(request: MakeReport) -> MadeReport:
         report = await _report(session, request.report_id)
         made = report.status != RequestStatus.COMPLETED
         if made:
-            checked = _parameters(report.kind, report.parameters)
-            content = await REPORTS[report.kind].make(session, checked)
+            checked = report_parameters(report.kind, report.parameters)
+            content = await REPORTS[report.kind](session, checked)
             await _keep(session, report, content)
     return MadeReport(
         report_id=report.id,
@@ -180,7 +126,7 @@ async def _report(session: AsyncSession, report_id: str) -> RequestedReport:
     else:
         report = await session.scalar(wanted.with_for_update())
     if report is None:
-        raise ReportNotFound(f"{current_tenant()} has no report {report_id!r}. Request a new one.")
+        raise report_not_found(report_id)
     return report
 
 
@@ -204,10 +150,3 @@ async def _keep(session: AsyncSession, report: RequestedReport, content: dict[st
     )
     await audit.record(session, "report.made", str(report.id), kind=report.kind)
     await ask_for_index("document", f"{REQUESTED_REPORT}/{report.id}", version="made")
-
-
-def _parameters(kind: str, parameters: Mapping[str, Any]) -> BaseModel:
-    found = REPORTS.get(kind)
-    if found is None:
-        raise InvalidPayload(f"the kind of report is unknown. Use one of {', '.join(REPORTS)}.")
-    return read_input(found.parameters, dict(parameters), what=f"the parameters of {kind}")

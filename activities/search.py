@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities.limits import LARGE
 from saas.database.contacts import Contact
 from saas.database.search import SearchDocument
 from saas.database.tables import Document
-from temporal_tenancy import TenantInput, tenant_activity, tenant_session
-from temporal_tenancy.outbox import current_event_id, enqueue, once
+from temporal_tenancy import TenantInput, current_tenant, tenant_activity, tenant_session
+from temporal_tenancy.outbox import current_event_id, enqueue_many, once
 
 JOB: Final = "search.index"
 BODY_MAX_CHARACTERS: Final = 100_000  # PostgreSQL's limit is a megabyte of lexemes
+CHANGED: Final = "changed/"  # and a time: the contacts that were last changed then
 
 Kind = Literal["contact", "document"]
 
@@ -27,7 +30,7 @@ class IndexDocument(TenantInput):
     """Input of `search.index`: the item whose search entry to update."""
 
     kind: Kind
-    # A contact's id, or a document's kind and key with a slash between them.
+    # A contact's id, `changed/` and a time, or a document's kind and key with a slash between them.
     ref: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 
@@ -44,7 +47,30 @@ async def ask_for_index(kind: Kind, ref: str, *, version: str) -> None:
     `version` distinguishes this change from others of the same item, for example a time: each
     change gets its own message.
     """
-    await enqueue(JOB, {"kind": kind, "ref": ref}, key=f"{kind}/{ref}/{version}")
+    await ask_for_indexes(kind, [ref], version=version)
+
+
+async def ask_for_indexes(kind: Kind, refs: Sequence[str], *, version: str) -> None:
+    """Requests that several items of a kind be indexed, as `ask_for_index` does."""
+    await enqueue_many(
+        JOB,
+        [{"kind": kind, "ref": ref} for ref in refs],
+        keys=[f"{kind}/{ref}/{version}" for ref in refs],
+    )
+
+
+async def ask_for_changed_contacts(at: datetime, *, version: str) -> None:
+    """Requests that the contacts be indexed whose `updated_at` is `at` (aware), by one message.
+
+    A message for each of them would be a million for a large import.
+    """
+    await ask_for_index("contact", f"{CHANGED}{at.astimezone(UTC).isoformat()}", version=version)
+
+
+async def is_known(session: AsyncSession, kind: Kind, ref: str) -> bool:
+    """Returns whether the tenant has the item, or still has a search entry of it."""
+    entry = select(SearchDocument.ref).where(SearchDocument.kind == kind, SearchDocument.ref == ref)
+    return await _SOURCES[kind](session, ref) is not None or await session.scalar(entry) is not None
 
 
 @tenant_activity
@@ -54,8 +80,12 @@ async def index_document(request: IndexDocument) -> None:
     Each message is processed once. Two messages about one item take turns, and each reads the
     item's current state, so that the entry ends up right in whatever order they arrive.
     """
-    async with tenant_session() as session:
+    changed_at = _changed_at(request)
+    async with tenant_session(limits=None if changed_at is None else LARGE) as session:
         if not await once(session, JOB, current_event_id()):
+            return
+        if changed_at is not None:
+            await _index_changed(session, changed_at)
             return
         await _take_turn(session, request)
         found = await _SOURCES[request.kind](session, request.ref)
@@ -77,6 +107,46 @@ async def index_document(request: IndexDocument) -> None:
         )
 
 
+def _changed_at(request: IndexDocument) -> datetime | None:
+    """Returns the time that the message names; None if it names one item."""
+    if request.kind != "contact" or not request.ref.startswith(CHANGED):
+        return None
+    try:
+        at = datetime.fromisoformat(request.ref.removeprefix(CHANGED))
+    except ValueError:
+        return None
+    return None if at.utcoffset() is None else at
+
+
+_INDEX: Final = text("""
+    insert into search_documents (tenant_id, kind, ref, title, body)
+    select :tenant, 'contact', ref, title, body
+      from unnest(cast(:refs as text[]), cast(:titles as text[]), cast(:bodies as text[]))
+               as given (ref, title, body)
+     order by ref
+    on conflict (tenant_id, kind, ref) do update set
+        title = excluded.title, body = excluded.body, indexed_at = now()
+""")
+
+
+async def _index_changed(session: AsyncSession, at: datetime) -> None:
+    """Updates the search entries of the contacts that were last changed at `at`.
+
+    They are locked: an import that changes one of them waits, and its own message comes later. The
+    order is that of an import's statement, so that the two do not deadlock.
+    """
+    contacts = select(Contact).where(Contact.updated_at == at).order_by(Contact.email)
+    found = (await session.scalars(contacts.with_for_update(read=True))).all()
+    texts = [_text_of(contact) for contact in found]
+    values = {
+        "tenant": current_tenant(),
+        "refs": [str(contact.id) for contact in found],
+        "titles": [each.title for each in texts],
+        "bodies": [each.body[:BODY_MAX_CHARACTERS] for each in texts],
+    }
+    await session.execute(_INDEX, values)
+
+
 async def _take_turn(session: AsyncSession, request: IndexDocument) -> None:
     """Locks the item's entry until the transaction ends; creates an empty one if needed."""
     entry = insert(SearchDocument).values(kind=request.kind, ref=request.ref, title="", body="")
@@ -93,8 +163,10 @@ async def _contact(session: AsyncSession, ref: str) -> Text | None:
     except ValueError:
         return None
     contact = await session.scalar(select(Contact).where(Contact.id == contact_id))
-    if contact is None:
-        return None
+    return None if contact is None else _text_of(contact)
+
+
+def _text_of(contact: Contact) -> Text:
     known = [contact.email, contact.phone, contact.company, contact.country]
     return Text(
         title=contact.name or contact.email,

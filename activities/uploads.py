@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from activities.refusals import Refused
 from saas.database.contacts import Import
+from saas.refusals import Refused
+from saas.requests.imports import JOB as JOB  # those who start imports use it too
+from saas.requests.imports import UNSURE as UNSURE
 from saas.services import encodings
 from saas.services.encodings import Because, Reading, Sniffer
 from saas.services.object_storage import current_storage, object_path
@@ -15,13 +17,9 @@ from temporal_tenancy import tenant_session
 from temporal_tenancy.core import size_of
 from temporal_tenancy.outbox import enqueue
 
-JOB: Final = "contacts.import"
 AREA: Final = "imports"  # in the object storage
 FILE_MAX_BYTES: Final = 2 * 1024**3
 FILE_NAME_MAX_CHARACTERS: Final = 100
-
-
-UNSURE: Final = "unsure"  # stored instead of an encoding
 
 
 class FileTooLarge(Refused):

@@ -1,5 +1,7 @@
 """`make screenshots`: the Web UI as operators see it, in a fan-out in which one tenant failed.
 
+Then the HTTP door's pages, as tenants' people see them.
+
 Like `make demo`, it works in a temporary folder. It takes a picture only once the page shows the
 expected words, so this also tests what operators see.
 """
@@ -26,6 +28,7 @@ from dev.devstack.signals import orderly_stop
 from dev.devstack.stack import Stack
 from dev.local_saas import CommandFailed
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
+from docs.page_pictures import take_pages
 from temporal_tenancy import Database
 from temporal_tenancy.cli import exit_process
 
@@ -119,11 +122,12 @@ def take(folder: Path, scratch: Path) -> Sequence[Path]:
         for name, value in os.environ.items()
         if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
     }
-    stack = Stack(scratch / "stack", environ=environ, ui_port=None, durable=False)
+    stack = Stack(scratch / "stack", environ=environ, ui_port=None, durable=False, outside=True)
     with stack, _troubled(stack):
         with _browser(executable, scratch / "browser") as browser:
             page = browser.pages[0]
             taken = [_take(page, picture, folder) for picture in _pictures(stack)]
+            taken += take_pages(browser.new_page(), stack, folder, scratch)
         return [*taken, _draw_load(stack, folder)]
 
 

@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
-from temporalio.client import Client
 
 from saas.settings import Settings
-from temporal_tenancy import Database, PoolShare, TenancyPlugin
+from temporal_tenancy import Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, NotReachable, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
-from temporal_tenancy.dead_letters import AlertSink
-from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from temporal_tenancy.dead_letters import AlertSink
 
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 # Packages that workflow modules import. The workflow modules themselves stay in the sandbox. A
 # second structlog, imported inside the sandbox, would lack this process's configuration.
 PASSTHROUGH: Final = ("activities", "saas", "structlog")
-HOW_TO_START: Final = '"make dev" starts one; then "source .devstack/env" in this shell.'
+HOW_TO_START: Final = (
+    '"make dev" starts one; "starter.py" finds it, and other programs after "source .devstack/env".'
+)
 ADVICE: Final = Advice(
     database=HOW_TO_START,
     login='"starter.py migrate" gives the roles the passwords of these URLs.',
     temporal=f"Set TEMPORAL_ADDRESS to one that does. {HOW_TO_START}",
     namespace="Create it, or set TEMPORAL_NAMESPACE.",
 )
+
+
+def _load_jobs() -> None:
+    from workflows import WORKFLOWS  # noqa: F401  # the jobs are known once they are imported
+
+
+registry.load_later(_load_jobs)
 
 
 def database(
@@ -77,6 +88,11 @@ async def connect_client(
         NotReachable: the server does not answer, or rejects the credentials.
         ConfigurationError: Temporal's settings cannot be read.
     """
+    # Imported here: a command that asks only the database uses none of the features.
+    from temporalio.client import Client
+
+    from temporal_tenancy import TenancyPlugin
+
     config = temporal_config()
     plugin = TenancyPlugin(
         directory=None if database is None else ControlPlaneDirectory(database),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from temporal_tenancy.cli import ExitCode, exit_process, open_streams
+from temporal_tenancy.cli import ExitCode, begin_process, exit_process
 
 _NEEDED: Final = ("typer", "rich")  # what the core alone does not install
 
 
 def main() -> None:
     """Runs one command and ends the process."""
-    open_streams()
+    begin_process()
     try:
         from temporal_tenancy.cli.tenancy import tenancy
     except ModuleNotFoundError as error:

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from temporalio import workflow
 
-from activities.exports import JOB, Exports, WriteExport, WrittenExport
+from activities.exports import Exports, WriteExport, WrittenExport
 from saas.queues import Queue
+from saas.requests.exports import JOB
 from temporal_tenancy import TenantInput, tenant_job
 from temporal_tenancy.core import number
 from workflows.failed_requests import failure_noted

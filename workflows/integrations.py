@@ -8,8 +8,9 @@ from uuid import UUID
 from pydantic import BaseModel
 from temporalio import workflow
 
-from activities.integrations import JOB, SyncPage, sync_page
+from activities.integrations import SyncPage, sync_page
 from saas.queues import Queue
+from saas.requests.integrations import JOB
 from temporal_tenancy import TenantInput, tenant_job
 from temporal_tenancy.core import number
 from workflows.failed_requests import failure_noted

@@ -9,12 +9,12 @@ from temporalio import workflow
 
 from activities.requested_reports import (
     ID_MAX_CHARACTERS,
-    JOB,
     MadeReport,
     MakeReport,
     make_report,
 )
 from saas.queues import Queue
+from saas.requests.reports import JOB
 from temporal_tenancy import TenantInput, tenant_job
 from workflows.failed_requests import failure_noted
 from workflows.retries import DATABASE_RETRIES, HEARTBEAT_TIMEOUT

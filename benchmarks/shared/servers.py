@@ -19,7 +19,7 @@ from benchmarks.shared.no_op import BARE_QUEUE, OUR_QUEUE, bare_no_op, our_no_op
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from dev.devstack.stack import DATABASE_VARIABLES, Stack
 from dev.devstack.temporal_server import TemporalDevServer
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy import Database, TenancyPlugin
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.postgres import migrate

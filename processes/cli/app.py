@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from processes.cli.commands import api_keys, imports, settings
+from processes.cli.commands import (
+    api_keys,
+    exports,
+    imports,
+    integrations,
+    reports,
+    search,
+    settings,
+)
 from processes.cli.program import PROGRAM
 from temporal_tenancy.cli import command_line, run
 
-app = command_line(PROGRAM, own=[settings.app])
+app = command_line(PROGRAM, own=[search.app, settings.app])
 app.add_typer(api_keys.app, name="api-keys")
 app.add_typer(imports.app, name="imports")
+app.add_typer(exports.app, name="exports")
+app.add_typer(reports.app, name="reports")
+app.add_typer(integrations.app, name="integrations")
 
 
 def main(arguments: Sequence[str]) -> int:

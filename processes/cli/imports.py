@@ -11,11 +11,10 @@ from uuid import UUID
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from activities.imports import find_import
-from activities.uploads import JOB, UNSURE, begin_import, named_encoding
+from processes.cli import requests
 from saas.database.contacts import Import, ImportStatus
-from saas.services.csv_files import EncodingUnsure
-from saas.services.encodings import Because
+from saas.requests.imports import JOB, UNSURE
+from saas.requests.lists import IMPORTS
 from saas.services.shown import shown
 from temporal_tenancy import (
     TenantScope,
@@ -34,8 +33,10 @@ from temporal_tenancy.cli import (
     err,
     facts,
     lines,
+    minute,
     operator,
     servers,
+    table,
     warn_without_worker,
     when,
     why_stopped,
@@ -67,6 +68,9 @@ async def start(
         EncodingUnknown: `encoding` is not an encoding; nothing is stored.
         FileTooLarge, StorageFailed: the file cannot be stored.
     """
+    # Imported here: a list needs nothing that reads files.
+    from activities.uploads import begin_import, named_encoding
+
     job = registry[JOB]
     if encoding is not None:
         named_encoding(encoding)
@@ -102,6 +106,22 @@ async def show(import_id: str, *, tenant: str) -> Answer:
         return answer
     document = {**answer.document, "error": vars(answer.problem)}
     return Answer(document, lines(answer.text, str(answer.problem)))
+
+
+async def show_all(*, tenant: str, limit: int) -> Answer:
+    """Lists a tenant's imports, the newest first; asks the database alone."""
+    async with requests.tenants_view(tenant) as session:
+        found = await requests.newest(session, IMPORTS, limit)
+    rows = [
+        (i.id, i.file_name, f"{i.status}{' (dry run)' if i.dry_run else ''}", i.rows, i.imported,
+         i.updated, i.rejected, minute(i.created_at))
+        for i in found
+    ]  # fmt: skip
+    titles = ("import", "file", "status", "rows", "imported", "updated", "rejected", "started")
+    return Answer(
+        [_document(tenant, imported, imported.status) for imported in found],
+        table(titles, rows, empty=f"{tenant} has no imports."),
+    )
 
 
 async def _follow(connections: Servers, tenant: str, import_id: UUID, *, quiet: bool) -> None:
@@ -142,29 +162,7 @@ async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
     status = ImportStatus.FAILED if gave_up else imported.status
     workflow_id = str(WorkflowId(tenant, JOB, str(import_id)))
     url = connections.link(workflow_id)
-    document: dict[str, Any] = {
-        "id": str(import_id),
-        "tenant_id": tenant,
-        "status": status,
-        "rows": imported.rows,
-        "imported": imported.imported,
-        "updated": imported.updated,
-        "rejected": imported.rejected,
-        "error_file": imported.error_file,
-        "file_name": imported.file_name,
-        "dry_run": imported.dry_run,
-        "encoding": None if imported.encoding == UNSURE else imported.encoding,
-        "encoding_by": imported.encoding_by,
-        "candidates": imported.candidates,
-        "delimiter": imported.delimiter and imported.delimiter[0],
-        "error_type": imported.error_type,
-        "progress": _part(imported),
-        "started_by": imported.started_by,
-        "created_at": imported.created_at,
-        "ended_at": imported.ended_at,
-        "workflow_id": workflow_id,
-        "url": url,
-    }
+    document = {**_document(tenant, imported, status), "url": url}
     text = facts(
         [
             ("import", f"{import_id}{' (dry run)' if imported.dry_run else ''}"),
@@ -183,24 +181,51 @@ async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
     return Answer(document, lines(text, address(url)), problem)
 
 
+def _document(tenant: str, imported: Import, status: str) -> dict[str, Any]:  # JSON
+    return {
+        "id": str(imported.id),
+        "tenant_id": tenant,
+        "status": status,
+        "rows": imported.rows,
+        "imported": imported.imported,
+        "updated": imported.updated,
+        "rejected": imported.rejected,
+        "error_file": imported.error_file,
+        "file_name": imported.file_name,
+        "dry_run": imported.dry_run,
+        "encoding": None if imported.encoding == UNSURE else imported.encoding,
+        "encoding_by": imported.encoding_by,
+        "candidates": imported.candidates,
+        "delimiter": imported.delimiter and imported.delimiter[0],
+        "error_type": imported.error_type,
+        "progress": _part(imported),
+        "started_by": imported.started_by,
+        "created_at": imported.created_at,
+        "ended_at": imported.ended_at,
+        "workflow_id": str(WorkflowId(tenant, JOB, str(imported.id))),
+    }
+
+
 def _read_as(imported: Import) -> str | None:
     if imported.encoding == UNSURE:
         return None
-    by = _BY.get(imported.encoding_by or "")
+    from saas.services.encodings import Because
+
+    sure: dict[str, str] = {
+        Because.NAMED: "as its sender says",
+        Because.MARK: "by its byte order mark",
+        Because.BYTES: "by its bytes",
+        Because.DETECTED: "detected: nothing else makes as much sense of it",
+    }
+    by = sure.get(imported.encoding_by or "")
     cells = f', cells separated by "{shown(imported.delimiter[0])}"' if imported.delimiter else ""
     return f"{imported.encoding}{f' ({by})' if by else ''}{cells}"
 
 
-_BY: Final[dict[str, str]] = {
-    Because.NAMED: "as its sender says",
-    Because.MARK: "by its byte order mark",
-    Because.BYTES: "by its bytes",
-    Because.DETECTED: "detected: nothing else makes as much sense of it",
-}
-
-
 def _problem(imported: Import) -> Problem | None:
     if imported.status == ImportStatus.FAILED:
+        from saas.services.csv_files import EncodingUnsure
+
         kind = EncodingUnsure.__name__
         return Problem(
             kind if imported.error_type == kind else FAILED,
@@ -218,6 +243,8 @@ async def _trouble(connections: Servers, tenant: str, import_id: UUID) -> Proble
 
 
 async def _kept(connections: Servers, tenant: str, import_id: UUID) -> Import:
+    from activities.imports import find_import
+
     with use_database(connections.database), enter(TenantScope(tenant)):
         async with tenant_session() as session:
             return await find_import(session, import_id)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from processes.connect import HOW_TO_START, plain, reaching
 from processes.lifecycle.exits import WorkerExit
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from saas.settings import Settings
 from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import ExitCode, NotReachable

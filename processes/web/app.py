@@ -6,7 +6,21 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 
-from processes.web import downloads, health, imports, jobs, pages, webhooks
+from processes.web import (
+    downloads,
+    exports,
+    health,
+    imports,
+    integrations,
+    jobs,
+    me,
+    openapi,
+    pages,
+    records,
+    reports,
+    search,
+    webhooks,
+)
 from processes.web.admission import Admitted
 from processes.web.answers import Answers
 from processes.web.door import Door
@@ -16,7 +30,25 @@ SUMMARY = """
 Every request except those to `webhooks` and `downloads` needs `Authorization: Bearer <key>`, and
 concerns the data of the key's tenant. The body of an error response is
 `{"error": {"type": …, "message": …}}`.
+
+A list returns `{"items": […], "next": …}`. Pass `next` as `after` for the next page; it is null on
+the last one. New items do not move the others to another page.
 """
+
+_ROUTES = (
+    me,
+    imports,
+    exports,
+    reports,
+    search,
+    records,
+    integrations,
+    jobs,
+    webhooks,
+    downloads,
+    health,
+    pages,
+)
 
 
 def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
@@ -25,15 +57,16 @@ def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
         title="Background jobs",
         version="1",
         description=SUMMARY,
-        docs_url=None,  # that page loads scripts from a CDN; ours needs none
+        docs_url=None,  # that page loads scripts from a CDN; `pages` has one that does not
         redoc_url=None,
         redirect_slashes=False,
         responses=documented(422, 429, 503),  # of any route, in our format instead of FastAPI's
     )
     app.state.door = door
     app.state.databases = health.Databases(database_urls)
-    for router in (imports, jobs, webhooks, downloads, health, pages):
-        app.include_router(router.router)
+    for module in _ROUTES:
+        app.include_router(module.router)
+    openapi.complete(app, door.open_jobs)
     add_error_handlers(app)
     app.add_middleware(Admitted, admission=door.admission)
     app.add_middleware(Answers, drain_seconds=door.admission.limits.drain_seconds)

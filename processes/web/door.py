@@ -28,8 +28,9 @@ OPEN_JOBS: Final = frozenset(
         "search.index",
     }
 )
-"""The jobs that tenants' own programs may request. Only the platform starts billing and retention,
-and a job that sends mail would let callers send mail to anyone."""
+"""The jobs that tenants' own programs may request by name: counting a month, a day's report,
+another attempt at an export, report or sync that failed, and an item's search entry. Only the
+platform starts billing and retention, and one that sends mail would let callers mail anyone."""
 
 
 @dataclass(frozen=True)

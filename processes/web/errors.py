@@ -16,9 +16,15 @@ from temporalio.service import RPCError
 
 from activities.uploads import EncodingUnknown, FileTooLarge
 from processes.web.refusals import InvalidRequest, WebRefusal
+from saas.database.paging import CursorInvalid
+from saas.database.search import QueryInvalid
 from saas.hints import message_with_hint
+from saas.requests.exports import ExportNotReady
+from saas.requests.integrations import CredentialMissing, IntegrationInvalid
 from saas.services.links import LinkExpired, LinkForged
 from saas.services.object_storage import StorageFailed
+from saas.services.outgoing_http import AddressRefused
+from saas.services.secrets import SecretRefused
 from saas.services.webhooks import WebhookRejected
 from temporal_tenancy import (
     ConfigurationError,
@@ -49,6 +55,12 @@ STATUSES: Final[dict[type[Exception], int]] = {
     TenantOffboarding: 403,
     FeatureNotEnabled: 403,
     WebhookRejected: 401,
+    ExportNotReady: 409,
+    CredentialMissing: 409,
+    IntegrationInvalid: 422,
+    AddressRefused: 422,
+    CursorInvalid: 422,
+    QueryInvalid: 422,
     LinkForged: 404,
     LinkExpired: 410,
 }
@@ -56,6 +68,7 @@ AWAY: Final = (
     NotReachable,
     DatabaseProblem,
     StorageFailed,
+    SecretRefused,
     ConfigurationError,
     RPCError,
 )

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 
@@ -23,9 +23,11 @@ from processes.web.connections import CALLER_ENDED
 from processes.web.door import door_of
 from processes.web.errors import documented
 from processes.web.files import attachment
+from processes.web.paging import LIMIT, After, ItemPage, Limit, identified, page_of
 from processes.web.refusals import ErrorFileUnknown, ImportEnded, ImportUnknown
 from processes.web.uploads import FORM, receiving
 from saas.database.contacts import Import, ImportStatus
+from saas.requests.lists import IMPORTS
 from saas.services.object_storage import current_storage
 from temporal_tenancy import WorkflowId, current_tenant, registry, tenant_session
 from temporal_tenancy.core import require_runnable
@@ -54,7 +56,10 @@ EVENTS: Final[dict[int | str, dict[str, Any]]] = {
         "description": 'Events "progress", whose data is the import as in GET '
         "/imports/{import_id}; the last one reports the end.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
+    },
+    204: {
+        "description": "The import has ended, as the caller's last event said: do not reconnect."
+    },
 }
 CSV: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "CSV.", "content": {"text/csv": {"schema": {"type": "string"}}}}
@@ -108,6 +113,9 @@ class ImportState(BaseModel):
     progress: float  # share of the file that has been read, 0 to 1
     error: str | None  # why it failed
     error_type: str | None
+    started_by: str
+    created_at: datetime
+    ended_at: datetime | None
     links: ImportLinks
 
 
@@ -164,6 +172,15 @@ async def start_import(
     return StartedImport(id=import_id, links=_links(import_id))
 
 
+@router.get("", responses=documented(401))
+async def list_imports(
+    caller: Authenticated, *, after: After = None, limit: Limit = LIMIT
+) -> ItemPage[ImportState]:
+    """List the imports, the newest first."""
+    async with tenant_session() as session:
+        return page_of(await IMPORTS.page(session, after=after, limit=limit), _state)
+
+
 @router.get("/{import_id}", responses=documented(401, 404))
 async def show_import(import_id: str, caller: Authenticated) -> ImportState:
     """Show the state of an import."""
@@ -176,15 +193,17 @@ async def show_import(import_id: str, caller: Authenticated) -> ImportState:
     responses={**EVENTS, **documented(401, 404)},
     dependencies=[Depends(stream_slot)],
 )
-async def watch_import(
-    request: Request, import_id: str, caller: Authenticated
-) -> StreamingResponse:
+async def watch_import(request: Request, import_id: str, caller: Authenticated) -> Response:
     """Watch an import until it ends, as server-sent events.
 
     The stream closes after at most ten minutes, or when the caller closes the sending half of the
-    connection; a new stream starts with the import's current state.
+    connection; a new stream starts with the import's current state. A client that reconnects after
+    the last event, as `EventSource` does, gets 204, which tells it to stop.
     """
     first = _state(await _find(import_id))
+    ended = first.status is not ImportStatus.PROCESSING
+    if ended and request.headers.get("last-event-id") == _event_id(first):
+        return Response(status_code=204)
     return StreamingResponse(
         _progress(request, first),
         media_type="text/event-stream",
@@ -253,16 +272,21 @@ async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes
 
 
 def _event(state: ImportState) -> bytes:
-    return format_sse_event(event="progress", data_str=state.model_dump_json())
+    return format_sse_event(event="progress", data_str=state.model_dump_json(), id=_event_id(state))
+
+
+def _event_id(state: ImportState) -> str:
+    """Returns the id that a client sends back when it reconnects."""
+    return f"{state.status}/{state.rows}"
 
 
 async def _find(import_id: str) -> Import:
     """Returns the caller's import; raises the same `ImportUnknown` for another tenant's."""
+    parsed = identified(import_id, ImportUnknown)
     try:
-        parsed = UUID(import_id)
         async with tenant_session() as session:
             return await find_import(session, parsed)
-    except (ValueError, ImportNotFound):
+    except ImportNotFound:
         raise ImportUnknown from None
 
 
@@ -286,6 +310,9 @@ def _state(found: Import) -> ImportState:
         progress=1.0 if ended else round(found.position / max(found.size, 1), 4),
         error=found.error,
         error_type=found.error_type,
+        started_by=found.started_by,
+        created_at=found.created_at,
+        ended_at=found.ended_at,
         links=_links(found.id),
     )
 

@@ -14,11 +14,23 @@ from processes.web.bodies import read_json
 from processes.web.callers import Authenticated
 from processes.web.door import Door, door_of
 from processes.web.errors import Problem, documented
+from processes.web.job_checks import refuse_what_cannot_be_done
+from processes.web.reference import json_body
 from processes.web.refusals import JobUnknown, RunUnknown
+from saas.periods import last_period
 from temporal_tenancy import Instant, Job, registry
-from temporal_tenancy.outbox import RunStatus, request_job, request_state
+from temporal_tenancy.core import require_runnable
+from temporal_tenancy.outbox import (
+    Enqueued,
+    MessageStatus,
+    Requested,
+    RunStatus,
+    request_job,
+    request_state,
+)
 
 AHEAD_MAX: Final = timedelta(days=366)
+ELSEWHERE: Final = {"contacts.import": "POST /imports"}  # the routes that request other jobs
 
 
 class JobRequest(BaseModel):
@@ -58,19 +70,13 @@ class RunState(BaseModel):
     error: Problem | None = None  # why it failed
 
 
-REQUEST: Final[dict[str, Any]] = {  # OpenAPI of a body that FastAPI does not parse
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
-    }
-}
 router: Final = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
 @router.post(
     "/{job}",
     status_code=202,
-    openapi_extra=REQUEST,
+    openapi_extra=json_body(JobRequest),
     responses=documented(401, 403, 404, 409, 413, 415, 422),
 )
 async def ask_for_job(request: Request, job: str, caller: Authenticated) -> AskedJob:
@@ -80,20 +86,36 @@ async def ask_for_job(request: Request, job: str, caller: Authenticated) -> Aske
     again, and returns the existing request with its start time; with a different input it is an
     error. The default key is the job's period, or else a unique one; a job with a period accepts
     no other key.
+
+    The default period is the last whole day or month in the tenant's time zone, and a period must
+    be over by the start. What the input names must exist: a wrong id is 404, and nothing is
+    requested. Imports, exports and syncs are requested by their own routes; these jobs repeat one
+    of them, or bring the search index in step with an item.
     """
     wanted = _job(door_of(request), job)
     asked = await read_json(request, JobRequest)
+    require_runnable(caller.tenant.id, caller.tenant, wanted)
+    key = asked.key
+    if wanted.period is not None and key is None and "period" not in asked.input:
+        key = last_period(wanted.period, caller.tenant.time_zone)
+    await refuse_what_cannot_be_done(caller.tenant, wanted, asked.input, key=key, at=asked.at)
     there = await request_job(
-        caller.tenant, wanted, asked.input, key=asked.key, at=asked.at, ahead_max=AHEAD_MAX
+        caller.tenant, wanted, asked.input, key=key, at=asked.at, ahead_max=AHEAD_MAX
     )
+    return asked_job(wanted, there)
+
+
+def asked_job(job: Job, asked: Requested | Enqueued) -> AskedJob:
+    """Returns the response for a requested job."""
+    started = asked.status in (RunStatus.STARTED, MessageStatus.COMPLETED)
     return AskedJob(
-        message_id=there.id,
-        job=wanted.name,
-        key=there.key,
-        added=there.added,
-        status=there.status,
-        scheduled_at=there.scheduled_at,
-        links=JobLinks(self=f"{router.prefix}/{wanted.name}/{quote(there.key, safe='')}"),
+        message_id=asked.id,
+        job=job.name,
+        key=asked.key,
+        added=asked.added,
+        status=RunStatus.STARTED if started else RunStatus.WAITING,
+        scheduled_at=asked.scheduled_at,
+        links=JobLinks(self=f"{router.prefix}/{job.name}/{quote(asked.key, safe='')}"),
     )
 
 
@@ -113,6 +135,8 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
 
 def _job(door: Door, name: str) -> Job:
     job = registry.get(name) if name in door.open_jobs else None
+    if job is None and (route := ELSEWHERE.get(name)) is not None:
+        raise JobUnknown(f"{name} is requested with {route}.")
     if job is None:
         known = ", ".join(sorted(set(door.open_jobs) & set(registry)))
         raise JobUnknown(f"this job cannot be requested here. The available ones are: {known}.")

@@ -38,6 +38,42 @@ class ImportUnknown(WebRefusal):
     status = 404
 
 
+class ExportUnknown(WebRefusal):
+    """This export does not exist, or has expired. Request a new one."""
+
+    status = 404
+
+
+class ReportUnknown(WebRefusal):
+    """This report does not exist. Request a new one."""
+
+    status = 404
+
+
+class IntegrationUnknown(WebRefusal):
+    """This integration does not exist. Set it up first."""
+
+    status = 404
+
+
+class DocumentUnknown(WebRefusal):
+    """This document does not exist, or has expired."""
+
+    status = 404
+
+
+class ContactUnknown(WebRefusal):
+    """This contact does not exist."""
+
+    status = 404
+
+
+class ItemUnknown(WebRefusal):
+    """This contact or document does not exist, and is not in the search index."""
+
+    status = 404
+
+
 class ErrorFileUnknown(WebRefusal):
     """This import has no error file: it has not ended, or no row was rejected."""
 
@@ -52,6 +88,12 @@ class JobUnknown(WebRefusal):
 
 class RunUnknown(WebRefusal):
     """This job has no run with this key."""
+
+    status = 404
+
+
+class PageUnknown(WebRefusal):
+    """This page does not exist. "/" and "/docs" do."""
 
     status = 404
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from math import isfinite
+from typing import Any, Final
 
 from sqlalchemy import Computed, func, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from saas.database.paging import PAGE_ROWS, PAGE_ROWS_MAX, CursorInvalid, Cursors, Page
 from saas.database.tables import TenantData
+from saas.refusals import Refused
 from temporal_tenancy import TenantOwned, current_tenant
 
-RESULTS_MAX: Final = 100
 QUERY_MAX_CHARACTERS: Final = 1_000
 
 # The "simple" configuration does not stem words, which suits names, addresses and any language.
@@ -52,18 +54,26 @@ class Found:
     ref: str
     title: str
     snippet: str  # plain text around the matching words
+    rank: float  # the higher, the better
 
 
 _SEARCH: Final = text("""
-    with best as (
-        select kind, ref, title, body, ts_rank(words, query) as rank, query
+    with matching as (
+        select kind, ref, title, body, query,
+               cast(ts_rank(words, query) as double precision) as rank
           from search_documents, websearch_to_tsquery('simple', :query) as query
          where tenant_id = :tenant_id
            and words @@ query
+    ),
+    best as (
+        select *
+          from matching
+         where cast(:rank as double precision) is null
+            or (-rank, kind, ref) > (-cast(:rank as double precision), :kind, :ref)
          order by rank desc, kind, ref
          limit :limit
     )
-    select kind, ref, title,
+    select kind, ref, title, rank,
            ts_headline('simple', body, query, 'StartSel="", StopSel="", MaxWords=30, MinWords=10')
                as snippet
       from best
@@ -71,7 +81,11 @@ _SEARCH: Final = text("""
 """)
 
 
-async def search(session: AsyncSession, query: str, limit: int = 20) -> Sequence[Found]:
+class QueryInvalid(Refused, ValueError):
+    """The query cannot be searched for."""
+
+
+async def search(session: AsyncSession, query: str, limit: int = PAGE_ROWS) -> Sequence[Found]:
     """Returns the current tenant's best matches for `query`, best first.
 
     Args:
@@ -80,11 +94,53 @@ async def search(session: AsyncSession, query: str, limit: int = 20) -> Sequence
         limit: the maximum number of matches, 1 to 100.
 
     Raises:
-        ValueError: the query is over 1,000 characters or has a NUL, or the limit is out of range.
+        QueryInvalid: the query is over 1,000 characters or has a NUL.
+        ValueError: the limit is out of range.
     """
-    if len(query) > QUERY_MAX_CHARACTERS or "\x00" in query:
-        raise ValueError(f"a query is at most {QUERY_MAX_CHARACTERS:,} characters of text.")
-    if not 1 <= limit <= RESULTS_MAX:
-        raise ValueError(f"a limit is 1 to {RESULTS_MAX}.")
-    values = {"tenant_id": current_tenant(), "query": query, "limit": limit}
-    return [Found(**row) for row in (await session.execute(_SEARCH, values)).mappings()]
+    return (await search_page(session, query, limit=limit)).rows
+
+
+async def search_page(
+    session: AsyncSession, query: str, *, after: str | None = None, limit: int = PAGE_ROWS
+) -> Page[Found]:
+    """Returns a page of the matches for `query`, best first; takes and raises as `search` does.
+
+    `after` is the cursor of the page, from `Page.next` for the same query. Raises `CursorInvalid`
+    for any other.
+    """
+    if len(query) > QUERY_MAX_CHARACTERS or "\x00" in query or not _is_unicode(query):
+        raise QueryInvalid(f"a query is at most {QUERY_MAX_CHARACTERS:,} characters of text.")
+    if not 1 <= limit <= PAGE_ROWS_MAX:
+        raise ValueError(f"a limit is 1 to {PAGE_ROWS_MAX}.")
+    cursors = Cursors("search", {"query": query})
+    rank, kind, ref = (None, "", "") if after is None else _key(cursors.read(after))
+    values = {
+        "tenant_id": current_tenant(),
+        "query": query,
+        "limit": limit + 1,
+        "rank": rank,
+        "kind": kind,
+        "ref": ref,
+    }
+    found = [Found(**row) for row in (await session.execute(_SEARCH, values)).mappings()]
+    if len(found) <= limit:
+        return Page(found, None)
+    last = found[limit - 1]
+    return Page(found[:limit], cursors.made([last.rank, last.kind, last.ref]))
+
+
+def _key(values: list[Any]) -> tuple[float, str, str]:
+    match values:
+        case [float() | int() as rank, str(kind), str(ref)] if isfinite(rank):
+            if "\x00" not in kind + ref and _is_unicode(kind + ref):
+                return float(rank), kind, ref
+    raise CursorInvalid
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

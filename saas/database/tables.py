@@ -23,14 +23,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from saas.database.checks import one_of
 from temporal_tenancy import TenantOwned
-from temporal_tenancy.core import MigrationEnvironment
-
-TENANT_DATA: Final = MigrationEnvironment(
-    name="tenants' data",
-    script_location="saas.database:migrations",
-    version_table="tenant_data_version",
-)
-
 
 # A name for every constraint, so that a migration can name the one it changes.
 NAMING_CONVENTION: Final = {

@@ -14,7 +14,6 @@ from typing import Final
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
-import aiosmtplib
 from temporalio.exceptions import ApplicationError
 
 from saas.services.addresses import DomainInvalid, ascii_domain
@@ -118,6 +117,8 @@ class MailServer:
             MailRefused: the server rejects it permanently (5xx).
             MailDelayed: the server does not accept it now (4xx), or does not answer.
         """
+        import aiosmtplib  # here: the job's declaration does without
+
         message = self.compose(mail)
         server = self._server
         try:

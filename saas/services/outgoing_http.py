@@ -22,6 +22,7 @@ from unicodedata import normalize
 import httpx
 from temporalio.exceptions import ApplicationError
 
+from saas.refusals import Refused
 from saas.services.addresses import ascii_domain
 from saas.services.outgoing_addresses import is_public
 from saas.settings import load_settings
@@ -40,11 +41,8 @@ _BUSY: Final = (429, 503)
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-class AddressRefused(ApplicationError):
+class AddressRefused(Refused):
     """The URL must not be requested."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class AnswerRefused(ApplicationError):
@@ -130,6 +128,26 @@ class OutgoingHttp:
             raise OutsideUnavailable(f"{target.host} does not answer: {reason}.") from None
 
 
+def require_requestable(url: str) -> str:
+    """Returns a tenant's URL if it may be requested, as far as can be told without resolving it.
+
+    Raises `AddressRefused` as `OutgoingHttp.request` does.
+    """
+    target = _url(url)
+    _require_scheme(target.scheme, _name(target), _port(target), _allowed())
+    return url
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Returns whether two URLs have the same scheme, host and port; both must be requestable."""
+    first, second = _url(one), _url(other)
+    return (first.scheme, _name(first), _port(first)) == (
+        second.scheme,
+        _name(second),
+        _port(second),
+    )
+
+
 @asynccontextmanager
 async def outgoing_http(
     *,
@@ -169,7 +187,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         scheme, name = request.url.scheme, _name(request.url)
-        port = request.url.port or _PORTS.get(scheme, 0)
+        port = _port(request.url)
         known = self._hosts.get((scheme, name, port))
         if known is None:
             known = _Host(await self._addresses(scheme, name, port))
@@ -178,9 +196,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 
     async def _addresses(self, scheme: str, name: str, port: int) -> Sequence[str]:
         """Returns a host's addresses; raises `AddressRefused` if it must not be requested."""
-        allowed = f"{name}:{port}" in self._allowed
-        if scheme != "https" and not (allowed and scheme == "http"):
-            raise AddressRefused(f"the URL of {name} is not https://. Use an https:// URL.")
+        allowed = _require_scheme(scheme, name, port, self._allowed)
         try:
             addresses = await self._resolve(name, port)
         except (OSError, UnicodeError):
@@ -244,6 +260,18 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
     if moment.utcoffset() is None:  # "-0000"
         moment = moment.replace(tzinfo=UTC)
     return max(moment - now, timedelta(0))
+
+
+def _require_scheme(scheme: str, name: str, port: int, exempt: frozenset[str]) -> bool:
+    """Returns whether the host is exempt; raises `AddressRefused` unless it is, or uses TLS."""
+    allowed = f"{name}:{port}" in exempt
+    if scheme != "https" and not (allowed and scheme == "http"):
+        raise AddressRefused(f"the URL of {name} is not https://. Use an https:// URL.")
+    return allowed
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or _PORTS.get(url.scheme, 0)
 
 
 def _name(url: httpx.URL) -> str:

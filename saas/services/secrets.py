@@ -1,8 +1,11 @@
-"""Tenants' own credentials, read from mounted files, one file per credential."""
+"""Tenants' own credentials, one file per credential."""
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,14 @@ class SecretMissing(ApplicationError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, type=type(self).__name__, non_retryable=True)
+
+
+class SecretRefused(Exception):
+    """The secret store does not accept the credential."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
 
 
 class SecretStore:
@@ -52,10 +63,9 @@ class SecretStore:
 
     def find(self, name: str) -> str | None:
         """Like `get`, but returns None if the tenant has no credential of that name."""
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be the name of a credential: a-z 0-9 _ - and dots.")
+        path = self._path(name)
         try:
-            with (self._folder / tenant_folder(current_tenant()) / name).open("rb") as file:
+            with path.open("rb") as file:
                 content = file.read(SECRET_MAX_BYTES + 1)
             if len(content) > SECRET_MAX_BYTES:
                 raise ValueError
@@ -69,6 +79,56 @@ class SecretStore:
                 f"Store it alone in a file, as UTF-8 text of at most {SECRET_MAX_BYTES:,} bytes."
             ) from None
         return value or None
+
+    def put(self, name: str, value: str) -> None:
+        """Stores a credential of the current tenant, or replaces it; readable by this user alone.
+
+        Raises:
+            SecretRefused: the store cannot be written, or the value could not be read back.
+            ScopeMissing, ValueError: as for `get`.
+        """
+        path = self._path(name)
+        if value != value.rstrip("\r\n") or not value or len(value.encode()) > SECRET_MAX_BYTES:
+            raise SecretRefused(
+                f"a credential is text of 1 to {SECRET_MAX_BYTES:,} bytes that does not end with a "
+                "line end."
+            )
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, written = tempfile.mkstemp(prefix=".", dir=path.parent)  # with mode 0600
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(value.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(written, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(written)
+                raise
+        except OSError as error:
+            raise _not_written(error) from None
+
+    def remove(self, name: str) -> None:
+        """Deletes a credential of the current tenant if it exists; raises the errors of `put`."""
+        try:
+            self._path(name).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise _not_written(error) from None
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be the name of a credential: a-z 0-9 _ - and dots.")
+        return self._folder / tenant_folder(current_tenant()) / name
+
+
+def _not_written(error: OSError) -> SecretRefused:
+    return SecretRefused(
+        f"the secret store cannot be written: {os.strerror(error.errno or 0)}. Give this process "
+        "write access to the folder of SECRETS_URL."
+    )
 
 
 def current_secrets() -> SecretStore:

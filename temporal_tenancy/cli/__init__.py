@@ -14,7 +14,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.cli._app import command_line, run
-    from temporal_tenancy.cli._environment import temporal_config
+    from temporal_tenancy.cli._arguments import input_fields
     from temporal_tenancy.cli._exit_codes import ExitCode
     from temporal_tenancy.cli._hints import Hints
     from temporal_tenancy.cli._not_reachable import (
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
         NotReachable,
         reaching,
     )
-    from temporal_tenancy.cli._process_exit import exit_process, open_streams
-    from temporal_tenancy.cli._server_access import Servers, control_plane, servers
+    from temporal_tenancy.cli._process_exit import begin_process, exit_process
+    from temporal_tenancy.cli._requested_jobs import wait_for_job
+    from temporal_tenancy.cli._server_access import (
+        Servers,
+        control_plane,
+        known_tenant,
+        servers,
+    )
     from temporal_tenancy.cli._stops import why_stopped
+    from temporal_tenancy.cli._temporal_config import temporal_config
     from temporal_tenancy.cli._waiting import warn_without_worker
     from temporal_tenancy.cli.answers import (
         Answer,
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
         lines,
         minute,
         perform,
+        say,
         sentence,
         table,
         when,
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.cli.commands.options import Json, Wait
     from temporal_tenancy.cli.dead_letters import operator
-    from temporal_tenancy.cli.program import Application, Login, Program, use_program
+    from temporal_tenancy.cli.program import Application, Login, Program, quoted, use_program
 
 __all__ = [
     "Advice",
@@ -58,23 +66,28 @@ __all__ = [
     "Servers",
     "Wait",
     "address",
+    "begin_process",
     "command_line",
     "control_plane",
     "err",
     "exit_process",
     "facts",
+    "input_fields",
+    "known_tenant",
     "lines",
     "minute",
-    "open_streams",
     "operator",
     "perform",
+    "quoted",
     "reaching",
     "run",
+    "say",
     "sentence",
     "servers",
     "table",
     "temporal_config",
     "use_program",
+    "wait_for_job",
     "warn_without_worker",
     "when",
     "whole",
@@ -101,18 +114,23 @@ _WHERE: Final = {
     "err": "answers",
     "exit_process": "_process_exit",
     "facts": "answers",
+    "input_fields": "_arguments",
+    "known_tenant": "_server_access",
     "lines": "answers",
     "minute": "answers",
-    "open_streams": "_process_exit",
+    "begin_process": "_process_exit",
     "operator": "dead_letters",
     "perform": "answers",
+    "quoted": "program",
     "reaching": "_not_reachable",
     "run": "_app",
+    "say": "answers",
     "sentence": "answers",
     "servers": "_server_access",
     "table": "answers",
-    "temporal_config": "_environment",
+    "temporal_config": "_temporal_config",
     "use_program": "program",
+    "wait_for_job": "_requested_jobs",
     "warn_without_worker": "_waiting",
     "when": "answers",
     "whole": "answers",

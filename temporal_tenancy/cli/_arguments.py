@@ -40,7 +40,7 @@ def tenant_job(name: str) -> Job:
     return job
 
 
-def fields(text: str | None, *, what: str) -> dict[str, Any]:
+def input_fields(text: str | None, *, what: str) -> dict[str, Any]:
     """Returns the JSON object of `--input`; empty if the option is missing.
 
     Raises `InvalidPayload`, whose message does not quote the input.

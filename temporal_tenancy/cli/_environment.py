@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio.client import Client
-from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from temporal_tenancy.cli._not_reachable import Advice, NotReachable
 from temporal_tenancy.cli._not_reachable import reaching as reaching_servers
+from temporal_tenancy.cli._temporal_config import temporal_config
 from temporal_tenancy.cli.program import Login, current_program, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
@@ -21,29 +21,9 @@ from temporal_tenancy.postgres.database import Database, database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
-DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default
-DEFAULT_NAMESPACE: Final = "default"  # the SDK's default
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 
 MakePlugin = Callable[[Database], TenancyPluginBase]
-
-
-def temporal_config() -> ClientConnectConfig:
-    """Returns Temporal's address, namespace and credentials from `temporalio.envconfig`.
-
-    Raises:
-        ConfigurationError: a profile, file or variable is invalid.
-    """
-    try:
-        config = ClientConfig.load_client_connect_config()
-    except (RuntimeError, ValueError, OSError) as error:
-        text = str(error).strip() or type(error).__name__
-        raise ConfigurationError(
-            f"Temporal's settings (TEMPORAL_*) cannot be read: {text.splitlines()[0].rstrip('.')}."
-        ) from None
-    config.setdefault("target_host", DEFAULT_ADDRESS)
-    config.setdefault("namespace", DEFAULT_NAMESPACE)
-    return config
 
 
 def login(variable: str | None, whose: str) -> Login:

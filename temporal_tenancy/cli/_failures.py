@@ -78,7 +78,8 @@ def _classified(error: Exception) -> tuple[int, str, str]:
 
     kind = type(error).__name__
     application = current_program().loaded
-    for error_type, code in application.failures.items() if application is not None else ():
+    own = {} if application is None else application.failures
+    for error_type, code in (own() if callable(own) else own).items():
         if isinstance(error, error_type):
             return code, kind, getattr(error, "message", str(error))
     if isinstance(error, TenancyError):

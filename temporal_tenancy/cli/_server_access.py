@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from sqlalchemy.exc import ProgrammingError
-from temporalio.client import Client
 
 from temporal_tenancy.cli._nearest_tenant import with_nearest
 from temporal_tenancy.cli.program import Application, current_application
@@ -25,8 +24,9 @@ from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database, use_database
-from temporal_tenancy.postgres.migrations import refuse_pending
-from temporal_tenancy.sdk.core_logs import forward_core_logs
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 _LACKING: Final = ("42P01", "42703")  # SQLSTATE: no such table, no such column
 
@@ -81,11 +81,18 @@ async def control_plane() -> AsyncIterator[Database]:
         await database.dispose()
 
 
+def _forward_core_logs() -> None:
+    # Imported here: it loads the SDK, which a command that asks only the database does not need.
+    from temporal_tenancy.sdk.core_logs import forward_core_logs
+
+    forward_core_logs()
+
+
 @asynccontextmanager
 async def temporal() -> AsyncIterator[Temporal]:
     """Connects only to Temporal; raises `NotReachable`."""
     application = current_application()
-    forward_core_logs()
+    _forward_core_logs()
     with application.reaching():
         yield Temporal(await application.connect(None), application.ui_url)
 
@@ -95,7 +102,7 @@ async def servers() -> AsyncIterator[Servers]:
     """Opens both; raises the same as `control_plane` and `temporal`."""
     async with control_plane() as database:
         application = current_application()
-        forward_core_logs()
+        _forward_core_logs()
         yield Servers(await application.connect(database), application.ui_url, database)
 
 
@@ -140,5 +147,8 @@ def _migrated(application: Application) -> Iterator[None]:
     except ProgrammingError as error:
         url = application.platform.url
         if url is not None and getattr(error.orig, "sqlstate", None) in _LACKING:
+            # Imported here: it loads Alembic, which no other command needs.
+            from temporal_tenancy.postgres.migrations import refuse_pending
+
             refuse_pending(url, environments(application), installation=application.installation)
         raise

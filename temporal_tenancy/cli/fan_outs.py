@@ -61,7 +61,7 @@ async def fan_out(
     tick = tick or tick_of(job, datetime.now(UTC))
     request = as_scheduled(job, tick)
     if input_json is not None:
-        extra = arguments.fields(input_json, what=f"the input of {job.name}")
+        extra = arguments.input_fields(input_json, what=f"the input of {job.name}")
         request = request.model_copy(update={"extra": extra})
     # Raises for an input that no tenant can use.
     child_input(job, example_id(), tick, request.extra)

@@ -13,15 +13,13 @@ import typer
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._not_reachable import NotReachable
-from temporal_tenancy.cli._server_access import control_plane, directory_of, servers
+from temporal_tenancy.cli._server_access import control_plane, directory_of, known_tenant, servers
 from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table, when, whole
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.control_plane.admission import Admission
-from temporal_tenancy.core.directory import Tenant
 from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.core.words import number
 from temporal_tenancy.outbox import Enqueued, MessageStatus, waiting
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
@@ -44,7 +42,7 @@ async def ask(
     """
     job = arguments.tenant_job(job_name)
     what = f"the input of {job.name}"
-    values = arguments.fields(input_json, what=what)
+    values = arguments.input_fields(input_json, what=what)
     owner = values["tenant_id"] = arguments.owner(tenant, values, what=what)
     if key is not None:
         WorkflowId(owner, job.name, key)  # raises for a key that is not valid
@@ -181,7 +179,7 @@ async def cap(tenant: str, how_many: int | None) -> Answer:
             running = [run.id async for run in connections.client.list_workflows(query)]
         admitted = Admission(connections.database, directory_of(connections.database))
         await admitted.set_cap(tenant_id(tenant), how_many, running=running)
-        record = await _find(connections.database, tenant)
+        record = await known_tenant(connections.database, tenant)
     limit = how_many if how_many is not None else record.plan.concurrency_cap
     document = {"tenant_id": tenant, "concurrency_cap": limit, "running": len(running)}
     if limit is None:
@@ -263,7 +261,7 @@ async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
 async def _tenants_session(tenant: str) -> AsyncIterator[None]:
     """Opens a session of an existing tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
-        await _find(database, tenant)
+        await known_tenant(database, tenant)
         with use_database(database), enter(TenantScope(tenant)):
             async with tenant_session():
                 yield
@@ -287,13 +285,6 @@ async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
             yield view, database
     finally:
         await view.dispose()
-
-
-async def _find(database: Database, identifier: str) -> Tenant:
-    tenant = await directory_of(database).find(identifier)
-    if tenant is None:
-        raise unknown(identifier)
-    return tenant
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -59,8 +59,9 @@ class Application:
     )
     """Raises `NotReachable` for errors in the block that mean that a server is unavailable:
     `reaching`, or the same with the application's advice."""
-    schedules: Sequence[ScheduledJob] = ()
-    """The application's own. Those that its features bring are added."""
+    schedules: Sequence[ScheduledJob] | Callable[[], Sequence[ScheduledJob]] = ()
+    """The application's own, or a function that imports them when a command asks for them. Those
+    that its features bring are added."""
     features: Sequence[Feature] | None = None  # of its plugin; None: all of the library's
     directory: Callable[[Database], TenantDirectory] | None = None
     """Returns the directory of its plugin; None: the library's own table."""
@@ -76,8 +77,11 @@ class Application:
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
     worker: str | None = None  # the command that starts a worker for "{queue}"
     how_to_start: str = ""  # a sentence that follows a missing setting
-    failures: Mapping[type[Exception], int] = field(default_factory=dict)
-    """Exit codes of the application's own errors, which have a `message`."""
+    failures: Mapping[type[Exception], int] | Callable[[], Mapping[type[Exception], int]] = field(
+        default_factory=dict
+    )
+    """Exit codes of the application's own errors, which have a `message`; or a function that
+    imports them after a command has failed."""
 
     @classmethod
     def from_environment(
@@ -165,7 +169,8 @@ class Application:
         """The application's schedules, then those that its features bring."""
         from temporal_tenancy.ticks.schedules import with_those_of
 
-        return with_those_of(self.schedules, self._features)
+        own = self.schedules() if callable(self.schedules) else self.schedules
+        return with_those_of(own, self._features)
 
     @cached_property
     def platform_schedules(self) -> Sequence[ScheduledJob]:

@@ -99,7 +99,7 @@ def _prepared(
 ) -> tuple[TenantInput, WorkflowId]:
     """Returns a run's input and workflow id, after the checks that need no server."""
     what = f"the input of {job.name}"
-    values = arguments.fields(input_json, what=what)
+    values = arguments.input_fields(input_json, what=what)
     values["tenant_id"] = arguments.owner(tenant, values, what=what)
     if key is not None:
         WorkflowId(values["tenant_id"], job.name, key)  # raises for a key that is not valid

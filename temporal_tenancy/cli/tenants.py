@@ -1,4 +1,4 @@
-"""Adds, shows, suspends and resumes tenants."""
+"""Adds, changes, shows, suspends, resumes and offboards tenants."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from temporal_tenancy.cli._server_access import (
     control_plane,
     directory_of,
     each_tenant,
+    known_tenant,
     temporal,
 )
 from temporal_tenancy.cli.answers import Answer, facts, json_text, lines, minute, say, table, when
@@ -25,11 +26,12 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import RUNNABLE, Tenant, TenantStatus
 from temporal_tenancy.core.errors import TenantOffboarding
-from temporal_tenancy.core.identifiers import tenant_id
-from temporal_tenancy.core.jobs import registry
-from temporal_tenancy.core.tenant_state import unknown
+from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.sdk.suspension import release
+
+
+class Unconfirmed(Refusal):
+    """The command does what cannot be taken back, and waits for a confirmation."""
 
 
 class TenantsElsewhere(Refusal):
@@ -65,6 +67,44 @@ async def add(
     return Answer(_document(tenant), f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}.")
 
 
+async def change(
+    identifier: str,
+    *,
+    name: str | None,
+    plan: str | None,
+    time_zone: str | None,
+    add_features: Sequence[str],
+    remove_features: Sequence[str],
+) -> Answer:
+    """Changes what is given; raises a `TenancyError` if the tenant or a value does not exist."""
+    changes = (name, plan, time_zone, *add_features, *remove_features)
+    if all(change is None for change in changes):
+        raise typer.BadParameter(
+            "say what to change: --name, --plan, --time-zone, --add-feature or --remove-feature."
+        )
+    if name is not None and not name.strip():
+        raise typer.BadParameter("a name has at least one character.", param_hint="--name")
+    both = sorted(set(add_features) & set(remove_features))
+    if both:
+        raise typer.BadParameter(
+            f"{both[0]} cannot be added and removed at once.", param_hint="--add-feature"
+        )
+    async with control_plane() as database:
+        before = await _refuse_deleted(database, identifier, "changed")
+        tenant = await Tenants(database).change(
+            identifier,
+            name=name,
+            plan=plan,
+            time_zone=time_zone,
+            add_features=add_features,
+            remove_features=remove_features,
+        )
+    _warn_of_unused(tenant, add_features)
+    changed = _differences(before, tenant)
+    text = f"{tenant.id} {'is changed.' if changed else 'was like that already.'}"
+    return Answer(_document(tenant), lines(text, facts(changed) if changed else None))
+
+
 async def show_all(status: str | None) -> Answer:
     """Lists the tenants, or those with one of the statuses."""
     async with control_plane() as database:
@@ -86,7 +126,7 @@ async def show_all(status: str | None) -> Answer:
 async def show(identifier: str) -> Answer:
     """Shows one tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
-        tenant = await _find(database, identifier)
+        tenant = await known_tenant(database, identifier)
     plan = tenant.plan
     text = facts(
         [
@@ -133,6 +173,41 @@ async def resume(identifier: str) -> Answer:
     return Answer(_document(tenant), lines(text, await _go_on(tenant.id)))
 
 
+async def offboard(identifier: str, reason: str | None, *, confirmed: bool) -> Answer:
+    """Sets the status `offboarding`, which does not end; the jobs that wait then fail.
+
+    Raises:
+        Unconfirmed: without `confirmed`; nothing has changed.
+        TenantUnknown: there is no such tenant.
+    """
+    async with control_plane() as database:
+        tenant = await _refuse_deleted(database, identifier, "offboarded")
+        before = tenant.status
+        if before is not TenantStatus.OFFBOARDING:
+            if not confirmed:
+                raise Unconfirmed(
+                    f"{tenant.id} is {tenant.status}. Offboarding ends its jobs for good: it "
+                    f"cannot be resumed. Add --yes to do so."
+                )
+            tenant = await Tenants(database).set_status(
+                identifier, TenantStatus.OFFBOARDING, reason=reason
+            )
+    ended = await _go_on(tenant.id) if before is TenantStatus.SUSPENDED else None
+    still = sorted(job.name for job in registry.values() if _runs_while_offboarding(job))
+    return Answer(
+        _document(tenant),
+        lines(
+            f"{tenant.id} is offboarding since {when(tenant.status_since)}.",
+            f"Jobs that still run: {', '.join(still)}." if still else "None of its jobs start.",
+            ended,
+        ),
+    )
+
+
+def _runs_while_offboarding(job: Job) -> bool:
+    return job.is_asked_for and TenantStatus.OFFBOARDING in job.statuses
+
+
 async def _waiting(tenant: str) -> str | None:
     """Returns how many runs wait for the suspension to end."""
     jobs = [f"'{job.name}'" for job in registry.values() if job.waits_out_suspension]
@@ -150,6 +225,9 @@ async def _waiting(tenant: str) -> str | None:
 
 async def _go_on(tenant: str) -> str | None:
     """Releases the waiting activities, and returns how many there were."""
+    # Imported here: it loads the SDK's worker, which no other command of the group needs.
+    from temporal_tenancy.sdk.suspension import release
+
     try:
         async with temporal() as connection:
             released = await release(connection.client, tenant)
@@ -175,13 +253,6 @@ def _day_or_time(text: str | None) -> datetime | date | None:
     )
 
 
-async def _find(database: Database, identifier: str) -> Tenant:
-    tenant = await directory_of(database).find(tenant_id(identifier))
-    if tenant is None:
-        raise unknown(identifier)
-    return tenant
-
-
 def _refuse_elsewhere(database: Database, what: str) -> None:
     """Raises `TenantsElsewhere` if the library's own table is not the application's directory."""
     directory = directory_of(database)
@@ -192,15 +263,49 @@ def _refuse_elsewhere(database: Database, what: str) -> None:
         )
 
 
+async def _refuse_deleted(database: Database, identifier: str, what: str) -> Tenant:
+    _refuse_elsewhere(database, what)
+    tenant = await known_tenant(database, identifier)
+    if tenant.status is TenantStatus.DELETED:
+        raise _leaving(tenant, what)
+    return tenant
+
+
 async def _refuse_leaving(database: Database, identifier: str, what: str) -> Tenant:
     _refuse_elsewhere(database, what)
-    tenant = await _find(database, identifier)
+    tenant = await known_tenant(database, identifier)
     if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
-        raise TenantOffboarding(
-            f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}, "
-            f"and cannot be {what}."
-        )
+        raise _leaving(tenant, what)
     return tenant
+
+
+def _leaving(tenant: Tenant, what: str) -> TenantOffboarding:
+    return TenantOffboarding(
+        f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}, and cannot be {what}."
+    )
+
+
+def _differences(before: Tenant, after: Tenant) -> Sequence[tuple[str, object]]:
+    """Returns what has changed, for people."""
+    values = {
+        "name": (before.name, after.name),
+        "plan": (before.plan.id, after.plan.id),
+        "features": tuple(
+            ", ".join(sorted(tenant.plan.features | tenant.features)) or "none"
+            for tenant in (before, after)
+        ),
+        "time zone": (before.time_zone, after.time_zone),
+    }
+    return [(what, f"{old} → {new}") for what, (old, new) in values.items() if old != new]
+
+
+def _warn_of_unused(tenant: Tenant, added: Sequence[str]) -> None:
+    """Warns of a feature that may be mistyped: no job needs it."""
+    needed = {job.feature for job in registry.values()} if added else set()
+    for feature in added:
+        if feature not in needed:
+            known = ", ".join(sorted(filter(None, needed)))
+            say(f'No job needs the feature "{feature}" of {tenant.id}. Jobs need: {known}.')
 
 
 def _document(tenant: Tenant) -> dict[str, Any]:

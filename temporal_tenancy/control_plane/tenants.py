@@ -36,6 +36,10 @@ class PlanUnknown(TenancyError):
     """There is no such plan."""
 
 
+class FeatureUnknown(TenancyError):
+    """The tenant has no such feature of its own."""
+
+
 class TrialEndRefused(TenancyError):
     """This tenant cannot have that end of a trial."""
 
@@ -126,6 +130,57 @@ class Tenants:
                 f'there is already a tenant "{canonical}", and "{tenant_id}" is another spelling '
                 "of it. Choose another id."
             ) from None
+
+    async def change(
+        self,
+        tenant_id: str,
+        *,
+        name: str | None = None,
+        plan: str | None = None,
+        time_zone: str | None = None,
+        add_features: Iterable[str] = (),
+        remove_features: Iterable[str] = (),
+    ) -> Tenant:
+        """Changes what is given, and returns the tenant; anything else stays as it is.
+
+        Args:
+            tenant_id: whose settings.
+            name: the organisation's name, for users.
+            plan: the id of a row in `plans`.
+            time_zone: an IANA name. The end of a trial stays the same instant.
+            add_features: features that the tenant gets in addition to its plan's.
+            remove_features: of those, which it loses.
+
+        Raises:
+            TenantUnknown: there is no such tenant.
+            PlanUnknown: `plan` is not in the table `plans`.
+            TimeZoneUnknown: `time_zone` is not an IANA name.
+            FeatureUnknown: the tenant does not have a feature that it is to lose, or has it from
+                its plan.
+        """
+        if time_zone is not None:
+            zone_of(time_zone)
+        removed = set(remove_features)
+        async with self._database.platform_session("change a tenant") as session:
+            row = await session.scalar(
+                tenants().where(TenantRow.id == tenant_id).with_for_update(of=TenantRow)
+            )
+            if row is None:
+                raise unknown(tenant_id)
+            if plan is not None:
+                await _require_plan(session, plan)
+                row.plan_id = plan
+                await session.flush()
+                await session.refresh(row, ["plan"])
+            for feature in sorted(removed - set(row.features)):
+                raise _not_its_own(row, feature)
+            row.features = sorted((set(row.features) | set(add_features)) - removed)
+            if name is not None:
+                row.name = name
+            if time_zone is not None:
+                row.time_zone = time_zone
+            await session.flush()
+            return tenant_of(row)
 
     async def set_status(
         self, tenant_id: str, status: TenantStatus, *, reason: str | None = None
@@ -251,6 +306,14 @@ async def _taken(session: AsyncSession, tenant_id: str) -> TenancyError:
         f'there is already a tenant "{tenant_id}". Choose another id; '
         "the id of a deleted tenant cannot be reused."
     )
+
+
+def _not_its_own(row: TenantRow, feature: str) -> FeatureUnknown:
+    if feature in row.plan.features:
+        return FeatureUnknown(
+            f"{row.id} has {feature!r} from its plan {row.plan.id}. Choose a plan without it."
+        )
+    return FeatureUnknown(f"{row.id} has no feature {feature!r} that could be removed.")
 
 
 async def _require_plan(session: AsyncSession, plan: str) -> None:

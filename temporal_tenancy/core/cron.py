@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Final
-
-from temporalio.client import ScheduleCalendarSpec, ScheduleRange
+from typing import TYPE_CHECKING, Final
 
 from temporal_tenancy.core.display import quoted
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.periods import Period
+
+if TYPE_CHECKING:
+    from temporalio.client import ScheduleCalendarSpec, ScheduleRange
 
 _MONTHS: Final = [
     "jan",
@@ -105,6 +106,9 @@ class CronLine:
 
     def calendar(self) -> ScheduleCalendarSpec:
         """Returns the line as a Temporal calendar, with the text of the line as its comment."""
+        # Imported here: due times are computed without the SDK's client, which loads slowly.
+        from temporalio.client import ScheduleCalendarSpec
+
         return ScheduleCalendarSpec(
             minute=_ranges(self.minutes),
             hour=_ranges(self.hours),
@@ -232,6 +236,8 @@ def _value(field: _Field, text: str, line: str) -> int:
 
 def _ranges(values: frozenset[int]) -> Sequence[ScheduleRange]:
     """Returns the values as few ranges, or as one with a step if they are evenly spaced."""
+    from temporalio.client import ScheduleRange
+
     ordered = sorted(values)
     steps = {after - before for before, after in itertools.pairwise(ordered)}
     if len(steps) <= 1:

@@ -222,7 +222,16 @@ class Registry(Mapping[str, Job]):
     """All jobs whose modules have been imported, by name."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
+        self._added: dict[str, Job] = {}
+        self._later: list[Callable[[], object]] = []
+
+    def load_later(self, load: Callable[[], object]) -> None:
+        """Calls `load`, which imports jobs, before the registry is read for the first time.
+
+        A command that asks for no job then starts without importing any. If `load` raises an
+        exception, the next reader calls it again.
+        """
+        self._later.append(load)
 
     def add(self, job: Job) -> None:
         """Adds a job.
@@ -230,14 +239,14 @@ class Registry(Mapping[str, Job]):
         Raises:
             ConfigurationError: another class has this job's name.
         """
-        known = self._jobs.get(job.name)
+        known = self._added.get(job.name)
         if known is not None and _path(known.workflow) != _path(job.workflow):
             raise ConfigurationError(
                 f"two jobs are called {job.name}: {_path(known.workflow)} and "
                 f"{_path(job.workflow)}. Rename one."
             )
         # The sandbox imports modules again that are not passed through; keep the first class.
-        self._jobs.setdefault(job.name, job)
+        self._added.setdefault(job.name, job)
 
     def get_or_raise(self, name: str) -> Job:
         """Returns the job of that name.
@@ -260,6 +269,17 @@ class Registry(Mapping[str, Job]):
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    @property
+    def _jobs(self) -> Mapping[str, Job]:
+        while self._later:
+            load = self._later.pop()  # before the call: what it imports may read the registry
+            try:
+                load()
+            except BaseException:
+                self._later.append(load)
+                raise
+        return self._added
 
 
 def _path(cls: type) -> str:

@@ -23,11 +23,11 @@ from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, Work
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.service import ServiceClient
-from temporalio.worker import Worker
 
 if TYPE_CHECKING:
     # The public property `ServiceClient.worker_service_client` returns it.
     from temporalio.service import _BridgeServiceClient
+    from temporalio.worker import Worker
 
 __all__ = [
     "ERROR_IDENTIFIER",

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.lint import catalogue
 from temporal_tenancy.lint.catalogue import Finding, passwordless_logins, refuse_excess_rights

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import aliased, selectinload
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.core.errors import ConfigurationError, TenantInvalid, TenantMismatch
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.tenant_id_types import TenantIdType, is_canonical

@@ -25,7 +25,7 @@ from dev.devstack.temporal_binary import find_temporal
 from dev.devstack.temporal_server import TemporalDevServer
 from dev.sample_data.load import make_up_tenants
 from processes.connect import PASSTHROUGH
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants

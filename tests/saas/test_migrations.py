@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import MetaData
 
 from dev.devstack.postgres import DatabaseUrls
-from saas.database.tables import TENANT_DATA, TenantData
+from saas.database.environment import TENANT_DATA
+from saas.database.tables import TenantData
 from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.outbox.tables import OutboxData

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from processes.cli.commands.options import Limit, OfTenant
 from temporal_tenancy.cli import Json, Wait, perform
 
 app = typer.Typer(help="Contacts from a CSV file.", no_args_is_help=True)
@@ -49,6 +50,14 @@ def start(
         ),
         json=json,
     )
+
+
+@app.command("list")
+def show_all(tenant: OfTenant, limit: Limit = 20, json: Json = False) -> None:
+    """List a tenant's imports, the newest first."""
+    from processes.cli import imports
+
+    perform(imports.show_all(tenant=tenant, limit=limit), json=json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands that add, show, suspend and resume tenants."""
+"""Commands that add, change, show, suspend, resume and offboard tenants."""
 
 from __future__ import annotations
 
@@ -45,6 +45,36 @@ def add(
     )
 
 
+@app.command("set")
+def change(
+    tenant: TenantName,
+    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    plan: Annotated[str | None, typer.Option(help="Its plan.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="An IANA name.")] = None,
+    add_feature: Annotated[
+        list[str] | None, typer.Option(help="A feature beyond the plan's; may be repeated.")
+    ] = None,
+    remove_feature: Annotated[
+        list[str] | None, typer.Option(help="Such a feature to take away; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Change a tenant's name, plan, features or time zone."""
+    from temporal_tenancy.cli import tenants
+
+    perform(
+        tenants.change(
+            tenant,
+            name=name,
+            plan=plan,
+            time_zone=time_zone,
+            add_features=add_feature or [],
+            remove_features=remove_feature or [],
+        ),
+        json=json,
+    )
+
+
 @app.command("list")
 def show_all(
     status: Annotated[
@@ -81,3 +111,16 @@ def resume(tenant: TenantName, json: Json = False) -> None:
     from temporal_tenancy.cli import tenants
 
     perform(tenants.resume(tenant), json=json)
+
+
+@app.command()
+def offboard(
+    tenant: TenantName,
+    reason: Reason = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; it cannot be taken back.")] = False,
+    json: Json = False,
+) -> None:
+    """End a tenant's jobs for good, as the first step of its deletion."""
+    from temporal_tenancy.cli import tenants
+
+    perform(tenants.offboard(tenant, reason, confirmed=yes), json=json)

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import insert, select, update
 from temporalio.client import Client
 
-from activities.exports import begin_export
 from activities.uploads import EncodingUnknown
 from saas.database.contacts import Contact, Import
 from saas.database.exports import ExportDataset, ExportFormat
 from saas.queues import Queue
+from saas.requests.exports import begin_export
 from saas.services.contact_columns import EXPORT_MARK
 from saas.services.csv_safety import original_cell
 from saas.services.object_storage import current_storage, object_path

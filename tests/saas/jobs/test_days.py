@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from activities.days import Day, DayNotOver, local_day, past_day
+from activities.days import DayNotOver, local_day, past_day
+from saas.periods import Day
 
 DAY = TypeAdapter[str](Day)
 ZONES = ["America/New_York", "America/Sao_Paulo", "Asia/Beirut", "Pacific/Apia", "UTC"]

@@ -22,19 +22,13 @@ from temporalio.exceptions import ApplicationError
 from activities.cleanup import Cleanup
 from activities.datasets import _IN_ORDER, DATASETS, Dataset
 from activities.deletion import Batches
-from activities.exports import (
-    ExportNotFound,
-    ExportNotReady,
-    Exports,
-    WrittenExport,
-    begin_export,
-    export_link,
-)
+from activities.exports import Exports, WrittenExport
 from dev.devstack.postgres import DatabaseUrls
 from saas.database.contacts import Contact
 from saas.database.exports import Export, ExportDataset, ExportFormat
 from saas.database.tables import AuditEntry, Invoice, UsageEvent
 from saas.queues import Queue
+from saas.requests.exports import ExportNotFound, ExportNotReady, begin_export, export_link
 from saas.services.links import LinkTarget, read_link
 from saas.services.object_storage import ObjectNotFound, current_storage, object_path
 from saas.services.tables import Row

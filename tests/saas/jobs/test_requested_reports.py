@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import insert, select
 from temporalio.client import Client, WorkflowFailureError
 
-from activities.requested_reports import MadeReport, request_report
+from activities.requested_reports import MadeReport
 from saas.database.reports import REQUESTED_REPORT, RequestedReport
 from saas.database.tables import AuditEntry, Document, Invoice, UsageEvent
 from saas.queues import Queue
+from saas.requests.reports import request_report
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import InvalidPayload
 from temporal_tenancy.core.failures import root_cause, type_of

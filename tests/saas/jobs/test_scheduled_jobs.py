@@ -43,6 +43,7 @@ from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests.fixtures.postgres import within
+from tests.fixtures.relay import messages_of
 from tests.fixtures.saas import saas_worker
 from workflows.audit import AggregateAuditInput, AggregateAuditLog
 from workflows.billing import BillingCycle, BillingCycleInput
@@ -268,6 +269,8 @@ async def test_documents_that_have_expired_are_deleted_and_the_others_stay(
     assert await documents_of(database, "globex") == set(expiries)
     entries = await entries_of(database, "acme", "documents.deleted")
     assert [entry.details["rows"] for entry in entries] == [2, 2, 1]
+    asked = await messages_of(database, "acme")  # so that search no longer finds them
+    assert {message.payload["ref"] for message in asked} == {f"test/old-{n}" for n in range(5)}
 
 
 async def documents_of(database: Database, tenant: str) -> set[str]:

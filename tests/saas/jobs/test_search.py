@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
 from activities import search as module
-from activities.search import IndexDocument, ask_for_index, index_document
+from activities.search import (
+    IndexDocument,
+    ask_for_changed_contacts,
+    ask_for_index,
+    index_document,
+)
 from saas.database.contacts import Contact
 from saas.database.search import Found, SearchDocument, search
 from saas.database.tables import Document
@@ -225,6 +232,103 @@ def test_a_kind_that_is_unknown_does_not_fit_the_job(kind: str | None) -> None:
     values = {"tenant_id": "acme", "kind": kind, "ref": "1"}
     with pytest.raises(InvalidPayload):
         read_input(job.input_model, values, what="the input of search.index")
+
+
+# Contacts that an import has changed together.
+
+
+async def give_contacts(database: Database, tenant: str, *names: str) -> datetime:
+    """Adds contacts in one transaction; returns their time, by which one message names them."""
+    with within(database, tenant):
+        async with tenant_session() as session:
+            rows = [{"email": f"{name}@{tenant}.example", "name": name} for name in names]
+            await session.execute(insert(Contact), rows)
+            return (await session.execute(select(func.now()))).scalar_one()
+
+
+async def test_contacts_that_changed_together_are_indexed_by_one_message(
+    database: Database,
+) -> None:
+    at = await give_contacts(database, "acme", "ann", "bob")
+    await give_contacts(database, "acme", "cid")
+    await give_contacts(database, "globex", "dan")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            await ask_for_changed_contacts(at, version="import")
+            [message] = (await session.scalars(select(OutboxMessage))).all()
+    for tenant in ("globex", "acme"):
+        await index(database, tenant, "contact", message.payload["ref"], "1")
+    found = [await refs(database, "acme", name) for name in ("ann", "bob", "cid")]
+    assert [len(each) for each in found] == [1, 1, 0]
+    assert await refs(database, "globex", "dan") == []
+
+
+async def test_a_contact_that_has_changed_since_is_left_to_the_later_message(
+    database: Database,
+) -> None:
+    """The order in which two messages are worked off does not matter, nor that they overlap."""
+    first = await give_contacts(database, "acme", "ann")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            changed = update(Contact).values(name="Anna", updated_at=func.now())
+            await session.execute(changed)
+            second = (await session.execute(select(func.now()))).scalar_one()
+    for event, at in (("2", second), ("1", first)):
+        await index(database, "acme", "contact", f"changed/{at.isoformat()}", event)
+        assert len(await refs(database, "acme", "anna")) == 1
+    assert await refs(database, "acme", "ann") == []
+
+
+async def test_a_change_waits_for_the_message_that_is_being_worked_off(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the entry could get the older text after the newer one."""
+    at = await give_contacts(database, "acme", "ann")
+    read, written = asyncio.Event(), asyncio.Event()
+    text_of = module._text_of
+
+    def slow(contact: Contact) -> module.Text:
+        read.set()
+        return text_of(contact)
+
+    execute = AsyncSession.execute
+
+    async def held(self: AsyncSession, statement: Any, *others: Any, **options: Any) -> Any:
+        if statement is module._INDEX:
+            await written.wait()
+        return await execute(self, statement, *others, **options)
+
+    monkeypatch.setattr(module, "_text_of", slow)
+    monkeypatch.setattr(AsyncSession, "execute", held)
+    indexing = asyncio.create_task(
+        index(database, "acme", "contact", f"changed/{at.isoformat()}", "1")
+    )
+    await read.wait()
+
+    async def change() -> None:
+        with within(database, "acme"):
+            async with tenant_session() as session:
+                await session.execute(update(Contact).values(name="Anna"))
+
+    changing = asyncio.create_task(change())
+    async with asyncio.timeout(30):
+        while not await waits_for_a_lock(database):
+            pass
+    assert not changing.done()
+    written.set()
+    await asyncio.gather(indexing, changing)
+    assert len(await refs(database, "acme", "ann")) == 1
+
+
+@pytest.mark.parametrize(
+    "ref", ["changed/", "changed/2013-04-01", "changed/x", "changed/2013-04-01T00:00:00Z"]
+)
+async def test_a_time_at_which_nothing_changed_indexes_nothing(
+    database: Database, ref: str
+) -> None:
+    await give_contact(database, "acme", email="a@x.example", name="Ada")
+    await index(database, "acme", "contact", ref, "1")
+    assert await refs(database, "acme", "ada") == []
 
 
 @pytest.fixture

@@ -10,9 +10,23 @@ from datetime import UTC, datetime, timedelta, timezone
 import pyarrow
 from pyarrow import parquet
 
-from saas.services.tables import BOOLEAN, INTEGER, TEXT, TIME, Row, as_csv, as_parquet
+from saas.services.parquet_files import as_parquet
+from saas.services.tables import Row, Schema, ValueType, as_csv
 
-SCHEMA = pyarrow.schema([("name", TEXT), ("number", INTEGER), ("flag", BOOLEAN), ("at", TIME)])
+SCHEMA: Schema = {
+    "name": ValueType.TEXT,
+    "number": ValueType.INTEGER,
+    "flag": ValueType.BOOLEAN,
+    "at": ValueType.TIME,
+}
+COLUMNS = pyarrow.schema(
+    [
+        ("name", pyarrow.string()),
+        ("number", pyarrow.int64()),
+        ("flag", pyarrow.bool_()),
+        ("at", pyarrow.timestamp("us", tz="UTC")),
+    ]
+)
 AT = datetime(2013, 4, 1, 3, tzinfo=timezone(timedelta(hours=-4)))
 ROWS: list[Row] = [
     ["=1+1", -5, True, AT],
@@ -48,7 +62,7 @@ async def test_a_parquet_file_has_the_types_and_a_row_group_a_page() -> None:
     file = parquet.ParquetFile(io.BytesIO(content))
     assert file.metadata.num_row_groups == 2
     table = file.read()
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(COLUMNS)
     assert table.column("name").to_pylist() == [row[0] for row in ROWS]
     assert table.column("number").to_pylist() == [-5, 0, None, 2**60]
     assert table.column("at").to_pylist()[0] == AT.astimezone(UTC)
@@ -57,7 +71,7 @@ async def test_a_parquet_file_has_the_types_and_a_row_group_a_page() -> None:
 async def test_a_file_without_rows_has_its_columns() -> None:
     assert await whole(as_csv(SCHEMA, pages())) == b'"name","number","flag","at"\r\n'
     empty = parquet.read_table(io.BytesIO(await whole(as_parquet(SCHEMA, pages()))))
-    assert (empty.num_rows, empty.column_names) == (0, SCHEMA.names)
+    assert (empty.num_rows, empty.column_names) == (0, COLUMNS.names)
 
 
 async def test_pieces_come_page_by_page() -> None:

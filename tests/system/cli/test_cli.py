@@ -85,7 +85,7 @@ def test_the_input_may_name_the_tenant_that_the_option_names() -> None:
 @pytest.mark.parametrize("text", [f"{{{CANARY}", f'"{CANARY}"', "", "null"])
 def test_input_that_is_no_object_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(InvalidPayload) as refused:
-        arguments.fields(text, what="the input")
+        arguments.input_fields(text, what="the input")
     assert CANARY not in refused.value.message
 
 

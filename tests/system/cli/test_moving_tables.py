@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dev.devstack.postgres import DatabaseUrls
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.postgres.moving import MOVED

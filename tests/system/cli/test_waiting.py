@@ -33,8 +33,11 @@ async def test_a_workflow_that_no_worker_has_is_told_while_the_run_is_waited_for
         assert process.stderr is not None
         told = (await process.stderr.readline()).decode()
         assert told.startswith(
-            "Waiting: Its workflow code fails and is retried: NotFoundError: Workflow class "
-            "billing.cycle is not registered on this worker"
+            "Waiting for acme/billing.cycle/2013-04: Its workflow code fails and is retried (attempt "
+        )
+        assert (
+            "): NotFoundError: Workflow class billing.cycle is not registered on this worker"
+            in told
         )
         assert told.endswith(
             "Add it to the workflows of the worker that serves this queue, and restart the "

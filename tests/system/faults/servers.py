@@ -22,7 +22,7 @@ from dev.devstack.stack import Stack
 from dev.devstack.temporal_binary import find_temporal
 from dev.devstack.temporal_server import TemporalDevServer
 from dev.sample_data.load import make_up_tenants
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.migrations import migrate
 from tests.fixtures.saas import saas_plugin

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from activities.exports import begin_export
 from dev.devstack.postgres import DatabaseUrls
 from saas.database.exports import ExportDataset, ExportFormat
 from saas.queues import Queue
+from saas.requests.exports import begin_export
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session

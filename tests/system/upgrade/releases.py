@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from dev.devstack.postgres import DatabaseUrls
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import database_url

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from dev.devstack.postgres import DatabaseUrls
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.lint import catalogue
 from temporal_tenancy.postgres._library_schema import TABLES
 from temporal_tenancy.postgres.connections import connect

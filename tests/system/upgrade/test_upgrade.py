@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
-from saas.database.tables import TENANT_DATA
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.control_plane.tables import ControlPlane
 from temporal_tenancy.core.payloads import read
 from temporal_tenancy.dead_letters import letters

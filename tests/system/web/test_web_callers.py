@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,11 +29,13 @@ from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.scope import current_scope
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.log_lines import LogLines
-from tests.fixtures.web import CONTACTS, Web, answering, limit_rate, problem_of
+from tests.fixtures.web import CONTACT, CONTACTS, Web, answering, limit_rate, problem_of
 
 OPEN = {
     "/",
     "/docs",
+    "/docs/{name}",
+    "/pages/{name}",
     "/openapi.json",
     "/healthz",
     "/readyz",
@@ -77,9 +80,7 @@ async def test_every_such_route_refuses_who_has_no_valid_key(
         for method, path, keyed in routes(web.door):
             if not keyed:
                 continue
-            address = path.replace(":path", "").format(
-                import_id=uuid4(), job="search.index", key="k"
-            )
+            address = re.sub(r"\{[a-z_:]+\}", str(uuid4()), path)
             answer = await client.request(method, f"{address}?tenant_id=acme")
             assert (answer.status_code, problem_of(answer)) == (401, "Unauthenticated"), path
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -206,7 +207,7 @@ async def test_two_tenants_calls_at_once_stay_in_their_own_scopes(
     async def call(client: httpx.AsyncClient, tenant: str, number: int) -> None:
         answer = await client.post(
             "/jobs/search.index",
-            json={"input": {"kind": "contact", "ref": str(uuid4())}, "key": f"{tenant}-{number}"},
+            json={"input": {"kind": "contact", "ref": str(CONTACT)}, "key": f"{tenant}-{number}"},
         )
         assert answer.status_code == 202, answer.text
         state = await client.get(answer.json()["links"]["self"])
@@ -234,7 +235,7 @@ async def test_a_request_that_comes_early_on_anothers_connection_has_its_own_sco
     parts = urlsplit(web.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     for tenant in ("acme", "globex", "acme"):
-        body = json.dumps({"input": {"kind": "contact", "ref": "r"}, "key": tenant})
+        body = json.dumps({"input": {"kind": "contact", "ref": str(CONTACT)}, "key": tenant})
         writer.write(
             f"POST /jobs/search.index HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
             f"Authorization: Bearer {web.keys[tenant]}\r\nContent-Type: application/json\r\n\r\n"

@@ -24,6 +24,7 @@ from saas.database.contacts import Import, ImportStatus
 from saas.queues import Queue
 from saas.services.object_storage import current_storage, object_path
 from temporal_tenancy.postgres.database import tenant_session
+from tests.fixtures.event_source import EventSource
 from tests.fixtures.raw_http import connected
 from tests.fixtures.relay import running
 from tests.fixtures.saas import saas_worker
@@ -205,6 +206,40 @@ async def test_its_events_tell_each_change_and_end_with_it(web: Web) -> None:
     assert [(event["status"], event["rows"], event["progress"]) for event in rest] == [
         ("completed", 2, 1)
     ]
+
+
+async def test_a_browser_that_watches_is_told_each_state_and_then_to_stop(web: Web) -> None:
+    async with web.client("acme") as client:
+        import_id = await started(client)
+        source = EventSource(client, f"/imports/{import_id}/events")
+        watching = asyncio.create_task(source.closed())
+        while not source.events:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await change(web, import_id, imported=2, status="completed")
+        await watching
+        assert [json.loads(data)["status"] for _, data in source.events] == [
+            "processing",
+            "completed",
+        ]
+        assert source.statuses == [200, 204]
+
+        late = EventSource(client, f"/imports/{import_id}/events")
+        await late.closed()
+        assert [json.loads(data)["status"] for _, data in late.events] == ["completed"]
+        assert late.statuses == [200, 204]
+
+
+async def test_a_browser_that_missed_the_end_is_told_it(web: Web) -> None:
+    async with watched(web, longest=0.05) as short, short.client("acme") as client:
+        import_id = await started(client)
+        source = EventSource(client, f"/imports/{import_id}/events", reconnection_seconds=0.2)
+        watching = asyncio.create_task(source.closed())
+        while not source.events or web.door.admission.streams.of("acme"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await change(web, import_id, status="cancelled")
+        await watching
+    assert json.loads(source.events[-1][1])["status"] == "cancelled"
+    assert source.statuses[-1] == 204
 
 
 @asynccontextmanager

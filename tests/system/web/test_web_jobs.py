@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -15,7 +17,13 @@ from sqlalchemy import text
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from dev.devstack.postgres import DatabaseUrls
+from processes.web.door import OPEN_JOBS
 from processes.web.runs import Runs
+from saas.database.search import SearchDocument
+from saas.database.tables import Document
+from temporal_tenancy import registry
+from temporal_tenancy.control_plane._api_keys import ApiKeys
+from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.postgres.database import tenant_session
 from tests.fixtures.hostile_messages import HOSTILE as HOSTILE_ROWS
@@ -23,11 +31,11 @@ from tests.fixtures.hostile_messages import insert_hostile, take_walls_away
 from tests.fixtures.relay import messages_of, running
 from tests.fixtures.saas import entries_of, saas_worker
 from tests.fixtures.starter import Starter
-from tests.fixtures.web import Web, answering, problem_of
+from tests.fixtures.web import CONTACT, Web, answering, problem_of
 from tests.system.web import web_jobs
 
 STARTER = ("-m", "tests.system.web.web_jobs_too")
-FINE = {"input": {"kind": "contact", "ref": "r"}}
+FINE = {"input": {"kind": "contact", "ref": str(CONTACT)}}
 
 
 @pytest.fixture
@@ -85,7 +93,8 @@ async def test_a_second_request_is_told_of_the_first_and_another_input_is_refuse
     web: Web,
 ) -> None:
     later = datetime.now(UTC) + timedelta(days=3)
-    other = {"input": {"kind": "contact", "ref": "other"}, "key": "k"}
+    await give_document(web, "acme", "other")
+    other = {"input": {"kind": "document", "ref": "note/other"}, "key": "k"}
     async with web.client("acme") as client:
         first = await client.post(
             "/jobs/search.index", json={**FINE, "key": "k", "at": later.isoformat()}
@@ -294,3 +303,115 @@ async def three_days_pass(web: Web) -> None:
                     recorded_at = recorded_at - interval '3 days'
             """)
         )
+
+
+# What a job could not do is refused before a message is written.
+
+
+async def give_document(web: Web, tenant: str, key: str) -> None:
+    with web.acting_for(tenant):
+        async with tenant_session() as session:
+            session.add(Document(kind="note", key=key, content={"text": "x"}))
+
+
+async def give_things(web: Web, tenant: str) -> dict[str, dict[str, Any]]:
+    """Gives a tenant one of each thing that a job's input names; returns an input for each job."""
+    await give_document(web, tenant, f"of-{tenant}")
+    integration = {"url": "https://x.example/records", "credential": "c"}
+    async with web.client(tenant) as client:
+        export = await client.post("/exports", json={"dataset": "contacts"})
+        report = await client.post("/reports", json=REPORT)
+        await client.put("/integrations/crm", json=integration)
+        sync = await client.post("/integrations/crm/sync")
+    assert sync.status_code == 202, sync.text
+    payloads = {each.job: each.payload for each in await messages_of(web.door.database, tenant)}
+    return {
+        "exports.generate": {"export_id": export.json()["id"]},
+        "reports.generate": {"report_id": report.json()["id"]},
+        "integrations.sync": payloads["integrations.sync"],
+        "search.index": {"kind": "document", "ref": f"note/of-{tenant}"},
+    }
+
+
+REPORT = {
+    "kind": "usage.by_route",
+    "parameters": {"first": "2013-04-01", "last": "2013-04-30"},
+}
+WRONG = [str(uuid4()), "17", "", "x' or '1'='1", "..", "note/never", "a" * 150, "changed/2013-04"]
+
+
+async def test_what_the_input_of_a_job_names_must_be_the_tenants_own(web: Web) -> None:
+    """Every open job whose input names something, with ids of nothing and of another tenant."""
+    own, anothers = await give_things(web, "acme"), await give_things(web, "globex")
+    naming = {
+        name
+        for name in OPEN_JOBS
+        if set(registry[name].input_model.model_fields) - {"tenant_id", "period"}
+    }
+    assert set(own) == naming
+    before = len(await messages_of(web.door.database, "acme"))
+    async with web.client("acme") as client:
+        for job, there in own.items():
+            [name] = [each for each in there if each == "ref" or each.endswith("_id")]
+            for wrong in [anothers[job], *({**there, name: each} for each in WRONG)]:
+                answer = await client.post(f"/jobs/{job}", json={"input": wrong})
+                assert answer.status_code in (404, 422), (job, wrong, answer.text)
+                problem_of(answer)
+        assert len(await messages_of(web.door.database, "acme")) == before
+        for job, there in own.items():
+            answer = await client.post(f"/jobs/{job}", json={"input": there})
+            assert answer.status_code == 202, (job, answer.text)
+    assert len(await messages_of(web.door.database, "acme")) == before + len(own)
+
+
+async def test_an_entry_of_something_that_is_gone_can_still_be_brought_in_step(web: Web) -> None:
+    with web.acting_for("acme"):
+        async with tenant_session() as session:
+            session.add(SearchDocument(kind="document", ref="note/gone", title="t", body=""))
+    async with web.client("acme") as client:
+        wanted = {"input": {"kind": "document", "ref": "note/gone"}}
+        assert (await client.post("/jobs/search.index", json=wanted)).status_code == 202
+
+
+def periods(zone: str) -> dict[str, tuple[str, str, str]]:
+    """Returns the last whole period, the current one and the next one of each length."""
+    today = datetime.now(ZoneInfo(zone)).date()
+    days = [(today + timedelta(days=days)).isoformat() for days in (-1, 0, 1)]
+    month = today.replace(day=1)
+    ends = (month - timedelta(days=1), month, month + timedelta(days=31))
+    last, current, later = (end.isoformat()[:7] for end in ends)
+    return {
+        "report.daily": (days[0], days[1], days[2]),
+        "analytics.aggregate": (last, current, later),
+    }
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])  # 25 hours apart
+async def test_a_period_is_the_tenants_own_and_must_be_over(
+    web: Web, tenants: Tenants, zone: str
+) -> None:
+    await tenants.add("local", "Local", plan="enterprise", time_zone=zone)
+    _, key = await ApiKeys(web.door.database).create("local", "tests")
+    jobs = periods(zone)
+    assert set(jobs) == {name for name in OPEN_JOBS if registry[name].period is not None}
+    async with web.client(headers={"Authorization": f"Bearer {key}"}) as client:
+        for job, (_, current, later) in jobs.items():
+            for unfinished in (current, later, "9998-10" if len(later) == 7 else "9998-10-01"):
+                for sent in ({"key": unfinished}, {"input": {"period": unfinished}}):
+                    answer = await client.post(f"/jobs/{job}", json=sent)
+                    assert (answer.status_code, problem_of(answer)) == (422, "InvalidRequest")
+                    assert f"is not over in {zone}" in answer.json()["error"]["message"]
+        assert await messages_of(web.door.database, "local") == []
+        for job, (last, current, _) in jobs.items():
+            default = await client.post(f"/jobs/{job}", json={})
+            assert (default.status_code, default.json()["key"]) == (202, last)
+            at = (datetime.now(UTC) + timedelta(days=33)).isoformat()
+            planned = await client.post(f"/jobs/{job}", json={"key": current, "at": at})
+            assert planned.status_code == 202, planned.text
+
+
+async def test_a_job_that_another_route_requests_says_which(web: Web) -> None:
+    async with web.client("acme") as client:
+        answer = await client.post("/jobs/contacts.import", json=FINE)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == "contacts.import is requested with POST /imports."

@@ -1,0 +1,38 @@
+"""The logs of a command, whose output is its answer: warnings, on standard error."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from processes.logs import Format
+
+
+def configure(format: Format | None) -> None:
+    """Sends the process's warnings to standard error; LOG_LEVEL is for long-running processes.
+
+    Args:
+        format: as for `processes.logs.configure`.
+    """
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.addHandler(_Later(format))
+
+
+class _Later(logging.Handler):
+    """Makes the handler of the logs when the first line arrives: it loads slowly, and few do."""
+
+    def __init__(self, format: Format | None) -> None:
+        super().__init__()
+        self._format = format
+
+    @cached_property
+    def _handler(self) -> logging.Handler:
+        from processes import logs
+
+        return logs.handler(format=self._format)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._handler.handle(record)

@@ -1,0 +1,223 @@
+"""Requests exports, and saves their files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+import typer
+
+from processes.cli import requests
+from saas.database.exports import Export, ExportDataset, ExportFormat, RequestStatus
+from saas.requests.exports import EXPORTS, JOB, begin_export, find_export, path_of
+from saas.services.object_storage import current_storage
+from temporal_tenancy import WorkflowId, tenant_id
+from temporal_tenancy.cli import (
+    Answer,
+    Problem,
+    address,
+    facts,
+    lines,
+    minute,
+    quoted,
+    servers,
+    table,
+    wait_for_job,
+    when,
+)
+from temporal_tenancy.core import number
+
+INCOMPLETE: Final = "DownloadIncomplete"
+
+
+async def start(dataset: str, *, tenant: str, format: str, wait: bool, quiet: bool) -> Answer:
+    """Requests an export of a tenant's data; `wait` waits until its file is written.
+
+    Raises:
+        TenancyError: the tenant may not export; nothing is requested.
+        typer.BadParameter: there is no such dataset or format; nothing is requested.
+    """
+    wanted = _one_of(ExportDataset, dataset, "DATASET"), _one_of(ExportFormat, format, "--format")
+    async with servers() as connections:
+        async with requests.tenants_request(connections.database, tenant, JOB) as session:
+            export = await find_export(session, await begin_export(session, *wanted))
+        workflow_id = WorkflowId(tenant_id(tenant), JOB, str(export.id))
+        problem = None
+        if wait:
+            _, problem = await wait_for_job(connections, workflow_id, quiet=quiet)
+            async with requests.tenants_view(tenant) as session:
+                export = await find_export(session, export.id)
+        url = connections.link(str(workflow_id))
+    document = {**_document(tenant, export), "url": url}
+    if wait:
+        return Answer(document, lines(_shown(tenant, export), address(url)), problem)
+    text = f"Export {export.id} of {tenant} is requested."
+    follow = quoted(f"exports show {export.id} --tenant {tenant}")
+    return Answer(document, lines(text, f"{follow} shows how far it is.", address(url)))
+
+
+async def show_all(*, tenant: str, limit: int) -> Answer:
+    """Lists a tenant's exports that have not expired, the newest first."""
+    async with requests.tenants_view(tenant) as session:
+        found = await requests.newest(session, EXPORTS, limit)
+    rows = [
+        (e.id, e.dataset, e.format, e.status, e.rows, minute(e.requested_at), minute(e.expires_at))
+        for e in found
+    ]
+    titles = ("export", "dataset", "format", "status", "rows", "requested", "kept until")
+    return Answer(
+        [_document(tenant, export) for export in found],
+        table(titles, rows, empty=f"{tenant} has no exports."),
+    )
+
+
+async def show(identifier: str, *, tenant: str) -> Answer:
+    """Shows an export; raises `ExportNotFound`, also for another tenant's."""
+    export_id = requests.parsed_id(identifier, "an export")
+    async with requests.tenants_view(tenant) as session:
+        export = await find_export(session, export_id)
+    return Answer(_document(tenant, export), lines(_shown(tenant, export), _next(tenant, export)))
+
+
+async def download(identifier: str, *, tenant: str, to: Path, force: bool) -> Answer:
+    """Saves an export's file, whole or not at all.
+
+    Raises:
+        ExportNotFound: the tenant does not have the export, or it has expired.
+        ExportNotReady: the file has not been written yet.
+        StorageFailed: the object storage cannot read the file.
+        typer.BadParameter: `to` is a folder or in none, or exists and `force` is not given.
+    """
+    export_id = requests.parsed_id(identifier, "an export")
+    _require_free(to, force=force)
+    async with requests.tenants_view(tenant) as session:
+        export = await find_export(session, export_id)
+        pieces = current_storage().open(path_of(export))
+        try:
+            size, problem = await _save(pieces, to, expected=export.bytes, force=force)
+        except OSError as error:
+            size, problem = 0, Problem(INCOMPLETE, f"{to} cannot be written: {error.strerror}.")
+    document = {"id": str(export_id), "tenant_id": tenant, "file": str(to), "bytes": size}
+    if problem is not None:
+        return Answer({**document, "bytes": 0}, lines(None), problem)
+    return Answer(document, f"{to} has {number(size, 'byte')}: {_what(export)} of {tenant}.")
+
+
+async def _save(
+    pieces: AsyncIterator[bytes], to: Path, *, expected: int | None, force: bool
+) -> tuple[int, Problem | None]:
+    """Writes a draft beside `to`, which takes its place once it is complete."""
+    handle, draft = tempfile.mkstemp(prefix=f".{to.name[:100]}.", dir=to.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            size = 0
+            async for piece in pieces:
+                size += len(piece)
+                await asyncio.to_thread(file.write, piece)
+            if expected is not None and size != expected:
+                return size, Problem(
+                    INCOMPLETE,
+                    f"the stored file has {number(size, 'byte')}, and {expected:,} were written. "
+                    f"Nothing was saved. Request a new export.",
+                )
+            await asyncio.to_thread(_finish, file)
+        if not _put(draft, to, force=force):
+            return size, Problem(INCOMPLETE, f"{to} has appeared meanwhile, and was left alone.")
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+    return size, None
+
+
+def _finish(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(file.fileno(), 0o666 & ~umask)  # as any new file; a draft is its owner's alone
+
+
+def _put(draft: str, to: Path, *, force: bool) -> bool:
+    """Gives the draft its name; returns False if the name was taken and is not to be replaced."""
+    if not force:
+        try:
+            os.link(draft, to)  # fails where the name exists, which renaming would replace
+            return True
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if to.exists():
+                return False
+    os.replace(draft, to)
+    return True
+
+
+def _require_free(to: Path, *, force: bool) -> None:
+    problem = None
+    if to.is_dir():
+        problem = f"{to} is a folder. Name a file in it."
+    elif not to.parent.is_dir():
+        problem = f"there is no folder {to.parent}."
+    elif not os.access(to.parent, os.W_OK):
+        problem = f"the folder {to.parent} cannot be written."
+    elif os.path.lexists(to) and not force:
+        problem = f"{to} exists already. Choose another name, or add --force to replace it."
+    if problem is not None:
+        raise typer.BadParameter(problem, param_hint="--to")
+
+
+def _one_of(kind: Callable[[str], Any], value: str, hint: str) -> Any:  # a member of the enum
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(member.value for member in kind)  # type: ignore[attr-defined]
+        raise typer.BadParameter(f"it is one of {known}.", param_hint=hint) from None
+
+
+def _document(tenant: str, export: Export) -> dict[str, Any]:  # JSON
+    return {
+        "id": str(export.id),
+        "tenant_id": tenant,
+        "dataset": export.dataset,
+        "format": export.format,
+        "status": export.status,
+        "rows": export.rows,
+        "bytes": export.bytes,
+        "requested_at": export.requested_at,
+        "completed_at": export.completed_at,
+        "expires_at": export.expires_at,
+        "workflow_id": str(WorkflowId(tenant, JOB, str(export.id))),
+    }
+
+
+def _shown(tenant: str, export: Export) -> Any:  # rich's renderable
+    size = None if export.bytes is None else number(export.bytes, "byte")
+    return facts(
+        [
+            ("export", export.id),
+            ("file", f"{_what(export)} of {tenant}"),
+            ("status", export.status),
+            ("rows", None if export.rows is None else f"{export.rows:,}"),
+            ("size", size),
+            ("requested", when(export.requested_at)),
+            ("completed", when(export.completed_at)),
+            ("kept until", minute(export.expires_at)),
+        ]
+    )
+
+
+def _what(export: Export) -> str:
+    return f"{export.dataset} as {export.format}"
+
+
+def _next(tenant: str, export: Export) -> str:
+    if export.status == RequestStatus.COMPLETED:
+        to = f"{export.dataset}.{export.format}"
+        saves = quoted(f"exports download {export.id} --tenant {tenant} --to {to}")
+        return f"{saves} saves the file."
+    return f"{quoted(f'explain {tenant}/{JOB}/{export.id}')} says more about its job."

@@ -1,0 +1,32 @@
+"""Searches a tenant's contacts and documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processes.cli import requests
+from saas.database.search import search
+from temporal_tenancy.cli import Answer, table
+
+
+@dataclass(frozen=True)
+class Result:
+    """Something that matches, as the HTTP door shows it."""
+
+    kind: str
+    reference: str
+    title: str
+    snippet: str
+    rank: float
+
+
+async def find(query: str, *, tenant: str, limit: int) -> Answer:
+    """Returns a tenant's best matches, best first; raises `QueryInvalid`."""
+    async with requests.tenants_view(tenant) as session:
+        found = await search(session, query, limit)
+    results = [Result(f.kind, f.ref, f.title, f.snippet, f.rank) for f in found]
+    rows = [(r.kind, r.reference, r.title, r.snippet) for r in results]
+    return Answer(
+        [vars(result) for result in results],
+        table(("kind", "reference", "title", ""), rows, empty="Nothing of that is found."),
+    )

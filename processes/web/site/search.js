@@ -1,0 +1,79 @@
+// Searches contacts and documents, and shows what was found.
+
+import {$, call, described, element, say, withKey} from "./session.js";
+
+const KINDS = {contact: "Contact", document: "Document"};
+const FIELDS = {email: "E-mail", name: "Name", phone: "Phone", company: "Company", country: "Country"};
+let query = "";
+let next = null;
+
+function facts(contact) {
+  const pairs = Object.entries(FIELDS).map(([name, label]) => [label, contact[name]]);
+  pairs.push(...Object.entries(contact.attributes).map(([name, value]) => [name, String(value)]));
+  return element("dl", {className: "facts more"}, ...pairs.filter(([, value]) => value).flatMap(([label, value]) => [
+    element("dt", {textContent: label}), element("dd", {textContent: value})]));
+}
+
+function item(found) {
+  const open = element("button", {type: "button", className: "small", textContent: "Show", ariaExpanded: "false"});
+  open.setAttribute("aria-label", `Show ${found.title}`);
+  const row = element("li", {},
+    element("div", {className: "what"},
+      element("strong", {textContent: found.title}), element("p", {textContent: found.snippet})),
+    element("span", {className: `badge ${found.kind}`, textContent: KINDS[found.kind]}), open);
+  let details = null;
+  open.addEventListener("click", async () => {
+    say("");
+    try {
+      if (!details) {
+        const content = await (await call(found.links.self)).json();
+        details = found.kind === "contact" ? facts(content)
+          : element("pre", {className: "more", tabIndex: 0, textContent: JSON.stringify(content.content, null, 2)});
+        details.hidden = true;
+        row.append(details);
+      }
+      details.hidden = !details.hidden;
+      open.ariaExpanded = String(!details.hidden);
+      open.textContent = details.hidden ? "Show" : "Hide";
+    } catch (error) {
+      say(described(error));
+    }
+  });
+  return row;
+}
+
+async function search(after = null) {
+  say("");
+  $("start").disabled = true;
+  $("found").hidden = false;
+  if (!after) {
+    $("status").textContent = "Searching";
+    $("list").replaceChildren();
+    $("more-row").hidden = $("empty").hidden = true;
+  }
+  try {
+    const cursor = after ? `&after=${encodeURIComponent(after)}` : "";
+    const page = await (await call(`/search?q=${encodeURIComponent(query)}${cursor}`)).json();
+    $("list").append(...page.items.map(item));
+    next = page.next;
+    const count = $("list").children.length;
+    $("more-row").hidden = !next;
+    $("empty").hidden = count > 0;
+    $("status").textContent = count === 0 ? `Nothing matches “${query}”`
+      : `${next ? "The best " : ""}${count} ${count === 1 ? "match" : "matches"} for “${query}”`;
+  } catch (error) {
+    say(described(error));
+    if (!after) $("found").hidden = true;
+  } finally {
+    $("start").disabled = false;
+  }
+}
+
+$("form").addEventListener("submit", event => {
+  event.preventDefault();
+  query = $("query").value.trim();
+  if (query) search();
+});
+$("more").addEventListener("click", () => search(next));
+
+withKey(() => {});

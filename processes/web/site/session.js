@@ -1,0 +1,105 @@
+// The caller's key, whose it is, and requests with it. Shared by the pages.
+
+const KEPT = "api-key";
+export const POLL_MS = 1000;
+
+export const $ = id => document.getElementById(id);
+
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+export const sentence = text => text && text[0].toUpperCase() + text.slice(1);
+
+export function say(problem) {
+  $("problem").textContent = sentence(problem);
+}
+
+function key() {
+  return $("key").value.trim();
+}
+
+export function hasKey() {
+  return key() !== "";
+}
+
+// `error.final` says whether the same request would fail again; undefined: the server was not reached.
+export async function call(path, options = {}) {
+  if (!/^[\x21-\x7e]+$/.test(key())) {  // the browser would refuse the header without a clear message
+    const error = new Error(
+      hasKey() ? "The key contains an invalid character. Copy it again." : "Enter your API key first.");
+    error.final = true;
+    throw error;
+  }
+  sessionStorage.setItem(KEPT, key());
+  const headers = {...options.headers, Authorization: `Bearer ${key()}`};
+  const answer = await fetch(path, {...options, headers, credentials: "omit", cache: "no-store"});
+  if (answer.ok) return answer;
+  const body = await answer.json().catch(() => null);
+  const error = new Error(body?.error?.message || `The server answered ${answer.status}.`);
+  error.final = answer.status < 500 && answer.status !== 429;
+  throw error;
+}
+
+export function described(error) {
+  return error.final === undefined ? "The server cannot be reached. Try again in a moment." : error.message;
+}
+
+export function sendJson(path, body) {
+  return call(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)});
+}
+
+export const number = value => value.toLocaleString("en");
+export const moment = text => new Date(text).toLocaleString("en", {dateStyle: "medium", timeStyle: "short"});
+
+export function size(bytes) {
+  const units = ["bytes", "kB", "MB", "GB"];
+  let unit = 0;
+  while (bytes >= 1000 && unit < units.length - 1) { bytes /= 1000; unit += 1; }
+  return `${bytes.toLocaleString("en", {maximumFractionDigits: unit ? 1 : 0})} ${units[unit]}`;
+}
+
+// Saves an answer as a file, by its own name.
+export async function save(path, name) {
+  const content = await (await call(path)).blob();
+  const link = element("a", {href: URL.createObjectURL(content), download: name});
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), POLL_MS);
+}
+
+async function showAccount() {
+  const account = $("account");
+  account.hidden = $("forget").hidden = true;
+  const asked = key();
+  if (!/^[\x21-\x7e]+$/.test(asked)) return false;
+  try {
+    const me = await (await call("/me")).json();
+    if (asked !== key()) return false;  // changed meanwhile: the other request answers
+    const facts = [me.tenant_id, `plan ${me.plan}`, me.time_zone, me.caller];
+    account.replaceChildren(
+      element("strong", {textContent: me.name}),
+      ...(me.status === "active" ? [] : [element("span", {className: "badge failed", textContent: me.status})]),
+      element("span", {textContent: facts.join(" · ")}));
+    account.hidden = $("forget").hidden = false;
+    say("");
+    return true;
+  } catch (error) {
+    if (asked === key()) say(described(error));
+    return false;
+  }
+}
+
+// Shows whose key it is, now and whenever it changes; `use` is called for each valid one.
+export async function withKey(use) {
+  const changed = async () => { if (await showAccount()) await use(); };
+  $("key").addEventListener("change", changed);
+  $("key-form").addEventListener("submit", event => { event.preventDefault(); changed(); });
+  $("forget").addEventListener("click", () => {
+    sessionStorage.removeItem(KEPT);
+    location.reload();
+  });
+  $("key").value = sessionStorage.getItem(KEPT) || "";
+  await changed();
+}

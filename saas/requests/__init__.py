@@ -1,0 +1,1 @@
+"""What tenants ask for: exports, reports, integrations and lists, for every door alike."""

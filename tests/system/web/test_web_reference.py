@@ -1,0 +1,114 @@
+"""The API describes itself, and its pages load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from processes.web.door import OPEN_JOBS
+from temporal_tenancy import read_input, registry
+from tests.fixtures.web import Web
+
+
+def resolved(schema: Any, document: Any) -> Any:
+    """Returns a schema with every reference in it replaced; raises for one that leads nowhere."""
+    if isinstance(schema, list):
+        return [resolved(each, document) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if (reference := schema.get("$ref")) is not None:
+        assert reference.startswith("#/components/schemas/"), reference
+        schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+    return {name: resolved(each, document) for name, each in schema.items()}
+
+
+@pytest.fixture
+async def document(web: Web) -> Any:
+    async with web.client() as client:
+        return (await client.get("/openapi.json")).json()
+
+
+def test_every_schema_is_whole(document: Any) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            resolved(operation, document)
+            if "requestBody" in operation:
+                for kind, content in operation["requestBody"]["content"].items():
+                    assert "schema" in content, (path, kind)
+    resolved(list(document["components"]["schemas"].values()), document)
+    assert "$defs" not in str(document)
+
+
+async def test_every_body_has_examples_that_the_door_takes(web: Web, document: Any) -> None:
+    """Sends each example; only the ids in them are nobody's."""
+    sent = 0
+    async with web.client("acme") as client:
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                content = operation.get("requestBody", {}).get("content", {})
+                examples = content.get("application/json", {}).get("examples", {})
+                for name, example in examples.items():
+                    where = path.format(name="crm", job=name)
+                    answer = await client.request(method, where, json=example["value"])
+                    expected = (200, 201, 202, 404) if "/jobs/" in path else (200, 201, 202)
+                    assert answer.status_code in expected, (where, name, answer.text)
+                    sent += 1
+    assert sent >= len(OPEN_JOBS) + 4
+
+
+def test_every_job_is_described_with_its_input(document: Any) -> None:
+    operation = document["paths"]["/jobs/{job}"]["post"]
+    [job] = [each for each in operation["parameters"] if each["name"] == "job"]
+    assert job["schema"]["enum"] == sorted(OPEN_JOBS)
+    content = operation["requestBody"]["content"]["application/json"]
+    assert set(content["examples"]) == OPEN_JOBS
+    schemas = document["components"]["schemas"]
+    inputs = resolved(content["schema"], document)["properties"]["input"]["anyOf"]
+    for name in OPEN_JOBS:
+        model = registry[name].input_model
+        assert resolved(schemas[model.__name__], document) in inputs
+        assert "tenant_id" not in schemas[model.__name__]["properties"]
+        assert f"`{name}`" in operation["description"]
+        example = content["examples"][name]["value"]
+        fields = {"tenant_id": "acme", **example.get("input", {})}
+        read_input(
+            model,
+            {**fields, **({"period": example["key"]} if "key" in example else {})},
+            what="the example",
+        )
+
+
+PAGES = ("/", "/pages/exports", "/pages/search", "/docs")
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_page_has_no_inline_code_and_its_files_are_our_own(web: Web, page: str) -> None:
+    async with web.client() as client:
+        answer = await client.get(page)
+        policy = answer.headers["content-security-policy"]
+        assert "script-src 'self'" in policy
+        assert "style-src 'self'" in policy
+        assert not re.search(r"<script(?![^>]* src=)|<style|\son[a-z]+=|\sstyle=", answer.text)
+        names = re.findall(r'(?:src|href)="([^"#]+)"', answer.text)
+        assert len(names) >= 5
+        for name in names:
+            if name.startswith("data:"):
+                continue
+            assert name.startswith("/"), name
+            file = await client.get(name)
+            assert file.status_code == 200, name
+            kind = {"js": "text/javascript", "css": "text/css"}.get(name.rpartition(".")[2], "")
+            assert file.headers["content-type"].startswith(kind)
+            assert file.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/pages/import.html", "/pages/nothing.js", "/pages/..%2fapp.py", "/pages/style.css%00",
+     "/docs/redoc.standalone.js", "/docs/..%2fcore.py", "/docs/nothing", "/pages/docs"],
+)  # fmt: skip
+async def test_no_other_file_is_served(web: Web, path: str) -> None:
+    async with web.client() as client:
+        assert (await client.get(path)).status_code == 404
