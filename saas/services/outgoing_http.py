@@ -22,6 +22,7 @@ from unicodedata import normalize
 import httpx
 from temporalio.exceptions import ApplicationError
 
+from saas.refusals import Refused
 from saas.services.addresses import ascii_domain
 from saas.services.outgoing_addresses import is_public
 from saas.settings import load_settings
@@ -40,18 +41,12 @@ _BUSY: Final = (429, 503)
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-class AddressRefused(ApplicationError):
+class AddressRefused(Refused):
     """The URL must not be requested."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
 
-
-class AnswerRefused(ApplicationError):
+class AnswerRefused(Refused):
     """The server's response is an error that no retry can fix."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class OutsideUnavailable(ApplicationError):
