@@ -144,14 +144,12 @@ async def test_a_cursor_is_good_for_its_own_list_and_tenant_only(filled: Web) ->
     found = lists()
     async with filled.client("acme") as client, filled.client("globex") as other:
         cursors = {path: (await read(client, path, limit=1))["next"] for path in found}
-        for path in found:
-            for of, cursor in cursors.items():
-                for caller in (client, other):
-                    answer = await caller.get(paged(path, after=cursor))
-                    if (of, caller) == (path, client):
-                        assert answer.status_code == 200
-                    else:
-                        assert (answer.status_code, problem_of(answer)) == (422, "CursorInvalid")
+        for path, another in zip(found, [*found[1:], found[0]], strict=True):
+            own = await client.get(paged(path, after=cursors[path]))
+            assert own.status_code == 200, path
+            for caller, of in ((client, another), (other, path)):
+                answer = await caller.get(paged(path, after=cursors[of]))
+                assert (answer.status_code, problem_of(answer)) == (422, "CursorInvalid"), path
 
 
 async def test_what_is_expired_is_not_listed(filled: Web) -> None:
@@ -175,19 +173,7 @@ def forged(values: Any, path: str = "contacts") -> str:
     return base64.urlsafe_b64encode(cursors._digest(body) + body).decode().rstrip("=")
 
 
-FORGED = [
-    [],
-    [1],
-    ["x", "y"],
-    {},
-    None,
-    [None],
-    ["not a UUID"],
-    ["\x00"],
-    ["\ud800"],
-    [[[]]],
-    [1e999],
-]
+FORGED = [[], ["x", "y"], None, [None], ["not a UUID"], ["\x00"], ["\ud800", "\x00"]]
 
 
 async def test_a_forged_cursor_is_as_wrong_as_any(filled: Web) -> None:
