@@ -23,6 +23,7 @@ CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 # second structlog, imported inside the sandbox, would lack this process's configuration.
 PASSTHROUGH: Final = ("activities", "saas", "structlog")
 HOW_TO_START: Final = '"make dev" starts one; then "source .devstack/env" in this shell.'
+HOW_TO_OWN: Final = '"make dev" starts one; then "source .devstack/owner.env" in this shell.'
 ADVICE: Final = Advice(
     database=HOW_TO_START,
     login='"starter.py migrate" gives the roles the passwords of these URLs.',

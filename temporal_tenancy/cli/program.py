@@ -32,6 +32,7 @@ class Login:
     setting: str  # where a person sets its URL, such as a variable's name
     url: str | None = field(default=None, repr=False)  # None: not set
     needed: bool = True  # whether `migrate` refuses to do without the URL
+    how: str = ""  # a sentence: how to set the URL; empty: the application's `how_to_start`
 
 
 @dataclass(frozen=True, kw_only=True)
