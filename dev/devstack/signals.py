@@ -19,11 +19,11 @@ def orderly_stop() -> Iterator[Callable[[], bool]]:
     presses Ctrl-C again. It yields a function that says whether that has happened, for those that
     can hurry. Outside the main thread it does nothing: only the main thread gets signals.
     """
-    hurry = threading.Event()
+    later: list[int] = []  # and no lock, as a handler may interrupt itself
 
     def note(number: int, frame: FrameType | None) -> None:
         # Not SIG_IGN, which child processes would inherit.
-        hurry.set()
+        later.append(number)
 
     def leave(number: int, frame: FrameType | None) -> None:
         for each in ENDING:
@@ -32,7 +32,7 @@ def orderly_stop() -> Iterator[Callable[[], bool]]:
         raise SystemExit(128 + number)
 
     with _handled(leave):
-        yield hurry.is_set
+        yield lambda: len(later) > 0
 
 
 @contextmanager

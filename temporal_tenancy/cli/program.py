@@ -146,6 +146,11 @@ class Application:
         jobs = {schedule.job for feature in self._features for schedule in feature.schedules}
         return [scheduled for scheduled in self.every_schedule if scheduled.job in jobs]
 
+    @property
+    def has_outbox(self) -> bool:
+        """Whether its plugin has the outbox, whose feature answers a doctor's probe."""
+        return any(feature.name == "outbox" for feature in self._features)
+
     @cached_property
     def _features(self) -> Sequence[Feature]:
         from temporal_tenancy.everything import everything

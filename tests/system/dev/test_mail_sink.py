@@ -57,6 +57,7 @@ def test_one_whose_thread_has_died_is_started_again_on_its_port(tmp_path: Path) 
         url = sink.url
         controller = sink._controller
         assert controller is not None
+        assert controller._thread is not None
         controller.loop.call_soon_threadsafe(controller.loop.stop)
         controller._thread.join()
         assert not sink.running
