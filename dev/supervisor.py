@@ -97,11 +97,15 @@ class Supervisor:
     def run(self) -> None:
         """Watches the parts; returns once every program has been given up."""
         while not self._is_over():
-            for watched in self._all:
-                self._look(watched)
-            if dict(self._addresses()) != self._known:
-                self._move()
+            self.look()
             time.sleep(self._restarts.look)
+
+    def look(self) -> None:
+        """Looks at every part once, and starts those that are due."""
+        for watched in self._all:
+            self._look(watched)
+        if dict(self._addresses()) != self._known:
+            self._move()
 
     @property
     def _all(self) -> list[_Watched]:
@@ -130,14 +134,15 @@ class Supervisor:
         return all(server.part.running or server.given_up for server in self._servers)
 
     def _notice(self, watched: _Watched) -> None:
-        self._failed(watched, watched.part.how_it_ended(), watched.part.log_tail(LAST_LINES))
+        how = f"{watched.part.how_it_ended()}. Its log ends:"
+        self._failed(watched, how, watched.part.log_tail(LAST_LINES))
 
     def _start(self, watched: _Watched) -> None:
         try:
             with self._progress.phase(f"Starting {watched.name} again"):
                 watched.part.start()
         except PartMissing as error:
-            self._failed(watched, "did not start", str(error))
+            self._failed(watched, "was not started:", str(error))
         else:
             watched.began, watched.due = time.monotonic(), None
 
@@ -153,7 +158,7 @@ class Supervisor:
             watched.due = time.monotonic() + pause
             then = f"It starts again in {pause:g} s."
         time_of_day = time.strftime("%H:%M:%S")
-        self._progress.say(f"{time_of_day} {name} {how}. Its log ends:")
+        self._progress.say(f"{time_of_day} {name} {how}")
         for line in last_lines.splitlines()[-LAST_LINES:] or ["(nothing)"]:
             self._progress.say(f"    {printable(line)}")
         self._progress.say(f"  {then}")

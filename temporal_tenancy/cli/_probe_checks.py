@@ -170,9 +170,11 @@ class _Probing:
         deadline = time.monotonic() + self._patience.total_seconds()
         while True:
             states = await asyncio.to_thread(self._messages.states, keys)
-            started = {
-                key for key, state in states.items() if state.status is MessageStatus.COMPLETED
+            # A relay deletes messages that it has completed, so one that is gone was started.
+            waiting = {
+                key for key, state in states.items() if state.status is not MessageStatus.COMPLETED
             }
+            started = set(keys) - waiting
             refused = any(state.error for state in states.values())
             if len(started) == len(keys) or refused or time.monotonic() > deadline:
                 return started
