@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.exc import DBAPIError
+
 from dev import local_saas
 from dev.devstack.errors import PartMissing
 from dev.devstack.progress import Progress
@@ -43,18 +45,25 @@ def main() -> int:
             with Stack(directory, environ=environ, outside=True, progress=progress) as stack:
                 return _serve(stack, progress, hurry)
         except PartMissing as error:
-            return _refuse(f"{type(error).__name__}: {error}", 3)
+            return _refuse(f"{_full(error, directory)}{type(error).__name__}: {error}", 3)
         except CommandFailed as error:
-            return _refuse(str(error), 1)
+            return _refuse(f"{_full(error, directory)}{error}", 1)
+        except DBAPIError as error:  # while the flights are loaded
+            return _refuse(f"{_full(error, directory)}{type(error.orig).__name__}: {error.orig}", 1)
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            where = error.filename or directory
-            return _refuse(
-                f"DiskFull: {where} cannot be written: {error.strerror}. Make room there, and "
-                "start again: what is kept in the folder is not lost.",
-                3,
-            )
+            return _refuse(f"{_full(error, directory)}{error}", 3)
+
+
+def _full(error: Exception, directory: Path) -> str:
+    """Returns the sentence for a full disk, in front of what a part says about it; else nothing."""
+    if not any(os.strerror(number) in str(error) for number in FULL):
+        return ""
+    return (
+        f"DiskFull: {directory} cannot be written. Make room, and start again: what is kept there "
+        "is not lost.\n"
+    )
 
 
 def _refuse(sentence: str, code: int) -> int:

@@ -133,6 +133,7 @@ class TemporalDevServer(Started):
         if self.running:
             return
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._forget_unfinished()
         for attempt in range(1, START_ATTEMPTS + 1):
             self._chosen = self._choose()
             process = OwnedProcess(self.command(), log=self.log, environ=_server_environ())
@@ -143,6 +144,7 @@ class TemporalDevServer(Started):
                 raise
             if answers:
                 self._process = process
+                self._unfinished.unlink(missing_ok=True)
                 self._ports.keep(PORTS_NAME, self._chosen[0])
                 if self._ui:
                     self._ports.keep(UI_PORTS_NAME, self._chosen[1])
@@ -156,6 +158,21 @@ class TemporalDevServer(Started):
                     f"the Temporal dev server did not answer on {self.address}; {self.log} ends "
                     f"with:\n{process.log_tail()}"
                 )
+
+    @property
+    def _unfinished(self) -> Path:
+        """A file that is there until the server has made its database."""
+        return self.directory / "unfinished"
+
+    def _forget_unfinished(self) -> None:
+        """Deletes a database whose making was interrupted: the server would never start with it."""
+        if self._database_file is None:
+            return
+        if self._unfinished.exists():
+            for file in self._database_file.parent.glob(f"{self._database_file.name}*"):
+                file.unlink()
+        if not self._database_file.exists():
+            self._unfinished.touch()
 
     def _choose(self) -> tuple[int, int]:
         port, ui_port = self._wanted

@@ -129,32 +129,31 @@ class _Probing:
 
     async def _relay(self, probes: Mapping[str, ProbeInput]) -> tuple[Check, set[str]]:
         """Returns the relay's check, and the keys of the probes that a relay has started."""
-        setting = self._application.tenant.setting
         if self._messages is None:
-            return skipped([_RELAY], f"{setting} is not set; the probe is written with it.")[
-                0
-            ], set()
+            reason = f"{self._application.tenant.setting} is not set; the probe is written with it."
+            return skipped([_RELAY], reason)[0], set()
         try:
-            if await self._has_no_relay():
-                return self._no_relay(), set()
-            await asyncio.to_thread(self._messages.write, probes)
-            self._written.update(probes)
-            began = time.monotonic()
-            started = await self._until_started(list(probes))
-        except _AWAY:
-            return skipped([_RELAY], "the outbox cannot be used; see the database's checks.")[
-                0
-            ], set()
-        seconds = time.monotonic() - began
-        if len(started) == len(probes):
-            return ok(
-                _RELAY, f"a relay started the probe {seconds:.1f} s after its commit."
-            ), started
-        return await self._not_relayed(list(probes)), started
+            return await self._probe_relay(list(probes), probes)
+        except (DatabaseProblem, ConfigurationError):
+            return skipped([_RELAY], "the database cannot be used; see its checks.")[0], set()
+        except psycopg.Error as error:
+            reason = printable(error.diag.message_primary or type(error).__name__)
+            return failed(_RELAY, f"the outbox cannot be used: {reason}."), set()
 
-    async def _has_no_relay(self) -> bool:
+    async def _probe_relay(
+        self, keys: Sequence[str], probes: Mapping[str, ProbeInput]
+    ) -> tuple[Check, set[str]]:
         assert self._messages is not None
-        return await asyncio.to_thread(self._messages.relays) == 0
+        if await asyncio.to_thread(self._messages.relays) == 0:
+            return self._no_relay(), set()
+        self._written.update(keys)
+        await asyncio.to_thread(self._messages.write, probes)
+        began = time.monotonic()
+        started = await self._until_started(keys)
+        if len(started) < len(keys):
+            return await self._not_relayed(keys), started
+        seconds = time.monotonic() - began
+        return ok(_RELAY, f"a relay started the probe {seconds:.1f} s after its commit."), started
 
     def _no_relay(self) -> Check:
         login = self._application.relay

@@ -28,7 +28,11 @@ from temporal_tenancy.postgres.schema_in_use import schema_in_use
 
 STALE: Final = "10 minutes"  # after it a probe is what a killed doctor has left
 
-_AS_PLATFORM: Final = "select set_config('app.tenant_id', %s, true)"
+# Tenants can lock the table, and a doctor must not wait for that.
+_AS_PLATFORM: Final = """
+    select set_config('app.tenant_id', %s, true), set_config('lock_timeout', '2s', true),
+        set_config('statement_timeout', '5s', true)
+"""
 _FORGET: Final = sql.SQL("""
     delete from {table} where tenant_id = %s and created_at < now() - cast(%s as interval)
 """)

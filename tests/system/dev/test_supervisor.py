@@ -49,6 +49,8 @@ class Shell:
 
     def kill(self) -> None:
         assert self.process is not None
+        while not self.process.log_tail():  # it has not begun yet
+            time.sleep(0.01)
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(WAIT)
 
