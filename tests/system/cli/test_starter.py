@@ -229,10 +229,11 @@ async def test_the_doctor_says_what_is_wrong(
         ]
     )
     assert whole.code == 1
-    assert whole.err.startswith("ChecksFailed: 4 of 18: platform jobs, workers of critical, ")
+    assert whole.err.startswith("ChecksFailed: 4 of 21: platform jobs, workers of critical, ")
     found = verdicts(whole)
     assert found.pop("schedules") == "warning"
-    assert found.pop("role tenancy_relay") == "skipped"
+    for name in ("role tenancy_relay", "relay", "code of workers", "activities"):
+        assert found.pop(name) == "skipped"
     assert {name for name, verdict in found.items() if verdict != "ok"} == {
         "platform jobs",
         "workers of critical",
