@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -33,6 +34,8 @@ DATABASE_VARIABLES = (OWNER_VARIABLE, *ROLE_VARIABLES, *OPTIONAL_ROLE_VARIABLES)
 ENV_FILE: Final = "env"  # the addresses, for a shell; without the database owner's
 OWNER_FILE: Final = "owner.env"  # the database owner's address, for migrations alone
 LOCK_FILE: Final = "lock"  # held while a stack runs: JSON with its process id and when it began
+
+LOCK_WAIT: Final = 0.5  # seconds
 
 # In `env` beside the addresses: the stack's directory, and which variables are the stack's own (and
 # were not given to it), separated by commas.
@@ -257,10 +260,10 @@ class Stack(Started):
                 "delete this one if another user left it behind."
             ) from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DirectoryInUse(_another_runs(self.directory, file)) from error
+            if not _locks(file):
+                raise DirectoryInUse(_another_runs(self.directory, file))
+            for name in (ENV_FILE, OWNER_FILE):  # of an earlier run, maybe on other ports
+                (self.directory / name).unlink(missing_ok=True)
             file.truncate(0)
             began = datetime.now().astimezone().isoformat(timespec="seconds")
             json.dump({"pid": os.getpid(), "began": began}, file)
@@ -282,6 +285,23 @@ def without_own(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in own}
 
 
+def _locks(file: IO[str]) -> bool:
+    """Takes the lock; returns False if another stack has it.
+
+    A command that looks whether a stack runs takes the lock too, for a moment.
+    """
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOCK_WAIT / 10)
+        else:
+            return True
+
+
 def _another_runs(directory: Path, lock: IO[str]) -> str:
     """Returns what to say when another stack has the lock: which, where it is, how to stop it."""
     lock.seek(0)
@@ -291,9 +311,8 @@ def _another_runs(directory: Path, lock: IO[str]) -> str:
     except (ValueError, KeyError, TypeError):
         # An earlier release's, or one that has not said yet.
         return f"another stack runs in {directory}. Stop it first, or use another directory."
-    env = directory / ENV_FILE
-    use = ""
-    if env.exists() and env.stat().st_mtime >= began.timestamp():
+    env, use = directory / ENV_FILE, ""
+    if env.exists():  # else it is still starting
         url = read_exports(env).get("TEMPORAL_UI_URL")
         where = f"Its Web UI is {url}; " if url else ""
         use = f' {where}"source {env}" lets a shell use it.'

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dev.devstack.errors import PartMissing
+from dev.devstack.errors import DirectoryInUse, PartMissing
 from dev.devstack.files import read_exports, write_exports
 from dev.devstack.stack import Stack, without_own
 
@@ -131,3 +133,36 @@ def test_what_was_given_to_a_stack_reaches_the_next(written: Path) -> None:
 def test_the_addresses_of_another_stack_are_kept(written: Path, tmp_path: Path) -> None:
     environ = sourced(written / "env")
     assert without_own(environ, tmp_path / "another") == environ
+
+
+def test_the_files_of_an_earlier_run_are_gone_until_the_next_has_started(written: Path) -> None:
+    with Stack(written, environ=GIVEN):
+        assert list(written.glob("*env")) == []
+
+
+def test_a_second_stack_is_told_which_runs_and_where(written: Path) -> None:
+    with Stack(written, environ=GIVEN) as running:
+        with pytest.raises(DirectoryInUse) as starting:
+            Stack(written, environ=GIVEN).start()
+        running.write_env_files()
+        with pytest.raises(DirectoryInUse) as started:
+            Stack(written, environ=GIVEN).start()
+    assert f"another stack runs in {written}: process {os.getpid()}, since " in str(starting.value)
+    assert "Web UI" not in str(starting.value)
+    assert "Its Web UI is https://ui.example; " in str(started.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1, "began": "never"}'])
+def test_a_lock_that_says_nothing_is_a_lock_all_the_same(written: Path, text: str) -> None:
+    with Stack(written, environ=GIVEN):
+        (written / "lock").write_text(text)
+        with pytest.raises(DirectoryInUse, match=r"^another stack runs in .* Stop it first"):
+            Stack(written, environ=GIVEN).start()
+
+
+def test_a_command_that_looks_at_the_lock_does_not_stop_a_stack(written: Path) -> None:
+    with (written / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        Timer(0.1, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
+        with Stack(written, environ=GIVEN):
+            pass
