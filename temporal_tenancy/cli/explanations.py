@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import (
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
@@ -26,6 +27,7 @@ from temporal_tenancy.cli.program import current_program, with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import (
+    ConfigurationError,
     InvalidPayload,
     TenancyError,
     TenantInvalid,
@@ -36,6 +38,7 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of, registry
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.outbox.work_off import work_off_job
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.suspension import is_waiting
 from temporal_tenancy.sdk.taken_ids import disagreement, input_of, started_event
@@ -164,8 +167,10 @@ async def _ask_control_plane(findings: _Findings) -> None:
                     findings.refused = with_hint(error.sentence)
             elif findings.tick is not None:
                 findings.entry = await _tick(database, job, findings.tick)
-    except NotReachable:
-        findings.waiting.append(f"{LEDGER_AWAY}.")
+    except (NotReachable, DatabaseProblem, ConfigurationError, SQLAlchemyError):
+        # Temporal alone knows a run that has ended; only what is still to come waits for the rest.
+        if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
+            findings.waiting.append(f"{LEDGER_AWAY}.")
 
 
 async def _entry(database: Any, workflow_id: str) -> dict[str, Any] | None:
