@@ -235,29 +235,28 @@ async def test_a_worker_of_a_release_without_the_probe_is_older(
     assert "does not know the probe" in check.message
 
 
-@pytest.mark.parametrize(
-    ("job", "payload"),
-    [
+async def test_the_platform_can_ask_for_nothing_but_a_probe(
+    relay: Relay, database_urls: DatabaseUrls
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
         ("billing.cycle", {}),
         (NAME, {}),
         (NAME, {"queue": ""}),
         (NAME, {"queue": "x", "answers": 10**9}),
         (NAME, {"queue": "x", "extra": 1}),
         (NAME, {"queue": "x", "tenant_id": "acme"}),
-    ],
-)
-async def test_the_platform_can_ask_for_nothing_but_a_probe(
-    relay: Relay, database: Database, database_urls: DatabaseUrls, job: str, payload: Any
-) -> None:
+    ]
     with superuser(database_urls) as connection:
-        connection.execute(
-            "insert into tenancy.outbox_messages (tenant_id, job, key, payload) "
-            "values ('platform', %s, 'x', %s)",
-            [job, json.dumps(payload)],
-        )
+        for number, (job, payload) in enumerate(asked):
+            connection.execute(
+                "insert into tenancy.outbox_messages (tenant_id, job, key, payload) "
+                "values ('platform', %s, %s, %s)",
+                [job, str(number), json.dumps(payload)],
+            )
         query = "select status from tenancy.outbox_messages"
+        refused = [("dead_letter",)] * len(asked)
         async with asyncio.timeout(10):
-            while connection.execute(query).fetchall() != [("dead_letter",)]:  # noqa: ASYNC110
+            while connection.execute(query).fetchall() != refused:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert connection.execute("select count(*) from tenancy.dead_letters").fetchall() == [(0,)]
 
