@@ -31,7 +31,7 @@ _TIMED_OUT: Final = {
 class Evidence:
     """What became of a probe's tasks, by the workers' identities."""
 
-    silent: set[str] = field(default_factory=set)  # took a task, and did not answer in time
+    silent: set[str] = field(default_factory=set)  # took a task, and answered none
     answered: set[str] = field(default_factory=set)  # ended a task
     strangers: set[str] = field(default_factory=set)  # do not know the probe's workflow
     activity_waits: bool = False  # whether a task of an activity was taken by nobody
@@ -51,6 +51,7 @@ async def evidence(client: Client, key: str) -> Evidence:
         else:
             found.activity_waits = True
     found.silent.update(begun.values())
+    found.silent -= found.answered  # slow, and not stopped
     for identities in (found.silent, found.answered, found.strangers):
         identities.discard("")
     return found
