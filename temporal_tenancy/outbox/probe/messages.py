@@ -30,7 +30,7 @@ STALE: Final = "10 minutes"  # after it a probe is what a killed doctor has left
 
 # Tenants can lock the table, and a doctor must not wait for that.
 _AS_PLATFORM: Final = """
-    select set_config('app.tenant_id', %s, true), set_config('lock_timeout', '2s', true),
+    select set_config('app.tenant_id', %s, true), set_config('lock_timeout', '1s', true),
         set_config('statement_timeout', '5s', true)
 """
 _FORGET: Final = sql.SQL("""
