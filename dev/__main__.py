@@ -1,87 +1,156 @@
-"""`make dev`: runs the whole reference SaaS until Ctrl-C."""
+"""`make dev`: runs the whole reference SaaS until Ctrl-C, and starts again what dies."""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
+from sqlalchemy.exc import DBAPIError
 
 from dev import local_saas
 from dev.devstack.errors import PartMissing
+from dev.devstack.progress import Progress
 from dev.devstack.signals import orderly_stop
-from dev.devstack.stack import Stack
-from dev.local_saas import HERE, CommandFailed
-from temporal_tenancy.cli import exit_process
+from dev.devstack.stack import ENV_FILE, OWNER_FILE, Stack, without_own
+from dev.local_saas import HERE, CommandFailed, Program
+from dev.sample_data.airlines import FLIGHTS
+from dev.supervisor import Part, Supervisor
+from temporal_tenancy.cli import exit_process, open_streams
+from temporal_tenancy.core.display import printable
 
 DIRECTORY: Final = HERE / ".devstack"
-WATCH_SECONDS: Final = 1.0  # between checks that every process still runs
-
-console = Console(highlight=False)
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written
 
 
 def main() -> int:
-    """Starts everything, prints the addresses, and waits; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Starts everything, prints the addresses, and waits; returns the exit code.
+
+    The code is 128 + n after signal n, 1 if a part was given up or a command failed, and 3 if
+    something needed is missing.
+    """
+    parser = argparse.ArgumentParser(prog="make dev", description=__doc__)
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where to keep the state")
     directory = parser.parse_args().directory
-    with orderly_stop():
+    progress = Progress()
+    with orderly_stop() as hurry:
         try:
-            with Stack(directory, outside=True) as stack:
-                return _serve(stack)
+            environ = without_own(os.environ, directory)
+            with Stack(directory, environ=environ, outside=True, progress=progress) as stack:
+                return _serve(stack, progress, hurry)
         except PartMissing as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            return 3
+            return _refuse(f"{_full(error, directory)}{type(error).__name__}: {error}", 3)
         except CommandFailed as error:
-            print(error, file=sys.stderr)
-            return 1
+            return _refuse(f"{_full(error, directory)}{error}", 1)
+        except DBAPIError as error:  # while the flights are loaded
+            return _refuse(f"{_full(error, directory)}{type(error.orig).__name__}: {error.orig}", 1)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return _refuse(f"{_full(error, directory)}{error}", 3)
 
 
-def _serve(stack: Stack) -> int:
-    console.print("Migrating, and loading 16 airlines with 336,776 flights…")
-    local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
-    local_saas.load_sample_data(stack)
+def _full(error: Exception, directory: Path) -> str:
+    """Returns the sentence for a full disk, in front of what a part says about it; else nothing."""
+    if not any(os.strerror(number) in str(error) for number in FULL):
+        return ""
+    return (
+        f"DiskFull: {directory} cannot be written. Make room, and start again: what is kept there "
+        "is not lost.\n"
+    )
+
+
+def _refuse(sentence: str, code: int) -> int:
+    print(printable(sentence, lines=True), file=sys.stderr)
+    return code
+
+
+def _serve(stack: Stack, progress: Progress, hurry: Callable[[], bool]) -> int:
+    began = time.monotonic()
+    with progress.phase("Migrating the database"):
+        local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
+    with progress.phase(f"Loading what is missing of the airlines' {FLIGHTS:,} flights"):
+        loaded = sum(local_saas.load_sample_data(stack).values())
+    progress.say(f"  {loaded:,} were loaded." if loaded else "  None was missing.")
     with ExitStack() as parts:
-        worker = parts.enter_context(local_saas.worker(stack))
-        relay = parts.enter_context(local_saas.relay(stack))
-        web = parts.enter_context(local_saas.web(stack))
-        local_saas.starter(stack, "schedules", "apply")
-        env_file = stack.directory / "env"
-        stack.write_env_file(env_file)
-        addresses = stack.environment()
-        console.print()
-        for what, where in (
-            ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
-            ("Temporal", addresses["TEMPORAL_ADDRESS"]),
-            ("HTTP door", addresses["WEB_URL"]),
-            ("mail", f"{addresses['SMTP_URL']}, kept in {_shown(stack.directory / 'mail')}"),
-            ("worker's health", worker.ready["health"]),
-            ("relay's health", relay.ready["health"]),
-            ("logs", f"{_shown(stack.directory)}/{{worker,relay,web}}.log"),
+        # The door first: the others give out links to it.
+        programs: dict[str, Program] = {}
+        for name, program in (
+            ("the HTTP door", local_saas.make_web(stack, hurry=hurry)),
+            ("the worker", local_saas.make_worker(stack, hurry=hurry)),
+            ("the relay", local_saas.make_relay(stack, hurry=hurry)),
         ):
-            console.print(f"  {what:16} {where}", soft_wrap=True)
-        console.print()
-        console.print("In another shell:")
-        console.print(f"  source {_shown(env_file)}", soft_wrap=True)
-        console.print("  .venv/bin/python starter.py run billing.cycle --tenant ua \\")
-        console.print("""      --input '{"period": "2013-04"}' --wait""")
-        console.print()
-        console.print("Ctrl-C stops everything.")
-        running = {"worker": worker, "relay": relay, "web": web}
+            with progress.phase(f"Starting {name}"):
+                programs[name] = parts.enter_context(program)
+        with progress.phase("Applying the schedules"):
+            local_saas.starter(stack, "schedules", "apply")
+        stack.write_env_files()
+        _show(stack, programs, progress)
+        progress.say(f"All of it runs, {time.monotonic() - began:.0f} s after the servers.")
+        progress.say("Ctrl-C stops everything.")
+        supervisor = Supervisor(
+            _servers(stack),
+            programs,
+            progress=progress,
+            addresses=stack.environment,
+            moved=stack.write_env_files,
+        )
         try:
-            while all(part.process.running for part in running.values()):
-                time.sleep(WATCH_SECONDS)
+            supervisor.run()
+        except SystemExit:
+            if not supervisor.given_up:
+                raise
         finally:
-            console.print("\nStopping…")
-        for name, part in running.items():
-            if not part.process.running:
-                message = f"the {name} has ended. Its log ends: {part.process.log_tail()}"
-                print(message, file=sys.stderr)
-        return 1
+            progress.say(
+                "\nStopping. The worker finishes what runs, for at most 30 s; Ctrl-C again ends it "
+                "at once."
+            )
+            for program in programs.values():
+                program.ask_to_end()
+        given_up = " and ".join(supervisor.given_up)
+        return _refuse(f"PartGivenUp: {given_up} ended again and again; see above.", 1)
+
+
+def _servers(stack: Stack) -> dict[str, Part]:
+    mail = None if stack.outside is None else stack.outside.mail
+    servers: dict[str, Part | None] = {
+        "PostgreSQL": stack.postgres,
+        "Temporal": stack.temporal,
+        "the mail sink": mail,
+    }
+    return {name: server for name, server in servers.items() if server is not None}
+
+
+def _show(stack: Stack, programs: dict[str, Program], progress: Progress) -> None:
+    addresses = stack.environment()
+    mail = stack.directory / "mail"
+    progress.say()
+    for what, where in (
+        ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
+        ("Temporal", addresses["TEMPORAL_ADDRESS"]),
+        ("HTTP door", addresses["WEB_URL"]),
+        ("mail", f"{addresses['SMTP_URL']}, kept in {_shown(mail)}"),
+        ("worker's health", programs["the worker"].ready["health"]),
+        ("relay's health", programs["the relay"].ready["health"]),
+        ("logs", f"{_shown(stack.directory)}/{{worker,relay,web}}.log"),
+    ):
+        progress.say(f"  {what:16} {where}")
+    progress.say()
+    progress.say("In another shell:")
+    progress.say(f"  source {_shown(stack.directory / ENV_FILE)}")
+    progress.say("  .venv/bin/python starter.py run billing.cycle --tenant ua \\")
+    progress.say("""      --input '{"period": "2013-04"}' --wait""")
+    progress.say(
+        f'For "starter.py migrate" alone, "source {_shown(stack.directory / OWNER_FILE)}" too: it '
+        "has the database owner's address."
+    )
+    progress.say()
 
 
 def _shown(path: Path) -> Path:
@@ -89,4 +158,5 @@ def _shown(path: Path) -> Path:
 
 
 if __name__ == "__main__":
+    open_streams()
     exit_process(main())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +16,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from dev.devstack.errors import PartMissing
-from dev.devstack.processes import OwnedProcess
+from dev.devstack.errors import PartMissing, PortInUse
+from dev.devstack.outside import PORTS_NAME
+from dev.devstack.ports import LOOPBACK
+from dev.devstack.processes import LOG_LINES, OwnedProcess
 from dev.devstack.stack import Stack
+from dev.devstack.started import Started
 from dev.sample_data.load import load_airlines
 from temporal_tenancy import Database
 
@@ -25,6 +29,7 @@ HERE: Final = Path(__file__).parents[1]
 WORKER_START_SECONDS: Final = 60.0
 WORKER_STOP_SECONDS: Final = 40.0  # longer than the time that running activities get to finish
 POLL_SECONDS: Final = 0.05
+TAKEN_PORT: Final = re.compile(r"PortInUse: port (\d+) on \S+ is in use")  # as a program says so
 
 # Variables of the stack that each process does not get: a secret that it lacks cannot leak from it.
 WORKER: Final = ("RELAY_DATABASE_URL", "LINK_SECRET")
@@ -91,59 +96,188 @@ def load_sample_data(stack: Stack) -> dict[str, int]:
     return asyncio.run(load())
 
 
-class WorkerProcess:
-    """A running process of the reference SaaS: a worker, a relay or the HTTP door."""
+class Program(Started):
+    """A program of the reference SaaS, which writes a ready file and has a port."""
 
-    def __init__(self, process: OwnedProcess, ready: Mapping[str, Any]) -> None:
-        self.process = process
-        self.ready = ready
+    def __init__(
+        self,
+        stack: Stack,
+        name: str,
+        *arguments: str,
+        lacks: Collection[str] = (),
+        hurry: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        Args:
+            stack: where it runs.
+            name: of its log and its ready file.
+            arguments: of Python.
+            lacks: variables of the stack that it does not get.
+            hurry: whether to end it at once while it is stopping.
+        """
+        self.name = name
+        self._stack = stack
+        self._arguments = arguments
+        self._lacks = lacks
+        self._hurry = hurry
+        self._process: OwnedProcess | None = None
+        self._ready_file = stack.directory / f"{name}.ready"
+        self.ready: Mapping[str, Any] = {}  # what it said once it was ready
+
+    @property
+    def process(self) -> OwnedProcess:
+        """The process, once it has been started."""
+        if self._process is None:
+            raise RuntimeError(f"the {self.name} has not been started.")
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.running
 
     def environment(self) -> dict[str, str]:
         """Returns the environment that the process actually has."""
         return psutil.Process(self.process.pid).environ()
 
+    def how_it_ended(self) -> str:
+        """Returns how it has ended."""
+        return "is not running" if self._process is None else self._process.how_it_ended()
+
+    def log_tail(self, lines: int = LOG_LINES) -> str:
+        """Returns the last lines that it has written to its log."""
+        return "" if self._process is None else self._process.log_tail(lines)
+
+    def start(self) -> None:
+        """Starts it, and returns once it is ready.
+
+        It has its last port or, if another program has taken that, another one.
+
+        Raises:
+            PartMissing: it ended, or was not ready in time; the message has the end of its log.
+        """
+        while True:
+            options, environ = self._port_options()
+            try:
+                self._run(options, environ)
+            except PortInUse:
+                self._lose_port()
+            else:
+                self._keep_port()
+                return
+
+    def ask_to_end(self) -> None:
+        """Asks it to end, and does not wait."""
+        if self._process is not None:
+            self._process.ask_to_end()
+
+    def stop(self) -> None:
+        """Stops it in order, or at once if there is a hurry."""
+        self._ready_file.unlink(missing_ok=True)
+        if self._process is not None:
+            self._process.stop(timeout=WORKER_STOP_SECONDS, hurry=self._hurry)
+
+    def _port_options(self) -> tuple[list[str], dict[str, str]]:
+        """Returns the options and the variables that say on which port it listens."""
+        return [], {"WORKER_HEALTH_PORT": str(self._stack.ports.kept(self.name) or 0)}
+
+    def _lose_port(self) -> None:
+        """Notes that another program has the port that it was given."""
+        self._stack.ports.forget(self.name)
+
+    def _keep_port(self) -> None:
+        """Notes the port that it listens on."""
+        port = urlsplit(str(self.ready.get("health", ""))).port
+        if port is not None:
+            self._stack.ports.keep(self.name, port)
+
+    def _run(self, options: list[str], environ: Mapping[str, str]) -> None:
+        self._ready_file.unlink(missing_ok=True)
+        ready_file = ("--ready-file", str(self._ready_file))
+        process = OwnedProcess(
+            [sys.executable, *self._arguments, *options, *ready_file],
+            log=self._stack.directory / f"{self.name}.log",
+            environ={
+                **self._stack.process_environment(without=self._lacks),
+                "PYTHONPATH": str(HERE),
+                **environ,
+            },
+        )
+        self._process = process
+        try:
+            deadline = time.monotonic() + WORKER_START_SECONDS
+            while not self._ready_file.exists():
+                if not process.running or time.monotonic() > deadline:
+                    raise self._not_started(process)
+                time.sleep(POLL_SECONDS)
+            self.ready = json.loads(self._ready_file.read_text())
+        except BaseException:
+            process.kill()
+            raise
+
+    def _not_started(self, process: OwnedProcess) -> PartMissing:
+        last_lines = process.log_tail()
+        taken = TAKEN_PORT.search(last_lines)
+        if taken is not None and not process.running:
+            return PortInUse(int(taken[1]), LOOPBACK)
+        return PartMissing(f"the {self.name} did not start. Its log ends: {last_lines}")
+
+
+class Door(Program):
+    """The HTTP door, on the port of WEB_URL."""
+
+    def _port_options(self) -> tuple[list[str], dict[str, str]]:
+        port = urlsplit(self._stack.environment()["WEB_URL"]).port
+        return ["--port", str(port)], {}
+
+    def _lose_port(self) -> None:
+        outside = self._stack.outside
+        if outside is None or outside.web_is_given:
+            port = urlsplit(self._stack.environment()["WEB_URL"]).port
+            raise PortInUse(port or 0, LOOPBACK)
+        outside.choose_web_port()
+
+    def _keep_port(self) -> None:
+        port = urlsplit(str(self.ready["url"])).port
+        assert port is not None
+        self._stack.ports.keep(PORTS_NAME, port)
+
+
+def make_worker(
+    stack: Stack, *arguments: str, hurry: Callable[[], bool] = lambda: False
+) -> Program:
+    """Returns `worker.py` for all queues, without the owner's credentials; does not start it."""
+    program = str(HERE / "worker.py")
+    return Program(stack, "worker", program, *arguments, lacks=WORKER, hurry=hurry)
+
+
+def make_relay(stack: Stack, *, hurry: Callable[[], bool] = lambda: False) -> Program:
+    """Returns `worker.py --relay`; does not start it."""
+    program = str(HERE / "worker.py")
+    return Program(stack, "relay", program, "--relay", lacks=RELAY, hurry=hurry)
+
+
+def make_web(stack: Stack, *, hurry: Callable[[], bool] = lambda: False) -> Program:
+    """Returns the HTTP door; does not start it."""
+    return Door(stack, "web", "-m", "processes.web", lacks=WEB, hurry=hurry)
+
 
 @contextmanager
-def worker(stack: Stack, *arguments: str) -> Iterator[WorkerProcess]:
+def worker(stack: Stack, *arguments: str) -> Iterator[Program]:
     """Runs `worker.py` for all queues inside the block, without the owner's credentials."""
-    with _running(stack, "worker", WORKER, str(HERE / "worker.py"), *arguments) as process:
-        yield process
+    with make_worker(stack, *arguments) as program:
+        yield program
 
 
 @contextmanager
-def relay(stack: Stack) -> Iterator[WorkerProcess]:
+def relay(stack: Stack) -> Iterator[Program]:
     """Runs `worker.py --relay` inside the block."""
-    with _running(stack, "relay", RELAY, str(HERE / "worker.py"), "--relay") as process:
-        yield process
+    with make_relay(stack) as program:
+        yield program
 
 
 @contextmanager
-def web(stack: Stack) -> Iterator[WorkerProcess]:
+def web(stack: Stack) -> Iterator[Program]:
     """Runs the HTTP door inside the block, on the port of WEB_URL."""
-    port = urlsplit(stack.environment()["WEB_URL"]).port
-    with _running(stack, "web", WEB, "-m", "processes.web", "--port", str(port)) as process:
-        yield process
-
-
-@contextmanager
-def _running(
-    stack: Stack, name: str, lacks: Collection[str], program: str, *arguments: str
-) -> Iterator[WorkerProcess]:
-    """Runs a program that writes a ready file, on a free health port."""
-    environ = stack.process_environment(without=lacks)
-    ready = stack.directory / f"{name}.ready"
-    ready.unlink(missing_ok=True)
-    process = OwnedProcess(
-        [sys.executable, program, *arguments, "--ready-file", str(ready)],
-        log=stack.directory / f"{name}.log",
-        environ=environ | {"PYTHONPATH": str(HERE), "WORKER_HEALTH_PORT": "0"},
-    )
-    try:
-        deadline = time.monotonic() + WORKER_START_SECONDS
-        while not ready.exists():
-            if not process.running or time.monotonic() > deadline:
-                raise PartMissing(f"the {name} did not start. Its log ends: {process.log_tail()}")
-            time.sleep(POLL_SECONDS)
-        yield WorkerProcess(process, json.loads(ready.read_text()))
-    finally:
-        process.stop(timeout=WORKER_STOP_SECONDS)
+    with make_web(stack) as program:
+        yield program

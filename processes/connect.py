@@ -27,6 +27,7 @@ PASSTHROUGH: Final = ("activities", "saas", "structlog")
 HOW_TO_START: Final = (
     '"make dev" starts one; "starter.py" finds it, and other programs after "source .devstack/env".'
 )
+HOW_TO_OWN: Final = '"make dev" starts one; then "source .devstack/owner.env" in this shell.'
 ADVICE: Final = Advice(
     database=HOW_TO_START,
     login='"starter.py migrate" gives the roles the passwords of these URLs.',

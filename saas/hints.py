@@ -15,7 +15,10 @@ HINTS: Final = Hints(
             ),
         },
         "MigrationsBehind": {
-            "": '"{program} migrate" does so, with the owner\'s DATABASE_URL.',
+            "": (
+                '"{program} migrate" does so, with the owner\'s DATABASE_URL, which "source '
+                '.devstack/owner.env" sets for "make dev".'
+            ),
         },
         "ConfigurationError": {
             "this process has no database for tenants": "Set TENANT_DATABASE_URL.",

@@ -111,7 +111,7 @@ def everything(
     if database is not None:
         return (sessions(database), *features)
     known = (
-        replace(feature, workflows=(), activities=(), replayed=feature.workflows)
+        replace(feature, workflows=(), activities=(), replayed=feature.workflows, of_worker=None)
         for feature in features
     )
     return (*known, failed_runs_without_database())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from dev.devstack.errors import PartMissing
+from dev.devstack.files import write_private
 
 
 class Credentials:
@@ -33,9 +33,9 @@ class Credentials:
         """Reads the file.
 
         Raises:
-            PartMissing: the file does not exist, or lacks a role's password.
+            PartMissing: the file does not exist, is damaged, or lacks a role's password.
         """
-        passwords: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        passwords = _passwords(path)
         for role in roles:
             if role not in passwords:
                 raise PartMissing(
@@ -45,10 +45,9 @@ class Credentials:
         return cls(path, passwords)
 
 
-def write_private(path: Path, text: str) -> None:
-    """Writes a file atomically; only its owner may read it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
+def _passwords(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +20,11 @@ import psycopg
 from psycopg import sql
 
 from dev.devstack.accounts import Account, unprivileged_account
-from dev.devstack.credentials import Credentials, write_private
-from dev.devstack.errors import DirectoryInUse, PartMissing
-from dev.devstack.ports import LOOPBACK, free_port, require_free
-from dev.devstack.processes import OwnedProcess
+from dev.devstack.credentials import Credentials
+from dev.devstack.errors import DirectoryInUse, PartMissing, PortInUse
+from dev.devstack.files import write_private
+from dev.devstack.ports import LOOPBACK, Ports, says_taken
+from dev.devstack.processes import LOG_LINES, OwnedProcess, survivors
 from dev.devstack.started import Started
 
 SUPERUSER = "postgres"
@@ -40,7 +41,8 @@ INIT_TIMEOUT = 120.0  # seconds
 START_TIMEOUT = 60.0  # seconds; after a crash the server first replays its log
 STOP_WAIT = 10.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
-START_ATTEMPTS = 3
+START_ATTEMPTS = 5  # on different ports
+PORTS_NAME = "postgres"
 BUILTIN_LOCALES_SINCE = 17  # a version of PostgreSQL
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -76,6 +78,7 @@ class EmbeddedPostgres(Started):
         directory: Path,
         *,
         port: int | None = None,
+        ports: Ports | None = None,
         durable: bool = True,
         wheel: str = WHEEL,
         programs: Path | None = None,
@@ -84,7 +87,8 @@ class EmbeddedPostgres(Started):
         """
         Args:
             directory: created if missing; its contents survive restarts.
-            port: a free one if not given, kept across restarts of this object.
+            port: the only one to listen on; any if not given, preferably the last one.
+            ports: keeps the last port; this object does if not given.
             durable: False turns off fsync, so a crash of the machine may lose data.
             wheel: the module that has the programs, of PostgreSQL 18.
             programs: the folder of the programs of another PostgreSQL, 15 or newer.
@@ -95,6 +99,7 @@ class EmbeddedPostgres(Started):
         self.log = self.directory / "server.log"
         self.durable = durable
         self._wanted_port = port
+        self._ports = ports or Ports()
         self._wheel = wheel
         self._programs = programs
         self._stop_wait = stop_wait
@@ -120,6 +125,14 @@ class EmbeddedPostgres(Started):
     def running(self) -> bool:
         """Whether the server's process is running."""
         return self._process is not None and self._process.running
+
+    def how_it_ended(self) -> str:
+        """Returns how the server's process has ended."""
+        return "is not running" if self._process is None else self._process.how_it_ended()
+
+    def log_tail(self, lines: int = LOG_LINES) -> str:
+        """Returns the last lines that the server has written to its log."""
+        return "" if self._process is None else self._process.log_tail(lines)
 
     @property
     def owner_url(self) -> str:
@@ -161,7 +174,7 @@ class EmbeddedPostgres(Started):
 
         Raises:
             PartMissing: the wheel, an account to run under, or the passwords of existing data are
-                missing.
+                missing, or the data is another version's.
             PortInUse: the requested port is taken.
             DirectoryInUse: another server runs on the same data.
         """
@@ -171,7 +184,9 @@ class EmbeddedPostgres(Started):
         # Accounts other than root must be able to enter it, but read nothing.
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         account = unprivileged_account(binaries / "postgres", self.data)
-        if (self.data / "PG_VERSION").exists():
+        version = _data_version(self.data)
+        if version is not None:
+            _require_version(version, binaries, self.directory)
             self._credentials = Credentials.read(self.directory / "passwords.json", ROLES)
         else:
             self._credentials = Credentials.create(self.directory / "passwords.json", ROLES)
@@ -275,15 +290,20 @@ class EmbeddedPostgres(Started):
             )
 
     def _require_stopped(self) -> None:
-        """Waits for a server that is shutting down because its parent was killed."""
+        """Waits for a server that is shutting down because its parent was killed.
+
+        Removes what a server left behind that was killed itself: its lock file, whose process id
+        may be another program's by now, and its own children, which hold its shared memory.
+        """
         pid = _postmaster_pid(self.data)
         if pid is None:
             return
         try:
             process = psutil.Process(pid)
-            # After a reboot the id may belong to another program.
             if str(self.data) in process.cmdline():
                 process.wait(self._stop_wait)
+            else:
+                (self.data / "postmaster.pid").unlink(missing_ok=True)
         except psutil.NoSuchProcess:
             pass
         except psutil.TimeoutExpired as error:
@@ -291,13 +311,14 @@ class EmbeddedPostgres(Started):
                 f"PostgreSQL (process {pid}) runs on {self.data} already. Stop what started it, "
                 "or use another directory."
             ) from error
+        for orphan in survivors(_in_folder(self.data), self._stop_wait):
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
 
     def _serve(self, binaries: Path, account: Account | None) -> None:
-        wanted = self._port or self._wanted_port
-        for attempt in range(1, START_ATTEMPTS + 1):
-            self._port = free_port() if wanted is None else require_free(wanted)
+        for attempt, port in enumerate(self._candidates(), 1):
             process = OwnedProcess(
-                self._command(binaries, self._port),
+                self._command(binaries, port),
                 log=self.log,
                 environ=_server_environ(),
                 # A fast shutdown if this process dies.
@@ -310,16 +331,23 @@ class EmbeddedPostgres(Started):
                 process.kill()
                 raise
             if ready:
-                self._process = process
+                self._port, self._process = port, process
+                self._ports.keep(PORTS_NAME, port)
                 return
-            # A free port may have been taken meanwhile.
-            last = process.running or attempt == START_ATTEMPTS
+            taken = not process.running and says_taken(process.log_tail())
             process.kill()
-            if last:
+            if taken and self._wanted_port is not None:
+                raise PortInUse(port, LOOPBACK)
+            if not taken or attempt == START_ATTEMPTS:
                 raise PartMissing(
                     f"PostgreSQL did not start on {self.data}; {self.log} ends with:\n"
                     f"{process.log_tail()}"
                 )
+
+    def _candidates(self) -> Iterable[int]:
+        if self._wanted_port is not None:
+            return [self._wanted_port]
+        return self._ports.candidates(PORTS_NAME)
 
     def _command(self, binaries: Path, port: int) -> list[str]:
         settings = {
@@ -411,6 +439,23 @@ def major_version(programs: Path) -> int:
     return int(re.findall(r"\d+", done.stdout)[0])
 
 
+def _data_version(data: Path) -> int | None:
+    """Returns the major version of PostgreSQL that made the data; None if there is none."""
+    try:
+        return int((data / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _require_version(version: int, binaries: Path, directory: Path) -> None:
+    runs = major_version(binaries)
+    if runs != version:
+        raise PartMissing(
+            f"the data in {directory} is PostgreSQL {version}'s, and this is PostgreSQL {runs}. "
+            "Delete that folder to start over, or use another directory."
+        )
+
+
 def _sorting(binaries: Path) -> list[str]:
     """Returns the options of initdb that sort text the same way on every machine."""
     if major_version(binaries) < BUILTIN_LOCALES_SINCE:
@@ -433,6 +478,16 @@ def _postmaster_pid(data: Path, status: str | None = None) -> int | None:
     if not lines or (status is not None and (len(lines) < 8 or lines[7].strip() != status)):
         return None
     return int(lines[0])
+
+
+def _in_folder(folder: Path) -> list[psutil.Process]:
+    """Returns the processes that work in a folder, as all of a PostgreSQL server's do."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cwd() == str(folder):
+                found.append(process)
+    return found
 
 
 def _exists(connection: psycopg.Connection, query: LiteralString, name: str) -> bool:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +21,7 @@ STOP_TIMEOUT = 20.0  # seconds
 END_TIMEOUT = 2.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
 LOG_LINES = 20
+LOG_BYTES = 64 * 1024  # the most that is read of a log's end
 
 # The kernel watches the thread that starts a process, not the whole parent. So a single thread,
 # which lives as long as the interpreter, starts them all.
@@ -51,6 +52,7 @@ class OwnedProcess:
             umask: for the files it creates; by default only their owner may read them.
         """
         self.log = log
+        self._log_began = log.stat().st_size if log.exists() else 0
         identity = (-1, -1, -1)
         if account is not None:
             identity = (account.uid, account.gid, -1)
@@ -70,6 +72,24 @@ class OwnedProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, -n if signal n ended it; None while it runs."""
+        return self._process.poll()
+
+    def how_it_ended(self) -> str:
+        """Returns how it has ended, such as "was killed by SIGKILL"."""
+        code = self.exit_code
+        if code is None:
+            return "still runs"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"was killed by {name}"
+
     def wait(self, timeout: float) -> int:
         """Returns the exit code once it has ended.
 
@@ -81,17 +101,28 @@ class OwnedProcess:
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s") from error
 
+    def ask_to_end(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
+        """Sends the signal, if it runs, and does not wait."""
+        if self.running:
+            self._process.send_signal(with_signal)
+
     def stop(
-        self, with_signal: signal.Signals = signal.SIGTERM, timeout: float = STOP_TIMEOUT
+        self,
+        with_signal: signal.Signals = signal.SIGTERM,
+        timeout: float = STOP_TIMEOUT,
+        *,
+        hurry: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Asks it to end, waits, and kills it if it does not, with its children."""
+        """Asks it to end, waits, and kills it if it does not, with its children.
+
+        Stops waiting as soon as `hurry()` says so.
+        """
         family = self._family()
         try:
-            if self.running:
-                self._process.send_signal(with_signal)
-                self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            pass
+            self.ask_to_end(with_signal)
+            deadline = time.monotonic() + timeout
+            while self.running and time.monotonic() < deadline and not hurry():
+                time.sleep(POLL_INTERVAL)
         finally:
             self._end(family)
 
@@ -100,8 +131,16 @@ class OwnedProcess:
         self._end(self._family())
 
     def log_tail(self, lines: int = LOG_LINES) -> str:
-        """Returns the last lines of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """Returns the last lines that it has written to its log."""
+        try:
+            with self.log.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                began = self._log_began if self._log_began <= size else 0  # else it was truncated
+                log.seek(max(began, size - LOG_BYTES))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
 
     def _family(self) -> list[psutil.Process]:
         if not self.running:

@@ -12,22 +12,27 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def orderly_stop() -> Iterator[None]:
-    """Leaves the block with SystemExit(128 + n) at the first such signal, and ignores the next.
+def orderly_stop() -> Iterator[Callable[[], bool]]:
+    """Leaves the block with SystemExit(128 + n) at the first such signal, and survives the next.
 
     So the `with` blocks inside it can stop everything they started, even if an impatient user
-    presses Ctrl-C again. Outside the main thread it does nothing: only the main thread gets
-    signals.
+    presses Ctrl-C again. It yields a function that says whether that has happened, for those that
+    can hurry. Outside the main thread it does nothing: only the main thread gets signals.
     """
+    later: list[int] = []  # and no lock, as a handler may interrupt itself
+
+    def note(number: int, frame: FrameType | None) -> None:
+        # Not SIG_IGN, which child processes would inherit.
+        later.append(number)
 
     def leave(number: int, frame: FrameType | None) -> None:
         for each in ENDING:
             if not _is_ignored(each):
-                signal.signal(each, _ignore)
+                signal.signal(each, note)
         raise SystemExit(128 + number)
 
     with _handled(leave):
-        yield
+        yield lambda: len(later) > 0
 
 
 @contextmanager

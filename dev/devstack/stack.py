@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
-import shlex
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import IO, Final
 
-from dev.devstack.credentials import write_private
 from dev.devstack.errors import DirectoryInUse, PartMissing
-from dev.devstack.outside import start_outside
-from dev.devstack.ports import prefer
+from dev.devstack.files import read_exports, write_exports
+from dev.devstack.outside import Outside
+from dev.devstack.ports import Ports
 from dev.devstack.postgres import EmbeddedPostgres
+from dev.devstack.progress import Progress, Silence
 from dev.devstack.signals import undisturbed
 from dev.devstack.started import Started
 from dev.devstack.temporal_binary import find_temporal
@@ -25,6 +29,19 @@ OWNER_VARIABLE = "DATABASE_URL"
 ROLE_VARIABLES = ("TENANT_DATABASE_URL", "PLATFORM_DATABASE_URL")
 OPTIONAL_ROLE_VARIABLES = ("RELAY_DATABASE_URL",)
 DATABASE_VARIABLES = (OWNER_VARIABLE, *ROLE_VARIABLES, *OPTIONAL_ROLE_VARIABLES)
+
+# In the stack's directory.
+ENV_FILE: Final = "env"  # the addresses, for a shell; without the database owner's
+OWNER_FILE: Final = "owner.env"  # the database owner's address, for migrations alone
+LOCK_FILE: Final = "lock"  # held while a stack runs: JSON with its process id and when it began
+
+LOCK_WAIT: Final = 0.5  # seconds
+
+# In `env` beside the addresses: the stack's directory, and which variables are the stack's own (and
+# were not given to it), separated by commas.
+DIRECTORY_VARIABLE: Final = "DEVSTACK"
+OWN_VARIABLE: Final = "DEVSTACK_OWN"
+MARKERS: Final = (DIRECTORY_VARIABLE, OWN_VARIABLE)
 
 
 class Stack(Started):
@@ -46,6 +63,7 @@ class Stack(Started):
         dynamic_config: Mapping[str, str] | None = None,
         temporal_binary: Path | None = None,
         outside: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         """
         Args:
@@ -58,10 +76,13 @@ class Stack(Started):
             dynamic_config: of the Temporal server; see `TemporalDevServer`.
             temporal_binary: searched for if not given.
             outside: whether to provide mail, object storage and tenants' credentials too.
+            progress: says what is started, and how long it takes.
         """
         self.directory = directory.absolute()
         self.postgres: EmbeddedPostgres | None = None
         self.temporal: TemporalDevServer | None = None
+        self.outside: Outside | None = None
+        self.ports = Ports(self.directory / "ports.json")
         self._environ = dict(os.environ if environ is None else environ)
         self._ui = ui
         self._ui_port = ui_port
@@ -69,8 +90,9 @@ class Stack(Started):
         self._partitions = partitions
         self._dynamic_config = dynamic_config
         self._temporal_binary = temporal_binary
-        self._outside = outside
-        self._variables: dict[str, str] = {}
+        self._with_outside = outside
+        self._progress = progress or Silence()
+        self._given_database: dict[str, str] = {}  # the environment's
         self._parts = ExitStack()
 
     def start(self) -> None:
@@ -84,10 +106,11 @@ class Stack(Started):
             # If a later part fails, the earlier ones are stopped.
             parts.enter_context(self._directory_lock())
             binary = self._find_temporal()
-            variables = self._start_postgres(parts) | self._start_temporal(parts, binary)
-            if self._outside:
-                variables |= start_outside(parts, self.directory, self._environ)
-            self._variables = variables
+            self._start_postgres(parts)
+            self._start_temporal(parts, binary)
+            if self._with_outside:
+                outside = Outside(self.directory, self._environ, self.ports)
+                self.outside = parts.enter_context(outside)
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
@@ -96,12 +119,16 @@ class Stack(Started):
             self._parts.close()
 
     def environment(self) -> dict[str, str]:
-        """Returns the addresses as environment variables, including the database owner's."""
-        return dict(self._variables)
+        """Returns the addresses as environment variables, including the database owner's.
+
+        A server that was started again may have another address.
+        """
+        outside = {} if self.outside is None else self.outside.variables()
+        return self._database_variables() | self._temporal_variables() | outside
 
     def runtime_environment(self) -> dict[str, str]:
         """Returns the addresses for a worker, without the database owner's."""
-        return {name: value for name, value in self._variables.items() if name != OWNER_VARIABLE}
+        return {name: value for name, value in self.environment().items() if name != OWNER_VARIABLE}
 
     def process_environment(
         self, *, owner: bool = False, without: Collection[str] = ()
@@ -118,37 +145,53 @@ class Stack(Started):
         kept = {
             name: value
             for name, value in self._environ.items()
-            if name not in DATABASE_VARIABLES
+            if name not in (*DATABASE_VARIABLES, *MARKERS)
             # Keys and certificates for another server would make the client fail on this one.
             and not (own_temporal and name.startswith("TEMPORAL_"))
         }
         given = kept | (self.environment() if owner else self.runtime_environment())
         return {name: value for name, value in given.items() if name not in without}
 
-    def write_env_file(self, path: Path) -> None:
-        """Writes the addresses as `export` lines that a shell can source; mode 0600."""
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in self._variables.items()]
-        write_private(path, "\n".join(lines) + "\n")
+    def write_env_files(self) -> None:
+        """Writes the addresses as lines that a shell sources: `env` and `owner.env`; mode 0600.
+
+        A shell that has sourced `env` has what a worker and `starter.py` need. The owner's address
+        is apart, because a process with the owner's rights is refused where tenants' jobs run.
+        """
+        own = sorted(name for name in self.environment() if not self._environ.get(name))
+        markers = {DIRECTORY_VARIABLE: str(self.directory), OWN_VARIABLE: ",".join(own)}
+        write_exports(
+            self.directory / ENV_FILE,
+            self.runtime_environment() | markers,
+            comment="The addresses of the stack in this folder. The database owner's is in "
+            f'"{OWNER_FILE}".',
+            unset=[OWNER_VARIABLE],
+        )
+        owner = self.environment().get(OWNER_VARIABLE)
+        write_exports(
+            self.directory / OWNER_FILE,
+            {} if owner is None else {OWNER_VARIABLE: owner},
+            comment="The database owner's address, for migrations. No worker starts in a shell "
+            f'that has it; sourcing "{ENV_FILE}" takes it away.',
+        )
 
     def _find_temporal(self) -> Path | None:
         if self._environ.get("TEMPORAL_ADDRESS"):
             return None
         return self._temporal_binary or find_temporal(self._environ)
 
-    def _start_postgres(self, parts: ExitStack) -> dict[str, str]:
+    def _start_postgres(self, parts: ExitStack) -> None:
         if self._environ.get(OWNER_VARIABLE):
-            return self._given_database()
-        postgres = EmbeddedPostgres(self.directory / "postgres", durable=self._durable)
-        self.postgres = parts.enter_context(postgres)
-        urls = postgres.urls()
-        return {
-            "DATABASE_URL": urls.owner,
-            "TENANT_DATABASE_URL": urls.tenant,
-            "PLATFORM_DATABASE_URL": urls.platform,
-            "RELAY_DATABASE_URL": urls.relay,
-        }
+            self._given_database = self._require_given_database()
+            self._progress.say("The database is the one that DATABASE_URL names.")
+            return
+        postgres = EmbeddedPostgres(
+            self.directory / "postgres", ports=self.ports, durable=self._durable
+        )
+        with self._progress.phase("Starting PostgreSQL"):
+            self.postgres = parts.enter_context(postgres)
 
-    def _given_database(self) -> dict[str, str]:
+    def _require_given_database(self) -> dict[str, str]:
         for name in ROLE_VARIABLES:
             if not self._environ.get(name):
                 raise PartMissing(
@@ -158,31 +201,50 @@ class Stack(Started):
         given = {name: self._environ.get(name, "") for name in DATABASE_VARIABLES}
         return {name: value for name, value in given.items() if value}
 
-    def _start_temporal(self, parts: ExitStack, binary: Path | None) -> dict[str, str]:
-        namespace = self._environ.get("TEMPORAL_NAMESPACE") or "default"
+    def _database_variables(self) -> dict[str, str]:
+        if self.postgres is None:
+            return dict(self._given_database)
+        urls = self.postgres.urls()
+        return {
+            "DATABASE_URL": urls.owner,
+            "TENANT_DATABASE_URL": urls.tenant,
+            "PLATFORM_DATABASE_URL": urls.platform,
+            "RELAY_DATABASE_URL": urls.relay,
+        }
+
+    def _start_temporal(self, parts: ExitStack, binary: Path | None) -> None:
         if binary is None:
-            ui_url = self._environ.get("TEMPORAL_UI_URL")
-            return {
-                "TEMPORAL_ADDRESS": self._environ["TEMPORAL_ADDRESS"],
-                "TEMPORAL_NAMESPACE": namespace,
-                **({"TEMPORAL_UI_URL": ui_url} if ui_url else {}),
-            }
+            address = self._environ["TEMPORAL_ADDRESS"]
+            self._progress.say(f"Temporal is the server {address}, which TEMPORAL_ADDRESS names.")
+            return
         folder = self.directory / "temporal"
         temporal = TemporalDevServer(
             binary,
             folder,
             ui=self._ui,
-            ui_port=None if self._ui_port is None else prefer(self._ui_port),
-            namespace=namespace,
+            preferred_ui_port=self._ui_port,
+            ports=self.ports,
+            namespace=self._namespace,
             database_file=folder / "temporal.db" if self._durable else None,
             partitions=self._partitions,
             dynamic_config=self._dynamic_config,
         )
-        self.temporal = parts.enter_context(temporal)
+        with self._progress.phase("Starting Temporal"):
+            self.temporal = parts.enter_context(temporal)
+
+    @property
+    def _namespace(self) -> str:
+        return self._environ.get("TEMPORAL_NAMESPACE") or "default"
+
+    def _temporal_variables(self) -> dict[str, str]:
+        temporal = self.temporal
+        ui_url = self._environ.get("TEMPORAL_UI_URL") if temporal is None else temporal.ui_url
         return {
-            "TEMPORAL_ADDRESS": temporal.address,
-            "TEMPORAL_NAMESPACE": namespace,
-            **({"TEMPORAL_UI_URL": temporal.ui_url} if temporal.ui_url else {}),
+            "TEMPORAL_ADDRESS": (
+                self._environ["TEMPORAL_ADDRESS"] if temporal is None else temporal.address
+            ),
+            "TEMPORAL_NAMESPACE": self._namespace,
+            **({"TEMPORAL_UI_URL": ui_url} if ui_url else {}),
         }
 
     @contextmanager
@@ -190,18 +252,71 @@ class Stack(Started):
         # Others may enter, because under root PostgreSQL runs as another account.
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-            file = open(self.directory / "lock", "w")  # noqa: SIM115
+            # Appending, because another stack may run, and the file says which.
+            file = open(self.directory / LOCK_FILE, "a+")  # noqa: SIM115
         except PermissionError as error:
             raise PartMissing(
                 f"{self.directory} cannot be written by this user. Use another directory, or "
                 "delete this one if another user left it behind."
             ) from error
         with file:
+            if not _locks(file):
+                raise DirectoryInUse(_another_runs(self.directory, file))
+            for name in (ENV_FILE, OWNER_FILE):  # of an earlier run, maybe on other ports
+                (self.directory / name).unlink(missing_ok=True)
+            file.truncate(0)
+            began = datetime.now().astimezone().isoformat(timespec="seconds")
+            json.dump({"pid": os.getpid(), "began": began}, file)
+            file.flush()
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DirectoryInUse(
-                    f"another stack runs in {self.directory}. Stop it first, or use another "
-                    "directory."
-                ) from error
-            yield
+                yield
+            finally:
+                file.truncate(0)
+
+
+def without_own(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """Returns `environ` without what a shell has sourced from an earlier stack in `directory`.
+
+    Otherwise a new stack would take those addresses for servers to use in place of its own.
+    """
+    if environ.get(DIRECTORY_VARIABLE) != str(directory.absolute()):
+        return dict(environ)
+    own = {*environ.get(OWN_VARIABLE, "").split(","), *MARKERS}
+    return {name: value for name, value in environ.items() if name not in own}
+
+
+def _locks(file: IO[str]) -> bool:
+    """Takes the lock; returns False if another stack has it.
+
+    A command that looks whether a stack runs takes the lock too, for a moment.
+    """
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOCK_WAIT / 10)
+        else:
+            return True
+
+
+def _another_runs(directory: Path, lock: IO[str]) -> str:
+    """Returns what to say when another stack has the lock: which, where it is, how to stop it."""
+    lock.seek(0)
+    try:
+        holder = json.loads(lock.read())
+        pid, began = int(holder["pid"]), datetime.fromisoformat(holder["began"])
+    except (ValueError, KeyError, TypeError):
+        # An earlier release's, or one that has not said yet.
+        return f"another stack runs in {directory}. Stop it first, or use another directory."
+    env, use = directory / ENV_FILE, ""
+    if env.exists():  # else it is still starting
+        url = read_exports(env).get("TEMPORAL_UI_URL")
+        where = f"Its Web UI is {url}; " if url else ""
+        use = f' {where}"source {env}" lets a shell use it.'
+    return (
+        f"another stack runs in {directory}: process {pid}, since {began:%H:%M:%S}.{use} "
+        f'Stop it with Ctrl-C where it runs, or "kill {pid}"; or use another directory.'
+    )

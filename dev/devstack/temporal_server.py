@@ -14,15 +14,17 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from dev.devstack import eventloop
-from dev.devstack.errors import PartMissing
-from dev.devstack.ports import LOOPBACK, free_ports, require_free
-from dev.devstack.processes import OwnedProcess
+from dev.devstack.errors import PartMissing, PortInUse
+from dev.devstack.ports import LOOPBACK, Ports, says_taken
+from dev.devstack.processes import LOG_LINES, OwnedProcess
 from dev.devstack.started import Started
 
 START_TIMEOUT = 60.0  # seconds
 ANSWER_TIMEOUT = 5.0  # seconds
 POLL_INTERVAL = 0.05  # seconds
-START_ATTEMPTS = 3
+START_ATTEMPTS = 5  # on different ports
+PORTS_NAME = "temporal"
+UI_PORTS_NAME = "temporal_ui"
 
 SEARCH_ATTRIBUTES = {"TenantId": "Keyword", "Job": "Keyword"}
 FAIRNESS = {
@@ -45,6 +47,8 @@ class TemporalDevServer(Started):
         port: int | None = None,
         ui: bool = True,
         ui_port: int | None = None,
+        preferred_ui_port: int | None = None,
+        ports: Ports | None = None,
         namespace: str = "default",
         database_file: Path | None = None,
         partitions: int | None = None,
@@ -55,9 +59,11 @@ class TemporalDevServer(Started):
         Args:
             binary: the `temporal` program, from `find_temporal`.
             directory: where its log goes; created if missing.
-            port: of the frontend; a free one if not given, kept across restarts of this object.
+            port: the frontend's only one; any if not given, preferably the last one.
             ui: whether it serves the Web UI.
-            ui_port: of the Web UI; a free one if not given.
+            ui_port: the Web UI's only one; any if not given, preferably the last one.
+            preferred_ui_port: the Web UI's first one, if it is free.
+            ports: keeps the last ports; this object does if not given.
             namespace: created besides "default".
             database_file: the SQLite file that keeps its state; in memory if not given.
             partitions: of each task queue; order and fairness hold within one. 4 if not given.
@@ -68,7 +74,9 @@ class TemporalDevServer(Started):
         self.directory = directory.absolute()
         self.log = self.directory / "server.log"
         self.namespace = namespace
-        self._ports = (port, ui_port)
+        self._wanted = (port, ui_port)
+        self._preferred_ui_port = preferred_ui_port
+        self._ports = ports or Ports()
         self._chosen: tuple[int, int] | None = None
         self._ui = ui
         self._database_file = database_file
@@ -101,6 +109,14 @@ class TemporalDevServer(Started):
         """Whether the process is running."""
         return self._process is not None and self._process.running
 
+    def how_it_ended(self) -> str:
+        """Returns how the server's process has ended."""
+        return "is not running" if self._process is None else self._process.how_it_ended()
+
+    def log_tail(self, lines: int = LOG_LINES) -> str:
+        """Returns the last lines that the server has written to its log."""
+        return "" if self._process is None else self._process.log_tail(lines)
+
     @property
     def _started_ports(self) -> tuple[int, int]:
         if self._chosen is None:
@@ -117,9 +133,9 @@ class TemporalDevServer(Started):
         if self.running:
             return
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        wanted = self._chosen or self._ports
+        self._forget_unfinished()
         for attempt in range(1, START_ATTEMPTS + 1):
-            self._chosen = _choose(wanted)
+            self._chosen = self._choose()
             process = OwnedProcess(self.command(), log=self.log, environ=_server_environ())
             try:
                 answers = self._comes_to_answer(process)
@@ -128,15 +144,48 @@ class TemporalDevServer(Started):
                 raise
             if answers:
                 self._process = process
+                self._unfinished.unlink(missing_ok=True)
+                self._ports.keep(PORTS_NAME, self._chosen[0])
+                if self._ui:
+                    self._ports.keep(UI_PORTS_NAME, self._chosen[1])
                 return
-            # A free port may have been taken meanwhile, including one that the server chose.
-            last = process.running or attempt == START_ATTEMPTS
+            output = "" if process.running else process.log_tail()
             process.kill()
-            if last:
+            self._refuse_taken(output)
+            # One of the ports that it chooses itself may be taken, too.
+            if not says_taken(output) or attempt == START_ATTEMPTS:
                 raise PartMissing(
                     f"the Temporal dev server did not answer on {self.address}; {self.log} ends "
                     f"with:\n{process.log_tail()}"
                 )
+
+    @property
+    def _unfinished(self) -> Path:
+        """A file that is there until the server has made its database."""
+        return self.directory / "unfinished"
+
+    def _forget_unfinished(self) -> None:
+        """Deletes a database whose making was interrupted: the server would never start with it."""
+        if self._database_file is None:
+            return
+        if self._unfinished.exists():
+            for file in self._database_file.parent.glob(f"{self._database_file.name}*"):
+                file.unlink()
+        if not self._database_file.exists():
+            self._unfinished.touch()
+
+    def _choose(self) -> tuple[int, int]:
+        port, ui_port = self._wanted
+        return (
+            port or next(self._ports.candidates(PORTS_NAME)),
+            ui_port or next(self._ports.candidates(UI_PORTS_NAME, self._preferred_ui_port)),
+        )
+
+    def _refuse_taken(self, output: str) -> None:
+        """Raises `PortInUse` if another program has a port that was asked for."""
+        for port in self._wanted:
+            if port is not None and says_taken(output) and f":{port}:" in output:
+                raise PortInUse(port, LOOPBACK)
 
     def stop(self) -> None:
         """Stops the server, if it runs."""
@@ -187,15 +236,6 @@ class TemporalDevServer(Started):
         except (RuntimeError, RPCError, TimeoutError):
             return False
         return True
-
-
-def _choose(wanted: tuple[int | None, int | None]) -> tuple[int, int]:
-    free = free_ports(2)
-    port, ui_port = wanted
-    return (
-        free[0] if port is None else require_free(port),
-        free[1] if ui_port is None else require_free(ui_port),
-    )
 
 
 def _repeated(option: str, values: Mapping[str, str]) -> list[str]:

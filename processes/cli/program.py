@@ -36,7 +36,7 @@ def load() -> Application:
         tenant=Login("TENANT_DATABASE_URL", connect.plain(settings.tenant_database_url)),
         platform=Login("PLATFORM_DATABASE_URL", connect.plain(settings.platform_database_url)),
         relay=Login("RELAY_DATABASE_URL", connect.plain(settings.relay_database_url)),
-        owner=Login("DATABASE_URL", connect.plain(settings.database_url)),
+        owner=Login("DATABASE_URL", connect.plain(settings.database_url), how=connect.HOW_TO_OWN),
         reaching=connect.reaching,
         schedules=_schedules,
         queues=list(Queue),

@@ -62,7 +62,8 @@ def _role(application: Application, role: str, login: Login) -> Check:
     if login.url is None:
         if role == application.installation.roles.relay:
             return skipped([name], f"{setting} is not set; only a relay needs it.")[0]
-        return failed(name, f"{setting} is not set. {application.how_to_start}".rstrip())
+        how = login.how or application.how_to_start
+        return failed(name, f"{setting} is not set. {how}".rstrip())
     try:
         with connect(login.url) as connection:
             at = f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}"

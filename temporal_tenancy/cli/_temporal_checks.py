@@ -35,10 +35,9 @@ _PLATFORM_JOBS: Final = "platform jobs"
 
 
 async def temporal_checks() -> Sequence[Check]:
-    """Checks server, namespace, fairness, search attributes, schedules and workers."""
+    """Checks server, namespace, fairness, search attributes and schedules."""
     application = current_application()
     dependent = ["namespace", "fairness", "search attributes", "schedules", _PLATFORM_JOBS]
-    dependent += map(_name_of_workers, application.queues)
     try:
         with application.reaching():
             client = await application.connect(None)
@@ -51,7 +50,6 @@ async def temporal_checks() -> Sequence[Check]:
             checks = [server, await _namespace(client), await _fairness(client)]
             checks.append(await _search_attributes(client))
             checks += await _schedules(Temporal(client, application.ui_url))
-            checks += [await _workers(client, queue) for queue in application.queues]
             return checks
     except NotReachable as error:
         return [server, failed("namespace", error.message), *skipped(dependent[1:], "See above.")]
@@ -164,14 +162,3 @@ async def _platform_jobs(client: Client, documents: Sequence[dict[str, Any]]) ->
             "suspensions go unnoticed.",
         )
     return ok(_PLATFORM_JOBS, f"{', '.join(s.job for s in brought)} run.")
-
-
-def _name_of_workers(queue: str) -> str:
-    return f"workers of {queue}"
-
-
-async def _workers(client: Client, queue: str) -> Check:
-    name = _name_of_workers(queue)
-    if await has_worker(client, queue):
-        return ok(name, f'the queue "{queue}" is served.')
-    return failed(name, no_worker(queue))

@@ -14,25 +14,32 @@ from temporal_tenancy.cli.program import current_application, current_program
 
 # An idle worker polls again after a long poll of a minute. The server remembers for 5 minutes.
 SEEN_WITHIN: Final = timedelta(seconds=75)
+KINDS: Final = (
+    TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+)
 
 
 async def has_worker(client: Client, queue: str) -> bool:
     """Returns whether workers have polled `queue` lately, for workflows and for activities."""
-    for kind in (
-        TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    ):
-        described = await client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=client.namespace,
-                task_queue=TaskQueue(name=queue),
-                task_queue_type=kind,
-            )
+    return all([await pollers(client, queue, kind) for kind in KINDS])
+
+
+async def pollers(client: Client, queue: str, kind: TaskQueueType.ValueType) -> set[str]:
+    """Returns the identities of the workers that have lately polled `queue` for tasks of `kind`."""
+    described = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=kind,
         )
-        oldest = datetime.now(UTC) - SEEN_WITHIN
-        if not any(p.last_access_time.ToDatetime(UTC) > oldest for p in described.pollers):
-            return False
-    return True
+    )
+    oldest = datetime.now(UTC) - SEEN_WITHIN
+    return {
+        poller.identity
+        for poller in described.pollers
+        if poller.last_access_time.ToDatetime(UTC) > oldest
+    }
 
 
 def no_worker(queue: str) -> str:

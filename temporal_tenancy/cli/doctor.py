@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Final
 
 from rich.console import Console, ConsoleOptions
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from temporal_tenancy.cli._database_checks import database_checks
 from temporal_tenancy.cli._layout import INDENT, table_lines, wrapped
+from temporal_tenancy.cli._probe_checks import PATIENCE, probe_checks
 from temporal_tenancy.cli._temporal_checks import temporal_checks
 from temporal_tenancy.cli._tenant_checks import tenant_checks
 from temporal_tenancy.cli._verdicts import Check, Verdict
@@ -28,10 +30,14 @@ STYLES: Final = {
 }
 
 
-async def examine() -> Answer:
-    """Runs every check, even after one has failed."""
+async def examine(patience: timedelta = PATIENCE) -> Answer:
+    """Runs every check, even after one has failed.
+
+    `patience` is how long a relay, and then the workers, have to answer the probe.
+    """
     checks = [
         *await temporal_checks(),
+        *await probe_checks(patience),
         *await asyncio.to_thread(database_checks),
         *await tenant_checks(),
     ]

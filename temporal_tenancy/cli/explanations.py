@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import (
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
@@ -26,7 +27,7 @@ from temporal_tenancy.cli.answers import Answer, address, facts, json_text, line
 from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
-from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.nearest import nearest
@@ -34,6 +35,7 @@ from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.outbox import MessageStatus
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import input_of, started_event
 from temporal_tenancy.ticks.fan_out import tick_of
@@ -108,8 +110,10 @@ async def _ask_control_plane(findings: Findings) -> None:
                     findings.refused = with_hint(error.sentence)
             elif findings.tick is not None:
                 findings.entry = await _tick(database, job, findings.tick)
-    except NotReachable:
-        findings.waiting.append(f"{LEDGER_AWAY}.")
+    except (NotReachable, DatabaseProblem, ConfigurationError, SQLAlchemyError):
+        # Temporal alone knows a run that has ended; only what is still to come waits for the rest.
+        if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
+            findings.waiting.append(f"{LEDGER_AWAY}.")
 
 
 async def _entry(database: Any, workflow_id: str) -> dict[str, Any] | None:

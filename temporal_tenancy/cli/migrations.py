@@ -162,6 +162,6 @@ def _owner(application: Application) -> str:
 
 def _required(application: Application, login: Login) -> str | None:
     if login.url is None and login.needed:
-        sentence = f"{login.setting} is not set. {application.how_to_start}"
+        sentence = f"{login.setting} is not set. {login.how or application.how_to_start}"
         raise NotReachable(sentence.rstrip())
     return login.url

@@ -37,6 +37,7 @@ class Login:
     setting: str  # where a person sets its URL, such as a variable's name
     url: str | None = field(default=None, repr=False)  # None: not set
     needed: bool = True  # whether `migrate` refuses to do without the URL
+    how: str = ""  # a sentence: how to set the URL; empty: the application's `how_to_start`
 
 
 @spelled
@@ -177,6 +178,11 @@ class Application:
         """The schedules of the platform jobs that its features bring."""
         jobs = {schedule.job for feature in self._features for schedule in feature.schedules}
         return [scheduled for scheduled in self.every_schedule if scheduled.job in jobs]
+
+    @property
+    def has_outbox(self) -> bool:
+        """Whether its plugin has the outbox, whose feature answers a doctor's probe."""
+        return any(feature.name == "outbox" for feature in self._features)
 
     @cached_property
     def _features(self) -> Sequence[Feature]:

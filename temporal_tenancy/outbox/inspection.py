@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageStatus, OutboxMessage
 from temporal_tenancy.postgres.library_text import library_text
 
@@ -67,4 +68,5 @@ async def backlogs(session: AsyncSession) -> Sequence[Backlog]:
     Args:
         session: a `platform_session()` of the relay's role.
     """
-    return [Backlog(**row._mapping) for row in await session.execute(_BACKLOG)]
+    found = [Backlog(**row._mapping) for row in await session.execute(_BACKLOG)]
+    return [backlog for backlog in found if backlog.tenant_id != PLATFORM]  # a doctor's probes

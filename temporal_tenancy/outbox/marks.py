@@ -18,6 +18,7 @@ from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.failures import message_of, storable
+from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -155,6 +156,8 @@ def named(messages: Sequence[Message]) -> dict[str, object]:
 def _letters_of(dead: Iterable[Failed], source: Source) -> Iterator[Letter]:
     for failure in dead:
         message = failure.message
+        if message.tenant_id == PLATFORM:
+            continue  # a probe, which its doctor follows
         try:
             yield Letter(
                 workflow_id=failure.letter_id,

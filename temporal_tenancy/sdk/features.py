@@ -17,6 +17,16 @@ Activity = Callable[..., Any]
 
 @spelled
 @dataclass(frozen=True)
+class Served:
+    """What one worker serves, with the features' own."""
+
+    identity: str  # in Temporal
+    queue: str
+    workflows: tuple[str, ...]  # names
+    activities: tuple[str, ...]  # names
+
+
+@dataclass(frozen=True)
 class Feature:
     """A part of the library, or of an application, that `TenancyPlugin` serves.
 
@@ -34,6 +44,8 @@ class Feature:
     around_activities: Callable[[], AbstractContextManager[object]] | None = None
     migrations: tuple[MigrationEnvironment, ...] = ()  # for its tables, in order
     schedules: tuple[PlatformSchedule, ...] = ()  # of its platform jobs
+    # Makes further activities for each worker, which know what it serves.
+    of_worker: Callable[[Served], tuple[Activity, ...]] | None = None
 
 
 def serves(features: Iterable[Feature], name: str) -> bool:

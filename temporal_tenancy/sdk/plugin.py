@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -24,9 +24,15 @@ from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
 from temporal_tenancy.sdk._code_checks import check_activity, check_workflow
 from temporal_tenancy.sdk._guard import guarded, is_guarded
-from temporal_tenancy.sdk._private import activity_definition, mark_shut_down, workflow_definition
+from temporal_tenancy.sdk._private import (
+    ActivityDefinition,
+    WorkflowDefinition,
+    activity_definition,
+    mark_shut_down,
+    workflow_definition,
+)
 from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
-from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.sdk.features import Feature, Served
 from temporal_tenancy.sdk.interceptors import TenancyInterceptor
 from temporal_tenancy.sdk.interceptors.service_client import checked
 from temporal_tenancy.sdk.search_attributes import require_search_attributes
@@ -136,11 +142,25 @@ class TenancyPluginBase(SimplePlugin):
             if not config.get("activities") and _are_local(own):
                 config["no_remote_activities"] = True  # so it polls for no other worker's
             config["activities"] = _merged(config.get("activities") or (), own)
+        self._add_activities_of_worker(config)
         self._check(config)
         self._check_code(config)
         # An eager activity bypasses the task queue, and with it fairness.
         config["disable_eager_activity_execution"] = True
         return config
+
+    def _add_activities_of_worker(self, config: WorkerConfig) -> None:
+        activities = list(config.get("activities") or ())
+        served = Served(
+            identity=config.get("identity") or config["client"].identity,
+            queue=config.get("task_queue") or "",
+            workflows=tuple(_names(map(workflow_definition, config.get("workflows") or ()))),
+            activities=tuple(_names(map(activity_definition, activities))),
+        )
+        for feature in self.features:
+            if feature.of_worker is not None:
+                activities += feature.of_worker(served)
+        config["activities"] = activities
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Checks the worker as it was built, then runs it; the SDK calls this.
@@ -267,6 +287,11 @@ class TenancyPluginBase(SimplePlugin):
                 )
             if name not in self.exempt:
                 _check_inputs(name, definition.arg_types or [])
+
+
+def _names(definitions: Iterable[WorkflowDefinition | ActivityDefinition]) -> Iterator[str]:
+    """Yields the names of definitions; a dynamic one has none."""
+    return (definition.name for definition in definitions if definition.name is not None)
 
 
 def _merged(first: Sequence[Any], second: Iterable[Any]) -> list[Any]:

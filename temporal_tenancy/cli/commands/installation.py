@@ -18,11 +18,24 @@ def _url(whose: str) -> Any:  # as typer declares it
 
 
 @checks.command()
-def doctor(json: Json = False) -> None:
-    """Check the installation; exit code 1 if a check fails."""
+def doctor(
+    patience: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            max=60,
+            metavar="SECONDS",
+            help="How long a relay, and then the workers, have to answer the probe.",
+        ),
+    ] = 10,
+    json: Json = False,
+) -> None:
+    """Check the installation, and put a probe through it; exit code 1 if a check fails."""
+    from datetime import timedelta
+
     from temporal_tenancy.cli import doctor
 
-    perform(doctor.examine(), json=json)
+    perform(doctor.examine(timedelta(seconds=patience)), json=json)
 
 
 def migrations(program: Program) -> typer.Typer:

@@ -8,6 +8,7 @@ from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.installation import Installation
 
+APPLICATION_NAME: Final = "temporal-tenancy relay"  # in `pg_stat_activity`; doctor looks for it
 CONNECTIONS: Final = 8  # one for each task that a relay runs concurrently
 
 
@@ -20,7 +21,7 @@ def relay_database(url: str, installation: Installation | None = None) -> Databa
     return Database(
         platform_url=url,
         platform_pool_size=CONNECTIONS,
-        application_name="temporal-tenancy relay",
+        application_name=APPLICATION_NAME,
         platform_settings=SERVER_SETTINGS,
         installation=installation,
     )

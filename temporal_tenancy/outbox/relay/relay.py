@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 
 from temporal_tenancy.core.directory import CachedDirectory, Tenant
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.core.tasks import end_tasks
@@ -456,8 +456,12 @@ class Relay:
         await queue.hand_over(session, together, lease=self._options.lease)
 
     async def _records(self, tenants: Sequence[str]) -> list[Tenant]:
-        found = await asyncio.gather(*map(self._directory.find, tenants))
+        found = await asyncio.gather(*map(self._record, tenants))
         return [tenant for tenant in found if tenant is not None]
+
+    async def _record(self, tenant: str) -> Tenant | None:
+        # The platform's own messages are probes; no directory knows their owner.
+        return None if tenant == PLATFORM else await self._directory.find(tenant)
 
     def _sort(
         self, messages: Iterable[Message], records: dict[str, Tenant]
@@ -581,7 +585,7 @@ class Relay:
 
     async def _start_alone(self, message: Message) -> None:
         """Starts a lost message, and writes its mark before the next one is claimed."""
-        tenant = await self._directory.find(message.tenant_id)
+        tenant = await self._record(message.tenant_id)
         job = registry.get(message.job)
         async with self._database.platform_session("relay messages") as session:
             decided = await admission.decisions(session, [message.tenant_id])

@@ -16,11 +16,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, UnknownJob
+from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.tenant_state import require_runnable
+from temporal_tenancy.outbox.probe.starting import start_probe
+from temporal_tenancy.outbox.probe.workflow import NAME as PROBE
+from temporal_tenancy.outbox.probe.workflow import ProbeInput
 from temporal_tenancy.outbox.relay.messages import Message, Unit
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import WorkOff, work_off_job
@@ -71,6 +75,8 @@ def job_of_message(message: Message, tenant: Tenant | None) -> tuple[Job, Any]:
     messages wait.
     """
     job = registry.get(message.job)
+    if message.tenant_id == PLATFORM and job is not None and job.name == PROBE:
+        return job, read_input(ProbeInput, read_message(message.payload, what=PROBE), what=PROBE)
     if job is None or not job.is_asked_for:
         raise UnknownJob(
             f"{message.job!r} is not a job that the relay knows. Deploy the release that has it "
@@ -127,6 +133,8 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
         Exception: any other error is a failed attempt.
     """
     first = unit.messages[0]
+    if unit.tenant_id == PLATFORM:
+        return await _start_probe(client, first)
     job = registry.get_or_raise(first.job)
     memo: dict[str, Any] = {}
     if unit.holds_slot:
@@ -198,6 +206,16 @@ async def _message_of(run: WorkflowExecutionDescription) -> object:
         return await run.memo_value(MESSAGE, default=None)
     except Exception:  # any code may have written the memo
         return None
+
+
+async def _start_probe(client: Client, message: Message) -> bool:
+    _, probe = job_of_message(message, None)
+    try:
+        async with _raising_server_away(client):
+            await start_probe(client, message.key, probe)
+    except WorkflowAlreadyStartedError:
+        return False
+    return True
 
 
 @asynccontextmanager

@@ -64,7 +64,7 @@ async def mend(database: Database, tenants: Tenants) -> None:
 
 
 async def test_a_job_runs_once_and_a_second_start_returns_the_first(
-    worker: Worker, cold_starter: Starter, namespace: str
+    worker: Worker, cold_starter: Starter, starter: Starter, namespace: str
 ) -> None:
     arguments = ("run", "billing.cycle", "--tenant", "acme", "--key", "2013-04", "--wait")
     first = await cold_starter(*arguments, "--json")
@@ -77,6 +77,14 @@ async def test_a_job_runs_once_and_a_second_start_returns_the_first(
     page = f"{UI}/namespaces/{namespace}/workflows/acme%2Fbilling.cycle%2F2013-04/{run_id}"
     assert first.document["url"] == page
     assert again.document == {**first.document, "started": False}
+
+    away = "postgresql+psycopg://nobody@127.0.0.1:1/saas"
+    databases = {"PLATFORM_DATABASE_URL": away, "TENANT_DATABASE_URL": away}
+    explained = await starter("explain", "acme/billing.cycle/2013-04", "--json", **databases)
+    assert explained.code == 0, explained
+    assert explained.document["status"] == "completed"
+    assert explained.document["result"] == first.document["result"]
+    assert explained.document["waiting_for"] == []
 
 
 async def test_a_run_that_failed_is_explained_and_runs_again_as_it_says(
@@ -231,10 +239,11 @@ async def test_the_doctor_says_what_is_wrong(
         ]
     )
     assert whole.code == 1
-    assert whole.err.startswith("ChecksFailed: 4 of 18: platform jobs, workers of critical, ")
+    assert whole.err.startswith("ChecksFailed: 4 of 21: platform jobs, workers of critical, ")
     found = verdicts(whole)
     assert found.pop("schedules") == "warning"
-    assert found.pop("role tenancy_relay") == "skipped"
+    for name in ("role tenancy_relay", "relay", "code of workers", "activities"):
+        assert found.pop(name) == "skipped"
     assert {name for name, verdict in found.items() if verdict != "ok"} == {
         "platform jobs",
         "workers of critical",

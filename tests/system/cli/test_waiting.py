@@ -33,7 +33,7 @@ async def test_a_workflow_that_no_worker_has_is_told_while_the_run_is_waited_for
         assert process.stderr is not None
         told = (await process.stderr.readline()).decode()
         assert told.startswith(
-            "Waiting for acme/billing.cycle/2013-04: Its workflow code fails and is retried (attempt "
+            "Waiting for acme/billing.cycle/2013-04: Its workflow code fails and is retried"
         )
         assert (
             "): NotFoundError: Workflow class billing.cycle is not registered on this worker"

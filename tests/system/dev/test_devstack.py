@@ -245,6 +245,26 @@ class TestTemporal:
             )
         assert description.workflow_type == "any"
 
+    def test_one_that_was_killed_while_it_made_its_database_starts_again(
+        self, binary: Path, tmp_path: Path
+    ) -> None:
+        database = tmp_path / "temporal.db"
+        interrupted = tmp_path / "temporal"
+        interrupted.write_text(f"#!/bin/sh\necho half > '{database}'\nexit 1\n")
+        interrupted.chmod(0o755)
+        with pytest.raises(PartMissing, match="did not answer"):
+            TemporalDevServer(interrupted, tmp_path, ui=False, database_file=database).start()
+        with TemporalDevServer(binary, tmp_path, ui=False, database_file=database) as server:
+            assert server.running
+            assert database.read_bytes()[:6] == b"SQLite"
+
+    def test_a_database_that_was_made_is_kept(self, binary: Path, tmp_path: Path) -> None:
+        database = tmp_path / "temporal.db"
+        database.write_text("not to be deleted")
+        with pytest.raises(PartMissing, match="did not answer"):
+            TemporalDevServer(binary, tmp_path, ui=False, database_file=database).start()
+        assert database.read_text() == "not to be deleted"
+
     def test_partitions_and_settings_are_on_its_command_line(
         self, binary: Path, tmp_path: Path
     ) -> None:

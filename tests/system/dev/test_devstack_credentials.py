@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dev.devstack.credentials import Credentials, write_private
+from dev.devstack.credentials import Credentials
 from dev.devstack.errors import PartMissing
+from dev.devstack.files import write_private
 
 
 def test_passwords_are_kept(tmp_path: Path) -> None:

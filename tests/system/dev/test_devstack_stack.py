@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dev.devstack.errors import PartMissing
-from dev.devstack.stack import Stack
+from dev.devstack.errors import DirectoryInUse, PartMissing
+from dev.devstack.files import read_exports, write_exports
+from dev.devstack.stack import Stack, without_own
 
 GIVEN = {
     "DATABASE_URL": "postgresql+psycopg://owner:it's a $secret@db/saas",
@@ -42,22 +50,119 @@ def test_workers_do_not_get_the_owners_url(tmp_path: Path) -> None:
         assert stack.process_environment(owner=True) == {**GIVEN, "HOME": "/home/me"}
 
 
-def test_a_shell_can_source_the_env_file(tmp_path: Path) -> None:
-    path = tmp_path / "env file"
-    with Stack(tmp_path, environ=GIVEN) as stack:
-        stack.write_env_file(path)
-    sourced = subprocess.run(
-        ["bash", "-c", 'source "$0" && env -0', path],
-        env={"PATH": os.environ["PATH"]},
+def sourced(*files: Path, environ: Mapping[str, str] = {}) -> dict[str, str]:
+    """Returns the variables of a shell that has sourced the files in this order."""
+    script = "; ".join(f'. "${number}"' for number in range(1, len(files) + 1))
+    output = subprocess.run(
+        ["sh", "-euc", f"{script}; env -0", "sh", *files],
+        env={"PATH": os.environ["PATH"], **environ},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    variables = dict(line.split("=", 1) for line in sourced.split("\0") if line)
+    return dict(line.split("=", 1) for line in output.split("\0") if line)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A stack's directory with both files."""
+    directory = tmp_path / "a stack"
+    with Stack(directory, environ=GIVEN) as stack:
+        stack.write_env_files()
+    return directory
+
+
+def test_a_shell_that_sources_the_env_file_has_what_a_worker_needs(written: Path) -> None:
+    variables = sourced(written / "env")
+    expected = {name: value for name, value in GIVEN.items() if name != "DATABASE_URL"}
+    assert {name: variables.get(name) for name in expected} == expected
+    assert "DATABASE_URL" not in variables
+
+
+def test_the_owners_address_is_apart(written: Path) -> None:
+    variables = sourced(written / "env", written / "owner.env")
     assert {name: variables.get(name) for name in GIVEN} == GIVEN
 
 
-def test_only_the_owner_may_read_the_env_file(tmp_path: Path) -> None:
-    with Stack(tmp_path, environ=GIVEN) as stack:
-        stack.write_env_file(tmp_path / "env")
-    assert (tmp_path / "env").stat().st_mode & 0o777 == 0o600
+def test_the_env_file_takes_the_owners_address_away_again(written: Path) -> None:
+    earlier = {"DATABASE_URL": "another release's"}
+    assert "DATABASE_URL" not in sourced(written / "env", environ=earlier)
+    assert "DATABASE_URL" not in sourced(written / "owner.env", written / "env")
+
+
+def test_only_their_owner_may_read_the_files(written: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in written.glob("*env")}
+    assert modes == {"env": 0o600, "owner.env": 0o600}
+
+
+def test_the_files_are_read_as_a_shell_reads_them(written: Path) -> None:
+    for name in ("env", "owner.env"):
+        variables = sourced(written / name)
+        assert read_exports(written / name).items() <= variables.items()
+    assert read_exports(written / "owner.env") == {"DATABASE_URL": GIVEN["DATABASE_URL"]}
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z_]+", fullmatch=True), st.text()))
+def test_whatever_is_written_is_read_again(variables: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "env"
+        clean = {
+            name: re.sub(r"[\0\ud800-\udfff\r]", "", value) for name, value in variables.items()
+        }
+        write_exports(path, clean, comment="two\nlines", unset=["OTHER"])
+        assert read_exports(path) == clean
+
+
+@pytest.mark.parametrize("text", ["export", "export A='", "unset A", "A=1", "\0\xff"])
+def test_a_file_of_somebody_else_is_read_as_empty(tmp_path: Path, text: str) -> None:
+    (tmp_path / "env").write_text(text)
+    assert read_exports(tmp_path / "env") == {}
+
+
+def test_what_a_shell_has_sourced_of_a_stack_does_not_reach_the_next(tmp_path: Path) -> None:
+    own = {"DEVSTACK": str(tmp_path), "DEVSTACK_OWN": "DATABASE_URL,TEMPORAL_ADDRESS", **GIVEN}
+    kept = {name: GIVEN[name] for name in GIVEN if name not in own["DEVSTACK_OWN"].split(",")}
+    assert without_own(own, tmp_path) == kept
+
+
+def test_what_was_given_to_a_stack_reaches_the_next(written: Path) -> None:
+    environ = {**GIVEN, **sourced(written / "env", written / "owner.env")}
+    assert GIVEN.items() <= without_own(environ, written).items()
+
+
+def test_the_addresses_of_another_stack_are_kept(written: Path, tmp_path: Path) -> None:
+    environ = sourced(written / "env")
+    assert without_own(environ, tmp_path / "another") == environ
+
+
+def test_the_files_of_an_earlier_run_are_gone_until_the_next_has_started(written: Path) -> None:
+    with Stack(written, environ=GIVEN):
+        assert list(written.glob("*env")) == []
+
+
+def test_a_second_stack_is_told_which_runs_and_where(written: Path) -> None:
+    with Stack(written, environ=GIVEN) as running:
+        with pytest.raises(DirectoryInUse) as starting:
+            Stack(written, environ=GIVEN).start()
+        running.write_env_files()
+        with pytest.raises(DirectoryInUse) as started:
+            Stack(written, environ=GIVEN).start()
+    assert f"another stack runs in {written}: process {os.getpid()}, since " in str(starting.value)
+    assert "Web UI" not in str(starting.value)
+    assert "Its Web UI is https://ui.example; " in str(started.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1, "began": "never"}'])
+def test_a_lock_that_says_nothing_is_a_lock_all_the_same(written: Path, text: str) -> None:
+    with Stack(written, environ=GIVEN):
+        (written / "lock").write_text(text)
+        with pytest.raises(DirectoryInUse, match=r"^another stack runs in .* Stop it first"):
+            Stack(written, environ=GIVEN).start()
+
+
+def test_a_command_that_looks_at_the_lock_does_not_stop_a_stack(written: Path) -> None:
+    with (written / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        Timer(0.1, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
+        with Stack(written, environ=GIVEN):
+            pass

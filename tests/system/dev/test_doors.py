@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,20 @@ def read_until(process: subprocess.Popen[str], words: str, family: set[psutil.Pr
 def left_of(family: set[psutil.Process]) -> list[psutil.Process]:
     _, alive = psutil.wait_procs(list(family), timeout=10)
     return list(alive)
+
+
+def kill_every_part(directory: Path) -> list[str]:
+    """Kills the servers and the programs of a stack; returns how `make dev` calls them."""
+    postmaster = int((directory / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    programs = [json.loads(path.read_text())["pid"] for path in directory.glob("*.ready")]
+    [temporal] = [
+        process.pid
+        for process in psutil.Process(psutil.Process(postmaster).ppid()).children()
+        if "start-dev" in process.cmdline()
+    ]
+    for pid in (postmaster, temporal, *programs):
+        os.kill(pid, signal.SIGKILL)
+    return ["PostgreSQL", "Temporal", "the HTTP door", "the worker", "the relay"]
 
 
 def databases_of(directory: Path) -> dict[str, set[str]]:
@@ -123,8 +138,31 @@ def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
             "relay": {"RELAY"},
             "web": {"TENANT", "PLATFORM"},
         }
+        refused = subprocess.run(
+            [sys.executable, "-m", "dev", "--directory", str(directory)],
+            cwd=ROOT, env=ENVIRON, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert refused.returncode == 3
+        assert refused.stderr.startswith(f"DirectoryInUse: another stack runs in {directory}: ")
+        assert f"process {process.pid}, since " in refused.stderr
+
+        ports = (directory / "ports.json").read_text()
+        killed = kill_every_part(directory)
+        back = [read_until(process, " again… ", family) for _ in killed]
+        family.update(psutil.Process(process.pid).children(recursive=True))
+        for name in killed:
+            assert sum(f"Starting {name} again… " in said for said in back) == 1
+        assert (directory / "ports.json").read_text() == ports
+        again = subprocess.run(
+            ["bash", "-c", run.replace("2013-04", "2013-05")],
+            cwd=ROOT, env=ENVIRON, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert json.loads(again.stdout)["result"]["usage_events"] > 0, again.stderr
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode == 130
     assert left_of(family) == []
     assert (directory / "env").stat().st_mode & 0o777 == 0o600
+    assert "DATABASE_URL=" not in re.findall(
+        r"^export (.*?=)", (directory / "env").read_text(), re.M
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dev.devstack.mail_sink import MailSink
-from dev.devstack.ports import LOOPBACK, free_port
+from dev.devstack.ports import LOOPBACK, Ports, free_port
 
 
 def mail(sink: MailSink, subject: str) -> None:
@@ -42,3 +42,25 @@ def test_a_port_that_is_taken_is_left_to_its_owner(tmp_path: Path) -> None:
             assert sink.url != f"smtp://{LOOPBACK}:{port}"
             mail(sink, "arrives")
     assert len(sink.messages()) == 1
+
+
+def test_it_is_on_the_same_port_the_next_time(tmp_path: Path) -> None:
+    urls = []
+    for _ in range(2):
+        with MailSink(tmp_path, port=free_port(), ports=Ports(tmp_path / "ports.json")) as sink:
+            urls.append(sink.url)
+    assert urls[0] == urls[1]
+
+
+def test_one_whose_thread_has_died_is_started_again_on_its_port(tmp_path: Path) -> None:
+    with MailSink(tmp_path, port=free_port()) as sink:
+        url = sink.url
+        controller = sink._controller
+        assert controller is not None
+        assert controller._thread is not None
+        controller.loop.call_soon_threadsafe(controller.loop.stop)
+        controller._thread.join()
+        assert not sink.running
+        sink.start()
+        mail(sink, "arrives")
+        assert (sink.url, len(sink.messages())) == (url, 1)

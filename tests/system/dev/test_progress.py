@@ -1,0 +1,65 @@
+"""What a program says while it waits."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+
+import pytest
+
+from dev.devstack.progress import Progress, Silence
+
+
+def said(stream: io.StringIO) -> str:
+    """What was written, with each time as `T`."""
+    return re.sub(r"\d+(\.\d)? s", "T", stream.getvalue())
+
+
+def test_a_phase_is_one_line_with_its_time() -> None:
+    stream = io.StringIO()
+    with Progress(stream).phase("Starting Temporal"):
+        pass
+    assert said(stream) == "Starting Temporal… T\n"
+
+
+def test_a_long_phase_gives_signs_of_life() -> None:
+    stream = io.StringIO()
+    with Progress(stream, every=0.01).phase("Loading"):
+        while stream.getvalue().count("…") < 3:
+            time.sleep(0.001)
+    assert said(stream).startswith("Loading… T… T…")
+    assert said(stream).endswith(" T\n")
+
+
+def test_what_is_said_in_a_phase_is_a_line_of_its_own() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    with progress.phase("Looking"):
+        progress.say("building it")
+    assert said(stream) == "Looking…\nbuilding it\nLooking: T\n"
+
+
+def test_a_phase_that_fails_ends_its_line() -> None:
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="x"), Progress(stream).phase("Looking"):
+        raise ValueError("x")
+    assert stream.getvalue() == "Looking…\n"
+
+
+def test_a_reader_that_has_gone_stops_nothing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        progress = Progress(stream)
+        with progress.phase("Looking"):
+            progress.say("still here")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # so that closing it can flush
+
+
+def test_silence_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    silence = Silence()
+    with silence.phase("Looking"):
+        silence.say("x")
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,194 @@
+"""Parts that die are started again, or given up; real processes."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from dev.devstack.errors import PartMissing
+from dev.devstack.processes import OwnedProcess
+from dev.devstack.progress import Progress
+from dev.supervisor import Part, Restarts, Supervisor
+
+AT_ONCE = Restarts(pauses=(0.0, 0.0, 0.0), steady=3600.0)
+WAIT = 20.0  # seconds
+
+
+class Shell:
+    """A part that runs a script."""
+
+    def __init__(self, script: str, log: Path) -> None:
+        self.script = script
+        self.log = log
+        self.starts = 0
+        self.fails = 0  # starts that fail
+        self.process: OwnedProcess | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.running
+
+    def start(self) -> None:
+        self.starts += 1
+        if self.fails:
+            self.fails -= 1
+            raise PartMissing("it does not answer")
+        self.process = OwnedProcess(
+            ["/bin/sh", "-c", self.script], log=self.log, environ=dict(os.environ)
+        )
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        while not self.process.log_tail():  # it has not begun yet
+            time.sleep(0.01)
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(WAIT)
+
+    def how_it_ended(self) -> str:
+        assert self.process is not None
+        return self.process.how_it_ended()
+
+    def log_tail(self, lines: int) -> str:
+        assert self.process is not None
+        return self.process.log_tail(lines)
+
+
+LASTING = "echo I live; exec sleep 1000"
+BROKEN = "echo 'no such table'; exit 3"
+
+Make = Callable[..., Shell]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Starts parts, and stops them at the end."""
+    made: list[Shell] = []
+
+    def start(script: str = LASTING) -> Shell:
+        part = Shell(script, tmp_path / f"{len(made)}.log")
+        made.append(part)
+        part.start()
+        return part
+
+    yield start
+    for part in made:
+        part.stop()
+
+
+class Watch:
+    """A supervisor, and what it has said."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, Part],
+        programs: Mapping[str, Part],
+        restarts: Restarts = AT_ONCE,
+    ) -> None:
+        self.output = io.StringIO()
+        self.addresses = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
+        self.moves: list[str] = []
+        self.supervisor = Supervisor(
+            servers,
+            programs,
+            progress=Progress(self.output),
+            addresses=lambda: self.addresses,
+            moved=lambda: self.moves.append(self.addresses["TEMPORAL_ADDRESS"]),
+            restarts=restarts,
+        )
+
+    def until(self, condition: Callable[[], bool]) -> str:
+        """Looks until `condition` holds; returns what was said."""
+        deadline = time.monotonic() + WAIT
+        while not condition():
+            assert time.monotonic() < deadline, self.output.getvalue()
+            self.supervisor.look()
+            time.sleep(0.01)
+        return self.output.getvalue()
+
+
+def test_a_killed_part_is_named_with_its_last_lines_and_started_again(make: Make) -> None:
+    worker, relay = make(), make()
+    watch = Watch({}, {"the worker": worker, "the relay": relay})
+    worker.kill()
+    said = watch.until(lambda: worker.starts == 2 and worker.running)
+    assert "The worker was killed by SIGKILL. Its log ends:\n    I live\n" in said
+    assert "Starting the worker again… " in said
+    assert relay.starts == 1
+
+
+def test_one_that_dies_again_and_again_is_given_up_and_the_others_go_on(make: Make) -> None:
+    worker, relay = make(BROKEN), make()
+    watch = Watch({}, {"the worker": worker, "the relay": relay})
+    said = watch.until(lambda: watch.supervisor.given_up == ["the worker"])
+    assert worker.starts == 1 + len(AT_ONCE.pauses)
+    assert said.count("ended with exit code 3. Its log ends:\n    no such table\n") == 4
+    assert "The worker is given up after 3 tries; the other parts go on." in said
+    assert relay.running
+
+
+def test_it_ends_once_every_program_is_given_up(make: Make) -> None:
+    watch = Watch({"PostgreSQL": make()}, {"the worker": make(BROKEN), "the relay": make(BROKEN)})
+    watch.supervisor.run()
+    assert watch.supervisor.given_up == ["the worker", "the relay"]
+
+
+def test_one_that_does_not_start_is_tried_again(make: Make) -> None:
+    server = make()
+    watch = Watch({"Temporal": server}, {"the worker": make()})
+    server.kill()
+    server.fails = 2
+    said = watch.until(lambda: server.running)
+    assert said.count("Temporal was not started:\n    it does not answer\n") == 2
+
+
+def test_a_program_waits_for_the_servers_and_is_not_at_fault(make: Make) -> None:
+    server, worker = make(), make()
+    pauses = (0.0,) * 50
+    watch = Watch({"Temporal": server}, {"the worker": worker}, Restarts(pauses, steady=3600.0))
+    server.kill()
+    worker.kill()
+    server.fails = 5
+    watch.until(lambda: server.fails == 0)
+    assert worker.starts == 1
+    watch.until(lambda: worker.running)
+    assert (server.running, worker.starts) == (True, 2)
+
+
+def test_earlier_deaths_of_one_that_ran_for_long_are_forgotten(make: Make) -> None:
+    worker = make()
+    watch = Watch({}, {"the worker": worker}, Restarts((0.0,), steady=0.05))
+    for starts in (2, 3, 4):
+        worker.kill()
+        watch.until(lambda starts=starts: worker.starts == starts)  # type: ignore[misc]
+        deadline = time.monotonic() + 0.2
+        watch.until(lambda deadline=deadline: time.monotonic() > deadline)  # type: ignore[misc]
+    assert watch.supervisor.given_up == []
+
+
+def test_programs_start_again_when_a_server_comes_back_elsewhere(make: Make) -> None:
+    server, worker = make(), make()
+    watch = Watch({"Temporal": server}, {"the worker": worker})
+    watch.addresses = {"TEMPORAL_ADDRESS": "127.0.0.1:2"}
+    said = watch.until(lambda: worker.starts == 2)
+    assert watch.moves == ["127.0.0.1:2"]
+    assert "A server is on another port" in said
+    watch.supervisor.look()
+    assert (worker.starts, server.starts) == (2, 1)
+
+
+def test_what_a_program_has_written_cannot_steer_the_terminal(make: Make) -> None:
+    worker = make(r"printf '\033[2J\342\200\256evil\n'; exit 1")
+    watch = Watch({}, {"the worker": worker})
+    said = watch.until(lambda: watch.supervisor.given_up != [])
+    assert "\\x1b[2J\\u202eevil" in said
+    assert "\x1b" not in said
