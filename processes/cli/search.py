@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from processes.cli import requests
 from saas.database.search import search
@@ -27,6 +28,10 @@ async def find(query: str, *, tenant: str, limit: int) -> Answer:
     results = [Result(f.kind, f.ref, f.title, f.snippet, f.rank) for f in found]
     rows = [(r.kind, r.reference, r.title, r.snippet) for r in results]
     return Answer(
-        [vars(result) for result in results],
+        [_json(result) for result in results],
         table(("kind", "reference", "title", ""), rows, empty="Nothing of that is found."),
     )
+
+
+def _json(result: Result) -> dict[str, Any]:
+    return asdict(result)
