@@ -124,6 +124,10 @@ _COLUMNS: Final = """
         atthasdef or attidentity <> '' or pg_type.typdefault is not null as has_default,
         attgenerated <> '' as is_generated, attidentity = 'a' as is_identity,
         below.typtype as kind,
+        part.typcategory <> 'G' and (part.typcategory in ('S', 'E', 'R') or exists (
+            select from pg_operator
+            where oprname = '=' and oprleft = part.oid and oprright = part.oid
+        )) as is_comparable,
         (select array_agg(enumlabel order by enumsortorder) from pg_enum
             where enumtypid = below.oid) as labels,
         (select array_agg(privilege) from unnest(array['SELECT', 'INSERT', 'UPDATE']) as privilege
@@ -139,6 +143,10 @@ _COLUMNS: Final = """
         )
         select oid, typtype from types where typbasetype = 0
     ) as below
+    join pg_type as whole on whole.oid = below.oid
+    join pg_type as part on part.oid = case
+        when whole.typcategory = 'A' then whole.typelem else whole.oid
+    end
     where attrelid = any(%(oids)s) and attnum > 0 and not attisdropped
     order by attrelid, attnum
 """
@@ -244,16 +252,12 @@ class Column:
     is_identity: bool  # GENERATED ALWAYS AS IDENTITY
     labels: tuple[str, ...]  # of an enum
     privileges: frozenset[str]  # the role's, of SELECT, INSERT and UPDATE
+    is_comparable: bool = True  # whether its type has the operator `=`, for all of a value
 
     @property
     def sql(self) -> str:
         """The column's quoted name."""
         return quoted_name(self.name)
-
-    @property
-    def is_comparable(self) -> bool:
-        """Whether its type has the operator `=`."""
-        return self.base not in ("json", "xml", "point", "polygon", "txid_snapshot")
 
 
 @dataclass(frozen=True)

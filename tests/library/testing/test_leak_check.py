@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
@@ -126,6 +126,7 @@ def is_of_a_hole(leak: Leak) -> bool:
         max_size=3,
     ),
 )
+@example(sound=["types"], holes={"inherited_openly": ["types"]})
 def test_holes_are_found_among_whatever_strangers_have(
     urls: DatabaseUrls,
     superuser: psycopg.Connection[Any],
