@@ -64,7 +64,7 @@ def take_pages(page: Page, stack: Stack, folder: Path, scratch: Path) -> Iterato
             page.wait_for_timeout(500)
         page.locator("#list button").first.click()
         page.get_by_text("Company").wait_for()
-        yield _picture(page, folder / "page-search.png")
+        yield _picture(page, folder / "page-search.png", whole=False)
 
         page.goto(f"{door}/docs")
         page.get_by_text("/integrations/{name}/sync").wait_for()
