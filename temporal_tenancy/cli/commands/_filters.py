@@ -54,6 +54,7 @@ def of_letters(*, status: bool = False) -> Callable[[Run], Run]:
             )
             for name, annotation in options.items()
         ]
+        run.__wrapped__ = command  # type: ignore[attr-defined]
         run.__signature__ = inspect.Signature([*added, *own])  # type: ignore[attr-defined]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__annotations__ = {each.name: each.annotation for each in (*added, *own)}
