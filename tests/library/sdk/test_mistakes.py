@@ -22,7 +22,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from temporal_tenancy.core.activities import tenant_activity
-from temporal_tenancy.core.errors import ConfigurationError, TooLarge
+from temporal_tenancy.core.errors import ConfigurationError, NotDeterministic, TooLarge
 from temporal_tenancy.core.failures import root_cause
 from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.postgres.database import tenant_session
@@ -94,7 +94,7 @@ async def test_what_is_not_replayed_is_named_in_the_history_with_what_to_use(
     for handle in handles:
         await handle.terminate()
     for (how, name, instead), (type, message) in zip(NOT_REPLAYED, found, strict=True):
-        assert type == "NotDeterministic", (how, message)
+        assert type == NotDeterministic.__name__, (how, message)
         assert name in message, (how, message)
         assert instead in message, (how, message)
 

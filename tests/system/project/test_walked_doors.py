@@ -49,7 +49,6 @@ EVERYWHERE: Final = "\n".join(PAGES.values())
 GROUP_ONCE: Final = re.compile(
     r"`(?:starter\.py|tenancy) ([a-z-]+) [a-z][^`]*`((?:(?:, | and |, and | or )`[a-z-]+`)+)"
 )
-ROUTE: Final = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE) `?(/[\w{}./-]*)")
 SAMPLE: Final = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 METHODS: Final = {"get", "post", "put", "patch", "delete"}
 HOLE: Final = "\0"  # a value that the source does not say
@@ -170,14 +169,59 @@ def names_in_use() -> frozenset[str]:
     return frozenset(names)
 
 
-def is_requested(method: str, template: str, words: Iterable[Words]) -> bool:
-    """Tells whether one of the words is a request of the route."""
-    pattern = re.compile(re.sub(r"\\\{\w+\\\}", "[^/?]+", re.escape(template)) + r"(\?.*)?")
-    return any(
-        pair[0] == method and pattern.fullmatch(pair[1]) is not None
-        for pair in words
-        if len(pair) == 2
-    )
+@cache
+def requests_of_tests() -> frozenset[Route]:
+    """Returns the method and path of each request, and of each that a test may mean.
+
+    A path may stand apart from its request, in a parameter or a list: then it goes with each method
+    that the file uses.
+    """
+    found = set()
+    for path in TESTS:
+        methods, paths = set(), set()
+        for node in ast.walk(parsed(path)):
+            text = text_of(node)
+            if isinstance(node, ast.Attribute) and node.attr in METHODS:
+                methods.add(node.attr.upper())
+            elif text is not None:
+                line = text.split(" ")
+                methods |= {word for word in line if word.lower() in METHODS and word.isupper()}
+                paths |= {word for word in line if word.startswith("/")}
+        found |= {(method, path) for method in methods for path in paths}
+    return frozenset(found)
+
+
+def is_requested(method: str, template: str, requests: Iterable[Route]) -> bool:
+    """Tells whether one of the requests is one of the route."""
+    part = re.sub(r"\\\{\w+\\\}", "[^/?]+", re.escape(template).replace(":path", ""))
+    pattern = re.compile(part + r"(\?.*)?")
+    return any(asked == method and pattern.fullmatch(path) is not None for asked, path in requests)
+
+
+def routes_named(text: str) -> set[Route]:
+    """Returns the routes in a text: a method holds for the paths in the rest of the line.
+
+    A path that only ends another one (`/events`, after `/imports/{id}/events`) counts as it stands.
+    """
+    found = set()
+    for line in text.splitlines():
+        methods: list[str] = []
+        fresh = False
+        for span in re.findall(r"`([^`\n]+)`", line):
+            words = span.split()
+            named = [word for word in words if word.lower() in METHODS and word.isupper()]
+            if named:
+                methods = [*methods, *named] if fresh else named
+                fresh = len(words) == len(named)
+            paths = [word for word in words if re.fullmatch(r"/[\w{}./:-]*(\?\S*)?", word)]
+            found |= {(method, shape(path)) for method in methods for path in paths}
+            fresh = fresh and not paths
+    return found
+
+
+def shape(path: str) -> str:
+    """Returns a route's path without its query and the names of its parts."""
+    return re.sub(r"\{[\w:]+\}", "{}", path.partition("?")[0])
 
 
 def is_named(words: Words) -> bool:
@@ -201,17 +245,13 @@ def test_a_command_is_named_in_the_docs_and_run_by_a_test(words: Words) -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 def test_a_route_is_named_in_the_docs_and_requested_by_a_test(route: Route) -> None:
     method, template = route
-    shape = re.sub(r"\{\w+\}", "{}", template)
-    named = {(verb, re.sub(r"\{\w+\}", "{}", path)) for verb, path in ROUTE.findall(EVERYWHERE)}
-    assert (method, shape) in named, f"no page names {method} {template}"
-    assert is_requested(method, template, words_of_tests()), f"no test sends {method} {template}"
+    assert (method, shape(template)) in routes_named(EVERYWHERE), f"no page names {route}"
+    assert is_requested(method, template, requests_of_tests()), f"no test sends {route}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_route_that_a_page_names_is_there(page: str) -> None:
-    shapes = {(method, re.sub(r"\{\w+\}", "{}", path)) for method, path in ROUTES}
-    named = {(verb, re.sub(r"\{\w+\}", "{}", path)) for verb, path in ROUTE.findall(PAGES[page])}
-    assert named <= shapes
+    assert routes_named(PAGES[page]) <= {(method, shape(path)) for method, path in ROUTES}
 
 
 @pytest.mark.parametrize(("door", "name"), PUBLIC, ids=lambda part: str(part))
@@ -222,6 +262,9 @@ def test_a_public_name_is_used(door: str, name: str) -> None:
 def test_what_no_test_does_is_found() -> None:
     assert ("no-such", "command") not in words_of_tests()
     assert not is_named(("no-such", "command"))
-    assert not is_requested("DELETE", "/healthz", words_of_tests())
+    assert not is_requested("DELETE", "/healthz", {("GET", "/healthz"), ("DELETE", "/health")})
     assert is_requested("GET", "/imports/{id}", {("GET", f"/imports/{HOLE}?x=1")})
     assert not is_requested("GET", "/imports/{id}", {("GET", f"/imports/{HOLE}/events")})
+    row = "| `PUT`, `DELETE /a/{b}`, `GET /a?q=`, `/c` | `/d` |"
+    named = {("PUT", "/a/{}"), ("DELETE", "/a/{}"), ("GET", "/a"), ("GET", "/c"), ("GET", "/d")}
+    assert routes_named(row) == named

@@ -16,7 +16,7 @@ from sqlalchemy import update
 from temporalio.client import Client
 
 from saas.database.exports import Export
-from saas.database.tables import Document, UsageEvent
+from saas.database.tables import Document, Invoice, UsageEvent
 from saas.queues import Queue
 from temporal_tenancy.control_plane._api_keys import ApiKeys
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -128,6 +128,24 @@ async def test_a_report_has_its_result_and_is_found(served: Web) -> None:
         await until(client, counted.json()["links"]["self"], status="succeeded")
         [day] = (await client.get("/usage/daily")).json()["items"]
         assert (day["day"], day["events"]) == ("2013-04-03", 1)
+
+
+async def test_an_invoice_is_read_by_its_own_tenant(web: Web) -> None:
+    invoice = Invoice(
+        period="2013-04",
+        currency="USD",
+        total_cents=1250,
+        usage_events=9,
+        period_start=datetime(2013, 4, 1, tzinfo=UTC),
+        period_end=datetime(2013, 5, 1, tzinfo=UTC),
+    )
+    with web.acting_for("acme"):
+        async with tenant_session() as session:
+            session.add(invoice)
+    async with web.client("acme") as client, web.client("globex") as other:
+        [item] = (await client.get("/invoices")).json()["items"]
+        assert (item["period"], item["total_cents"], item["usage_events"]) == ("2013-04", 1250, 9)
+        assert (await other.get("/invoices")).json()["items"] == []
 
 
 @pytest.mark.parametrize(
