@@ -260,6 +260,12 @@ def _workers(queue: str, identities: set[str], outcome: _Outcome | None) -> Chec
                 f"{served}, but no slot for an activity was free within {outcome.seconds:.0f} s. "
                 "If that stays so, run more workers, or raise the number of slots.",
             )
+        if found.answered:
+            return warning(
+                name,
+                f"{served}, but the whole answer did not come within {outcome.seconds:.0f} s: the "
+                "workers' machine is overloaded. Give them longer with --patience, or run more.",
+            )
         return failed(
             name,
             f"nobody took the probe from the queue within {outcome.seconds:.0f} s, though "

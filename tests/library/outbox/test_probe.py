@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.cli._code_checks import code_checks
-from temporal_tenancy.cli._probe_checks import probe_checks
+from temporal_tenancy.cli._probe_checks import _Outcome, _workers, probe_checks
 from temporal_tenancy.cli._verdicts import Check
 from temporal_tenancy.cli._workers import KINDS, pollers
 from temporal_tenancy.cli.program import Application, Login, Program, use_program
@@ -27,11 +27,13 @@ from temporal_tenancy.core.migration_environment import CONTROL_PLANE
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.probe.evidence import Evidence
 from temporal_tenancy.outbox.probe.messages import ProbeMessages, forget_letters
 from temporal_tenancy.outbox.probe.workflow import (
     NAME,
     ProbeAnswer,
     ProbeInput,
+    ProbeReport,
     digests,
     revisions_of,
 )
@@ -339,6 +341,35 @@ def test_older_code_is_named(changes: dict[str, Any], verdict: str, words: str) 
     jobs, _ = code_checks({QUEUE: [answer(**changes)]})
     assert str(jobs.verdict) == verdict
     assert words in jobs.message
+
+
+ONE = {"1@host"}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "answers", "lost", "verdict", "words"),
+    [
+        (Evidence(answered=ONE), 1, 0, "ok", "1 worker answered within 2.0 s."),
+        # One of two hangs.
+        (Evidence(silent={"2@host"}, answered=ONE), 3, 1, "failed", "2@host took a probe"),
+        (Evidence(silent=ONE), None, 0, "failed", "1@host took a probe"),
+        (Evidence(strangers=ONE), None, 0, "warning", "1@host does not know the probe"),
+        (Evidence(answered=ONE, activity_waits=True), 0, 1, "warning", "no slot for an activity"),
+        (Evidence(answered=ONE), None, 0, "warning", "is overloaded"),
+        (Evidence(), None, 0, "failed", "nobody took the probe"),
+        (Evidence(silent={f"{n}@host" for n in range(9)}), None, 0, "failed", " and 6 more took"),
+        (Evidence(silent={"\x1b[2J"}), None, 0, "failed", "\\x1b[2J took"),
+    ],
+)
+def test_what_came_back_is_one_sentence(
+    evidence: Evidence, answers: int | None, lost: int, verdict: str, words: str
+) -> None:
+    report = None
+    if answers is not None:
+        report = ProbeReport(answers=[answer()] * answers, lost=lost, refused=0)
+    check = _workers(QUEUE, ONE, _Outcome(report, 2.0, evidence))
+    assert str(check.verdict) == verdict
+    assert words in check.message
 
 
 def test_activities_are_judged_only_if_every_queue_answered() -> None:
