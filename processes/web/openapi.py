@@ -62,7 +62,9 @@ def _summarize(document: dict[str, Any]) -> None:
     """Gives each route the first sentence of its description, and not the function's name."""
     for operations in document["paths"].values():
         for operation in operations.values():
-            first, *_ = operation["description"].replace("\n", " ").split(". ")
+            first, *_ = (
+                operation.get("description", operation["summary"]).replace("\n", " ").split(". ")
+            )
             operation["summary"] = first.removesuffix(".")
 
 

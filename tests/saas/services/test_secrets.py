@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
 
-from saas.services.secrets import SECRET_MAX_BYTES, SecretMissing, SecretStore, current_secrets
+from saas.services.secrets import (
+    SECRET_MAX_BYTES,
+    SecretMissing,
+    SecretRefused,
+    SecretStore,
+    current_secrets,
+)
 from temporal_tenancy import tenant_folder
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, enter
@@ -117,3 +124,56 @@ def test_a_store_that_is_none_is_refused(
     monkeypatch.setenv("SECRETS_URL", url)
     with pytest.raises(ConfigurationError, match=complaint):
         current_secrets()
+
+
+def put(tenant: str, name: str, value: str) -> None:
+    with enter(TenantScope(tenant)):
+        current_secrets().put(name, value)
+
+
+def test_a_credential_that_is_stored_is_the_tenants_own_and_readable_by_nobody_else(
+    folder: Path,
+) -> None:
+    put("initech", "integrations.crm", "first")
+    put("initech", "integrations.crm", "second")
+    assert secret("initech", "integrations.crm") == "second"
+    assert [path.name for path in (folder / "initech").iterdir()] == ["integrations.crm"]
+    assert stat.S_IMODE((folder / "initech").stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "initech" / "integrations.crm").stat().st_mode) == 0o600
+    assert secret("acme", "partner") == "of acme"
+
+
+@pytest.mark.parametrize("value", ["", "\n", "hunter2\n", "hunter2" * SECRET_MAX_BYTES])
+def test_what_could_not_be_read_back_is_not_stored(folder: Path, value: str) -> None:
+    with pytest.raises(SecretRefused) as caught:
+        put("acme", "partner", value)
+    assert "hunter2" not in str(caught.value)
+    assert secret("acme", "partner") == "of acme"
+
+
+@pytest.mark.parametrize("name", ["..", "../globex/partner", "a/b", "", ".hidden", "a..b"])
+def test_a_name_that_leads_elsewhere_is_neither_stored_nor_removed(folder: Path, name: str) -> None:
+    with enter(TenantScope("acme")):
+        for use in (
+            lambda: current_secrets().put(name, "x"),
+            lambda: current_secrets().remove(name),
+        ):
+            with pytest.raises(ValueError, match="cannot be the name"):
+                use()
+    assert secret("globex", "partner") == "of globex"
+
+
+def test_a_credential_that_is_removed_is_gone_and_may_be_removed_again(folder: Path) -> None:
+    with enter(TenantScope("acme")):
+        for _ in range(2):
+            current_secrets().remove("partner")
+        assert current_secrets().find("partner") is None
+    assert secret("globex", "partner") == "of globex"
+
+
+def test_a_store_that_cannot_be_written_says_so_and_not_where(folder: Path) -> None:
+    (folder / "initech").write_text("in the way")
+    with pytest.raises(SecretRefused, match="cannot be written") as caught:
+        put("initech", "partner", "hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert str(folder) not in str(caught.value)
