@@ -154,12 +154,10 @@ def test_what_could_not_be_read_back_is_not_stored(folder: Path, value: str) -> 
 @pytest.mark.parametrize("name", ["..", "../globex/partner", "a/b", "", ".hidden", "a..b"])
 def test_a_name_that_leads_elsewhere_is_neither_stored_nor_removed(folder: Path, name: str) -> None:
     with enter(TenantScope("acme")):
-        for use in (
-            lambda: current_secrets().put(name, "x"),
-            lambda: current_secrets().remove(name),
-        ):
-            with pytest.raises(ValueError, match="cannot be the name"):
-                use()
+        with pytest.raises(ValueError, match="cannot be the name"):
+            current_secrets().put(name, "x")
+        with pytest.raises(ValueError, match="cannot be the name"):
+            current_secrets().remove(name)
     assert secret("globex", "partner") == "of globex"
 
 
