@@ -337,7 +337,7 @@ REPORT = {
     "kind": "usage.by_route",
     "parameters": {"first": "2013-04-01", "last": "2013-04-30"},
 }
-WRONG = [str(uuid4()), "17", "", "x' or '1'='1", "..", "note/never", "a" * 150, "changed/2013-04"]
+WRONG = [str(uuid4()), "17", "", "note/never", "changed/2013-04"]
 
 
 async def test_what_the_input_of_a_job_names_must_be_the_tenants_own(web: Web) -> None:
