@@ -75,13 +75,14 @@ async def record(address: str, database: Database, release: str) -> None:
         await save(sender, id, release, handle.result_run_id)
 
     own = [cls for cls in jobs.WORKFLOWS if cls is not jobs.ThirdParty]
-    threads = ThreadPoolExecutor(5)
+    activities: list[Callable[..., Any]] = [*ACTIVITIES, *jobs.ACTIVITIES]
+    activities += scope_control.ACTIVITIES
     async with Worker(
         client,
         task_queue=QUEUE,
         workflows=[*WORKFLOWS, *own, Failing, *scope_jobs.WORKFLOWS],
-        activities=[*ACTIVITIES, *jobs.ACTIVITIES, *scope_control.ACTIVITIES],
-        activity_executor=threads,
+        activities=activities,
+        activity_executor=ThreadPoolExecutor(5),
         identity=RECORDER,
     ):
         acme = {"tenant_id": "acme"}
