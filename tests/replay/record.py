@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.sdk.endings import SLOT
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests.fixtures.jobs import hops as jobs
-from tests.fixtures.jobs import scope_jobs
+from tests.fixtures.jobs import scope_control, scope_jobs
 from tests.fixtures.jobs.failing_jobs import Failing
 from workflows import WORKFLOWS
 
@@ -74,11 +75,14 @@ async def record(address: str, database: Database, release: str) -> None:
         await save(sender, id, release, handle.result_run_id)
 
     own = [cls for cls in jobs.WORKFLOWS if cls is not jobs.ThirdParty]
+    activities: list[Callable[..., Any]] = [*ACTIVITIES, *jobs.ACTIVITIES]
+    activities += scope_control.ACTIVITIES
     async with Worker(
         client,
         task_queue=QUEUE,
         workflows=[*WORKFLOWS, *own, Failing, *scope_jobs.WORKFLOWS],
-        activities=[*ACTIVITIES, *(a for a in jobs.ACTIVITIES if _is_async(a))],
+        activities=activities,
+        activity_executor=ThreadPoolExecutor(5),
         identity=RECORDER,
     ):
         acme = {"tenant_id": "acme"}
@@ -188,10 +192,6 @@ async def _settled(result: Callable[[], Awaitable[Any]]) -> None:
 
 async def _contacts() -> AsyncIterator[bytes]:
     yield b"email\r\na@airline.example\r\nnobody\r\n"
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    return asyncio.iscoroutinefunction(function)
 
 
 async def main(release: str) -> None:

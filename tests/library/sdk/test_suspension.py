@@ -197,6 +197,7 @@ async def test_what_waits_holds_no_slot(client: Client, tenants: Tenants, contro
     async with make_worker(
         client,
         max_concurrent_activities=1,
+        workflows=[suspension_jobs.Patient],
         activities=[suspension_control.step_on],
     ):
         waiting = await start(client)

@@ -29,7 +29,7 @@ async def control(
     async with Worker(
         saas,
         task_queue=QUEUE,
-        workflows=suspension_jobs.WORKFLOWS,
+        workflows=[suspension_jobs.Patient],
         activities=[suspension_control.step_on],
     ):
         yield control
