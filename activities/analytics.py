@@ -8,8 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from activities.limits import LARGE
-from activities.months import local_month
-from saas.periods import Month
+from activities.months import Month, local_month
 from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.core import month_bounds
 

@@ -8,9 +8,8 @@ from typing import Final
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from activities.days import past_day
+from activities.days import Day, past_day
 from activities.limits import LARGE
-from saas.periods import Day
 from temporal_tenancy import current_tenant, heartbeating, tenant_activity, tenant_session
 
 

@@ -9,11 +9,10 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from activities.limits import LARGE
-from activities.months import past_month
+from activities.months import Month, past_month
 from saas.database import audit
 from saas.database.prices import CANCELLED, CURRENCY, OPERATED
 from saas.database.tables import Invoice, InvoiceLine
-from saas.periods import Month
 from saas.refusals import Refused
 from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
 

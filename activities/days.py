@@ -6,6 +6,7 @@ from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from activities.refusals import refuse_before
+from saas.periods import Day as Day  # for jobs, beside what computes with it
 from saas.refusals import Refused
 
 

@@ -76,10 +76,11 @@ async def sync_page(request: SyncPage) -> SyncedPage:
         SecretMissing: the tenant has no credential `integrations.{name}`.
         AddressRefused, AnswerRefused, OutsideUnavailable: as for `OutgoingHttp.request`.
     """
-    integration = await _integration(request.integration_id)
-    if integration is None:
+    found = await _open(request.integration_id)
+    if found is None:
         return SyncedPage(records=0, more=False)
-    page = _read(integration, await _fetch(integration))
+    integration, credential = found
+    page = _read(integration, await _fetch(integration, credential))
     # Of two records with one id the later wins, as one statement cannot update a row twice.
     records = {_id(integration, item): _storable(item) for item in page.items}
     async with tenant_session() as session:
@@ -102,17 +103,22 @@ async def sync_page(request: SyncPage) -> SyncedPage:
     return SyncedPage(records=len(records), more=page.has_more)
 
 
-async def _integration(integration_id: UUID) -> Integration | None:
-    """Returns the integration; None if the tenant has removed it since it asked for the sync."""
+async def _open(integration_id: UUID) -> tuple[Integration, str] | None:
+    """Returns the integration with its credential; None if the tenant has removed it meanwhile.
+
+    The row is locked, as it is while both are changed: a credential is never sent to another URL.
+    """
     async with tenant_session() as session:
-        found = await session.scalar(select(Integration).where(Integration.id == integration_id))
-        if found is None and not await audit.was_recorded(session, REMOVED, str(integration_id)):
-            raise integration_not_found(integration_id)
-    return found
+        wanted = select(Integration).where(Integration.id == integration_id)
+        found = await session.scalar(wanted.with_for_update(read=True))
+        if found is None:
+            if not await audit.was_recorded(session, REMOVED, str(integration_id)):
+                raise integration_not_found(integration_id)
+            return None
+        return found, current_secrets().get(secret_name(found.name))
 
 
-async def _fetch(integration: Integration) -> bytes:
-    credential = current_secrets().get(secret_name(integration.name))
+async def _fetch(integration: Integration, credential: str) -> bytes:
     params = {"limit": str(PAGE_LIMIT)}
     if integration.cursor is not None:
         params["cursor"] = integration.cursor

@@ -6,6 +6,7 @@ from datetime import datetime, time
 from zoneinfo import ZoneInfo
 
 from activities.refusals import refuse_before
+from saas.periods import Month as Month  # for jobs, beside what computes with it
 from saas.refusals import Refused
 from temporal_tenancy.core import month_bounds
 

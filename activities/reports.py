@@ -9,12 +9,11 @@ from pydantic import BaseModel
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from activities.days import past_day
+from activities.days import Day, past_day
 from activities.limits import LARGE
 from activities.search import ask_for_index
 from saas.database import audit
 from saas.database.tables import Document
-from saas.periods import Day
 from temporal_tenancy import current_tenant_record, heartbeating, tenant_activity, tenant_session
 from temporal_tenancy.core import days_from
 

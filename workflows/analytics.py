@@ -7,7 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 from activities.analytics import AggregateUsage, UsageSummary, aggregate_usage
-from saas.periods import Month
+from activities.months import Month
 from saas.queues import Queue
 from temporal_tenancy import JobPriority, Period, TenantInput, tenant_job
 from temporal_tenancy.core import number

@@ -7,7 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 from activities.audit import AggregateAudit, AuditSummary, aggregate_audit
-from saas.periods import Day
+from activities.days import Day
 from saas.queues import Queue
 from temporal_tenancy import JobPriority, Period, TenantInput, tenant_job
 from temporal_tenancy.core import number

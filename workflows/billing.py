@@ -7,7 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 from activities.billing import InvoiceSummary, IssueInvoice, issue_invoice
-from saas.periods import Month
+from activities.months import Month
 from saas.queues import Queue
 from temporal_tenancy import Period, TenantInput, tenant_job
 from temporal_tenancy.core import number

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from activities.days import Day
 from activities.reports import DailyReport, MakeDailyReport, make_daily_report
-from saas.periods import Day
 from saas.queues import Queue
 from temporal_tenancy import Period, TenantInput, tenant_job
 from temporal_tenancy.core import number

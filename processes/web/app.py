@@ -54,7 +54,7 @@ _ROUTES = (
 def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
     """Returns the application for `door`; `/readyz` checks the databases at `database_urls`."""
     app = FastAPI(
-        title="Background jobs",
+        title="Airline metering",
         version="1",
         description=SUMMARY,
         docs_url=None,  # that page loads scripts from a CDN; `pages` has one that does not

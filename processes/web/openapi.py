@@ -49,12 +49,21 @@ def complete(app: FastAPI, open_jobs: Collection[str]) -> None:
                 [(model, "validation") for model in BODIES], ref_template=REF_TEMPLATE
             )
             schemas |= found["$defs"]
+            _summarize(document)
             jobs = [job for name in sorted(open_jobs) if (job := registry.get(name)) is not None]
             _describe_jobs(document, jobs)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _summarize(document: dict[str, Any]) -> None:
+    """Gives each route the first sentence of its description, and not the function's name."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            first, *_ = operation["description"].replace("\n", " ").split(". ")
+            operation["summary"] = first.removesuffix(".")
 
 
 def _describe_jobs(document: dict[str, Any], jobs: Collection[Job]) -> None:

@@ -68,8 +68,8 @@ async def set_up_integration(
 ) -> SetUp:
     """Adds or changes an integration in the transaction of `session`, the `tenant_session()`.
 
-    Commit right afterwards: the credential is stored before the transaction commits, so that a
-    new URL is never requested with the old credential.
+    Commit right afterwards. The row is locked while the credential is stored, and a sync reads
+    both under that lock, so that no URL is requested with another one's credential.
 
     Args:
         session: the tenant's session.

@@ -45,11 +45,8 @@ class AddressRefused(Refused):
     """The URL must not be requested."""
 
 
-class AnswerRefused(ApplicationError):
+class AnswerRefused(Refused):
     """The server's response is an error that no retry can fix."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
 
 
 class OutsideUnavailable(ApplicationError):

@@ -7,13 +7,16 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 import h11
+from sqlalchemy import Select
 from starlette.types import Scope
 
-from processes.web import bodies, key_tries, strict_http
+from processes.web import bodies, jobs, key_tries, strict_http
 from processes.web.addresses import Addresses
 from processes.web.connections import Connections, DoorProtocol, Phase
 from processes.web.shares import Share
-from saas.services import csv_safety
+from saas.database import paging
+from saas.database.paging import Cursors
+from saas.services import csv_safety, outgoing_http
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.outbox import _requests as requests
 from tests.mutants.mutant import Mutant, replace
@@ -23,6 +26,9 @@ SHARES: Final = "tests/system/web/test_web_shares.py"
 JOBS: Final = "tests/system/web/test_web_jobs.py"
 CALLS: Final = "tests/system/web/test_web_hostile_calls.py"
 ADDRESSES: Final = "tests/system/web/test_web_addresses.py"
+LISTS: Final = "tests/system/web/test_web_lists.py"
+INTEGRATIONS: Final = "tests/system/web/test_web_integrations.py"
+SEARCH: Final = "tests/saas/jobs/test_search.py"
 CELLS: Final = "tests/saas/services/test_csv_safety.py"
 AMBIGUOUS: Final = (
     f"{CONNECTIONS}::test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_done"
@@ -145,7 +151,50 @@ def _double_no_mark() -> None:
     replace(csv_safety, "_UNMARKED", re.compile(csv_safety._UNMARKED.pattern.replace("\"'", '"')))
 
 
+def _leave_ids_to_the_job() -> None:
+    async def check(*arguments: object, **options: object) -> None:
+        """Refuses nothing."""
+
+    replace(jobs, "refuse_what_cannot_be_done", check)
+
+
+def _bind_no_cursor() -> None:
+    replace(Cursors, "_digest", lambda self, body: bytes(paging._DIGEST_BYTES))
+
+
+def _send_credentials_anywhere() -> None:
+    replace(outgoing_http, "same_origin", lambda one, other: True)
+
+
+def _index_without_a_lock() -> None:
+    replace(Select, "with_for_update", lambda self, **options: self)
+
+
 DOOR_FAULTS: Final = [
+    Mutant(
+        "ids-left-to-the-job",
+        "a wrong id becomes a message, and then a dead letter",
+        (f"{JOBS}::test_what_the_input_of_a_job_names_must_be_the_tenants_own",),
+        seed=_leave_ids_to_the_job,
+    ),
+    Mutant(
+        "cursors-of-any-list",
+        "a cursor of another list or tenant is taken",
+        (f"{LISTS}::test_a_cursor_is_good_for_its_own_list_and_tenant_only",),
+        seed=_bind_no_cursor,
+    ),
+    Mutant(
+        "credentials-for-any-host",
+        "a stored credential is sent to a new host",
+        (f"{INTEGRATIONS}::test_a_stored_credential_goes_to_no_other_host",),
+        seed=_send_credentials_anywhere,
+    ),
+    Mutant(
+        "contacts-indexed-unlocked",
+        "a contact that changes while it is indexed keeps its older text in the index",
+        (f"{SEARCH}::test_a_change_waits_for_the_message_that_is_being_worked_off",),
+        seed=_index_without_a_lock,
+    ),
     Mutant(
         "heads-waited-for",
         "a connection with an incomplete head stays open",

@@ -1,6 +1,6 @@
 // Requests exports, shows how far they are, and saves their files.
 
-import {$, POLL_MS, call, described, element, moment, number, say, save, sendJson, size, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, moment, number, say, save, sendJson, sentence, size, withKey} from "./session.js";
 
 const DATA = {contacts: "Contacts", invoices: "Invoices", usage_events: "Usage events"};
 const BADGES = {requested: "Being written", completed: "Ready", failed: "Failed"};
@@ -9,14 +9,17 @@ let shown = PAGE;
 let timer = null;
 
 function item(state) {
-  const details = [`${state.format === "csv" ? "CSV" : "Parquet"}, requested ${moment(state.requested_at)}`];
-  if (state.status === "completed")
-    details.push(`${number(state.rows)} ${state.rows === 1 ? "row" : "rows"}`, size(state.bytes),
-      `kept until ${moment(state.expires_at)}`);
+  const details = [state.format === "csv" ? "CSV" : "Parquet"];
+  const times = [`requested ${moment(state.requested_at)}`];
+  if (state.status === "completed") {
+    details.push(`${number(state.rows)} ${state.rows === 1 ? "row" : "rows"}`, size(state.bytes));
+    times.push(`kept until ${moment(state.expires_at)}`);
+  }
   const row = element("li", {},
     element("div", {className: "what"},
       element("strong", {textContent: DATA[state.dataset]}),
-      element("span", {textContent: details.join(" · ")})),
+      element("p", {textContent: details.join(" · ")}),
+      element("p", {textContent: sentence(times.join(" · "))})),
     element("span", {className: `badge ${state.status}`, textContent: BADGES[state.status]}));
   if (state.status === "completed") {
     const button = element("button", {type: "button", className: "small", textContent: "Download"});

@@ -38,7 +38,9 @@ export async function call(path, options = {}) {
   const answer = await fetch(path, {...options, headers, credentials: "omit", cache: "no-store"});
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => null);
-  const error = new Error(body?.error?.message || `The server answered ${answer.status}.`);
+  const error = new Error(answer.status === 401
+    ? "That is not a valid key. Copy it again, or ask for a new one."
+    : body?.error?.message || `The server answered ${answer.status}.`);
   error.final = answer.status < 500 && answer.status !== 429;
   throw error;
 }

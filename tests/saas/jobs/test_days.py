@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from activities.days import DayNotOver, local_day, past_day
-from saas.periods import Day
+from activities.days import Day, DayNotOver, local_day, past_day
 
 DAY = TypeAdapter[str](Day)
 ZONES = ["America/New_York", "America/Sao_Paulo", "Asia/Beirut", "Pacific/Apia", "UTC"]

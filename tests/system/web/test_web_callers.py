@@ -19,9 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
+from processes.web.admission import Admission
 from processes.web.app import create_app
 from processes.web.callers import authenticated
 from processes.web.door import Door
+from processes.web.limits import Limits
 from processes.web.tokens import Tokens
 from temporal_tenancy.control_plane._api_keys import ApiKeys
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -76,7 +78,11 @@ def test_every_route_needs_a_key_but_those_that_are_named(door: Door) -> None:
 async def test_every_such_route_refuses_who_has_no_valid_key(
     web: Web, headers: dict[str, str]
 ) -> None:
-    async with web.client(headers=headers) as client:
+    patient = replace(web.door, admission=Admission(Limits(key_failures_per_minute=1_000)))
+    async with (
+        answering(patient) as url,
+        replace(web, url=url).client(headers=headers) as client,
+    ):
         for method, path, keyed in routes(web.door):
             if not keyed:
                 continue

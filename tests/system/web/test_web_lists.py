@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processes.web.app import create_app
-from processes.web.door import Door
+from processes.web.door import make_door
 from saas.database.contacts import Contact, Import
 from saas.database.exports import Export
 from saas.database.integrations import Integration
@@ -22,7 +23,8 @@ from saas.database.paging import Cursors
 from saas.database.reports import RequestedReport
 from saas.database.search import SearchDocument
 from saas.database.tables import DailyUsage, Document, Invoice
-from temporal_tenancy.postgres.database import tenant_session
+from saas.settings import Settings
+from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.web import Web, problem_of
 
 COUNT = 5  # rows of each list
@@ -80,9 +82,10 @@ async def filled(web: Web) -> Web:
     return web
 
 
-def lists(door: Door) -> list[str]:
+@cache
+def lists() -> list[str]:
     """Returns the paths of all lists, by the API's own description."""
-    document = create_app(door).openapi()
+    document = create_app(make_door(Settings.model_construct(), Database())).openapi()
     found = []
     for path, operations in document["paths"].items():
         names = {each["name"] for each in operations.get("get", {}).get("parameters", ())}
@@ -103,7 +106,7 @@ async def read(client: httpx.AsyncClient, path: str, **parameters: object) -> An
 
 
 async def test_every_list_is_read_page_by_page_and_new_rows_move_none(filled: Web) -> None:
-    found = lists(filled.door)
+    found = lists()
     assert len(found) == 9
     async with filled.client("acme") as client, filled.client("globex") as other:
         firsts = {path: await read(client, path, limit=2) for path in found}
@@ -138,17 +141,15 @@ async def test_the_newest_come_first_and_a_filter_is_the_cursors_too(filled: Web
 
 
 async def test_a_cursor_is_good_for_its_own_list_and_tenant_only(filled: Web) -> None:
-    found = lists(filled.door)
+    found = lists()
     async with filled.client("acme") as client, filled.client("globex") as other:
         cursors = {path: (await read(client, path, limit=1))["next"] for path in found}
-        for path in found:
-            for of, cursor in cursors.items():
-                for caller in (client, other):
-                    answer = await caller.get(paged(path, after=cursor))
-                    if (of, caller) == (path, client):
-                        assert answer.status_code == 200
-                    else:
-                        assert (answer.status_code, problem_of(answer)) == (422, "CursorInvalid")
+        for path, another in zip(found, [*found[1:], found[0]], strict=True):
+            own = await client.get(paged(path, after=cursors[path]))
+            assert own.status_code == 200, path
+            for caller, of in ((client, another), (other, path)):
+                answer = await caller.get(paged(path, after=cursors[of]))
+                assert (answer.status_code, problem_of(answer)) == (422, "CursorInvalid"), path
 
 
 async def test_what_is_expired_is_not_listed(filled: Web) -> None:
@@ -172,25 +173,13 @@ def forged(values: Any, path: str = "contacts") -> str:
     return base64.urlsafe_b64encode(cursors._digest(body) + body).decode().rstrip("=")
 
 
-FORGED = [
-    [],
-    [1],
-    ["x", "y"],
-    {},
-    None,
-    [None],
-    ["not a UUID"],
-    ["\x00"],
-    ["\ud800"],
-    [[[]]],
-    [1e999],
-]
+FORGED = [[], ["x", "y"], None, [None], ["not a UUID"], ["\x00"], ["\ud800", "\x00"]]
 
 
 async def test_a_forged_cursor_is_as_wrong_as_any(filled: Web) -> None:
     names = {"/usage/daily": "daily usage", f"/search?q={QUERY}": "search"}
     async with filled.client("acme") as client:
-        for path in lists(filled.door):
+        for path in lists():
             for values in FORGED:
                 with filled.acting_for("acme"):
                     cursor = forged(values, names.get(path, path[1:]))
@@ -206,12 +195,12 @@ async def test_a_forged_cursor_is_as_wrong_as_any(filled: Web) -> None:
     | st.sampled_from(["0", "-1", "101", "1e3", "9" * 500, "AA", "====", "é", "\x00", "A" * 3_000]),
 )
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_whatever_else_stands_there_is_refused(
     web: Web, path: int, name: str, value: str
 ) -> None:
-    where = lists(web.door)[path].partition("?")[0]
+    where = lists()[path].partition("?")[0]
     parameters = {name: value.encode(errors="replace").decode()} | (
         {"q": QUERY} if where == "/search" else {}
     )

@@ -155,7 +155,7 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
 
-        for path in ("/docs", "/"):
+        for path in ("/docs", "/pages/search", "/pages/exports", "/"):
             await page.goto(door_process.health + path)
         assert complaints == []
         await page.get_by_label("API key").fill("tk_wrong")
@@ -169,6 +169,7 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
 
         await page.get_by_label("API key").fill(web_tenants["acme"])
         await page.get_by_role("button", name="Import").click()
+        await expect(page.locator("#account")).to_contain_text("Acme")
         status = page.get_by_role("status")
         await expect(status).to_have_text("Importing: 0 %")
         await import_half(database)
@@ -178,7 +179,7 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
         await expect(status).to_have_text("Cancelled: people.csv")
 
         variables = {**web_environ, "RELAY_DATABASE_URL": database_urls.relay}
-        await start_worker("--queue", "default", **variables).until_ready()
+        await start_worker(**variables).until_ready()
         await start_worker("--relay", **variables).until_ready()
         await page.get_by_role("button", name="Import").click()
         await expect(status).to_have_text("Done: people.csv", timeout=90_000)
@@ -196,6 +197,27 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
         saved = tmp_path / "rejected.csv"
         await (await waiting.value).save_as(saved)
         assert "no-address" in saved.read_text()
+
+        await page.get_by_role("link", name="Exports").click()
+        await expect(page.locator("#account")).to_contain_text("Acme")  # the tab keeps the key
+        await page.get_by_role("button", name="Request export").click()
+        async with page.expect_download() as waiting:
+            await page.get_by_role("button", name="Download Contacts").click(timeout=60_000)
+        await (await waiting.value).save_as(saved)
+        assert "p2999@x.example" in saved.read_text()
+
+        await page.get_by_role("link", name="Search").click()
+        await page.get_by_label("Words").fill('"P 2999"')
+        found = page.get_by_role("button", name="Show P 2999")
+        while not await found.count():  # the index follows the import
+            await page.get_by_role("button", name="Search").click()
+            await page.wait_for_timeout(200)
+        await found.click()
+        await expect(page.locator("#list")).to_contain_text("E-mail")
+        await page.set_viewport_size({"width": 360, "height": 640})
+        for path in ("/", "/pages/exports", "/pages/search"):
+            await page.goto(door_process.health + path)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
         kept = await page.evaluate("JSON.stringify([{...localStorage}, document.cookie])")
         assert json.loads(kept) == [{}, ""]
