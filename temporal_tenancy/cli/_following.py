@@ -1,4 +1,4 @@
-"""Waits for a run, and shows meanwhile what is retried and why."""
+"""Waits for a run, and tells meanwhile what is retried and why."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from temporal_tenancy.cli._pending import retries
+from temporal_tenancy.cli._spinners import logs_on
 from temporal_tenancy.cli.answers import err, say, shown_as_text
 
 Handle = WorkflowHandle[Any, Any]  # of a workflow that is known only by its name
 
-LOOK_INTERVAL: Final = 1.0  # seconds
+LOOK_INTERVAL: Final = 1.0  # seconds, at first
+MOST_BETWEEN_LOOKS: Final = 5.0  # seconds
 
 
 async def result_of(
-    client: Client, handle: Handle, *, quiet: bool, wait: float = LOOK_INTERVAL
+    client: Client, handle: Handle, *, quiet: bool = False, wait: float = LOOK_INTERVAL
 ) -> Any:
     """Returns a run's result (JSON), or raises its failure, as `handle.result()`.
+
+    Tells each retry: under a spinner on a terminal, else as a line on standard error.
 
     Args:
         client: of the handle.
         handle: of the run.
-        quiet: whether to show nothing.
-        wait: seconds between two looks at what is retried.
+        quiet: whether a terminal gets no spinner; there can be only one at a time.
+        wait: seconds before the first look at what is retried.
     """
     result = asyncio.create_task(handle.result())
     try:
-        with _telling(f"{handle.id} is running", quiet=quiet) as tell:
+        with _telling(handle.id, spinner=err.is_terminal and not quiet) as tell:
             while not result.done():
                 await asyncio.wait({result}, timeout=wait)
-                if not result.done() and not quiet:
+                if not result.done():
                     tell(await _retries(client, handle))
+                    wait = min(wait * 1.5, MOST_BETWEEN_LOOKS)
         return await result
     finally:
         result.cancel()
@@ -50,21 +55,18 @@ async def _retries(client: Client, handle: Handle) -> Sequence[str]:
 
 
 @contextmanager
-def _telling(title: str, *, quiet: bool) -> Iterator[Callable[[Sequence[str]], None]]:
-    """Yields what shows sentences: under a spinner on a terminal, else a line for each new one."""
-    if quiet:
-        yield lambda _: None
-        return
-    if not err.is_terminal:
+def _telling(workflow_id: str, *, spinner: bool) -> Iterator[Callable[[Sequence[str]], None]]:
+    if not spinner:
         told: set[str] = set()
 
         def tell(sentences: Sequence[str]) -> None:
             for sentence in sentences:
                 if sentence not in told:
                     told.add(sentence)
-                    say(sentence)
+                    say(f"Waiting for {workflow_id}: {sentence}")
 
         yield tell
         return
-    with err.status(shown_as_text(title)) as status:
+    title = f"{workflow_id} is running"
+    with err.status(shown_as_text(title)) as status, logs_on(err):
         yield lambda sentences: status.update(shown_as_text(title, *sentences))

@@ -6,6 +6,7 @@ The library's sentences do not name commands: the library does not know which pr
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
@@ -21,7 +22,9 @@ _HINTS: Final = {
         "there is no tenant ": '"{program} tenants list" shows who there is.',
     },
     "InputForgotten": {
-        f"the input of {_TENANT}/{_JOB}/": '"{program} run {job} --tenant {tenant}" does so.',
+        f"the input of {_TENANT}/{_JOB}/(?P<key>.+?) was not stored": (
+            '"{program} run {job} --tenant {tenant} --key {key} --input JSON" does so.'
+        ),
     },
     "MigrationsBehind": {
         "": '"{program} migrate" does so.',
@@ -87,4 +90,5 @@ class Hints:
         # Older workers put the command into the text.
         if self.program in text:
             return text
-        return f"{text} {hint.format(program=self.program, **values)}"
+        words = {name: shlex.quote(value) for name, value in values.items()}
+        return f"{text} {hint.format(program=self.program, **words)}"

@@ -6,9 +6,9 @@ from typing import Final
 
 from temporalio.client import WorkflowExecutionStatus
 
+from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._messages import explain_message
 from temporal_tenancy.cli._server_access import Servers
-from temporal_tenancy.cli.program import quoted
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.sdk.lookups import if_known
@@ -19,7 +19,7 @@ _OPEN: Final = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINU
 
 async def why_stopped(connections: Servers, workflow_id: WorkflowId) -> str | None:
     """Returns why a tenant's unfinished job has stopped; None if it runs or waits for its turn."""
-    hint = f"{quoted(f'explain {workflow_id}')} says more."
+    hint = f"{quoted_command('explain', str(workflow_id))} says more."
     try:
         run = await if_known(own_run(connections.client, str(workflow_id), workflow_id.job))
     except WorkflowIdTaken as error:

@@ -128,7 +128,8 @@ def _declared(documents: Sequence[dict[str, Any]]) -> Check:
         f"{d['schedule_id']} is {d['state']}" for d in documents if d["state"] != "applied"
     ]
     if not_applied:
-        hint = f'{quoted("schedules list")} shows how; "schedules apply" puts {declared} in force'
+        apply = quoted("schedules apply")
+        hint = f"{quoted('schedules list')} shows how; {apply} puts {declared} in force"
         return warning("schedules", f"{', '.join(not_applied)}: {hint}.")
     paused = [d["job"] for d in documents if d["paused"]]
     if paused:

@@ -50,6 +50,7 @@ class Part:
 
 async def missed(job_name: str | None, tick: str | None) -> Answer:
     """Lists ticks that never began, and tenants that may run their jobs but have not."""
+    _check(job_name, tick)
     async with servers() as connections:
         with as_platform(connections.database):
             parts = await _parts(connections, job_name, tick)
@@ -85,6 +86,7 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
 
 async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Answer:
     """Runs the jobs of missed tenants, each in its own tick; skips those that have succeeded."""
+    _check(job_name, tick)
     async with servers() as connections:
         with as_platform(connections.database):
             parts = await _parts(connections, job_name, tick)
@@ -169,10 +171,6 @@ def _problem(documents: list[dict[str, Any]]) -> Problem | None:
 async def _parts(connections: Servers, job_name: str | None, tick: str | None) -> Sequence[Part]:
     """Settles ticks, and returns those that missed tenants, in order of job and time."""
     now = datetime.now(UTC)
-    if job_name is not None:
-        _check(arguments.tenant_job(job_name), tick, now)
-    elif tick is not None:
-        raise typer.BadParameter("a tick belongs to a job: name the job.", param_hint="--tick")
     await note_missed_ticks(connections.client, now)
     settlement = Settlement(connections.client)
     parts = []
@@ -244,9 +242,15 @@ def _never_begun(job: Job, tick: str) -> TickRow:
     return TickRow(job=job.name, tick=tick, state=TickState.MISSED, reason="never began.")
 
 
-def _check(job: Job, tick: str | None, now: datetime) -> None:
-    """Raises `typer.BadParameter` for a key that is not a tick, or a tick that is not over."""
-    if tick is None or job.period is None:
+def _check(job_name: str | None, tick: str | None) -> None:
+    """Raises `UnknownJob`, or `typer.BadParameter` for what is no tick or a tick that is not over.
+
+    Needs no server.
+    """
+    if job_name is None and tick is not None:
+        raise typer.BadParameter("a tick belongs to a job: name the job.", param_hint="--tick")
+    job = None if job_name is None else arguments.tenant_job(job_name)
+    if job is None or tick is None or job.period is None:
         return
     try:
         job.period.checked(tick)
@@ -255,7 +259,7 @@ def _check(job: Job, tick: str | None, now: datetime) -> None:
             f"{job.name} works on a {job.period}, and {tick} is not one: {error}.",
             param_hint="--tick",
         ) from None
-    if tick > job.period.key_before(now + EARLIEST):
+    if tick > job.period.key_before(datetime.now(UTC) + EARLIEST):
         raise typer.BadParameter(
             f"{tick} is not over yet, so it cannot have missed a tenant.", param_hint="--tick"
         )

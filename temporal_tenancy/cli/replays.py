@@ -124,7 +124,6 @@ class Replays:
     async def ended(self, handled: Sequence[Handled]) -> Sequence[Handled]:
         """Waits until the runs of the replayed letters have ended."""
         open_runs = [each for each in handled if each.outcome in STARTED and each.ended is None]
-        # The retries of one run fit under a spinner; those of many do not.
         quiet = self._quiet or len(open_runs) > 1
         ended = await asyncio.gather(*(self._watched(each, quiet=quiet) for each in open_runs))
         by_id = {(each.letter.tenant_id, each.letter.id): each for each in ended}

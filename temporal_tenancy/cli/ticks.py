@@ -178,11 +178,15 @@ def _text(document: dict[str, Any], tick: TickRow) -> RenderableType:
         (entry["tenant_id"], entry["state"].replace("_", " "), entry["reason"])
         for entry in (*others, *done[:SUCCEEDED_SHOWN])
     ]
+    titles = ("tenant", "state", "why")
+    columns = 3 if any(why for _, _, why in rows) else 2
     more = len(done) - SUCCEEDED_SHOWN
     return lines(
         f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",
         f"It began {when(tick.started_at)}{ended}." if began else f"It {tick.reason}",
-        table(("tenant", "state", "why"), rows, empty="It has no tenants.") if began else None,
+        table(titles[:columns], [row[:columns] for row in rows], empty="It has no tenants.")
+        if began
+        else None,
         f"and {more:,} more that succeeded; --json shows all." if more > 0 else None,
         f"{number(document['missed'], 'tenant')} missed: "
         f"{quoted_command('ticks', 'catch-up', tick.job, '--tick', tick.tick, '--wait')} runs them."

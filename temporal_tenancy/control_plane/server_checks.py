@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
 from temporal_tenancy.control_plane.tables import ServerCheckRow
+from temporal_tenancy.core.words import when
 from temporal_tenancy.postgres import locks
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
@@ -45,7 +46,7 @@ class ServerCheck:
     @property
     def off_sentence(self) -> str:
         """The warning for operators if the check found fairness off."""
-        time = self.checked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        time = when(self.checked_at)
         return (
             f"FairnessOff: one tenant's backlog delays all others, according to a check at {time}. "
             f"{HOW_TO_TURN_ON}."

@@ -16,9 +16,10 @@ from temporal_tenancy.control_plane.tables import PlanRow, TenantRow
 from temporal_tenancy.core import identifiers
 from temporal_tenancy.core.directory import Tenant, TenantStatus, pages
 from temporal_tenancy.core.due_times import zone_of
-from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.errors import TenancyError, TenantInvalid
 from temporal_tenancy.core.instants import FIRST, LAST, in_utc
 from temporal_tenancy.core.nearest import did_you_mean
+from temporal_tenancy.core.tenant_id_types import canonical_spelling
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
 
@@ -28,7 +29,7 @@ class TenantExists(TenancyError):
 
 
 class TenantExistsInOtherCase(TenancyError):
-    """Another tenant's id differs from this one only by case."""
+    """Another tenant's id differs from this one only by case, or is another spelling of it."""
 
 
 class PlanUnknown(TenancyError):
@@ -86,12 +87,13 @@ class Tenants:
             TenantMissing: the id is empty.
             TenantInvalid: the id is malformed or reserved.
             TenantExists: the id is taken, perhaps by a tenant that has been deleted.
-            TenantExistsInOtherCase: an id that differs from this one only by case is taken.
+            TenantExistsInOtherCase: an id that differs from this one only by case is taken, or is
+                the same value of the declared type in its canonical spelling.
             PlanUnknown: `plan` is not in the table `plans`.
             TimeZoneUnknown: `time_zone` is not an IANA name.
             TrialEndRefused: the tenant is not a trial, or the end has no offset or is out of range.
         """
-        identifiers.tenant_id(tenant_id)
+        await self._require_id(tenant_id)
         ends_at = _trial_end(tenant_id, status, trial_ends_at, zone_of(time_zone))
         async with self._database.platform_session("add a tenant") as session:
             await _require_plan(session, plan)
@@ -114,6 +116,20 @@ class Tenants:
                 raise await _taken(session, tenant_id)
             row = (await session.scalars(tenants().where(TenantRow.id == tenant_id))).one()
             return tenant_of(row)
+
+    async def _require_id(self, tenant_id: str) -> None:
+        """Raises `TenantInvalid`, or names the tenant that the id is another spelling of."""
+        try:
+            identifiers.tenant_id(tenant_id)
+        except TenantInvalid:
+            canonical = canonical_spelling(identifiers.well_formed(tenant_id))
+            async with self._database.platform_session("look for another spelling") as session:
+                if canonical is None or await session.get(TenantRow, canonical) is None:
+                    raise
+            raise TenantExistsInOtherCase(
+                f'there is already a tenant "{canonical}", and "{tenant_id}" is another spelling '
+                "of it. Choose another id."
+            ) from None
 
     async def change(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-CLOSE: Final = 0.9  # how like a variable must be to count as a misspelled one: nearly equal
+CLOSE: Final = 0.93  # how like a misspelled variable is to its name; DATABASE_URI is another one
 LONGEST: Final = 255  # characters of a name; comparing two takes time by the square of it
 
 

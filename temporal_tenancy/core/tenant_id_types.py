@@ -89,6 +89,15 @@ def is_canonical(tenant: str, type: TenantIdType) -> bool:
     return True
 
 
+def canonical_spelling(tenant: str) -> str | None:
+    """Returns the canonical spelling of an id in any spelling of the declared type, or None."""
+    type = declared_type()
+    if type == "bigint":
+        spelling = str(int(tenant)) if tenant.isdecimal() else ""
+        return spelling if is_canonical(spelling, type) else None
+    return spelling_of(tenant, type)
+
+
 def value_of(tenant: str, type: TenantIdType) -> TenantValue:
     """Returns a tenant id, in its canonical spelling, as the value of a column of `type`."""
     if type == "uuid":

@@ -19,8 +19,12 @@ from temporal_tenancy.core.directory import TenantDirectory, TenantStatus
 from temporal_tenancy.core.due_times import TimeZoneUnknown
 from temporal_tenancy.core.errors import ScopeMissing, TenantInvalid, TenantUnknown
 from temporal_tenancy.core.scope import current_scope
+from temporal_tenancy.core.tenant_id_types import TenantIdType, declare_tenant_ids
 from temporal_tenancy.postgres.database import Database
 from tests.fixtures.postgres import within
+from tests.fixtures.tenant_columns import own_tenant_types
+
+ONE = "0192f0c1-2b4d-7e8f-9abc-def012345678"
 
 
 @pytest.fixture
@@ -119,6 +123,27 @@ async def test_what_cannot_be_added_is_refused_with_its_own_type(tenants: Tenant
         await tenants.add("platform", "P", plan="free")
     with pytest.raises(TenantUnknown, match="there is no tenant b"):
         await tenants.set_status("b", TenantStatus.ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "id", "others"),
+    [
+        ("uuid", ONE, [ONE.upper(), ONE.replace("-", "")]),
+        ("bigint", "7", ["07", "0007"]),
+    ],
+)
+async def test_another_spelling_of_a_tenants_id_names_that_tenant(
+    tenants: Tenants, kind: TenantIdType, id: str, others: list[str]
+) -> None:
+    with own_tenant_types():
+        declare_tenant_ids(kind)
+        for other in others:
+            with pytest.raises(TenantInvalid, match="as PostgreSQL writes it"):
+                await tenants.add(other, "Another", plan="free")
+        await tenants.add(id, "One", plan="free")
+        for other in others:
+            with pytest.raises(TenantExistsInOtherCase, match=f'"{other}" is another spelling'):
+                await tenants.add(other, "Another", plan="free")
 
 
 async def test_an_id_that_differs_only_by_case_is_taken(tenants: Tenants) -> None:

@@ -45,6 +45,7 @@ class Anything(TenantInput):
         (r'"\ud83d\ude00 \\ud800"', "\U0001f600 \\ud800"),
         ('"' + "[" * 1_000 + '"', "[" * 1_000),
         ("[[], {}]" + " " * (READABLE - 8), [[], {}]),
+        ('\ufeff{"a": "\ufeff"}', {"a": "\ufeff"}),  # as editors on Windows save it
     ],
 )
 def test_what_is_json_within_the_limits_is_read(text: str, value: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_tenancy.core.words import duration, minute, number, when
+from temporal_tenancy.core.words import duration, minute, number, size_of, when
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,20 @@ def test_a_length_of_time_is_never_far_from_what_is_said(seconds: float) -> None
     )
     assert len(words) <= 4
     assert abs(said - seconds) <= max(0.051, seconds * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "1 byte"),
+        (1_023, "1,023 bytes"),
+        (1_536, "1.5 KiB"),
+        (5 * 1024**2, "5 MiB"),
+        (1024**3, "1 GiB"),
+    ],
+)
+def test_a_size_is_said_in_the_largest_unit_that_it_has(count: int, said: str) -> None:
+    assert size_of(count) == said
 
 
 def test_a_moment_is_said_in_utc_to_the_second_or_the_minute() -> None:

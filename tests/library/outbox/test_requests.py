@@ -10,11 +10,19 @@ from uuid import uuid4
 import psycopg
 import pytest
 from sqlalchemy import text
+from temporalio.client import WorkflowExecutionStatus
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import InvalidPayload
-from temporal_tenancy.outbox import Enqueued, KeyTaken, MessageStatus, enqueue
+from temporal_tenancy.outbox import (
+    Enqueued,
+    KeyTaken,
+    MessageStatus,
+    RunStatus,
+    enqueue,
+    request_state,
+)
 from temporal_tenancy.outbox import enqueue_many as enqueue_several
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.relay import queue
@@ -97,6 +105,27 @@ async def test_inputs_are_compared_as_the_job_reads_them_today(
     else:
         with pytest.raises(KeyTaken):
             await find(database, key="k")
+
+
+@pytest.mark.parametrize(
+    ("run", "kind"),
+    [
+        (WorkflowExecutionStatus.TERMINATED, "Terminated"),
+        (WorkflowExecutionStatus.TIMED_OUT, "Timeout"),
+        (WorkflowExecutionStatus.CANCELED, "Cancelled"),
+    ],
+)
+async def test_a_run_that_could_record_no_letter_says_why_it_failed(
+    database: Database, run: WorkflowExecutionStatus, kind: str
+) -> None:
+    async def ask_temporal(_: str) -> WorkflowExecutionStatus:
+        return run
+
+    with within(database, "acme"):
+        state = await request_state("test.note", "k", ask_temporal)
+    assert state is not None
+    assert (state.status, state.error_type) == (RunStatus.FAILED, kind)
+    assert state.error_message
 
 
 async def test_a_message_that_is_cancelled_is_gone_and_its_key_free(database: Database) -> None:

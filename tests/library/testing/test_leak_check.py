@@ -141,7 +141,7 @@ def test_what_is_there_already_is_found_after_a_login(
         "using (tenant_id = 'acme')",
     )
     seen = {(leak.statement, leak.seen) for leak in leaks(urls)}
-    assert ("select after a login", "it saw 1 rows with a tenant that has none set") in seen
+    assert ("select after a login", "it saw 1 row with a tenant that has none set") in seen
     assert ("select", "the tenant sees 4 rows and has 3") in seen
     assert "of a customer" not in str(seen)
 

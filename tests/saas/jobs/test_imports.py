@@ -410,7 +410,7 @@ async def test_an_upload_whose_job_is_refused_leaves_neither_an_import_nor_a_fil
 async def test_an_upload_that_is_too_large_is_refused_while_it_comes(
     database: Database, two_airlines: None, storage_folder: Path
 ) -> None:
-    with pytest.raises(FileTooLarge, match="Import it in parts"):
+    with pytest.raises(FileTooLarge, match=r"larger than 97\.7 KiB\. Import it in parts"):
         await begin(database, "x" * 200_000, max_bytes=100_000)
     assert await count(database, Import) == 0
     assert files_in(storage_folder) == []

@@ -53,6 +53,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         del sys.modules[loaded]
 
 
+def test_a_mistyped_setting_of_the_folder_is_named(tmp_path: Path, module: str) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.temporal-tenancy]\naplication = "a:b"')
+    with pytest.raises(ApplicationNotFound, match=r"no setting 'aplication'\. Did you mean"):
+        find_application(None)
+
+
 def installed(monkeypatch: pytest.MonkeyPatch, *targets: str) -> None:
     """Packages that name applications, one for each target."""
     entries = EntryPoints(

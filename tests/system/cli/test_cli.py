@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -30,6 +32,7 @@ from temporal_tenancy.cli import (
     Program,
     answers,
     command_line,
+    doctor,
     run,
     use_program,
 )
@@ -39,6 +42,7 @@ from temporal_tenancy.cli import (
 from temporal_tenancy.cli import reaching as library_reaching
 from temporal_tenancy.cli._failures import report
 from temporal_tenancy.cli._server_access import Temporal
+from temporal_tenancy.cli._verdicts import Check, Verdict
 from temporal_tenancy.cli.answers import Answer, Problem
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
@@ -275,6 +279,72 @@ def test_another_application_has_the_commands_under_its_own_name(
     shown = capsys.readouterr().err
     assert shown.startswith(said)
     assert "starter.py" not in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("tenats list", "'tenants'"),
+        ("tenants lst", "'list'"),
+        ("run billing.cycle --tennant ua", "--tenant?"),
+        ("dead-letters replay --fingerprnt x", "--fingerprint?"),
+        ("run biling.cycle --tenant ua", '"billing.cycle"?'),
+        ("fan-out biling.cycle", '"billing.cycle"?'),
+        ("enqueue biling.cycle --tenant ua", '"billing.cycle"?'),
+        ("ticks list biling.cycle", '"billing.cycle"?'),
+        ("ticks missed biling.cycle", '"billing.cycle"?'),
+        ("schedules pause biling.cycle", '"billing.cycle"?'),
+    ],
+)
+def test_a_typo_is_one_sentence_with_the_nearest_name(
+    line: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = another("postgresql://tenancy_platform@127.0.0.1:1/x")
+    assert run(command_line(program), program, line.split()) == 2
+    said = capsys.readouterr().err
+    assert f"Did you mean {meant}" in said
+    assert said.count("\n") == 1
+
+
+def test_help_names_the_defaults_that_are_no_values(capsys: pytest.CaptureFixture[str]) -> None:
+    """A bracket in a help text would be markup, and vanish."""
+    program = another("postgresql://tenancy_platform@127.0.0.1:1/x")
+    for line, default in (("run", "the period, or a UUIDv7"), ("dead-letters replay", "this user")):
+        assert run(command_line(program), program, [*line.split(), "--help"]) == 0
+        assert default in re.sub(r"\s*│\n│\s*", " ", capsys.readouterr().out)
+
+
+def test_a_variable_that_looks_like_a_misspelled_setting_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TENANT_DATABASE_URL", raising=False)
+    monkeypatch.setenv("TENANT_DATABSE_URL", CANARY)
+    program = dataclasses.replace(PROGRAM)
+    assert run(command_line(program), program, ["tenants", "list"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "ConfigurationError: the environment has TENANT_DATABSE_URL, which is not a setting. Did "
+        'you mean "TENANT_DATABASE_URL"?\n'
+    )
+
+
+def test_what_a_check_lists_stands_below_it_and_a_warning_is_no_well() -> None:
+    checks = [
+        Check("temporal", Verdict.OK, "it answers."),
+        Check("open rights", Verdict.WARNING, "it holds, but:\none: x.\ntwo: y.\nDo this."),
+    ]
+    console = Console(width=40, highlight=False)
+    with console.capture() as printed:
+        console.print(doctor._Shown(checks))
+    assert [line.rstrip() for line in printed.get().splitlines()] == [
+        "ok       temporal     it answers.",
+        "warning  open rights  it holds, but:",
+        "  one: x.",
+        "  two: y.",
+        "  Do this.",
+    ]
+    assert doctor._ending(0) == "All is well."
+    assert doctor._ending(1) == "Nothing failed. 1 warning is worth a look."
 
 
 def test_another_applications_doctor_finds_what_is_missing(

@@ -161,5 +161,13 @@ async def test_the_command_follows_that_an_input_is_forgotten(
         pytest.raises(InputForgotten) as raised,
     ):
         await replay(app, letter, by="ada")
-    command = f'"starter.py run {letter.job} --tenant {letter.tenant_id}" does so.'
-    assert with_hint(raised.value.sentence).endswith(f" {command}")
+    key = letter.workflow_id.split("/", 2)[2]
+    command = f"starter.py run {letter.job} --tenant {letter.tenant_id} --key {key} --input JSON"
+    assert with_hint(raised.value.sentence).endswith(f' "{command}" does so.')
+
+
+def test_a_key_in_a_command_is_quoted_for_a_shell() -> None:
+    sentence = (
+        "InputForgotten: the input of ua/billing.cycle/a; rm -rf / was not stored, and so on."
+    )
+    assert with_hint(sentence).endswith(" --key 'a; rm -rf /' --input JSON\" does so.")

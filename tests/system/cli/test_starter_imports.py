@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowHandle
 
+from dev.devstack.postgres import DatabaseUrls
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.sdk.lookups import if_known
 from tests.fixtures.relay import running
 from tests.fixtures.saas import saas_worker
@@ -51,6 +53,18 @@ def counted(said: Said) -> dict[str, object]:
     assert "error" not in said.document, said.err
     names = ("tenant_id", "status", "rows", "imported", "updated", "rejected")
     return {name: said.document[name] for name in names}
+
+
+async def test_an_import_whose_row_has_unreadable_json_is_a_sentence(
+    starter: Starter, running_jobs: None, file: Path, database_urls: DatabaseUrls
+) -> None:
+    done = await starter("imports", "start", str(file), "--tenant", "acme", "--wait", "--json")
+    monstrous = """('{"because": ' || repeat('9', 4500) || '}')::jsonb"""
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(f"update imports set reading = {monstrous}".encode())
+    said = await starter("imports", "show", done.document["id"], "--tenant", "acme")
+    assert said.code == 2
+    assert said.err.startswith(f"ImportUnreadable: the row of import {done.document['id']} has ")
 
 
 DONE = {

@@ -82,7 +82,7 @@ async def test_a_trial_is_added_with_its_last_day_and_ends_after_it(
         ]
     )
     assert added.document["trial_ends_at"] == "2026-03-02T05:00:00Z"
-    assert "trial ends  2026-03-02 05:00:00Z" in shown.out
+    assert "trial ends  2026-03-02 05:00Z" in shown.out
     assert ended.document["result"]["ended"]["status"] == TenantStatus.SUSPENDED
     assert again.document["result"] == {"ended": None}
     assert resumed.document["status"] == TenantStatus.ACTIVE

@@ -1,0 +1,76 @@
+"""Who waits for a run sees what is retried, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from processes.cli.program import PROGRAM
+from temporal_tenancy.cli import _following, use_program
+from temporal_tenancy.cli._following import result_of
+from temporal_tenancy.control_plane.tenants import Tenants
+from tests.fixtures.jobs.fan_out_control import Control
+
+
+@pytest.fixture
+def sentences(control: Control, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is told; the first sentence lets the activity succeed."""
+    told: list[str] = []
+
+    def say(sentence: str) -> None:
+        told.append(sentence)
+        control.released.set()
+
+    monkeypatch.setattr(_following, "say", say)
+    with use_program(PROGRAM):
+        yield told
+
+
+async def test_attempts_and_the_last_failure_are_told_while_a_run_is_awaited(
+    app: Client,
+    tenants: Tenants,
+    control: Control,
+    controlled_worker: Worker,
+    sentences: list[str],
+) -> None:
+    await tenants.add("acme", "Acme", plan="enterprise")
+    control.flaky.add("acme")
+    handle = await app.start_workflow(
+        "test.flaky", {"tenant_id": "acme"}, id="acme/test.flaky/a", task_queue="bulk"
+    )
+    assert await result_of(app, handle, wait=0.05) == "acme"
+    assert re.fullmatch(
+        r"Waiting for acme/test\.flaky/a: controlled_work: attempt \d+ of 1000, last failed with "
+        r"Away: acme is away",
+        sentences[0],
+    )
+
+
+async def test_a_terminal_shows_them_under_the_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Status:
+        def update(self, text: object) -> None:
+            shown.append(str(text))
+
+    class Terminal:
+        is_terminal = True
+
+        @contextmanager
+        def status(self, text: object) -> Iterator[Status]:
+            shown.append(str(text))
+            yield Status()
+
+    monkeypatch.setattr(_following, "err", Terminal())
+    with _following._telling("ua/area.verb/1", spinner=True) as tell:
+        sentences: Sequence[str] = ["work: attempt 3 of 5, last failed with Away: x\x1b[2J"]
+        tell(sentences)
+    assert shown == [
+        "ua/area.verb/1 is running",
+        "ua/area.verb/1 is running\nwork: attempt 3 of 5, last failed with Away: x\\x1b[2J",
+    ]
