@@ -30,7 +30,7 @@ from dev.demo_messages import show_messages
 from dev.demo_stage import NotHeld, command, console, hold, title, with_database
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
-from dev.devstack.stack import Stack
+from dev.devstack.stack import Stack, without_servers
 from dev.local_saas import CommandFailed, Program
 from dev.sample_data.airlines import airlines, flights
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
@@ -76,12 +76,7 @@ def main() -> int:
     began = time.monotonic()
     with orderly_stop(), tempfile.TemporaryDirectory(prefix="temporal-tenancy-demo-") as folder:
         try:
-            # Ignores the addresses of `make dev` that the shell may have sourced.
-            environ = {
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
-            }
+            environ = without_servers(os.environ)
             with Stack(
                 Path(folder), environ=environ, ui_port=None, durable=False, outside=True
             ) as stack:

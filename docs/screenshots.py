@@ -25,7 +25,7 @@ from urllib.parse import quote
 from dev import local_saas
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
-from dev.devstack.stack import Stack
+from dev.devstack.stack import Stack, without_servers
 from dev.local_saas import CommandFailed
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
 from docs.page_pictures import take_pages
@@ -116,12 +116,7 @@ def take(folder: Path, scratch: Path) -> Sequence[Path]:
     """
     executable = find_chromium()
     folder.mkdir(parents=True, exist_ok=True)
-    # Ignores the addresses of `make dev` that the shell may have sourced.
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
-    }
+    environ = without_servers(os.environ)
     stack = Stack(scratch / "stack", environ=environ, ui_port=None, durable=False, outside=True)
     with stack, _troubled(stack):
         with _browser(executable, scratch / "browser") as browser:

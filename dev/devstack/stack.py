@@ -285,6 +285,16 @@ def without_own(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in own}
 
 
+def without_servers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns `environ` without the addresses of any servers, such as those of a sourced stack."""
+    own = {*environ.get(OWN_VARIABLE, "").split(","), *DATABASE_VARIABLES, *MARKERS}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in own and not name.startswith("TEMPORAL_")
+    }
+
+
 def _locks(file: IO[str]) -> bool:
     """Takes the lock; returns False if another stack has it.
 

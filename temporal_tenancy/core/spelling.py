@@ -43,8 +43,7 @@ def _checked(function: Callable[..., Any], name: str, *, bound: int) -> Callable
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:
     """Returns the sentence about a name that `what` does not have, with the nearest that it has."""
-    import difflib
+    from temporal_tenancy.core.nearest import did_you_mean
 
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(sorted(known))}."
-    return f"{what}() has no argument {name!r}. {meant}"
+    meant = did_you_mean(name, known) or f" Use one of: {', '.join(sorted(known))}."
+    return f"{what}() has no argument {name!r}.{meant}"

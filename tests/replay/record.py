@@ -75,8 +75,11 @@ async def record(address: str, database: Database, release: str) -> None:
         await save(sender, id, release, handle.result_run_id)
 
     own = [cls for cls in jobs.WORKFLOWS if cls is not jobs.ThirdParty]
-    activities: list[Callable[..., Any]] = [*ACTIVITIES, *jobs.ACTIVITIES]
-    activities += scope_control.ACTIVITIES
+    activities: list[Callable[..., Any]] = [
+        *ACTIVITIES,
+        *jobs.ACTIVITIES,
+        *scope_control.ACTIVITIES,  # type: ignore[list-item]
+    ]
     async with Worker(
         client,
         task_queue=QUEUE,

@@ -36,7 +36,7 @@ def test_each_misspelled_argument_names_the_one_that_was_meant(
         wrong = name[:-1] if len(name) > 4 else f"{name}x"
         with pytest.raises(ConfigurationError) as caught:
             declaration(**{wrong: None})
-        told = f"{declaration.__name__}() has no argument '{wrong}'. Did you mean '{name}'?"
+        told = f"{declaration.__name__}() has no argument '{wrong}'. Did you mean \"{name}\"?"
         assert str(caught.value) == told
 
 

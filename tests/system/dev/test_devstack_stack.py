@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dev.devstack.errors import DirectoryInUse, PartMissing
 from dev.devstack.files import read_exports, write_exports
-from dev.devstack.stack import Stack, without_own
+from dev.devstack.stack import OWN_VARIABLE, Stack, without_own, without_servers
 
 GIVEN = {
     "DATABASE_URL": "postgresql+psycopg://owner:it's a $secret@db/saas",
@@ -123,6 +123,13 @@ def test_what_a_shell_has_sourced_of_a_stack_does_not_reach_the_next(tmp_path: P
     own = {"DEVSTACK": str(tmp_path), "DEVSTACK_OWN": "DATABASE_URL,TEMPORAL_ADDRESS", **GIVEN}
     kept = {name: GIVEN[name] for name in GIVEN if name not in own["DEVSTACK_OWN"].split(",")}
     assert without_own(own, tmp_path) == kept
+
+
+def test_a_stack_that_is_thrown_away_takes_no_address_of_another(written: Path) -> None:
+    environ = sourced(written / "env", environ={**GIVEN, "HOME": "/home/me"})
+    kept = without_servers({**environ, "WEB_URL": "http://x", OWN_VARIABLE: "WEB_URL"})
+    assert kept["HOME"] == "/home/me"
+    assert not {name for name in kept if name.endswith("_URL") or name.startswith("TEMPORAL_")}
 
 
 def test_what_was_given_to_a_stack_reaches_the_next(written: Path) -> None:
