@@ -15,7 +15,6 @@ from temporal_tenancy.sdk._private import activity_definition
 Activity = Callable[..., Any]
 
 
-@spelled
 @dataclass(frozen=True)
 class Served:
     """What one worker serves, with the features' own."""
@@ -26,6 +25,7 @@ class Served:
     activities: tuple[str, ...]  # names
 
 
+@spelled
 @dataclass(frozen=True)
 class Feature:
     """A part of the library, or of an application, that `TenancyPlugin` serves.
