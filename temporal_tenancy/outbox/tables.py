@@ -50,6 +50,8 @@ WAITING: Final = (MessageStatus.PENDING, MessageStatus.FAILED)
 
 # Conditions in SQL; each is that of a partial index.
 IS_WAITING: Final = one_of("status", WAITING)
+# Temporal's limit of an id; a longer one, which only a person can have written, fits no index.
+IS_AN_ID: Final = "octet_length(workflow_id) <= 1000"
 IS_PROCESSING: Final = f"status = '{MessageStatus.PROCESSING}'"
 IS_COMPLETED: Final = f"status = '{MessageStatus.COMPLETED}'"
 IS_DEAD: Final = f"status = '{MessageStatus.DEAD_LETTER}'"
@@ -167,7 +169,7 @@ class OutboxMessage(TenantOwned, OutboxData):
             "ix_outbox_messages_workflow_id",
             "tenant_id",
             "workflow_id",
-            postgresql_where=text(f"{IS_PROCESSING} and workflow_id is not null"),
+            postgresql_where=text(f"{IS_PROCESSING} and {IS_AN_ID}"),
         ),
         Index(
             "ix_outbox_messages_completed_at",

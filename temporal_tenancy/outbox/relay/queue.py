@@ -19,7 +19,7 @@ from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT, Key, paylo
 from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
 from temporal_tenancy.outbox.marks import Holder, completing, failing, named
 from temporal_tenancy.outbox.relay.messages import Message, Unit
-from temporal_tenancy.outbox.tables import IS_COMPLETED, IS_PROCESSING, IS_WAITING
+from temporal_tenancy.outbox.tables import IS_AN_ID, IS_COMPLETED, IS_PROCESSING, IS_WAITING
 from temporal_tenancy.outbox.transitions import (
     CLAIMED,
     GIVEN_BACK,
@@ -179,6 +179,7 @@ _TOGETHER: Final = library_text(f"""
     select {_BLIND}
     from tenancy.outbox_messages as m
     where m.tenant_id = :tenant and m.workflow_id = :workflow_id and m.{IS_PROCESSING}
+        and {IS_AN_ID}
     limit {TOGETHER_ROWS}
     for update skip locked
 """)
@@ -192,6 +193,7 @@ _EXTEND: Final = library_text(f"""
     with free as materialized (
         select tenant_id, id from tenancy.outbox_messages
         where tenant_id = :tenant and workflow_id = :workflow_id and {IS_PROCESSING}
+            and {IS_AN_ID}
         for update skip locked
     )
     update tenancy.outbox_messages as m set lease_until = now() + :lease

@@ -197,7 +197,7 @@ CASES = {
     ),
     "no database": Case(
         3,
-        "NotReachable: the database 127.0.0.1:1/saas does not answer tenancy_platform: ",
+        "NotReachable: PLATFORM_DATABASE_URL: the database 127.0.0.1:1/saas does not answer ",
         (*RUN, "acme"),
         {"PLATFORM_DATABASE_URL": AWAY},
     ),
@@ -284,7 +284,8 @@ async def test_a_database_is_migrated_once_and_until_then_commands_say_so(
     )
     assert behind.code == 3, behind
     assert behind.err.startswith("MigrationsBehind: the control plane is at its beginning"), behind
-    assert behind.err.endswith('"starter.py migrate" does so, with the owner\'s DATABASE_URL.\n')
+    assert '"starter.py migrate" does so, with the owner\'s DATABASE_URL' in behind.err
+    assert '"source .devstack/owner.env"' in behind.err
     assert first.document["migrated"] is True, first
     assert second.document == {"migrated": False, "were_behind": []}
     assert after.document == []

@@ -6,16 +6,22 @@ import ast
 import dataclasses
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
-from processes.cli import api_keys, environment
+from processes.cli import api_keys, environment, exports, imports, integrations, reports, search
 from processes.cli.program import PROGRAM
+from saas.database.contacts import Import
+from saas.database.exports import Export
+from saas.database.integrations import Integration
+from saas.database.reports import RequestedReport
+from saas.database.search import SearchDocument
 from temporal_tenancy.cli import (
     Answer,
     Application,
@@ -61,6 +67,8 @@ WORKFLOW_ID: Final = f"{TENANT}/{JOB}/{KEY}"
 RUN_ID: Final = "0198a1b2-0000-7000-8000-00000000000a"
 TICK: Final = "2013-05-01T06:00Z"
 WHY: Final = "TenantSuspended: it is suspended since 2013-04-01, because it has not paid. " * 3
+PARTNER: Final = "p" * 50
+LATER: Final = datetime.now(UTC) + timedelta(days=1)
 NOW: Final = datetime(2026, 11, 27, 18, 25, 3, 123_456, UTC)
 
 Case = Callable[[], Awaitable[tuple[Answer, list[str]]]]
@@ -68,9 +76,14 @@ Case = Callable[[], Awaitable[tuple[Answer, list[str]]]]
 
 @pytest.fixture
 def application(
-    saas: Client, database: Database, database_urls: DatabaseUrls
+    saas: Client,
+    database: Database,
+    database_urls: DatabaseUrls,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[Application]:
     """The reference SaaS as the commands see it, on the test's own servers."""
+    monkeypatch.setenv("SECRETS_URL", tmp_path.as_uri())
 
     async def connect(_: Database | None) -> Client:
         return saas
@@ -101,9 +114,28 @@ async def letter(database: Database, application: Application) -> str:
             failed = Letter(WORKFLOW_ID, Source.WORKFLOW, "MailRefused", WHY, 5, run_id=RUN_ID)
             await record(session, failed, {"subject": NAME, "body": WHY})
             await enqueue_or_find(JOB, {"subject": "x", "body": "y", "reference": "z"}, key="waits")
+            session.add_all(_rows())
     async with database.platform_session("test") as session:
         [found] = await letters.latest(session, Filter(), limit=2)
     return str(found.id)
+
+
+def _rows() -> Iterator[Any]:
+    """A row of each list of the reference SaaS, with an id of its own."""
+    yield Import(
+        id=UUID(RUN_ID),
+        file_name=f"{NAME}.csv",
+        path="x",
+        size=1,
+        encoding="utf-8",
+        position=0,
+        dry_run=True,
+        started_by="tests",
+    )
+    yield Export(id=UUID(RUN_ID), dataset="contacts", format="csv", expires_at=LATER)
+    yield RequestedReport(id=UUID(RUN_ID), kind="usage.by_route", parameters={"first": WHY})
+    yield Integration(name=PARTNER, url=f"https://{PARTNER}.example/{NAME}")
+    yield SearchDocument(kind="contact", ref=RUN_ID, title=NAME, body="zeppelin")
 
 
 def tick_row(state: TickState = TickState.ENDED) -> TickRow:
@@ -154,6 +186,18 @@ def cases(letter: str) -> dict[str, Case]:
         "schedules.show_all": of("billing.cycle", text=lambda: schedules.show_all()),
         "doctor.examine": of("platform jobs", text=lambda: doctor.examine()),
         "api_keys.show_all": of(TENANT, text=lambda: _keys()),
+        "exports.show_all": of(RUN_ID, text=lambda: exports.show_all(tenant=TENANT, limit=9)),
+        "exports._shown": of(RUN_ID, text=lambda: exports.show(RUN_ID, tenant=TENANT)),
+        "imports.show_all": of(RUN_ID, text=lambda: imports.show_all(tenant=TENANT, limit=9)),
+        "integrations.show_all": of(
+            PARTNER, text=lambda: integrations.show_all(tenant=TENANT, limit=9)
+        ),
+        "reports.show_all": of(RUN_ID, text=lambda: reports.show_all(tenant=TENANT, limit=9)),
+        "reports._shown": of(RUN_ID, text=lambda: reports.show(RUN_ID, tenant=TENANT)),
+        "reports._section": of(
+            RUN_ID, text=lambda: reports._section(("made_of", [{"id": RUN_ID, "why": WHY}]))
+        ),
+        "search.find": of(RUN_ID, text=lambda: search.find("zeppelin", tenant=TENANT, limit=9)),
         "environment.show": of("TENANT_DATABASE_URL", text=lambda: environment.show()),
         "ticks.show_all": of("No tick has begun.", text=lambda: ticks.show_all(None, 20)),
         "ticks._text": of(TENANT, TICK, text=lambda: ticks._text(ledger_document(), tick_row())),
@@ -219,6 +263,8 @@ def test_every_table_of_a_command_is_shown_here() -> None:
         "dead_letters.discard",  # a table of ids, workflow ids and states
         "schedules.apply",
         "imports._answer",
+        "integrations.sync",
+        "tenants.change",
         "previews._text",
         "doctor.__rich_console__",
     }

@@ -164,7 +164,7 @@ async def test_a_worker_and_a_relay_register_nothing_and_say_which_command_does(
             f"SearchAttributesMissing: the namespace '{without_search_attributes}' has no search "
             "attribute Job and TenantId of type Keyword."
         ) in worker.text
-        assert '"starter.py schedules apply" does so.' in worker.text
+        assert '"tenancy schedules apply" does so' in worker.text
     listed = await raw_client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=without_search_attributes)
     )

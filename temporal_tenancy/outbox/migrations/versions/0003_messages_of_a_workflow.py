@@ -19,5 +19,5 @@ def upgrade() -> None:
         "ix_outbox_messages_workflow_id",
         "outbox_messages",
         ["tenant_id", "workflow_id"],
-        postgresql_where=text("status = 'processing' and workflow_id is not null"),
+        postgresql_where=text("status = 'processing' and octet_length(workflow_id) <= 1000"),
     )
