@@ -339,6 +339,11 @@ class Relation:
         return self.kind in ("r", "p")
 
     @property
+    def is_unlimited(self) -> bool:
+        """Whether a policy lets the role reach every row, or none binds it."""
+        return self.is_open or bool(self.open_policies)
+
+    @property
     def is_shared(self) -> bool:
         """Whether rows may belong to no tenant."""
         return self.tenant is not None and not self.columns[self.tenant].is_required

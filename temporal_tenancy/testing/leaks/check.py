@@ -45,6 +45,7 @@ __all__ = ["Leak", "assert_no_leaks", "check_leaks"]
 
 STATEMENT_TIMEOUT: Final = "60s"
 LOCK_TIMEOUT: Final = "10s"
+UNLIMITED: Final = "no policy"  # the kind of a finding about a table, as `skip` names it
 
 # SQLSTATEs by which the server refuses a statement about another tenant's rows, or one that it
 # never accepts on a table with row-level security.
@@ -79,7 +80,7 @@ def check_leaks(
             and a row's number from 1, and returns values by column, all or some.
         skip: tables, views, functions and sequences to leave out, as findings name them with or
             without their schema, each with the reason. "orders: lock" leaves out one kind of
-            statement.
+            statement, and "currencies: no policy" allows that every tenant reads the table.
         tenants: the ids of the two tenants, which have no rows yet, where your tables take only
             ids of a certain form.
 
@@ -284,11 +285,32 @@ class _Check:
                     "behind it. Revoke the role's rights, or skip it",
                     cause="a foreign table has no row-level security",
                 )
+        self._report_unlimited()
         with suppress(psycopg.Error), self.superuser.transaction():
             # Or what is deferred until now would be checked after the first statements.
             self.superuser.execute("set constraints all immediate")
         self.seeded = self._seeded()
         self._refresh_views()
+
+    def _report_unlimited(self) -> None:
+        """Reports the tables of which the check cannot tell whose the rows are, nor any policy."""
+        for table in self.catalogue.relations.values():
+            if (
+                table.is_table
+                and not table.owned_by
+                and table.privileges
+                and table.is_unlimited
+                and not self.catalogue.is_part(table)
+                and not self._skips(table.sql, UNLIMITED)
+            ):
+                may = "read" if "SELECT" in table.privileges else "change"
+                self._unchecked(
+                    table.sql,
+                    UNLIMITED,
+                    f"the tenant role may {may} it, and no policy limits it. Protect it, name its "
+                    f"tenant column in tenant_columns=, or name it in skip= (as "
+                    f'"{table.name}: {UNLIMITED}") if its rows are no tenant\'s',
+                )
 
     def run(self, tenant_url: str, models: Iterable[type]) -> None:
         """Sends all statements, and judges what they did."""
