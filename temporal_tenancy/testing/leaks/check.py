@@ -17,6 +17,7 @@ from temporal_tenancy.core import words
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import unreachable
+from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.testing.leaks._catalogue import Catalogue, Relation, read_catalogue
 from temporal_tenancy.testing.leaks._causes import cause_of
 from temporal_tenancy.testing.leaks._observing import (
@@ -89,6 +90,8 @@ def check_leaks(
             missing, or no table has a tenant's column.
         DatabaseUnreachable: the database did not answer.
     """
+    __tracebackhide__ = True
+    superuser_url, tenant_url = hidden(superuser_url), hidden(tenant_url)
     skipped = dict(skip or {})
     for name, reason in skipped.items():
         if not reason.strip():
@@ -141,6 +144,8 @@ def assert_no_leaks(
 
     What the check could not tell counts as a finding: give `rows` for the table, or `skip` it.
     """
+    __tracebackhide__ = True
+    superuser_url, tenant_url = hidden(superuser_url), hidden(tenant_url)
     findings = check_leaks(
         superuser_url=superuser_url,
         tenant_url=tenant_url,

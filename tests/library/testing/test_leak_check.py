@@ -280,6 +280,8 @@ def test_the_assertion_says_where_what_was_seen_and_leaves_no_trace(
     )
     with pytest.raises(AssertionError) as caught:
         assert_no_leaks(superuser_url=urls.superuser, tenant_url=urls.tenant)
+    shown = {str(entry.path) for entry in caught.traceback.filter(caught)}
+    assert shown == {__file__}  # its own frame would push the findings down
     assert str(caught.value).splitlines()[:4] == [
         "2 findings, 1 cause:",
         "- leak: the view reads with the rights of its owner postgres: "
