@@ -339,9 +339,18 @@ class Relation:
         return self.kind in ("r", "p")
 
     @property
-    def is_unlimited(self) -> bool:
-        """Whether a policy lets the role reach every row, or none binds it."""
-        return self.is_open or bool(self.open_policies)
+    def is_unprotected(self) -> bool:
+        """Whether the role may use it, nothing tells whose its rows are, and no policy limits it.
+
+        The one column of Alembic's version tables, which runtime roles read, is no tenant's.
+        """
+        return (
+            self.is_table
+            and not self.owned_by
+            and bool(self.privileges)
+            and (self.is_open or bool(self.open_policies))
+            and not (set(self.columns) == {"version_num"} and self.privileges == {"SELECT"})
+        )
 
     @property
     def is_shared(self) -> bool:

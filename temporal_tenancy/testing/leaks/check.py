@@ -290,23 +290,22 @@ class _Check:
                     "behind it. Revoke the role's rights, or skip it",
                     cause="a foreign table has no row-level security",
                 )
-        self._report_unlimited()
+        self._report_unlimited(catalogue)
         with suppress(psycopg.Error), self.superuser.transaction():
             # Or what is deferred until now would be checked after the first statements.
             self.superuser.execute("set constraints all immediate")
         self.seeded = self._seeded()
         self._refresh_views()
 
-    def _report_unlimited(self) -> None:
+    def _report_unlimited(self, catalogue: Catalogue) -> None:
         """Reports the tables of which the check cannot tell whose the rows are, nor any policy."""
-        for table in self.catalogue.relations.values():
-            if (
-                table.is_table
-                and not table.owned_by
-                and table.privileges
-                and table.is_unlimited
-                and not self.catalogue.is_part(table)
-                and not self._skips(table.sql, UNLIMITED)
+        for table in catalogue.relations.values():
+            above = catalogue.relations.get(table.parent or 0) if table.is_partition else None
+            if table.is_unprotected and not (
+                self._skips(table.sql)
+                or self._skips(table.sql, UNLIMITED)
+                # The table above it is reported, or left out.
+                or (above and (above.is_unprotected or self._skips(above.sql)))
             ):
                 may = "read" if "SELECT" in table.privileges else "change"
                 self._unchecked(

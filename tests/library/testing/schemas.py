@@ -319,6 +319,11 @@ OF_NOBODY: Final[dict[str, tuple[str, bool]]] = {
         "grant select on holes.archive to tenancy_tenant",
         True,
     ),
+    "a version of Alembic's": (
+        "drop table holes.archive; create table holes.archive (version_num varchar(32)); "
+        "grant select on holes.archive to tenancy_tenant",
+        False,
+    ),
     "partitioned": (
         "drop table holes.archive; create table holes.archive (org_id text) "
         "partition by list (org_id); "
