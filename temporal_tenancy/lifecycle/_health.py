@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from temporal_tenancy.lifecycle._listening import listen
 PROBES_MAX_AGE: Final = 5.0  # seconds that a result is cached
 PROBE_TIMEOUT: Final = 3.0  # seconds
 REQUEST_TIMEOUT: Final = 5.0  # seconds for a client to send its request, and for the answer
+CONNECTIONS: Final = 32  # at once; one more closes the oldest, so slow clients hide no answer
 SHUTDOWN_LOOK: Final = 0.05  # seconds between two looks of the server whether it is to end
 
 log: Final = logging.getLogger(__name__)
@@ -160,6 +162,28 @@ async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a client that sends nothing does not hold up the end
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """As its base."""
+        super().__init__(*arguments, **options)
+        self._open: dict[socket.socket, None] = {}  # oldest first
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers in a thread of its own."""
+        with self._lock:
+            self._open[request] = None
+            if len(self._open) > CONNECTIONS:
+                with suppress(OSError):
+                    next(iter(self._open)).shutdown(socket.SHUT_RDWR)  # its thread ends
+                del self._open[next(iter(self._open))]
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Writes nothing: a client that went away is no error of the process."""

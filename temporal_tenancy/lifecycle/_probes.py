@@ -14,6 +14,7 @@ from temporalio.service import RPCError
 from temporal_tenancy.lifecycle._health import PROBE_TIMEOUT, Probe
 from temporal_tenancy.postgres import answers
 from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.secret_texts import hidden
 
 
 def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
@@ -33,7 +34,7 @@ def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
         return await asyncio.to_thread(answers, url)
 
     found: dict[str, Probe] = {"Temporal does not answer": temporal}
-    for url in urls:
+    for url in map(hidden, urls):
         reason = f"the database does not answer {database_url(url).username}"
         found[reason] = functools.partial(database, url)
     return found

@@ -9,6 +9,7 @@ from temporal_tenancy.lint.catalogue import refuse_excess_rights
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import refuse_pending
+from temporal_tenancy.postgres.secret_texts import hidden
 
 
 def check_database(
@@ -33,6 +34,7 @@ def check_database(
         MigrationsBehind: the database lacks migrations.
         ExcessRights: the role has more rights than it needs.
     """
+    url = hidden(url)
     refuse_pending(url, (*LIBRARY, *application), installation=installation)
     with connect(url) as connection:
         refuse_excess_rights(connection)

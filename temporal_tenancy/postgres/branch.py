@@ -29,6 +29,7 @@ from temporal_tenancy.postgres.migrations import (
     set_up_roles,
 )
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.postgres.secret_texts import hidden
 
 BRANCH: Final = "temporal_tenancy:postgres/alembic_branch"
 """The folder of the branch, as Alembic's `version_locations` takes it."""
@@ -61,6 +62,7 @@ def configure_branch(
     Raises:
         ConfigurationError: a URL has the wrong role, or is not a PostgreSQL URL.
     """
+    tenant_url, platform_url, relay_url = map(hidden, (tenant_url, platform_url, relay_url))
     installation = installation or Installation()
     config.attributes[ATTRIBUTE] = installation
     config.attributes[_BESIDE] = beside

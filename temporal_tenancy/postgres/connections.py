@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import psycopg
 
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
+from temporal_tenancy.postgres.secret_texts import hidden
 
 APPLICATION_NAME: Final = "temporal-tenancy migrations"
 
@@ -19,9 +21,10 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
     """Opens a connection in autocommit mode, and closes it at the end of the block.
 
     Raises:
-        ConfigurationError: `url` is not a PostgreSQL URL.
+        ConfigurationError: `url` is not a PostgreSQL URL, or has an unknown option.
         DatabaseUnreachable: the server did not answer, or refused this role.
     """
+    url = hidden(url)
     target = database_url(url)
     try:
         connection = psycopg.connect(
@@ -32,6 +35,11 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
         )
     except psycopg.OperationalError as error:
         raise unreachable(target, error) from None
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            f"the database URL of {target.username} has an option that PostgreSQL does not know: "
+            f"{str(error).strip()}. Correct it."
+        ) from None
     with connection:
         yield connection
 
@@ -41,6 +49,7 @@ def answers(url: str) -> bool:
 
     Raises `ConfigurationError` if `url` is not a PostgreSQL URL.
     """
+    url = hidden(url)
     try:
         with connect(url):
             return True

@@ -46,6 +46,7 @@ from temporal_tenancy.postgres.lock_timeouts import (
 )
 from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.postgres.schema_in_use import use_schema
+from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,
@@ -105,6 +106,7 @@ class Database:
             ConfigurationError: a URL is not a PostgreSQL URL, or `tenant_pool` reserves too few
                 connections.
         """
+        tenant_url, platform_url = hidden(tenant_url), hidden(platform_url)
         self._platform_lock_timeout = platform_lock_timeout
         schema = (installation or Installation()).schema
         self._tenant_limits = tenant_limits or SessionLimits()
@@ -329,6 +331,7 @@ def database_url(url: str) -> URL:
     Raises:
         ConfigurationError: `url` is not a PostgreSQL URL; the message does not quote it.
     """
+    url = hidden(url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):

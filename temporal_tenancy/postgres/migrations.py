@@ -51,6 +51,7 @@ from temporal_tenancy.postgres.roles import (
     set_password,
 )
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.postgres.secret_texts import hidden
 
 _SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
 # Fails if another call has created the table meanwhile.
@@ -168,6 +169,8 @@ def migrate(
         InstallationElsewhere: the tables are in another schema, and `beside` is not set.
         MigrationBlocked: other transactions held the needed locks on every try.
     """
+    owner_url = hidden(owner_url)
+    tenant_url, platform_url, relay_url = map(hidden, (tenant_url, platform_url, relay_url))
     patience = patience or Patience()
     wanted = installation or Installation()
     run = _Run(
@@ -237,6 +240,7 @@ def pending(
     does not count as behind. `installation` and `beside` are as for `migrate()`. Raises
     `DatabaseUnreachable` and `InstallationElsewhere`.
     """
+    url = hidden(url)
     wanted = installation or Installation()
     with connect(url) as connection:
         schema = schema_in_use(connection, wanted.schema, beside=beside)
@@ -254,6 +258,7 @@ def refuse_pending(
 
     Also raises `InstallationElsewhere` if the library's tables are in another schema.
     """
+    url = hidden(url)
     behind = pending(url, environments, installation=installation)
     if behind:
         raise MigrationsBehind(f"{'; '.join(map(str, behind))}. Migrate the database as its owner.")

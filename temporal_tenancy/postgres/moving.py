@@ -27,6 +27,7 @@ from temporal_tenancy.postgres.installation import PUBLIC, Installation
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.migrations import Patience
 from temporal_tenancy.postgres.schema_in_use import HAS_TABLES, with_tables
+from temporal_tenancy.postgres.secret_texts import hidden
 
 # Two of them are shorter than the server's deadlock_timeout: where this transaction and another one
 # wait for each other, it is this one that ends.
@@ -141,6 +142,7 @@ def move(
         DatabaseUnreachable: the server did not answer, or refused the owner.
         MigrationBlocked: other transactions used the tables on every try.
     """
+    owner_url = hidden(owner_url)
     there = installation or Installation()
     if there.schema == PUBLIC:
         return False
@@ -165,6 +167,7 @@ def drop_views(
         DatabaseUnreachable: the server did not answer, or refused the owner.
         MigrationBlocked: other transactions used the views on every try.
     """
+    owner_url = hidden(owner_url)
     there = installation or Installation()
     with connect(owner_url) as owner:
         return _patiently(lambda: _drop_views(owner, there.schema), patience or Patience())

@@ -16,6 +16,7 @@ from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.installation import Installation, Roles
 from temporal_tenancy.postgres.role_checks import refuse_excess_rights
+from temporal_tenancy.postgres.secret_texts import hidden
 
 # The names of the roles in an installation that names none.
 TENANT_ROLE: Final = "tenancy_tenant"
@@ -96,13 +97,14 @@ def password_of(url: str, role: str) -> str:
     Raises:
         RoleUrlWrong: the URL has another role, or is not a PostgreSQL URL.
     """
+    url = hidden(url)
     try:
         parsed = database_url(url)
     except ConfigurationError as error:
         raise RoleUrlWrong(role, str(error)) from None
     if parsed.username != role:
         raise RoleUrlWrong(role, f"this database URL must have the role {role}. Log in as {role}.")
-    return str(parsed.password) if parsed.password else NO_PASSWORD
+    return hidden(str(parsed.password)) if parsed.password else NO_PASSWORD
 
 
 def ensure_role(connection: psycopg.Connection[Any], role: str, password: str | None) -> None:

@@ -25,6 +25,7 @@ from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.postgres.secret_texts import hidden
 
 STALE: Final = "10 minutes"  # after it a probe is what a killed doctor has left
 
@@ -78,6 +79,7 @@ class ProbeMessages:
             url: the database's, as the tenant role.
             installation: where the library's tables are.
         """
+        url = hidden(url)
         self._url = url
         self._installation = installation
 

@@ -10,6 +10,7 @@ import psycopg
 
 from temporal_tenancy.control_plane.admission import CHANNEL
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, KEEPALIVE_IDLE, database_url
+from temporal_tenancy.postgres.secret_texts import hidden
 
 AGAIN_AFTER: Final = (0.1, 0.5, 1.0, 5.0)  # seconds between attempts to connect; the last repeats
 TCP_USER_TIMEOUT: Final = 30_000  # ms that sent data may stay unacknowledged
@@ -24,6 +25,7 @@ async def listen(url: str, wake: asyncio.Event) -> None:
     The relay polls as well, so this only shortens the delay. `url` must name the server itself: a
     transaction pooler does not forward notifications.
     """
+    url = hidden(url)
     target = database_url(url).set(drivername="postgresql")
     failed = 0
     while True:

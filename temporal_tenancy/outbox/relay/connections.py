@@ -7,6 +7,7 @@ from typing import Final
 from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.installation import Installation
+from temporal_tenancy.postgres.secret_texts import hidden
 
 APPLICATION_NAME: Final = "temporal-tenancy relay"  # in `pg_stat_activity`; doctor looks for it
 CONNECTIONS: Final = 8  # one for each task that a relay runs concurrently
@@ -18,6 +19,7 @@ def relay_database(url: str, installation: Installation | None = None) -> Databa
     `url` is for the role `tenancy_relay`; `installation` is as for `Database`. Does not connect.
     Raises `ConfigurationError` if `url` is not a PostgreSQL URL.
     """
+    url = hidden(url)
     return Database(
         platform_url=url,
         platform_pool_size=CONNECTIONS,

@@ -50,6 +50,7 @@ from temporal_tenancy.postgres.database_errors import (
     kind_of,
 )
 from temporal_tenancy.postgres.installation import Installation
+from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 from temporal_tenancy.sdk.search_attributes import (
     SearchAttributesMissing,
@@ -131,6 +132,7 @@ class Relay:
             ConfigurationError: the client's plugin has no directory, or `url` is not a PostgreSQL
                 URL.
         """
+        url = hidden(url)
         self._client = client
         self._directory = _directory_of(client)
         self._database = relay_database(url, installation)

@@ -339,6 +339,20 @@ class Relation:
         return self.kind in ("r", "p")
 
     @property
+    def is_unprotected(self) -> bool:
+        """Whether the role may use it, nothing tells whose its rows are, and no policy limits it.
+
+        The one column of Alembic's version tables, which runtime roles read, is no tenant's.
+        """
+        return (
+            self.is_table
+            and not self.owned_by
+            and bool(self.privileges)
+            and (self.is_open or bool(self.open_policies))
+            and not (set(self.columns) == {"version_num"} and self.privileges == {"SELECT"})
+        )
+
+    @property
     def is_shared(self) -> bool:
         """Whether rows may belong to no tenant."""
         return self.tenant is not None and not self.columns[self.tenant].is_required

@@ -17,6 +17,7 @@ from temporal_tenancy.core import words
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import unreachable
+from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.testing.leaks._catalogue import Catalogue, Relation, read_catalogue
 from temporal_tenancy.testing.leaks._causes import cause_of
 from temporal_tenancy.testing.leaks._observing import (
@@ -45,6 +46,7 @@ __all__ = ["Leak", "assert_no_leaks", "check_leaks"]
 
 STATEMENT_TIMEOUT: Final = "60s"
 LOCK_TIMEOUT: Final = "10s"
+UNLIMITED: Final = "no policy"  # the kind of a finding about a table, as `skip` names it
 
 # SQLSTATEs by which the server refuses a statement about another tenant's rows, or one that it
 # never accepts on a table with row-level security.
@@ -79,7 +81,7 @@ def check_leaks(
             and a row's number from 1, and returns values by column, all or some.
         skip: tables, views, functions and sequences to leave out, as findings name them with or
             without their schema, each with the reason. "orders: lock" leaves out one kind of
-            statement.
+            statement, and "currencies: no policy" allows that every tenant reads the table.
         tenants: the ids of the two tenants, which have no rows yet, where your tables take only
             ids of a certain form.
 
@@ -88,6 +90,8 @@ def check_leaks(
             missing, or no table has a tenant's column.
         DatabaseUnreachable: the database did not answer.
     """
+    __tracebackhide__ = True
+    superuser_url, tenant_url = hidden(superuser_url), hidden(tenant_url)
     skipped = dict(skip or {})
     for name, reason in skipped.items():
         if not reason.strip():
@@ -140,6 +144,8 @@ def assert_no_leaks(
 
     What the check could not tell counts as a finding: give `rows` for the table, or `skip` it.
     """
+    __tracebackhide__ = True
+    superuser_url, tenant_url = hidden(superuser_url), hidden(tenant_url)
     findings = check_leaks(
         superuser_url=superuser_url,
         tenant_url=tenant_url,
@@ -284,11 +290,31 @@ class _Check:
                     "behind it. Revoke the role's rights, or skip it",
                     cause="a foreign table has no row-level security",
                 )
+        self._report_unlimited(catalogue)
         with suppress(psycopg.Error), self.superuser.transaction():
             # Or what is deferred until now would be checked after the first statements.
             self.superuser.execute("set constraints all immediate")
         self.seeded = self._seeded()
         self._refresh_views()
+
+    def _report_unlimited(self, catalogue: Catalogue) -> None:
+        """Reports the tables of which the check cannot tell whose the rows are, nor any policy."""
+        for table in catalogue.relations.values():
+            above = catalogue.relations.get(table.parent or 0) if table.is_partition else None
+            if table.is_unprotected and not (
+                self._skips(table.sql)
+                or self._skips(table.sql, UNLIMITED)
+                # The table above it is reported, or left out.
+                or (above and (above.is_unprotected or self._skips(above.sql)))
+            ):
+                may = "read" if "SELECT" in table.privileges else "change"
+                self._unchecked(
+                    table.sql,
+                    UNLIMITED,
+                    f"the tenant role may {may} it, and no policy limits it. Protect it, name its "
+                    f"tenant column in tenant_columns=, or name it in skip= (as "
+                    f'"{table.name}: {UNLIMITED}") if its rows are no tenant\'s',
+                )
 
     def run(self, tenant_url: str, models: Iterable[type]) -> None:
         """Sends all statements, and judges what they did."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -160,3 +161,25 @@ async def test_an_event_loop_that_hangs_is_not_live(
         asking.start()
         asking.join()  # on the event loop's own thread: it hangs
     assert answered == [503]
+
+
+async def test_clients_that_never_finish_neither_hide_readiness_nor_stay(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("temporal_tenancy.lifecycle._health.CONNECTIONS", 4)
+    before = threading.active_count()
+    async with serving(health, host="127.0.0.1", port=0) as address, httpx.AsyncClient() as http:
+        host, port = address.removeprefix("http://").split(":")
+        slow = []
+        for garbage in [b"", b"GET", b"\x00\xff\r\n", b"GET /readyz HTTP/1.1\r\nX:"] * 5:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(garbage)
+            slow.append((reader, writer))
+        assert (await http.get(f"{address}/readyz")).status_code == 200
+        async with asyncio.timeout(3):  # the oldest are let go before their time is over
+            for reader, _ in slow[:12]:
+                with suppress(ConnectionError):
+                    await reader.read()
+        assert threading.active_count() - before <= 4 + 2
+        for _, writer in slow:
+            writer.close()

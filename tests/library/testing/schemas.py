@@ -299,6 +299,40 @@ MORE_HOLES: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 
+UNUSUAL: Final = "create table holes.archive (org_id text not null, id bigint, note text);"
+# Tables whose rows the check cannot give to a tenant: SQL that comes after `UNUSUAL`, and whether
+# the role reaches every row.
+OF_NOBODY: Final[dict[str, tuple[str, bool]]] = {
+    "readable": ("grant select on holes.archive to tenancy_tenant", True),
+    "readable by everybody": ("grant select on holes.archive to public", True),
+    "a column": ("grant select (note) on holes.archive to tenancy_tenant", True),
+    "writable": ("grant insert on holes.archive to tenancy_tenant", True),
+    "out of reach": ("", False),
+    "without a policy": (
+        "alter table holes.archive enable row level security; "
+        "grant select on holes.archive to tenancy_tenant",
+        False,
+    ),
+    "an open policy": (
+        "alter table holes.archive enable row level security; "
+        "create policy everybody on holes.archive using (true); "
+        "grant select on holes.archive to tenancy_tenant",
+        True,
+    ),
+    "a version of Alembic's": (
+        "drop table holes.archive; create table holes.archive (version_num varchar(32)); "
+        "grant select on holes.archive to tenancy_tenant",
+        False,
+    ),
+    "partitioned": (
+        "drop table holes.archive; create table holes.archive (org_id text) "
+        "partition by list (org_id); "
+        "create table holes.archive_a partition of holes.archive for values in ('a'); "
+        "grant select on holes.archive, holes.archive_a to tenancy_tenant",
+        True,
+    ),
+}
+
 # Holes that other features of the same table close: what a trigger inserts lacks a required column
 # or is refused by another table's policy, a table with children cannot be truncated, and the role
 # may not give all columns.
