@@ -315,6 +315,60 @@ async def test_an_application_with_a_directory_of_its_own_keeps_its_tenants_ther
     assert (preview.code, preview.out) == (0, "No schedule starts jobs of tenants.\n")
 
 
+OF_UNKNOWN_AGE: Final = """InMemoryDirectory([
+        make_tenant("org_01HX", TenantStatus.SUSPENDED, status_since=UNKNOWN_SINCE)
+    ])"""
+
+
+async def test_no_hint_names_a_command_that_a_directory_of_its_own_refuses(
+    stranger: Stranger, database_urls: DatabaseUrls, namespace: str
+) -> None:
+    own = re.sub(r"InMemoryDirectory\(\[.*\]\)", OF_UNKNOWN_AGE, OWN_DIRECTORY)
+    names = "from temporal_tenancy.core.directory import UNKNOWN_SINCE, TenantStatus\n"
+    stranger.write("own.py", names + own)
+    stranger.environ |= {
+        "TENANCY_APP": "own:application",
+        "TEMPORAL_NAMESPACE": namespace,
+        "TENANT_URL": database_urls.tenant,
+        "PLATFORM_URL": database_urls.platform,
+        "RELAY_URL": database_urls.relay,
+    }
+    job = ("greeting.write", "--tenant", "org_01HX", "--key", "2013-05")
+    said = [
+        await stranger.tenancy("tenants", "list"),
+        await stranger.tenancy("tenants", "show", "org_01HX"),
+        await stranger.tenancy("run", *job),
+    ]
+    assert [each.code for each in said] == [0, 0, 2]
+    assert said[2].err == (
+        "TenantSuspended: org_01HX is suspended. Resume it to run its jobs. Its status is in the "
+        "application's own directory.\n"
+    )
+    assert (await stranger.tenancy("enqueue", *job)).code == 0
+    said += [
+        await stranger.tenancy("outbox", "list"),
+        await stranger.tenancy("explain", "org_01HX/greeting.write/2013-05"),
+        await stranger.tenancy("fan-out", "greeting.write", "--tick", "2013-06"),
+        await stranger.tenancy("ticks", "show", "greeting.write"),
+    ]
+    assert "org_01HX: it is suspended. Its status is in the " in said[4].out.replace("\n", " ")
+    for each in said:
+        assert "1970" not in each.out + each.err
+        assert "tenants resume" not in each.out + each.err
+    [document] = await stranger.document("tenants", "list")
+    assert document["status_since"] is None
+    for mistyped in ("org_01hx", "ORG_01HX", "OrG_01hX"):
+        job = ("greeting.write", "--tenant", mistyped)
+        for words in (("run", *job), ("tenants", "show", mistyped)):
+            refused = await stranger.tenancy(*words)
+            assert refused.err.startswith(
+                f'TenantUnknown: there is no tenant {mistyped}. Did you mean "org_01HX"? '
+                "It differs only by case."
+            ), refused
+    explained = await stranger.tenancy("explain", "org_01hx/greeting.write/2013-05")
+    assert 'Did you mean "org_01HX/greeting.write/2013-05"?' in explained.err, explained
+
+
 def test_the_console_script_is_the_module() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"tenancy": "temporal_tenancy.__main__:main"}
