@@ -238,6 +238,8 @@ async def test_a_worker_or_relay_that_cannot_start_says_why_in_one_sentence(
 
     async def refused(*words: str, code: int, says: str) -> None:
         said = await stranger.tenancy(*words)
+        if "SettingMissing" in says:
+            assert '"event"' not in said.err, said  # it has begun nothing
         logged = [line for line in said.err.splitlines() if not line.startswith("{")]
         assert (said.code, said.out, len(logged)) == (code, "", 1), said
         assert re.search(says, logged[0]), logged
@@ -254,7 +256,7 @@ async def test_a_worker_or_relay_that_cannot_start_says_why_in_one_sentence(
         ("workflows=[]", 2, "ConfigurationError: the job greeting.write is not among .* Add Write"),
         ("activities=[]", 2, "ConfigurationError: the activity greet is not among "),
         ('queues=["a"]', 2, 'the queue "greetings", which is not among the .* queues \\(a\\)'),
-        ("relay=None", 3, "NotReachable: the URL of the relay's role is not set"),
+        ("relay=None", 3, "SettingMissing: the URL of the relay's role is not set"),
     ):
         stranger.write("own.py", OWN.format(given=given))
         name = "relay" if given.startswith("relay") else "worker"
@@ -264,8 +266,26 @@ async def test_a_worker_or_relay_that_cannot_start_says_why_in_one_sentence(
         await refused(name, code=3, says="NotReachable: the Temporal server 127.0.0.1:1 does not ")
     stranger.environ = unmigrated
     del stranger.environ["RELAY_DATABASE_URL"]
-    await refused("relay", code=3, says=r"NotReachable: RELAY_DATABASE_URL is not set\.$")
+    await refused("relay", code=3, says=r"SettingMissing: RELAY_DATABASE_URL is not set\.$")
     await refused("worker", code=3, says="MigrationsBehind: |NotReachable: ")
+
+
+async def test_a_doctor_before_migrate_says_what_makes_the_roles(stranger: Stranger) -> None:
+    url = stranger.environ["TENANT_DATABASE_URL"]
+    stranger.environ["TENANT_DATABASE_URL"] = re.sub("//(.*?):.*@", r"//\1:unknown@", url)
+    url = stranger.environ["RELAY_DATABASE_URL"]
+    stranger.environ["RELAY_DATABASE_URL"] = f"{url.rpartition('/')[0]}/nowhere"
+    checks = (await stranger.document("doctor", code=1))["checks"]
+    messages = {check["name"]: check["message"] for check in checks}
+    assert re.search(
+        r"authentication failed .*\. Make the role with this password, or correct its URL\. "
+        r'"tenancy migrate" makes the roles, with the passwords of these URLs\.$',
+        messages["role tenancy_tenant"],
+    ), messages
+    assert "Create the database, or correct its URL." in messages["role tenancy_relay"], messages
+    del stranger.environ["DATABASE_URL"]
+    refused = await stranger.tenancy("migrate")
+    assert (refused.code, refused.err) == (3, "SettingMissing: DATABASE_URL is not set.\n")
 
 
 async def test_the_librarys_tables_are_made_without_any_application(
