@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from saas.settings import Settings
 from temporal_tenancy import Database, PoolShare, registry
-from temporal_tenancy.cli import Advice, NotReachable, temporal_config
+from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 
@@ -59,7 +59,7 @@ def database(
         ConfigurationError: a URL is not a PostgreSQL URL.
     """
     if settings.platform_database_url is None:
-        raise NotReachable(f"PLATFORM_DATABASE_URL is not set. {HOW_TO_START}")
+        raise SettingMissing(f"PLATFORM_DATABASE_URL is not set. {HOW_TO_START}")
     size, reserved = settings.tenant_pool_size, settings.tenant_pool_reserved
     if at_once is not None:
         reserved = max(reserved, size - (at_once - reserved))

@@ -11,7 +11,7 @@ from processes.lifecycle.exits import WorkerExit
 from saas.database.environment import TENANT_DATA
 from saas.settings import Settings
 from temporal_tenancy import ConfigurationError
-from temporal_tenancy.cli import ExitCode, NotReachable
+from temporal_tenancy.cli import ExitCode, NotReachable, SettingMissing
 from temporal_tenancy.lint import check_database
 from temporal_tenancy.postgres import DatabaseProblem, MigrationsBehind
 from temporal_tenancy.sdk import SearchAttributesMissing
@@ -47,7 +47,7 @@ def runtime_urls(settings: Settings) -> list[str]:
     for name in ("tenant_database_url", "platform_database_url"):
         url = plain(getattr(settings, name))
         if url is None:
-            raise NotReachable(f"{name.upper()} is not set. {HOW_TO_START}")
+            raise SettingMissing(f"{name.upper()} is not set. {HOW_TO_START}")
         urls.append(url)
     return urls
 

@@ -19,7 +19,7 @@ from processes.lifecycle.preflight import (
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database
-from temporal_tenancy.cli import NotReachable
+from temporal_tenancy.cli import SettingMissing
 from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
@@ -81,7 +81,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
 def _relay_url(settings: Settings) -> str:
     url = plain(settings.relay_database_url)
     if url is None:
-        raise NotReachable(f"RELAY_DATABASE_URL is not set. {HOW_TO_START}")
+        raise SettingMissing(f"RELAY_DATABASE_URL is not set. {HOW_TO_START}")
     return url
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.cli._not_reachable import (
         Advice,
         NotReachable,
+        SettingMissing,
         reaching,
     )
     from temporal_tenancy.cli._process_exit import begin_process, exit_process
@@ -64,6 +65,7 @@ __all__ = [
     "Problem",
     "Program",
     "Servers",
+    "SettingMissing",
     "Wait",
     "address",
     "begin_process",
@@ -104,6 +106,7 @@ _WHERE: Final = {
     "Json": "commands.options",
     "Login": "program",
     "NotReachable": "_not_reachable",
+    "SettingMissing": "_not_reachable",
     "Problem": "answers",
     "Program": "program",
     "Servers": "_server_access",

@@ -73,7 +73,10 @@ def _role(application: Application, role: str, login: Login) -> Check:
                 )
             excess = excess_rights(connection, [role], through_public=True)
     except DatabaseUnreachable as error:
-        return failed(name, f"{setting}: {error.message} {application.how_to_start}".rstrip())
+        how = application.how_to_start
+        if "authentication failed" in error.message:
+            how = f"{quoted('migrate')} makes the roles, with the passwords of these URLs."
+        return failed(name, f"{setting}: {error.message} {how}".rstrip())
     except ConfigurationError as error:
         return failed(name, f"{setting}: {error}")
     if excess:

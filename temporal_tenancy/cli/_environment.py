@@ -10,7 +10,7 @@ from typing import Final
 
 from temporalio.client import Client
 
-from temporal_tenancy.cli._not_reachable import Advice, NotReachable
+from temporal_tenancy.cli._not_reachable import Advice, SettingMissing
 from temporal_tenancy.cli._not_reachable import reaching as reaching_servers
 from temporal_tenancy.cli._temporal_config import temporal_config
 from temporal_tenancy.cli.program import Login, current_program, quoted
@@ -65,7 +65,7 @@ class Connections:
     def database(self) -> Database:
         """Returns engines of the runtime roles; raises `NotReachable` if a URL is missing."""
         if self._platform.url is None:
-            raise NotReachable(f"{self._platform.setting} is not set.")
+            raise SettingMissing(f"{self._platform.setting} is not set.")
         return self._engines(current_program().application_name)
 
     async def connect(self, database: Database | None) -> Client:
@@ -99,7 +99,7 @@ def _address() -> tuple[str, str]:
 
 def _advice() -> Advice:
     return Advice(
-        login=f"{quoted('migrate')} gives the roles the passwords of these URLs.",
+        login=f"{quoted('migrate')} makes the roles, with the passwords of these URLs.",
         temporal="Set TEMPORAL_ADDRESS to one that does.",
         namespace="Create it, or set TEMPORAL_NAMESPACE.",
     )

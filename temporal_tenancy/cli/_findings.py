@@ -50,6 +50,7 @@ class Findings:
     result: Any = None  # JSON
     entry: dict[str, Any] | None = None  # in the ledger
     refused: str | None = None  # why the tenant may not run it now
+    likely_tenant: str | None = None  # an id like that of a tenant that does not exist
     message: dict[str, Any] | None = None  # in the outbox
     letter: DeadLetterRow | None = None
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+IN_OWN_DIRECTORY: Final = "Its status is in the application's own directory"
+
 _TENANT: Final = r"(?P<tenant>[A-Za-z0-9][A-Za-z0-9_-]{0,62})"
+_RESUME: Final = '"{program} tenants resume {tenant}" does so.'
 _JOB: Final = r"(?P<job>[a-z][a-z0-9_.]*)"
 
 # By the error's type: how its message begins, and the hint that follows it.
 _HINTS: Final = {
     "TenantSuspended": {
-        f"{_TENANT} is suspended since ": '"{program} tenants resume {tenant}" does so.',
+        rf"{_TENANT} is suspended(?: since |\.)": _RESUME,
     },
     "TenantUnknown": {
         "there is no tenant ": '"{program} tenants list" shows who there is.',
@@ -48,6 +51,9 @@ _HINTS: Final = {
         "": 'Then "{program} doctor" tries again.',
     },
 }
+# By the hint: what is said where the tenants are in the application's own directory, which no
+# command changes.
+_ELSEWHERE: Final = {_RESUME: f"{IN_OWN_DIRECTORY}."}
 _SENTENCE: Final = re.compile(r"(?P<lead>(?:was skipped: )?)(?P<kind>\w+): (?P<message>.*)", re.S)
 
 _OF_ALERTS: Final = {
@@ -56,6 +62,10 @@ _OF_ALERTS: Final = {
 }
 _KIND_OF_LETTERS: Final = "dead_letter."  # before the fingerprint, in an alert's name
 _OF_ITS_KIND: Final = '"{program} dead-letters list --fingerprint {fingerprint}" shows them.'
+
+
+def _never() -> bool:
+    return False
 
 
 class Hints:
@@ -75,19 +85,24 @@ class Hints:
             for kind, hints in {**_HINTS, **(own or {})}.items()
         }
 
-    def sentence(self, sentence: str) -> str:
-        """Adds a hint, if a command helps, to `TenantUnknown: there is no tenant x. …`."""
+    def sentence(self, sentence: str, own_directory: Callable[[], bool] = _never) -> str:
+        """Adds a hint, if a command helps, to `TenantUnknown: there is no tenant x. …`.
+
+        `own_directory` returns whether the tenants are in a directory of the application's own.
+        """
         parts = _SENTENCE.fullmatch(sentence)
         if parts is None:
             return sentence
         kind = parts["kind"]
-        return f"{parts['lead']}{kind}: {self.message(kind, parts['message'])}"
+        return f"{parts['lead']}{kind}: {self.message(kind, parts['message'], own_directory)}"
 
-    def message(self, kind: str, message: str) -> str:
-        """Adds a hint, if a command helps, to the message of an error of the type `kind`."""
+    def message(self, kind: str, message: str, own_directory: Callable[[], bool] = _never) -> str:
+        """As `sentence()`, for the message of an error of the type `kind`."""
         for begins, hint in self._hints.get(kind, ()):
             match = begins.match(message)
             if match is not None:
+                if hint in _ELSEWHERE and own_directory():
+                    hint = _ELSEWHERE[hint]
                 return self._and(message, hint, **match.groupdict())
         return message
 
@@ -100,7 +115,7 @@ class Hints:
 
     def _and(self, text: str, hint: str, **values: str) -> str:
         # Older workers put the command into the text.
-        if f'"{self.program} ' in text:
+        if f'"{self.program} ' in text or text.endswith(hint):
             return text
         words = {name: shlex.quote(value) for name, value in values.items()}
         return f"{text} {hint.format(program=self.program, **words)}"

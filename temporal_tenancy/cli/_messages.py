@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from temporal_tenancy.cli._hints import IN_OWN_DIRECTORY
 from temporal_tenancy.cli._server_access import directory_of
 from temporal_tenancy.cli.answers import when
-from temporal_tenancy.cli.program import message_with_hint, quoted
+from temporal_tenancy.cli.program import current_application, message_with_hint, quoted
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import TenantScope, enter
@@ -70,7 +71,10 @@ async def _held_back(database: Database, tenant_id: str, job: Job | None) -> lis
         running = (await admission.in_flight(session, [tenant_id])).get(tenant_id, 0)
     reason = admission.held_back(tenant, decision, job)
     if reason is not None:
-        command = "outbox resume" if decision.paused_since is not None else "tenants resume"
+        paused = decision.paused_since is not None
+        if not paused and current_application().has_own_directory:
+            return [f"{tenant_id}: {reason}. {IN_OWN_DIRECTORY}."]
+        command = "outbox resume" if paused else "tenants resume"
         return [f"{tenant_id}: {reason}. {quoted(f'{command} {tenant_id}')} lets it continue."]
     cap = admission.cap_of(tenant, decision)
     if cap is not None and running >= cap:

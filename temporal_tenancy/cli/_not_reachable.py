@@ -35,6 +35,10 @@ class NotReachable(Exception):
         return f"{type(self).__name__}: {self.message}"
 
 
+class SettingMissing(NotReachable):
+    """A setting that the command needs, such as a server's URL, is not set."""
+
+
 @dataclass(frozen=True)
 class Advice:
     """Advice for a server that does not answer: sentences, or empty strings."""

@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 from temporal_tenancy.cli._failures import RunUnknown
 from temporal_tenancy.cli._findings import Findings
 from temporal_tenancy.cli._messages import explain_message, message_line
+from temporal_tenancy.cli._nearest_tenant import nearest_tenant
 from temporal_tenancy.cli._next_steps import Step, next_steps
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._pending import waits_for
@@ -27,7 +28,7 @@ from temporal_tenancy.cli.answers import Answer, address, facts, json_text, line
 from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
-from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.errors import ConfigurationError, TenancyError, TenantUnknown
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.nearest import nearest
@@ -53,7 +54,7 @@ async def explain(workflow_id: str) -> Answer:
             raise RunUnknown(
                 f'there is no run "{workflow_id}" in the namespace '
                 f'"{connection.client.namespace}": it was never started, or the server has '
-                f"forgotten it. {_what_an_id_reads(findings.parts)}"
+                f"forgotten it. {_what_an_id_reads(findings)}"
             )
         return _answer(connection, findings)
 
@@ -106,6 +107,9 @@ async def _ask_control_plane(findings: Findings) -> None:
                 tenant = await directory_of(database).find(parts.owner)
                 try:
                     require_runnable(parts.owner, tenant, job)
+                except TenantUnknown as error:
+                    findings.likely_tenant = await nearest_tenant(error, directory_of(database))
+                    findings.refused = with_hint(error.sentence)
                 except TenancyError as error:
                     findings.refused = with_hint(error.sentence)
             elif findings.tick is not None:
@@ -260,7 +264,10 @@ def _step_lines(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
                 name = " "
 
 
-def _what_an_id_reads(parts: WorkflowId | None) -> str:
+def _what_an_id_reads(findings: Findings) -> str:
+    parts = findings.parts
+    if findings.likely_tenant is not None and parts is not None:
+        return f'Did you mean "{findings.likely_tenant}/{parts.job}/{parts.key}"?'
     job = None if parts is None or parts.job in registry else nearest(parts.job, registry)
     if parts is not None and job is not None:
         return f'Did you mean "{parts.owner}/{job}/{parts.key}"?'

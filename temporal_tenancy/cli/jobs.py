@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from temporal_tenancy.cli.answers import Answer, table
 from temporal_tenancy.cli.program import current_application
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.ticks.schedules import ScheduledJob
+
+# Jobs of the library that run on the queues of other jobs: whose they are, for people.
+_QUEUES: Final = {
+    "doctor.probe": "each",
+    "fan_out.shard": "its job's",
+    "fan_out.tick": "its job's",
+    "messages.work_off": "its job's",
+}
 
 
 async def show() -> Answer:
@@ -19,7 +27,7 @@ async def show() -> Answer:
         (
             job.name,
             job.kind,
-            document["queue"],
+            document["queue"] or _QUEUES[job.name],
             job.priority.name.lower(),
             job.feature,
             document["schedule"],
@@ -35,7 +43,7 @@ def _document(job: Job, scheduled: ScheduledJob | None) -> dict[str, Any]:
     return {
         "name": job.name,
         "kind": job.kind,
-        "queue": (scheduled and scheduled.queue) or job.queue,
+        "queue": (scheduled and scheduled.queue) or (None if job.name in _QUEUES else job.queue),
         "priority": int(job.priority),
         "feature": job.feature,
         "period": job.period,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
-from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli.answers import Answer
 from temporal_tenancy.cli.program import Application, Login, current_application, quoted
@@ -163,5 +163,5 @@ def _owner(application: Application) -> str:
 def _required(application: Application, login: Login) -> str | None:
     if login.url is None and login.needed:
         sentence = f"{login.setting} is not set. {login.how or application.how_to_start}"
-        raise NotReachable(sentence.rstrip())
+        raise SettingMissing(sentence.rstrip())
     return login.url

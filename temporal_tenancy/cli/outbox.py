@@ -12,7 +12,7 @@ import typer
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
-from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._server_access import control_plane, directory_of, known_tenant, servers
 from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table, when, whole
 from temporal_tenancy.cli.program import current_application, current_program, quoted
@@ -274,7 +274,7 @@ async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
     login = application.relay
     if login.url is None:
         what = f"{login.setting} is not set, and only the relay sees all messages."
-        raise NotReachable(f"{what} {application.how_to_start}".rstrip())
+        raise SettingMissing(f"{what} {application.how_to_start}".rstrip())
     view = Database(
         platform_url=login.url,
         application_name=current_program().application_name,

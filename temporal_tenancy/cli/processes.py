@@ -18,7 +18,7 @@ import typer
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
-from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._process_logs import write_logs
 from temporal_tenancy.cli.program import Application, Login, current_application
 from temporal_tenancy.core.activities import declared
@@ -89,11 +89,11 @@ def work(
     workflows, activities = workflows_of(application), activities_of(application)
     queues = chosen(queues_of(application, workflows), named)
     settings = process.process(queues, grace, "a worker")
+    urls = [_url(application, application.tenant), _url(application, application.platform)]
     _log_start(application, settings)
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with application.reaching():
-            urls = [_url(application, application.tenant), _url(application, application.platform)]
             client = await _connected(application, urls, application.database(), stack)
             return Consumers(
                 consumers=[
@@ -129,11 +129,11 @@ def relay(process: ProcessOptions) -> None:
     """
     application = current_application()
     settings = process.process([OUTBOX], None, "the relay")
+    url = _url(application, application.relay)
     _log_start(application, settings)
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with application.reaching():
-            url = _url(application, application.relay)
             directory = Database(
                 platform_url=url,
                 platform_pool_size=DIRECTORY_CONNECTIONS,
@@ -250,7 +250,7 @@ def _log_start(application: Application, process: Process) -> None:
 
 def _url(application: Application, login: Login) -> str:
     if login.url is None:
-        raise NotReachable(f"{login.setting} is not set. {application.how_to_start}".rstrip())
+        raise SettingMissing(f"{login.setting} is not set. {application.how_to_start}".rstrip())
     return login.url
 
 

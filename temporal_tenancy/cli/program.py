@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -185,6 +185,18 @@ class Application:
         return any(feature.name == "outbox" for feature in self._features)
 
     @cached_property
+    def has_own_directory(self) -> bool:
+        """Whether its tenants are elsewhere than in the library's own table."""
+        from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+
+        if self.directory is None:
+            return False
+        # The application's code may raise anything, and this only chooses words.
+        with suppress(Exception):
+            return not isinstance(self.directory(self.database()), ControlPlaneDirectory)
+        return False
+
+    @cached_property
     def _features(self) -> Sequence[Feature]:
         from temporal_tenancy.everything import everything
 
@@ -284,12 +296,19 @@ def current_application() -> Application:
 
 def with_hint(sentence: str) -> str:
     """Adds a hint, if a command helps, to `TenantUnknown: there is no tenant x. …`."""
-    return current_program().hints.sentence(sentence)
+    program = current_program()
+    return program.hints.sentence(sentence, partial(_has_own_directory, program))
 
 
 def message_with_hint(kind: str, message: str) -> str:
     """Adds a hint, if a command helps, to the message of an error of the type `kind`."""
-    return current_program().hints.message(kind, message)
+    program = current_program()
+    return program.hints.message(kind, message, partial(_has_own_directory, program))
+
+
+def _has_own_directory(program: Program) -> bool:
+    application = program.loaded
+    return application is not None and application.has_own_directory
 
 
 def quoted(command: str) -> str:

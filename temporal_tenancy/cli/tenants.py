@@ -110,9 +110,7 @@ async def show_all(status: str | None) -> Answer:
     async with control_plane() as database:
         wanted = arguments.statuses(status)
         tenants = [tenant async for tenant in each_tenant(database, wanted)]
-    rows = [
-        (t.id, t.name, t.status, t.status_since.date(), t.plan.id, t.time_zone) for t in tenants
-    ]
+    rows = [(t.id, t.name, t.status, _day(t), t.plan.id, t.time_zone) for t in tenants]
     return Answer(
         [_document(tenant) for tenant in tenants],
         table(
@@ -132,7 +130,7 @@ async def show(identifier: str) -> Answer:
         [
             ("tenant", tenant.id),
             ("name", tenant.name),
-            ("status", f"{tenant.status} since {when(tenant.status_since)}"),
+            ("status", _status(tenant)),
             ("trial ends", minute(tenant.trial_ends_at)),
             ("plan", f"{plan.id}, fairness weight {plan.fairness_weight:g}"),
             ("features", ", ".join(sorted(plan.features | tenant.features))),
@@ -150,7 +148,7 @@ async def suspend(identifier: str, reason: str | None) -> Answer:
         tenant = await Tenants(database).set_status(
             identifier, TenantStatus.SUSPENDED, reason=reason
         )
-    text = f"{tenant.id} is suspended since {when(tenant.status_since)}."
+    text = f"{tenant.id} is {_status(tenant)}."
     return Answer(
         _document(tenant),
         lines(
@@ -169,7 +167,7 @@ async def resume(identifier: str) -> Answer:
     async with control_plane() as database:
         await _refuse_leaving(database, identifier, "resumed")
         tenant = await Tenants(database).resume(identifier)
-    text = f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}."
+    text = f"{tenant.id} is {_status(tenant)}."
     return Answer(_document(tenant), lines(text, await _go_on(tenant.id)))
 
 
@@ -197,7 +195,7 @@ async def offboard(identifier: str, reason: str | None, *, confirmed: bool) -> A
     return Answer(
         _document(tenant),
         lines(
-            f"{tenant.id} is offboarding since {when(tenant.status_since)}.",
+            f"{tenant.id} is {_status(tenant)}.",
             f"Jobs that still run: {', '.join(still)}." if still else "None of its jobs start.",
             ended,
         ),
@@ -280,9 +278,7 @@ async def _refuse_leaving(database: Database, identifier: str, what: str) -> Ten
 
 
 def _leaving(tenant: Tenant, what: str) -> TenantOffboarding:
-    return TenantOffboarding(
-        f"{tenant.id} is {tenant.status} since {when(tenant.status_since)}, and cannot be {what}."
-    )
+    return TenantOffboarding(f"{tenant.id} is {_status(tenant)}, and cannot be {what}.")
 
 
 def _differences(before: Tenant, after: Tenant) -> Sequence[tuple[str, object]]:
@@ -308,12 +304,22 @@ def _warn_of_unused(tenant: Tenant, added: Sequence[str]) -> None:
             say(f'No job needs the feature "{feature}" of {tenant.id}. Jobs need: {known}.')
 
 
+def _day(tenant: Tenant) -> date | None:
+    known = tenant.known_since
+    return None if known is None else known.date()
+
+
+def _status(tenant: Tenant) -> str:
+    known = tenant.known_since
+    return str(tenant.status) if known is None else f"{tenant.status} since {when(known)}"
+
+
 def _document(tenant: Tenant) -> dict[str, Any]:
     return {
         "id": tenant.id,
         "name": tenant.name,
         "status": tenant.status,
-        "status_since": tenant.status_since,
+        "status_since": tenant.known_since,
         "trial_ends_at": tenant.trial_ends_at,
         "plan": tenant.plan.id,
         "features": sorted(tenant.plan.features | tenant.features),

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -32,6 +32,9 @@ class TenantStatus(StrEnum):
     OFFBOARDING = "offboarding"  # is leaving; only jobs that allow this status run
     DELETED = "deleted"  # has left; the row stays so that its id is never reused
 
+
+UNKNOWN_SINCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The `status_since` of a tenant whose directory does not know it."""
 
 RUNNABLE: Final = frozenset({TenantStatus.TRIAL, TenantStatus.ACTIVE})
 """The statuses in which a tenant may run a job that does not set its own."""
@@ -58,12 +61,23 @@ class Tenant(BaseModel):
     id: WellFormedTenantId  # only one in its canonical spelling runs anything
     name: str
     status: TenantStatus
-    status_since: datetime
+    status_since: datetime = UNKNOWN_SINCE  # aware
     plan: Plan
     features: frozenset[str] = frozenset()  # in addition to the plan's
     time_zone: str = "UTC"  # an IANA name
     settings: dict[str, Any] = {}  # JSON, for the application's own use
     trial_ends_at: datetime | None = None  # aware; None: the trial does not end
+
+    @property
+    def known_since(self) -> datetime | None:
+        """`status_since`, or None if the directory does not know it."""
+        return None if self.status_since == UNKNOWN_SINCE else self.status_since
+
+    @property
+    def since(self) -> str:
+        """The end of a clause about the status: ` since 2026-11-02`, or nothing if not known."""
+        known = self.known_since
+        return "" if known is None else f" since {known.date().isoformat()}"
 
     def has_feature(self, feature: str) -> bool:
         """Returns whether the plan or the tenant itself has `feature`."""

@@ -21,16 +21,15 @@ def refusal(tenant: Tenant, job: Job) -> TenancyError | None:
         require_canonical(tenant.id)
     except TenantInvalid as error:
         return error
-    since = tenant.status_since.date().isoformat()
     if tenant.status not in job.statuses:
         if tenant.status is TenantStatus.SUSPENDED:
             return TenantSuspended(
-                f"{tenant.id} is suspended since {since}. Resume it to run its jobs."
+                f"{tenant.id} is suspended{tenant.since}. Resume it to run its jobs."
             )
         if tenant.status in (TenantStatus.OFFBOARDING, TenantStatus.DELETED):
             status = "being offboarded" if tenant.status is TenantStatus.OFFBOARDING else "deleted"
             return TenantOffboarding(
-                f"{tenant.id} is {status} since {since}, and "
+                f"{tenant.id} is {status}{tenant.since}, and "
                 f"{job.name} does not run for such a tenant."
             )
         allowed = ", ".join(sorted(job.statuses))

@@ -86,7 +86,7 @@ _LINT_TABLES: Final = """
             tenant_owned.name as table_name, tenant_owned.library_name, tenant_column_name,
             column_name,
             tenant_column_type, relname, schema_name, policy.polname, policy.polcmd,
-            policy.polpermissive, policy.polroles,
+            policy.polrelid, policy.polpermissive, policy.polroles,
             pg_get_expr(policy.polqual, policy.polrelid) as using_rule,
             pg_get_expr(policy.polwithcheck, policy.polrelid) as check_rule
         from pg_policy as policy
@@ -246,10 +246,33 @@ TABLE_CHECKS: Final = (
     ),
     Check(
         "policy-extra",
-        "the policy {detail} on {object} lets a runtime role see more rows. "
-        "Run DROP POLICY {detail} ON {object}.",
+        "the policy {detail} on {object} {more}. Run DROP POLICY {detail} ON {object}.",
         """
-        select table_name, quote_ident(polname)
+        select
+            table_name, quote_ident(polname),
+            case
+                when not polpermissive then 'hides rows from a runtime role'
+                -- tenant_isolation is for the tenant role alone.
+                when exists (
+                    select from runtime
+                    where rolname <> %(tenant)s
+                        and (runtime.oid = any(polroles) or 0 = any(polroles))
+                        and (
+                            has_any_column_privilege(
+                                runtime.oid, policies.polrelid, 'SELECT, INSERT, UPDATE'
+                            )
+                            or has_table_privilege(runtime.oid, policies.polrelid, 'DELETE')
+                        )
+                ) or not exists (
+                    select from judged as isolation
+                    where isolation.polrelid = policies.polrelid and is_limited
+                        and isolation.polname = (%(policies)s::text[])[1] and rule is not null
+                ) then 'lets a runtime role see more rows'
+                else format(
+                    'changes nothing while the policy %%s stands, and opens the table to every '
+                    'tenant when that one goes', (%(policies)s::text[])[1]
+                )
+            end
         from policies
         where polname <> all(%(policies)s)
             and (polroles && array(select oid from runtime) or 0 = any(polroles))
@@ -260,6 +283,7 @@ TABLE_CHECKS: Final = (
                 from unnest(polroles) as role
             ) <> all(select array[entry] from unnest(%(opened)s::text[]) as entry)
         """,
+        _JUDGED,
     ),
     Check(
         "tenant-id-nullable",
@@ -571,13 +595,14 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "public-grant",
-        "every role of the server has a right on {object}{more}. Run {detail}.",
+        "every role of the server has {more}. Run {detail}.",
         """
         select distinct
             kind || ' ' || name, revoke,
-            case
+            format('%%s on %%s %%s', privilege_type, kind, name) || case
                 when losers = '{}' then ''
-                else ', in no other way: ' || array_to_string(losers[:5], ', ')
+                else '. These would lose it, because they have it in no other way: '
+                    || array_to_string(losers[:5], ', ')
                     || case when cardinality(losers) > 5
                         then format(' and %%s more roles', cardinality(losers) - 5) else '' end
             end

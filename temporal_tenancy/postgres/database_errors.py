@@ -246,7 +246,16 @@ def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
     problem = DatabaseUnreachable(
         f"the database {url.host or 'localhost'}:{url.port or 5432}/{url.database} does not answer "
         f"{url.username}: {reason[0] if reason else type(error).__name__}. "
-        "Start it, or correct its URL."
+        f"{_what_to_do(reason[0] if reason else '')}"
     )
     problem.role = url.username
     return problem
+
+
+def _what_to_do(reason: str) -> str:
+    """Returns the advice for a failed login; a server that has answered is not to be started."""
+    if "authentication failed" in reason or 'role "' in reason:
+        return "Make the role with this password, or correct its URL."
+    if 'database "' in reason:
+        return "Create the database, or correct its URL."
+    return "Start it, or correct its URL."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import RowMapping, text
@@ -25,7 +24,6 @@ COLUMNS: Final = frozenset(
     }
 )
 STANDARD: Final = "standard"  # the plan of a tenant whose row names none
-UNKNOWN_SINCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NO_RIGHT: Final = "42501"  # SQLSTATE
 _COLON: Final = re.compile(r"(?<![:\w\\]):(?=\w)")  # where SQLAlchemy would see a parameter
@@ -175,7 +173,7 @@ class SqlTenantDirectory:
                 f"the tenant directory's query gives {_shown(tenant)} a plan that is not among "
                 f"plans= ({', '.join(sorted(self._plans))}). Add it there."
             )
-        fields = {"name": tenant, "status": "active", "status_since": UNKNOWN_SINCE, **values}
+        fields = {"name": tenant, "status": "active", **values}
         try:
             return Tenant(**{**fields, "id": tenant, "plan": self._plans[plan]})
         except (ValueError, TenancyError) as error:

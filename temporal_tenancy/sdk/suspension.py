@@ -111,7 +111,7 @@ class SuspensionWatch:
         tenant = await self._directory.find(self._tenant_id)
         if tenant is None or not waits(tenant, self._job):
             return False
-        self._why = f"{tenant.id} is suspended since {tenant.status_since.date().isoformat()}"
+        self._why = f"{tenant.id} is suspended{tenant.since}"
         await self._pause(self._why)
         # A resume just before the pause did not see the activity, so the state is read again: a
         # resume after this sees it.

@@ -773,6 +773,44 @@ def test_a_right_of_every_role_says_who_has_it_in_no_other_way(superuser: Superu
     assert not {"clerk", "clerks", "mighty", "sleeping"} & set(named)
 
 
+def test_a_right_of_every_role_is_named(superuser: Superuser) -> None:
+    superuser.execute("grant temporary on database catalogue to public")
+    [message] = [one.message for one in lint(superuser) if one.check == "public-grant"]
+    assert message.startswith(
+        "every role of the server has TEMPORARY on database catalogue. These would lose it, "
+        "because they have it in no other way: "
+    )
+    assert message.endswith(". Run REVOKE TEMPORARY ON DATABASE catalogue FROM PUBLIC.")
+
+
+@pytest.mark.parametrize(
+    ("policy", "changed", "effect"),
+    [
+        (
+            "using (true)",
+            "",
+            "changes nothing while the policy tenant_isolation stands, and opens the table to "
+            "every tenant when that one goes",
+        ),
+        ("using (true)", "drop policy tenant_isolation on invoices", "lets a runtime role see"),
+        (
+            "using (true)",
+            "alter policy tenant_isolation on invoices using (true)",
+            "lets a runtime role see",
+        ),
+        ("using (true)", "grant select on invoices to tenancy_relay", "lets a runtime role see"),
+        ("as restrictive using (true)", "", "hides rows from a runtime role"),
+    ],
+)
+def test_a_policy_too_many_is_said_to_do_what_it_does(
+    superuser: Superuser, policy: str, changed: str, effect: str
+) -> None:
+    superuser.execute(f"create policy wide on invoices {policy}; {changed}".encode())
+    [message] = [one.message for one in lint(superuser) if one.check == "policy-extra"]
+    assert message.startswith(f"the policy wide on invoices {effect}")
+    assert message.endswith(". Run DROP POLICY wide ON invoices.")
+
+
 def test_the_tables_of_migration_tools_may_be_read(superuser: Superuser) -> None:
     superuser.execute("""
         create table django_migrations (id int primary key);

@@ -82,14 +82,15 @@ def held_back(tenant: Tenant | None, decision: Decision, job: Job | None = None)
             suspension.
 
     Returns:
-        A clause such as "it is suspended since 2026-11-02", or None.
+        A clause such as "it is suspended since 2026-11-02", or None. It omits a day that is not
+        known.
     """
     if decision.paused_since is not None:
         reason = f" ({decision.paused_reason})" if decision.paused_reason else ""
         return f"its messages are paused since {decision.paused_since.date().isoformat()}{reason}"
     runs_suspended = job is not None and TenantStatus.SUSPENDED in job.statuses
     if tenant is not None and tenant.status is TenantStatus.SUSPENDED and not runs_suspended:
-        return f"it is suspended since {tenant.status_since.date().isoformat()}"
+        return f"it is suspended{tenant.since}"
     return None
 
 

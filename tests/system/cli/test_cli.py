@@ -266,8 +266,8 @@ def another(url: str) -> Program:
         ("nothing", 2, "UsageError: No such command 'nothing'. \"tenancy --help\" shows"),
         ("tenants list", 3, "NotReachable: their platform's URL: the database 127.0.0.1:1/x "),
         ("explain a/b.c/d", 3, "NotReachable: the Temporal server does not answer: "),
-        ("migrate", 3, "NotReachable: their setting is not set."),
-        ("outbox list", 3, "NotReachable: their setting is not set, and only the relay sees"),
+        ("migrate", 3, "SettingMissing: their setting is not set."),
+        ("outbox list", 3, "SettingMissing: their setting is not set, and only the relay sees"),
         ("schedules pause fan_out.tick", 2, "ScheduleUnknown: fan_out.tick has no schedule. "),
     ],
 )

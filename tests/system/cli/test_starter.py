@@ -260,6 +260,8 @@ async def test_jobs_tells_what_each_job_takes(batch: Batch) -> None:
     billing = next(job for job in said.document if job["name"] == "billing.cycle")
     assert (billing["queue"], billing["schedule"]) == ("bulk", "0 6 1 * *")
     assert set(billing["input"]["required"]) == {"tenant_id", "period"}
+    elsewhere = {job["name"] for job in said.document if job["queue"] is None}
+    assert elsewhere == {"doctor.probe", "fan_out.shard", "fan_out.tick", "messages.work_off"}
 
 
 async def on_a_terminal(arguments: list[str], environ: dict[str, str]) -> tuple[int, str]:

@@ -191,7 +191,7 @@ CASES = {
     ),
     "no database URL": Case(
         3,
-        'NotReachable: PLATFORM_DATABASE_URL is not set. "make dev" starts one; ',
+        'SettingMissing: PLATFORM_DATABASE_URL is not set. "make dev" starts one; ',
         ("tenants", "list"),
         {"PLATFORM_DATABASE_URL": None},
     ),
@@ -213,7 +213,7 @@ CASES = {
         ("schedules", "list"),
         {"TEMPORAL_NAMESPACE": "elsewhere"},
     ),
-    "no owner": Case(3, "NotReachable: DATABASE_URL is not set. ", ("migrate",)),
+    "no owner": Case(3, "SettingMissing: DATABASE_URL is not set. ", ("migrate",)),
 }
 
 

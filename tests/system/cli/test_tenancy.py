@@ -238,6 +238,8 @@ async def test_a_worker_or_relay_that_cannot_start_says_why_in_one_sentence(
 
     async def refused(*words: str, code: int, says: str) -> None:
         said = await stranger.tenancy(*words)
+        if "SettingMissing" in says:
+            assert '"event"' not in said.err, said  # it has begun nothing
         logged = [line for line in said.err.splitlines() if not line.startswith("{")]
         assert (said.code, said.out, len(logged)) == (code, "", 1), said
         assert re.search(says, logged[0]), logged
@@ -254,7 +256,7 @@ async def test_a_worker_or_relay_that_cannot_start_says_why_in_one_sentence(
         ("workflows=[]", 2, "ConfigurationError: the job greeting.write is not among .* Add Write"),
         ("activities=[]", 2, "ConfigurationError: the activity greet is not among "),
         ('queues=["a"]', 2, 'the queue "greetings", which is not among the .* queues \\(a\\)'),
-        ("relay=None", 3, "NotReachable: the URL of the relay's role is not set"),
+        ("relay=None", 3, "SettingMissing: the URL of the relay's role is not set"),
     ):
         stranger.write("own.py", OWN.format(given=given))
         name = "relay" if given.startswith("relay") else "worker"
@@ -264,8 +266,26 @@ async def test_a_worker_or_relay_that_cannot_start_says_why_in_one_sentence(
         await refused(name, code=3, says="NotReachable: the Temporal server 127.0.0.1:1 does not ")
     stranger.environ = unmigrated
     del stranger.environ["RELAY_DATABASE_URL"]
-    await refused("relay", code=3, says=r"NotReachable: RELAY_DATABASE_URL is not set\.$")
+    await refused("relay", code=3, says=r"SettingMissing: RELAY_DATABASE_URL is not set\.$")
     await refused("worker", code=3, says="MigrationsBehind: |NotReachable: ")
+
+
+async def test_a_doctor_before_migrate_says_what_makes_the_roles(stranger: Stranger) -> None:
+    url = stranger.environ["TENANT_DATABASE_URL"]
+    stranger.environ["TENANT_DATABASE_URL"] = re.sub("//(.*?):.*@", r"//\1:unknown@", url)
+    url = stranger.environ["RELAY_DATABASE_URL"]
+    stranger.environ["RELAY_DATABASE_URL"] = f"{url.rpartition('/')[0]}/nowhere"
+    checks = (await stranger.document("doctor", code=1))["checks"]
+    messages = {check["name"]: check["message"] for check in checks}
+    assert re.search(
+        r"authentication failed .*\. Make the role with this password, or correct its URL\. "
+        r'"tenancy migrate" makes the roles, with the passwords of these URLs\.$',
+        messages["role tenancy_tenant"],
+    ), messages
+    assert "Create the database, or correct its URL." in messages["role tenancy_relay"], messages
+    del stranger.environ["DATABASE_URL"]
+    refused = await stranger.tenancy("migrate")
+    assert (refused.code, refused.err) == (3, "SettingMissing: DATABASE_URL is not set.\n")
 
 
 async def test_the_librarys_tables_are_made_without_any_application(
@@ -313,6 +333,60 @@ async def test_an_application_with_a_directory_of_its_own_keeps_its_tenants_ther
     assert (await stranger.document("outbox", "cap", "globex", "2"))["concurrency_cap"] == 2
     preview = await stranger.tenancy("schedules", "preview")
     assert (preview.code, preview.out) == (0, "No schedule starts jobs of tenants.\n")
+
+
+OF_UNKNOWN_AGE: Final = """InMemoryDirectory([
+        make_tenant("org_01HX", TenantStatus.SUSPENDED, status_since=UNKNOWN_SINCE)
+    ])"""
+
+
+async def test_no_hint_names_a_command_that_a_directory_of_its_own_refuses(
+    stranger: Stranger, database_urls: DatabaseUrls, namespace: str
+) -> None:
+    own = re.sub(r"InMemoryDirectory\(\[.*\]\)", OF_UNKNOWN_AGE, OWN_DIRECTORY)
+    names = "from temporal_tenancy.core.directory import UNKNOWN_SINCE, TenantStatus\n"
+    stranger.write("own.py", names + own)
+    stranger.environ |= {
+        "TENANCY_APP": "own:application",
+        "TEMPORAL_NAMESPACE": namespace,
+        "TENANT_URL": database_urls.tenant,
+        "PLATFORM_URL": database_urls.platform,
+        "RELAY_URL": database_urls.relay,
+    }
+    job = ("greeting.write", "--tenant", "org_01HX", "--key", "2013-05")
+    said = [
+        await stranger.tenancy("tenants", "list"),
+        await stranger.tenancy("tenants", "show", "org_01HX"),
+        await stranger.tenancy("run", *job),
+    ]
+    assert [each.code for each in said] == [0, 0, 2]
+    assert said[2].err == (
+        "TenantSuspended: org_01HX is suspended. Resume it to run its jobs. Its status is in the "
+        "application's own directory.\n"
+    )
+    assert (await stranger.tenancy("enqueue", *job)).code == 0
+    said += [
+        await stranger.tenancy("outbox", "list"),
+        await stranger.tenancy("explain", "org_01HX/greeting.write/2013-05"),
+        await stranger.tenancy("fan-out", "greeting.write", "--tick", "2013-06"),
+        await stranger.tenancy("ticks", "show", "greeting.write"),
+    ]
+    assert "org_01HX: it is suspended. Its status is in the " in said[4].out.replace("\n", " ")
+    for each in said:
+        assert "1970" not in each.out + each.err
+        assert "tenants resume" not in each.out + each.err
+    [document] = await stranger.document("tenants", "list")
+    assert document["status_since"] is None
+    for mistyped in ("org_01hx", "ORG_01HX", "OrG_01hX"):
+        job = ("greeting.write", "--tenant", mistyped)
+        for words in (("run", *job), ("tenants", "show", mistyped)):
+            refused = await stranger.tenancy(*words)
+            assert refused.err.startswith(
+                f'TenantUnknown: there is no tenant {mistyped}. Did you mean "org_01HX"? '
+                "It differs only by case."
+            ), refused
+    explained = await stranger.tenancy("explain", "org_01hx/greeting.write/2013-05")
+    assert 'Did you mean "org_01HX/greeting.write/2013-05"?' in explained.err, explained
 
 
 def test_the_console_script_is_the_module() -> None:
