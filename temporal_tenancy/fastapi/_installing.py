@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
@@ -74,7 +75,14 @@ def install_tenancy(
 
 
 def _scope_of(found: object) -> TenantScope:
-    return TenantScope(found.id if isinstance(found, Tenant) else str(found))
+    if isinstance(found, Tenant):
+        return TenantScope(found.id)
+    if isinstance(found, bool) or not isinstance(found, str | UUID | int):
+        raise ConfigurationError(
+            f"tenant_of returned a {type(found).__name__}. Return the tenant's id as text, UUID or "
+            "whole number, or its Tenant; None where the request has no tenant."
+        )
+    return TenantScope(str(found))
 
 
 def _refuse_routes(application: FastAPI) -> None:

@@ -203,6 +203,22 @@ async def test_a_request_may_have_no_tenant_and_may_be_kept_out(database: Databa
     assert (wrong.status_code, wrong.json()["error"]["type"]) == (422, "TenantInvalid")
 
 
+@pytest.mark.parametrize("found", [False, True, b"acme", object()])
+async def test_what_is_no_tenant_enters_none(database: Database, found: object) -> None:
+    application = FastAPI()
+    install_tenancy(application, database=database, tenant_of=lambda: found)
+
+    @application.get("/who")
+    async def who() -> str:
+        return current_tenant()
+
+    assert (await ask(application, "/who")).status_code == 500
+    transport = httpx.ASGITransport(application)  # raises what the application raises
+    async with httpx.AsyncClient(transport=transport, base_url="http://application") as client:
+        with pytest.raises(ConfigurationError, match="tenant_of returned a "):
+            await client.get("/who")
+
+
 async def test_a_record_gives_the_request_its_record(database: Database) -> None:
     application = FastAPI()
     install_tenancy(

@@ -219,7 +219,12 @@ async def test_a_worker_without_a_job_is_older(doctor: None, app: Client) -> Non
 
 
 async def test_an_activity_that_no_worker_lists_is_named(doctor: None, app: Client) -> None:
-    async with probed_worker(app, activities=[probed_jobs.first_effect]):
+    # Each worker alone may be so; a worker that serves both is not built.
+    workflows = app_worker(
+        app, task_queue=QUEUE, workflows=probed_jobs.WORKFLOWS, no_remote_activities=True
+    )
+    activities = probed_worker(app, workflows=[], activities=[probed_jobs.first_effect])
+    async with workflows, activities:
         found = await checks()
     assert str(found["activities"].verdict) == "failed"
     message = found["activities"].message

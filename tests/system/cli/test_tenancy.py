@@ -378,8 +378,8 @@ async def test_no_hint_names_a_command_that_a_directory_of_its_own_refuses(
     [document] = await stranger.document("tenants", "list")
     assert document["status_since"] is None
     for mistyped in ("org_01hx", "ORG_01HX", "OrG_01hX"):
-        job = ("greeting.write", "--tenant", mistyped)
-        for words in (("run", *job), ("tenants", "show", mistyped)):
+        asked = (["run", "greeting.write", "--tenant", mistyped], ["tenants", "show", mistyped])
+        for words in asked:
             refused = await stranger.tenancy(*words)
             assert refused.err.startswith(
                 f'TenantUnknown: there is no tenant {mistyped}. Did you mean "org_01HX"? '
