@@ -9,6 +9,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Connection
 
+from processes.cli import running_stack
 from temporal_tenancy.postgres import migrations, roles, row_security
 from temporal_tenancy.postgres.hardening import harden
 from temporal_tenancy.postgres.installation import Installation
@@ -16,6 +17,7 @@ from tests.mutants.mutant import Mutant, replace
 
 ROLES: Final = "tests/library/postgres/test_runtime_roles.py"
 HARDENING: Final = "tests/library/postgres/test_hardening.py"
+RUNNING: Final = "tests/system/cli/test_running_stack.py"
 TRANSACTION: Final = "tests/library/postgres/test_migration_transaction.py"
 
 
@@ -29,6 +31,10 @@ def _count_every_role_as_ours() -> None:
 
 def _name_the_default_roles() -> None:
     replace(row_security, "current_installation", Installation)
+
+
+def _take_the_owners_url_from_a_file() -> None:
+    replace(running_stack, "OWNER", "")
 
 
 def _harden_unasked() -> None:
@@ -80,6 +86,12 @@ ROLE_FAULTS: Final = [
         "a migration takes away what every role may do, though nobody asked",
         (f"{HARDENING}::test_another_application_goes_on_until_the_database_is_hardened",),
         seed=_harden_unasked,
+    ),
+    Mutant(
+        "owner-of-the-running-stack",
+        "a command takes the owner's URL from the stack that runs",
+        (f"{RUNNING}::test_its_addresses_are_used_but_never_the_owners",),
+        seed=_take_the_owners_url_from_a_file,
     ),
     Mutant(
         "migrated-by-halves",
