@@ -22,7 +22,7 @@ from dev.devstack.stack import ENV_FILE, OWNER_FILE, Stack, without_own
 from dev.local_saas import HERE, CommandFailed, Program
 from dev.sample_data.airlines import FLIGHTS
 from dev.supervisor import Part, Supervisor
-from temporal_tenancy.cli import exit_process, open_streams
+from temporal_tenancy.cli import begin_process, exit_process
 from temporal_tenancy.core.display import printable
 
 DIRECTORY: Final = HERE / ".devstack"
@@ -158,5 +158,5 @@ def _shown(path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    open_streams()
+    begin_process()
     exit_process(main())
