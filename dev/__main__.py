@@ -23,7 +23,7 @@ from dev.local_saas import HERE, CommandFailed, Program
 from dev.sample_data.airlines import FLIGHTS
 from dev.supervisor import Part, Supervisor
 from temporal_tenancy.cli import begin_process, exit_process
-from temporal_tenancy.core.display import printable
+from temporal_tenancy.core import printable
 
 DIRECTORY: Final = HERE / ".devstack"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written

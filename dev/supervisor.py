@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from dev.devstack.errors import PartMissing
 from dev.devstack.progress import Progress
-from temporal_tenancy.core.display import printable
+from temporal_tenancy.core import number, printable
 
 LAST_LINES: Final = 10  # of a dead part's log
 
@@ -152,7 +152,10 @@ class Supervisor:
         name = f"{watched.name[0].upper()}{watched.name[1:]}"
         if watched.deaths > len(tries):
             watched.given_up = True
-            then = f"{name} is given up after {len(tries)} tries; the other parts go on."
+            then = (
+                f"{name} is given up after {number(len(tries), 'try', 'tries')}; "
+                "the other parts go on."
+            )
         else:
             pause = tries[watched.deaths - 1]
             watched.due = time.monotonic() + pause

@@ -13,7 +13,7 @@ import structlog
 from saas.hints import with_hint
 from temporal_tenancy import Database
 from temporal_tenancy.control_plane import last_fairness
-from temporal_tenancy.core.tasks import end_tasks
+from temporal_tenancy.core import end_tasks
 
 AGAIN_IN: Final = timedelta(hours=1)  # at the soonest; the check itself is repeated once a day
 

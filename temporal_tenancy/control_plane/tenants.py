@@ -158,6 +158,7 @@ class Tenants:
             FeatureUnknown: the tenant does not have a feature that it is to lose, or has it from
                 its plan.
         """
+        _require_possible(tenant_id)
         if time_zone is not None:
             zone_of(time_zone)
         removed = set(remove_features)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.core.nearest import did_you_mean, refuse_misspelled
     from temporal_tenancy.core.periods import month_bounds
+    from temporal_tenancy.core.tasks import end_tasks
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
     from temporal_tenancy.core.words import duration, number, size_of
 
@@ -24,6 +25,7 @@ __all__ = [
     "days_from",
     "did_you_mean",
     "duration",
+    "end_tasks",
     "failure_of",
     "month_bounds",
     "number",
@@ -43,6 +45,7 @@ _WHERE: Final = {
     "days_from": "instants",
     "did_you_mean": "nearest",
     "duration": "words",
+    "end_tasks": "tasks",
     "failure_of": "failures",
     "month_bounds": "periods",
     "number": "words",

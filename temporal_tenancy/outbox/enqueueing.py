@@ -319,7 +319,8 @@ async def enqueue_on(
         if len(payloads) == 1:
             raise
         raise KeyTaken(
-            f"{error.message} None of the {len(payloads)} requests of this call was written."
+            f"{error.message} None of the {number(len(payloads), 'request')} of this call was "
+            "written."
         ) from None
     return [message for message in found if message is not None]
 

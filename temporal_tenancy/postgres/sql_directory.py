@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
 from temporal_tenancy.core.display import quoted
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
-from temporal_tenancy.core.identifiers import well_formed
+from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.tenant_id_types import TenantIdType, is_canonical
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
@@ -72,6 +72,8 @@ class SqlTenantDirectory:
 
     async def find(self, tenant_id: str) -> Tenant | None:
         """Like `TenantDirectory.find`; one query. A tenant's own scope may ask about itself."""
+        if not self._may_exist(tenant_id):
+            return None
         with outside_own_scope(tenant_id):
             return next(iter(await self.find_many([tenant_id])), None)
 
@@ -112,11 +114,11 @@ class SqlTenantDirectory:
         return await self._tenants("enumerate tenants", where, values)
 
     def _may_exist(self, tenant: str) -> bool:
-        """Returns whether PostgreSQL can read an id, and would write it in the same way."""
-        try:
-            return is_canonical(well_formed(tenant), self._type)
-        except TenancyError:
-            return False
+        """Returns whether PostgreSQL can read an id, and would write it in the same way.
+
+        Raises what `may_exist` raises for what is no text.
+        """
+        return may_exist(tenant) and is_canonical(tenant, self._type)
 
     async def _tenants(
         self, reason: str, where: str, values: Mapping[str, object]

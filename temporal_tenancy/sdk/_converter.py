@@ -28,6 +28,7 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.core.inputs import TenantInput, refusal
 from temporal_tenancy.core.tenant_id_types import example_id
+from temporal_tenancy.core.words import number
 from temporal_tenancy.sdk._determinism import refusal as refusal_in_workflow
 
 
@@ -61,8 +62,8 @@ def require_small(payloads: Sequence[Payload], limit: int) -> None:
     elif workflow.in_workflow():
         what = f"the result, or an input that is passed on, of {workflow.info().workflow_type}"
     raise TooLarge(
-        f"{what} has {size:,} bytes, and Temporal takes at most {limit:,}. Keep it in a store, "
-        "such as a table or a file, and pass a reference to it."
+        f"{what} has {number(size, 'byte')}, and Temporal takes at most {limit:,}. Keep it in a "
+        "store, such as a table or a file, and pass a reference to it."
     )
 
 

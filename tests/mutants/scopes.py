@@ -84,7 +84,9 @@ SCOPE_FAULTS: Final = [
     Mutant(
         "scope-of-anything",
         "anything may be entered as a scope, such as a tenant's id",
-        ("tests/library/test_given_tenants.py::test_what_is_no_tenant_is_refused_in_a_sentence",),
+        (
+            "tests/system/project/test_given_tenants.py::test_what_is_no_tenant_is_refused_in_a_sentence",
+        ),
         seed=lambda: replace(scope, "Scope", object),
     ),
     Mutant(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from temporal_tenancy.core import words
 from temporal_tenancy.core.display import printable
 
 SHOWN: Final = 3  # statements of one cause
@@ -43,7 +44,7 @@ class Leak:
 def told(findings: Sequence[Leak]) -> str:
     """Returns the findings by cause: what it is, in which tables, and a few statements."""
     causes = _by_cause(findings)
-    lines = [f"{_count(len(findings), 'finding')}, {_count(len(causes), 'cause')}:"]
+    lines = [f"{words.number(len(findings), 'finding')}, {words.number(len(causes), 'cause')}:"]
     for found in causes:
         first = found[0]
         counts = Counter(finding.object for finding in found)
@@ -51,7 +52,9 @@ def told(findings: Sequence[Leak]) -> str:
             if not counts.keys().isdisjoint(joined.split(" and ")):
                 del counts[joined]  # one of the two is named
         named = [
-            f"{printable(name)} ({_count(count, 'statement')})" if count > 1 else printable(name)
+            f"{printable(name)} ({words.number(count, 'statement')})"
+            if count > 1
+            else printable(name)
             for name, count in counts.most_common(NAMED)
         ]
         if len(counts) > NAMED:
@@ -80,7 +83,3 @@ def _by_cause(findings: Sequence[Leak]) -> list[list[Leak]]:
 def _sign(finding: Leak) -> str:
     """Returns what was seen without numbers and names, which differ from table to table."""
     return re.sub(r"\d+", "0", finding.seen.replace(finding.object, "it"))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

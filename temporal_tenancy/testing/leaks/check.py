@@ -608,8 +608,9 @@ class _Check:
             if query.count and not shown.count:
                 self._own(
                     Statement(view.sql, "select from a view", f"select * from {view.sql}", view),
-                    f"the view shows none of the {query.count} rows of its query: it reads with "
-                    f"the rights of its owner {view.owner}, for whom no policy lets them through. "
+                    f"the view shows none of the {words.number(query.count, 'row')} of its query: "
+                    f"it reads with the rights of its owner {view.owner}, for whom no policy lets "
+                    "them through. "
                     "Create it with (security_invoker)",
                 )
 

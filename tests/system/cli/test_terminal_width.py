@@ -84,6 +84,13 @@ def application(
 ) -> Iterator[Application]:
     """The reference SaaS as the commands see it, on the test's own servers."""
     monkeypatch.setenv("SECRETS_URL", tmp_path.as_uri())
+    # Without the jobs that other tests of this process have declared, of which some are no jobs.
+    own = {
+        job.name: job
+        for job in registry.values()
+        if not job.workflow.__module__.startswith("tests.")
+    }
+    monkeypatch.setattr(registry, "_added", own)
 
     async def connect(_: Database | None) -> Client:
         return saas

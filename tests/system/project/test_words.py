@@ -28,7 +28,9 @@ _OPTIONAL: Final = re.compile(r"[a-z]\(e?s\)")
 # Names of limits, such as BODY_MAX_BYTES or max_bytes: never 1.
 _LIMIT: Final = re.compile(r"(?:\w+\.)*(?:[A-Z][A-Z0-9_]*|max_bytes)(?:\.\w+)?")
 # Words that are no numbers, though a noun follows them.
-_WORD: Final = re.compile(r".*(?:name|tenant|owner|job|kind|status|quoted.*|command.*|host)")
+_WORD: Final = re.compile(
+    r".*(?:name|tenant|owner|job|kind|status|quoted.*|command.*|host|sql|sync|basename\(.*\))"
+)
 
 
 def sources() -> list[Path]:

@@ -83,7 +83,26 @@ def acting(database: Database, tenant: Any) -> None:
 
 
 TEXTS: Final = ("nothing", "a blank", "a path", "NUL")
+QUERY: Final = "select id, name, plan_id as plan from tenancy.tenants"
+
+
+def sql_directory(database: Database) -> postgres.SqlTenantDirectory:
+    return postgres.SqlTenantDirectory(database, QUERY)
+
+
 DOORS: Final = [
+    *(
+        Door(f"{package}.SqlTenantDirectory.{name}", call, finds=True)
+        for package in ("temporal_tenancy", "temporal_tenancy.postgres")
+        for name, call in (
+            ("find", lambda database, x: sql_directory(database).find(x)),
+            ("find_many", lambda database, x: sql_directory(database).find_many([x])),
+        )
+    ),
+    Door(
+        "temporal_tenancy.control_plane.Tenants.change",
+        lambda database, x: control_plane.Tenants(database).change(x, name="Acme"),
+    ),
     Door("temporal_tenancy.enter", lambda _, x: entered(x), ("a scope", "the platform")),
     Door("temporal_tenancy.TenantScope", lambda _, x: temporal_tenancy.TenantScope(x)),
     Door("temporal_tenancy.WorkflowId", lambda _, x: temporal_tenancy.WorkflowId(x, "a.b", "c")),
