@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import gc
 import inspect
 import sys
 import textwrap
@@ -146,7 +147,7 @@ class _Source:
         """Returns the source of a class or function; None if it is not at hand."""
         try:
             lines, first = inspect.getsourcelines(target)
-            tree = ast.parse(textwrap.dedent("".join(lines)))
+            tree = _parse(textwrap.dedent("".join(lines)))
             file = inspect.getsourcefile(target) or "?"
         except (OSError, TypeError, SyntaxError, ValueError):
             return None
@@ -228,6 +229,18 @@ class _Source:
                 value = self.names.get(node.id)
                 if isinstance(value, FunctionType):
                     yield inspect.unwrap(value)
+
+
+def _parse(source: str) -> ast.AST:
+    # Until Python 3.11.8 a parse fails with a SystemError if another one ends inside it. Code runs
+    # inside a parse only if the garbage collector does: finalizers, and then other threads.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _names_of(target: Any) -> Mapping[str, Any]:

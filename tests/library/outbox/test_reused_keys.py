@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.worker import Worker
 
 from dev.devstack.postgres import DatabaseUrls
@@ -137,7 +137,8 @@ async def test_a_run_that_goes_on_and_one_that_has_failed_keep_their_own_letters
     handle = app.get_workflow_handle("acme/test.note/f")
     while "acme/test.note/f" not in await found(database):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
-    assert (await handle.describe()).status is WorkflowExecutionStatus.FAILED
+    with pytest.raises(WorkflowFailureError):  # its letter is written just before
+        await handle.result()
     await until_messages(database, "acme", lambda ms: all(m.status == "dead_letter" for m in ms))
     await ask(database, "acme", key="f", input=B)
     by_key = {

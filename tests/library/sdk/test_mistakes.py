@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import gc
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -26,6 +28,7 @@ from temporal_tenancy.core.errors import ConfigurationError, NotDeterministic, T
 from temporal_tenancy.core.failures import root_cause
 from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.sdk._code_checks import check_activity
 from tests.fixtures.jobs import mistaken_jobs as mistakes
 from tests.fixtures.temporal import make_worker
 
@@ -291,3 +294,22 @@ async def test_an_activity_of_another_queue_is_another_workers(client: Client, q
             activities=[mistakes.make_text],
             no_remote_activities=True,
         )
+
+
+def test_the_source_is_read_although_garbage_is_collected() -> None:
+    @tenant_activity
+    async def work(job: mistakes.MistakeInput) -> list[int]:
+        return [len(job.how) + 1, len(job.how) + 2, len(job.how) + 3]
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        ast.parse("1")  # as a traceback does that is formatted then
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(1)
+    try:
+        check_activity(work)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(collected)
+    assert gc.isenabled()
