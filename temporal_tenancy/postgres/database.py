@@ -31,6 +31,7 @@ from temporal_tenancy.core.scope import (
     enter,
 )
 from temporal_tenancy.core.scoped_value import ScopedValue
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.postgres._connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.postgres._connection_shares import ConnectionShares
 from temporal_tenancy.postgres._every_time import read_every_time
@@ -68,6 +69,7 @@ KEEPALIVE_INTERVAL: Final = 10  # seconds
 KEEPALIVE_COUNT: Final = 3  # unanswered keepalives until the connection counts as lost
 
 
+@spelled
 class Database:
     """The two engines of a process: one for the tenant role, one for the platform role."""
 

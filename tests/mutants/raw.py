@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from temporal_tenancy.outbox import _raw_requests
-from temporal_tenancy.postgres import transactions
+from temporal_tenancy.postgres import _open_transactions, transactions
 from temporal_tenancy.postgres.raw_session import RawSession
 from tests.mutants.mutant import Mutant, replace
 
@@ -40,19 +40,20 @@ def _set_for_the_session() -> None:
 
 
 def _leave_what_outlives_the_transaction() -> None:
-    async def check(connection: Any) -> None:
-        transactions.require_tenant(transactions._open[connection].tenant)
+    async def check(connection: Any, opened: Any) -> None:
+        transactions.require_tenant(opened.tenant)
+        opened.stage = transactions.Stage.COMMITTING
 
     replace(transactions, "prepare_commit", check)
 
 
 def _join_any_transaction() -> None:
-    replace(transactions, "joins", lambda connection, tenant: connection in transactions._open)
+    replace(_open_transactions, "_require_idle", lambda connection, tenant: None)
 
 
 def _use_any_transaction() -> None:
     def bound(connection: Any) -> Any:
-        found = transactions._open.get(connection)
+        found = transactions.found(connection)
         schema = "public" if found is None else found.schema
         return RawSession(connection, schema)
 
