@@ -19,11 +19,8 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import TenantScope, current_scope, enter
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.inputs import (
-    InputForgotten,
-    input_of_letter,
-    input_of_run,
-)
+from temporal_tenancy.dead_letters.inputs import InputForgotten as InputForgotten
+from temporal_tenancy.dead_letters.inputs import input_of_letter, input_of_run
 from temporal_tenancy.dead_letters.sweep import settle
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.postgres.database_errors import LockHeld

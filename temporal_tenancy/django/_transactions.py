@@ -71,11 +71,13 @@ def tenant_atomic(
         with claimed(connection, tenant, schema, is_inside=in_test) as opened:
             try:
                 with transaction.atomic(using):
-                    finish(begin(connection, opened, limits))
+                    with connections[using].wrap_database_errors:
+                        finish(begin(connection, opened, limits))
                     with opened.running():
                         yield
                     if not connections[using].needs_rollback:
-                        finish(prepare_commit(connection, opened))
+                        with connections[using].wrap_database_errors:
+                            finish(prepare_commit(connection, opened))
             finally:
                 if not in_test:
                     finish(clean_after_rollback(connection, opened))

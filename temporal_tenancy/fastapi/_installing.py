@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
-from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.directory import Tenant, use_tenant_record
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.scope import TenantScope, _outside, current_scope, enter
+from temporal_tenancy.core.scope import TenantScope, _outside, current_scope, current_tenant, enter
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.fastapi._answers import add_answers
-from temporal_tenancy.postgres import acting_for
-from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.postgres.database import Database, closing_sessions, use_database
 
 Dependency = Callable[..., AsyncIterator[str | None]]
 
@@ -60,15 +59,15 @@ def install_tenancy(
         if found is None:
             with _outside():  # also if the server, or an application around this one, is in a scope
                 yield None
-        elif _is_entered(application, tenant_of):
-            with enter(_scope_of(found)) as scope:
-                yield scope.owner
-        elif isinstance(found, Tenant):
-            with acting_for(found, database):
-                yield found.id
-        else:
-            with use_database(database), enter(_scope_of(found)) as scope:
-                yield scope.owner
+            return
+        with ExitStack() as stack:
+            if not _is_entered(application, tenant_of):
+                stack.enter_context(use_database(database))
+            stack.enter_context(enter(_scope_of(found)))
+            if isinstance(found, Tenant):
+                stack.enter_context(use_tenant_record(found))
+            async with closing_sessions():
+                yield current_tenant()
 
     if every_route:
         _refuse_routes(application)

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from temporal_tenancy.core.errors import ScopeMissing, TenantMismatch
+from temporal_tenancy.core.errors import NotAwaited, ScopeMissing, TenantMismatch
 from temporal_tenancy.postgres.raw_session import RawConnection
 from temporal_tenancy.postgres.unfinished import Unfinished
 
@@ -59,7 +59,10 @@ class OpenTransaction:
 
     @contextmanager
     def containing(self) -> Iterator[None]:
-        """Runs a block that is a savepoint of this transaction."""
+        """Runs a block that is a savepoint of this transaction.
+
+        Raises `NotAwaited` if the transaction has ended before the block.
+        """
         this = object()
         self.inside.append(this)
         try:
@@ -67,6 +70,8 @@ class OpenTransaction:
         finally:
             self.is_mixed |= self.inside[-1] is not this
             self.inside.remove(this)
+        if self.stage is not Stage.RUNNING:
+            raise overlapping()  # the driver itself leaves a closed connection's block in silence
 
 
 _open: Final[WeakKeyDictionary[RawConnection, OpenTransaction]] = WeakKeyDictionary()
@@ -166,6 +171,15 @@ def ended_by_sql(tenant: str) -> ScopeMissing:
     return ScopeMissing(
         f"SQL in this block ended the transaction of tenant {tenant}, so nothing after it had a "
         "tenant. Leave the block to commit, and raise psycopg.Rollback to roll back."
+    )
+
+
+def overlapping() -> NotAwaited:
+    """Returns the error for blocks on one connection of which one ends inside another."""
+    return NotAwaited(
+        "blocks of several tasks or threads overlap on this connection, so one of them would "
+        "commit or roll back what the others wrote. All of it was rolled back. Give each task and "
+        "thread its own connection, and wait for a block inside another one."
     )
 
 

@@ -27,7 +27,6 @@ from sqlalchemy import TextClause, text
 
 from temporal_tenancy.core.errors import (
     ConfigurationError,
-    NotAwaited,
     ScopeMissing,
     TenantMismatch,
 )
@@ -42,6 +41,7 @@ from temporal_tenancy.postgres._open_transactions import (
     ended_by_sql,
     found,
     joined,
+    overlapping,
     require_running,
     require_same,
 )
@@ -233,7 +233,7 @@ async def prepare_commit(connection: RawConnection, opened: OpenTransaction) -> 
     require_tenant(tenant)
     opened.unfinished.require_none()
     if opened.inside or opened.is_mixed:
-        raise _overlapping()
+        raise overlapping()
     if opened.ends is not None and time.monotonic() > opened.ends:
         raise transaction_timeout()
     if connection.info.transaction_status == TransactionStatus.IDLE:
@@ -337,7 +337,7 @@ def translated_errors(tenant: str) -> Iterator[None]:
 def translated(error: psycopg.Error, tenant: str) -> Exception | None:
     """Removes row values from `error`; returns the library's own error for it, if it has one."""
     if isinstance(error, OutOfOrderTransactionNesting):
-        return _overlapping()
+        return overlapping()
     is_foreign, reason = refused_by_policy(error), error.diag.message_primary
     withhold_values(error)
     if is_foreign:
@@ -354,12 +354,4 @@ def _first_statement(limits: SessionLimits, by_server: bool) -> TextClause:
     return text(
         f"{setting}, cast(current_user as text) as role, cast(session_user as text) as login, "
         "cast(extract(epoch from now()) as text) as began"
-    )
-
-
-def _overlapping() -> NotAwaited:
-    return NotAwaited(
-        "blocks of several tasks or threads overlap on this connection, so one of them would "
-        "commit or roll back what the others wrote. All of it was rolled back. Give each task and "
-        "thread its own connection, and wait for a block inside another one."
     )

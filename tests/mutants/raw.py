@@ -45,7 +45,7 @@ def _set_for_the_session() -> None:
 def _leave_what_outlives_the_transaction() -> None:
     async def check(connection: Any, opened: Any) -> None:
         transactions.require_tenant(opened.tenant)
-        opened.stage = transactions.Stage.COMMITTING
+        opened.stage = _open_transactions.Stage.COMMITTING
 
     replace(transactions, "prepare_commit", check)
 
@@ -77,7 +77,7 @@ def _mix_blocks() -> None:
 
 def _use_any_transaction() -> None:
     def bound(connection: Any) -> Any:
-        found = transactions.found(connection)
+        found = _open_transactions.found(connection)
         schema = "public" if found is None else found.schema
         return RawSession(connection, schema)
 

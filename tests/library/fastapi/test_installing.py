@@ -451,7 +451,7 @@ async def require_nothing_left(database: Database) -> None:
 
 @pytest.mark.parametrize("path", ["/session", "/stream"])
 @given(steps=st.integers(0, 300), again=st.integers(0, 10))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_request_may_be_cancelled_at_any_step(
     database_urls: DatabaseUrls, path: str, steps: int, again: int
 ) -> None:
