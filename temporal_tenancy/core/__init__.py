@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.core.nearest import did_you_mean, refuse_misspelled
     from temporal_tenancy.core.periods import month_bounds
+    from temporal_tenancy.core.redaction import never_repeat, redacted, shown, traceback_of
     from temporal_tenancy.core.tasks import end_tasks
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
     from temporal_tenancy.core.words import duration, number, size_of
@@ -28,15 +29,19 @@ __all__ = [
     "end_tasks",
     "failure_of",
     "month_bounds",
+    "never_repeat",
     "number",
     "printable",
     "printable_json",
+    "redacted",
     "refusal",
     "refuse_misspelled",
     "require_runnable",
     "require_startable",
+    "shown",
     "size_of",
     "spelled_out",
+    "traceback_of",
 ]
 
 _WHERE: Final = {
@@ -48,15 +53,19 @@ _WHERE: Final = {
     "end_tasks": "tasks",
     "failure_of": "failures",
     "month_bounds": "periods",
+    "never_repeat": "redaction",
     "number": "words",
     "printable": "display",
     "printable_json": "display",
+    "redacted": "redaction",
     "refusal": "inputs",
     "refuse_misspelled": "nearest",
     "require_runnable": "tenant_state",
     "require_startable": "tenant_state",
+    "shown": "redaction",
     "size_of": "words",
     "spelled_out": "display",
+    "traceback_of": "redaction",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -30,6 +30,8 @@ SDK_EXTRAS: Final = (
 )
 """The attributes that the SDK sets on its loggers' records, which are more than a line needs."""
 _REPORTED: Final = "__tenancy_reported__"
+_OF_JOBS: Final = ("tenant_id", "scope", "job_id")
+_RUNNERS: Final = frozenset({"temporalio", "asyncio"})  # of jobs' code
 
 
 def job_fields() -> dict[str, Any]:  # names to strings and numbers
@@ -71,6 +73,16 @@ def add_job(line: MutableMapping[str, Any], worker: str | None = None) -> None:
         line.update(_owner(line["job_id"]))
     if worker is not None:
         line["worker"] = worker
+
+
+def is_of_a_job(line: Mapping[str, Any], logger: str) -> bool:
+    """Whether a line is about a job or a tenant, so that an error in it may quote their data.
+
+    Args:
+        line: the fields by name, after `add_job`.
+        logger: the name of the logger that wrote it.
+    """
+    return any(name in line for name in _OF_JOBS) or logger.partition(".")[0] in _RUNNERS
 
 
 def is_news(record: logging.LogRecord) -> bool:
