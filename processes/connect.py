@@ -16,7 +16,7 @@ from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 
 if TYPE_CHECKING:
-    from temporalio.client import Client
+    from temporalio.client import Client, Plugin
 
     from temporal_tenancy.dead_letters import AlertSink
 
@@ -41,6 +41,8 @@ def _load_jobs() -> None:
 
 
 registry.load_later(_load_jobs)
+
+_tracing_plugins: Final[list[Plugin]] = []  # of this process, if its traces are on
 
 
 def database(
@@ -70,6 +72,26 @@ def database(
         tenant_pool=PoolShare(size, reserved),
         tenant_limits=settings.tenant_limits(),
     )
+
+
+@contextmanager
+def traced(settings: Settings, service: str) -> Iterator[None]:
+    """Runs the block with traces of `service`, if a collector is set; then sends the last spans.
+
+    Raises:
+        MissingExtra: the extra `tracing` is not installed.
+    """
+    if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
+        from temporal_tenancy.tracing import start_tracing
+
+        tracing = start_tracing(service)
+        _tracing_plugins[:] = [tracing.plugin]
+        try:
+            yield
+        finally:
+            tracing.stop()
+    else:
+        yield
 
 
 def plain(secret: SecretStr | None) -> str | None:
@@ -102,7 +124,9 @@ async def connect_client(
         alerts=alerts,
     )
     with reaching_servers(_address, ADVICE, connecting=True):
-        return await Client.connect(**config, plugins=[plugin], connect_timeout=CONNECT_TIMEOUT)
+        return await Client.connect(
+            **config, plugins=[plugin, *_tracing_plugins], connect_timeout=CONNECT_TIMEOUT
+        )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.redaction import never_repeat, redacted, shown, traceback_of
     from temporal_tenancy.core.tasks import end_tasks
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
+    from temporal_tenancy.core.trace_context import span
     from temporal_tenancy.core.words import duration, number, size_of
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "require_startable",
     "shown",
     "size_of",
+    "span",
     "spelled_out",
     "traceback_of",
 ]
@@ -64,6 +66,7 @@ _WHERE: Final = {
     "require_startable": "tenant_state",
     "shown": "redaction",
     "size_of": "words",
+    "span": "trace_context",
     "spelled_out": "display",
     "traceback_of": "redaction",
 }

@@ -25,6 +25,7 @@ class Message:
     attempts: int  # including this one
     correlation_id: str | None
     workflow_id: str | None = None  # of the workflow that handles it together with others
+    traceparent: str | None = None  # as it was written; may be unreadable
 
     @property
     def own_id(self) -> WorkflowId:

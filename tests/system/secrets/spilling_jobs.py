@@ -170,9 +170,7 @@ class SpillTogether:
 
 
 class SpillMonth(TenantInput):
-    """A month, as a fan-out asks for it."""
-
-    period: str
+    """What a fan-out asks for."""
 
 
 @tenant_activity

@@ -34,8 +34,9 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from dev.devstack.postgres import DatabaseUrls
 from saas.services.webhooks import sign
-from temporal_tenancy import enqueue, tenant_folder, tenant_session
+from temporal_tenancy import tenant_folder, tenant_session
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.postgres.database import Database
 from tests.fixtures.outside import serving
 from tests.fixtures.postgres import within
@@ -81,7 +82,7 @@ class Canaries:
 
     def make(self, name: str, belongs: frozenset[str] = NOWHERE) -> str:
         """Makes one up."""
-        self.texts[name] = f"canary{secrets.token_hex(8)}"
+        self.texts[name] = f"canary{secrets.token_hex(10)}"
         self.belongs[name] = belongs
         return self.texts[name]
 
@@ -186,6 +187,11 @@ async def test_no_secret_is_found_where_it_does_not_belong(
     for name, process in (("worker", stage.worker), ("relay", stage.relay), ("web", stage.web)):
         evidence.add(f"log of the {name}", process.text)
 
+    import pickle
+
+    pickle.dump(
+        (evidence.places, stage.canaries.texts), open("/tmp/traces-evidence", "wb")
+    )  # DEBUG
     assert stage.canaries.out_of_place(evidence) == {}
     # The search can find each: these are where they belong.
     for name, place in (
