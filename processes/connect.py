@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +14,10 @@ from temporal_tenancy import Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.core import client_plugins
 
 if TYPE_CHECKING:
-    from temporalio.client import Client, Plugin
+    from temporalio.client import Client
 
     from temporal_tenancy.dead_letters import AlertSink
 
@@ -41,8 +42,6 @@ def _load_jobs() -> None:
 
 
 registry.load_later(_load_jobs)
-
-_tracing_plugins: Final[list[Plugin]] = []  # of this process, if its traces are on
 
 
 def database(
@@ -75,22 +74,23 @@ def database(
 
 
 @contextmanager
-def traced(settings: Settings, service: str) -> Iterator[None]:
-    """Runs the block with traces of `service`, if a collector is set; then sends the last spans.
+def observed(settings: Settings, service: str, *, worker: str | None = None) -> Iterator[None]:
+    """Runs the block with the traces of `service` and its error reports, as far as they are set.
 
     Raises:
         MissingExtra: the extra `tracing` is not installed.
+        ConfigurationError: SENTRY_DSN is not an address.
     """
-    if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
-        from temporal_tenancy.tracing import start_tracing
+    with ExitStack() as stack:
+        if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
+            from temporal_tenancy.tracing import start_tracing
 
-        tracing = start_tracing(service)
-        _tracing_plugins[:] = [tracing.plugin]
-        try:
-            yield
-        finally:
-            tracing.stop()
-    else:
+            stack.callback(start_tracing(service).stop)
+        if settings.sentry_dsn is not None:
+            from temporal_tenancy.tracing import start_error_reports
+
+            reports = start_error_reports(settings.sentry_dsn.get_secret_value(), worker=worker)
+            stack.callback(reports.stop)
         yield
 
 
@@ -125,7 +125,7 @@ async def connect_client(
     )
     with reaching_servers(_address, ADVICE, connecting=True):
         return await Client.connect(
-            **config, plugins=[plugin, *_tracing_plugins], connect_timeout=CONNECT_TIMEOUT
+            **config, plugins=[plugin, *client_plugins()], connect_timeout=CONNECT_TIMEOUT
         )
 
 

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str | None = None
     otel_exporter_otlp_traces_endpoint: str | None = None
 
+    sentry_dsn: SecretStr | None = None  # where error reports go: https://key@host/project
+
     temporal_ui_url: str | None = None  # None: output has no links to runs
 
     storage_url: str | None = None  # object storage: file:///folder, s3://bucket/prefix, ...

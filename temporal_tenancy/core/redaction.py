@@ -50,7 +50,7 @@ _ASSIGNMENT: Final = re.compile(
 _ROW: Final = re.compile(r"^(DETAIL|CONTEXT):[^\n]*(\n[ \t][^\n]*)*", re.MULTILINE)
 _PARAMETERS: Final = re.compile(r"\[parameters: .*?\](?=\n|$)", re.DOTALL)
 _WITHHELD: Final = "__tenancy_withheld__"
-_OWN: Final = __name__.split(".", 1)[0]
+_AUTHORS: Final = frozenset({__name__.split(".", 1)[0], "temporalio"})
 
 
 @dataclass(eq=False)
@@ -129,7 +129,7 @@ def words_of(error: BaseException, values: Iterable[object] = ()) -> str:
 
 def is_for_people(error: BaseException) -> bool:
     """Whether somebody wrote the error's message for people, so that it may be logged."""
-    return isinstance(error, FailureError) or type(error).__module__.split(".", 1)[0] == _OWN
+    return isinstance(error, FailureError) or type(error).__module__.split(".", 1)[0] in _AUTHORS
 
 
 def redacted(text: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, Protocol
 
+from temporalio.client import Plugin
+
 # W3C Trace Context, version 00: the ids of the trace and of the calling span, and the flags. The
 # `tracestate` and the baggage, which hold anything, go with no row.
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -31,6 +33,12 @@ class OpenSpan(Protocol):
 
 class Tracer(Protocol):
     """Knows the trace of the running code."""
+
+    plugin: Plugin
+    """For the process's clients."""
+
+    def stop(self) -> bool:
+        """Sends the last spans and turns tracing off; returns whether that was in time."""
 
     def traceparent(self) -> str | None:
         """Returns the running code's context; None outside a trace."""
@@ -57,6 +65,17 @@ _tracers: Final[list[Tracer]] = []  # at most one: that of the process
 def use_tracer(tracer: Tracer | None) -> None:
     """Sets the process's tracer; None turns tracing off."""
     _tracers[:] = [] if tracer is None else [tracer]
+
+
+def client_plugins() -> list[Plugin]:
+    """Returns the plugins that the process's clients need beside `TenancyPlugin`, if any."""
+    return [tracer.plugin for tracer in _tracers]
+
+
+def end_tracing() -> None:
+    """Sends the last spans of the process, for a moment, if its traces are on."""
+    for tracer in _tracers:
+        tracer.stop()
 
 
 def current_traceparent() -> str | None:

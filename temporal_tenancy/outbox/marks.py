@@ -20,7 +20,7 @@ from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.failures import storable
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.payloads import NotReadable, read
-from temporal_tenancy.core.redaction import words_of
+from temporal_tenancy.core.redaction import is_for_people, words_of
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -72,6 +72,7 @@ def failed(message: Message, error: Exception, ladder: RetryLadder) -> Failed:
         storable(words_of(error, [_values(message)])),
         wait,
         reuses_key=isinstance(error, KeyReused),
+        is_told=is_for_people(error),
     )
 
 

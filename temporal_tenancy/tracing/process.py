@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Final
@@ -33,7 +33,6 @@ _KINDS: Final = {
     "internal": SpanKind.INTERNAL,
 }
 _lock: Final = threading.Lock()
-_started: Final[list[Tracing]] = []
 
 
 class Tracing:
@@ -56,12 +55,42 @@ class Tracing:
         use_tracer(None)
         return self._in_time(self._provider.shutdown, within)
 
-    def _in_time(self, work: object, within: timedelta) -> bool:
-        assert callable(work)
+    def traceparent(self) -> str | None:
+        """Returns the running code's W3C context; None outside a trace."""
+        context = trace.get_current_span().get_span_context()
+        if not context.is_valid:
+            return None
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+    def span(
+        self, name: str, kind: Kind, parents: Sequence[str] | None
+    ) -> AbstractContextManager[OpenSpan]:
+        """Runs the block in a span; see `temporal_tenancy.core.span`."""
+        return self._open(name, kind, parents)
+
+    @contextmanager
+    def _open(self, name: str, kind: Kind, parents: Sequence[str] | None) -> Iterator[OpenSpan]:
+        context, links = None, []
+        if parents is not None:
+            context = Context()  # nothing else of the running code's: no baggage
+            contexts = [_context(parent) for parent in parents]
+            if contexts:
+                context = trace.set_span_in_context(trace.NonRecordingSpan(contexts[0]), context)
+            links = [Link(each) for each in contexts[1:]]
+        tracer = trace.get_tracer(__name__)
+        with tracer.start_as_current_span(
+            name, context, _KINDS[kind], links=links, record_exception=False
+        ) as span:
+            yield _Open(span)
+
+    def _in_time(self, work: Callable[[], object], within: timedelta) -> bool:
         thread = threading.Thread(target=work, name="tracing", daemon=True)
         thread.start()
         thread.join(within.total_seconds())
         return not thread.is_alive()
+
+
+_started: Final[list[Tracing]] = []  # at most one
 
 
 def start_tracing(service: str, *, exporter: SpanExporter | None = None) -> Tracing:
@@ -81,7 +110,7 @@ def start_tracing(service: str, *, exporter: SpanExporter | None = None) -> Trac
     with _lock:
         if _started:
             return _started[0]
-        resource = Resource.create().merge(Resource({}))
+        resource = Resource.create()
         if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: service}))
         provider = create_tracer_provider(resource=resource, shutdown_on_exit=False)
@@ -94,10 +123,11 @@ def start_tracing(service: str, *, exporter: SpanExporter | None = None) -> Trac
                 "this process has a tracer provider already, whose spans would quote what errors "
                 "quote. Call start_tracing() first, with an exporter if you need your own."
             )
-        use_tracer(_OpenTelemetryTracer())
         _trace_sql()
-        _started.append(Tracing(provider))
-        return _started[0]
+        tracing = Tracing(provider)
+        use_tracer(tracing)
+        _started.append(tracing)
+        return tracing
 
 
 def _trace_sql() -> None:
@@ -106,36 +136,6 @@ def _trace_sql() -> None:
     except (ModuleNotFoundError, MissingExtra):  # isolation alone, without a database
         return
     trace_statements()
-
-
-class _OpenTelemetryTracer:
-    """The tracer of `temporal_tenancy.core.trace_context`, by OpenTelemetry."""
-
-    def traceparent(self) -> str | None:
-        context = trace.get_current_span().get_span_context()
-        if not context.is_valid:
-            return None
-        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
-
-    def span(
-        self, name: str, kind: Kind, parents: Sequence[str] | None
-    ) -> AbstractContextManager[OpenSpan]:
-        return self._open(name, kind, parents)
-
-    @contextmanager
-    def _open(self, name: str, kind: Kind, parents: Sequence[str] | None) -> Iterator[OpenSpan]:
-        context, links = None, []
-        if parents is not None:
-            context = Context()  # nothing else of the running code's: no baggage
-            contexts = [_context(parent) for parent in parents]
-            if contexts:
-                context = trace.set_span_in_context(trace.NonRecordingSpan(contexts[0]), context)
-            links = [Link(each) for each in contexts[1:]]
-        tracer = trace.get_tracer(__name__)
-        with tracer.start_as_current_span(
-            name, context, _KINDS[kind], links=links, record_exception=False
-        ) as span:
-            yield _Open(span)
 
 
 class _Open:

@@ -31,7 +31,6 @@ from temporal_tenancy.outbox.relay.connections import relay_database
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.tracing import start_tracing
 from temporal_tenancy.tracing._sql import described
-from temporal_tenancy.tracing.process import _OpenTelemetryTracer
 from tests.fixtures.app import app_plugin, app_worker
 from tests.fixtures.jobs import relay_jobs
 from tests.fixtures.jobs.relay_control import Control
@@ -49,7 +48,7 @@ _COLLECTED = Collected()
 def collected() -> Iterator[Collected]:
     """The process's spans; tracing is on during the test."""
     _COLLECTED.tracing = start_tracing("tests", exporter=_COLLECTED)
-    use_tracer(_OpenTelemetryTracer())
+    use_tracer(_COLLECTED.tracing)
     _COLLECTED.spans.clear()
     yield _COLLECTED
     use_tracer(None)
@@ -143,7 +142,7 @@ async def test_a_message_without_a_trace_begins_one(
     _, relay = traced_app
     use_tracer(None)
     await ask(database, "acme", key="old")
-    use_tracer(_OpenTelemetryTracer())
+    use_tracer(_COLLECTED.tracing)
     with within(database, "globex"):
         async with tenant_session() as session:
             await session.execute(

@@ -34,7 +34,7 @@ async def add_histories(evidence: Evidence, client: Client) -> None:
         described = await handle.describe()
         evidence.add("history", described.raw_description.SerializeToString())
         for event in (await handle.fetch_history()).events:
-            attributes = getattr(event, event.WhichOneof("attributes"))
+            attributes = getattr(event, event.WhichOneof("attributes") or "")
             if _has_input(attributes):
                 evidence.add("inputs", attributes.input.SerializeToString())
                 attributes.ClearField("input")

@@ -6,11 +6,9 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import psycopg
 from pydantic import BaseModel
-from sqlalchemy import text
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
@@ -20,10 +18,8 @@ from temporal_tenancy import Coalesce, TenantInput, tenant_activity, tenant_job,
 
 ROW_FILE = "SPILLED_ROW"  # names a file: a row that no input has
 CREDENTIAL = "integrations.spilled"
-ONCE = {
-    "start_to_close_timeout": timedelta(seconds=30),
-    "retry_policy": RetryPolicy(maximum_attempts=1),
-}
+SOON = timedelta(seconds=30)
+ONCE = RetryPolicy(maximum_attempts=1)
 
 
 class Spill(TenantInput):
@@ -44,7 +40,8 @@ def _value(given: str) -> NoReturn:
 
 
 def _key(given: str) -> NoReturn:
-    raise RuntimeError({}[given])  # quotes it
+    known: dict[str, str] = {}
+    raise RuntimeError(known[given])  # quotes it
 
 
 def _cause(given: str) -> NoReturn:
@@ -89,6 +86,8 @@ def _row(given: str) -> NoReturn:
 
 
 def _driver(given: str) -> NoReturn:
+    import psycopg  # here, since the sandbox imports this module for each run
+
     raise psycopg.errors.UniqueViolation(f"duplicate key\nDETAIL:  Key (email)=({given}) exists.")
 
 
@@ -114,6 +113,8 @@ async def spill(job: Spill) -> None:
     """Fails in the given way."""
     if job.way in WAYS:
         WAYS[job.way](job.text)
+    from sqlalchemy import text
+
     async with tenant_session() as session:
         if job.way == "sql":
             query = text("select cast(cast(:given as text) as integer)")
@@ -146,7 +147,7 @@ class SpillJob:
         """Fails."""
         if job.way == "workflow":
             raise KeyError(job.text)  # a bug: the task fails, and the run stays open
-        await workflow.execute_activity(spill, job, **ONCE)
+        await workflow.execute_activity(spill, job, start_to_close_timeout=SOON, retry_policy=ONCE)
 
 
 @tenant_job("test.spill_in_a_thread", queue="default")
@@ -156,7 +157,9 @@ class SpillInAThread:
     @workflow.run
     async def run(self, job: Spill) -> None:
         """Fails."""
-        await workflow.execute_activity(spill_in_a_thread, job, **ONCE)
+        await workflow.execute_activity(
+            spill_in_a_thread, job, start_to_close_timeout=SOON, retry_policy=ONCE
+        )
 
 
 @tenant_job("test.spill_together", queue="default", coalesce=Coalesce(10, spill_together))
@@ -166,7 +169,7 @@ class SpillTogether:
     @workflow.run
     async def run(self, job: Spill) -> None:
         """Fails."""
-        await workflow.execute_activity(spill, job, **ONCE)
+        await workflow.execute_activity(spill, job, start_to_close_timeout=SOON, retry_policy=ONCE)
 
 
 class SpillMonth(TenantInput):
@@ -186,8 +189,10 @@ class SpillMonthJob:
     @workflow.run
     async def run(self, job: SpillMonth) -> None:
         """Fails."""
-        await workflow.execute_activity(spill_for_a_tick, job, **ONCE)
+        await workflow.execute_activity(
+            spill_for_a_tick, job, start_to_close_timeout=SOON, retry_policy=ONCE
+        )
 
 
-WORKFLOWS = [SpillJob, SpillInAThread, SpillTogether, SpillMonthJob]
-ACTIVITIES = [spill, spill_in_a_thread, spill_together, spill_for_a_tick]
+WORKFLOWS: list[type] = [SpillJob, SpillInAThread, SpillTogether, SpillMonthJob]
+ACTIVITIES: list[Callable[..., Any]] = [spill, spill_in_a_thread, spill_together, spill_for_a_tick]
