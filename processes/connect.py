@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ from temporal_tenancy import Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.core import client_plugins
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -72,6 +73,27 @@ def database(
     )
 
 
+@contextmanager
+def observed(settings: Settings, service: str, *, worker: str | None = None) -> Iterator[None]:
+    """Runs the block with the traces of `service` and its error reports, as far as they are set.
+
+    Raises:
+        MissingExtra: the extra `tracing` is not installed.
+        ConfigurationError: SENTRY_DSN is not an address.
+    """
+    with ExitStack() as stack:
+        if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
+            from temporal_tenancy.tracing import start_tracing
+
+            stack.callback(start_tracing(service).stop)
+        if settings.sentry_dsn is not None:
+            from temporal_tenancy.tracing import start_error_reports
+
+            reports = start_error_reports(settings.sentry_dsn.get_secret_value(), worker=worker)
+            stack.callback(reports.stop)
+        yield
+
+
 def plain(secret: SecretStr | None) -> str | None:
     """Returns a secret setting's value."""
     return None if secret is None else secret.get_secret_value()
@@ -102,7 +124,9 @@ async def connect_client(
         alerts=alerts,
     )
     with reaching_servers(_address, ADVICE, connecting=True):
-        return await Client.connect(**config, plugins=[plugin], connect_timeout=CONNECT_TIMEOUT)
+        return await Client.connect(
+            **config, plugins=[plugin, *client_plugins()], connect_timeout=CONNECT_TIMEOUT
+        )
 
 
 @contextmanager

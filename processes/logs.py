@@ -15,7 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 from temporalio import activity, workflow
 
-from processes.redaction import format_exception, redact
+from processes.redaction import redact, with_exception
 from saas.hints import message_with_hint, summary_with_hint, with_hint
 from temporal_tenancy.core import printable, printable_json
 from temporal_tenancy.sdk import SDK_EXTRAS, add_job, is_news
@@ -109,7 +109,7 @@ def _formatter(format: Format, worker: str | None, *, colors: bool) -> _Formatte
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(format_exception),
+            with_exception,
             redact,
             _with_hints,
             _Formatter.remove_processors_meta,

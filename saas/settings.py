@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     tenant_idle_timeout: timedelta = SessionLimits.idle  # in a transaction
     tenant_transaction_timeout: timedelta = SessionLimits.transaction
 
+    # Where traces go, by OTLP over HTTP; None: nowhere. OpenTelemetry reads all variables `OTEL_*`.
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_exporter_otlp_traces_endpoint: str | None = None
+
+    sentry_dsn: SecretStr | None = None  # where error reports go: https://key@host/project
+
     temporal_ui_url: str | None = None  # None: output has no links to runs
 
     storage_url: str | None = None  # object storage: file:///folder, s3://bucket/prefix, ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
 from typing import Final
@@ -12,6 +12,8 @@ from typing import Final
 import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from temporal_tenancy.core import span
 
 DRAIN_BYTES: Final = 4 * 1024 * 1024
 QUIET: Final = ("/healthz", "/readyz")  # requested all the time, so not logged
@@ -66,7 +68,8 @@ class Answers:
             # In a fresh context: the server starts a pipelined request in the context of the one
             # before it on the connection, and so with its tenant.
             answering = self._app(scope, body.receive, send_with_headers)
-            await asyncio.create_task(_awaited(answering), context=Context())
+            tracing = _traced(answering, scope, lambda: status)
+            await asyncio.create_task(tracing, context=Context())
         finally:
             route = getattr(scope.get("route"), "path", None)
             if route not in QUIET:
@@ -80,8 +83,24 @@ class Answers:
                 )
 
 
-async def _awaited(answering: Awaitable[None]) -> None:
-    await answering
+async def _traced(answering: Awaitable[None], scope: Scope, status: Callable[[], int]) -> None:
+    """Answers in a trace of its own: what a caller says of its own trace is not believed."""
+    with span("request", "server", parents=()) as request:
+        try:
+            await answering
+        finally:
+            route = getattr(scope.get("route"), "path", None)
+            answered = status()
+            request.describe(
+                f"{scope['method']} {route}" if route else "request",
+                **{"http.request.method": scope["method"], "http.response.status_code": answered},
+            )
+            if route:
+                request.describe(**{"http.route": route})
+            if tenant := scope.get("state", {}).get("tenant_id"):
+                request.describe(**{"tenancy.tenant_id": tenant})
+            if answered >= 500:
+                request.fail(str(answered))
 
 
 class _Body:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from processes import logs
+from processes.connect import observed
 from processes.lifecycle.program import run_program
 from processes.web.serve import Listening, serve
 from saas.settings import load_settings
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         """Serves HTTP until SIGTERM or Ctrl-C, then finishes the requests in progress."""
         settings = load_settings()
         logs.configure(settings.log_level, settings.log_format, worker="web")
-        serve(Listening(host, port, ready_file), settings)
+        with observed(settings, "web"):
+            serve(Listening(host, port, ready_file), settings)
 
     return run_program(web, arguments, name="python -m processes.web")

@@ -12,6 +12,7 @@ import typer
 
 from activities import ACTIVITIES
 from processes import logs
+from processes.connect import observed
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.program import run_program
 from processes.worker.relaying import RelayProcess
@@ -101,7 +102,8 @@ def main(
         if relay:
             _refuse_worker_options(queue=queue, slots=slots, memory=target_memory, cpu=target_cpu)
             host = settings.worker_health_host
-            start_relay(RelayProcess(name, host, port, ready_file, relaying), settings)
+            with observed(settings, "relay", worker=name):
+                start_relay(RelayProcess(name, host, port, ready_file, relaying), settings)
             return
         options = Options(
             queues=_queues(queue or []),
@@ -113,7 +115,8 @@ def main(
             workflows=workflows,
             activities=activities,
         )
-        serve(options, settings)
+        with observed(settings, "worker", worker=name):
+            serve(options, settings)
 
     return run_program(work, arguments, name="worker.py")
 

@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 
 from saas.settings import load_settings
 from temporal_tenancy import ConfigurationError, current_tenant, tenant_folder
+from temporal_tenancy.core import never_repeat
 
 SECRET_MAX_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # rules out ".."
@@ -78,6 +79,7 @@ class SecretStore:
                 f'the credential "{name}" of {current_tenant()} cannot be read. '
                 f"Store it alone in a file, as UTF-8 text of at most {SECRET_MAX_BYTES:,} bytes."
             ) from None
+        never_repeat(value)
         return value or None
 
     def put(self, name: str, value: str) -> None:

@@ -17,6 +17,7 @@ from temporal_tenancy.cli.program import Login, current_program, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.trace_context import client_plugins
 from temporal_tenancy.postgres.database import Database, database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
@@ -73,7 +74,9 @@ class Connections:
         plugin = self._make_plugin(database or self._engines(current_program().application_name))
         with reaching_servers(_address, _advice(), connecting=True):
             return await Client.connect(
-                **temporal_config(), plugins=[plugin], connect_timeout=CONNECT_TIMEOUT
+                **temporal_config(),
+                plugins=[plugin, *client_plugins()],
+                connect_timeout=CONNECT_TIMEOUT,
             )
 
     def _engines(self, name: str) -> Database:

@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from temporal_tenancy.core.trace_context import end_tracing
+
 COLLECTED_AFTER: Final = 100_000  # new objects; Python's default is 700
 
 
@@ -30,6 +32,7 @@ def exit_process(code: int) -> NoReturn:
     ("PyGILState_Release: thread state must be current when releasing"), and a command that was
     successful would exit with -6. Stop everything else before calling this.
     """
+    end_tracing()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # the reader is gone
             stream.flush()

@@ -13,7 +13,8 @@ from typing import Final
 from temporalio import activity, workflow
 
 from temporal_tenancy.core.display import printable
-from temporal_tenancy.sdk.log_lines import JsonLines, fields_of
+from temporal_tenancy.core.redaction import redacted
+from temporal_tenancy.sdk.log_lines import JsonLines, exception_of, fields_of
 from temporal_tenancy.sdk.logs import JobContext
 
 # These name steps of their own at INFO.
@@ -27,10 +28,10 @@ class _TextLines(logging.Formatter):
         """Returns the line, and below it a traceback."""
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%SZ")
         fields = [f"{name}={value}" for name, value in fields_of(record).items()]
-        words = (time, record.levelname.lower(), record.getMessage(), *fields)
+        words = (time, record.levelname.lower(), redacted(record.getMessage()), *fields)
         line = printable(" ".join(words))
-        if record.exc_info:
-            line += "\n" + printable(self.formatException(record.exc_info), lines=True)
+        if (exception := exception_of(record)) is not None:
+            line += "\n" + printable(exception, lines=True)
         return line
 
 

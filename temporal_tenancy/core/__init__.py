@@ -15,48 +15,62 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.core.nearest import did_you_mean, refuse_misspelled
     from temporal_tenancy.core.periods import month_bounds
+    from temporal_tenancy.core.redaction import never_repeat, redacted, shown, traceback_of
     from temporal_tenancy.core.tasks import end_tasks
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
+    from temporal_tenancy.core.trace_context import client_plugins, span
     from temporal_tenancy.core.words import duration, number, size_of
 
 __all__ = [
     "MigrationEnvironment",
     "MissingExtra",
+    "client_plugins",
     "days_from",
     "did_you_mean",
     "duration",
     "end_tasks",
     "failure_of",
     "month_bounds",
+    "never_repeat",
     "number",
     "printable",
     "printable_json",
+    "redacted",
     "refusal",
     "refuse_misspelled",
     "require_runnable",
     "require_startable",
+    "shown",
     "size_of",
+    "span",
     "spelled_out",
+    "traceback_of",
 ]
 
 _WHERE: Final = {
     "MigrationEnvironment": "migration_environment",
     "MissingExtra": "errors",
+    "client_plugins": "trace_context",
     "days_from": "instants",
     "did_you_mean": "nearest",
     "duration": "words",
     "end_tasks": "tasks",
     "failure_of": "failures",
     "month_bounds": "periods",
+    "never_repeat": "redaction",
     "number": "words",
     "printable": "display",
     "printable_json": "display",
+    "redacted": "redaction",
     "refusal": "inputs",
     "refuse_misspelled": "nearest",
     "require_runnable": "tenant_state",
     "require_startable": "tenant_state",
+    "shown": "redaction",
     "size_of": "words",
+    "span": "trace_context",
     "spelled_out": "display",
+    "traceback_of": "redaction",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -12,6 +12,8 @@ from temporalio.exceptions import (
     TimeoutError,
 )
 
+from temporal_tenancy.core.redaction import words_of
+
 SENTENCE_MAX_CHARACTERS: Final = 500
 
 
@@ -36,13 +38,8 @@ def type_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Returns a failure's message without its type; "" if its `__str__` raises."""
-    if isinstance(error, FailureError):
-        return error.message
-    try:
-        return str(error)
-    except Exception:  # any class's own __str__, or an integer too long to convert
-        return ""
+    """Returns a failure's message without its type and without credentials (see `words_of`)."""
+    return words_of(error)
 
 
 def sentence_of(error: BaseException) -> str:

@@ -14,6 +14,8 @@ _EXTRA_OF: Final = {
     **dict.fromkeys(("asgiref", "django"), "django"),
     **dict.fromkeys(("fastapi", "starlette"), "fastapi"),
     **dict.fromkeys(("pytest", "pytest_asyncio"), "testing"),
+    "opentelemetry": "tracing",
+    "sentry_sdk": "tracing",
 }
 
 

@@ -92,7 +92,7 @@ _GRANTS: Final = {
         "INSERT": (
             *("tenant_id", "id", "job", "key", "payload", "priority", "status", "scheduled_at"),
             *("dequeued_at", "attempts", "last_attempt_at", "lease_until", "completed_at"),
-            *("workflow_id", "error_type", "error_message", "correlation_id"),
+            *("workflow_id", "error_type", "error_message", "correlation_id", "traceparent"),
         ),
         "UPDATE": (
             *("payload", "status", "scheduled_at", "attempts", "last_attempt_at", "lease_until"),

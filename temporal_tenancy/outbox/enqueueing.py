@@ -26,6 +26,7 @@ from temporal_tenancy.core.payloads import (
     require_writable,
 )
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.trace_context import current_traceparent
 from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.outbox._awaiting import in_block
@@ -47,9 +48,10 @@ LATEST: Final = datetime(
 _INSERT: Final = library_text(f"""
     with added as (
         insert into tenancy.outbox_messages
-            (tenant_id, job, key, payload, priority, scheduled_at, correlation_id)
+            (tenant_id, job, key, payload, priority, scheduled_at, correlation_id, traceparent)
         select
-            :tenant, :job, key, payload::jsonb, :priority, coalesce(:at, now()), :correlation_id
+            :tenant, :job, key, payload::jsonb, :priority, coalesce(:at, now()), :correlation_id,
+            :traceparent
         from unnest(cast(:payloads as text[]), cast(:keys as text[]))
             with ordinality as request (payload, key, ordinality)
         order by ordinality
@@ -295,6 +297,7 @@ async def enqueue_on(
         "priority": int(wanted.priority if priority is None else priority),
         "at": at,
         "correlation_id": correlation_id,
+        "traceparent": current_traceparent(),
     }
     _require_one_input(wanted, tenant, values)
     added: list[UUID] = []

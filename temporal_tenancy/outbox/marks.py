@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from sqlalchemy import TextClause
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
 from temporal_tenancy.core.errors import TenancyError
-from temporal_tenancy.core.failures import message_of, storable
+from temporal_tenancy.core.failures import storable
 from temporal_tenancy.core.identifiers import PLATFORM
+from temporal_tenancy.core.payloads import NotReadable, read
+from temporal_tenancy.core.redaction import is_for_people, words_of
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -67,10 +69,18 @@ def failed(message: Message, error: Exception, ladder: RetryLadder) -> Failed:
     return Failed(
         message,
         storable(kind),
-        storable(message_of(error)),
+        storable(words_of(error, [_values(message)])),
         wait,
         reuses_key=isinstance(error, KeyReused),
+        is_told=is_for_people(error),
     )
+
+
+def _values(message: Message) -> Any:  # JSON
+    try:
+        return read(message.payload)
+    except NotReadable:
+        return message.payload
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     SmallInteger,
+    String,
     Text,
     TypeDecorator,
     cast,
@@ -112,6 +113,7 @@ class OutboxMessage(TenantOwned, OutboxData):
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
     correlation_id: Mapped[str | None]
+    traceparent: Mapped[str | None] = mapped_column(String(55))  # of the trace it was written in
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (

@@ -9,7 +9,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.sdk.core_logs import forward_core_logs
     from temporal_tenancy.sdk.log_lines import JsonLines
-    from temporal_tenancy.sdk.logs import SDK_EXTRAS, JobContext, add_job, is_news
+    from temporal_tenancy.sdk.logs import SDK_EXTRAS, JobContext, add_job, is_news, is_of_a_job
     from temporal_tenancy.sdk.search_attributes import (
         SEARCH_ATTRIBUTES,
         SearchAttributesMissing,
@@ -29,6 +29,7 @@ __all__ = [
     "add_job",
     "forward_core_logs",
     "is_news",
+    "is_of_a_job",
     "missing_search_attributes",
     "register_search_attributes",
     "require_search_attributes",
@@ -44,6 +45,7 @@ _WHERE: Final = {
     "add_job": "logs",
     "forward_core_logs": "core_logs",
     "is_news": "logs",
+    "is_of_a_job": "logs",
     "missing_search_attributes": "search_attributes",
     "register_search_attributes": "search_attributes",
     "require_search_attributes": "search_attributes",

@@ -18,7 +18,7 @@ from temporalio.converter import (
     FailureConverter,
     PayloadConverter,
 )
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from temporal_tenancy.core.errors import (
     ConfigurationError,
@@ -27,6 +27,7 @@ from temporal_tenancy.core.errors import (
     TooLarge,
 )
 from temporal_tenancy.core.inputs import TenantInput, refusal
+from temporal_tenancy.core.redaction import words_of
 from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.core.words import number
 from temporal_tenancy.sdk._determinism import refusal as refusal_in_workflow
@@ -126,6 +127,9 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
                 sanitized = refusal(exception, "a value")
                 exception = ApplicationError(sanitized.message, type="ValidationError")
             super().to_failure(exception, payload_converter, failure)
+            words = words_of(exception)
+            if failure.message and failure.message == _own_words(exception):
+                failure.message = words
 
         def from_failure(
             self, failure: Failure, payload_converter: PayloadConverter
@@ -138,6 +142,15 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
             return error
 
     return RefusingFailureConverter
+
+
+def _own_words(error: BaseException) -> str | None:
+    if isinstance(error, FailureError):
+        return error.message
+    try:
+        return str(error)
+    except Exception:  # any class's own __str__
+        return None
 
 
 def compose(existing: DataConverter | None, *, limit: int = PAYLOAD_LIMIT) -> DataConverter:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from temporal_tenancy.core.display import printable_json
-from temporal_tenancy.sdk.logs import SDK_EXTRAS
+from temporal_tenancy.core.redaction import redacted, shown, traceback_of
+from temporal_tenancy.sdk.logs import SDK_EXTRAS, is_of_a_job
 
 # What every record has, beside the fields of its own.
 _OF_RECORDS: Final = frozenset(
@@ -27,15 +28,25 @@ class JsonLines(logging.Formatter):
         line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": redacted(record.getMessage()),
             "logger": record.name,
             **fields_of(record),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return printable_json(json.dumps(line, ensure_ascii=False, default=str))
+        if (exception := exception_of(record)) is not None:
+            line["exception"] = exception
+        return printable_json(json.dumps(line, ensure_ascii=False))
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:  # whatever a caller logs
-    """Returns the fields of a record that `extra` and `JobContext` have added."""
-    return {name: value for name, value in vars(record).items() if name not in _OF_RECORDS}
+    """Returns what `extra` and `JobContext` have added, without credentials and payloads."""
+    return {
+        name: shown(name, value) for name, value in vars(record).items() if name not in _OF_RECORDS
+    }
+
+
+def exception_of(record: logging.LogRecord) -> str | None:
+    """Returns a record's traceback without local variables; of a job's, without quoted data."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return None
+    return traceback_of(error, of_a_job=is_of_a_job(vars(record), record.name))

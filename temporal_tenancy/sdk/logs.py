@@ -14,6 +14,7 @@ from temporalio import activity, workflow
 
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, last_scope
+from temporal_tenancy.core.trace_context import trace_ids
 from temporal_tenancy.sdk._private import ERROR_IDENTIFIER
 
 FIELDS: Final = ("tenant_id", "job", "job_id", "run_id", "attempt", "worker")
@@ -30,6 +31,8 @@ SDK_EXTRAS: Final = (
 )
 """The attributes that the SDK sets on its loggers' records, which are more than a line needs."""
 _REPORTED: Final = "__tenancy_reported__"
+_OF_JOBS: Final = ("tenant_id", "scope", "job_id")
+_RUNNERS: Final = frozenset({"temporalio", "asyncio"})  # of jobs' code
 
 
 def job_fields() -> dict[str, Any]:  # names to strings and numbers
@@ -68,9 +71,20 @@ def add_job(line: MutableMapping[str, Any], worker: str | None = None) -> None:
             fields = _fields_of_details(details)
     line.update(fields)
     if "tenant_id" not in line and "scope" not in line and "job_id" in line:
-        line.update(_owner(line["job_id"]))
+        line.update(owner_of(line["job_id"]))
     if worker is not None:
         line["worker"] = worker
+    line.update(trace_ids())
+
+
+def is_of_a_job(line: Mapping[str, Any], logger: str) -> bool:
+    """Whether a line is about a job or a tenant, so that an error in it may quote their data.
+
+    Args:
+        line: the fields by name, after `add_job`.
+        logger: the name of the logger that wrote it.
+    """
+    return any(name in line for name in _OF_JOBS) or logger.partition(".")[0] in _RUNNERS
 
 
 def is_news(record: logging.LogRecord) -> bool:
@@ -112,7 +126,7 @@ def _fields_of(
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {"job": workflow_type}
     if workflow_id is not None:
-        fields |= _owner(workflow_id)
+        fields |= owner_of(workflow_id)
         fields |= {"job_id": workflow_id, "run_id": run_id}
     fields["attempt"] = attempt
     if activity_type is not None:
@@ -130,7 +144,7 @@ def _fields_of_details(details: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _owner(workflow_id: str) -> dict[str, str]:
+def owner_of(workflow_id: str) -> dict[str, str]:
     """Returns the owner and job that a workflow id names; empty if the id is malformed."""
     # Not WorkflowId.parse, which raises for a malformed id and takes longer: lines are frequent.
     parts = workflow_id.split("/", 2)

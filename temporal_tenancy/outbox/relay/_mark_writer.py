@@ -278,7 +278,7 @@ class MarkWriter:
                     "message_id": str(failure.message.id),
                     "attempt": failure.message.attempts,
                     "error_type": failure.error_type,
-                    "error": failure.error_message,
+                    **({"error": failure.error_message} if failure.is_told else {}),
                 },
             )
 

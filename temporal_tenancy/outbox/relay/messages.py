@@ -25,6 +25,7 @@ class Message:
     attempts: int  # including this one
     correlation_id: str | None
     workflow_id: str | None = None  # of the workflow that handles it together with others
+    traceparent: str | None = None  # as it was written; may be unreadable
 
     @property
     def own_id(self) -> WorkflowId:
@@ -79,6 +80,7 @@ class Failed:
     error_message: str
     wait: timedelta | None  # until the next attempt; None: no attempt is left
     reuses_key: bool = False  # whether its workflow id belongs to the run of another request
+    is_told: bool = True  # whether somebody wrote `error_message` for people, and logs may have it
 
     @property
     def is_dead(self) -> bool:

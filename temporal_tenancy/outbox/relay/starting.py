@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.tenant_state import require_runnable
+from temporal_tenancy.core.trace_context import span
 from temporal_tenancy.outbox.probe.starting import start_probe
 from temporal_tenancy.outbox.probe.workflow import NAME as PROBE
 from temporal_tenancy.outbox.probe.workflow import ProbeInput
@@ -148,7 +149,7 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
             memo[CORRELATION] = first.correlation_id
     try:
         async with _raising_server_away(client):
-            with enter(TenantScope(unit.tenant_id)):
+            with enter(TenantScope(unit.tenant_id)), _in_trace_of(unit):
                 await client.start_workflow(
                     name,
                     input,
@@ -169,6 +170,15 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
                 await run_of_message(client, first, input)
         return False
     return True
+
+
+def _in_trace_of(unit: Unit) -> AbstractContextManager[object]:
+    """Runs the start in the trace of the unit's first message; it links to those of the others."""
+    return span(
+        f"relay {unit.messages[0].job}",
+        "producer",
+        parents=[message.traceparent for message in unit.messages],
+    )
 
 
 async def run_of_message(

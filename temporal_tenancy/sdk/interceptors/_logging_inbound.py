@@ -20,7 +20,8 @@ from temporalio.worker import (
     WorkflowInboundInterceptor,
 )
 
-from temporal_tenancy.core.failures import root_cause, type_of
+from temporal_tenancy.core.failures import message_of, root_cause, type_of
+from temporal_tenancy.core.redaction import withholding
 from temporal_tenancy.sdk.logs import mark_reported
 
 log: Final = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class LoggingActivityInbound(ActivityInboundInterceptor):
         log.debug("activity.started")
         began = time.perf_counter()
         try:
-            result = await self.next.execute_activity(input)
+            with withholding(input.args, known=activity.info().workflow_id or ""):
+                result = await self.next.execute_activity(input)
         except (asyncio.CancelledError, CancelledError) as error:
             log.info("activity.cancelled", extra={"cancelled_by": _canceller(), **_took(began)})
             mark_reported(error)
@@ -53,7 +55,8 @@ class LoggingWorkflowInbound(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         self._log(logging.DEBUG, "workflow.started")
         try:
-            result = await self.next.execute_workflow(input)
+            with withholding(input.args, known=workflow.info().workflow_id):
+                result = await self.next.execute_workflow(input)
         except workflow.ContinueAsNewError:
             self._log(logging.DEBUG, "workflow.continued")
             raise
@@ -70,13 +73,10 @@ class LoggingWorkflowInbound(WorkflowInboundInterceptor):
                 self._log(logging.INFO, "workflow.cancelled", **_ran())
         elif workflow.is_failure_exception(error):
             cause = root_cause(error)
-            self._log(
-                logging.WARNING,
-                "workflow.failed",
-                error_type=type_of(cause),
-                error=str(cause),
-                **_ran(),
-            )
+            # What failed elsewhere was logged there, by a process that knows what it may tell.
+            words = {"error": message_of(error)} if cause is error else {}
+            kind = type_of(cause)
+            self._log(logging.WARNING, "workflow.failed", error_type=kind, **words, **_ran())
         # Anything else is a bug that fails the workflow task, not the run: the SDK logs it.
 
     def _log(self, level: int, event: str, **fields: object) -> None:
