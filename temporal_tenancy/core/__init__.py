@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.display import printable, printable_json, spelled_out
     from temporal_tenancy.core.errors import MissingExtra
     from temporal_tenancy.core.failures import failure_of
-    from temporal_tenancy.core.inputs import refusal
+    from temporal_tenancy.core.inputs import Internal, internal_fields, refusal
     from temporal_tenancy.core.instants import days_from
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.core.nearest import did_you_mean, refuse_misspelled
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.words import duration, number, size_of
 
 __all__ = [
+    "Internal",
     "MigrationEnvironment",
     "MissingExtra",
     "days_from",
@@ -27,6 +28,7 @@ __all__ = [
     "duration",
     "end_tasks",
     "failure_of",
+    "internal_fields",
     "month_bounds",
     "number",
     "printable",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _WHERE: Final = {
+    "Internal": "inputs",
     "MigrationEnvironment": "migration_environment",
     "MissingExtra": "errors",
     "days_from": "instants",
@@ -47,6 +50,7 @@ _WHERE: Final = {
     "duration": "words",
     "end_tasks": "tasks",
     "failure_of": "failures",
+    "internal_fields": "inputs",
     "month_bounds": "periods",
     "number": "words",
     "printable": "display",
