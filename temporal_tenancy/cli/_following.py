@@ -25,7 +25,8 @@ async def result_of(
 ) -> Any:
     """Returns a run's result (JSON), or raises its failure, as `handle.result()`.
 
-    Tells each retry, and each activity that no worker serves: under a spinner on a terminal, else as a line on standard error.
+    Tells each retry, and each activity that no worker serves: under a spinner on a terminal, else
+    as a line on standard error.
 
     Args:
         client: of the handle.

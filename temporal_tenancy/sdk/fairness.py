@@ -207,8 +207,8 @@ class _Probe:
                 timeout=CLEAN_UP_TIMEOUT,
             )
         except RPCError as error:
-            # Not found means that it never started. Otherwise its execution timeout ends it, so that
-            # nobody need do anything, and no command shows it.
+            # Not found means that it never started. Otherwise its execution timeout ends it: nobody
+            # need do anything, so that no command shows it.
             if error.status is not RPCStatusCode.NOT_FOUND:
                 log.info("fairness.probe_left", extra={"workflow_id": self.id})
 

@@ -83,7 +83,7 @@ async def other_work() -> None:
     ],
 )
 async def test_an_activity_that_no_worker_has_is_told_while_the_run_is_waited_for(
-    raw: Client, sentences: list[str], queue: str, sentence: str
+    raw: Client, control: Control, sentences: list[str], queue: str, sentence: str
 ) -> None:
     async with Worker(
         raw,
@@ -97,8 +97,7 @@ async def test_an_activity_that_no_worker_has_is_told_while_the_run_is_waited_fo
         )
         waiting = asyncio.create_task(result_of(raw, handle, wait=0.05))
         async with asyncio.timeout(30):
-            while not sentences:
-                await asyncio.sleep(0.05)
+            await control.released.wait()
         await handle.terminate("told")
         with pytest.raises(WorkflowFailureError):
             await waiting
