@@ -35,6 +35,7 @@ KEPT: Final = "public, max-age=86400"  # by browsers, for the viewer's large fil
 
 _SITE: Final = Path(__file__).parent / "site"
 _TEXTS: Final = {path.name: path.read_text() for path in _SITE.iterdir()}
+_VIEWER: Final = Path(str(files("fastapi_offline"))) / "static"
 
 
 @dataclass(frozen=True)
