@@ -96,9 +96,9 @@ class OwnedProcess:
     def computed(self) -> float:
         """Returns the seconds of CPU time that it and its children have used; 0 once it ended."""
         seconds = 0.0
-        for each in [*self._family(), self._process]:
+        for pid in [self.pid, *(child.pid for child in self._family())]:
             with suppress(psutil.Error):
-                times = psutil.Process(each.pid).cpu_times()
+                times = psutil.Process(pid).cpu_times()
                 seconds += times.user + times.system
         return seconds
 

@@ -208,7 +208,7 @@ class _GuardedInstance(WorkflowInstance):
 
         The server starts a run with a cron schedule again after a failure, with the same input, for
         ever. So the first run fails, and the second one ends as cancelled, after which there is no
-        other. Its details have the reason.
+        other.
         """
         completion = WorkflowActivationCompletion()
         completion.successful.SetInParent()
@@ -216,11 +216,7 @@ class _GuardedInstance(WorkflowInstance):
             if work.HasField("initialize_workflow"):
                 command = completion.successful.commands.add()
                 if work.initialize_workflow.continued_initiator == _BY_CRON:
-                    reason = {"type": refusal.type, "message": refusal.message}
-                    converter = self.details.payload_converter_factory()
-                    command.cancel_workflow_execution.details.extend(
-                        converter.to_payloads([reason])
-                    )
+                    command.cancel_workflow_execution.SetInParent()
                 else:
                     self._encode(refusal, command.fail_workflow_execution.failure)
             elif work.HasField("query_workflow"):

@@ -18,6 +18,7 @@ from activities.deletion import Aging
 from processes.web.idempotency import HEADER, REPLAYED
 from saas.database.idempotency import IdempotencyKey
 from saas.requests.idempotency import IdempotencyKeyInvalid, KeyedRequest
+from temporal_tenancy import SessionLimits
 from temporal_tenancy.postgres.database import tenant_session
 from tests.fixtures.relay import messages_of
 from tests.fixtures.web import CONTACT, CONTACTS, Web, problem_of
@@ -142,7 +143,11 @@ async def test_requests_at_one_time_have_one_effect(web: Web) -> None:
     assert len(await messages_of(web.door.database, "acme")) == 1
 
 
-async def test_who_meets_a_request_in_progress_is_told(web: Web) -> None:
+async def test_who_meets_a_request_in_progress_is_told(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon = SessionLimits(lock=timedelta(milliseconds=100))
+    monkeypatch.setattr(web.door.database, "_tenant_limits", soon)
     with web.acting_for("acme"):
         async with tenant_session() as session:
             session.add(
@@ -214,7 +219,7 @@ JSON: Final = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(), JSON), st.dictionaries(st.text(), JSON))
 def test_two_requests_have_one_fingerprint_only_if_they_are_equal(one: Sent, other: Sent) -> None:
     reordered = dict(reversed(one.items()))
@@ -232,6 +237,7 @@ def _typed(value: Any) -> Any:
     return (type(value), value)
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=300))
 def test_a_key_is_visible_ascii(key: str) -> None:
     fine = 0 < len(key) <= 255 and all("!" <= character <= "~" for character in key)
