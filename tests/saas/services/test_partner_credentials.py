@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from saas.services import partner_credentials
 from saas.services.partner_credentials import (
     credential_for,
     has_credential_for,
     put_credential,
     remove_credential,
 )
-from saas.services.secrets import SecretMissing, SecretRefused
+from saas.services.secrets import SecretMissing, SecretRefused, current_secrets
 from temporal_tenancy.core.scope import TenantScope, enter
 
 HOSTS: Final = ("https://one.example/a", "https://two.example/a", "https://one.example:8443/a")
@@ -66,6 +67,8 @@ STEPS: Final = st.lists(
 def test_wherever_storing_fails_a_credential_serves_its_own_host_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, str, int]]
 ) -> None:
+    store = current_secrets()  # which otherwise reads all settings, each time
+    monkeypatch.setattr(partner_credentials, "current_secrets", lambda: store)
     monkeypatch.setattr(os, "fsync", lambda file: None)  # slow, and not what is tested
     with enter(TenantScope("acme")):
         remove_credential("crm")

@@ -72,8 +72,9 @@ def test_the_programs_own_log_lines_go_above_a_spinner(monkeypatch: pytest.Monke
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setattr(sys, "__stderr__", screen)
-    console = Console(file=screen, force_terminal=True, width=60, _environ={})
+    console = Console(file=screen, force_terminal=True, width=200, _environ={})
     logger = logging.getLogger("test.spinner")
+    monkeypatch.setattr(logger, "propagate", False)  # earlier tests have given the root a handler
     handler = command_logs._Later("json")
     logger.addHandler(handler)
     try:
