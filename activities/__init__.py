@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     from activities.reports import make_daily_report
     from activities.requested_reports import make_report
     from activities.retention import Retention, find_cutoff
-    from activities.search import index_document
+    from activities.search import index_document, index_page
     from activities.trials import end_trial, look_at_trial, note_trial_end
 
     activities: list[Callable[..., Any]] = [
@@ -54,6 +54,7 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
         make_report,
         sync_page,
         index_document,
+        index_page,
         note_failure,
     ]
     globals()[name] = activities  # one list: some activities are methods of an instance

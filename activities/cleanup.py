@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel
 from activities.deletion import Aging, Batches, delete_aged
 from saas.database.contacts import Import
 from saas.database.exports import Export
+from saas.database.idempotency import IdempotencyKey
 from saas.database.mail import OutgoingMail
 from saas.database.tables import Document
 from temporal_tenancy import tenant_activity
@@ -29,6 +30,7 @@ EXPIRING: Final = [
         indexed_by=[Document.kind, Document.key],
     ),
     Aging(Export, Export.expires_at, "exports.deleted", [Export.path]),
+    Aging(IdempotencyKey, IdempotencyKey.expires_at, "idempotency_keys.forgotten"),
     Aging(Import, Import.ended_at, "imports.deleted", [Import.path, Import.error_file], KEPT),
     Aging(OutgoingMail, OutgoingMail.sent_at, "mail.forgotten", keep=KEPT),
     Aging(ProcessedEvent, ProcessedEvent.processed_at, "events.forgotten", keep=REMEMBERED),

@@ -16,8 +16,8 @@ from temporalio.exceptions import ApplicationError
 from saas.database import audit
 from saas.database.integrations import ExternalRecord, Integration, SyncStatus
 from saas.refusals import Refused
-from saas.requests.integrations import REMOVED, integration_not_found, secret_name
-from saas.services.secrets import current_secrets
+from saas.requests.integrations import REMOVED, integration_not_found
+from saas.services.partner_credentials import credential_for
 from temporal_tenancy import heartbeating, tenant_activity, tenant_session
 
 PAGE_LIMIT: Final = 500  # records per request to a partner
@@ -73,7 +73,7 @@ async def sync_page(request: SyncPage) -> SyncedPage:
         PartnerAnswerInvalid: the response is not a page, or its cursor leads back to itself.
         SyncOverlapped: another run has moved the cursor, or the URL has changed; the next attempt
             continues from there.
-        SecretMissing: the tenant has no credential `integrations.{name}`.
+        SecretMissing: the tenant has no credential `integrations.{name}` for the URL's host.
         AddressRefused, AnswerRefused, OutsideUnavailable: as for `OutgoingHttp.request`.
     """
     found = await _open(request.integration_id)
@@ -115,7 +115,7 @@ async def _open(integration_id: UUID) -> tuple[Integration, str] | None:
             if not await audit.was_recorded(session, REMOVED, str(integration_id)):
                 raise integration_not_found(integration_id)
             return None
-        return found, current_secrets().get(secret_name(found.name))
+        return found, credential_for(found.name, found.url)
 
 
 async def _fetch(integration: Integration, credential: str) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
-from pydantic import Field
-from sqlalchemy import delete, func, select, text
+from pydantic import BaseModel, Field
+from sqlalchemy import delete, func, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +21,7 @@ from temporal_tenancy.outbox import current_event_id, enqueue_many, once
 
 JOB: Final = "search.index"
 BODY_MAX_CHARACTERS: Final = 100_000  # PostgreSQL's limit is a megabyte of lexemes
+PAGE_ITEMS: Final = 500  # that one transaction of a reindexing indexes
 CHANGED: Final = "changed/"  # and a time: the contacts that were last changed then
 
 Kind = Literal["contact", "document"]
@@ -32,6 +33,20 @@ class IndexDocument(TenantInput):
     kind: Kind
     # A contact's id, `changed/` and a time, or a document's kind and key with a slash between them.
     ref: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+
+
+class IndexPage(BaseModel):
+    """Input of `index_page`: the items of `kind` that follow `after`, or the first ones."""
+
+    kind: Kind
+    after: str | None  # a ref
+
+
+class IndexedPage(BaseModel):
+    """The number of items that were indexed, and the last one if there may be more."""
+
+    items: int
+    after: str | None
 
 
 class Text(NamedTuple):
@@ -120,7 +135,7 @@ def _changed_at(request: IndexDocument) -> datetime | None:
 
 _INDEX: Final = text("""
     insert into search_documents (tenant_id, kind, ref, title, body)
-    select :tenant, 'contact', ref, title, body
+    select :tenant, :kind, ref, title, body
       from unnest(cast(:refs as text[]), cast(:titles as text[]), cast(:bodies as text[]))
                as given (ref, title, body)
      order by ref
@@ -137,14 +152,81 @@ async def _index_changed(session: AsyncSession, at: datetime) -> None:
     """
     contacts = select(Contact).where(Contact.updated_at == at).order_by(Contact.email)
     found = (await session.scalars(contacts.with_for_update(read=True))).all()
-    texts = [_text_of(contact) for contact in found]
+    await _write(session, "contact", {str(each.id): _text_of(each) for each in found})
+
+
+async def _write(session: AsyncSession, kind: Kind, texts: Mapping[str, Text]) -> None:
+    """Writes the search entries of several items of a kind, by their ref."""
     values = {
         "tenant": current_tenant(),
-        "refs": [str(contact.id) for contact in found],
-        "titles": [each.title for each in texts],
-        "bodies": [each.body[:BODY_MAX_CHARACTERS] for each in texts],
+        "kind": kind,
+        "refs": list(texts),
+        "titles": [each.title for each in texts.values()],
+        "bodies": [each.body[:BODY_MAX_CHARACTERS] for each in texts.values()],
     }
     await session.execute(_INDEX, values)
+
+
+@tenant_activity
+async def index_page(request: IndexPage) -> IndexedPage:
+    """Updates the search entries of the next items of a kind, in one transaction.
+
+    The items are locked: a change of one of them waits, and its own message comes later.
+    """
+    async with tenant_session(limits=LARGE) as session:
+        refs = await _REFS[request.kind](session, request.after)
+        texts = await _LOCKED[request.kind](session, refs)
+        await _write(session, request.kind, texts)
+    more = len(refs) == PAGE_ITEMS
+    return IndexedPage(items=len(texts), after=refs[-1] if more else None)
+
+
+async def _contacts_after(session: AsyncSession, after: str | None) -> Sequence[str]:
+    ids = await session.scalars(
+        select(Contact.id)
+        .where(true() if after is None else Contact.id > UUID(after))
+        .order_by(Contact.id)
+        .limit(PAGE_ITEMS)
+    )
+    return [str(each) for each in ids]
+
+
+async def _locked_contacts(session: AsyncSession, refs: Sequence[str]) -> dict[str, Text]:
+    # In the order of an import's statement, so that the two do not deadlock.
+    contacts = select(Contact).where(Contact.id.in_(map(UUID, refs))).order_by(Contact.email)
+    locked = await session.scalars(contacts.with_for_update(read=True))
+    return {str(each.id): _text_of(each) for each in locked}
+
+
+async def _documents_after(session: AsyncSession, after: str | None) -> Sequence[str]:
+    kind, _, key = (after or "").partition("/")
+    rows = await session.execute(
+        select(Document.kind, Document.key)
+        .where(true() if after is None else tuple_(kind, key) < _PLACE)
+        .order_by(Document.kind, Document.key)
+        .limit(PAGE_ITEMS)
+    )
+    return [f"{row.kind}/{row.key}" for row in rows]
+
+
+async def _locked_documents(session: AsyncSession, refs: Sequence[str]) -> dict[str, Text]:
+    places = [ref.partition("/")[::2] for ref in refs]
+    documents = select(Document).where(_PLACE.in_(places)).order_by(Document.kind, Document.key)
+    locked = await session.scalars(documents.with_for_update(read=True))
+    return {
+        f"{each.kind}/{each.key}": _text_in(each.kind, each.key, each.content) for each in locked
+    }
+
+
+_PLACE: Final = tuple_(Document.kind, Document.key)
+_REFS: Final[dict[Kind, Callable[[AsyncSession, str | None], Awaitable[Sequence[str]]]]] = {
+    "contact": _contacts_after,
+    "document": _documents_after,
+}
+_LOCKED: Final[dict[Kind, Callable[[AsyncSession, Sequence[str]], Awaitable[dict[str, Text]]]]] = {
+    "contact": _locked_contacts,
+    "document": _locked_documents,
+}
 
 
 async def _take_turn(session: AsyncSession, request: IndexDocument) -> None:
@@ -179,7 +261,11 @@ async def _document(session: AsyncSession, ref: str) -> Text | None:
     content = await session.scalar(
         select(Document.content).where(Document.kind == kind, Document.key == key)
     )
-    return None if content is None else Text(title=f"{kind} {key}", body=" ".join(_words(content)))
+    return None if content is None else _text_in(kind, key, content)
+
+
+def _text_in(kind: str, key: str, content: dict[str, Any]) -> Text:
+    return Text(title=f"{kind} {key}", body=" ".join(_words(content)))
 
 
 _SOURCES: Final[dict[Kind, Callable[[AsyncSession, str], Awaitable[Text | None]]]] = {

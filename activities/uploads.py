@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from saas.database.contacts import Import
 from saas.refusals import Refused
@@ -32,6 +36,16 @@ class EncodingUnknown(Refused):
 
 Naming = Callable[[], str | None]
 """Returns the encoding that the sender named; called after the whole file has arrived."""
+
+
+@dataclass
+class StoredFile:
+    """A file in the object storage, before its import."""
+
+    path: str
+    size: int  # bytes
+    reading: Reading
+    imported: bool = False  # whether its import has been requested
 
 
 def named_encoding(name: str) -> str:
@@ -76,6 +90,32 @@ async def begin_import(
         StorageFailed: the object storage does not accept the file.
         ScopeMissing: the scope is not a tenant's.
     """
+    async with (
+        stored_file(pieces, encoding=encoding, max_bytes=max_bytes) as file,
+        tenant_session() as session,
+    ):
+        return await request_import(
+            session,
+            file,
+            file_name=file_name,
+            started_by=started_by,
+            dry_run=dry_run,
+            batch_size=batch_size,
+        )
+
+
+@asynccontextmanager
+async def stored_file(
+    pieces: AsyncIterator[bytes],
+    *,
+    encoding: str | Naming | None = None,
+    max_bytes: int = FILE_MAX_BYTES,
+) -> AsyncIterator[StoredFile]:
+    """Stores a file of the current tenant, and yields it for `request_import`.
+
+    Without that, and after an error, the file is deleted at the end of the block. Takes and raises
+    as `begin_import` does.
+    """
     named = named_encoding(encoding) if isinstance(encoding, str) else None
     storage = current_storage()
     path = object_path(AREA, f"{uuid4()}.csv")
@@ -84,28 +124,47 @@ async def begin_import(
     try:
         if callable(encoding) and (name := encoding()):
             named = named_encoding(name)
-        reading = sniffer.reading(named)
-        async with tenant_session() as session:
-            started = Import(
-                file_name=_shown(file_name),
-                path=path,
-                size=size,
-                encoding=UNSURE if reading.because is Because.UNSURE else reading.encoding,
-                reading=_kept(reading),
-                position=reading.mark,
-                dry_run=dry_run,
-                started_by=started_by,
-            )
-            session.add(started)
-            await session.flush()
-            job_input: dict[str, object] = {"import_id": started.id}
-            if batch_size is not None:
-                job_input["batch_size"] = batch_size
-            await enqueue(JOB, job_input, key=str(started.id))
-            return started.id
+        file = StoredFile(path, size, sniffer.reading(named))
+        yield file
     except Exception:
         await storage.delete(path)
         raise
+    if not file.imported:
+        await storage.delete(path)
+
+
+async def request_import(
+    session: AsyncSession,
+    file: StoredFile,
+    *,
+    file_name: str,
+    started_by: str,
+    dry_run: bool = False,
+    batch_size: int | None = None,
+) -> UUID:
+    """Requests the import of a stored file in the transaction of `session`, the `tenant_session()`.
+
+    Takes the other arguments of `begin_import`, and returns the import's id.
+    """
+    reading = file.reading
+    started = Import(
+        file_name=_shown(file_name),
+        path=file.path,
+        size=file.size,
+        encoding=UNSURE if reading.because is Because.UNSURE else reading.encoding,
+        reading=_kept(reading),
+        position=reading.mark,
+        dry_run=dry_run,
+        started_by=started_by,
+    )
+    session.add(started)
+    await session.flush()
+    job_input: dict[str, object] = {"import_id": started.id}
+    if batch_size is not None:
+        job_input["batch_size"] = batch_size
+    await enqueue(JOB, job_input, key=str(started.id))
+    file.imported = True
+    return started.id
 
 
 def _kept(reading: Reading) -> dict[str, Any]:

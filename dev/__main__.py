@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from dev import local_saas
 from dev.devstack.errors import PartMissing
 from dev.devstack.progress import Progress
 from dev.devstack.signals import orderly_stop
-from dev.devstack.stack import ENV_FILE, OWNER_FILE, Stack, without_own
+from dev.devstack.stack import DIRECTORY_VARIABLE, ENV_FILE, OWNER_FILE, Stack, without_own
 from dev.local_saas import HERE, CommandFailed, Program
 from dev.sample_data.airlines import FLIGHTS
 from dev.supervisor import Part, Supervisor
@@ -143,12 +144,15 @@ def _show(stack: Stack, programs: dict[str, Program], progress: Progress) -> Non
         progress.say(f"  {what:16} {where}")
     progress.say()
     progress.say("In another shell:")
-    progress.say(f"  source {_shown(stack.directory / ENV_FILE)}")
-    progress.say("  .venv/bin/python starter.py run billing.cycle --tenant ua \\")
-    progress.say("""      --input '{"period": "2013-04"}' --wait""")
+    if stack.directory != DIRECTORY:  # starter.py finds that one by itself
+        progress.say(f"  export {DIRECTORY_VARIABLE}={shlex.quote(str(stack.directory))}")
     progress.say(
-        f'For "starter.py migrate" alone, "source {_shown(stack.directory / OWNER_FILE)}" too: it '
-        "has the database owner's address."
+        """  ./starter.py run billing.cycle --tenant ua --input '{"period": "2013-04"}' --wait"""
+    )
+    progress.say(
+        f'Other programs need "source {_shown(stack.directory / ENV_FILE)}", and "./starter.py '
+        f'migrate" needs "source {_shown(stack.directory / OWNER_FILE)}", which has the database '
+        "owner's address."
     )
     progress.say()
 

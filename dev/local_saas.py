@@ -19,14 +19,13 @@ import psutil
 from dev.devstack.errors import PartMissing, PortInUse
 from dev.devstack.outside import PORTS_NAME
 from dev.devstack.ports import LOOPBACK
-from dev.devstack.processes import LOG_LINES, OwnedProcess
+from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
 from dev.devstack.stack import Stack
 from dev.devstack.started import Started
 from dev.sample_data.load import load_airlines
 from temporal_tenancy import Database
 
 HERE: Final = Path(__file__).parents[1]
-WORKER_START_SECONDS: Final = 60.0
 WORKER_STOP_SECONDS: Final = 40.0  # longer than the time that running activities get to finish
 POLL_SECONDS: Final = 0.05
 TAKEN_PORT: Final = re.compile(r"PortInUse: port (\d+) on \S+ is in use")  # as a program says so
@@ -106,6 +105,7 @@ class Program(Started):
         *arguments: str,
         lacks: Collection[str] = (),
         hurry: Callable[[], bool] = lambda: False,
+        patience: Callable[[OwnedProcess], Patience] = Patience,
     ) -> None:
         """
         Args:
@@ -114,12 +114,14 @@ class Program(Started):
             arguments: of Python.
             lacks: variables of the stack that it does not get.
             hurry: whether to end it at once while it is stopping.
+            patience: how long to wait until it is ready.
         """
         self.name = name
         self._stack = stack
         self._arguments = arguments
         self._lacks = lacks
         self._hurry = hurry
+        self._patience = patience
         self._process: OwnedProcess | None = None
         self._ready_file = stack.directory / f"{name}.ready"
         self.ready: Mapping[str, Any] = {}  # what it said once it was ready
@@ -205,22 +207,25 @@ class Program(Started):
         )
         self._process = process
         try:
-            deadline = time.monotonic() + WORKER_START_SECONDS
+            patience = self._patience(process)
             while not self._ready_file.exists():
-                if not process.running or time.monotonic() > deadline:
-                    raise self._not_started(process)
+                if not process.running or not patience.is_left():
+                    raise self._not_started(process, patience)
                 time.sleep(POLL_SECONDS)
             self.ready = json.loads(self._ready_file.read_text())
         except BaseException:
             process.kill()
             raise
 
-    def _not_started(self, process: OwnedProcess) -> PartMissing:
+    def _not_started(self, process: OwnedProcess, patience: Patience) -> PartMissing:
         last_lines = process.log_tail()
         taken = TAKEN_PORT.search(last_lines)
         if taken is not None and not process.running:
             return PortInUse(int(taken[1]), LOOPBACK)
-        return PartMissing(f"the {self.name} did not start. Its log ends: {last_lines}")
+        if last_lines and not process.running:
+            return PartMissing(f"the {self.name} did not start. Its log ends: {last_lines}")
+        log = f"Its log ends: {last_lines}" if last_lines else "It wrote nothing to its log."
+        return PartMissing(f"the {self.name} did not start: {patience.how_it_went()}. {log}")
 
 
 class Door(Program):

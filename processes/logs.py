@@ -67,7 +67,7 @@ def configure(
 
 def handler(
     *, format: Format | None = None, worker: str | None = None, stream: TextIO | None = None
-) -> logging.Handler:
+) -> logging.StreamHandler[TextIO]:
     """Returns the handler that `configure` adds to the root logger."""
     stream = stream or sys.stderr
     chosen: Format = format or ("console" if stream.isatty() else "json")

@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     from workflows.reports import ReportDaily
     from workflows.requested_reports import GenerateReport
     from workflows.retention import EnforceRetention
-    from workflows.search import IndexForSearch
+    from workflows.search import IndexForSearch, ReindexForSearch
     from workflows.trials import ExpireTrial
 
     return [
@@ -48,4 +48,5 @@ def __getattr__(name: str) -> Any:  # a module's attributes are of any type
         GenerateReport,
         SyncIntegration,
         IndexForSearch,
+        ReindexForSearch,
     ]

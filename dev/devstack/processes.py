@@ -17,6 +17,9 @@ import psutil
 from dev.devstack import launcher
 from dev.devstack.accounts import Account
 
+START_SECONDS = 60.0  # that a process may start without getting on
+COMPUTED_SECONDS = 1.0  # of computing in that time: it gets on, on a machine that is very busy
+START_SECONDS_MAX = 600.0
 STOP_TIMEOUT = 20.0  # seconds
 END_TIMEOUT = 2.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
@@ -90,6 +93,15 @@ class OwnedProcess:
             name = f"signal {-code}"
         return f"was killed by {name}"
 
+    def computed(self) -> float:
+        """Returns the seconds of CPU time that it and its children have used; 0 once it ended."""
+        seconds = 0.0
+        for pid in [self.pid, *(child.pid for child in self._family())]:
+            with suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                seconds += times.user + times.system
+        return seconds
+
     def wait(self, timeout: float) -> int:
         """Returns the exit code once it has ended.
 
@@ -158,6 +170,56 @@ class OwnedProcess:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
         survivors(family, END_TIMEOUT)
+
+
+class Patience:
+    """How long to wait for a process that starts: longer while it computes.
+
+    Where many programs share a processor, a start takes minutes, and is not at fault.
+    """
+
+    def __init__(
+        self,
+        process: OwnedProcess,
+        *,
+        seconds: float = START_SECONDS,
+        computed: float = COMPUTED_SECONDS,
+        longest: float = START_SECONDS_MAX,
+    ) -> None:
+        """
+        Args:
+            process: a process that has just been started.
+            seconds: to wait, and then again as often as it has computed meanwhile.
+            computed: seconds of computing that count as getting on.
+            longest: seconds to wait in all.
+        """
+        self._process = process
+        self._seconds = seconds
+        self._least = computed
+        self._began = time.monotonic()
+        self._until = self._began + seconds
+        self._longest = self._began + longest
+        self._computed = 0.0
+
+    def is_left(self) -> bool:
+        """Returns whether to go on waiting."""
+        now = time.monotonic()
+        if now < self._until:
+            return True
+        before, self._computed = self._computed, self._process.computed()
+        if now >= self._longest or self._computed - before < self._least:
+            return False
+        self._until = min(now + self._seconds, self._longest)
+        return True
+
+    def how_it_went(self) -> str:
+        """Returns what has become of the process, for a sentence that it did not start."""
+        if not self._process.running:
+            return f"it {self._process.how_it_ended()}"
+        return (
+            f"it was not ready after {time.monotonic() - self._began:.0f} s, in which it computed "
+            f"for {self._process.computed():.1f} s"
+        )
 
 
 def survivors(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:

@@ -16,10 +16,9 @@ from temporalio.service import RPCError
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing, PortInUse
 from dev.devstack.ports import LOOPBACK, Ports, says_taken
-from dev.devstack.processes import LOG_LINES, OwnedProcess
+from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
 from dev.devstack.started import Started
 
-START_TIMEOUT = 60.0  # seconds
 ANSWER_TIMEOUT = 5.0  # seconds
 POLL_INTERVAL = 0.05  # seconds
 START_ATTEMPTS = 5  # on different ports
@@ -219,8 +218,8 @@ class TemporalDevServer(Started):
         ]
 
     def _comes_to_answer(self, process: OwnedProcess) -> bool:
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline and process.running:
+        patience = Patience(process)
+        while process.running and patience.is_left():
             if eventloop.run(self._answers):
                 return True
             time.sleep(POLL_INTERVAL)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from processes.logs import Format
@@ -29,10 +30,13 @@ class _Later(logging.Handler):
         self._format = format
 
     @cached_property
-    def _handler(self) -> logging.Handler:
+    def _handler(self) -> logging.StreamHandler[TextIO]:
         from processes import logs
 
         return logs.handler(format=self._format)
 
     def emit(self, record: logging.LogRecord) -> None:
+        # A spinner and a progress bar put a stream of their own in the place of standard error.
+        if self._handler.stream is not sys.stderr:
+            self._handler.setStream(sys.stderr)
         self._handler.handle(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -26,7 +26,6 @@ from temporal_tenancy.cli import (
     minute,
     quoted,
     servers,
-    table,
     wait_for_job,
     when,
 )
@@ -63,17 +62,7 @@ async def start(dataset: str, *, tenant: str, format: str, wait: bool, quiet: bo
 
 async def show_all(*, tenant: str, limit: int) -> Answer:
     """Lists a tenant's exports that have not expired, the newest first."""
-    async with requests.tenants_view(tenant) as session:
-        found = await requests.newest(session, EXPORTS, limit)
-    rows = [
-        (e.id, e.dataset, e.format, e.status, e.rows, minute(e.requested_at), minute(e.expires_at))
-        for e in found
-    ]
-    titles = ("export", "dataset", "format", "status", "rows", "requested", "kept until")
-    return Answer(
-        [_document(tenant, export) for export in found],
-        table(titles, rows, empty=f"{tenant} has no exports."),
-    )
+    return await requests.listed(tenant, EXPORTS, limit, columns=_COLUMNS, document=_document)
 
 
 async def show(identifier: str, *, tenant: str) -> Answer:
@@ -177,6 +166,17 @@ def _one_of(kind: Callable[[str], Any], value: str, hint: str) -> Any:  # a memb
     except ValueError:
         known = ", ".join(member.value for member in kind)  # type: ignore[attr-defined]
         raise typer.BadParameter(f"it is one of {known}.", param_hint=hint) from None
+
+
+_COLUMNS: Final[Mapping[str, Callable[[Export], object]]] = {
+    "export": lambda export: export.id,
+    "dataset": lambda export: export.dataset,
+    "format": lambda export: export.format,
+    "status": lambda export: export.status,
+    "rows": lambda export: export.rows,
+    "requested": lambda export: minute(export.requested_at),
+    "kept until": lambda export: minute(export.expires_at),
+}
 
 
 def _document(tenant: str, export: Export) -> dict[str, Any]:  # JSON

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -36,7 +36,6 @@ from temporal_tenancy.cli import (
     minute,
     operator,
     servers,
-    table,
     warn_without_worker,
     when,
     why_stopped,
@@ -110,18 +109,25 @@ async def show(import_id: str, *, tenant: str) -> Answer:
 
 async def show_all(*, tenant: str, limit: int) -> Answer:
     """Lists a tenant's imports, the newest first; asks the database alone."""
-    async with requests.tenants_view(tenant) as session:
-        found = await requests.newest(session, IMPORTS, limit)
-    rows = [
-        (i.id, i.file_name, f"{i.status}{' (dry run)' if i.dry_run else ''}", i.rows, i.imported,
-         i.updated, i.rejected, minute(i.created_at))
-        for i in found
-    ]  # fmt: skip
-    titles = ("import", "file", "status", "rows", "imported", "updated", "rejected", "started")
-    return Answer(
-        [_document(tenant, imported, imported.status) for imported in found],
-        table(titles, rows, empty=f"{tenant} has no imports."),
+    return await requests.listed(
+        tenant,
+        IMPORTS,
+        limit,
+        columns=_COLUMNS,
+        document=lambda tenant, imported: _document(tenant, imported, imported.status),
     )
+
+
+_COLUMNS: Final[Mapping[str, Callable[[Import], object]]] = {
+    "import": lambda imported: imported.id,
+    "file": lambda imported: imported.file_name,
+    "status": lambda imported: f"{imported.status}{' (dry run)' if imported.dry_run else ''}",
+    "rows": lambda imported: imported.rows,
+    "imported": lambda imported: imported.imported,
+    "updated": lambda imported: imported.updated,
+    "rejected": lambda imported: imported.rejected,
+    "started": lambda imported: minute(imported.created_at),
+}
 
 
 async def _follow(connections: Servers, tenant: str, import_id: UUID, *, quiet: bool) -> None:

@@ -153,5 +153,5 @@ async def _document(tenant: str, integration: Integration) -> dict[str, Any]:  #
         "status": integration.status,
         "last_synced_at": integration.last_synced_at,
         "created_at": integration.created_at,
-        "has_credential": await has_credential(integration.name),
+        "has_credential": await has_credential(integration),
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from rich.console import RenderableType
 
@@ -59,17 +60,7 @@ async def start(
 
 async def show_all(*, tenant: str, limit: int) -> Answer:
     """Lists a tenant's reports, the newest first."""
-    async with requests.tenants_view(tenant) as session:
-        found = await requests.newest(session, REPORTS, limit)
-    rows = [
-        (r.id, r.kind, _parameters(r), r.status, minute(r.requested_at), minute(r.completed_at))
-        for r in found
-    ]
-    titles = ("report", "kind", "about", "status", "requested", "made")
-    return Answer(
-        [_document(tenant, report) for report in found],
-        table(titles, rows, empty=f"{tenant} has no reports."),
-    )
+    return await requests.listed(tenant, REPORTS, limit, columns=_COLUMNS, document=_document)
 
 
 async def show(identifier: str, *, tenant: str) -> Answer:
@@ -133,3 +124,13 @@ def _title(name: str) -> str:
 def _parameters(report: RequestedReport) -> str:
     first, last = (str(report.parameters.get(name, "")) for name in ("first", "last"))
     return first if first == last else f"{first} to {last}"
+
+
+_COLUMNS: Final[Mapping[str, Callable[[RequestedReport], object]]] = {
+    "report": lambda report: report.id,
+    "kind": lambda report: report.kind,
+    "about": _parameters,
+    "status": lambda report: report.status,
+    "requested": lambda report: minute(report.requested_at),
+    "made": lambda report: minute(report.completed_at),
+}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import typer
@@ -20,7 +20,7 @@ from temporal_tenancy import (
     tenant_id,
     tenant_session,
 )
-from temporal_tenancy.cli import control_plane, known_tenant
+from temporal_tenancy.cli import Answer, control_plane, known_tenant, table
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.core import require_startable
 from temporal_tenancy.postgres import acting_for
@@ -74,6 +74,32 @@ def parsed_id(text: str, what: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise typer.BadParameter(f"the id of {what} is a UUID.", param_hint="ID") from None
+
+
+async def listed(
+    tenant: str,
+    listing: Listing[Model],
+    limit: int,
+    *,
+    columns: Mapping[str, Callable[[Model], object]],
+    document: Callable[[str, Model], dict[str, Any]],
+) -> Answer:
+    """Lists a tenant's rows; asks the database alone. Raises `TenantUnknown`.
+
+    Args:
+        tenant: the tenant's id.
+        listing: the rows, and their order.
+        limit: the most rows.
+        columns: by title, what the table shows of a row.
+        document: returns the JSON of a row of the tenant.
+    """
+    async with tenants_view(tenant) as session:
+        found = await newest(session, listing, limit)
+    rows = [[shown(row) for shown in columns.values()] for row in found]
+    return Answer(
+        [document(tenant, row) for row in found],
+        table(tuple(columns), rows, empty=f"{tenant} has no {listing.name}."),
+    )
 
 
 async def newest(session: AsyncSession, listing: Listing[Model], limit: int) -> Sequence[Model]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -132,6 +132,11 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     found = read_input(model, text, what="the request")
     json.loads(text, object_pairs_hook=_only_once)
     return found
+
+
+def as_sent(model: BaseModel) -> dict[str, Any]:
+    """Returns the fields that the sender of a body gave, as JSON."""
+    return model.model_dump(mode="json", exclude_unset=True)
 
 
 def _only_once(pairs: list[tuple[str, object]]) -> None:

@@ -20,6 +20,11 @@ from saas.database.paging import CursorInvalid
 from saas.database.search import QueryInvalid
 from saas.hints import message_with_hint
 from saas.requests.exports import ExportNotReady
+from saas.requests.idempotency import (
+    IdempotencyKeyInUse,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+)
 from saas.requests.integrations import CredentialMissing, IntegrationInvalid
 from saas.services.links import LinkExpired, LinkForged
 from saas.services.object_storage import StorageFailed
@@ -49,6 +54,9 @@ STATUSES: Final[dict[type[Exception], int]] = {
     InvalidPayload: 422,
     PayloadTooLarge: 413,
     KeyTaken: 409,
+    IdempotencyKeyInvalid: 422,
+    IdempotencyKeyReused: 422,
+    IdempotencyKeyInUse: 409,
     FileTooLarge: 413,
     EncodingUnknown: 422,
     TenantSuspended: 403,

@@ -8,13 +8,15 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from processes.web.bodies import read_json
+from processes.web.bodies import as_sent, read_json
 from processes.web.callers import Authenticated
 from processes.web.errors import documented
 from processes.web.files import attachment
+from processes.web.idempotency import Key, answered_once
 from processes.web.paging import LIMIT, After, ItemPage, Limit, identified, page_of
 from processes.web.reference import json_body
 from processes.web.refusals import ExportUnknown
@@ -88,6 +90,7 @@ class ExportDetails(ExportState):
 @router.post(
     "",
     status_code=202,
+    response_model=ExportState,
     openapi_extra=json_body(
         ExportRequest,
         {
@@ -95,15 +98,18 @@ class ExportDetails(ExportState):
             "usage events for analysis": {"dataset": "usage_events", "format": "parquet"},
         },
     ),
-    responses=documented(401, 403, 413, 415, 422),
+    responses=documented(401, 403, 409, 413, 415, 422),
 )
-async def ask_for_export(request: Request, caller: Authenticated) -> ExportState:
+async def ask_for_export(request: Request, caller: Authenticated, key: Key = None) -> JSONResponse:
     """Request a file with a dataset of the tenant. It is kept for a week."""
     require_runnable(caller.tenant.id, caller.tenant, registry[JOB])
     asked = await read_json(request, ExportRequest)
-    async with tenant_session() as session:
+
+    async def make(session: AsyncSession) -> ExportState:
         export_id = await begin_export(session, asked.dataset, asked.format)
         return _state(await find_export(session, export_id))
+
+    return await answered_once(request, key, as_sent(asked), make)
 
 
 @router.get("", responses=documented(401))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -12,20 +13,22 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.imports import ImportNotFound, find_import
-from activities.uploads import JOB, UNSURE, begin_import, named_encoding
+from activities.uploads import JOB, UNSURE, named_encoding, request_import, stored_file
 from processes.web.callers import Authenticated
 from processes.web.connections import CALLER_ENDED
 from processes.web.door import door_of
 from processes.web.errors import documented
 from processes.web.files import attachment
+from processes.web.idempotency import Key, answered_once
 from processes.web.paging import LIMIT, After, ItemPage, Limit, identified, page_of
 from processes.web.refusals import ErrorFileUnknown, ImportEnded, ImportUnknown
-from processes.web.uploads import FORM, receiving
+from processes.web.uploads import FORM, digested, receiving
 from saas.database.contacts import Import, ImportStatus
 from saas.requests.lists import IMPORTS
 from saas.services.object_storage import current_storage
@@ -138,8 +141,9 @@ async def upload_slot(request: Request, caller: Authenticated) -> AsyncIterator[
 @router.post(
     "",
     status_code=202,
+    response_model=StartedImport,
     openapi_extra=FILE,
-    responses=documented(401, 403, 408, 413, 415, 422, 429, 503),
+    responses=documented(401, 403, 408, 409, 413, 415, 422, 429, 503),
     dependencies=[Depends(upload_slot)],
 )
 async def start_import(
@@ -149,7 +153,8 @@ async def start_import(
     dry_run: bool = False,
     file_name: str | None = None,
     encoding: str | None = None,
-) -> StartedImport:
+    key: Key = None,
+) -> JSONResponse:
     """Upload a CSV file of contacts, and import it.
 
     The file is the field `file` of a form, or the body itself. The response is sent once the file
@@ -161,15 +166,32 @@ async def start_import(
     if encoding:
         named_encoding(encoding)
     seconds = door.admission.limits.upload_seconds
-    async with receiving(request, door.upload_max_bytes, seconds, file_name=file_name) as upload:
-        import_id = await begin_import(
-            upload.pieces,
-            file_name=upload.file_name,
-            started_by=caller.name,
+    digest = hashlib.sha256()
+    async with (
+        receiving(request, door.upload_max_bytes, seconds, file_name=file_name) as upload,
+        stored_file(
+            upload.pieces if key is None else digested(upload.pieces, digest),
             encoding=encoding or upload.named_encoding,
-            dry_run=dry_run,
-        )
-    return StartedImport(id=import_id, links=_links(import_id))
+        ) as file,
+    ):
+
+        async def make(session: AsyncSession) -> StartedImport:
+            import_id = await request_import(
+                session,
+                file,
+                file_name=upload.file_name,
+                started_by=caller.name,
+                dry_run=dry_run,
+            )
+            return StartedImport(id=import_id, links=_links(import_id))
+
+        # Not the body itself: a form has a new boundary each time.
+        sent = {
+            "file": digest.hexdigest(),
+            "name": upload.file_name,
+            "encoding": upload.named_encoding(),
+        }
+        return await answered_once(request, key, sent, make)
 
 
 @router.get("", responses=documented(401))

@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from processes.web.bodies import read_json
 from processes.web.callers import Authenticated
 from processes.web.errors import documented
+from processes.web.idempotency import Key, answered_once
 from processes.web.jobs import AskedJob, asked_job
 from processes.web.paging import LIMIT, After, ItemPage, Limit, page_of
 from processes.web.reference import json_body
@@ -132,7 +135,7 @@ async def show_integration(name: str, caller: Authenticated) -> IntegrationDetai
     except IntegrationNotFound:
         raise IntegrationUnknown from None
     return IntegrationDetails(
-        **_state(found).model_dump(), has_credential=await has_credential(name)
+        **_state(found).model_dump(), has_credential=await has_credential(found)
     )
 
 
@@ -147,17 +150,26 @@ async def delete_integration(name: str, caller: Authenticated) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/{name}/sync", status_code=202, responses=documented(401, 403, 404, 409))
-async def sync_integration(name: str, caller: Authenticated) -> AskedJob:
+@router.post(
+    "/{name}/sync",
+    status_code=202,
+    response_model=AskedJob,
+    responses=documented(401, 403, 404, 409),
+)
+async def sync_integration(
+    request: Request, name: str, caller: Authenticated, key: Key = None
+) -> JSONResponse:
     """Request a sync, which copies the partner's new records; at most one starts per minute."""
     job = registry[JOB]
     require_runnable(caller.tenant.id, caller.tenant, job)
-    try:
-        async with tenant_session() as session:
-            asked = await request_sync(session, name)
-    except IntegrationNotFound:
-        raise IntegrationUnknown from None
-    return asked_job(job, asked)
+
+    async def make(session: AsyncSession) -> AskedJob:
+        try:
+            return asked_job(job, await request_sync(session, name))
+        except IntegrationNotFound:
+            raise IntegrationUnknown from None
+
+    return await answered_once(request, key, {}, make)
 
 
 def _state(integration: Integration) -> IntegrationState:

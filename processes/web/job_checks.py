@@ -23,10 +23,11 @@ from processes.web.refusals import (
 )
 from saas.periods import end_of
 from saas.requests import exports, integrations, reports
-from temporal_tenancy import Job, Tenant, tenant_session
+from temporal_tenancy import Job, Tenant
 
 
 async def refuse_what_cannot_be_done(
+    session: AsyncSession,
     tenant: Tenant,
     job: Job,
     fields: Mapping[str, Any],  # JSON
@@ -36,7 +37,7 @@ async def refuse_what_cannot_be_done(
 ) -> None:
     """Raises for a request whose job would fail, or would be made too early.
 
-    Call it in the tenant's scope. An input that does not fit the job is left to `request_job`,
+    `session` is the tenant's. An input that does not fit the job is left to `request_job`,
     which says what is wrong with it.
 
     Raises:
@@ -55,8 +56,7 @@ async def refuse_what_cannot_be_done(
         model = job.input_model.model_validate({**fields, "tenant_id": tenant.id}, extra="forbid")
     except ValidationError:
         return
-    async with tenant_session() as session:
-        await check(session, model)
+    await check(session, model)
 
 
 def _refuse_before_end(tenant: Tenant, job: Job, period: str, at: datetime | None) -> None:

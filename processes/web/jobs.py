@@ -8,12 +8,15 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from processes.web.bodies import read_json
+from processes.web.bodies import as_sent, read_json
 from processes.web.callers import Authenticated
 from processes.web.door import Door, door_of
 from processes.web.errors import Problem, documented
+from processes.web.idempotency import Key, answered_once
 from processes.web.job_checks import refuse_what_cannot_be_done
 from processes.web.reference import json_body
 from processes.web.refusals import JobUnknown, RunUnknown
@@ -76,10 +79,13 @@ router: Final = APIRouter(prefix="/jobs", tags=["jobs"])
 @router.post(
     "/{job}",
     status_code=202,
+    response_model=AskedJob,
     openapi_extra=json_body(JobRequest),
     responses=documented(401, 403, 404, 409, 413, 415, 422),
 )
-async def ask_for_job(request: Request, job: str, caller: Authenticated) -> AskedJob:
+async def ask_for_job(
+    request: Request, job: str, caller: Authenticated, idempotency_key: Key = None
+) -> JSONResponse:
     """Request a job, which starts soon after, or at the given time.
 
     The key makes the request idempotent: a repeated request with the same key does not run the job
@@ -98,11 +104,23 @@ async def ask_for_job(request: Request, job: str, caller: Authenticated) -> Aske
     key = asked.key
     if wanted.period is not None and key is None and "period" not in asked.input:
         key = last_period(wanted.period, caller.tenant.time_zone)
-    await refuse_what_cannot_be_done(caller.tenant, wanted, asked.input, key=key, at=asked.at)
-    there = await request_job(
-        caller.tenant, wanted, asked.input, key=key, at=asked.at, ahead_max=AHEAD_MAX
-    )
-    return asked_job(wanted, there)
+
+    async def make(session: AsyncSession) -> AskedJob:
+        await refuse_what_cannot_be_done(
+            session, caller.tenant, wanted, asked.input, key=key, at=asked.at
+        )
+        there = await request_job(
+            caller.tenant,
+            wanted,
+            asked.input,
+            key=key,
+            at=asked.at,
+            ahead_max=AHEAD_MAX,
+            session=session,
+        )
+        return asked_job(wanted, there)
+
+    return await answered_once(request, idempotency_key, as_sent(asked), make)
 
 
 def asked_job(job: Job, asked: Requested | Enqueued) -> AskedJob:

@@ -16,6 +16,7 @@ from processes.web.reference import REF_TEMPLATE, reference_to
 from processes.web.reports import ReportRequest
 from saas.requests.reports import PARAMETERS
 from temporal_tenancy import Job, registry
+from temporal_tenancy.core import internal_fields
 
 BODIES: Final[tuple[type[BaseModel], ...]] = (
     ExportRequest,
@@ -74,7 +75,7 @@ def _describe_jobs(document: dict[str, Any], jobs: Collection[Job]) -> None:
     for job in jobs:
         schema = job.input_model.model_json_schema(ref_template=REF_TEMPLATE)
         schemas |= schema.pop("$defs", {})
-        schemas[job.input_model.__name__] = _without_tenant(job, schema)
+        schemas[job.input_model.__name__] = _as_asked(job, schema)
     inputs = [reference_to(job.input_model) for job in jobs]
     schemas[JobRequest.__name__]["properties"]["input"] |= {"anyOf": inputs} if inputs else {}
     operation = document["paths"][JOB_PATH]["post"]
@@ -89,12 +90,13 @@ def _describe_jobs(document: dict[str, Any], jobs: Collection[Job]) -> None:
     }
 
 
-def _without_tenant(job: Job, schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns the schema of a job's input as a caller gives it: the key names the tenant."""
+def _as_asked(job: Job, schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns the schema of a job's input as a caller gives it: the key names the tenant, and
+    runs of the job set the internal fields.
+    """
     optional = {"tenant_id", *(["period"] if job.period is not None else [])}
-    properties = {
-        name: field for name, field in schema["properties"].items() if name != "tenant_id"
-    }
+    hidden = {"tenant_id", *internal_fields(job.input_model)}
+    properties = {name: field for name, field in schema["properties"].items() if name not in hidden}
     required = [name for name in schema.get("required", ()) if name not in optional]
     described = f"The input of `{job.name}`: {schema.get('description', '')}"
     return schema | {"properties": properties, "required": required, "description": described}

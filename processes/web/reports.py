@@ -7,11 +7,14 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from processes.web.bodies import read_json
+from processes.web.bodies import as_sent, read_json
 from processes.web.callers import Authenticated
 from processes.web.errors import documented
+from processes.web.idempotency import Key, answered_once
 from processes.web.paging import LIMIT, After, ItemPage, Limit, identified, page_of
 from processes.web.reference import json_body, reference_to
 from processes.web.refusals import ReportUnknown
@@ -74,6 +77,7 @@ class ReportDetails(ReportState):
 @router.post(
     "",
     status_code=202,
+    response_model=ReportState,
     openapi_extra=json_body(
         ReportRequest,
         {
@@ -87,17 +91,20 @@ class ReportDetails(ReportState):
             },
         },
     ),
-    responses=documented(401, 403, 413, 415, 422),
+    responses=documented(401, 403, 409, 413, 415, 422),
 )
-async def ask_for_report(request: Request, caller: Authenticated) -> ReportState:
+async def ask_for_report(request: Request, caller: Authenticated, key: Key = None) -> JSONResponse:
     """Request a report on days or months in the tenant's time zone."""
     require_runnable(caller.tenant.id, caller.tenant, registry[JOB])
     asked = await read_json(request, ReportRequest)
-    async with tenant_session() as session:
+
+    async def make(session: AsyncSession) -> ReportState:
         report_id = await request_report(
             session, asked.kind, asked.parameters, time_zone=caller.tenant.time_zone
         )
         return _state(await find_report(session, report_id))
+
+    return await answered_once(request, key, as_sent(asked), make)
 
 
 @router.get("", responses=documented(401))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -81,6 +82,13 @@ async def receiving(
             f"send the file as {FORM}, in a field {FIELD!r}, or as the body itself, with the "
             f"content type {', '.join(RAW[:-1])} or {RAW[-1]}."
         )
+
+
+async def digested(pieces: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:
+    """Yields the chunks, and adds each to `digest`."""
+    async for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
 async def _file_begins(events: AsyncIterator[_Event], upload: Upload) -> None:

@@ -25,7 +25,7 @@ class SyncStatus(StrEnum):
 
 
 class Integration(TenantOwned, TenantData):
-    """A partner's API. Its credential is the secret `integrations.{name}`."""
+    """A partner's API. Its credential is in the secret store; see `partner_credentials`."""
 
     __tablename__ = "integrations"
 

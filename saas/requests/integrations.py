@@ -20,7 +20,12 @@ from saas.database import audit
 from saas.database.integrations import Integration, SyncStatus
 from saas.database.paging import Listing
 from saas.refusals import Refused
-from saas.services.secrets import SECRET_MAX_BYTES, SecretMissing, current_secrets
+from saas.services.partner_credentials import (
+    has_credential_for,
+    put_credential,
+    remove_credential,
+)
+from saas.services.secrets import SECRET_MAX_BYTES
 from temporal_tenancy import current_tenant
 from temporal_tenancy.outbox import Enqueued, enqueue_or_find
 
@@ -53,11 +58,6 @@ class SetUp:
     added: bool  # False: it existed, and was changed
 
 
-def secret_name(name: str) -> str:
-    """Returns the name of an integration's credential in the secret store."""
-    return f"integrations.{name}"
-
-
 def is_name(name: str) -> bool:
     """Returns whether an integration can have this name."""
     return _NAME.fullmatch(name) is not None
@@ -69,7 +69,8 @@ async def set_up_integration(
     """Adds or changes an integration in the transaction of `session`, the `tenant_session()`.
 
     Commit right afterwards. The row is locked while the credential is stored, and a sync reads
-    both under that lock, so that no URL is requested with another one's credential.
+    both under that lock. If the commit fails, the credential stays bound to the host that it was
+    given for, so that no URL is ever requested with another one's credential.
 
     Args:
         session: the tenant's session.
@@ -98,7 +99,7 @@ async def set_up_integration(
         await session.scalars(select(Integration).where(Integration.name == name).with_for_update())
     ).one()
     if credential is None:
-        if added or not await has_credential(name):
+        if added or not await has_credential(integration):
             raise IntegrationInvalid(f"{name} has no credential yet. Give it with the URL.")
         if not same_origin(integration.url, url):
             raise IntegrationInvalid(
@@ -112,7 +113,7 @@ async def set_up_integration(
     action = f"integration.{'added' if added else 'changed'}"
     await audit.record(session, action, name, actor=actor, credential=credential is not None)
     if credential is not None:
-        await asyncio.to_thread(current_secrets().put, secret_name(name), credential)
+        await asyncio.to_thread(put_credential, name, url, credential)
     return SetUp(integration, added)
 
 
@@ -134,17 +135,14 @@ async def find_integration_by_id(session: AsyncSession, integration_id: UUID) ->
     return found
 
 
-async def has_credential(name: str) -> bool:
-    """Returns whether the secret store has an integration's credential."""
-    try:
-        return await asyncio.to_thread(current_secrets().find, secret_name(name)) is not None
-    except SecretMissing:
-        return False
+async def has_credential(integration: Integration) -> bool:
+    """Returns whether the secret store has an integration's credential, for its URL's host."""
+    return await asyncio.to_thread(has_credential_for, integration.name, integration.url)
 
 
 async def require_credential(integration: Integration) -> None:
     """Raises `CredentialMissing` if a sync would fail for want of the credential."""
-    if not await has_credential(integration.name):
+    if not await has_credential(integration):
         raise CredentialMissing(
             f"{current_tenant()} has no credential for {integration.name}. Give it one."
         )
@@ -160,7 +158,7 @@ async def remove_integration(session: AsyncSession, name: str, *, actor: str) ->
     await session.delete(integration)
     await session.flush()
     await audit.record(session, REMOVED, name, actor=actor, once=str(integration.id))
-    await asyncio.to_thread(current_secrets().remove, secret_name(name))
+    await asyncio.to_thread(remove_credential, name)
 
 
 async def request_sync(session: AsyncSession, name: str) -> Enqueued:

@@ -137,12 +137,13 @@ def require_requestable(url: str) -> str:
 
 def same_origin(one: str, other: str) -> bool:
     """Returns whether two URLs have the same scheme, host and port; both must be requestable."""
-    first, second = _url(one), _url(other)
-    return (first.scheme, _name(first), _port(first)) == (
-        second.scheme,
-        _name(second),
-        _port(second),
-    )
+    return origin_of(one) == origin_of(other)
+
+
+def origin_of(url: str) -> str:
+    """Returns the scheme, host and port of a requestable URL, as in `https://x.example:443`."""
+    target = _url(url)
+    return f"{target.scheme}://{_name(target)}:{_port(target)}"
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Waits for a run, and tells meanwhile what is retried and why."""
+"""Waits for a run, and tells meanwhile what is retried or cannot start, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
-from temporal_tenancy.cli._pending import retries
+from temporal_tenancy.cli._pending import retries, unserved
 from temporal_tenancy.cli._spinners import logs_on
 from temporal_tenancy.cli.answers import err, say, shown_as_text
 
@@ -25,13 +25,14 @@ async def result_of(
 ) -> Any:
     """Returns a run's result (JSON), or raises its failure, as `handle.result()`.
 
-    Tells each retry: under a spinner on a terminal, else as a line on standard error.
+    Tells each retry, and each activity that no worker serves: under a spinner on a terminal, else
+    as a line on standard error.
 
     Args:
         client: of the handle.
         handle: of the run.
         quiet: whether a terminal gets no spinner; there can be only one at a time.
-        wait: seconds before the first look at what is retried.
+        wait: seconds before the first look at the run.
     """
     result = asyncio.create_task(handle.result())
     try:
@@ -39,17 +40,18 @@ async def result_of(
             while not result.done():
                 await asyncio.wait({result}, timeout=wait)
                 if not result.done():
-                    tell(await _retries(client, handle))
+                    tell(await _hindrances(client, handle))
                     wait = min(wait * 1.5, MOST_BETWEEN_LOOKS)
         return await result
     finally:
         result.cancel()
 
 
-async def _retries(client: Client, handle: Handle) -> Sequence[str]:
+async def _hindrances(client: Client, handle: Handle) -> Sequence[str]:
     latest = client.get_workflow_handle(handle.id)  # it may have continued as new
     try:
-        return await retries(client, await latest.describe())
+        run = await latest.describe()
+        return [*await unserved(client, run), *await retries(client, run)]
     except RPCError:
         return []  # the result is awaited all the same
 

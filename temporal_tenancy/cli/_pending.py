@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.enums.v1 import EventType, PendingActivityState
+from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionDescription
 
-from temporal_tenancy.cli._workers import has_worker, no_worker
+from temporal_tenancy.cli._workers import has_worker, no_worker, pollers
 from temporal_tenancy.cli.answers import when
 from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.core.failures import root_cause, sentence_of
@@ -41,6 +41,21 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
             f"{', '.join(children[:CHILDREN_SHOWN])}{more}."
         )
     return sentences
+
+
+async def unserved(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
+    """Returns one sentence for each queue that has an activity of a run and no worker."""
+    waiting = {
+        activity.activity_options.task_queue.name: activity.activity_type.name
+        for activity in run.raw_description.pending_activities
+        if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+        and not is_waiting(activity)
+    }
+    return [
+        f"{name} cannot start: {no_worker(queue)}"
+        for queue, name in sorted(waiting.items())
+        if queue and not await pollers(client, queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+    ]
 
 
 async def retries(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:

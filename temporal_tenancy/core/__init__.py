@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.display import printable, printable_json, spelled_out
     from temporal_tenancy.core.errors import MissingExtra
     from temporal_tenancy.core.failures import failure_of
-    from temporal_tenancy.core.inputs import refusal
+    from temporal_tenancy.core.inputs import Internal, internal_fields, refusal
     from temporal_tenancy.core.instants import days_from
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.core.nearest import did_you_mean, refuse_misspelled
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.words import duration, number, size_of
 
 __all__ = [
+    "Internal",
     "MigrationEnvironment",
     "MissingExtra",
     "client_plugins",
@@ -30,6 +31,7 @@ __all__ = [
     "duration",
     "end_tasks",
     "failure_of",
+    "internal_fields",
     "month_bounds",
     "never_repeat",
     "number",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _WHERE: Final = {
+    "Internal": "inputs",
     "MigrationEnvironment": "migration_environment",
     "MissingExtra": "errors",
     "client_plugins": "trace_context",
@@ -56,6 +59,7 @@ _WHERE: Final = {
     "duration": "words",
     "end_tasks": "tasks",
     "failure_of": "failures",
+    "internal_fields": "inputs",
     "month_bounds": "periods",
     "never_repeat": "redaction",
     "number": "words",

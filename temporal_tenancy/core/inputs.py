@@ -52,7 +52,24 @@ class TenantJobInput(TenantInput):
     job: str
 
 
+class Internal:
+    """Marks an input's field that only the workflow's own runs set: `Annotated[int, Internal]`.
+
+    Such a field carries a total or a position into a run that continues as new. No API shows it,
+    and `request_job()` rejects it.
+    """
+
+
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def internal_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Returns the names of the fields that are marked `Internal`."""
+    return frozenset(
+        name
+        for name, field in model.model_fields.items()
+        if any(each is Internal or isinstance(each, Internal) for each in field.metadata)
+    )
 
 
 def read_input(model: type[Model], value: Any, *, what: str) -> Model:

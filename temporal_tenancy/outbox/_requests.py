@@ -6,6 +6,7 @@ An application builds its HTTP API from this and its authentication.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,13 +14,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.directory import Tenant, require_record
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.inputs import internal_fields, read_input
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.core.tenant_state import require_runnable
@@ -78,8 +80,9 @@ async def request_job(
     key: str | None = None,
     at: datetime | None = None,
     ahead_max: timedelta | None = None,
+    session: AsyncSession | None = None,
 ) -> Requested:
-    """Requests a job for `tenant` in a new session; call it in the tenant's scope.
+    """Requests a job for `tenant`; call it in the tenant's scope.
 
     Args:
         tenant: the tenant of the job.
@@ -89,6 +92,8 @@ async def request_job(
             otherwise to the message's id.
         at: the earliest start (aware); defaults to now.
         ahead_max: how far in the future `at` may be.
+        session: the open `tenant_session()`, to request the job in its transaction; by default,
+            the job is requested in a new one.
 
     Raises:
         TenancyError: the tenant may not run the job now; or the fields, the key or the time are
@@ -100,8 +105,11 @@ async def request_job(
     if key is not None:
         WorkflowId(tenant.id, job.name, key)  # raises for a key that is not valid
     values = job.with_period(_with_tenant(tenant.id, fields), key)
-    job_input = read_input(job.input_model, values, what=f"the input of {job.name}")
-    async with tenant_session():
+    what = f"the input of {job.name}"
+    if internal := sorted(internal_fields(job.input_model) & set(values)):
+        raise InvalidPayload(f"{what} has a field that only its own runs set: {internal[0]}.")
+    job_input = read_input(job.input_model, values, what=what)
+    async with nullcontext() if session is not None else tenant_session():
         message = await enqueue_or_find(job.name, job_input, key=key, at=at)
     return Requested(
         id=message.id,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         DatabaseUnreachable,
         ExcessRights,
         InstallationElsewhere,
+        LockHeld,
         MigrationsBehind,
     )
     from temporal_tenancy.postgres.installation import (
@@ -43,6 +44,7 @@ __all__ = [
     "ExcessRights",
     "Installation",
     "InstallationElsewhere",
+    "LockHeld",
     "MigrationsBehind",
     "Roles",
     "SqlTenantDirectory",
@@ -71,6 +73,7 @@ _WHERE: Final = {
     "ExcessRights": "database_errors",
     "Installation": "installation",
     "InstallationElsewhere": "database_errors",
+    "LockHeld": "database_errors",
     "MigrationsBehind": "database_errors",
     "Roles": "installation",
     "SqlTenantDirectory": "sql_directory",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from temporalio import workflow
+from temporalio.api.enums.v1 import ContinueAsNewInitiator
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
@@ -41,6 +42,7 @@ from temporal_tenancy.sdk._private import (
 from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
+_BY_CRON: Final = ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
 
 log = logging.getLogger(__name__)
 
@@ -202,15 +204,21 @@ class _GuardedInstance(WorkflowInstance):
     def _refuse(
         self, act: WorkflowActivation, refusal: TenancyError
     ) -> WorkflowActivationCompletion:
-        """Fails the workflow at its start, and answers later queries with the reason."""
+        """Fails the workflow at its start, and answers later queries with the reason.
+
+        The server starts a run with a cron schedule again after a failure, with the same input, for
+        ever. So the first run fails, and the second one ends as cancelled, after which there is no
+        other.
+        """
         completion = WorkflowActivationCompletion()
         completion.successful.SetInParent()
         for work in act.jobs:
             if work.HasField("initialize_workflow"):
-                self._encode(
-                    refusal,
-                    completion.successful.commands.add().fail_workflow_execution.failure,
-                )
+                command = completion.successful.commands.add()
+                if work.initialize_workflow.continued_initiator == _BY_CRON:
+                    command.cancel_workflow_execution.SetInParent()
+                else:
+                    self._encode(refusal, command.fail_workflow_execution.failure)
             elif work.HasField("query_workflow"):
                 answer = completion.successful.commands.add().respond_to_query
                 answer.query_id = work.query_workflow.query_id

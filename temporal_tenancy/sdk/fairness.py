@@ -207,9 +207,10 @@ class _Probe:
                 timeout=CLEAN_UP_TIMEOUT,
             )
         except RPCError as error:
-            # Not found means that it never started. Otherwise its execution timeout ends it.
+            # Not found means that it never started. Otherwise its execution timeout ends it: nobody
+            # need do anything, so that no command shows it.
             if error.status is not RPCStatusCode.NOT_FOUND:
-                log.warning("fairness.probe_left", extra={"workflow_id": self.id})
+                log.info("fairness.probe_left", extra={"workflow_id": self.id})
 
     async def _workflow_task(self) -> bytes:
         token = b""

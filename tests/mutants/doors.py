@@ -16,7 +16,9 @@ from processes.web.connections import Connections, DoorProtocol, Phase
 from processes.web.shares import Share
 from saas.database import paging
 from saas.database.paging import Cursors
-from saas.services import csv_safety, outgoing_http
+from saas.requests import idempotency
+from saas.requests.idempotency import KeyedRequest
+from saas.services import csv_safety, outgoing_http, partner_credentials
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.outbox import _requests as requests
 from tests.mutants.mutant import Mutant, replace
@@ -28,6 +30,7 @@ CALLS: Final = "tests/system/web/test_web_hostile_calls.py"
 ADDRESSES: Final = "tests/system/web/test_web_addresses.py"
 LISTS: Final = "tests/system/web/test_web_lists.py"
 INTEGRATIONS: Final = "tests/system/web/test_web_integrations.py"
+IDEMPOTENCY: Final = "tests/system/web/test_web_idempotency.py"
 SEARCH: Final = "tests/saas/jobs/test_search.py"
 CELLS: Final = "tests/saas/services/test_csv_safety.py"
 AMBIGUOUS: Final = (
@@ -166,6 +169,22 @@ def _send_credentials_anywhere() -> None:
     replace(outgoing_http, "same_origin", lambda one, other: True)
 
 
+def _believe_any_host() -> None:
+    replace(partner_credentials, "_is_bound_to", lambda name, url: True)
+
+
+def _make_it_each_time() -> None:
+    async def claim(*arguments: object) -> bool:
+        """Takes every request for the first one with its key."""
+        return True
+
+    replace(idempotency, "_claim", claim)
+
+
+def _compare_no_requests() -> None:
+    replace(KeyedRequest, "of", classmethod(lambda cls, key, said: cls(key, "")))
+
+
 def _index_without_a_lock() -> None:
     replace(Select, "with_for_update", lambda self, **options: self)
 
@@ -188,6 +207,26 @@ DOOR_FAULTS: Final = [
         "a stored credential is sent to a new host",
         (f"{INTEGRATIONS}::test_a_stored_credential_goes_to_no_other_host",),
         seed=_send_credentials_anywhere,
+    ),
+    Mutant(
+        "credentials-unbound",
+        "a credential whose URL was not committed is sent to the old host",
+        (f"{INTEGRATIONS}::test_a_credential_whose_url_was_not_committed_goes_to_no_other_host",),
+        seed=_believe_any_host,
+    ),
+    Mutant(
+        "repeated-requests-done-again",
+        "a request that is sent again has a second effect",
+        (
+            f"{IDEMPOTENCY}::test_a_request_that_is_sent_again_has_one_effect_and_one_answer[export]",
+        ),
+        seed=_make_it_each_time,
+    ),
+    Mutant(
+        "keys-of-any-request",
+        "another request with a key gets the first one's answer",
+        (f"{IDEMPOTENCY}::test_a_key_is_for_one_route",),
+        seed=_compare_no_requests,
     ),
     Mutant(
         "contacts-indexed-unlocked",

@@ -68,6 +68,10 @@ def _outlive_the_transaction() -> None:
     replace(tenant_owned, "_set_tenant", lambda limits, by_server: statement)
 
 
+def _fail_each_cron_run() -> None:
+    replace(guard, "_BY_CRON", -1)
+
+
 def _skip_the_guard() -> None:
     replace(guard._GuardedInstance, "_check", _pass)
 
@@ -202,6 +206,12 @@ FAULTS: Final = [
         "the guard checks no start",
         (f"{STARTS}::test_a_start_with_a_forged_header_leaves_no_mark",),
         seed=_skip_the_guard,
+    ),
+    Mutant(
+        "wrong-crons-for-ever",
+        "a wrong start with a cron schedule is started again for ever",
+        (f"{STARTS}::test_a_wrong_start_with_a_cron_schedule_ends_after_its_second_run",),
+        seed=_fail_each_cron_run,
     ),
     Mutant(
         "agreement-of-the-id",

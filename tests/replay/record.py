@@ -103,6 +103,7 @@ async def record(address: str, database: Database, release: str) -> None:
             ("trial.expiry", {}),
             ("report.daily", {"period": "2013-01-01"}),
             ("audit.aggregate", {"period": "2013-01-01"}),
+            ("search.reindex", {}),
         ):
             await run(client, job, f"acme/{job}/by-client", {**acme, **given})
         for job in ("ticks.reconcile", "dead_letters.sweep"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -9,14 +10,19 @@ from typing import Any
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowFailureError
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
 )
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.worker import Worker
 
 from temporal_tenancy.core.errors import TenancyError
@@ -447,3 +453,29 @@ async def test_a_job_without_input_runs(client: Client, queue: str, worker: Work
 async def test_an_exempted_workflow_runs_without_any_scope(raw_client: Client, queue: str) -> None:
     told = await raw_client.execute_workflow("third_party.workflow", id="any", task_queue=queue)
     assert told == "None"
+
+
+async def test_a_wrong_start_with_a_cron_schedule_ends_after_its_second_run(
+    raw_client: Client, queue: str
+) -> None:
+    """The server would start it again for ever: after a failure, and after a success too."""
+    key = uuid.uuid4()
+    started = await raw_client.start_workflow(
+        "echo.tell", {"tenant": "acme"}, id=f"acme/echo.tell/{key}", task_queue=queue,
+        cron_schedule="@every 1s",
+    )  # fmt: skip
+    first = raw_client.get_workflow_handle(
+        started.id, run_id=started.result_run_id, first_execution_run_id=started.result_run_id
+    )
+    with pytest.raises(WorkflowFailureError) as failed:
+        await first.result(follow_runs=False)
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert failed.value.cause.type == "TenantMissing"
+    with pytest.raises(WorkflowFailureError) as ended:
+        async with asyncio.timeout(30):  # of a chain of runs without an end
+            await first.result()
+    assert isinstance(ended.value.cause, CancelledError)
+    last = await raw_client.get_workflow_handle(started.id).describe()
+    assert last.status is WorkflowExecutionStatus.CANCELED
+    runs = [run async for run in raw_client.list_workflows(f'WorkflowId = "{started.id}"')]
+    assert len(runs) == 2

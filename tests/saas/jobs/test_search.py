@@ -33,7 +33,7 @@ from temporal_tenancy.outbox._events import use_event_id
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
-from workflows.search import IndexForSearch
+from workflows.search import IndexForSearch, ReindexForSearch, ReindexInput, ReindexReport
 
 
 async def give_contact(database: Database, tenant: str, **fields: Any) -> UUID:
@@ -359,3 +359,67 @@ async def test_the_job_indexes_what_was_asked_for_with_the_change(
     )
     assert await refs(database, "acme", "ada") == [str(contact)]
     await index(database, "acme", "contact", uuid4(), "nobody")
+
+
+async def reindex(client: Client, tenant: str, key: str) -> ReindexReport:
+    return await client.execute_workflow(
+        ReindexForSearch.run,
+        ReindexInput(tenant_id=tenant),
+        id=f"{tenant}/search.reindex/{key}",
+        task_queue=Queue.BULK,
+    )
+
+
+async def test_what_was_there_before_search_is_indexed_page_by_page(
+    database: Database, saas: Client, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAGE_ITEMS", 2)
+    names = ["ann", "bob", "cid", "dan", "eve"]
+    for tenant in ("acme", "globex"):
+        await tenants.add(tenant, tenant, plan="standard")
+        await give_contacts(database, tenant, *names)
+        with within(database, tenant):
+            async with tenant_session() as session:
+                for kind, key in (("a", "1"), ("a", "b/1"), ("report.daily", "2013-04-01")):
+                    session.add(Document(kind=kind, key=key, content={"of": "Zeppelin"}))
+    async with saas_worker(saas):
+        report = await reindex(saas, "acme", "1")
+        assert report == ReindexReport(contacts=5, documents=3)
+        for name in names:
+            assert len(await refs(database, "acme", name)) == 1
+        assert sorted(await refs(database, "acme", "zeppelin")) == [
+            "a/1",
+            "a/b/1",
+            "report.daily/2013-04-01",
+        ]
+        assert await refs(database, "globex", "ann or zeppelin") == []
+        # Again, after a change that no message told of.
+        with within(database, "acme"):
+            async with tenant_session() as session:
+                await session.execute(
+                    update(Contact).where(Contact.name == "ann").values(name="zoe")
+                )
+        assert await reindex(saas, "acme", "2") == report
+    assert len(await refs(database, "acme", "zoe")) == 1
+
+
+async def test_a_reindexing_goes_on_after_the_last_page_that_was_written(
+    database: Database, saas: Client, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAGE_ITEMS", 2)
+    await tenants.add("acme", "acme", plan="standard")
+    await give_contacts(database, "acme", "ann", "bob", "cid", "dan", "eve")
+    write = module._write
+    pages: list[int] = []
+
+    async def failing(session: AsyncSession, kind: Any, texts: Any) -> None:
+        pages.append(len(texts))
+        await write(session, kind, texts)
+        if len(pages) == 2:
+            raise RuntimeError("the connection is lost")
+
+    monkeypatch.setattr(module, "_write", failing)
+    async with saas_worker(saas):
+        report = await reindex(saas, "acme", "1")
+    assert report == ReindexReport(contacts=5, documents=0)
+    assert pages == [2, 2, 2, 1, 0]  # the second one twice

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
-from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio import activity, workflow
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from processes.cli.program import PROGRAM
 from temporal_tenancy.cli import _following, use_program
@@ -49,6 +52,56 @@ async def test_attempts_and_the_last_failure_are_told_while_a_run_is_awaited(
         r"Away: acme is away",
         sentences[0],
     )
+
+
+@workflow.defn(name="area.verb")
+class Elsewhere:
+    """Runs the activity `work` on the queue that its input names."""
+
+    @workflow.run
+    async def run(self, queue: str) -> None:
+        await workflow.execute_activity(
+            "work", task_queue=queue, start_to_close_timeout=timedelta(minutes=1)
+        )
+
+
+@activity.defn
+async def other_work() -> None:
+    """Not the activity that the workflow calls."""
+
+
+@pytest.mark.parametrize(
+    ("queue", "sentence"),
+    [
+        ("nobodys", r'work cannot start: no worker serves the queue "nobodys"\. Start one: .+'),
+        (
+            "mine",
+            r"work: attempt \d+, last failed with NotFoundError: Activity function work for "
+            r"workflow .+ is not registered on this worker.+ Add it to the activities of the "
+            r"worker that serves this queue, and restart the worker\.",
+        ),
+    ],
+)
+async def test_an_activity_that_no_worker_has_is_told_while_the_run_is_waited_for(
+    raw: Client, control: Control, sentences: list[str], queue: str, sentence: str
+) -> None:
+    async with Worker(
+        raw,
+        task_queue="mine",
+        workflows=[Elsewhere],
+        activities=[other_work],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
+        handle = await raw.start_workflow(
+            "area.verb", queue, id="acme/area.verb/a", task_queue="mine"
+        )
+        waiting = asyncio.create_task(result_of(raw, handle, wait=0.05))
+        async with asyncio.timeout(30):
+            await control.released.wait()
+        await handle.terminate("told")
+        with pytest.raises(WorkflowFailureError):
+            await waiting
+    assert re.fullmatch(rf"Waiting for acme/area\.verb/a: {sentence}", sentences[0]), sentences[0]
 
 
 async def test_a_terminal_shows_them_under_the_spinner(monkeypatch: pytest.MonkeyPatch) -> None:

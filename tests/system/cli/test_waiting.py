@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from temporalio.client import Client
 
+from processes.cli import command_logs
 from temporal_tenancy.cli._spinners import logs_on
 from temporal_tenancy.control_plane.tenants import Tenants
 from tests.fixtures.saas import saas_worker
@@ -64,3 +65,27 @@ def test_log_lines_go_above_a_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
         logger.removeHandler(handler)
     assert handler.stream is screen
     assert "a log line\n" in screen.getvalue()
+
+
+def test_the_programs_own_log_lines_go_above_a_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler is made by the first line, which may come before, under or after a spinner."""
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "__stderr__", screen)
+    console = Console(file=screen, force_terminal=True, width=200, _environ={})
+    logger = logging.getLogger("test.spinner")
+    monkeypatch.setattr(logger, "propagate", False)  # earlier tests have given the root a handler
+    handler = command_logs._Later("json")
+    logger.addHandler(handler)
+    try:
+        for place in ("before", "after"):
+            logger.warning(place)
+            assert handler._handler.stream is screen
+            with console.status("at work"), logs_on(console):
+                logger.warning("under")
+                assert handler._handler.stream is sys.stderr is not screen
+        logger.warning("last")
+        assert handler._handler.stream is screen
+    finally:
+        logger.removeHandler(handler)
+    assert screen.getvalue().count('"event": "under"') == 2

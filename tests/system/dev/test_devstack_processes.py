@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from dev.devstack import launcher
-from dev.devstack.processes import OwnedProcess, survivors
+from dev.devstack.processes import OwnedProcess, Patience, survivors
 
 SHELL = "/bin/sh"
 
@@ -72,3 +73,33 @@ def test_nothing_starts_once_the_parent_is_gone(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, trace.exists()) == (launcher.FAILED, False)
+
+
+def waited(process: OwnedProcess, **limits: float) -> float:
+    """Waits for a process that never gets ready; returns the seconds."""
+    began = time.monotonic()
+    patience = Patience(process, **limits)
+    while patience.is_left():
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def test_a_start_that_gets_on_is_waited_for_and_one_that_does_not_is_not(tmp_path: Path) -> None:
+    busy = shell("while :; do :; done", tmp_path / "busy")
+    idle = shell("sleep 1000", tmp_path / "idle")
+    try:
+        assert waited(idle, seconds=0.3, computed=0.1, longest=600) < 60
+        assert waited(busy, seconds=0.3, computed=0.001, longest=1.0) >= 1.0
+    finally:
+        busy.kill()
+        idle.kill()
+
+
+def test_the_computing_of_children_counts(tmp_path: Path) -> None:
+    process = shell("/bin/sh -c 'while :; do :; done' & wait", tmp_path / "log")
+    try:
+        while process.computed() < 0.2:
+            time.sleep(0.02)
+    finally:
+        process.kill()
+    assert process.computed() == 0.0

@@ -116,6 +116,10 @@ def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
     with door("-m", "dev", "--directory", str(directory)) as (process, family):
         said = read_until(process, "Ctrl-C stops", family)
         assert "Web UI" in said
+        short = (
+            f"  export DEVSTACK={directory}\n  ./starter.py run billing.cycle --tenant ua --input "
+        )
+        assert short in said.replace("\r\n", "\n")
         shell = f"source {directory / 'env'} && {sys.executable} starter.py"
         run = (
             f'{shell} run billing.cycle --tenant ua --input \'{{"period": "2013-04"}}\' '

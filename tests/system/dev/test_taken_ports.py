@@ -14,6 +14,7 @@ from dev.devstack.errors import PartMissing
 from dev.devstack.mail_sink import MailSink
 from dev.devstack.ports import LOOPBACK, Ports, free_port
 from dev.devstack.postgres import EmbeddedPostgres
+from dev.devstack.processes import OwnedProcess, Patience
 from dev.devstack.stack import Stack
 from dev.devstack.temporal_binary import find_temporal
 from dev.devstack.temporal_server import TemporalDevServer
@@ -108,6 +109,28 @@ def test_a_program_keeps_its_port_from_one_start_to_the_next(stack: Stack) -> No
 def test_a_program_that_fails_for_another_reason_is_not_tried_again(stack: Stack) -> None:
     with pytest.raises(PartMissing, match=r"^the broken did not start\. Its log ends: no table$"):
         Program(stack, "broken", "-c", "import sys; sys.exit('no table')").start()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "import time; time.sleep(1000)",
+            r"it was not ready after \d+ s, in which it computed for",
+        ),
+        ("raise SystemExit(4)", r"it ended with exit code 4\."),
+    ],
+)
+def test_a_start_that_fails_in_silence_says_what_became_of_it(
+    stack: Stack, code: str, said: str
+) -> None:
+    def short(process: OwnedProcess) -> Patience:
+        return Patience(process, seconds=0.3, computed=1000)
+
+    silent = Program(stack, "silent", "-c", code, patience=short)
+    with pytest.raises(PartMissing, match=rf"^the silent did not start: {said}.*wrote nothing"):
+        silent.start()
+    assert not silent.running
 
 
 def test_a_program_in_a_hurry_is_not_waited_for(stack: Stack) -> None:

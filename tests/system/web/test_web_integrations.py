@@ -6,9 +6,10 @@ import json
 import stat
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.postgres.database import tenant_session
@@ -23,6 +24,7 @@ __all__ = ["partner"]
 
 SECRET = "hunter2-hunter2"
 URL = "https://api.x.example/records"
+HOST = "https://api.x.example:443"
 FINE = {"url": URL, "credential": SECRET}
 
 
@@ -51,9 +53,9 @@ async def test_one_is_set_up_changed_listed_and_removed(
         added = await client.put("/integrations/crm", json=FINE)
         again = await client.put("/integrations/crm", json=FINE)
         assert [added.status_code, again.status_code] == [201, 200]
-        assert stored(web) == {"integrations.crm": SECRET}
-        [path] = (web.folder / "secrets" / "acme").iterdir()
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stored(web) == {"integrations.crm": SECRET, "integrations.crm.host": HOST}
+        for path in (web.folder / "secrets" / "acme").iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
         moved = await client.put("/integrations/crm", json={"url": f"{URL}/v2"})
         shown = await client.get("/integrations/crm")
@@ -142,7 +144,10 @@ async def test_a_stored_credential_goes_to_no_other_host(web: Web) -> None:
         assert (await client.get("/integrations/crm")).json()["url"] == URL
         moved = {"url": "https://evil.example/records", "credential": "theirs"}
         assert (await client.put("/integrations/crm", json=moved)).status_code == 200
-    assert stored(web) == {"integrations.crm": "theirs"}
+    assert stored(web) == {
+        "integrations.crm": "theirs",
+        "integrations.crm.host": "https://evil.example:443",
+    }
 
 
 async def test_without_a_credential_no_sync_is_requested(web: Web) -> None:
@@ -184,3 +189,55 @@ async def test_a_sync_copies_the_records_and_one_that_was_removed_fails_nowhere(
     assert len(partner.asked) == 3
     handle = saas.get_workflow_handle(f"acme/integrations.sync/{first.json()['key']}")
     assert SECRET not in str(await handle.fetch_history())
+
+
+async def test_a_credential_whose_url_was_not_committed_goes_to_no_other_host(
+    web_and_temporal: Web,
+    saas: Client,
+    make_relay: Any,
+    partner: Partner,
+    database_urls: DatabaseUrls,
+) -> None:
+    """The new URL and its credential are given, and the commit fails."""
+    web = web_and_temporal
+    theirs = {"url": "https://theirs.example/records", "credential": "only-for-theirs"}
+    async with web.client("acme") as client:
+        fine = await client.put("/integrations/crm", json={"url": partner.url, "credential": "old"})
+        assert fine.status_code == 201
+        with psycopg.connect(database_urls.owner.replace("+psycopg", ""), autocommit=True) as owner:
+            owner.execute(FAILING_COMMIT)
+            assert (await client.put("/integrations/crm", json=theirs)).status_code >= 500
+            owner.execute("drop trigger failing on integrations")
+        shown = (await client.get("/integrations/crm")).json()
+        assert (shown["url"], shown["has_credential"]) == (partner.url, False)
+        refused = await client.post("/integrations/crm/sync")
+        assert (refused.status_code, problem_of(refused)) == (409, "CredentialMissing")
+        # A sync that was requested before runs all the same.
+        [integration] = await integration_ids(web)
+        async with saas_worker(saas), running(make_relay()):
+            failed = await saas.start_workflow(
+                "integrations.sync",
+                {"tenant_id": "acme", "integration_id": str(integration)},
+                id=f"acme/integrations.sync/{integration}",
+                task_queue="bulk",
+            )
+            with pytest.raises(WorkflowFailureError):
+                await failed.result()
+        assert partner.credentials == []
+        # The caller repeats the request that failed.
+        assert (await client.put("/integrations/crm", json=theirs)).status_code == 200
+        assert (await client.get("/integrations/crm")).json()["has_credential"] is True
+
+
+FAILING_COMMIT = """
+    create or replace function public.failing() returns trigger language plpgsql as
+        $$ begin raise exception 'the disk is full' using errcode = 'disk_full'; end $$;
+    create constraint trigger failing after update on integrations
+        deferrable initially deferred for each row execute function public.failing();
+"""
+
+
+async def integration_ids(web: Web) -> list[Any]:
+    with web.acting_for("acme"):
+        async with tenant_session() as session:
+            return list(await session.scalars(text("select id from integrations")))

@@ -328,7 +328,7 @@ async def give_things(web: Web, tenant: str) -> dict[str, dict[str, Any]]:
     return {
         "exports.generate": {"export_id": export.json()["id"]},
         "reports.generate": {"report_id": report.json()["id"]},
-        "integrations.sync": payloads["integrations.sync"],
+        "integrations.sync": {"integration_id": payloads["integrations.sync"]["integration_id"]},
         "search.index": {"kind": "document", "ref": f"note/of-{tenant}"},
     }
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from processes.web.door import OPEN_JOBS
 from temporal_tenancy import read_input, registry
-from tests.fixtures.web import Web
+from temporal_tenancy.core import internal_fields
+from temporal_tenancy.core.jobs import job_of
+from temporal_tenancy.postgres.database import tenant_session
+from tests.fixtures.relay import messages_of
+from tests.fixtures.web import Web, problem_of
+from workflows import WORKFLOWS
 
 
 def resolved(schema: Any, document: Any) -> Any:
@@ -69,7 +76,8 @@ def test_every_job_is_described_with_its_input(document: Any) -> None:
     for name in OPEN_JOBS:
         model = registry[name].input_model
         assert resolved(schemas[model.__name__], document) in inputs
-        assert "tenant_id" not in schemas[model.__name__]["properties"]
+        shown = set(schemas[model.__name__]["properties"])
+        assert shown == set(model.model_fields) - {"tenant_id"} - internal_fields(model)
         assert f"`{name}`" in operation["description"]
         example = content["examples"][name]["value"]
         fields = {"tenant_id": "acme", **example.get("input", {})}
@@ -78,6 +86,37 @@ def test_every_job_is_described_with_its_input(document: Any) -> None:
             {**fields, **({"period": example["key"]} if "key" in example else {})},
             what="the example",
         )
+
+
+def test_what_runs_hand_to_the_next_is_internal() -> None:
+    """A run that continues as new sets fields of its input, which no caller may set."""
+    found = 0
+    for workflow_class in WORKFLOWS:
+        if "continue_as_new" not in inspect.getsource(workflow_class):
+            continue
+        job = job_of(workflow_class)
+        assert job is not None
+        optional = {
+            name for name, field in job.input_model.model_fields.items() if not field.is_required()
+        }
+        assert optional == internal_fields(job.input_model)
+        found += 1
+    assert found >= 2
+
+
+async def test_what_only_runs_set_cannot_be_asked_for(web: Web) -> None:
+    async with web.client("acme") as client:
+        await client.put(
+            "/integrations/crm", json={"url": "https://api.x.example", "credential": "c"}
+        )
+        with web.acting_for("acme"):
+            async with tenant_session() as session:
+                [known] = await session.scalars(text("select id from integrations"))
+        asked = {"input": {"integration_id": str(known), "records": 5}}
+        answer = await client.post("/jobs/integrations.sync", json=asked)
+    assert (answer.status_code, problem_of(answer)) == (422, "InvalidPayload")
+    assert "records" in answer.json()["error"]["message"]
+    assert await messages_of(web.door.database, "acme") == []
 
 
 PAGES = ("/", "/pages/exports", "/pages/search", "/docs")
