@@ -72,6 +72,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                 health_port=process.health_port,
                 ready_file=process.ready_file,
                 what="the relay",
+                kind="relay",
             ),
             make,
         )

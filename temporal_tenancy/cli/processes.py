@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import typer
 from temporalio.client import Client
@@ -55,7 +55,13 @@ class ProcessOptions:
     health_port: int | None  # 0: any free port; None: no health door
     ready_file: Path | None
 
-    def process(self, queues: Sequence[str], grace: float | None, what: str) -> Process:
+    def process(
+        self,
+        queues: Sequence[str],
+        grace: float | None,
+        what: str,
+        kind: Literal["worker", "relay"] = "worker",
+    ) -> Process:
         """Returns the settings of the process."""
         return Process(
             queues=queues,
@@ -65,6 +71,7 @@ class ProcessOptions:
             ready_file=self.ready_file,
             grace=None if grace is None else timedelta(seconds=grace),
             what=what,
+            kind=kind,
         )
 
 
@@ -128,7 +135,7 @@ def relay(process: ProcessOptions) -> None:
         ProcessProblem: the health port is in use, or the relay has failed.
     """
     application = current_application()
-    settings = process.process([OUTBOX], None, "the relay")
+    settings = process.process([OUTBOX], None, "the relay", "relay")
     url = _url(application, application.relay)
     _log_start(application, settings)
 
@@ -244,7 +251,11 @@ def _own_jobs() -> Sequence[Job]:
 def _log_start(application: Application, process: Process) -> None:
     write_logs(process.identity)
     forward_core_logs()
-    if application.owner.url is not None:
+    if application.owner.url is None:
+        return
+    if process.kind == "relay":
+        log.warning("relay.owner_credentials", extra={"setting": application.owner.setting})
+    else:
         log.warning("worker.owner_credentials", extra={"setting": application.owner.setting})
 
 

@@ -6,17 +6,31 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic import BaseModel
 from temporalio.client import Client
 
 from temporal_tenancy.control_plane.tables import DeadLetterRow
-from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.errors import InvalidPayload, TenancyError
+from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.database_errors import LockHeld
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import BRIEF
+from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import input_of, started_event
+
+
+class InputForgotten(TenancyError):
+    """The job's input is no longer stored anywhere."""
+
+
+class InputLocked(TenancyError):
+    """The job's input is locked by another transaction."""
+
 
 _DELETE: Final = library_text("""
     delete from tenancy.outbox_messages
@@ -72,3 +86,34 @@ async def input_of_run(client: Client, workflow_id: str, run_id: str) -> tuple[A
     """
     started = await started_event(client, workflow_id, run_id)
     return await input_of(client, workflow_id, started), started.attempt
+
+
+async def input_of_letter(client: Client, letter: DeadLetterRow, job: Job) -> BaseModel:
+    """Returns the input of a letter's job: the stored one, or else the one that the server has.
+
+    Raises:
+        InputForgotten: neither is there.
+        InputLocked: another transaction has locked the stored one.
+        InvalidPayload, PayloadUnreadable: it does not fit the job, or cannot be read.
+    """
+    what = f"the input of {job.name}"
+    try:
+        kept = await kept_input(letter)
+    except LockHeld:
+        raise InputLocked(
+            f"another transaction has locked {what} for {letter.tenant_id}, so it was not started. "
+            "Try again; pg_locks says who holds it."
+        ) from None
+    values = None if kept is None else read_message(kept, what=what)
+    if values is None and letter.run_id is not None:
+        started_with = await if_known(input_of_run(client, letter.workflow_id, letter.run_id))
+        values = None if started_with is None else started_with[0]
+    if values is None:
+        raise InputForgotten(
+            f"the input of {letter.workflow_id} was not stored, and the server no longer has it. "
+            "Start the job again with its input."
+        )
+    if not isinstance(values, dict):
+        raise InvalidPayload(f"{what} is not a JSON object.")
+    # The letter's tenant; an input that names another tenant is refused at the start.
+    return read_input(job.input_model, {"tenant_id": letter.tenant_id, **values}, what=what)

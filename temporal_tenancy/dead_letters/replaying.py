@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Final
 
+from pydantic import BaseModel
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -13,27 +14,20 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState
 from temporal_tenancy.core.directory import current_directory
-from temporal_tenancy.core.errors import InvalidPayload, ScopeMissing, TenancyError, UnknownJob
-from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.errors import ScopeMissing, UnknownJob
 from temporal_tenancy.core.jobs import Job, registry
-from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import TenantScope, current_scope, enter
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.inputs import input_of_run, kept_input
+from temporal_tenancy.dead_letters.inputs import InputForgotten as InputForgotten
+from temporal_tenancy.dead_letters.inputs import input_of_letter, input_of_run
 from temporal_tenancy.dead_letters.sweep import settle
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.postgres.database_errors import LockHeld
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import own_run
+from temporal_tenancy.sdk.taken_ids import own_run_and_input, require_same_input
 
-
-class InputForgotten(TenancyError):
-    """The job's input is no longer stored anywhere."""
-
-
-class InputLocked(TenancyError):
-    """The job's input is locked by another transaction."""
+_OTHERWISE: Final = "The letter stays open: discard it, or request its input under another key."
 
 
 class ReplayOutcome(StrEnum):
@@ -70,6 +64,7 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
 
     Raises:
         WorkflowIdTaken: something else uses the job's workflow id.
+        KeyReused: the job has succeeded since, or runs, with another input. The letter stays open.
         ScopeMissing: the caller is in a tenant's scope.
         UnknownJob: this process has no tenant job of that name.
         TenantUnknown, TenantSuspended, TenantOffboarding, FeatureNotEnabled: the tenant may not
@@ -98,9 +93,11 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
         async with platform_session("look up a run") as session:
             row = await ledger.row_of_workflow(session, letter.workflow_id)
         if row is not None and row.state == LedgerState.SUCCEEDED:
+            if row.run_id is not None:
+                await _require_its_input(client, letter, job, row.run_id)
             await settle([letter], by)
             return Replay(ReplayOutcome.RESOLVED, row.run_id)
-    job_input = await _input(client, letter, job)
+    job_input = await input_of_letter(client, letter, job)
     try:
         with enter(TenantScope(letter.tenant_id)):
             handle = await client.start_workflow(
@@ -113,18 +110,38 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
                 memo={"tenancy-replay-of": str(letter.id)},
             )
     except WorkflowAlreadyStartedError:
-        return await _started_before(client, letter, by)
+        return await _started_before(client, letter, job_input, by)
     run_id = str(handle.first_execution_run_id)
     return Replay(ReplayOutcome.REPLAYED, run_id, await _mark(letter, run_id, by))
 
 
-async def _started_before(client: Client, letter: DeadLetterRow, by: str) -> Replay:
-    described = await own_run(client, letter.workflow_id, letter.job)
+async def _started_before(
+    client: Client, letter: DeadLetterRow, job_input: BaseModel, by: str
+) -> Replay:
+    described, given = await own_run_and_input(client, letter.workflow_id, letter.job)
+    require_same_input(described, job_input, given, otherwise=_OTHERWISE)
     if described.status is WorkflowExecutionStatus.COMPLETED:
         await settle([letter], by)
         return Replay(ReplayOutcome.RESOLVED, described.run_id)
     is_marked = await _mark(letter, described.run_id, by)
     return Replay(ReplayOutcome.RUNNING, described.run_id, is_marked)
+
+
+async def _require_its_input(client: Client, letter: DeadLetterRow, job: Job, run_id: str) -> None:
+    """Raises `KeyReused` if the run that succeeded had another input than the letter's.
+
+    What nobody knows any more is no difference.
+    """
+    handle = client.get_workflow_handle(letter.workflow_id, run_id=run_id)
+    run = await if_known(handle.describe())
+    had = await if_known(input_of_run(client, letter.workflow_id, run_id))
+    if run is None or had is None:
+        return
+    try:
+        job_input = await input_of_letter(client, letter, job)
+    except InputForgotten:
+        return
+    require_same_input(run, job_input, had[0], otherwise=_OTHERWISE)
 
 
 async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> bool:
@@ -135,28 +152,3 @@ async def _mark(letter: DeadLetterRow, run_id: str, by: str) -> bool:
     except LockHeld:
         return False
     return True
-
-
-async def _input(client: Client, letter: DeadLetterRow, job: Job) -> Any:  # of the job's model
-    """Returns the job's input: the stored one, or else the one that the server still has."""
-    what = f"the input of {job.name}"
-    try:
-        kept = await kept_input(letter)
-    except LockHeld:
-        raise InputLocked(
-            f"another transaction has locked {what} for {letter.tenant_id}, so it was not started. "
-            "Try again; pg_locks says who holds it."
-        ) from None
-    values = None if kept is None else read_message(kept, what=what)
-    if values is None and letter.run_id is not None:
-        started_with = await if_known(input_of_run(client, letter.workflow_id, letter.run_id))
-        values = None if started_with is None else started_with[0]
-    if values is None:
-        raise InputForgotten(
-            f"the input of {letter.workflow_id} was not stored, and the server no longer has it. "
-            "Start the job again with its input."
-        )
-    if not isinstance(values, dict):
-        raise InvalidPayload(f"{what} is not a JSON object.")
-    # The letter's tenant; an input that names another tenant is refused at the start.
-    return read_input(job.input_model, {"tenant_id": letter.tenant_id, **values}, what=what)

@@ -32,16 +32,22 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.core.failures import message_of, root_cause, type_of
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.inputs import forget_inputs, input_of_run
+from temporal_tenancy.dead_letters.inputs import (
+    InputForgotten,
+    forget_inputs,
+    input_of_letter,
+    input_of_run,
+)
 from temporal_tenancy.dead_letters.letters import Settled
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, record
 from temporal_tenancy.postgres.database import platform_session, tenant_session
 from temporal_tenancy.postgres.database_errors import ROW_ERRORS, LockHeld, is_of_a_row, kind_of
 from temporal_tenancy.postgres.lock_timeouts import BRIEF
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import disagreement
+from temporal_tenancy.sdk.taken_ids import disagreement, is_same_input
 
 NAME: Final = "dead_letters.sweep"  # of the job, of its position, and `handled_by` of letters
 FIRST_LOOK: Final = timedelta(days=90)  # how far back the first sweep searches
@@ -126,7 +132,9 @@ class Sweep:
         return found
 
     async def resolve(self) -> int:
-        """Resolves the letters whose jobs have succeeded since.
+        """Resolves the letters whose jobs have succeeded since with the letter's input.
+
+        With another input the letter stays open, as its own request was never done.
 
         Returns:
             How many letters were resolved.
@@ -141,7 +149,7 @@ class Sweep:
             if not page:
                 return resolved
             after = (page[-1].tenant_id, page[-1].id)
-            done = await self._succeeded(page)
+            done = await self._with_its_input(await self._succeeded(page))
             if done:
                 resolved += await settle(done, NAME)
 
@@ -240,30 +248,60 @@ class Sweep:
                 in_full = False
         return new, in_full
 
-    async def _succeeded(self, page: Sequence[DeadLetterRow]) -> Sequence[DeadLetterRow]:
-        """Returns the letters whose workflow has completed since it failed."""
+    async def _succeeded(
+        self, page: Sequence[DeadLetterRow]
+    ) -> Sequence[tuple[DeadLetterRow, Sequence[WorkflowExecution]]]:
+        """Returns the letters whose workflow has completed since it failed, with these runs."""
         quotable = [letter.workflow_id for letter in page if _is_quotable(letter.workflow_id)]
-        completed: dict[str, datetime] = {}
+        completed: defaultdict[str, list[WorkflowExecution]] = defaultdict(list)
         if quotable:
             quoted = ", ".join(f"'{workflow_id}'" for workflow_id in quotable)
             query = f"ExecutionStatus = 'Completed' AND WorkflowId IN ({quoted})"
             async for run in self._client.list_workflows(query):
                 if _is_own(run):
-                    completed[run.id] = max(_ended(run), completed.get(run.id, _ended(run)))
+                    completed[run.id].append(run)
         for letter in page:
             if letter.workflow_id not in quotable:
-                completed |= await self._completed(letter.workflow_id)
-        return [
-            letter
-            for letter in page
-            if letter.workflow_id in completed and completed[letter.workflow_id] > letter.failed_at
-        ]
+                completed[letter.workflow_id] = await self._completed(letter.workflow_id)
+        found = []
+        for letter in page:
+            runs = completed[letter.workflow_id]
+            since = [run for run in runs if _ended(run) > letter.failed_at]
+            if since:
+                found.append((letter, since))
+        return found
 
-    async def _completed(self, workflow_id: str) -> dict[str, datetime]:
+    async def _completed(self, workflow_id: str) -> list[WorkflowExecution]:
         run = await if_known(self._client.get_workflow_handle(workflow_id).describe())
         if run is None or run.status is not WorkflowExecutionStatus.COMPLETED or not _is_own(run):
-            return {}
-        return {workflow_id: _ended(run)}
+            return []
+        return [run]
+
+    async def _with_its_input(
+        self, succeeded: Sequence[tuple[DeadLetterRow, Sequence[WorkflowExecution]]]
+    ) -> Sequence[DeadLetterRow]:
+        same = await asyncio.gather(*(self._had_its_input(*each) for each in succeeded))
+        return [letter for (letter, _), had in zip(succeeded, same, strict=True) if had]
+
+    async def _had_its_input(
+        self, letter: DeadLetterRow, runs: Sequence[WorkflowExecution]
+    ) -> bool:
+        """Whether one of the runs had the letter's input; what is forgotten is no difference."""
+        job = registry.get(letter.job)
+        if job is None:
+            return False  # nothing here can read it
+        async with self._slots:
+            had = [await if_known(input_of_run(self._client, run.id, run.run_id)) for run in runs]
+            known = [each[0] for each in had if each is not None]
+            if len(known) < len(runs):
+                return True
+            try:
+                wanted = await input_of_letter(self._client, letter, job)
+            except InputForgotten:
+                return True
+            except TenancyError:  # it cannot be read, or is locked until the next sweep
+                return False
+        return any(is_same_input(wanted, each) for each in known)
 
 
 async def _recorded(lost: Lost) -> bool:

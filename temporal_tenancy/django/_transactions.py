@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -11,13 +11,14 @@ from django import conf  # not its settings, as in middleware
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.postgres._open_transactions import claimed, joined
 from temporal_tenancy.postgres.installation import SCHEMA
 from temporal_tenancy.postgres.raw_session import finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.transactions import (
-    begun,
+    begin,
+    clean_after_rollback,
     current_tenant_of_this_code,
-    joins,
     prepare_commit,
     require_tenant,
     translated,
@@ -56,21 +57,31 @@ def tenant_atomic(
     tenant = current_tenant_of_this_code()
     connection = driver_connection(using)
     # The transaction in which django.test.TestCase runs a test counts as none.
-    is_nested = not _is_in_test_case(using) and joins(connection, tenant)
-    if not is_nested:
+    in_test = _is_in_test_case(using)
+    outer = None if in_test else joined(connection, tenant)
+    if outer is None:
         _refuse_open_transaction(using, tenant)
-    with _translated_errors(tenant), transaction.atomic(using):
-        around = (
-            nullcontext()
-            if is_nested
-            else begun(connection, tenant, limits, getattr(conf.settings, SCHEMA_SETTING, SCHEMA))
-        )
-        with around:
-            yield
-            if is_nested:
+    with _translated_errors(tenant):
+        if outer is not None:
+            with transaction.atomic(using), outer.containing():
+                yield
                 require_tenant(tenant)
-            elif not connections[using].needs_rollback:
-                finish(prepare_commit(connection))
+            return
+        schema = getattr(conf.settings, SCHEMA_SETTING, SCHEMA)
+        with claimed(connection, tenant, schema, is_inside=in_test) as opened:
+            try:
+                with transaction.atomic(using):
+                    with connections[using].wrap_database_errors:
+                        finish(begin(connection, opened, limits))
+                    with opened.running():
+                        yield
+                    if not connections[using].needs_rollback:
+                        with connections[using].wrap_database_errors:
+                            finish(prepare_commit(connection, opened))
+            finally:
+                if not in_test:
+                    finish(clean_after_rollback(connection, opened))
+                    _forget_if_closed(using, connection)
 
 
 def driver_connection(using: str) -> psycopg.Connection[Any]:
@@ -99,6 +110,12 @@ def _refuse_open_transaction(using: str, tenant: str) -> None:
             "Open tenant_atomic() outside every atomic(), and without ATOMIC_REQUESTS for this "
             "view."
         )
+
+
+def _forget_if_closed(using: str, connection: psycopg.Connection[Any]) -> None:
+    wrapper = connections[using]
+    if connection.closed and wrapper.connection is connection:
+        wrapper.close()  # so that the next query opens another one
 
 
 def _is_in_test_case(using: str) -> bool:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
-from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.directory import Tenant, use_tenant_record
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.scope import TenantScope, current_scope, enter
+from temporal_tenancy.core.scope import TenantScope, _outside, current_scope, current_tenant, enter
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.fastapi._answers import add_answers
-from temporal_tenancy.postgres import acting_for
-from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.postgres.database import Database, closing_sessions, use_database
 
 Dependency = Callable[..., AsyncIterator[str | None]]
 
 
+@spelled
 def install_tenancy(
     application: FastAPI,
     *,
@@ -30,7 +31,8 @@ def install_tenancy(
     """Runs the requests of an application in their tenants' scopes; call it before the routes.
 
     The scope lasts until the response is sent: streamed bodies and background tasks are in it.
-    `tenant_session()` opens on `database`, which is closed when the application shuts down. The
+    `tenant_session()` opens on `database`, also if a scope with another one was open before the
+    request. It is closed when the application shuts down. The
     library's refusals are answered as `{"error": {"type", "message"}}` with 403, 404, 409, 413, 422
     or 503.
 
@@ -55,16 +57,17 @@ def install_tenancy(
 
     async def entered(found: Any = Depends(tenant_of)) -> AsyncIterator[str | None]:  # noqa: B008
         if found is None:
-            yield None
-        elif isinstance(current_scope(), TenantScope):  # entered by what overrides `tenant_of`
-            with enter(_scope_of(found)) as scope:
-                yield scope.owner
-        elif isinstance(found, Tenant):
-            with acting_for(found, database):
-                yield found.id
-        else:
-            with use_database(database), enter(_scope_of(found)) as scope:
-                yield scope.owner
+            with _outside():  # also if the server, or an application around this one, is in a scope
+                yield None
+            return
+        with ExitStack() as stack:
+            if not _is_entered(application, tenant_of):
+                stack.enter_context(use_database(database))
+            stack.enter_context(enter(_scope_of(found)))
+            if isinstance(found, Tenant):
+                stack.enter_context(use_tenant_record(found))
+            async with closing_sessions():
+                yield current_tenant()
 
     if every_route:
         _refuse_routes(application)
@@ -72,6 +75,13 @@ def install_tenancy(
     add_answers(application)
     _dispose_at_the_end(application, database)
     return entered
+
+
+def _is_entered(application: FastAPI, tenant_of: Callable[..., Any]) -> bool:
+    """Whether a test's override of `tenant_of` has entered the tenant, on a database of its own."""
+    return tenant_of in application.dependency_overrides and isinstance(
+        current_scope(), TenantScope
+    )
 
 
 def _scope_of(found: object) -> TenantScope:

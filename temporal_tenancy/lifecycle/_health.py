@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
 import threading
 import time
@@ -14,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from temporal_tenancy.lifecycle._consumers import Consumer
+from temporal_tenancy.lifecycle._events import EVENTS, Events
 from temporal_tenancy.lifecycle._listening import listen
 
 PROBES_MAX_AGE: Final = 5.0  # seconds that a result is cached
@@ -21,8 +21,6 @@ PROBE_TIMEOUT: Final = 3.0  # seconds
 REQUEST_TIMEOUT: Final = 5.0  # seconds for a client to send its request, and for the answer
 CONNECTIONS: Final = 32  # at once; one more closes the oldest, so slow clients hide no answer
 SHUTDOWN_LOOK: Final = 0.05  # seconds between two looks of the server whether it is to end
-
-log: Final = logging.getLogger(__name__)
 
 Probe = Callable[[], Awaitable[bool]]
 """Asks one server; returns whether it answers."""
@@ -36,17 +34,20 @@ class Health:
         *,
         probe_timeout: float = PROBE_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
+        events: Events = EVENTS["worker"],
     ) -> None:
         """
         Args:
             probe_timeout: seconds after which a probe fails.
             clock: returns the time in seconds, for the age of a result.
+            events: writes the changes of readiness.
         """
         self.workers: Sequence[Consumer] = ()
         self.probes: Mapping[str, Probe] = {}  # by the reason to show when one fails
         self.stopping = False
         self._probe_timeout = probe_timeout
         self._clock = clock
+        self._events = events
         self._failed: list[str] = []
         self._probed_at = float("-inf")
         self._probing = asyncio.Lock()
@@ -71,9 +72,9 @@ class Health:
         if self._was_ready == bool(reasons):
             self._was_ready = not reasons
             if reasons:
-                log.warning("worker.unready", extra={"reasons": reasons})
+                self._events.unready(reasons)
             else:
-                log.info("worker.ready")
+                self._events.ready()
         return reasons
 
     async def _failed_probes(self) -> list[str]:

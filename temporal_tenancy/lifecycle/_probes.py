@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Iterable
 from datetime import timedelta
@@ -12,7 +11,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from temporal_tenancy.lifecycle._health import PROBE_TIMEOUT, Probe
-from temporal_tenancy.postgres import answers
+from temporal_tenancy.postgres.connections import answers_soon
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.secret_texts import hidden
 
@@ -30,11 +29,8 @@ def probes(client: Client, urls: Iterable[str]) -> dict[str, Probe]:
             return False
         return True
 
-    async def database(url: str) -> bool:
-        return await asyncio.to_thread(answers, url)
-
     found: dict[str, Probe] = {"Temporal does not answer": temporal}
     for url in map(hidden, urls):
         reason = f"the database does not answer {database_url(url).username}"
-        found[reason] = functools.partial(database, url)
+        found[reason] = functools.partial(answers_soon, url)
     return found

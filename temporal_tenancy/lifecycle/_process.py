@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from temporal_tenancy.lifecycle._collector import spare_what_is_loaded
 from temporal_tenancy.lifecycle._consumers import Consumer
+from temporal_tenancy.lifecycle._events import EVENTS, Events, Kind
 from temporal_tenancy.lifecycle._health import Health, Probe, serving
 from temporal_tenancy.lifecycle._problems import WorkerFailed
 from temporal_tenancy.lifecycle._ready_file import write_ready_file
@@ -24,8 +24,6 @@ CANCEL_SECONDS: Final = 10.0
 """Seconds for activities to end after being cancelled."""
 START_LOOK: Final = 0.02  # seconds between two checks whether all consumers take work
 ABANDONED: Final = 1  # the exit code of a process whose activities ignore their cancellation
-
-log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +37,7 @@ class Process:
     ready_file: Path | None = None  # written when ready for work
     grace: timedelta | None = None  # for activities at shutdown; None: as long as it takes
     what: str = "a worker"  # runs here, for the message when it fails
+    kind: Kind = "worker"  # for the events in its log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +68,21 @@ async def run_process(
         WorkerFailed: a consumer ended with an error.
         Exception: whatever `make` raises.
     """
-    health = Health()
+    events = EVENTS[process.kind]
+    health = Health(events=events)
     async with AsyncExitStack() as stack:
-        stop = stack.enter_context(StopRequest().listening())
+        stop = stack.enter_context(StopRequest(events).listening())
         address = None
         if process.health_port is not None:
             address = await stack.enter_async_context(
                 serving(health, host=process.health_host, port=process.health_port)
             )
         queues = list(process.queues)
-        log.info("worker.starting", extra={"queues": queues, "health": address})
+        events.starting(queues, address)
         try:
             made = await stop.unless_requested(make(stack))
         except StopRequested:
-            log.info("worker.stopped", extra={"signal": stop.signal})
+            events.stopped(stop.signal)
             return
         health.probes = made.probes
         health.workers = made.consumers
@@ -94,12 +94,12 @@ async def _work(
 ) -> None:
     running = [asyncio.create_task(consumer.run()) for consumer in made.consumers]
     failed = asyncio.create_task(_first_failure(running))
-    queues = list(process.queues)
+    queues, events = list(process.queues), EVENTS[process.kind]
     try:
         await stop.until_ended(failed, asyncio.create_task(_until_polling(made.consumers)))
         if not failed.done():
             spare_what_is_loaded()
-            log.info("worker.started", extra={"queues": queues, "health": address})
+            events.started(queues, address)
             if process.ready_file is not None:
                 write_ready_file(
                     process.ready_file, identity=process.identity, queues=queues, health=address
@@ -112,10 +112,10 @@ async def _work(
     began = time.monotonic()
     health.stopping = True
     grace = None if process.grace is None else process.grace.total_seconds()
-    log.info("worker.stopping", extra={"signal": stop.signal, "grace_seconds": grace})
-    await _shut_down(made.consumers, running, None if grace is None else grace + CANCEL_SECONDS)
-    seconds = round(time.monotonic() - began, 2)
-    log.info("worker.stopped", extra={"signal": stop.signal, "seconds": seconds})
+    events.stopping(stop.signal, grace)
+    most = None if grace is None else grace + CANCEL_SECONDS
+    await _shut_down(made.consumers, running, most, events)
+    events.stopped(stop.signal, round(time.monotonic() - began, 2))
     for task in running:
         error = task.exception()
         if error is not None:
@@ -134,12 +134,15 @@ async def _until_polling(consumers: Sequence[Consumer]) -> None:
 
 
 async def _shut_down(
-    consumers: Sequence[Consumer], running: Sequence[asyncio.Task[None]], seconds: float | None
+    consumers: Sequence[Consumer],
+    running: Sequence[asyncio.Task[None]],
+    seconds: float | None,
+    events: Events,
 ) -> None:
     """Stops all consumers; ends the process if an activity ignores its cancellation."""
     shutdowns = asyncio.gather(*(consumer.shutdown() for consumer in consumers))
     _, late = await asyncio.wait(running, timeout=seconds)
     if late:
-        log.error("worker.activities_abandoned", extra={"seconds": seconds})
+        events.abandoned(seconds)
         os._exit(ABANDONED)
     await shutdowns

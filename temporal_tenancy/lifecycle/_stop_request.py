@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self, TypeVar
 
+from temporal_tenancy.lifecycle._events import EVENTS, Events
+
 T = TypeVar("T")
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-log: Final = logging.getLogger(__name__)
 
 
 class StopRequested(Exception):
@@ -24,7 +23,9 @@ class StopRequested(Exception):
 class StopRequest:
     """Whether the process was asked to stop, and by which signal."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events = EVENTS["worker"]) -> None:
+        """`events`: writes that a second signal ended the process."""
+        self._events = events
         self.signal = ""
         self.requested = asyncio.Event()
 
@@ -60,7 +61,7 @@ class StopRequest:
 
     def _receive(self, number: signal.Signals) -> None:
         if self.requested.is_set():
-            log.warning("worker.aborted", extra={"signal": number.name})
+            self._events.aborted(number.name)
             os._exit(128 + number)
         self.signal = number.name
         self.requested.set()

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.roles import TENANT_ROLE
     from temporal_tenancy.postgres.row_security import protect_sql, protect_statements
-    from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable, SqlTenantDirectory
+    from temporal_tenancy.postgres.sql_directory import (
+        DirectoryAmbiguous,
+        DirectoryUnreadable,
+        SqlTenantDirectory,
+    )
     from temporal_tenancy.postgres.transactions import tenant_transaction
     from temporal_tenancy.postgres.uuids import new_uuid
 
@@ -34,6 +38,7 @@ __all__ = [
     "TENANT_ROLE",
     "DatabaseProblem",
     "DatabaseUnreachable",
+    "DirectoryAmbiguous",
     "DirectoryUnreadable",
     "ExcessRights",
     "Installation",
@@ -61,6 +66,7 @@ _WHERE: Final = {
     "TENANT_ROLE": "roles",
     "DatabaseProblem": "database_errors",
     "DatabaseUnreachable": "database_errors",
+    "DirectoryAmbiguous": "sql_directory",
     "DirectoryUnreadable": "sql_directory",
     "ExcessRights": "database_errors",
     "Installation": "installation",

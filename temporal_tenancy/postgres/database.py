@@ -6,10 +6,11 @@ without one before anything is sent.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import select
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -17,7 +18,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from temporalio import workflow
@@ -30,7 +31,8 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     enter,
 )
-from temporal_tenancy.core.scoped_value import ScopedValue
+from temporal_tenancy.core.scoped_value import Block, ScopedValue
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.postgres._connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.postgres._connection_shares import ConnectionShares
 from temporal_tenancy.postgres._every_time import read_every_time
@@ -68,6 +70,7 @@ KEEPALIVE_INTERVAL: Final = 10  # seconds
 KEEPALIVE_COUNT: Final = 3  # unanswered keepalives until the connection counts as lost
 
 
+@spelled
 class Database:
     """The two engines of a process: one for the tenant role, one for the platform role."""
 
@@ -183,7 +186,8 @@ class Database:
                     )
                 ) as session,
             ):
-                with _session.provide(session):
+                block = _session.provide(session)
+                with block, _abandonable(session, block):
                     yield session
 
     @asynccontextmanager
@@ -235,6 +239,41 @@ _session: Final[ScopedValue[AsyncSession]] = ScopedValue(
     "temporal_tenancy_session", "the current tenant_session()", in_generators=True
 )
 _current: Final[ScopedValue[Database]] = ScopedValue("temporal_tenancy_database", "the database")
+
+
+# The sessions of a block's generators, which nobody may ever finish.
+_generators_sessions: Final[ScopedValue[set[AsyncSession]]] = ScopedValue(
+    "temporal_tenancy_generators_sessions", "the sessions of generators"
+)
+
+
+@asynccontextmanager
+async def closing_sessions() -> AsyncIterator[None]:
+    """Closes what generators have left open at the end of the block, such as a streamed response.
+
+    A server that loses its client abandons the generator, and with it the session, until Python
+    collects them. Until then the session would keep its connection, and its transaction.
+    """
+    sessions: set[AsyncSession] = set()
+    with _generators_sessions.provide(sessions):
+        try:
+            yield
+        finally:
+            for session in list(sessions):
+                with suppress(InvalidRequestError):  # it is in use in another task, which ends it
+                    await asyncio.shield(asyncio.create_task(session.close()))
+
+
+@contextmanager
+def _abandonable(session: AsyncSession, block: Block[AsyncSession]) -> Iterator[None]:
+    sessions = _generators_sessions.peek() if block.in_generator else None
+    if sessions is not None:
+        sessions.add(session)
+    try:
+        yield
+    finally:
+        if sessions is not None:
+            sessions.discard(session)
 
 
 def use_database(database: Database) -> AbstractContextManager[Database]:

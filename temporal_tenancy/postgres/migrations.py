@@ -60,6 +60,7 @@ _TURN: Final = """
     insert into locks (name) values ('migrations')
     on conflict (name) do update set name = excluded.name
 """
+_TURN_OF_ALL: Final = sql.Identifier("temporal_tenancy_first_migration")
 # The sessions whose locks may have blocked a migration.
 _HOLDERS: Final = """
     select distinct activity.pid, activity.usename
@@ -84,6 +85,7 @@ _MADE_MEANWHILE: Final = (
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
     psycopg.errors.InternalError_,  # tuple concurrently updated
+    psycopg.errors.DeadlockDetected,  # each alters roles that the other has altered
 )
 
 ROLE_TRIES: Final = 40
@@ -340,11 +342,14 @@ def _migrate(run: _Run, alone: bool) -> None:
     """Runs everything in one transaction; `alone`: no other call migrates."""
     roles = run.installation.roles
     with _transaction(run.owner_url) as (connection, owner):
-        # A `move()` may have had the turn before.
+        owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
+        if not alone:
+            with _made_meanwhile(run.patience):
+                _be_the_first(owner)
+        # A `move()` may have had the turn before, or the first call with another schema.
         schema = schema_in_use(owner, run.installation.schema, beside=run.beside)
         there = replace(run.installation, schema=schema)
         # A role is the server's, so the migration of another database may be creating it.
-        owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         with _made_meanwhile(run.patience):
             make_schema(owner, schema)
             if not alone:
@@ -364,9 +369,22 @@ def _migrate(run: _Run, alone: bool) -> None:
                     raise
                 raise _Blocked(environment) from error
         owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
-        if run.harden:
-            take_away(owner, roles)
-        set_up_roles(owner, there, run.passwords)
+        with _made_meanwhile(run.patience):
+            if run.harden:
+                take_away(owner, roles)
+            set_up_roles(owner, there, run.passwords)
+
+
+def _be_the_first(owner: psycopg.Connection[Any]) -> None:
+    """Waits until no other call makes the first tables of this database, in whichever schema.
+
+    There is no row to lock yet. The name of a schema that is not committed makes others wait who
+    create it, and it is gone again at once.
+    """
+    row = owner.execute("select has_database_privilege(current_database(), 'CREATE')").fetchone()
+    if row == (True,):  # otherwise somebody made the schema, and its name is the only turn
+        owner.execute(sql.SQL("create schema {}").format(_TURN_OF_ALL))
+        owner.execute(sql.SQL("drop schema {}").format(_TURN_OF_ALL))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.spelling import spelled
 
 SIZE: Final = 10  # connections
 RESERVED: Final = 2  # minimum of connections that one tenant leaves to others
@@ -15,6 +16,7 @@ TIMEOUT: Final = 30.0  # seconds to wait for a connection
 PATIENCE: Final = 2.0
 
 
+@spelled
 @dataclass(frozen=True)
 class PoolShare:
     """How tenants share one pool; raises `ConfigurationError` for a pool without connections."""

@@ -10,6 +10,7 @@ from alembic import op
 from sqlalchemy import text
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.tenant_id_types import TenantIdType
 from temporal_tenancy.postgres.installation import current_installation, quoted
 from temporal_tenancy.postgres.roles import TENANT_ROLE
@@ -75,6 +76,7 @@ def current_tenant_as(type: TenantIdType) -> str:
     return f"case when {_SETTING} = {CURRENT_TENANT}::{type}::text then {_SETTING}::{type} end"
 
 
+@spelled
 def protect(
     table: str,
     *,
@@ -109,6 +111,7 @@ def protect(
         op.execute(statement)
 
 
+@spelled
 def protect_statements(
     table: str,
     *,
@@ -155,6 +158,7 @@ def protect_statements(
     ]
 
 
+@spelled
 def protect_sql(
     table: str,
     *,

@@ -7,12 +7,14 @@ from datetime import timedelta
 from typing import Final
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.words import duration
 
 _LEAST: Final = timedelta(milliseconds=1)  # the server's unit; 0 would be no limit
 _MOST: Final = timedelta(days=24)  # the server counts milliseconds in 32 bits
 
 
+@spelled
 @dataclass(frozen=True)
 class SessionLimits:
     """The four time limits of every tenant's transaction, each from 1 ms to 24 days.

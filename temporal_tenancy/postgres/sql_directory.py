@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_
 from temporal_tenancy.core.display import quoted
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.identifiers import may_exist
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.tenant_id_types import TenantIdType, is_canonical
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
@@ -33,6 +35,11 @@ class DirectoryUnreadable(DatabaseProblem):
     """The role may not read the tables of the tenant directory."""
 
 
+class DirectoryAmbiguous(DatabaseProblem):
+    """The query of the tenant directory gives two rows for one tenant."""
+
+
+@spelled
 class SqlTenantDirectory:
     """A `TenantDirectory` over the application's own tables, which a query reads.
 
@@ -63,6 +70,7 @@ class SqlTenantDirectory:
             ConfigurationError: the query lacks `id`, or has a column of another name; a row has a
                 status, plan or value that does not fit.
             DirectoryUnreadable: the role may not read the tables.
+            DirectoryAmbiguous: a tenant that was asked for, or is on the page, has two rows.
         """
         self._database = database
         self._query = _COLON.sub(r"\\:", query.strip().rstrip(";"))
@@ -72,8 +80,6 @@ class SqlTenantDirectory:
 
     async def find(self, tenant_id: str) -> Tenant | None:
         """Like `TenantDirectory.find`; one query. A tenant's own scope may ask about itself."""
-        if not self._may_exist(tenant_id):
-            return None
         with outside_own_scope(tenant_id):
             return next(iter(await self.find_many([tenant_id])), None)
 
@@ -82,8 +88,12 @@ class SqlTenantDirectory:
         ids = [tenant for tenant in tenant_ids if self._may_exist(tenant)]
         if not ids:
             return []
-        where = f"tenant.id = any(cast(:ids as {self._type}[]))"
-        return await self._tenants("look up tenants", where, {"ids": ids})
+        reason = "look up tenants"
+        await self._known_columns(reason)
+        rows = await self._read(reason, f"tenant.id = any({self._ids})", {"ids": ids})
+        counted = Counter(row["id"] for row in rows)
+        self._refuse_ambiguous(tenant for tenant, rows_of_it in counted.items() if rows_of_it > 1)
+        return [self._tenant(row) for row in rows]
 
     async def page(
         self,
@@ -93,8 +103,9 @@ class SqlTenantDirectory:
         statuses: Collection[TenantStatus] | None = None,
         time_zones: Collection[str] | None = None,
     ) -> Sequence[Tenant]:
-        """Like `TenantDirectory.page`; one query."""
-        columns = await self._known_columns("enumerate tenants")
+        """Like `TenantDirectory.page`; two queries."""
+        reason = "enumerate tenants"
+        columns = await self._known_columns(reason)
         status = "coalesce(tenant.status, 'active')" if "status" in columns else "'active'"
         zone = "coalesce(tenant.time_zone, 'UTC')" if "time_zone" in columns else "'UTC'"
         order = 'tenant.id collate "C"' if self._type == "text" else "tenant.id"
@@ -111,7 +122,13 @@ class SqlTenantDirectory:
             parts.append(f"{zone} = any(cast(:zones as text[]))")
             values["zones"] = list(time_zones)
         where = f"{' and '.join(parts)} order by {order} limit :limit"
-        return await self._tenants("enumerate tenants", where, values)
+        rows = await self._read(reason, where, values)
+        # The second row may be of another status, or begin the next page.
+        again = f"tenant.id = any({self._ids}) group by tenant.id having count(*) > 1"
+        ids = [str(row["id"]) for row in rows]
+        found = await self._read(reason, again, {"ids": ids}, select="tenant.id") if ids else []
+        self._refuse_ambiguous(row["id"] for row in found)
+        return [self._tenant(row) for row in rows]
 
     def _may_exist(self, tenant: str) -> bool:
         """Returns whether PostgreSQL can read an id, and would write it in the same way.
@@ -120,11 +137,16 @@ class SqlTenantDirectory:
         """
         return may_exist(tenant) and is_canonical(tenant, self._type)
 
-    async def _tenants(
-        self, reason: str, where: str, values: Mapping[str, object]
-    ) -> Sequence[Tenant]:
-        await self._known_columns(reason)
-        return [self._tenant(row) for row in await self._read(reason, where, values)]
+    @property
+    def _ids(self) -> str:
+        return f"cast(:ids as {self._type}[])"
+
+    def _refuse_ambiguous(self, tenants: Iterable[object]) -> None:
+        for tenant in sorted(map(str, tenants)):
+            raise DirectoryAmbiguous(
+                f"the tenant directory's query gives two rows for {_shown(tenant)}, and nothing "
+                "says which is true. Let it return one row for each tenant."
+            )
 
     async def _known_columns(self, reason: str) -> frozenset[str]:
         """Returns the columns of the query, which it asks for once."""
@@ -148,9 +170,10 @@ class SqlTenantDirectory:
         where: str,
         values: Mapping[str, object],
         columns: list[str] | None = None,
+        select: str = "tenant.*",
     ) -> Sequence[RowMapping]:
-        # The query is the application's own text, as `where` is this module's.
-        statement = text(f"select tenant.* from ({self._query}\n) as tenant where {where}")  # noqa: S608
+        # The query is the application's own text, as the rest is this module's.
+        statement = text(f"select {select} from ({self._query}\n) as tenant where {where}")  # noqa: S608
         try:
             async with self._database.platform_session(reason) as session:
                 result = await session.execute(statement, dict(values))

@@ -15,7 +15,6 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -23,12 +22,29 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
+from psycopg.transaction import OutOfOrderTransactionNesting
 from sqlalchemy import TextClause, text
 
-from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, TenantMismatch
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    ScopeMissing,
+    TenantMismatch,
+)
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.postgres import tenant_owned
 from temporal_tenancy.postgres._excess_rights import refuse_excess_rights
+from temporal_tenancy.postgres._open_transactions import (
+    OpenTransaction,
+    Stage,
+    claimed,
+    cut,
+    ended_by_sql,
+    found,
+    joined,
+    overlapping,
+    require_running,
+    require_same,
+)
 from temporal_tenancy.postgres._transaction_clock import COUNTED_SINCE
 from temporal_tenancy.postgres.database import refuse_workflow_code
 from temporal_tenancy.postgres.database_errors import (
@@ -40,7 +56,6 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.postgres.installation import SCHEMA
 from temporal_tenancy.postgres.raw_session import RawConnection, RawSession, compiled, finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
-from temporal_tenancy.postgres.unfinished import Unfinished
 
 SyncConnection = TypeVar("SyncConnection", bound=psycopg.Connection[Any])
 AsyncConnection = TypeVar("AsyncConnection", bound=psycopg.AsyncConnection[Any])
@@ -55,26 +70,26 @@ _LEFT: Final = """
     select
         coalesce(current_setting('app.tenant_id', true), '') as tenant,
         current_user::text as role,
+        cast(extract(epoch from now()) as text) as began,
         pg_my_temp_schema() <> 0 as has_temporary,
         array(
             select name from pg_catalog.pg_cursors where name <> '' and creation_time >= now()
         ) as cursors,
         set_config('app.tenant_id', '', false)
 """
+# A rollback undoes all of the block, except what SQL in it has committed.
+_LEFT_AFTER_ROLLBACK: Final = """
+    select
+        coalesce(current_setting('app.tenant_id', true), '') as tenant,
+        current_user::text as role,
+        pg_my_temp_schema() <> 0 as has_temporary,
+        exists (
+            select from pg_catalog.pg_cursors
+            where name <> '' and creation_time >= to_timestamp(cast(%(began)s as float8))
+        ) as has_cursors
+"""
 
 
-@dataclass
-class OpenTransaction:
-    """The open transaction of a raw connection."""
-
-    tenant: str
-    role: str  # the one that it began as
-    ends: float | None  # on the monotonic clock, in seconds; None: the server limits it
-    schema: str  # of the library's tables
-    unfinished: Unfinished = field(default_factory=Unfinished)
-
-
-_open: Final[WeakKeyDictionary[RawConnection, OpenTransaction]] = WeakKeyDictionary()
 # The current and the login role whose rights were found to be few enough.
 _checked: Final[WeakKeyDictionary[RawConnection, tuple[str, str]]] = WeakKeyDictionary()
 
@@ -135,15 +150,22 @@ def _sync_transaction(
     connection: psycopg.Connection[Any], limits: SessionLimits | None, schema: str
 ) -> Iterator[psycopg.Connection[Any]]:
     tenant = current_tenant_of_this_code()
-    is_nested = joins(connection, tenant)
-    with translated_errors(tenant), connection.transaction():
-        if is_nested:
-            yield connection
-            require_tenant(tenant)
+    outer = joined(connection, tenant)
+    with translated_errors(tenant):
+        if outer is not None:
+            with connection.transaction(), outer.containing():
+                yield connection
+                require_tenant(tenant)
             return
-        with begun(connection, tenant, limits, schema):
-            yield connection
-            finish(prepare_commit(connection))
+        with claimed(connection, tenant, schema) as opened:
+            try:
+                with connection.transaction():
+                    finish(begin(connection, opened, limits))
+                    with opened.running():
+                        yield connection
+                    finish(prepare_commit(connection, opened))
+            finally:
+                finish(clean_after_rollback(connection, opened))
 
 
 @asynccontextmanager
@@ -151,31 +173,23 @@ async def _async_transaction(
     connection: psycopg.AsyncConnection[Any], limits: SessionLimits | None, schema: str
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     tenant = current_tenant_of_this_code()
-    is_nested = joins(connection, tenant)
+    outer = joined(connection, tenant)
     with translated_errors(tenant):
-        async with connection.transaction():
-            if is_nested:
-                yield connection
-                require_tenant(tenant)
-                return
+        if outer is not None:
+            async with connection.transaction():
+                with outer.containing():
+                    yield connection
+                    require_tenant(tenant)
+            return
+        with claimed(connection, tenant, schema) as opened:
             try:
-                await begin(connection, tenant, limits, schema)
-                yield connection
-                await prepare_commit(connection)
+                async with connection.transaction():
+                    await begin(connection, opened, limits)
+                    with opened.running():
+                        yield connection
+                    await prepare_commit(connection, opened)
             finally:
-                _open.pop(connection, None)
-
-
-@contextmanager
-def begun(
-    connection: psycopg.Connection[Any], tenant: str, limits: SessionLimits | None, schema: str
-) -> Iterator[None]:
-    """Makes the transaction that `connection` has just begun `tenant`'s, inside the block."""
-    try:
-        finish(begin(connection, tenant, limits, schema))
-        yield
-    finally:
-        _open.pop(connection, None)
+                await clean_after_rollback(connection, opened)
 
 
 def current_tenant_of_this_code() -> str:
@@ -184,32 +198,10 @@ def current_tenant_of_this_code() -> str:
     return current_tenant()
 
 
-def joins(connection: RawConnection, tenant: str) -> bool:
-    """Whether a block of `tenant` on `connection` is a savepoint; False: it is a transaction.
-
-    Raises:
-        TenantMismatch: the open transaction belongs to another tenant.
-        ScopeMissing: the open transaction was not begun for a tenant.
-    """
-    found = _open.get(connection)
-    status = connection.info.transaction_status
-    if found is not None:
-        _require_same(found.tenant, tenant)
-        if status == TransactionStatus.IDLE:
-            raise _ended_by_sql(tenant)
-        return True
-    if status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):  # UNKNOWN: closed
-        raise ScopeMissing(
-            f"this connection is in a transaction that was not begun for tenant {tenant}. Commit "
-            "it or roll it back first; a connection in autocommit mode begins none by itself."
-        )
-    return False
-
-
 async def begin(
-    connection: RawConnection, tenant: str, limits: SessionLimits | None, schema: str
+    connection: RawConnection, opened: OpenTransaction, limits: SessionLimits | None
 ) -> None:
-    """Makes the transaction that `connection` has just begun `tenant`'s, until it ends.
+    """Sets the tenant of the transaction that `connection` has just begun, until it ends.
 
     Raises:
         ExcessRights: row-level security does not apply to the connection's role.
@@ -217,44 +209,47 @@ async def begin(
     session = RawSession(connection)
     limits = limits or SessionLimits()
     by_server = connection.info.server_version >= _COUNTED_SINCE
-    ends = None if by_server else time.monotonic() + limits.transaction.total_seconds()
-    [row] = await session.send(compiled(_first_statement(limits, by_server)), {"tenant": tenant})
+    if not by_server:
+        opened.ends = time.monotonic() + limits.transaction.total_seconds()
+    values = {"tenant": opened.tenant}
+    [row] = await session.send(compiled(_first_statement(limits, by_server)), values)
     roles = (row.role, row.login)
     if _checked.get(connection) != roles:
         await refuse_excess_rights(session)
         _checked[connection] = roles
-    _open[connection] = OpenTransaction(tenant, row.role, ends, schema)
+    opened.role, opened.began = row.role, row.began
 
 
-async def prepare_commit(connection: RawConnection) -> None:
+async def prepare_commit(connection: RawConnection, opened: OpenTransaction) -> None:
     """Checks the transaction before its commit, and takes everything off it that would outlive it.
 
     Raises:
         ScopeMissing: the scope has closed, or SQL ended the transaction.
         TenantMismatch: the scope or the transaction is another tenant's, or SQL changed the role.
-        NotAwaited: work of the block has not finished.
+        NotAwaited: work of the block has not finished, or blocks inside it have overlapped.
         TransactionTimeout: it took too long, on a server that does not limit transactions.
     """
-    open_transaction = _open[connection]
-    tenant = open_transaction.tenant
+    tenant = opened.tenant
     require_tenant(tenant)
-    open_transaction.unfinished.require_none()
-    if open_transaction.ends is not None and time.monotonic() > open_transaction.ends:
+    opened.unfinished.require_none()
+    if opened.inside or opened.is_mixed:
+        raise overlapping()
+    if opened.ends is not None and time.monotonic() > opened.ends:
         raise transaction_timeout()
     if connection.info.transaction_status == TransactionStatus.IDLE:
-        await _close(connection)
-        raise _ended_by_sql(tenant)
+        cut(connection)
+        raise ended_by_sql(tenant)
     session = RawSession(connection)
     await session.command(_FIRE_DEFERRED)
     [left] = await session.send(_LEFT)
-    if left.tenant != tenant or left.role != open_transaction.role:
+    if (left.tenant, left.role, left.began) != (tenant, opened.role, opened.began):
         # What it set may have been committed on the way.
-        await _close(connection)
-        if not left.tenant:
-            raise _ended_by_sql(tenant)
+        cut(connection)
+        if left.began != opened.began:
+            raise ended_by_sql(tenant)
         raise TenantMismatch(
             f'SQL in this block changed the tenant or role of a transaction of "{tenant}". It was '
-            "rolled back, and the connection closed. Do not set either."
+            "rolled back, and the connection closed. Set and reset neither."
         )
     for cursor in left.cursors:
         await session.command(
@@ -262,6 +257,45 @@ async def prepare_commit(connection: RawConnection) -> None:
         )
     if left.has_temporary:
         await session.command("discard temp")
+    opened.stage = Stage.COMMITTING
+
+
+async def clean_after_rollback(connection: RawConnection, opened: OpenTransaction) -> None:
+    """Takes off `connection` what SQL in a block committed before the block rolled back.
+
+    It closes a connection that is still the tenant's, or cannot say. After a commit it does
+    nothing.
+    """
+    if opened.stage is Stage.COMMITTING or not opened.began or connection.closed:
+        return
+    is_clean = False
+    try:
+        is_clean = await _clean(connection, opened)
+    except psycopg.Error:
+        pass  # the block's own error is the one to raise
+    finally:
+        if not is_clean:
+            cut(connection)
+
+
+async def _clean(connection: RawConnection, opened: OpenTransaction) -> bool:
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        return False
+    session = RawSession(connection)
+    autocommit = connection.autocommit
+    await _set_autocommit(connection, True)  # sends nothing, and saves BEGIN and COMMIT
+    [left] = await session.send(_LEFT_AFTER_ROLLBACK, {"began": opened.began})
+    if left.has_temporary:
+        await session.command("discard temp")
+    await _set_autocommit(connection, autocommit)
+    return not left.tenant and left.role == opened.role and not left.has_cursors
+
+
+async def _set_autocommit(connection: RawConnection, autocommit: bool) -> None:
+    if isinstance(connection, psycopg.AsyncConnection):
+        await connection.set_autocommit(autocommit)
+    else:
+        connection.set_autocommit(autocommit)
 
 
 def bound_session(connection: RawConnection) -> RawSession:
@@ -273,21 +307,19 @@ def bound_session(connection: RawConnection) -> RawSession:
         TenantMismatch: the transaction belongs to another tenant than the scope.
     """
     tenant = current_tenant_of_this_code()
-    found = _open.get(connection)
-    if found is None:
+    opened = found(connection)
+    if opened is None:
         raise ScopeMissing(
             "no transaction of a tenant is open on this connection. Call it inside: with "
             "tenant_transaction(connection)."
         )
-    _require_same(found.tenant, tenant)
-    if connection.info.transaction_status == TransactionStatus.IDLE:
-        raise _ended_by_sql(tenant)
-    return RawSession(connection, found.schema, found.unfinished)
+    require_running(connection, opened, tenant)
+    return RawSession(connection, opened.schema, opened.unfinished)
 
 
 def require_tenant(tenant: str) -> None:
     """Raises unless the current scope is open, and `tenant`'s."""
-    _require_same(tenant, current_tenant())
+    require_same(tenant, current_tenant())
 
 
 @contextmanager
@@ -304,6 +336,8 @@ def translated_errors(tenant: str) -> Iterator[None]:
 
 def translated(error: psycopg.Error, tenant: str) -> Exception | None:
     """Removes row values from `error`; returns the library's own error for it, if it has one."""
+    if isinstance(error, OutOfOrderTransactionNesting):
+        return overlapping()
     is_foreign, reason = refused_by_policy(error), error.diag.message_primary
     withhold_values(error)
     if is_foreign:
@@ -318,27 +352,6 @@ def translated(error: psycopg.Error, tenant: str) -> Exception | None:
 def _first_statement(limits: SessionLimits, by_server: bool) -> TextClause:
     setting = tenant_owned._set_tenant(limits, by_server).text
     return text(
-        f"{setting}, cast(current_user as text) as role, cast(session_user as text) as login"
+        f"{setting}, cast(current_user as text) as role, cast(session_user as text) as login, "
+        "cast(extract(epoch from now()) as text) as began"
     )
-
-
-def _require_same(owner: str, tenant: str) -> None:
-    if owner != tenant:
-        raise TenantMismatch(
-            f'this transaction belongs to tenant "{owner}", but the current scope is "{tenant}". '
-            "Use another connection, inside the new scope."
-        )
-
-
-def _ended_by_sql(tenant: str) -> ScopeMissing:
-    return ScopeMissing(
-        f"SQL in this block ended the transaction of tenant {tenant}, so nothing after it had a "
-        "tenant. Leave the block to commit, and raise psycopg.Rollback to roll back."
-    )
-
-
-async def _close(connection: RawConnection) -> None:
-    if isinstance(connection, psycopg.AsyncConnection):
-        await connection.close()
-    else:
-        connection.close()

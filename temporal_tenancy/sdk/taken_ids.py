@@ -83,14 +83,15 @@ def require_same_input(
         job_input: the run's input, as JSON.
         otherwise: a sentence that says what to do instead.
     """
-    if not _is_same(request, job_input):
+    if not is_same_input(request, job_input):
         raise KeyReused(
             f'"{run.id}" was used by run {run.run_id} on {run.start_time:%Y-%m-%d at %H:%M:%S} '
             f"UTC, with another input, so nothing was started for this request. {otherwise}"
         )
 
 
-def _is_same(request: BaseModel, job_input: Any) -> bool:
+def is_same_input(request: BaseModel, job_input: Any) -> bool:
+    """Returns whether an input, as JSON, is that of a request; see `require_same_input`."""
     try:
         ours = json.loads(request.model_dump_json())
         if ours == job_input:

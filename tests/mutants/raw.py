@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 from sqlalchemy import text
 
 from temporal_tenancy.outbox import _raw_requests
-from temporal_tenancy.postgres import transactions
+from temporal_tenancy.postgres import _open_transactions, transactions
 from temporal_tenancy.postgres.raw_session import RawSession
 from tests.mutants.mutant import Mutant, replace
 
 RAW: Final = "tests/library/postgres/test_tenant_transactions.py"
 DJANGO: Final = "tests/library/django/test_django.py"
+ATTACKS: Final = "tests/library/postgres/test_transaction_attacks.py"
 REQUESTS: Final = "tests/library/outbox/test_raw_requests.py"
 
 
@@ -40,19 +43,41 @@ def _set_for_the_session() -> None:
 
 
 def _leave_what_outlives_the_transaction() -> None:
-    async def check(connection: Any) -> None:
-        transactions.require_tenant(transactions._open[connection].tenant)
+    async def check(connection: Any, opened: Any) -> None:
+        transactions.require_tenant(opened.tenant)
+        opened.stage = _open_transactions.Stage.COMMITTING
 
     replace(transactions, "prepare_commit", check)
 
 
 def _join_any_transaction() -> None:
-    replace(transactions, "joins", lambda connection, tenant: connection in transactions._open)
+    replace(_open_transactions, "_require_idle", lambda connection, tenant: None)
+
+
+def _begin_inside_another_ones() -> None:
+    @contextmanager
+    def claim(
+        connection: Any, tenant: str, schema: str, *, is_inside: bool = False
+    ) -> Iterator[Any]:
+        opened = _open_transactions.OpenTransaction(tenant, schema)
+        yield opened
+
+    replace(transactions, "claimed", claim)
+    replace(transactions, "joined", lambda connection, tenant: None)
+
+
+def _trust_a_rollback() -> None:
+    replace(transactions, "clean_after_rollback", _nothing)
+
+
+def _mix_blocks() -> None:
+    replace(transactions, "OutOfOrderTransactionNesting", KeyError)
+    replace(_open_transactions.OpenTransaction, "containing", lambda self: nullcontext())
 
 
 def _use_any_transaction() -> None:
     def bound(connection: Any) -> Any:
-        found = transactions._open.get(connection)
+        found = _open_transactions.found(connection)
         schema = "public" if found is None else found.schema
         return RawSession(connection, schema)
 
@@ -96,6 +121,24 @@ RAW_FAULTS: Final = [
         "a tenant's transaction joins one that was begun without a tenant",
         (f"{RAW}::test_a_connection_in_a_transaction_is_refused",),
         seed=_join_any_transaction,
+    ),
+    Mutant(
+        "raw-begins-inside-another",
+        "a task's transaction on a shared connection becomes a part of another tenant's",
+        (f"{ATTACKS}::test_tasks_that_share_a_connection_never_see_anothers_rows",),
+        seed=_begin_inside_another_ones,
+    ),
+    Mutant(
+        "raw-trusts-a-rollback",
+        "what SQL in a block has committed outlives a block that fails",
+        (f"{ATTACKS}::test_what_sql_committed_does_not_outlive_a_block_that_rolls_back",),
+        seed=_trust_a_rollback,
+    ),
+    Mutant(
+        "raw-mixes-blocks",
+        "blocks of two tasks that overlap on a connection are committed",
+        (f"{ATTACKS}::test_blocks_of_two_tasks_that_overlap_commit_nothing",),
+        seed=_mix_blocks,
     ),
     Mutant(
         "raw-requests-anywhere",

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.outbox.retries import LADDER, RetryLadder
 
 
+@spelled
 @dataclass(frozen=True)
 class RelayOptions:
     """The sizes and timings of a relay. The defaults suit a process that runs one relay."""

@@ -18,6 +18,7 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import unreachable
 from temporal_tenancy.postgres.secret_texts import hidden
+from temporal_tenancy.testing.leaks._behind import tables_behind
 from temporal_tenancy.testing.leaks._catalogue import Catalogue, Relation, read_catalogue
 from temporal_tenancy.testing.leaks._causes import cause_of
 from temporal_tenancy.testing.leaks._observing import (
@@ -291,6 +292,7 @@ class _Check:
                     cause="a foreign table has no row-level security",
                 )
         self._report_unlimited(catalogue)
+        self._report_behind()
         with suppress(psycopg.Error), self.superuser.transaction():
             # Or what is deferred until now would be checked after the first statements.
             self.superuser.execute("set constraints all immediate")
@@ -315,6 +317,22 @@ class _Check:
                     f"tenant column in tenant_columns=, or name it in skip= (as "
                     f'"{table.name}: {UNLIMITED}") if its rows are no tenant\'s',
                 )
+
+    def _report_behind(self) -> None:
+        """Reports what shows a table that got no rows, since nothing tells whose its rows are."""
+        for behind in tables_behind(self.superuser, self.catalogue):
+            if self._skips(behind.object, UNLIMITED) or self._skips(behind.table):
+                continue
+            self._unchecked(
+                behind.object,
+                UNLIMITED,
+                f"it shows the tenant role rows of {behind.table}, with the rights of another "
+                "role, and nothing tells whose they are, so the check could put none there. Name "
+                f"the table's tenant column in tenant_columns=, or name it in skip= (as "
+                f'"{behind.name}") if its rows are no tenant\'s',
+                cause=f"{behind.table} is shown with the rights of another role, and nothing tells "
+                "whose its rows are",
+            )
 
     def run(self, tenant_url: str, models: Iterable[type]) -> None:
         """Sends all statements, and judges what they did."""

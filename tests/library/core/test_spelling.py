@@ -11,9 +11,11 @@ import pytest
 
 from temporal_tenancy import (
     Coalesce,
+    Database,
     Feature,
     PlatformSchedule,
     ScheduledJob,
+    SqlTenantDirectory,
     TenancyPlugin,
     platform_job,
     tenant_job,
@@ -21,10 +23,17 @@ from temporal_tenancy import (
 from temporal_tenancy.cli.program import Application, Login
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.spelling import spelled
+from temporal_tenancy.fastapi import install_tenancy
+from temporal_tenancy.outbox import RelayOptions
+from temporal_tenancy.postgres import protect_sql, protect_statements
+from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.postgres.row_security import protect
+from temporal_tenancy.postgres.session_limits import SessionLimits
 
 DECLARATIONS = [
     *(Application, Coalesce, Feature, Login, PlatformSchedule, ScheduledJob, TenancyPlugin),
-    *(platform_job, tenant_job),
+    *(Database, PoolShare, RelayOptions, SessionLimits, SqlTenantDirectory),
+    *(install_tenancy, platform_job, protect, protect_sql, protect_statements, tenant_job),
 ]
 
 

@@ -41,6 +41,7 @@ from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source
 from temporal_tenancy.dead_letters.replaying import InputForgotten, ReplayOutcome, replay
 from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.sdk.taken_ids import KeyReused
 from tests.fixtures.app import another_client, app_plugin, app_worker
 from tests.fixtures.held_locks import holding
 from tests.fixtures.jobs.fan_out_control import Control, until
@@ -211,6 +212,22 @@ async def test_what_has_succeeded_since_is_resolved_and_not_started(
     assert (done.outcome, letter.status, letter.replays) == (ReplayOutcome.RESOLVED, "resolved", 0)
     assert control.runs == {"acme": 2}
     assert await messages(database) == []
+
+
+async def test_what_has_succeeded_or_runs_with_another_input_keeps_the_letter_open(
+    app: Client, database: Database, control: Control
+) -> None:
+    letter = await failed(app, database, control)
+    running = await start(app, note="y")
+    with pytest.raises(KeyReused, match="with another input, so nothing was started"):
+        await replay(app, letter, by="ada")
+    async with app_worker(app):
+        await running.result()
+    with pytest.raises(KeyReused, match="The letter stays open: discard it"):
+        await replay(app, letter, by="ada")
+    letter = await the_letter(database)
+    assert (letter.status, letter.replays) == ("open", 0)
+    assert len(await messages(database)) == 1
 
 
 async def test_the_ledger_knows_of_a_success_that_the_server_has_forgotten(

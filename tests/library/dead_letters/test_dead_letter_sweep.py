@@ -206,6 +206,31 @@ async def test_what_has_succeeded_since_is_resolved_and_its_input_forgotten(
     assert len(await messages(database)) == 5
 
 
+async def test_what_has_succeeded_since_with_another_input_stays_open(
+    app: Client, database: Database, control: Control
+) -> None:
+    for key in ("same", "another", "forgotten"):
+        await (await start(app, key)).terminate()
+    await until_listed(app, 3)
+    assert await find(app) == 3
+    # Without the stored input, the failed run's own is compared.
+    await rows(
+        database,
+        "update tenancy.dead_letters set message_id = null where workflow_id like '%forgotten' "
+        "returning id",
+    )
+    async with app_worker(app):
+        for key in ("same", "another", "forgotten"):
+            note = "another" if key == "same" else "something else"
+            given = {"tenant_id": "acme", "note": key if key == "same" else note}
+            run = await app.start_workflow(JOB, given, id=f"acme/{JOB}/{key}", task_queue="bulk")
+            await run.result()
+    await until_listed(app, 3, "ExecutionStatus = 'Completed'")
+    assert await Sweep(app).resolve() == 1
+    left = {each.workflow_id.split("/")[2]: each.status for each in await letters(database)}
+    assert left == {"same": "resolved", "another": "open", "forgotten": "open"}
+
+
 async def test_what_was_settled_long_ago_is_forgotten(app: Client, database: Database) -> None:
     for key in ("old", "new", "open"):
         await (await start(app, key)).terminate()

@@ -7,15 +7,25 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 import django
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
-from django.db import DEFAULT_DB_ALIAS, DataError, connection, connections, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DataError,
+    Error,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.migrations import CreateModel, Migration
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
@@ -29,6 +39,7 @@ from temporal_tenancy.core.errors import (
     ConfigurationError,
     InvalidPayload,
     ScopeMissing,
+    TenancyError,
     TenantMismatch,
 )
 from temporal_tenancy.core.scope import TenantScope, enter
@@ -37,6 +48,7 @@ from temporal_tenancy.outbox import KeyTaken
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import ExcessRights, StatementTimeout
 from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.transactions import tenant_transaction
 from tests.fixtures.jobs import relay_jobs  # noqa: F401  (the job test.note)
 from tests.library.django.site import AddEffect, Effect, add, setting
 
@@ -294,6 +306,96 @@ def test_a_request_for_a_job_is_in_the_same_transaction(urls: DatabaseUrls) -> N
             once("mailer", "e2")
     assert committed(urls, "tenancy.outbox_messages") == ["acme"]
     assert committed(urls, "tenancy.processed_events") == ["acme"]
+
+
+@pytest.mark.parametrize("end", ["well", "an error", "Rollback"])
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["set app.tenant_id = 'acme'", "commit"],
+        ["declare held cursor with hold for select * from effects", "commit"],
+        ["create temporary table kept as select * from effects", "commit"],
+        ["commit", "begin", "select set_config('app.tenant_id', 'acme', true)"],
+        ["reset all"],
+        ["reset app.tenant_id"],
+        ["discard all"],
+        ["rollback"],
+        ["set app.tenant_id = 'globex'", "commit"],
+        ["savepoint s", "set local app.tenant_id = 'globex'", "rollback to s"],
+    ],
+    ids=" + ".join,
+)
+def test_whatever_sql_does_in_a_block_leaves_nothing_on_the_connection(
+    urls: DatabaseUrls, statements: list[str], end: str
+) -> None:
+    def attack() -> None:
+        with tenant_atomic():
+            Effect.objects.create()
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    with suppress(Error):
+                        cursor.execute(statement)
+            if end == "an error":
+                raise ValueError(end)
+            if end == "Rollback":
+                transaction.set_rollback(True)
+
+    with scope("acme"):
+        with suppress(ValueError, Error, TenancyError):
+            attack()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select coalesce(current_setting('app.tenant_id', true), ''), "
+                "(select count(*) from pg_cursors where is_holdable), "
+                "(select count(*) from pg_class where relnamespace = pg_my_temp_schema()), "
+                "(select count(*) from effects)"
+            )
+            assert cursor.fetchone() == ("", 0, 0, 0)
+        assert set(add()) == {"acme"}  # the next block works, on this connection or another
+
+
+def test_a_connection_that_is_cut_is_replaced_for_the_next_query(urls: DatabaseUrls) -> None:
+    with scope("acme"):
+        with pytest.raises(ValueError, match="own"), tenant_atomic():
+            connection.cursor().execute("set app.tenant_id = 'acme'; commit")
+            raise ValueError("own")
+        assert setting() == ""
+        assert list(Effect.objects.all()) == []
+
+
+def test_an_error_that_a_block_catches_rolls_back_as_in_atomic(urls: DatabaseUrls) -> None:
+    """As the page says: in silence, because Django asks for it."""
+    with scope("acme"):
+        with tenant_atomic():
+            first = Effect.objects.create()
+            with suppress(Error):
+                Effect.objects.create(id=first.id)
+        assert committed(urls) == []
+        with tenant_atomic():
+            Effect.objects.create(id=first.id)
+            with suppress(Error), transaction.atomic():
+                Effect.objects.create(id=first.id)
+    assert committed(urls) == ["acme"]
+
+
+def test_a_commit_that_the_server_refuses_leaves_nothing(urls: DatabaseUrls) -> None:
+    def both() -> None:
+        with tenant_atomic():
+            Effect.objects.count()
+            Effect.objects.create()
+            with psycopg.connect(urls.tenant.replace("+psycopg", "")) as other:
+                other.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+                with tenant_transaction(other):
+                    other.execute("select count(*) from effects")
+                    other.execute(
+                        "insert into effects (tenant_id, subject, note) values ('acme', 'a', 'b')"
+                    )
+
+    use(urls.tenant, OPTIONS={"isolation_level": psycopg.IsolationLevel.SERIALIZABLE})
+    with scope("acme"), pytest.raises(OperationalError):
+        both()
+    assert setting() == ""
+    assert committed(urls) == ["acme"]
 
 
 def test_a_view_runs_for_the_tenant_of_its_request(urls: DatabaseUrls) -> None:

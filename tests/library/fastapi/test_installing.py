@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException
 from fastapi.responses import StreamingResponse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import InvalidRequestError
+from starlette.requests import ClientDisconnect
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy import (
     ConfigurationError,
     Database,
     ScopeMissing,
+    TenantScope,
     TenantSuspended,
     current_tenant,
     current_tenant_record,
+    enter,
     tenant_session,
 )
 from temporal_tenancy.core.scope import current_scope
 from temporal_tenancy.fastapi import TenantSession, install_tenancy
 from temporal_tenancy.fastapi._answers import BUSY, STATUSES
+from temporal_tenancy.postgres.database import use_database
 from temporal_tenancy.testing import acting_as, make_tenant
+from tests.fixtures.cancelling import cancelled_after
 from tests.fixtures.tables.models import Effect, InvoiceLine
 
 
@@ -350,3 +357,149 @@ async def test_tests_override_who_it_is_and_the_database(database: Database) -> 
     assert (await ask(application, "/who")).status_code == 503
     application.dependency_overrides[tenant_of] = acting_as("globex", database)
     assert (await ask(application, "/who")).json() == "globex 1"
+
+
+@pytest.mark.parametrize("record", [False, True])
+async def test_a_scope_that_was_open_before_the_request_keeps_no_other_database(
+    database: Database, record: bool
+) -> None:
+    """As an application around this one, or a server that was started in a scope, has it."""
+    away = Database(tenant_url="postgresql://tenancy_tenant:x@127.0.0.1:1/none")
+    application = FastAPI()
+    found = make_tenant("acme") if record else "acme"
+    install_tenancy(application, database=database, tenant_of=lambda: found)
+
+    @application.get("/who")
+    async def who(session: TenantSession) -> str:
+        one = await session.scalar(text("select 1"))
+        return f"{current_tenant()} {one}"
+
+    for around in ("acme", "globex"):
+        with use_database(away), enter(TenantScope(around)):
+            answer = await ask(application, "/who")
+        if around == "acme":
+            assert answer.json() == "acme 1"
+        else:  # code of one tenant cannot become another's
+            assert (answer.status_code, answer.json()["error"]["type"]) == (422, "TenantMismatch")
+
+
+async def test_a_request_without_a_tenant_has_none_in_a_scope_that_was_open(
+    database: Database,
+) -> None:
+    application = made(database)
+
+    @application.get("/who")
+    async def who() -> str:
+        return str(current_scope())
+
+    with enter(TenantScope("acme")):
+        assert (await ask(application, "/who", "")).json() == "None"
+        assert current_tenant() == "acme"
+
+
+def cancellable(database: Database) -> FastAPI:
+    """An application whose requests may be cancelled."""
+    application = made(database)
+
+    @application.get("/session")
+    async def with_session(session: TenantSession, tasks: BackgroundTasks) -> int:
+        session.add(Effect(subject="a", note="b"))
+        await session.flush()
+        tasks.add_task(later)
+        return await session.scalar(select(func.count()).select_from(Effect)) or 0
+
+    async def later() -> None:
+        async with tenant_session() as session:
+            await session.scalar(text("select 1"))
+
+    @application.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def rows() -> AsyncIterator[str]:
+            async with tenant_session() as session:
+                session.add(Effect(subject="a", note="b"))
+                for _ in range(20):
+                    yield f"{await session.scalar(text('select 1'))}\n"
+
+        return StreamingResponse(rows())
+
+    return application
+
+
+def request_of(path: str, tenant: str = "acme", version: str = "2.3") -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": version},
+        "method": "GET",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"tenant", tenant.encode())],
+    }
+
+
+async def require_nothing_left(database: Database) -> None:
+    """Fails if a request has left a scope, or a connection that is checked out."""
+    assert current_scope() is None
+    pool: Any = database.tenant_engine.pool
+    async with asyncio.timeout(5):
+        # The loop closes a generator that the server has abandoned.
+        while pool.checkedout():  # noqa: ASYNC110  (the pool has no event for it)
+            await asyncio.sleep(0.001)
+    with use_database(database), enter(TenantScope("globex")):
+        async with tenant_session() as session:
+            assert await session.scalar(select(func.count()).select_from(Effect)) == 0
+
+
+@pytest.mark.parametrize("path", ["/session", "/stream"])
+@given(steps=st.integers(0, 300), again=st.integers(0, 10))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_request_may_be_cancelled_at_any_step(
+    database_urls: DatabaseUrls, path: str, steps: int, again: int
+) -> None:
+    async def run() -> None:
+        database = Database(tenant_url=database_urls.tenant, tenant_pool_size=2)
+        application = cancellable(database)
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0)
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            await asyncio.sleep(0)
+
+        await cancelled_after(application(request_of(path), receive, send), steps, again)
+        await require_nothing_left(database)
+        await database.dispose()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+@pytest.mark.parametrize("chunks", [0, 1, 3])
+async def test_a_client_that_goes_away_leaves_nothing(
+    database: Database, chunks: int, version: str
+) -> None:
+    """Servers of the older version say so to `receive`, those of the newer one in `send`."""
+    application = cancellable(database)
+    gone, sent = asyncio.Event(), 0
+    asked = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        for message in asked:
+            return message
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal sent
+        if message["type"] == "http.response.body":
+            sent += 1
+        if sent > chunks:
+            gone.set()
+            if version == "2.4":
+                raise OSError("the client has gone")
+            await asyncio.sleep(0)
+
+    with suppress(ClientDisconnect):
+        await application(request_of("/stream", version=version), receive, send)
+    await require_nothing_left(database)
+    assert await effects(database, "acme") == 0

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from temporalio.client import Client
 from temporalio.worker import Worker
 
-from temporal_tenancy.lifecycle import Health, PortInUse, serving
+from temporal_tenancy.lifecycle import Health, PortInUse, probes, serving
 from temporal_tenancy.lifecycle._health import PROBES_MAX_AGE
 
 
@@ -99,6 +100,29 @@ async def test_a_server_that_hangs_does_not_answer(worker: FakeWorker) -> None:
     health.workers = [cast(Worker, worker)]
     health.probes = {"the database does not answer tenancy_tenant": hang}
     assert await health.reasons() == ["the database does not answer tenancy_tenant"]
+
+
+async def test_a_database_that_never_answers_is_left_when_the_probe_ends(
+    worker: FakeWorker,
+) -> None:
+    accepted: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.put_nowait(reader)
+        await reader.read()  # until the client closes
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        health = Health(probe_timeout=0.2)
+        health.workers = [cast(Worker, worker)]
+        url = f"postgresql://tenancy_tenant:x@127.0.0.1:{port}/none"
+        reason = "the database does not answer tenancy_tenant"
+        health.probes = {reason: probes(cast(Client, None), [url])[reason]}
+        assert await health.reasons() == [reason]
+        async with asyncio.timeout(2):
+            await (await accepted.get()).read()
 
 
 async def test_an_answer_is_good_for_a_while(health: Health, server: Server, clock: Clock) -> None:

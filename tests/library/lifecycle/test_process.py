@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from temporal_tenancy.lifecycle import Consumers, Process, WorkerFailed, run_process
+from temporal_tenancy.lifecycle._events import EVENTS, Events, Kind
 from temporal_tenancy.sdk import JobContext, JsonLines
 
 
@@ -50,7 +52,10 @@ def process(**options: Any) -> Process:
     return Process(queues=["bulk"], identity="me", **options)
 
 
-async def test_a_signal_stops_it_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", ["worker", "relay"])
+async def test_a_signal_stops_it_in_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: Kind
+) -> None:
     caplog.set_level(logging.INFO, "temporal_tenancy.lifecycle")
     ready, order = tmp_path / "ready", []
 
@@ -67,15 +72,26 @@ async def test_a_signal_stops_it_in_order(tmp_path: Path, caplog: pytest.LogCapt
         stack.callback(order.append, "closed")
         return Consumers(consumers=[Line(), Line()], beside=beside())
 
-    settings = process(ready_file=ready, health_port=0, grace=timedelta(seconds=1))
+    settings = process(ready_file=ready, health_port=0, grace=timedelta(seconds=1), kind=kind)
     await run_process(settings, make)
     assert order == ["ready: True", "no longer beside", "closed"]
     written = json.loads(ready.read_text())
     assert (written["identity"], written["queues"]) == ("me", ["bulk"])
     assert written["health"].startswith("http://127.0.0.1:")
     said = [record.message for record in caplog.records]
-    assert said == ["worker.starting", "worker.started", "worker.stopping", "worker.stopped"]
+    assert said == [f"{kind}.{stage}" for stage in ("starting", "started", "stopping", "stopped")]
     assert vars(caplog.records[-1])["signal"] == "SIGTERM"
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_every_stage_has_an_event_of_its_kind(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "temporal_tenancy.lifecycle")
+    stages = [name for name in vars(Events) if not name.startswith("_")]
+    for stage in stages:
+        write = getattr(EVENTS[kind], stage)
+        write(*["given"] * len(inspect.signature(write).parameters))
+    assert len({record.message for record in caplog.records}) == len(stages)
+    assert {record.message.partition(".")[0] for record in caplog.records} == {kind}
 
 
 async def test_one_that_fails_ends_the_others_and_the_process() -> None:

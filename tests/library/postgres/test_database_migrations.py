@@ -20,8 +20,10 @@ from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
     DatabaseUnreachable,
     ExcessRights,
+    InstallationElsewhere,
     MigrationsBehind,
 )
+from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import migrate, pending, refuse_pending
 from temporal_tenancy.postgres.roles import ensure_role
 from temporal_tenancy.postgres.uuids import UUIDV7
@@ -164,6 +166,48 @@ def test_migrating_at_once_takes_turns(
         assert pending(beside.tenant, ENVIRONMENTS) == []
     finally:
         postgres.drop_database("empty_too")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_first_migrations_of_two_schemas_at_once_take_turns(
+    empty_urls: DatabaseUrls, beside: bool
+) -> None:
+    """The second finds the first one's tables, as it would have later."""
+    ready = threading.Barrier(2)
+    failures: list[Exception] = []
+
+    def attempt(schema: str) -> None:
+        try:
+            ready.wait()
+            migrate(
+                empty_urls.owner,
+                tenant_url=empty_urls.tenant,
+                platform_url=empty_urls.platform,
+                installation=Installation(schema=schema),
+                beside=beside,
+            )
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt, args=[schema]) for schema in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with connect(empty_urls.superuser) as superuser:
+        found = superuser.execute(
+            "select nspname from pg_namespace where nspname !~ '^pg_' "
+            "and nspname not in ('information_schema', 'public') order by 1"
+        ).fetchall()
+    made = [schema for (schema,) in found]
+    if beside:
+        assert (failures, made) == ([], ["one", "two"])
+    else:
+        assert [type(error) for error in failures] == [InstallationElsewhere]
+        assert len(made) == 1
+    for schema in made:
+        there = Installation(schema=schema)
+        assert pending(empty_urls.tenant, LIBRARY, installation=there, beside=beside) == []
 
 
 def test_the_runtime_roles_learn_that_migrations_are_pending(

@@ -20,7 +20,12 @@ from temporal_tenancy import (
     enter,
 )
 from temporal_tenancy.core.directory import TenantDirectory, pages
-from temporal_tenancy.postgres import DirectoryUnreadable, connect
+from temporal_tenancy.postgres import (
+    DirectoryAmbiguous,
+    DirectoryUnreadable,
+    connect,
+    sql_directory,
+)
 
 UUIDS = [f"0192f0c1-2b4d-7e8f-9abc-def01234567{digit}" for digit in "0a5f"]
 TABLE = """
@@ -155,6 +160,48 @@ async def test_a_query_that_does_not_fit_says_so(
     fill("('acme')")
     with pytest.raises(ConfigurationError, match=sentence):
         await SqlTenantDirectory(database, query).page(limit=1)
+
+
+@pytest.mark.parametrize("status", ["'active'", "case when n = 1 then 'active' end", "null"])
+@pytest.mark.parametrize(
+    ("type", "query"),
+    [
+        ("text", "select 'acme' || (m / 10) as id, {status} as status"),
+        ("bigint", "select (7 + m / 10)::bigint as id, {status} as status"),
+    ],
+)
+async def test_a_tenant_with_two_rows_is_refused_wherever_it_is_looked_up(
+    database: Database, type: str, query: str, status: str
+) -> None:
+    """Also if the other row has another status, or would begin the next page."""
+    rows = " from generate_series(9, 30) as m, generate_series(1, 1 + (m = 20)::int) as n"
+    status = status if "n" in status[:1] else status.replace("end", "else 'suspended' end")
+    directory = SqlTenantDirectory(
+        database,
+        f"select * from ({query.format(status=status)} {rows} where m % 10 = 0) as found",
+        type=type,  # type: ignore[arg-type]
+    )
+    one, two, other = ("acme1", "acme2", "acme3") if type == "text" else ("8", "9", "10")
+    told = rf'two rows for the tenant "{two}", and nothing says which is true'
+    with pytest.raises(DirectoryAmbiguous, match=told):
+        await directory.find(two)
+    with pytest.raises(DirectoryAmbiguous, match=told):
+        await directory.find_many([one, two])
+    assert [tenant.id for tenant in await directory.find_many([one, other])] == [one, other]
+    assert (await directory.find(one)) is not None
+    for limit in (2, 3, 9):
+        with pytest.raises(DirectoryAmbiguous, match=told):
+            await directory.page(limit=limit)
+    with pytest.raises(DirectoryAmbiguous, match=told):
+        await directory.page(limit=9, statuses=[TenantStatus.ACTIVE], time_zones=["UTC"])
+    assert [tenant.id for tenant in await directory.page(limit=1)] != []
+
+
+async def test_an_id_is_checked_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(sql_directory, "may_exist", lambda tenant: asked.append(tenant))
+    assert await SqlTenantDirectory(database, QUERY).find("acme") is None
+    assert asked == ["acme"]
 
 
 async def test_a_role_that_may_not_read_it_is_named(

@@ -260,6 +260,82 @@ def test_a_table_of_nobody_that_no_policy_limits_is_a_finding_unless_told_otherw
         assert leaks(urls, tenant_columns={"archive": "org_id"})
 
 
+# With the tables that show what is behind them; `{behind}` is a table that the role cannot read.
+SHOWN = {
+    "a view": ("holes.shown", "create view holes.shown as select * from {behind}"),
+    "a view of a view": (
+        "holes.shown",
+        "create view holes.under as select * from {behind}; "
+        "create view holes.shown as select * from holes.under",
+    ),
+    "a materialized view": (
+        "holes.shown",
+        "create materialized view holes.shown as select * from {behind}",
+    ),
+    "a function": (
+        "holes.shown()",
+        "create function holes.shown() returns setof text language sql security definer "
+        "as 'select note from {behind}'",
+    ),
+    "a function that reads a view": (
+        "holes.shown()",
+        "create view holes.under as select * from {behind}; "
+        "create function holes.shown() returns setof text language plpgsql security definer "
+        "as 'begin return query select note from holes.under; end'",
+    ),
+    "a function with a parsed body": (
+        "holes.shown()",
+        "create function holes.shown() returns bigint language sql security definer "
+        "begin atomic select count(*) from {behind}; end",
+    ),
+}
+
+
+@pytest.mark.parametrize("behind", ["holes.secret", "hidden.secret"])
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_shows_a_table_of_nobody_that_the_role_cannot_read_says_that_it_is_unchecked(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any], name: str, behind: str
+) -> None:
+    place, made = SHOWN[name]
+    small(
+        superuser,
+        "drop schema if exists hidden cascade; create schema hidden",
+        f"create table {behind} (org text, note text)",
+        made.format(behind=behind),
+        "" if "(" in place else f"grant select on {place} to tenancy_tenant",
+    )
+    found = [leak for leak in leaks(urls) if leak.object == place]
+    assert [(leak.kind, leak.statement) for leak in found] == [("unchecked", "no policy")]
+    assert f"shows the tenant role rows of {behind}, with the rights of another" in found[0].seen
+    assert leaks(urls, skip={"secret": "a list for all"}) == []
+    superuser.execute("drop schema hidden cascade")
+
+
+def test_a_view_with_the_rights_of_who_reads_it_shows_nothing_more(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    small(
+        superuser,
+        "create table holes.secret (org text, note text)",
+        "create view holes.shown with (security_invoker) as select * from holes.secret",
+        "grant select on holes.shown to tenancy_tenant",
+    )
+    assert leaks(urls) == []
+
+
+def test_rows_are_put_behind_a_view_once_the_table_has_a_tenants_column(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    small(
+        superuser,
+        "create table holes.secret (org text, note text)",
+        "create view holes.shown as select * from holes.secret",
+        "grant select on holes.shown to tenancy_tenant",
+    )
+    found = leaks(urls, tenant_columns={"secret": "org"})
+    assert {(leak.kind, leak.object) for leak in found} == {("leak", "holes.shown")}
+
+
 def test_a_model_without_a_table_is_reported(
     urls: DatabaseUrls, superuser: psycopg.Connection[Any]
 ) -> None:

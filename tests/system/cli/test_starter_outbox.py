@@ -50,7 +50,8 @@ async def test_what_is_asked_for_runs_and_can_be_followed(
     assert again.code == 0
     relay.send(signal.SIGTERM)
     assert await relay.exit_code() == 0
-    assert "worker.stopped" in relay.text
+    assert "relay.stopped" in relay.text
+    assert "worker.stopped" not in relay.text
     worker.send(signal.SIGTERM)
     assert await worker.exit_code() == 0
 
