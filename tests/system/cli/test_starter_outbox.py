@@ -51,7 +51,7 @@ async def test_what_is_asked_for_runs_and_can_be_followed(
     relay.send(signal.SIGTERM)
     assert await relay.exit_code() == 0
     assert "relay.stopped" in relay.text
-    assert "worker." not in relay.text
+    assert "worker.stopped" not in relay.text
     worker.send(signal.SIGTERM)
     assert await worker.exit_code() == 0
 
