@@ -60,6 +60,8 @@ def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
         docs_url=None,  # that page loads scripts from a CDN; `pages` has one that does not
         redoc_url=None,
         redirect_slashes=False,
+        # Its own spans have URLs, which can be credentials, and continue a caller's trace.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         responses=documented(422, 429, 503),  # of any route, in our format instead of FastAPI's
     )
     app.state.door = door

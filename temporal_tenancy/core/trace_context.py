@@ -34,8 +34,9 @@ class OpenSpan(Protocol):
 class Tracer(Protocol):
     """Knows the trace of the running code."""
 
-    plugin: Plugin
-    """For the process's clients."""
+    @property
+    def plugin(self) -> Plugin:
+        """For the process's clients."""
 
     def stop(self) -> bool:
         """Sends the last spans and turns tracing off; returns whether that was in time."""

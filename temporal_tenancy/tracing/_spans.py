@@ -14,8 +14,12 @@ from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.sdk.logs import job_fields, owner_of
 
 PREFIX: Final = "tenancy."
-# An error's words may quote a payload. Its type stays.
-_WITHHELD: Final = ("exception.message", "exception.stacktrace")
+# What instrumentations put on spans that can hold a payload or a credential: an error's words, a
+# URL, a header, a statement with its values. The error's type, the route and the table stay.
+_WITHHELD: Final = re.compile(
+    r"exception\.(message|stacktrace)|url\.(full|path|query)|http\.(url|target)"
+    r"|http\.(request|response)\.(header|body)\b.*|db\.statement.*|db\.query\.(text|parameter).*"
+)
 _TYPE: Final = re.compile(r"[A-Za-z_][\w.]*")
 # The SDK's name of the attribute, on the span of a start.
 _WORKFLOW_ID: Final = "temporalWorkflowID"
@@ -88,7 +92,9 @@ def without_words(span: ReadableSpan) -> ReadableSpan:
 
 
 def _told(attributes: Any) -> dict[str, Any]:  # OpenTelemetry's values
-    return {name: value for name, value in (attributes or {}).items() if name not in _WITHHELD}
+    return {
+        name: value for name, value in (attributes or {}).items() if not _WITHHELD.fullmatch(name)
+    }
 
 
 def _status(status: Status) -> Status:

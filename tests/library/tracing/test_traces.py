@@ -190,6 +190,31 @@ def test_an_error_on_a_span_is_its_type_alone(collected: Collected) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "stays"),
+    [
+        ("http.route", True),
+        ("server.address", True),
+        ("url.path", False),
+        ("url.query", False),
+        ("url.full", False),
+        ("http.target", False),
+        ("http.request.header.authorization", False),
+        ("db.query.text", False),
+        ("db.query.parameter.0", False),
+        ("db.statement", False),
+        ("db.collection.name", True),
+    ],
+)
+def test_what_can_hold_a_payload_is_not_exported(
+    collected: Collected, name: str, stays: bool
+) -> None:
+    with span("request", "server", parents=()) as request:
+        trace_id = trace_ids()["trace_id"]
+        request.describe(**{name: "canary-78"})
+    assert ("canary-78" in text_of(collected.of_trace(trace_id))) is stays
+
+
+@pytest.mark.parametrize(
     ("statement", "operation", "table"),
     [
         ("select 1", "SELECT", None),
