@@ -99,6 +99,7 @@ def everything(
     # Imported here, so that isolation alone does not need the dependencies of these features.
     try:
         from temporal_tenancy.dead_letters import dead_letters, failed_runs_without_database
+        from temporal_tenancy.deployments import deployments
         from temporal_tenancy.outbox import outbox
         from temporal_tenancy.ticks.fan_out import fan_out
         from temporal_tenancy.ticks.reconcile import reconcile
@@ -107,7 +108,13 @@ def everything(
             raise
         return ()
 
-    features = (fan_out(), outbox(), dead_letters(alerts, queue=queue), reconcile(queue=queue))
+    features = (
+        fan_out(),
+        outbox(),
+        dead_letters(alerts, queue=queue),
+        reconcile(queue=queue),
+        deployments(database, alerts),
+    )
     if database is not None:
         return (sessions(database), *features)
     known = (
