@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 import typer
@@ -20,7 +21,7 @@ from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
-from temporal_tenancy.deployments._watch import NAME, WatchInput, watch_id
+from temporal_tenancy.deployments._watch import EVERY, NAME, WatchInput, watch_id
 from temporal_tenancy.deployments.comparison import Compared, compare
 from temporal_tenancy.deployments.releases import (
     Bounds,
@@ -64,8 +65,9 @@ async def ramp(
     max_slowdown: float,
     min_runs: int,
     deployment: str | None,
+    every: timedelta = EVERY,
 ) -> Answer:
-    """Releases a version to some tenants.
+    """Releases a version to some tenants; `every` is the time between two comparisons.
 
     Raises:
         typer.BadParameter: a share is no percentage, or there are both tenants and a share.
@@ -95,7 +97,7 @@ async def ramp(
         release = await Releases(connections.database).ramp(
             version, cohort, bounds, directory=directory_of(connections.database), by=operator()
         )
-        url = await _watch(connections, version)
+        url = await _watch(connections, version, every)
     document = {**_release_document(release), "watch_url": url}
     text = f"New runs of {cohort} start on {build} within 5 s; all others stay on {found.current}."
     return Answer(
@@ -190,9 +192,11 @@ async def rollback(
     )
 
 
-async def _watch(connections: Servers, version: WorkerDeploymentVersion) -> str | None:
+async def _watch(
+    connections: Servers, version: WorkerDeploymentVersion, every: timedelta
+) -> str | None:
     """Starts the job that compares the release with the others, unless it runs; returns its URL."""
-    watched = WatchInput(deployment=version.deployment_name, build_id=version.build_id)
+    watched = WatchInput(deployment=version.deployment_name, build_id=version.build_id, every=every)
     handle = await connections.client.start_workflow(
         NAME,
         watched,
