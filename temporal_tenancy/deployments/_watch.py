@@ -53,7 +53,7 @@ class Watched(BaseModel):
 
 def watch_id(version: WorkerDeploymentVersion) -> str:
     """Returns the workflow id of a release's watch."""
-    return str(WorkflowId(PLATFORM, NAME, f"{version.deployment_name}:{version.build_id}"))
+    return str(WorkflowId(PLATFORM, NAME, version.to_canonical_string()))
 
 
 @platform_job(

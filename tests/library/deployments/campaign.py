@@ -73,7 +73,7 @@ async def test_a_bad_build_at_one_percent_of_a_thousand_tenants(
             id=f"platform/{JOB}/tick-a-1",
             task_queue=QUEUE,
         )
-        await until(_have_failed)
+        await until(_have_failed, patience=600.0)
         failed_at = time.monotonic()
         halted = await app.get_workflow_handle(watch_id(NEW)).result()
         took = time.monotonic() - failed_at

@@ -124,13 +124,11 @@ async def until_current(client: Client, version: WorkerDeploymentVersion) -> Non
     await server.make_current(client, version, by="a test")
 
 
-async def until(found: Callable[[], Awaitable[bool]]) -> None:
+async def until(found: Callable[[], Awaitable[bool]], *, patience: float = 60.0) -> None:
     """Waits for what the server tells nobody: it is asked again and again."""
-    for _ in range(600):
-        if await found():
-            return
-        await asyncio.sleep(0.05)
-    raise TimeoutError("it did not happen within 30 seconds")
+    async with asyncio.timeout(patience):
+        while not await found():  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.05)
 
 
 async def queues_of(client: Client, version: WorkerDeploymentVersion) -> frozenset[str]:
