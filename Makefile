@@ -77,8 +77,9 @@ coverage: setup  ## print the lines that the suite does not run, child processes
 mutants: setup  ## seed faults one at a time, and print which test finds each
 	@$(BIN)/python -m tests.mutants
 
-deploys: setup  ## release a bad build to 1 % of 1,000 tenants, and see that it is halted
-	@$(BIN)/python -m pytest tests/library/deployments/campaign.py -q -s --show-capture=no
+deploys: setup  ## release a bad build to 1 % of 1,000 tenants; deploy 20 times under load
+	@$(BIN)/python -m pytest -q -s --show-capture=no \
+	    tests/library/deployments/campaign.py tests/system/faults/rolling_deploys.py
 
 bench: setup  ## run the benchmarks, one line of JSON each (FULL=1 adds the long ones)
 	@$(BIN)/python -m benchmarks

@@ -52,7 +52,8 @@ class TenancyPlugin(TenancyPluginBase):
             exempt: undeclared workflow and activity types to allow, each with a reason, such as
                 those of a third-party plugin. They run without a scope, so they cannot open a
                 tenant's session.
-            alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
+            alerts: where `dead_letters.sweep` and the watch of a release send alerts, in addition
+                to the log.
             platform_queue: the task queue of the library's own scheduled jobs, such as
                 `dead_letters.sweep`. None means "default". A worker must serve it.
             payload_limit: the largest input, result, heartbeat or message, in bytes. A larger one

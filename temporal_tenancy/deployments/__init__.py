@@ -58,11 +58,13 @@ def deployments(
     """Returns the feature that starts tenants' runs on the worker version released to them.
 
     Args:
-        database: where the releases are. Without one, all runs start on the current version.
+        database: where the releases are. Without one, or without the platform's URL, clients start
+            all runs on the current version.
         alerts: sinks that receive an alert when a release is halted, in addition to the log.
         seconds: how long a client's starts use what it has read of the releases.
     """
-    released = None if database is None else ReleasedVersions(database, seconds)
+    has_releases = database is not None and database.has_control_plane
+    released = ReleasedVersions(database, seconds) if database and has_releases else None
     return Feature(
         "deployments",
         workflows=(WatchRelease,),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.control_plane.tables import ReleaseRow, ReleaseState
@@ -22,10 +23,14 @@ from temporal_tenancy.core.scope import _outside
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres import locks
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
 
 LOCK: Final = "releases"  # of changes, which are compared with the other releases
+LONGEST_READ: Final = 5.0  # seconds that a start waits for the database
 NAMED: Final = 3  # tenants that a sentence names
 _NO_TABLE: Final = "42P01"  # SQLSTATE
+
+log: Final = logging.getLogger(__name__)
 
 
 class ReleaseInvalid(TenancyError):
@@ -136,7 +141,14 @@ class Releases:
 
     async def all(self) -> Sequence[Release]:
         """Returns all releases, the latest first; none if the table is not there yet."""
-        query = select(ReleaseRow).order_by(ReleaseRow.began_at.desc())
+        return await self._read(select(ReleaseRow))
+
+    async def ramping(self) -> Sequence[Release]:
+        """Returns the releases that are ramping; none if the table is not there yet."""
+        return await self._read(select(ReleaseRow).where(ReleaseRow.state == ReleaseState.RAMPING))
+
+    async def _read(self, query: Select[ReleaseRow]) -> Sequence[Release]:
+        query = query.order_by(ReleaseRow.began_at.desc())
         try:
             async with self._database.platform_session("read the releases") as session:
                 return [_release(row) for row in await session.scalars(query)]
@@ -291,6 +303,8 @@ def _release(row: ReleaseRow) -> Release:
 class ReleasedVersions:
     """The worker versions on which tenants' runs start, read at most every `seconds`.
 
+    If the database does not answer, there are no releases, and all start on the current version.
+
     Args:
         database: the one with the control plane's tables.
         seconds: how long what was read is valid.
@@ -328,6 +342,12 @@ class ReleasedVersions:
 
     async def _read(self) -> Sequence[Release]:
         now = self.clock()
-        found = [release for release in await Releases(self.database).all() if release.is_ramping]
+        try:
+            async with asyncio.timeout(LONGEST_READ):
+                found = await Releases(self.database).ramping()
+        except (DatabaseProblem, DBAPIError, TimeoutError) as error:
+            # The current version is right for everybody, so a start does not wait for this.
+            log.warning("releases.unread", extra={"error_type": type(error).__name__})
+            found = []
         self._known = now, found
         return found

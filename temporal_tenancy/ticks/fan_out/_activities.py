@@ -148,7 +148,7 @@ class ShardPages:
                 upto=request.upto,
                 limit=self._size,
             )
-        releases = await Releases(current_database()).all()
+        releases = await Releases(current_database()).ramping()
         tenants = {
             tenant.id: tenant
             for tenant in await current_directory().find_many([turn.tenant_id for turn in turns])

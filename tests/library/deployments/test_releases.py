@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
 from temporalio.common import WorkerDeploymentVersion
 
 from dev.devstack.postgres import DatabaseUrls
@@ -24,12 +25,14 @@ from temporal_tenancy.deployments import (
     ReleaseInvalid,
     Releases,
     TenantInTwoCohorts,
+    deployments,
     versioned,
 )
 from temporal_tenancy.deployments.comparison import Compared
 from temporal_tenancy.deployments.versioning import version_of_worker
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
+from tests.fixtures.log_lines import LogLines
 
 TENANTS = ("acme", "globex", "initech")
 NEW = WorkerDeploymentVersion("app", "v2")
@@ -108,6 +111,26 @@ async def test_a_release_gives_its_tenants_the_version_until_it_ends(
     assert (ended.state, ended.reason) == (ReleaseState.ROLLED_BACK, "worse")
     assert await versions.version_of("acme") is None
     assert await releases.end(NEW, ReleaseState.ROLLED_BACK, reason=None, by="ada") is None
+
+
+async def test_a_relay_reads_them_and_changes_none(
+    releases: Releases, database: Database, relay_database: Database
+) -> None:
+    await ramp(releases, database, named("acme"))
+    assert await ReleasedVersions(relay_database).version_of("acme") == NEW
+    with pytest.raises(DBAPIError, match="permission denied"):
+        await Releases(relay_database).end(NEW, ReleaseState.HALTED, reason=None, by="a relay")
+
+
+async def test_without_the_database_everybody_starts_on_the_current_version(
+    log_lines: LogLines,
+) -> None:
+    away = Database(platform_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    assert await ReleasedVersions(away).version_of("acme") is None
+    assert "releases.unread" in log_lines.text
+    tenants_only = Database(tenant_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    assert deployments(tenants_only).version_of is None
+    assert deployments(away).version_of is not None
 
 
 async def test_many_starts_at_once_cost_one_query(releases: Releases, database: Database) -> None:
