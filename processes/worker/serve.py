@@ -102,7 +102,7 @@ async def _connect(
 
 
 def _workers(client: Client, options: Options, settings: Settings) -> list[Worker]:
-    deployment = _deployment(settings)
+    deployment = deployment_of(settings)
     return [
         Worker(
             client,
@@ -123,7 +123,7 @@ def _workers(client: Client, options: Options, settings: Settings) -> list[Worke
     ]
 
 
-def _deployment(settings: Settings) -> WorkerDeploymentConfig:
+def deployment_of(settings: Settings) -> WorkerDeploymentConfig:
     """Returns the version of this code; raises `ConfigurationError` if the server refuses it."""
     build = settings.worker_build_id or build_id()
     if settings.worker_deployment_name is not None:

@@ -39,14 +39,15 @@ async def deployment_checks(client: Client) -> Sequence[Check]:
     found = [await deployment_of(client, name) for name in names]
     if not found:
         return []
-    problems = [problem for each in found for problem in _problems(each)]
+    problems = [problem for each in found for problem in problems_of(each)]
     if problems:
         return [warning(NAME, " ".join(problems))]
     current = ", ".join(f"{each.name} {each.current}" for each in found)
     return [ok(NAME, f"current: {current}.")]
 
 
-def _problems(deployment: Deployment) -> Sequence[str]:
+def problems_of(deployment: Deployment) -> Sequence[str]:
+    """Returns what is worth a look about a deployment, a sentence each."""
     count = len(deployment.versions)
     problems = []
     if count >= FULL * VERSIONS_MAX:

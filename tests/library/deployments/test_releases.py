@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from temporalio.common import WorkerDeploymentVersion
 
 from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.cli import Application
+from temporal_tenancy.cli._deployment_checks import problems_of
+from temporal_tenancy.cli.program import Program, use_program
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -30,6 +35,7 @@ from temporal_tenancy.deployments import (
 )
 from temporal_tenancy.deployments.comparison import Compared
 from temporal_tenancy.deployments.versioning import version_of_worker
+from temporal_tenancy.deployments.versions import Deployment, VersionState
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
 from tests.fixtures.log_lines import LogLines
@@ -241,3 +247,37 @@ def test_a_version_that_the_server_would_refuse_is_refused(deployment: str, buil
     with pytest.raises(ConfigurationError) as refused:
         versioned(deployment, build)
     assert "\x1b" not in str(refused.value)
+
+
+def deployment(count: int, current: str | None = "v0") -> Deployment:
+    versions = [VersionState(f"v{number}", "drained", None, None) for number in range(count)]
+    return Deployment("app", current, versions)
+
+
+@pytest.fixture
+def program() -> Iterator[None]:
+    def load() -> Application:
+        raise AssertionError("no application is needed")
+
+    with use_program(Program(load=load)):
+        yield
+
+
+def test_the_doctor_warns_at_70_percent_of_the_servers_limit_of_versions(program: None) -> None:
+    assert problems_of(deployment(69)) == []
+    [problem] = problems_of(deployment(70))
+    assert "app has 70 versions, 70 of them drained, and the server allows 100" in problem
+    [problem] = problems_of(deployment(1, current=None))
+    assert "app has no current version" in problem
+
+
+def test_the_version_before_the_current_one_is_the_last_that_was_current() -> None:
+    hours = [datetime(2026, 11, 27, hour, tzinfo=UTC) for hour in (8, 9)]
+    versions = [
+        VersionState("v3", "current", None, hours[1]),
+        VersionState("v1", "drained", None, hours[0]),
+        VersionState("v2", "draining", None, hours[1]),
+        VersionState("v4", "inactive", None, None),
+    ]
+    assert Deployment("app", "v3", versions).before_current() == "v2"
+    assert Deployment("app", "v3", versions[:1]).before_current() is None
