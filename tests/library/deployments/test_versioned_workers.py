@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
@@ -19,6 +21,7 @@ from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.cli import Application, Login
 from temporal_tenancy.cli import deployments as commands
 from temporal_tenancy.cli._deployment_checks import deployment_checks
+from temporal_tenancy.cli.answers import Answer
 from temporal_tenancy.cli.program import Program, use_program
 from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -124,6 +127,14 @@ async def until_current(client: Client, version: WorkerDeploymentVersion) -> Non
     await server.make_current(client, version, by="a test")
 
 
+def shown(answer: Answer) -> str:
+    """Returns what a person sees of a command's answer, on a wide terminal."""
+    console = Console(width=250, file=io.StringIO())
+    with console.capture() as text:
+        console.print(answer.text)
+    return text.get()
+
+
 async def until(found: Callable[[], Awaitable[bool]], *, patience: float = 60.0) -> None:
     """Waits for what the server tells nobody: it is asked again and again."""
     async with asyncio.timeout(patience):
@@ -222,6 +233,10 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
             every=OFTEN,
         )
         assert ramped.document["state"] == "ramping"
+        assert "all others stay on v1" in shown(ramped)
+        before = await commands.show_all(None)
+        assert "ramping to t000, t001, t002 and 2 more" in shown(before)
+        assert "not watched" not in shown(before)
         result = await fan_out(app, "a")
         assert (result.succeeded, result.failed) == (5, 5)
         assert set(broken_build.runs) == set(CANARIES)
@@ -235,7 +250,9 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
         assert (
             "The release of version v2 to t000, t001, t002 and 2 more was halted" in alert.summary
         )
-        listed = (await commands.show_all(None)).document
+        answer = await commands.show_all(None)
+        assert "halted, had t000, t001, t002 and 2 more" in shown(answer)
+        listed = answer.document
         [app_document] = listed["deployments"]
         [release] = [v["release"] for v in app_document["versions"] if v["build_id"] == "v2"]
         assert (release["state"], release["build_id"]) == ("halted", "v2")
