@@ -96,6 +96,8 @@ class Settings(BaseSettings):
 
     worker_health_host: str = "127.0.0.1"  # 0.0.0.0 in a container, so that probes reach it
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free port
+    worker_deployment_name: str | None = None  # turns on worker versioning; None: unversioned
+    worker_build_id: str | None = None  # None: a digest of the code and its dependencies
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at shutdown
 
     def tenant_limits(self) -> SessionLimits:

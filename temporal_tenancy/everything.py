@@ -52,7 +52,8 @@ class TenancyPlugin(TenancyPluginBase):
             exempt: undeclared workflow and activity types to allow, each with a reason, such as
                 those of a third-party plugin. They run without a scope, so they cannot open a
                 tenant's session.
-            alerts: where `dead_letters.sweep` sends alerts, in addition to the log.
+            alerts: where `dead_letters.sweep` and the watch of a release send alerts, in addition
+                to the log.
             platform_queue: the task queue of the library's own scheduled jobs, such as
                 `dead_letters.sweep`. None means "default". A worker must serve it.
             payload_limit: the largest input, result, heartbeat or message, in bytes. A larger one
@@ -99,6 +100,7 @@ def everything(
     # Imported here, so that isolation alone does not need the dependencies of these features.
     try:
         from temporal_tenancy.dead_letters import dead_letters, failed_runs_without_database
+        from temporal_tenancy.deployments import deployments
         from temporal_tenancy.outbox import outbox
         from temporal_tenancy.ticks.fan_out import fan_out
         from temporal_tenancy.ticks.reconcile import reconcile
@@ -107,7 +109,13 @@ def everything(
             raise
         return ()
 
-    features = (fan_out(), outbox(), dead_letters(alerts, queue=queue), reconcile(queue=queue))
+    features = (
+        fan_out(),
+        outbox(),
+        dead_letters(alerts, queue=queue),
+        reconcile(queue=queue),
+        deployments(database, alerts),
+    )
     if database is not None:
         return (sessions(database), *features)
     known = (

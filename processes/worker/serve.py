@@ -29,6 +29,7 @@ from processes.worker.slots import POLLERS, SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database
+from temporal_tenancy.deployments import versioned
 from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
@@ -38,7 +39,7 @@ from temporal_tenancy.lifecycle import (
 from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
 from workflows import WORKFLOWS
 
-DEPLOYMENT: Final = "temporal-tenancy"
+DEPLOYMENT: Final = "temporal-tenancy"  # in the histories of unversioned workers
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,7 @@ async def _connect(
 
 
 def _workers(client: Client, options: Options, settings: Settings) -> list[Worker]:
-    # Only records in a run's history which code worked on it; worker versioning stays off.
-    deployment = WorkerDeploymentConfig(
-        version=WorkerDeploymentVersion(deployment_name=DEPLOYMENT, build_id=build_id()),
-        use_worker_versioning=False,
-    )
+    deployment = deployment_of(settings)
     return [
         Worker(
             client,
@@ -124,3 +121,13 @@ def _workers(client: Client, options: Options, settings: Settings) -> list[Worke
         )
         for queue in options.queues
     ]
+
+
+def deployment_of(settings: Settings) -> WorkerDeploymentConfig:
+    """Returns the version of this code; raises `ConfigurationError` if the server refuses it."""
+    build = settings.worker_build_id or build_id()
+    if settings.worker_deployment_name is not None:
+        return versioned(settings.worker_deployment_name, build)
+    # Only records in a run's history which code worked on it.
+    version = WorkerDeploymentVersion(deployment_name=DEPLOYMENT, build_id=build)
+    return WorkerDeploymentConfig(version=version, use_worker_versioning=False)

@@ -16,6 +16,7 @@ from temporal_tenancy.cli._failures import report
 from temporal_tenancy.cli.answers import drop_output, say
 from temporal_tenancy.cli.commands import (
     dead_letters,
+    deployments,
     installation,
     jobs,
     outbox,
@@ -50,6 +51,7 @@ def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typ
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(ticks.app, name="ticks")
     app.add_typer(dead_letters.app, name="dead-letters")
+    app.add_typer(deployments.app, name="deployments")
     return app
 
 

@@ -10,6 +10,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from temporal_tenancy.cli._deployment_checks import deployment_checks
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import Temporal, control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
@@ -50,6 +51,7 @@ async def temporal_checks() -> Sequence[Check]:
             checks = [server, await _namespace(client), await _fairness(client)]
             checks.append(await _search_attributes(client))
             checks += await _schedules(Temporal(client, application.ui_url))
+            checks += await deployment_checks(client)
             return checks
     except NotReachable as error:
         return [server, failed("namespace", error.message), *skipped(dependent[1:], "See above.")]

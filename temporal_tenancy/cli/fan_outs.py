@@ -34,8 +34,7 @@ from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.core.words import number
 from temporal_tenancy.sdk.taken_ids import own_run_and_input, require_same_input
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
-from temporal_tenancy.ticks.fan_out.children import FAN_OUT
-from temporal_tenancy.ticks.fan_out.workflows import child_input
+from temporal_tenancy.ticks.fan_out.children import FAN_OUT, child_input
 
 COUNTS = ("planned", "succeeded", "failed", "skipped", "already")
 

@@ -24,6 +24,7 @@ from temporal_tenancy.cli.program import Application, Login, current_application
 from temporal_tenancy.core.activities import declared
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import Job, job_of, registry
+from temporal_tenancy.deployments.versioning import version_of_worker
 from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
@@ -76,7 +77,13 @@ class ProcessOptions:
 
 
 def work(
-    named: Sequence[str], *, max_activities: int, grace: float, process: ProcessOptions
+    named: Sequence[str],
+    *,
+    max_activities: int,
+    grace: float,
+    process: ProcessOptions,
+    deployment: str | None = None,
+    build_id: str | None = None,
 ) -> None:
     """Serves the application's queues, or the `named` ones, until a signal.
 
@@ -85,16 +92,20 @@ def work(
         max_activities: concurrent activities per queue.
         grace: seconds for activities at shutdown.
         process: the other settings.
+        deployment: the name of the worker deployment; None: the workers are unversioned.
+        build_id: the version of this code, with `deployment`.
 
     Raises:
         typer.BadParameter: a queue is none of the application's.
-        ConfigurationError: a job, an activity or a queue is not listed.
+        ConfigurationError: a job, an activity or a queue is not listed, or only one of
+            `deployment` and `build_id` is given.
         NotReachable: a URL is not set, or a server does not answer.
         ProcessProblem: the health port is in use, or a worker has failed.
     """
     application = current_application()
     workflows, activities = workflows_of(application), activities_of(application)
     queues = chosen(queues_of(application, workflows), named)
+    version = version_of_worker(deployment or None, build_id or None)
     settings = process.process(queues, grace, "a worker")
     urls = [_url(application, application.tenant), _url(application, application.platform)]
     _log_start(application, settings)
@@ -117,6 +128,7 @@ def work(
                         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
                         graceful_shutdown_timeout=timedelta(seconds=grace),
                         identity=settings.identity,
+                        deployment_config=version,
                     )
                     for queue in queues
                 ],

@@ -69,6 +69,15 @@ class DeadLetterState(StrEnum):
     DISCARDED = "discarded"  # an operator decided not to run it again
 
 
+class ReleaseState(StrEnum):
+    """The state of a worker version's release to some tenants first."""
+
+    RAMPING = "ramping"  # new runs of its tenants start on the version
+    HALTED = "halted"  # it was worse than its bounds; its tenants start on the current version
+    PROMOTED = "promoted"  # the version became the current one, for everybody
+    ROLLED_BACK = "rolled_back"  # an operator ended it
+
+
 def one_of(column: str, values: Iterable[StrEnum]) -> str:
     """Returns SQL that checks that `column` has one of `values`."""
     return f"{column} in ({', '.join(repr(value.value) for value in values)})"
@@ -190,12 +199,39 @@ class LedgerRow(ControlPlane):
     planned_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    build_id: Mapped[str | None]  # of the version that a release gave it; None: the current one
 
     __table_args__ = (
         CheckConstraint(one_of("state", LedgerState), name="state"),
         Index(None, "job", "tick", "state"),
         Index(None, "job", "tick", "due_at", "tenant_id"),
         Index(None, "tenant_id", "job"),
+    )
+
+
+class ReleaseRow(ControlPlane):
+    """The release of a worker version to some tenants, before everybody gets it."""
+
+    __tablename__ = "releases"
+
+    deployment: Mapped[str] = mapped_column(primary_key=True)
+    build_id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    tenants: Mapped[list[str] | None]  # by name; None: a share of all
+    share: Mapped[float | None]  # of all tenants, above 0 and at most 1; None: by name
+    max_failures: Mapped[float]  # more failed runs than on the other versions, as a share of runs
+    max_slowdown: Mapped[float]  # how many times as long as on the other versions
+    min_runs: Mapped[int]  # before anything is compared
+    began_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[str | None]  # why it was halted or ended
+    changed_by: Mapped[str]  # a user, or the watch that halted it
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", ReleaseState), name="state"),
+        CheckConstraint("(tenants is null) <> (share is null)", name="cohort"),
+        CheckConstraint("share > 0 and share <= 1", name="share"),
+        CheckConstraint("max_failures > 0 and max_slowdown > 1 and min_runs >= 1", name="bounds"),
     )
 
 

@@ -72,6 +72,7 @@ class Job:
     waits_out_suspension: bool = False  # instead of failing
     coalesce: Coalesce | None = None  # None: one workflow per message
     reason: str = ""  # why a platform job belongs to no tenant
+    pinned: bool = True  # a run ends on the worker version that it began on
 
     @property
     def summary(self) -> str:
@@ -361,6 +362,7 @@ def platform_job(
     queue: str,
     priority: JobPriority = JobPriority.NORMAL,
     execution_timeout: timedelta | None = None,
+    pinned: bool = False,
 ) -> Callable[[Class], Class]:
     """Declares a workflow class as a job that belongs to no single tenant.
 
@@ -374,6 +376,9 @@ def platform_job(
         queue: the task queue of the workflow.
         priority: the order among tasks that wait in the same queue.
         execution_timeout: of one run, including retries; None sets no limit.
+        pinned: on versioned workers, whether a run ends on the version that it began on, as a
+            tenant's job does. By default it moves to the current version at its next task, so new
+            code must replay its history: right for a run that ends within minutes.
 
     Raises:
         ConfigurationError: another class has this job's name.
@@ -391,6 +396,7 @@ def platform_job(
                 workflow=cls,
                 execution_timeout=execution_timeout,
                 reason=reason,
+                pinned=pinned,
             ),
         )
 

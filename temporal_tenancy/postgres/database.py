@@ -148,6 +148,11 @@ class Database:
         return self._tenant
 
     @property
+    def has_control_plane(self) -> bool:
+        """Whether it was given the platform's URL."""
+        return self._platform is not None
+
+    @property
     def platform_engine(self) -> AsyncEngine:
         """The platform role's engine; it refuses statements outside a platform scope.
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from temporalio import workflow
-from temporalio.api.enums.v1 import ContinueAsNewInitiator
+from temporalio.api.enums.v1 import ContinueAsNewInitiator, VersioningBehavior
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
@@ -43,6 +43,8 @@ from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
 _BY_CRON: Final = ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
+_PINNED: Final = VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
+_UPGRADING: Final = VersioningBehavior.VERSIONING_BEHAVIOR_AUTO_UPGRADE
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
     """
 
     exempt: frozenset[str] = frozenset()  # workflow types that are not checked
+    versioned: bool = False  # whether the worker uses worker versioning
     inner: SandboxedWorkflowRunner = field(default_factory=SandboxedWorkflowRunner)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
@@ -62,7 +65,7 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
         job = job_of(det.defn.cls)
         if job is None or det.info.workflow_type in self.exempt:
             return instance
-        return _GuardedInstance(instance, det, job)
+        return _GuardedInstance(instance, det, job, versioned=self.versioned)
 
     def prepare_workflow(self, defn: WorkflowDefinition) -> None:
         """Loads a workflow's module into the sandbox, once per process because it is slow."""
@@ -111,13 +114,22 @@ def is_guarded(runner: WorkflowRunner) -> bool:
     return isinstance(runner, GuardedWorkflowRunner)
 
 
+def versioned(runner: WorkflowRunner) -> WorkflowRunner:
+    """Returns `runner` for a versioned worker; one without the guard is returned as it is."""
+    return replace(runner, versioned=True) if isinstance(runner, GuardedWorkflowRunner) else runner
+
+
 class _GuardedInstance(WorkflowInstance):
     """A workflow instance that does not run if its start is wrong."""
 
-    def __init__(self, inner: WorkflowInstance, det: WorkflowInstanceDetails, job: Job) -> None:
+    def __init__(
+        self, inner: WorkflowInstance, det: WorkflowInstanceDetails, job: Job, *, versioned: bool
+    ) -> None:
+        """`versioned`: whether the worker uses worker versioning."""
         self.inner = inner
         self.details = det
         self.job = job
+        self.versioned = versioned
         self.refusal: TenancyError | None = None
         self.has_refused = False  # whether the history says that a command was refused
 
@@ -147,6 +159,10 @@ class _GuardedInstance(WorkflowInstance):
                 if not act.is_replaying:
                     self._log(foreign)
                 return self._fail(foreign, marker=PATCH_FOREIGN_COMMAND)
+        # Not by `@workflow.defn(versioning_behavior=…)`: the server refuses every task of an
+        # unversioned worker that says one.
+        if self.versioned and completion.HasField("successful"):
+            completion.successful.versioning_behavior = _PINNED if self.job.pinned else _UPGRADING
         return completion
 
     def _check(self, start: InitializeWorkflow) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+
+from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
@@ -46,6 +48,8 @@ class Feature:
     schedules: tuple[PlatformSchedule, ...] = ()  # of its platform jobs
     # Makes further activities for each worker, which know what it serves.
     of_worker: Callable[[Served], tuple[Activity, ...]] | None = None
+    # Returns the worker version on which a client starts a tenant's run; None: the current one.
+    version_of: Callable[[str], Awaitable[WorkerDeploymentVersion | None]] | None = None
 
 
 def serves(features: Iterable[Feature], name: str) -> bool:

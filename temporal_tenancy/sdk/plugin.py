@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 from temporalio.client import ClientConfig
+from temporalio.common import VersioningBehavior
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
@@ -22,7 +23,7 @@ from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
-from temporal_tenancy.sdk._guard import guarded, is_guarded
+from temporal_tenancy.sdk._guard import guarded, is_guarded, versioned
 from temporal_tenancy.sdk._private import (
     ActivityDefinition,
     WorkflowDefinition,
@@ -147,6 +148,7 @@ class TenancyPluginBase(SimplePlugin):
         self._check_code(config)
         # An eager activity bypasses the task queue, and with it fairness.
         config["disable_eager_activity_execution"] = True
+        _pin(config)
         return config
 
     def _add_activities_of_worker(self, config: WorkerConfig) -> None:
@@ -287,6 +289,19 @@ class TenancyPluginBase(SimplePlugin):
                 )
             if name not in self.exempt:
                 _check_inputs(name, definition.arg_types or [])
+
+
+def _pin(config: WorkerConfig) -> None:
+    """On a versioned worker, lets each run keep its version or not, as its job declares."""
+    deployment = config.get("deployment_config")
+    if deployment is None or not deployment.use_worker_versioning:
+        return
+    if deployment.default_versioning_behavior is VersioningBehavior.UNSPECIFIED:
+        # Of workflows that are exempt: the SDK refuses a worker without it.
+        config["deployment_config"] = replace(
+            deployment, default_versioning_behavior=VersioningBehavior.PINNED
+        )
+    config["workflow_runner"] = versioned(config["workflow_runner"])
 
 
 def _names(definitions: Iterable[WorkflowDefinition | ActivityDefinition]) -> Iterator[str]:

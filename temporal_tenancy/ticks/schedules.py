@@ -31,9 +31,10 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.ticks.fan_out.children import child_input
 from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import LOCAL_STEP
-from temporal_tenancy.ticks.fan_out.workflows import FanOut, child_input
+from temporal_tenancy.ticks.fan_out.workflows import FanOut
 from temporal_tenancy.ticks.schedule_drift import differences
 
 CATCHUP_WINDOW: Final = timedelta(days=7)

@@ -8,6 +8,7 @@ from temporalio.client import Client
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy import Database, Feature, TenancyPlugin
 from temporal_tenancy.dead_letters import dead_letters, failed_runs_without_database
+from temporal_tenancy.deployments import deployments
 from temporal_tenancy.everything import everything, sessions
 from temporal_tenancy.outbox import outbox
 from temporal_tenancy.testing import STANDARD_PLAN, InMemoryDirectory, make_tenant, tenancy_client
@@ -16,7 +17,14 @@ from temporal_tenancy.ticks.reconcile import reconcile
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.temporal import make_worker
 
-ALONE = [dead_letters(), failed_runs_without_database(), fan_out(), outbox(), reconcile()]
+ALONE = [
+    dead_letters(),
+    deployments(),
+    failed_runs_without_database(),
+    fan_out(),
+    outbox(),
+    reconcile(),
+]
 
 
 @pytest.mark.parametrize("feature", ALONE, ids=lambda feature: feature.name)
@@ -46,5 +54,5 @@ async def test_a_worker_serves_one_feature_and_no_other(
 def test_everything_is_its_features() -> None:
     database = Database(tenant_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
     names = [feature.name for feature in everything(database)]
-    features = [sessions(database), fan_out(), outbox(), dead_letters(), reconcile()]
+    features = [sessions(database), fan_out(), outbox(), dead_letters(), reconcile(), deployments()]
     assert names == [feature.name for feature in features]

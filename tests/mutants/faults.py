@@ -25,6 +25,7 @@ from temporal_tenancy.sdk.interceptors import _workflow_outbound as workflow_out
 from temporal_tenancy.ticks.fan_out import planning
 from tests.mutants.columns import COLUMN_FAULTS
 from tests.mutants.commands import COMMAND_FAULTS
+from tests.mutants.deploys import DEPLOY_FAULTS
 from tests.mutants.doors import DOOR_FAULTS
 from tests.mutants.files import FILE_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
@@ -304,6 +305,7 @@ _ALL: Final = [
     *FILE_FAULTS,
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
+    *DEPLOY_FAULTS,
     *ROLE_FAULTS,
     *PROBE_FAULTS,
     *RAW_FAULTS,

@@ -1,5 +1,7 @@
 """Records the histories that the replay tests replay: `python -m tests.replay.record`.
 
+`python -m tests.replay.record VERSION PART` records one of the parts, `jobs` or `release`.
+
 Run it for a new release and commit what it writes beside what is there: an old history must stay
 replayable for as long as a workflow that it came from may be open.
 """
@@ -10,13 +12,17 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities import ACTIVITIES
@@ -29,9 +35,13 @@ from processes.connect import PASSTHROUGH
 from saas.database.environment import TENANT_DATA
 from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.deployments import Bounds, Cohort, Releases, versioned
+from temporal_tenancy.deployments._watch import WatchInput, watch_id
+from temporal_tenancy.deployments.versions import queues_of
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.outbox.retries import LADDER
 from temporal_tenancy.outbox.work_off import WorkOff
@@ -178,6 +188,52 @@ async def record_without_plugin(address: str, release: str) -> None:
             await save(bare, id, release)
 
 
+async def record_release(address: str, database: Database, release: str) -> None:
+    """Runs a fan-out of which one tenant has another worker version, and a release's watch."""
+    plugin = TenancyPlugin(
+        directory=ControlPlaneDirectory(database), database=database, passthrough=PASSTHROUGH
+    )
+    client = await Client.connect(address, plugins=[plugin], identity=RECORDER)
+    await make_up_tenants(database, 3, events=3)
+    version = WorkerDeploymentVersion("app", "v2")
+    releases, directory = Releases(database), ControlPlaneDirectory(database)
+    cohort = Cohort(frozenset({"t00002"}))
+    await releases.ramp(version, cohort, Bounds(), directory=directory, by=RECORDER)
+    options: dict[str, Any] = {
+        "task_queue": QUEUE,
+        "workflows": WORKFLOWS,
+        "activities": ACTIVITIES,
+        "activity_executor": ThreadPoolExecutor(5),
+        "identity": RECORDER,
+    }
+    config = versioned(version.deployment_name, version.build_id)
+    async with Worker(client, **options), Worker(client, **options, deployment_config=config):
+        while True:  # until the server knows the version
+            with suppress(RPCError):
+                if QUEUE in await queues_of(client, version):
+                    break
+            await asyncio.sleep(0.1)
+        watch = await client.start_workflow(
+            "deployments.watch",
+            WatchInput(deployment="app", build_id="v2", every=timedelta(seconds=0.5)),
+            id=watch_id(version),
+            task_queue=QUEUE,
+        )
+        root = "platform/billing.cycle/tick-2013-02"
+        fan_out = FanOutInput(job="billing.cycle", tick="2013-02")
+        handle = await client.start_workflow(FanOut.run, fan_out, id=root, task_queue=QUEUE)
+        print(await handle.result(), file=sys.stderr)
+        await releases.end(version, ReleaseState.ROLLED_BACK, reason=None, by=RECORDER)
+        await watch.result()
+        await save(client, watch.id, release)
+        [shard] = [
+            event.child_workflow_execution_started_event_attributes.workflow_execution.workflow_id
+            for event in (await handle.fetch_history()).events
+            if event.HasField("child_workflow_execution_started_event_attributes")
+        ]
+        await save(client, shard, release)
+
+
 async def save(client: Client, id: str, release: str, run_id: str | None = None) -> None:
     """Writes a history as JSON, named by its workflow and the release that made it."""
     history = await client.get_workflow_handle(id, run_id=run_id).fetch_history()
@@ -198,7 +254,10 @@ async def _contacts() -> AsyncIterator[bytes]:
     yield b"email\r\na@airline.example\r\nnobody\r\n"
 
 
-async def main(release: str) -> None:
+PARTS = {"jobs": record, "release": record_release}
+
+
+async def main(release: str, parts: Sequence[str]) -> None:
     """Starts servers of its own, records, and stops them."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -214,10 +273,11 @@ async def main(release: str) -> None:
         os.environ["STORAGE_URL"] = (Path(folder) / "storage").as_uri()
         database = Database(tenant_url=postgres.tenant_url, platform_url=postgres.platform_url)
         try:
-            await record(server.address, database, release)
+            for part in parts or PARTS:
+                await PARTS[part](server.address, database, release)
         finally:
             await database.dispose()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "0.1.0"))
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "0.1.0", sys.argv[2:]))

@@ -101,6 +101,8 @@ def test_every_kind_of_history_has_been_recorded() -> None:
         "analytics.aggregate~tick-2013-01",
     } <= kinds
     assert any(kind.startswith("contacts.import~") for kind in kinds)
+    assert "deployments.watch~app.v2" in kinds
+    assert any(kind.startswith("billing.cycle~tick-2013-02~shard-0-") for kind in kinds)
     for shard in ("shard-0", "shard-1"):
         assert any(kind.startswith(f"billing.cycle~tick-2013-01~{shard}-") for kind in kinds)
 

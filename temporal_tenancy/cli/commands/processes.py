@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+DEPLOYMENT: Final = "WORKER_DEPLOYMENT_NAME"
+BUILD_ID: Final = "WORKER_BUILD_ID"
 
 app = typer.Typer()
 
@@ -46,6 +49,20 @@ def worker(
     health_port: HealthPort = None,
     identity: Identity = None,
     ready_file: ReadyFile = None,
+    deployment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar=DEPLOYMENT,
+            help="Turns on worker versioning: the name that all versions of these workers share.",
+        ),
+    ] = None,
+    build_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", envvar=BUILD_ID, help="With --deployment: the version of this code."
+        ),
+    ] = None,
 ) -> None:
     """Run the application's jobs until SIGTERM or Ctrl-C, then finish the work in progress."""
     from temporal_tenancy.cli import processes
@@ -55,6 +72,8 @@ def worker(
         max_activities=max_activities,
         grace=grace,
         process=processes.ProcessOptions(identity, health_host, health_port, ready_file),
+        deployment=deployment,
+        build_id=build_id,
     )
 
 

@@ -35,7 +35,7 @@ class TenancyInterceptor(client.Interceptor, worker.Interceptor):
         self.client: client.Client | None = None  # of the workers; set when the first is made
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
-        return TenancyClientOutbound(next, self.directory)
+        return TenancyClientOutbound(next, self.directory, self.features)
 
     def intercept_activity(
         self, next: worker.ActivityInboundInterceptor

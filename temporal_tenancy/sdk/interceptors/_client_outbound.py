@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from temporalio import client
 from temporalio.api.common.v1 import Payload
+from temporalio.common import PinnedVersioningOverride, VersioningOverride
 
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import HopRefused, InvalidPayload, TenantMismatch, TenantMissing
@@ -16,6 +17,7 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import Scope, TenantScope, current_scope
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.sdk import agreement, header
+from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.interceptors._schedules import restamping, stamp_schedule
 from temporal_tenancy.sdk.list_filter import narrowed
 from temporal_tenancy.sdk.stamps import Stamp, fair
@@ -30,9 +32,15 @@ class TenancyClientOutbound(client.OutboundInterceptor):
     thereby enters its tenant. In a tenant's activity it may name only what is that tenant's.
     """
 
-    def __init__(self, next: client.OutboundInterceptor, directory: TenantDirectory | None) -> None:
+    def __init__(
+        self,
+        next: client.OutboundInterceptor,
+        directory: TenantDirectory | None,
+        features: Sequence[Feature] = (),
+    ) -> None:
         super().__init__(next)
         self.directory = directory
+        self.choosers = [each.version_of for each in features if each.version_of is not None]
 
     # Starts
 
@@ -199,7 +207,17 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         stamp = Stamp.of(job, job_input, input.id)
         stamp.check(input.headers, input.search_attributes, what=job.name)
         stamp.put_on(input, caller=current, weight=await self._weight(scope))
+        if isinstance(scope, TenantScope) and input.versioning_override is None:
+            input.versioning_override = await self._released(scope.tenant_id)
         return stamp
+
+    async def _released(self, tenant_id: str) -> VersioningOverride | None:
+        """Returns the worker version that a feature gives a tenant; its children inherit it."""
+        for version_of in self.choosers:
+            version = await version_of(tenant_id)
+            if version is not None:
+                return PinnedVersioningOverride(version)
+        return None
 
     async def _weight(self, scope: Scope) -> float | None:
         if self.directory is None or not isinstance(scope, TenantScope):

@@ -9,8 +9,10 @@ from temporal_tenancy.ticks.fan_out._activities import (
     ShardPages,
     close_ticks,
     look_at_child,
+    look_at_runs,
     plan_ticks,
     record_outcomes,
+    start_released,
 )
 from temporal_tenancy.ticks.fan_out.payloads import FanOutInput, FanOutResult
 from temporal_tenancy.ticks.fan_out.planning import tick_of
@@ -40,6 +42,8 @@ def fan_out(*, page_size: int = PAGE_SIZE) -> Feature:
             record_outcomes,
             close_ticks,
             look_at_child,
+            start_released,
+            look_at_runs,
         ),
         migrations=(CONTROL_PLANE,),
     )

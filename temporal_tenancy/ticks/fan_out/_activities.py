@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.client import WorkflowExecutionDescription
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry, Turn
 from temporal_tenancy.control_plane.tables import LedgerState, TickState
 from temporal_tenancy.core.activities import platform_activity
 from temporal_tenancy.core.directory import current_directory
-from temporal_tenancy.core.errors import TenantUnknown
+from temporal_tenancy.core.errors import TenancyError, TenantUnknown
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
-from temporal_tenancy.postgres.database import platform_session
+from temporal_tenancy.deployments.releases import Releases
+from temporal_tenancy.postgres.database import current_database, platform_session
 from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken
 from temporal_tenancy.ticks.fan_out import planning
-from temporal_tenancy.ticks.fan_out.children import state_of_child
+from temporal_tenancy.ticks.fan_out.children import child_input, state_of_child
 from temporal_tenancy.ticks.fan_out.payloads import (
     Candidate,
     ChildRef,
     CloseTicks,
+    EndedRuns,
     FanOutPlan,
+    LookAtRuns,
     NextPage,
+    Outside,
     Page,
     PlanTicks,
     RecordOutcomes,
     ShardPlan,
+    StartedRun,
+    StartReleased,
     TenantOutcome,
 )
 from temporal_tenancy.ticks.fan_out.planning import TickTurns
@@ -36,6 +47,12 @@ from temporal_tenancy.ticks.fan_out.planning import TickTurns
 # Tenants. Few enough that most of a page run while the directory still has them in its cache; with
 # larger pages, the later tenants would be looked up again one by one.
 PAGE_SIZE: Final = 100
+LOOKS_AT_ONCE: Final = 20  # concurrent requests to the server
+STARTED_BY: Final = "tenancy-shard"  # the memo with the run id of the shard that started a run
+
+
+class VersionGone(TenancyError):
+    """The worker version that is released to a tenant does not serve its job's queue."""
 
 
 @platform_activity("plans a fan-out: enumerates tenants and writes the ledger")
@@ -131,6 +148,7 @@ class ShardPages:
                 upto=request.upto,
                 limit=self._size,
             )
+        releases = await Releases(current_database()).ramping()
         tenants = {
             tenant.id: tenant
             for tenant in await current_directory().find_many([turn.tenant_id for turn in turns])
@@ -152,7 +170,14 @@ class ShardPages:
                 skipped.append(entry)
             else:
                 weight = tenant.plan.fairness_weight if tenant else 1.0
-                candidates.append(Candidate(tenant_id=turn.tenant_id, weight=weight, due_at=due_at))
+                candidates.append(
+                    Candidate(
+                        tenant_id=turn.tenant_id,
+                        weight=weight,
+                        due_at=due_at,
+                        released=any(release.has(turn.tenant_id) for release in releases),
+                    )
+                )
         if skipped:
             async with platform_session("skip tenants") as session:
                 await ledger.plan(
@@ -229,6 +254,79 @@ async def look_at_child(child: ChildRef) -> TenantOutcome | None:
         async with platform_session("record that an id is taken") as session:
             await put_letters(session, [letter])
     return None if found.state is LedgerState.RUNNING else found
+
+
+@platform_activity("starts a tenant's run on the worker version that is released to it")
+async def start_released(request: StartReleased) -> StartedRun | None:
+    """Starts a tenant's run; returns None if another run has its id.
+
+    The server's `versioning_override` of a child start needs server 1.32, which earlier ones
+    ignore. A client's start is heeded by all. The client chooses the version, so a release that
+    has ended since the page was read no longer counts.
+
+    Raises:
+        VersionGone: the version's workers do not serve the job's queue.
+        TenancyError: the start is refused.
+        RPCError: the server does not answer.
+    """
+    job = registry.get_or_raise(request.job)
+    client = activity.client()
+    started_by = {STARTED_BY: request.shard_run}
+    try:
+        with enter(TenantScope(request.tenant_id)):
+            handle = await client.start_workflow(
+                job.name,
+                child_input(job, request.tenant_id, request.tick, request.extra),
+                id=request.workflow_id,
+                task_queue=job.queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                priority=Priority(fairness_weight=request.weight),
+                memo=started_by,
+            )
+            run_id = handle.first_execution_run_id
+    except WorkflowAlreadyStartedError:
+        run_id = None
+    except RPCError as error:
+        if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+            raise
+        raise VersionGone(
+            f"{request.workflow_id} did not start, because the workers of the version that is "
+            f"released to {request.tenant_id} do not serve the queue {job.queue}: {error.message}"
+        ) from None
+    described = await client.get_workflow_handle(request.workflow_id, run_id=run_id).describe()
+    # An earlier attempt of this activity may have started it.
+    if run_id is None and await described.memo_value(STARTED_BY, default=None) != request.shard_run:
+        return None
+    return StartedRun(run_id=described.run_id, build_id=_build_id(described))
+
+
+@platform_activity("reads which of the runs that a shard's activities started have ended")
+async def look_at_runs(request: LookAtRuns) -> EndedRuns:
+    """Returns the outcomes of the runs that have ended.
+
+    Raises:
+        RPCError: the server does not answer.
+    """
+    client = activity.client()
+    slots = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+    async def look(run: Outside) -> TenantOutcome | None:
+        async with slots:
+            found = await state_of_child(client, run.tenant_id, run.workflow_id)
+        if found is None:
+            raise ApplicationError(f"the server has no workflow {run.workflow_id}.")
+        return found.model_copy(update={"build_id": run.build_id})
+
+    found = await asyncio.gather(*map(look, request.runs))
+    ended = [each for each in found if each is not None and each.state is not LedgerState.RUNNING]
+    return EndedRuns(outcomes=ended)
+
+
+def _build_id(run: WorkflowExecutionDescription) -> str | None:
+    """Returns the build id of a run's pinned version, or None if it has no override."""
+    override = run.raw_info.versioning_info.versioning_override
+    return override.pinned.version.build_id or None
 
 
 def _gone(turn: Turn, request: NextPage) -> Entry:

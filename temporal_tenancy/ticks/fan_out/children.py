@@ -1,20 +1,45 @@
-"""Reads the state of child workflows and fan-outs from the server."""
+"""Child workflows: their input, and their state on the server, like that of fan-outs."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RawValue
 
 from temporal_tenancy.control_plane.tables import LedgerState
+from temporal_tenancy.core.errors import UnknownJob
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.inputs import TenantInput, read_input
+from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, taken
 from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
 from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
 FAN_OUT: Final = "fan_out.tick"  # the workflow type
+
+
+def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> TenantInput:
+    """Builds the input of one tenant's child.
+
+    Args:
+        job: a tenant job.
+        tenant_id: of the tenant.
+        tick: the input's `period`, if the job has one.
+        extra: more fields of the input.
+
+    Raises:
+        UnknownJob: `job` is not a tenant job.
+        TenantInvalid: `tenant_id` is malformed.
+        InvalidPayload: the fields do not fit the job's input.
+    """
+    model = job.input_model
+    if not issubclass(model, TenantInput):
+        raise UnknownJob(f"{job.name} is not a tenant job, so it cannot be fanned out.")
+    period = {"period": tick} if job.period is not None else {}
+    what = f"the input of {job.name}"
+    return read_input(model, {**extra, **period, "tenant_id": tenant_id}, what=what)
 
 
 async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> TenantOutcome | None:

@@ -170,6 +170,7 @@ class Candidate(BaseModel):
     tenant_id: str
     weight: float
     due_at: datetime
+    released: bool = False  # a release gives it another worker version than the fan-out's
 
 
 class Page(BaseModel):
@@ -189,6 +190,7 @@ class TenantOutcome(BaseModel):
     error_type: str | None = None
     workflow_id: str
     run_id: str | None = None
+    build_id: str | None = None  # of the worker version that a release gave it
 
 
 class RecordOutcomes(BaseModel):
@@ -203,3 +205,40 @@ class ChildRef(TenantInput):
     """A tenant's child workflow that another run has started."""
 
     workflow_id: str
+
+
+class StartReleased(ChildRef):
+    """Input of the activity that starts a tenant's run on the version released to it."""
+
+    job: str
+    tick: str
+    extra: dict[str, Any]
+    weight: float
+    shard_run: str  # the run id of the shard
+
+
+class StartedRun(BaseModel):
+    """A tenant's run that an activity has started."""
+
+    run_id: str
+    build_id: str | None  # None: the release has ended meanwhile, so it is on the current version
+
+
+class Outside(BaseModel):
+    """A run that an activity of the shard has started."""
+
+    tenant_id: str
+    workflow_id: str
+    build_id: str | None
+
+
+class LookAtRuns(BaseModel):
+    """Input of the activity that reads which of a shard's runs have ended."""
+
+    runs: list[Outside]  # at most as many as the window is wide
+
+
+class EndedRuns(BaseModel):
+    """The outcomes of the runs that have ended."""
+
+    outcomes: list[TenantOutcome]

@@ -35,15 +35,15 @@ from temporalio.workflow import (
 )
 
 from temporal_tenancy.control_plane.tables import LedgerState, TickState
-from temporal_tenancy.core.errors import UnknownJob
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
-from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry
 from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.core.words import number
 from temporal_tenancy.ticks.fan_out import _activities as activities
 from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
 from temporal_tenancy.ticks.fan_out._pace import Pace
+from temporal_tenancy.ticks.fan_out._released import ReleasedRuns
+from temporal_tenancy.ticks.fan_out.children import child_input
 from temporal_tenancy.ticks.fan_out.payloads import (
     AllStarted,
     Candidate,
@@ -61,6 +61,8 @@ from temporal_tenancy.ticks.fan_out.payloads import (
     ShardInput,
     ShardPlan,
     ShardResult,
+    StartedRun,
+    StartReleased,
     TenantOutcome,
 )
 from temporal_tenancy.ticks.fan_out.planning import tick_of
@@ -85,33 +87,12 @@ _PLAN: Final[dict[str, Any]] = {
 }
 
 
-def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> TenantInput:
-    """Builds the input of one tenant's child.
-
-    Args:
-        job: a tenant job.
-        tenant_id: of the tenant.
-        tick: the input's `period`, if the job has one.
-        extra: more fields of the input.
-
-    Raises:
-        UnknownJob: `job` is not a tenant job.
-        TenantInvalid: `tenant_id` is malformed.
-        InvalidPayload: the fields do not fit the job's input.
-    """
-    model = job.input_model
-    if not issubclass(model, TenantInput):
-        raise UnknownJob(f"{job.name} is not a tenant job, so it cannot be fanned out.")
-    period = {"period": tick} if job.period is not None else {}
-    what = f"the input of {job.name}"
-    return read_input(model, {**extra, **period, "tenant_id": tenant_id}, what=what)
-
-
 @platform_job(
     "fan_out.tick",
     reason="runs a job for every tenant",
     queue="default",
     priority=JobPriority.HIGH,
+    pinned=True,
 )
 class FanOut:
     """Runs a job for every tenant, and returns the counts of their outcomes."""
@@ -265,6 +246,7 @@ class FanOut:
     reason="runs a job for a part of the tenants",
     queue="default",
     priority=JobPriority.HIGH,
+    pinned=True,
 )
 class Shard:
     """Runs a job for up to 2,000 tenants, a bounded number at a time. Never continues as new.
@@ -285,6 +267,7 @@ class Shard:
         self._stopped = False  # cancelled: start no more children
         self._done = False
         self._turn = asyncio.Lock()
+        self._released = ReleasedRuns()
 
     @workflow.run
     async def run(self, request: ShardInput) -> ShardResult:
@@ -300,6 +283,7 @@ class Shard:
         places = [asyncio.create_task(self._fill_a_place()) for _ in range(request.window)]
         writer = asyncio.create_task(self._write_outcomes())
         teller = asyncio.create_task(self._tell_when_all_are_started())
+        looker = asyncio.create_task(self._released.look(_LEDGER))
         work = asyncio.gather(*places)
         try:
             await asyncio.shield(work)
@@ -310,7 +294,8 @@ class Shard:
             raise
         finally:
             self._done = True
-            await asyncio.shield(asyncio.gather(writer, teller))
+            self._released.stop()
+            await asyncio.shield(asyncio.gather(writer, teller, looker))
         return ShardResult(**self._counts.model_dump(), rest=self._rest)
 
     async def _fill_a_place(self) -> None:
@@ -365,6 +350,9 @@ class Shard:
             self._counts.already += request.tenants - self._seen
 
     async def _run_child(self, candidate: Candidate) -> None:
+        if candidate.released:
+            await self._run_released(candidate)
+            return
         tenant = candidate.tenant_id
         child = ChildRef(
             tenant_id=tenant,
@@ -378,16 +366,60 @@ class Shard:
             await run
             outcome = _outcome(child, LedgerState.SUCCEEDED, run_id)
         except WorkflowAlreadyStartedError:
-            outcome = await self._follow(child)
-            if outcome.state is LedgerState.SUCCEEDED:
-                self._unwritten.append(outcome)
-                self._counts.already += 1
-                return
+            await self._follow_another(child)
+            return
         except FailureError as error:
             outcome = outcome_of_failure(
                 tenant, error, workflow_id=child.workflow_id, run_id=run_id
             )
         self._count(outcome)
+
+    async def _run_released(self, candidate: Candidate) -> None:
+        """Runs a tenant's job on the worker version that is released to it.
+
+        A child would inherit this shard's version, so an activity starts the run. Its outcome is
+        read by this shard, whose code is not the one on trial.
+        """
+        tenant, request = candidate.tenant_id, self._request
+        child = ChildRef(
+            tenant_id=tenant, workflow_id=str(WorkflowId(tenant, self._job.name, request.tick))
+        )
+        self._starting += 1
+        try:
+            run: StartedRun | None = await workflow.execute_activity(
+                activities.start_released,
+                StartReleased(
+                    **child.model_dump(),
+                    job=request.job,
+                    tick=request.tick,
+                    extra=request.extra,
+                    weight=candidate.weight,
+                    shard_run=workflow.info().run_id,
+                ),
+                **_LEDGER,
+            )
+        except FailureError as error:
+            self._count(
+                outcome_of_failure(tenant, error, workflow_id=child.workflow_id, run_id=None)
+            )
+            return
+        finally:
+            self._starting -= 1
+        if run is None:
+            await self._follow_another(child)
+            return
+        running = _outcome(child, LedgerState.RUNNING, run.run_id)
+        self._unwritten.append(running.model_copy(update={"build_id": run.build_id}))
+        self._count(await self._released.ended(child, run.build_id))
+
+    async def _follow_another(self, child: ChildRef) -> None:
+        """Waits for a child that another run has started, and counts its outcome."""
+        outcome = await self._follow(child)
+        if outcome.state is LedgerState.SUCCEEDED:
+            self._unwritten.append(outcome)
+            self._counts.already += 1
+        else:
+            self._count(outcome)
 
     async def _start_child(
         self, candidate: Candidate, child: ChildRef

@@ -1,0 +1,87 @@
+"""The mutants of releases: faults in who gets which worker version, and in what halts it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from temporal_tenancy.deployments import releases
+from temporal_tenancy.deployments.comparison import Compared
+from temporal_tenancy.deployments.releases import Release
+from temporal_tenancy.sdk import _guard as guard
+from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
+from tests.mutants.mutant import Mutant, replace
+
+RELEASES: Final = "tests/library/deployments/test_releases.py"
+WORKERS: Final = "tests/library/deployments/test_versioned_workers.py"
+_KEPT: Final = f"{WORKERS}::test_tenants_runs_keep_their_version_and_short_platform_runs_do_not"
+_BAD: Final = (
+    f"{WORKERS}::"
+    "test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_up_on_the_old_one"
+)
+
+
+def _release_to_everybody() -> None:
+    replace(Release, "has", lambda self, tenant_id: self.is_ramping)
+
+
+def _go_on_after_the_end() -> None:
+    replace(Release, "has", lambda self, tenant: self.cohort.has(tenant, self.build_id))
+
+
+def _allow_two_cohorts() -> None:
+    replace(releases, "_refuse_two_cohorts", lambda version, cohort, others: None)
+
+
+def _start_on_the_current_version() -> None:
+    async def none(self: TenancyClientOutbound, tenant_id: str) -> Any:
+        return None
+
+    replace(TenancyClientOutbound, "_released", none)
+
+
+def _find_no_fault() -> None:
+    replace(Compared, "fault", lambda self, bounds: None)
+
+
+def _move_every_run() -> None:
+    replace(guard, "_PINNED", guard._UPGRADING)
+
+
+DEPLOY_FAULTS: Final = [
+    Mutant(
+        "released-to-everybody",
+        "a release gives its version to every tenant",
+        (RELEASES, _BAD),
+        seed=_release_to_everybody,
+    ),
+    Mutant(
+        "released-after-the-end",
+        "a release that was halted or rolled back still gives its version",
+        (f"{RELEASES}::test_a_release_gives_its_tenants_the_version_until_it_ends",),
+        seed=_go_on_after_the_end,
+    ),
+    Mutant(
+        "two-cohorts",
+        "a tenant can be in the cohorts of two releases",
+        (f"{RELEASES}::test_no_tenant_is_in_two_cohorts",),
+        seed=_allow_two_cohorts,
+    ),
+    Mutant(
+        "released-to-nobody",
+        "a start of a release's tenant goes to the current version",
+        (_BAD,),
+        seed=_start_on_the_current_version,
+    ),
+    Mutant(
+        "never-halted",
+        "a release is never halted, however bad it is",
+        (f"{RELEASES}::test_a_release_is_halted_for_more_failures_or_longer_runs",),
+        seed=_find_no_fault,
+    ),
+    Mutant(
+        "unpinned",
+        "a tenant's run moves to the current version in the middle",
+        (_KEPT,),
+        seed=_move_every_run,
+    ),
+]

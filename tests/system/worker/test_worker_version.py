@@ -1,0 +1,32 @@
+"""What version a worker.py says that it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from processes.worker.build import build_id
+from processes.worker.serve import deployment_of
+from saas.settings import Settings
+from temporal_tenancy import ConfigurationError
+
+
+def settings(name: str | None = None, build: str | None = None) -> Settings:
+    return Settings(worker_deployment_name=name, worker_build_id=build)
+
+
+def test_a_worker_is_unversioned_unless_its_deployment_is_named() -> None:
+    config = deployment_of(settings())
+    assert not config.use_worker_versioning
+    assert config.version.build_id == build_id()
+
+
+@pytest.mark.parametrize("build", [None, "2026-11-27.1"])
+def test_a_named_deployment_turns_versions_on(build: str | None) -> None:
+    config = deployment_of(settings("saas", build))
+    assert config.use_worker_versioning
+    assert config.version.to_canonical_string() == f"saas.{build or build_id()}"
+
+
+def test_a_name_that_the_server_would_refuse_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="separate it"):
+        deployment_of(settings("my.saas"))
