@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     alert_webhook_secret: SecretStr | None = None  # whsec_..., signs those alerts
     alert_mail_to: str | None = None
 
+    metrics_token: SecretStr | None = None  # what a scrape needs; None: nothing
+    metrics_tenants: Annotated[int, Field(ge=0)] = 20  # the noisiest, with series of their own
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None  # None: text on a terminal, else JSON
 
@@ -90,6 +93,7 @@ class Settings(BaseSettings):
 
     worker_health_host: str = "127.0.0.1"  # 0.0.0.0 in a container, so that probes reach it
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free port
+    web_health_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # None: no such port
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at shutdown
 
     def tenant_limits(self) -> SessionLimits:

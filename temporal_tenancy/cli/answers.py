@@ -83,6 +83,13 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
         raise typer.Exit(1)
 
 
+def print_text(command: Coroutine[None, None, str]) -> None:
+    """Runs a command and prints its answer as it is, such as CSV for another program."""
+    with closing(command):
+        current_application()  # loads it, which registers its jobs
+        write(asyncio.run(command))
+
+
 def print_json(document: Any) -> None:
     """Prints a document as JSON on standard output.
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import select
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
+from weakref import WeakSet
 
 import psycopg
 from sqlalchemy import URL, event, make_url
@@ -66,6 +67,15 @@ PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)
 KEEPALIVE_IDLE: Final = 30  # seconds without traffic until the first TCP keepalive
 KEEPALIVE_INTERVAL: Final = 10  # seconds
 KEEPALIVE_COUNT: Final = 3  # unanswered keepalives until the connection counts as lost
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """How a pool of connections is used."""
+
+    size: int  # connections at most
+    in_use: int  # connections that sessions hold
+    waiting: int  # sessions that wait for a connection
 
 
 class Database:
@@ -127,6 +137,7 @@ class Database:
         for engine in (self._tenant, self._platform):
             if engine is not None:
                 use_schema(engine.sync_engine, schema)
+        _open.add(self)
         if self._tenant is not None:
             guard_tenant_engine(self._tenant.sync_engine)
         if self._platform is not None:
@@ -164,7 +175,7 @@ class Database:
         refuse_workflow_code()
         tenant = current_tenant()
         engine = self.tenant_engine
-        with _shares(engine).holder(f"tenant {tenant}") as holder:
+        with _shares(engine).holder(f"tenant {tenant}", tenant) as holder:
             async with (
                 transaction_clock(engine.dialect) as clock,
                 _transaction(
@@ -219,6 +230,19 @@ class Database:
             if engine is not None:
                 await engine.dispose()
 
+    def pools(self) -> Mapping[str, PoolUse]:
+        """Returns how the pools are used now, by `tenant` and `platform`; safe in any thread."""
+        engines = {"tenant": self._tenant, "platform": self._platform}
+        return {
+            name: PoolUse(
+                size=_shares(engine).share.size,
+                in_use=sum(_shares(engine).held.values()),
+                waiting=sum(_shares(engine).waiting.values()),
+            )
+            for name, engine in engines.items()
+            if engine is not None
+        }
+
     def cut(self) -> None:
         """Cuts all connections, in use or not: statements that wait for the server fail at once.
 
@@ -235,6 +259,14 @@ _session: Final[ScopedValue[AsyncSession]] = ScopedValue(
     "temporal_tenancy_session", "the current tenant_session()", in_generators=True
 )
 _current: Final[ScopedValue[Database]] = ScopedValue("temporal_tenancy_database", "the database")
+
+
+_open: Final[WeakSet[Database]] = WeakSet()
+
+
+def databases() -> Sequence[Database]:
+    """Returns the databases of this process; safe in any thread."""
+    return list(_open)
 
 
 def use_database(database: Database) -> AbstractContextManager[Database]:

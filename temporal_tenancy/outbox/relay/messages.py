@@ -25,6 +25,7 @@ class Message:
     attempts: int  # including this one
     correlation_id: str | None
     workflow_id: str | None = None  # of the workflow that handles it together with others
+    due_for: float | None = None  # seconds, when it was claimed; None: its time is not finite
 
     @property
     def own_id(self) -> WorkflowId:
