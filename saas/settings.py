@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     alert_mail_to: str | None = None
 
     metrics_token: SecretStr | None = None  # what a scrape needs; None: nothing
+    metrics_collect_seconds: Annotated[float, Field(gt=0)] = 15.0  # between a relay's questions
     metrics_tenants: Annotated[int, Field(ge=0)] = 20  # the noisiest, with series of their own
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

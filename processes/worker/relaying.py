@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ from temporal_tenancy.lifecycle import (
     probes,
     run_process,
 )
-from temporal_tenancy.metrics import collecting
+from temporal_tenancy.metrics import CollectOptions, collecting
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
 from temporal_tenancy.ticks.schedules import with_those_of
@@ -81,6 +82,9 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                     ControlPlaneDirectory(tenants),
                     queues=list(Queue),
                     schedules=_schedules(),
+                    options=CollectOptions(
+                        every=timedelta(seconds=settings.metrics_collect_seconds)
+                    ),
                 ),
             )
 

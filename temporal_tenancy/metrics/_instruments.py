@@ -68,6 +68,9 @@ class Instruments(Collector):
         self.noisiest = Noisiest(noisiest)
         self._scraping = threading.Lock()
         self.store.set(of.PROCESS, version, value=1)
+        for kind in sorted(_REFUSED):  # from zero on, so that the first one is an increase
+            for where in ("workflow", "activity", "message", "client"):
+                self.store.add(of.REFUSALS, kind, where, value=0)
         registry.register(self)
 
     def observe(self, observation: Observation) -> None:
