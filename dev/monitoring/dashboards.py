@@ -77,6 +77,11 @@ OVERVIEW: Final = Board(
             (Query("max by (reason) (tenancy_outbox_messages)"),),
         ),
         Panel(
+            "Rows of imported files, by outcome",
+            "ops",
+            (Query(_rate("saas_import_rows_total", "outcome")),),
+        ),
+        Panel(
             "Open dead letters",
             "short",
             (Query("max(sum by (instance) (tenancy_dead_letters_open)) or vector(0)", "open"),),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from processes.connect import plain
-from processes.lifecycle.build import build_id
+from processes.lifecycle.build import release
 from saas.settings import Settings
 from temporal_tenancy import Feature
 from temporal_tenancy.lifecycle import Scrape
@@ -13,7 +13,7 @@ from temporal_tenancy.sdk.features import exposition
 
 def measuring(settings: Settings) -> tuple[Feature, Scrape]:
     """Returns the feature that measures this process, and what its `/metrics` answers with."""
-    feature = metrics(noisiest=settings.metrics_tenants, code_version=build_id())
+    feature = metrics(noisiest=settings.metrics_tenants, code_version=release())
     exposes = exposition([feature])
     assert exposes is not None
     return feature, Scrape(exposes, plain(settings.metrics_token))

@@ -134,6 +134,11 @@ def say(sentence: str) -> None:
         print("\n".join(wrapped([_printable(sentence)], width)), file=sys.stderr)
 
 
+def live_text(shown: RenderableType) -> RenderableType:
+    """Returns text for a live view, with visible control characters."""
+    return _Printable(shown)
+
+
 @dataclass(frozen=True)
 class _Printable:
     """Text for a person, with visible control characters."""

@@ -18,10 +18,10 @@ from temporal_tenancy.core.failures import root_cause, type_of
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.metrics import _catalogue as of
-from temporal_tenancy.metrics import _sources as sources
+from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._feature import process_instruments
-from temporal_tenancy.metrics._sources import Found
 from temporal_tenancy.metrics._store import Store
+from temporal_tenancy.metrics.gauges import Found
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.schedules import ScheduledJob
 

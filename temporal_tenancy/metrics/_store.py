@@ -15,13 +15,12 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
-from temporal_tenancy.metrics._catalogue import CATALOGUE, Instrument
+from temporal_tenancy.metrics._catalogue import CATALOGUE, Instrument, Labels
 
 OTHER: Final = "other"
 VALUES: Final = 200
 """How many values a label may have, such as jobs; each further one counts as `other`."""
 
-Labels = tuple[str, ...]  # values, in the instrument's order
 Gauges = Mapping[Instrument, Mapping[Labels, float]]
 
 

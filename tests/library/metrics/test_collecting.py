@@ -26,7 +26,7 @@ from temporal_tenancy.core.observations import (
 )
 from temporal_tenancy.metrics import CollectOptions, collecting
 from temporal_tenancy.metrics import _catalogue as of
-from temporal_tenancy.metrics import _sources as sources
+from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._store import Store
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database

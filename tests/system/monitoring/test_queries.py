@@ -53,6 +53,7 @@ async def prometheus(folder: Path, targets: list[str]) -> AsyncIterator[httpx.As
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(FOLDER / "rules.yml")]
     [scrape] = config["scrape_configs"]
+    del scrape["dns_sd_configs"]  # of docker-compose.yml
     scrape["static_configs"] = [{"targets": targets}]
     scrape["authorization"] = {"credentials": TOKEN}
     file = folder / "prometheus.yml"

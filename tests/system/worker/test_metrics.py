@@ -87,9 +87,19 @@ async def test_every_process_is_scraped_and_what_tenants_used_is_shown(
         for found in (of_worker, of_relay, of_web)
         for labels, _ in found["tenancy_process_info"]
     }
-    assert len(versions - {"unknown"}) >= 1
+    assert len(versions) == 1  # of the same code, though each has other modules
     assert of_web["tenancy_database_connections"]
     assert not {name for name in of_web if name.startswith("tenancy_tick")}
+
+    top = await starter("top", "--json")
+    assert top.code == 0, top.err
+    queues = {(row["queue"], row["kind"]): row["workers"] for row in top.document["queues"]}
+    assert queues["bulk", "workflow"] == 1
+    assert queues["critical", "workflow"] == 0
+    [version] = {row["version"] for row in top.document["workers"] if row["queue"] == "bulk"}
+    assert version
+    as_text = await starter("top")
+    assert "No fan-out is under way." in as_text.out
 
     worker.send(signal.SIGTERM)
     assert await worker.exit_code() == 0

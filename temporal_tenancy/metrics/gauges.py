@@ -16,14 +16,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    DescribeTaskQueueResponse,
+)
 from temporalio.client import Client
 
 from temporal_tenancy.core.directory import Tenant, TenantDirectory, TenantStatus
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.metrics import _catalogue as of
-from temporal_tenancy.metrics._catalogue import Instrument
-from temporal_tenancy.metrics._store import Labels
+from temporal_tenancy.metrics._catalogue import Instrument, Labels
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING, Decision
 from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageStatus
@@ -172,15 +174,7 @@ async def of_temporal(client: Client, queues: Collection[str]) -> Found:
 
     async def ask(queue: str, kind: str) -> None:
         async with gate:
-            answer = await client.workflow_service.describe_task_queue(
-                DescribeTaskQueueRequest(
-                    namespace=client.namespace,
-                    task_queue=TaskQueue(name=queue),
-                    task_queue_type=KINDS[kind],
-                    report_stats=True,
-                ),
-                timeout=RPC_TIMEOUT,
-            )
+            answer = await _described(client, queue, kind)
         for priority, stats in answer.stats_by_priority_key.items():
             labels = (queue, kind, str(priority))
             found[of.BACKLOG][labels] = float(stats.approximate_backlog_count)
@@ -192,7 +186,7 @@ async def of_temporal(client: Client, queues: Collection[str]) -> Found:
             found[of.BACKLOG_AGE][queue, kind, "3"] = age
         pollers = list(_recent(answer.pollers))
         found[of.POLLERS][queue, kind] = float(len({poller.identity for poller in pollers}))
-        builds[queue] |= {_build(poller) for poller in pollers} - {""}
+        builds[queue] |= {build_of(poller) for poller in pollers} - {""}
 
     await asyncio.gather(*(ask(queue, kind) for queue in queues for kind in KINDS))
     for queue, versions in builds.items():
@@ -239,7 +233,24 @@ def _recent(pollers: Iterable[PollerInfo]) -> Iterable[PollerInfo]:
     return (each for each in pollers if each.last_access_time.ToDatetime(UTC) > oldest)
 
 
-def _build(poller: PollerInfo) -> str:
+async def pollers_of(client: Client, queue: str, kind: str) -> Sequence[PollerInfo]:
+    """Returns the workers that have polled a task queue in the last minute."""
+    return list(_recent((await _described(client, queue, kind)).pollers))
+
+
+async def _described(client: Client, queue: str, kind: str) -> DescribeTaskQueueResponse:
+    return await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=KINDS[kind],
+            report_stats=True,
+        ),
+        timeout=RPC_TIMEOUT,
+    )
+
+
+def build_of(poller: PollerInfo) -> str:
     """Returns the build id that a worker says, or an empty string."""
     return poller.deployment_options.build_id or poller.worker_version_capabilities.build_id
 
