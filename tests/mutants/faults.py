@@ -34,6 +34,7 @@ from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.probes import PROBE_FAULTS
+from tests.mutants.quoted import QUOTED_FAULTS
 from tests.mutants.raw import RAW_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.roles import ROLE_FAULTS
@@ -294,6 +295,7 @@ _ALL: Final = [
     *FILE_FAULTS,
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
+    *QUOTED_FAULTS,
     *ROLE_FAULTS,
     *PROBE_FAULTS,
     *RAW_FAULTS,
