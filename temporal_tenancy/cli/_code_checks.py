@@ -10,7 +10,7 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.outbox.probe.workflow import ProbeAnswer, digests, revisions_of
-from temporal_tenancy.sdk.called_activities import activities_called
+from temporal_tenancy.sdk.code_checks import activities_called
 
 NAMES: Final = ("code of workers", "activities")
 SHOWN: Final = 5  # of a list in a sentence
@@ -75,7 +75,7 @@ def _activities(name: str, answers: Answers) -> Check:
         f"{activity} (of {job.name})"
         for queue in answers
         for job in _own_jobs(queue)
-        for activity in activities_called(job).keys() - listed
+        for activity in sorted(activities_called(job.workflow) - listed)
     ]
     if calls:
         return failed(

@@ -12,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.cli.program import current_program
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.problems import Problem
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.sdk.lookups import is_namespace_missing
@@ -21,18 +22,8 @@ _CLOSED: Final = (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED
 _CORE_REASON: Final = re.compile(r'(?:message: |error: |error", )"([^"]+)"')
 
 
-class NotReachable(Exception):
+class NotReachable(Problem):
     """A server that the command needs does not answer."""
-
-    def __init__(self, message: str | None = None) -> None:
-        """`message` names the server, without credentials, and says how to start it."""
-        self.message = message or type(self).__doc__ or ""
-        super().__init__(self.message)
-
-    @property
-    def sentence(self) -> str:
-        """The type and the message, as people see them."""
-        return f"{type(self).__name__}: {self.message}"
 
 
 class SettingMissing(NotReachable):

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
+from temporal_tenancy.core.problems import Problem
 
-class ProcessProblem(Exception):
+
+class ProcessProblem(Problem):
     """A process cannot start, or cannot continue."""
-
-    def __init__(self, message: str | None = None) -> None:
-        """`message`: what is wrong and what to do about it, without credentials."""
-        self.message = message or type(self).__doc__ or ""
-        super().__init__(self.message)
-
-    @property
-    def sentence(self) -> str:
-        """The type and the message, as people see them."""
-        return f"{type(self).__name__}: {self.message}"
 
 
 class PortInUse(ProcessProblem):

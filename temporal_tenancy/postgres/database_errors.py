@@ -12,6 +12,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.problems import Problem
 
 ROW_POLICY_CHECK: Final = "ExecWithCheckOptions"  # the server function that refuses a foreign row
 
@@ -40,18 +41,8 @@ _CLIENTS_VALUE_FREE: Final = frozenset(
 _OF_A_ROW: Final = ("22", "23", "53200", "54", "57014", "XX")
 
 
-class DatabaseProblem(Exception):
+class DatabaseProblem(Problem):
     """The database cannot be used as it is."""
-
-    def __init__(self, message: str | None = None) -> None:
-        """`message`: what is wrong, then what to do about it; one or two sentences."""
-        self.message = message or type(self).__doc__ or ""
-        super().__init__(self.message)
-
-    @property
-    def sentence(self) -> str:
-        """The error as people see it: the type and the message."""
-        return f"{type(self).__name__}: {self.message}"
 
 
 class DatabaseUnreachable(DatabaseProblem):

@@ -22,7 +22,6 @@ from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
-from temporal_tenancy.sdk._code_checks import check_activity, check_workflow
 from temporal_tenancy.sdk._guard import guarded, is_guarded
 from temporal_tenancy.sdk._private import (
     ActivityDefinition,
@@ -31,6 +30,7 @@ from temporal_tenancy.sdk._private import (
     mark_shut_down,
     workflow_definition,
 )
+from temporal_tenancy.sdk.code_checks import check_activity, check_workflow
 from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
 from temporal_tenancy.sdk.features import Feature, Served
 from temporal_tenancy.sdk.interceptors import TenancyInterceptor

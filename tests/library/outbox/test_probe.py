@@ -39,7 +39,7 @@ from temporal_tenancy.outbox.probe.workflow import (
 )
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.installation import Installation
-from temporal_tenancy.sdk.called_activities import activities_called
+from temporal_tenancy.sdk.code_checks import activities_called
 from tests.fixtures.app import another_client, app_worker
 from tests.fixtures.jobs import probed_jobs
 from tests.fixtures.jobs.probed_jobs import QUEUE
@@ -391,7 +391,8 @@ def test_an_answer_of_a_later_release_is_read() -> None:
 
 def test_the_activities_that_a_job_calls_are_found_in_its_code() -> None:
     called = {
-        name: set(activities_called(registry[name])) for name in ("probed.first", "probed.second")
+        name: activities_called(registry[name].workflow)
+        for name in ("probed.first", "probed.second")
     }
     assert called == {"probed.first": {"first_effect"}, "probed.second": {"second_effect"}}
 

@@ -28,7 +28,7 @@ from temporal_tenancy.core.errors import ConfigurationError, NotDeterministic, T
 from temporal_tenancy.core.failures import root_cause
 from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk._code_checks import check_activity
+from temporal_tenancy.sdk.code_checks import check_activity
 from tests.fixtures.jobs import mistaken_jobs as mistakes
 from tests.fixtures.temporal import make_worker
 

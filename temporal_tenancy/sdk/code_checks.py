@@ -97,6 +97,14 @@ def check_workflow(cls: type, served: Collection[str | None], *, is_remote: bool
         )
 
 
+def activities_called(cls: type) -> set[str]:
+    """Returns the activities that the source of a workflow calls on its own task queue, by name.
+
+    Local activities, and calls that name a task queue, are left out.
+    """
+    return {call.name for call in _findings(cls).calls if not (call.is_local or call.has_queue)}
+
+
 def check_activity(function: Callable[..., Any]) -> None:
     """Checks the source of an activity; raises `ConfigurationError` for a missing `await`."""
     for mistake in _findings(function).mistakes:
