@@ -16,6 +16,7 @@ from rich.console import Console
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import ActivityEnvironment
 
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.cli import Application, Login
@@ -33,6 +34,8 @@ from temporal_tenancy.deployments._watch import WatchInput, watch_id
 from temporal_tenancy.everything import everything
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.ticks.fan_out._activities import look_at_runs
+from temporal_tenancy.ticks.fan_out.payloads import LookAtRuns, Outside
 from tests.fixtures.app import app_plugin, app_worker, rows_of
 from tests.fixtures.jobs import broken_build
 from tests.fixtures.jobs.fan_out_control import Control
@@ -339,10 +342,18 @@ async def test_what_is_not_possible_is_refused_with_one_sentence(
             assert "VersionIncomplete: no worker of version v2" in await ramped("v2")
 
 
-async def test_unversioned_workers_have_no_deployment(
+async def test_a_run_that_the_server_no_longer_has_does_not_hide_the_others_outcomes(
     app: Client, many: None, control: Control, program: None
 ) -> None:
-    async with app_worker(app):
-        assert (await fan_out(app, "a")).succeeded == 10
+    async with app_worker(app):  # unversioned, as is the default
+        await fan_out(app, "a")
     assert await deployment_checks(app) == []
     assert (await commands.show_all(None)).document["deployments"] == []
+    tenants = {"t000": "a", "t001": "never"}
+    runs = [
+        Outside(tenant_id=tenant, workflow_id=f"{tenant}/{JOB}/{tick}", build_id="v2")
+        for tenant, tick in tenants.items()
+    ]
+    found = await ActivityEnvironment(client=app).run(look_at_runs, LookAtRuns(runs=runs))
+    outcomes = {each.tenant_id: (each.state, each.error_type) for each in found.outcomes}
+    assert outcomes == {"t000": ("succeeded", None), "t001": ("failed", "RunGone")}
