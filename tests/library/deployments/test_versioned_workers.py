@@ -32,6 +32,7 @@ from temporal_tenancy.deployments import Bounds, Cohort, Releases, deployments, 
 from temporal_tenancy.deployments import versions as server
 from temporal_tenancy.deployments._watch import WatchInput, watch_id
 from temporal_tenancy.everything import everything
+from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from temporal_tenancy.ticks.fan_out._activities import look_at_runs
@@ -40,6 +41,7 @@ from tests.fixtures.app import app_plugin, app_worker, rows_of
 from tests.fixtures.jobs import broken_build
 from tests.fixtures.jobs.fan_out_control import Control
 from tests.fixtures.jobs.fan_out_jobs import ControlledInput
+from tests.fixtures.relay import ask, running
 
 JOB = "test.controlled"
 QUEUE = "bulk"
@@ -166,7 +168,12 @@ async def until_polled(
 
 async def until_on(client: Client, workflow_id: str, version: WorkerDeploymentVersion) -> None:
     async def is_on() -> bool:
-        return await version_of(client, workflow_id) == version.build_id
+        try:
+            return await version_of(client, workflow_id) == version.build_id
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False  # it has not started
 
     await until(is_on)
 
@@ -266,8 +273,13 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
         assert await version_of(app, f"t000/{JOB}/a") == "v1"
 
 
-async def test_promote_and_rollback_move_everybody(
-    app: Client, database: Database, many: None, control: Control, program: None
+async def test_starts_by_hand_and_by_a_relay_follow_a_release_a_promotion_and_a_rollback(
+    app: Client,
+    database: Database,
+    many: None,
+    control: Control,
+    program: None,
+    make_relay: Callable[..., Relay],
 ) -> None:
     control.holding = {"t000"}
     async with workers(app, OLD, NEW):
@@ -280,6 +292,11 @@ async def test_promote_and_rollback_move_everybody(
                 task_queue=QUEUE,
             )
             assert await version_of(app, f"{tenant}/{JOB}/by-hand") == build
+        for tenant in ("t002", "t009"):
+            await ask(database, tenant, JOB, key="by-relay")
+        async with running(make_relay()):
+            await until_on(app, f"t002/{JOB}/by-relay", NEW)
+            await until_on(app, f"t009/{JOB}/by-relay", OLD)
         promoted = await commands.promote("v2", deployment=None)
         assert promoted.document["before"] == "v1"
         assert promoted.document["release"]["state"] == "promoted"
