@@ -8,12 +8,10 @@ from saas.settings import Settings
 from temporal_tenancy import Feature
 from temporal_tenancy.lifecycle import Scrape
 from temporal_tenancy.metrics import metrics
-from temporal_tenancy.sdk.features import exposition
 
 
 def measuring(settings: Settings) -> tuple[Feature, Scrape]:
     """Returns the feature that measures this process, and what its `/metrics` answers with."""
     feature = metrics(noisiest=settings.metrics_tenants, code_version=release())
-    exposes = exposition([feature])
-    assert exposes is not None
-    return feature, Scrape(exposes, plain(settings.metrics_token))
+    assert feature.exposes is not None
+    return feature, Scrape(feature.exposes, plain(settings.metrics_token))

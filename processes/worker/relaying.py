@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -22,10 +21,9 @@ from processes.lifecycle.preflight import (
 from saas.queues import Queue
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
-from temporal_tenancy import Database, ScheduledJob
+from temporal_tenancy import Database
 from temporal_tenancy.cli import SettingMissing
 from temporal_tenancy.control_plane import ControlPlaneDirectory
-from temporal_tenancy.everything import everything
 from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
@@ -36,7 +34,6 @@ from temporal_tenancy.lifecycle import (
 from temporal_tenancy.metrics import CollectOptions, collecting
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
-from temporal_tenancy.ticks.schedules import with_those_of
 from workflows.schedules import SCHEDULES
 
 QUEUE: Final = "outbox"  # shown where a worker shows its task queue
@@ -81,7 +78,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                     tenants,
                     ControlPlaneDirectory(tenants),
                     queues=list(Queue),
-                    schedules=_schedules(),
+                    schedules=SCHEDULES,
                     options=CollectOptions(
                         every=timedelta(seconds=settings.metrics_collect_seconds)
                     ),
@@ -132,8 +129,3 @@ def _relay(url: str, client: Client, process: RelayProcess, settings: Settings) 
         options=replace(process.options, ladder=ladder),
         alerts=configured_sinks(settings),
     )
-
-
-def _schedules() -> Sequence[ScheduledJob]:
-    """Returns the schedules that the server should have."""
-    return with_those_of(SCHEDULES, everything())

@@ -21,7 +21,7 @@ from temporal_tenancy.cli.program import current_application
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import duration
 from temporal_tenancy.metering import Usage, usage
-from temporal_tenancy.metrics import _catalogue as of
+from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges
 from temporal_tenancy.metrics.gauges import Found
 

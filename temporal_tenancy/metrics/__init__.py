@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.metrics._catalogue import CATALOGUE, Instrument
     from temporal_tenancy.metrics._collecting import CollectOptions, collecting
     from temporal_tenancy.metrics._feature import metrics
+    from temporal_tenancy.metrics.catalogue import CATALOGUE, Instrument
 
 __all__ = ["CATALOGUE", "CollectOptions", "Instrument", "collecting", "metrics"]
 
 _WHERE: Final = {
-    "CATALOGUE": "_catalogue",
+    "CATALOGUE": "catalogue",
     "CollectOptions": "_collecting",
-    "Instrument": "_catalogue",
+    "Instrument": "catalogue",
     "collecting": "_collecting",
     "metrics": "_feature",
 }

@@ -17,13 +17,15 @@ from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.failures import root_cause, type_of
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.tasks import end_tasks
-from temporal_tenancy.metrics import _catalogue as of
+from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._feature import process_instruments
 from temporal_tenancy.metrics._store import Store
 from temporal_tenancy.metrics.gauges import Found
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.ticks.schedules import ScheduledJob
+from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.sdk.plugin import TenancyPluginBase
+from temporal_tenancy.ticks.schedules import ScheduledJob, with_those_of
 
 LOAD: Final = 20.0  # times a collection's duration is the shortest pause after it
 
@@ -62,11 +64,13 @@ async def collecting(
         database: whose platform's role is the relay's.
         directory: of the tenants.
         queues: the task queues; empty: those of all jobs that are known.
-        schedules: as declared, to compare the server's with them.
+        schedules: the application's own, as declared, to compare the server's with them. Those that
+            the features of the client's plugin bring are added.
         options: how often, and for how long.
         store: where the values go; None: the process's instruments.
     """
     options = options or CollectOptions()
+    every_schedule = with_those_of(schedules, _features_of(client))
     into = store or process_instruments().store
 
     async def outbox() -> Found:
@@ -79,7 +83,7 @@ async def collecting(
         return await sources.of_temporal(client, queues or _every_queue())
 
     async def drift() -> Found:
-        return await sources.of_schedules(client, schedules)
+        return await sources.of_schedules(client, every_schedule)
 
     asked: dict[str, tuple[Ask, timedelta]] = {
         "outbox": (outbox, options.every),
@@ -116,6 +120,13 @@ async def _repeat(store: Store, source: str, ask: Ask, every: timedelta, within:
             failed = True
         took = time.monotonic() - began
         await asyncio.sleep(max(every.total_seconds(), took * LOAD))
+
+
+def _features_of(client: Client) -> Sequence[Feature]:
+    for plugin in client.config()["plugins"]:
+        if isinstance(plugin, TenancyPluginBase):
+            return plugin.features
+    return ()
 
 
 def _every_queue() -> Collection[str]:

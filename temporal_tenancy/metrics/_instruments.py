@@ -27,10 +27,10 @@ from temporal_tenancy.core.observations import (
     RunEnded,
     StartTried,
 )
-from temporal_tenancy.metrics import _catalogue as of
-from temporal_tenancy.metrics._catalogue import Instrument
+from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics._noisiest import Noisiest
 from temporal_tenancy.metrics._store import Store, described
+from temporal_tenancy.metrics.catalogue import Instrument
 from temporal_tenancy.postgres.database import databases
 from temporal_tenancy.sdk import core_metrics
 

@@ -15,7 +15,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
-from temporal_tenancy.metrics._catalogue import CATALOGUE, Instrument, Labels
+from temporal_tenancy.metrics.catalogue import CATALOGUE, Instrument, Labels
 
 OTHER: Final = "other"
 VALUES: Final = 200

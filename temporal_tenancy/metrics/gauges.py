@@ -24,8 +24,8 @@ from temporalio.client import Client
 
 from temporal_tenancy.core.directory import Tenant, TenantDirectory, TenantStatus
 from temporal_tenancy.core.identifiers import PLATFORM
-from temporal_tenancy.metrics import _catalogue as of
-from temporal_tenancy.metrics._catalogue import Instrument, Labels
+from temporal_tenancy.metrics import catalogue as of
+from temporal_tenancy.metrics.catalogue import Instrument, Labels
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING, Decision
 from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageStatus

@@ -20,10 +20,10 @@ from temporal_tenancy.core.observations import (
     Work,
 )
 from temporal_tenancy.metrics import CATALOGUE, metrics
-from temporal_tenancy.metrics._catalogue import ATTEMPTS
 from temporal_tenancy.metrics._instruments import Instruments
 from temporal_tenancy.metrics._noisiest import Noisiest
 from temporal_tenancy.metrics._store import OTHER, Store
+from temporal_tenancy.metrics.catalogue import ATTEMPTS
 
 NOISIEST = 20
 FLOOD = 10_000  # tenants

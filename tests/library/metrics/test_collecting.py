@@ -25,7 +25,7 @@ from temporal_tenancy.core.observations import (
     remove_observer,
 )
 from temporal_tenancy.metrics import CollectOptions, collecting
-from temporal_tenancy.metrics import _catalogue as of
+from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._store import Store
 from temporal_tenancy.outbox import Relay
