@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from temporal_tenancy.core.failures import storable
+from temporal_tenancy.core.identifiers import well_formed
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
 
@@ -112,7 +113,12 @@ async def usage(
         until: aware.
         tenant: only this tenant's; None: of all.
         by: whether each row is a tenant's or a job's.
+
+    Raises:
+        TenantInvalid: `tenant` is no tenant's id.
     """
+    if tenant is not None:
+        tenant = well_formed(tenant)
     values = {"since": since, "until": until, "tenant": tenant}
     async with database.platform_session("read what tenants used") as session:
         rows = await session.execute(_READ_BY[by], values)

@@ -12,7 +12,7 @@ from temporal_tenancy.cli import deployments as commands
 from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.deployments import Cohort
-from temporal_tenancy.deployments._watch import watch_id
+from temporal_tenancy.deployments.watch import watch_id
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests.fixtures.app import rows_of

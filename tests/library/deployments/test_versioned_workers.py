@@ -28,9 +28,20 @@ from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.dead_letters.alerts import Alert
-from temporal_tenancy.deployments import Bounds, Cohort, Releases, deployments, versioned
+from temporal_tenancy.deployments import (
+    Bounds,
+    Cohort,
+    DeploymentUnknown,
+    Releases,
+    ReleaseUnknown,
+    VersionIncomplete,
+    VersionRefused,
+    VersionUnknown,
+    deployments,
+    versioned,
+)
 from temporal_tenancy.deployments import versions as server
-from temporal_tenancy.deployments._watch import WatchInput, watch_id
+from temporal_tenancy.deployments.watch import WatchInput, watch_id
 from temporal_tenancy.everything import everything
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
@@ -340,23 +351,26 @@ async def test_what_is_not_possible_is_refused_with_one_sentence(
 
     assert "no worker in the namespace" in await ramped("v2")
     async with workers(app, OLD, NEW):
-        assert "VersionUnknown: the deployment app has no version 'v9'" in await ramped("v9")
-        assert "DeploymentUnknown: there is no worker deployment 'ap'" in await ramped(
-            "v2", deployment="ap"
+        assert f"{VersionUnknown.__name__}: the deployment app has no version 'v9'" in await ramped(
+            "v9"
         )
-        assert "is the current version of app" in await ramped("v1")
+        assert f"{DeploymentUnknown.__name__}: there is no worker deployment 'ap'" in (
+            await ramped("v2", deployment="ap")
+        )
+        assert "is the current version of app" in (said := await ramped("v1"))
+        assert said.startswith(VersionRefused.__name__)
         assert "at most 100 %, and this is 150 %" in await ramped("v2", tenants=None, share="150%")
         assert "such as" in await ramped("v2", tenants=None, share="many")
         assert "or a part of all" in await ramped("v2", share="1%")
         assert "TenantUnknown" in await ramped("v2", tenants="nobody")
         assert await Releases(database).all() == []
-        with pytest.raises(TenancyError, match="neither the current version"):
+        with pytest.raises(ReleaseUnknown, match="neither the current version"):
             await commands.rollback("v2", terminate=False, reason=None, deployment=None)
         with pytest.raises(TenancyError, match="no version of app was current before"):
             await commands.rollback("v1", terminate=False, reason=None, deployment=None)
         async with app_worker(app, task_queue="other", deployment_config=versioned("app", "v1")):
             await until_polled(app, OLD, "other")
-            assert "VersionIncomplete: no worker of version v2" in await ramped("v2")
+            assert f"{VersionIncomplete.__name__}: no worker of version v2" in await ramped("v2")
 
 
 async def test_a_run_that_the_server_no_longer_has_does_not_hide_the_others_outcomes(

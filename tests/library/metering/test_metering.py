@@ -18,8 +18,8 @@ from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.observations import AttemptEnded, ConnectionHeld, RunEnded, Work
+from temporal_tenancy.metering import Used, metered, metering, usage
 from temporal_tenancy.metering import _meter as meters
-from temporal_tenancy.metering import metered, metering, usage
 from temporal_tenancy.metering._meter import OTHER, Meter
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
@@ -64,8 +64,7 @@ async def test_what_is_observed_is_written_by_tenant_job_and_hour(
     by_tenant = {each.name: each.used for each in await usage(database, **SPAN)}
     assert list(by_tenant) == ["acme", "globex", "platform"]
     acme = by_tenant["acme"]
-    assert (acme.worker_seconds, acme.database_seconds) == (4.5, 0.75)
-    assert (acme.attempts, acme.workflows) == (3, 1)
+    assert acme == Used(worker_seconds=4.5, database_seconds=0.75, attempts=3, workflows=1)
     by_job = {
         each.name: each.used for each in await usage(database, tenant="acme", by="job", **SPAN)
     }
