@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import insert
 from temporalio.client import Client
 
@@ -42,6 +43,7 @@ async def _have_failed() -> bool:
     return len(broken_build.runs) >= MIN_RUNS
 
 
+@pytest.mark.timeout(3600)
 async def test_a_bad_build_at_one_percent_of_a_thousand_tenants(
     app: Client,
     database: Database,

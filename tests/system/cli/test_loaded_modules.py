@@ -84,6 +84,10 @@ TEMPORAL: Mapping[str, str] = {
     "reports start": "usage.by_route --tenant acme "
     '--input {{"first":"2013-04-01","last":"2013-04-30"}}',
     "integrations sync": "crm --tenant acme",
+    "deployments list": "",
+    "deployments ramp": "v2 --share 1%",
+    "deployments promote": "v2",
+    "deployments rollback": "v2",
 }
 """They ask Temporal, most of them the database too."""
 OTHERS = {
