@@ -8,14 +8,13 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.metering._feature import metered, metering
-    from temporal_tenancy.metering._table import By, Usage, Used, usage
+    from temporal_tenancy.metering._table import By, Usage, usage
 
-__all__ = ["By", "Usage", "Used", "metered", "metering", "usage"]
+__all__ = ["By", "Usage", "metered", "metering", "usage"]
 
 _WHERE: Final = {
     "By": "_table",
     "Usage": "_table",
-    "Used": "_table",
     "metered": "_feature",
     "metering": "_feature",
     "usage": "_table",

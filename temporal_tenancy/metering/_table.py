@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from temporal_tenancy.core.failures import storable
-from temporal_tenancy.core.identifiers import well_formed
+from temporal_tenancy.core.identifiers import PLATFORM, tenant_id
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
 
@@ -111,14 +111,15 @@ async def usage(
         database: whose platform's role reads the table.
         since: aware; hours that begin earlier are left out.
         until: aware.
-        tenant: only this tenant's; None: of all.
+        tenant: only this tenant's, or "platform"; None: of all.
         by: whether each row is a tenant's or a job's.
 
     Raises:
-        TenantInvalid: `tenant` is no tenant's id.
+        TenantInvalid: `tenant` is no tenant id, nor "platform".
+        TenantMissing: it is empty.
     """
-    if tenant is not None:
-        tenant = well_formed(tenant)
+    if tenant is not None and tenant != PLATFORM:
+        tenant_id(tenant)
     values = {"since": since, "until": until, "tenant": tenant}
     async with database.platform_session("read what tenants used") as session:
         rows = await session.execute(_READ_BY[by], values)

@@ -86,6 +86,7 @@ def acting(database: Database, tenant: Any) -> None:
         pass
 
 
+LONG_AGO: Final = datetime(2013, 1, 1, tzinfo=UTC)
 TEXTS: Final = ("nothing", "a blank", "a path", "NUL")
 QUERY: Final = "select id, name, plan_id as plan from tenancy.tenants"
 
@@ -131,6 +132,11 @@ DOORS: Final = [
         "temporal_tenancy.control_plane.ControlPlaneDirectory.find_many",
         lambda database, x: control_plane.ControlPlaneDirectory(database).find_many([x]),
         finds=True,
+    ),
+    Door(
+        "temporal_tenancy.metering.usage",
+        lambda database, x: metering.usage(database, since=LONG_AGO, until=LONG_AGO, tenant=x),
+        ("None",),
     ),
     Door(
         "temporal_tenancy.control_plane.Tenants.add",
