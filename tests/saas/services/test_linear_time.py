@@ -64,7 +64,7 @@ def texts() -> Iterator[tuple[str, Callable[[int], str]]]:
 def sniffed(text: str) -> None:
     for encoding in ("utf-8", "cp1252"):
         content = text.encode(encoding, "replace")
-        for step in (len(content), 4096, 7):
+        for step in (len(content), 4096, 61):
             sniffer = Sniffer()
             for at in range(0, len(content), step):
                 sniffer.feed(content[at : at + step])
