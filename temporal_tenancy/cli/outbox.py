@@ -13,10 +13,12 @@ import typer
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._not_reachable import SettingMissing
+from temporal_tenancy.cli._periods import refuse_unfinished
 from temporal_tenancy.cli._server_access import control_plane, directory_of, known_tenant, servers
 from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table, when, whole
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.control_plane.admission import Admission
+from temporal_tenancy.core.directory import Tenant
 from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.scope import TenantScope, enter
@@ -49,7 +51,8 @@ async def ask(
     values = job.with_period(values, key)
     job_input = read_input(job.input_model, values, what=what)
     moment = _moment(at)
-    async with _tenants_session(owner):
+    async with _tenants_session(owner) as record:
+        refuse_unfinished(job, job_input, record, at=moment)
         asked = await enqueue_or_find(job.name, job_input, key=key, at=moment)
     workflow_id = WorkflowId(owner, job.name, asked.key)
     document = {
@@ -258,13 +261,13 @@ async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
 
 
 @asynccontextmanager
-async def _tenants_session(tenant: str) -> AsyncIterator[None]:
+async def _tenants_session(tenant: str) -> AsyncIterator[Tenant]:
     """Opens a session of an existing tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
-        await known_tenant(database, tenant)
+        record = await known_tenant(database, tenant)
         with use_database(database), enter(TenantScope(tenant)):
             async with tenant_session():
-                yield
+                yield record
 
 
 @asynccontextmanager
@@ -288,14 +291,4 @@ async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.utcoffset() is None:
-        raise typer.BadParameter(
-            'it is a time with an offset, such as "2026-12-24T18:00:00Z".', param_hint="--at"
-        )
-    return arguments.moment(moment, option="--at")
+    return None if text is None else arguments.start_time(text, option="--at")

@@ -245,6 +245,7 @@ def _day_or_time(text: str | None) -> datetime | date | None:
         moment = datetime.fromisoformat(text)
         if moment.utcoffset() is not None:
             return moment
+    arguments.require_day(text, option="--trial-ends")
     raise typer.BadParameter(
         "it is a day, such as 2026-12-01, or a time with an offset, such as 2026-12-01T18:00Z.",
         param_hint="--trial-ends",
