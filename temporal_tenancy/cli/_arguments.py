@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import typer
 
+from temporal_tenancy.cli.program import current_application, quoted
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
 from temporal_tenancy.core.identifiers import tenant_id
@@ -30,7 +31,8 @@ def tenant_job(name: str) -> Job:
     job = registry.get_or_raise(name)
     if job.kind != "tenant":
         raise typer.BadParameter(
-            f"{name} is a job of the platform and does not run for a single tenant.",
+            f"{name} is a job of the platform and does not run for a single tenant."
+            f"{_how_to_trigger(name)}",
             param_hint="JOB",
         )
     if not job.is_asked_for:
@@ -38,6 +40,13 @@ def tenant_job(name: str) -> Job:
             f"only the relay starts {name}, for messages of another job.", param_hint="JOB"
         )
     return job
+
+
+def _how_to_trigger(name: str) -> str:
+    """Returns the sentence that names the command for a platform job, if it has a schedule."""
+    if name not in {scheduled.job for scheduled in current_application().every_schedule}:
+        return ""
+    return f" {quoted(f'schedules trigger {name}')} starts it now."
 
 
 def input_fields(text: str | None, *, what: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel
 
@@ -15,7 +15,9 @@ from temporal_tenancy.core.errors import InvalidPayload, TenancyError
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import refusal
 from temporal_tenancy.core.words import minute, number
-from temporal_tenancy.ticks.fan_out import FanOutInput
+
+if TYPE_CHECKING:
+    from temporal_tenancy.ticks.fan_out import FanOutInput
 
 LATEST: Final = timedelta(hours=12)
 """How long after UTC a date ends in the westernmost time zone (UTC-12)."""

@@ -283,7 +283,7 @@ def _shown(part: Part) -> Sequence[RenderableType | None]:
         (
             tenant.tenant_id,
             (tenant.state or "unplanned").replace("_", " "),
-            tenant.reason and with_hint(tenant.reason),
+            tenant.reason and with_hint(tenant.reason.removeprefix("was skipped: ")),
         )
         for tenant in part.missed[:SHOWN]
     ]

@@ -34,7 +34,10 @@ async def show_all(job: str | None, limit: int) -> Answer:
     if job is not None:
         arguments.tenant_job(job)
     async with control_plane() as database, database.platform_session("list ticks") as session:
-        latest = await ledger.latest_ticks(session, job=job, limit=limit)
+        latest = await ledger.latest_ticks(session, job=job, limit=limit + 1)
+        if len(latest) > limit:
+            say(f"These are the latest {limit:,}; there are more. --limit shows more.")
+            latest = latest[:limit]
         documents: list[dict[str, Any]] = [
             {
                 "job": tick.job,
@@ -146,10 +149,12 @@ async def _find(job: Job, tick: str | None) -> TickRow:
         else:
             row = next(iter(await ledger.latest_ticks(session, job=job.name, limit=1)), None)
     if row is None:
-        which = f"no tick {tick}" if tick else "no ticks yet"
+        starts = f"{quoted_command('fan-out', job.name)} starts one."
+        if tick is None:
+            raise TickUnknown(f"{job.name} has no ticks yet. {starts}")
         raise TickUnknown(
-            f"{job.name} has {which}. {quoted_command('ticks', 'list', job.name)} lists its "
-            f"ticks; {quoted_command('fan-out', job.name)} starts one."
+            f"{job.name} has no tick {tick}. {quoted_command('ticks', 'list', job.name)} lists its "
+            f"ticks; {starts}"
         )
     return row
 

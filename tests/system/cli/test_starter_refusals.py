@@ -140,14 +140,14 @@ CASES = {
     ),
     "a month that is not over": Case(
         2,
-        "PeriodNotOver: 2999-01 is not over in Etc/UTC. Run billing.cycle after 2999-02-01 00:00Z; "
+        "PeriodNotOver: 2999-01 is not over in UTC. Run billing.cycle after 2999-02-01 00:00Z; "
         '"starter.py enqueue billing.cycle --tenant acme --key 2999-01 --at 2999-02-01T00:00:00Z" '
         "requests it for then.",
         (*RUN, "acme", "--key", "2999-01"),
     ),
     "a request for a month that is not over": Case(
         2,
-        "PeriodNotOver: 2999-01 is not over in Etc/UTC.",
+        "PeriodNotOver: 2999-01 is not over in UTC.",
         (*ENQUEUE, "acme", "--key", "2999-01", "--at", "2999-01-31T23:59:59Z"),
     ),
     "a fan-out of a month that is not over": Case(
@@ -225,6 +225,39 @@ CASES = {
     ),
     "the platform in capitals": Case(
         2, 'TenantInvalid: "PLATFORM" is reserved', ("tenants", "add", "PLATFORM")
+    ),
+    "a feature that is mistyped": Case(
+        2,
+        'UsageError: Invalid value for --feature: no job needs the feature "analytic". Did you '
+        'mean "analytics"?',
+        ("tenants", "add", "other", "--feature", "analytic"),
+    ),
+    "a name that is blank": Case(
+        2,
+        "UsageError: Invalid value for --name: a name has at least one character.",
+        ("tenants", "add", "other", "--name", " "),
+    ),
+    "a fan-out of a platform job": Case(
+        2,
+        "does not run for a single tenant. "
+        '"starter.py schedules trigger ticks.reconcile" starts it now.',
+        ("fan-out", "ticks.reconcile"),
+    ),
+    "a message of a mistyped job": Case(
+        2,
+        "UnknownJob: 'billing.cycl' is not a job. Did you mean \"billing.cycle\"?",
+        ("outbox", "cancel", "--tenant", "acme", "--job", "billing.cycl", "--key", "2013-04"),
+    ),
+    "ticks of a job that has none": Case(
+        2,
+        'TickUnknown: billing.cycle has no ticks yet. "starter.py fan-out billing.cycle" starts',
+        ("ticks", "show", "billing.cycle"),
+    ),
+    "the id of a dead letter": Case(
+        2,
+        "If this is the id of a dead letter, "
+        '"starter.py dead-letters show 01a20170-afb1-739c-9a3f-e21a747b8c97" shows it',
+        ("explain", "01a20170-afb1-739c-9a3f-e21a747b8c97"),
     ),
     "an unknown plan": Case(
         2,
