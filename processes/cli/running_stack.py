@@ -36,7 +36,8 @@ def use_running_stack(environ: MutableMapping[str, str] | None = None) -> str | 
         otherwise, and if nothing was added.
 
     Raises:
-        NotReachable: DEVSTACK names no stack's folder; or the stack has stopped or is about to start, or its file cannot be read.
+        NotReachable: DEVSTACK names a folder without a stack; or the stack has stopped or is about
+            to start, or its file cannot be read.
     """
     environ = os.environ if environ is None else environ
     if any(value and _names_a_server(name) for name, value in environ.items()):

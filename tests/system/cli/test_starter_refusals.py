@@ -273,6 +273,18 @@ CASES = {
         ("settings",),
         {"WORKER_HEALTH_PORT": CANARY},
     ),
+    "a URL of no database": Case(
+        2,
+        "ConfigurationError: TENANT_DATABASE_URL: a database URL has the form postgresql+psycopg:",
+        ("tenants", "list"),
+        {"TENANT_DATABASE_URL": "http://x"},
+    ),
+    "TLS that may be": Case(
+        2,
+        "ConfigurationError: TEMPORAL_TLS is true or false.",
+        ("schedules", "list"),
+        {"TEMPORAL_TLS": "maybe"},
+    ),
     "no database URL": Case(
         3,
         'SettingMissing: PLATFORM_DATABASE_URL is not set. "make dev" starts one; ',
