@@ -31,8 +31,18 @@ _SAYS: Final = {
     "timezone_aware": "it must have an offset, as in 2026-12-24T18:00:00Z",
 }
 _LEAD: Final = re.compile(r"(?:Value error|Assertion failed), ")
-_SHOULD: Final = re.compile(
-    r"(?:Input|String|List|Dictionary|Set|Tuple|Data|Value|URL|Bytes) should (?:be a valid |)"
+_SUBJECT: Final = r"\b(?:Input|String|List|Dictionary|Set|Tuple|Data|Value|URL|Bytes)"
+_PLAIN: Final = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Input should be a valid integer\b.*", "it must be a whole number"),
+        (r"Input should be a valid number\b.*", "it must be a number"),
+        (r"Input should be greater than or equal to (\S+)", r"it must be \1 or more"),
+        (r"Input should be less than or equal to (\S+)", r"it must be \1 or less"),
+        (rf"{_SUBJECT} should be a valid ", "it must be a "),
+        (rf"{_SUBJECT} should ", "it must "),
+        (r" after validation\b", ""),
+    )
 )
 
 
@@ -55,16 +65,18 @@ def place_of(location: Iterable[int | str]) -> str:
     return ".".join(_cut(str(part)) for part in location)
 
 
+def in_plain_words(message: str) -> str:
+    """Returns a message of pydantic's, or text that ends with one, as people say it."""
+    for pattern, words in _PLAIN:
+        message = pattern.sub(words, message)
+    return message
+
+
 def _words(problem: Mapping[str, Any]) -> str:
     says = _SAYS.get(problem["type"])
     if says is not None:
         return says
-    message = _LEAD.sub("", str(problem["msg"]), count=1)
-    begin = _SHOULD.match(message)
-    if begin is None:
-        return message.rstrip(".")
-    be = "be a " if begin[0].endswith("a valid ") else ""
-    return f"it must {be}{message[begin.end() :]}".rstrip(".")
+    return in_plain_words(_LEAD.sub("", str(problem["msg"]), count=1)).rstrip(".")
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -285,6 +285,19 @@ CASES = {
         ("schedules", "list"),
         {"TEMPORAL_TLS": "maybe"},
     ),
+    "a limit of none": Case(
+        2,
+        "UsageError: Invalid value for '--limit': it must be 1 or more.",
+        ("ticks", "list", "--limit", "0"),
+    ),
+    "a limit that is no number": Case(
+        2,
+        "UsageError: Invalid value for '--limit': it must be a whole number.",
+        ("ticks", "list", "--limit", "many"),
+    ),
+    "an argument too many": Case(
+        2, "UsageError: Too many arguments: b. ", ("tenants", "add", "a", "b")
+    ),
     "no database URL": Case(
         3,
         'SettingMissing: PLATFORM_DATABASE_URL is not set. "make dev" starts one; ',
