@@ -153,6 +153,15 @@ async def finish_import(request: FinishImport) -> ImportProgress:
                     return progress_of(imported, at_end=True)
 
 
+async def cancel_waiting(import_id: UUID) -> None:
+    """Ends an import whose job has not started yet; the job will then have nothing to do."""
+    async with tenant_session() as session:
+        found = await find_import(session, import_id, lock=True)
+        if found.status == ImportStatus.PROCESSING:
+            found.status = ImportStatus.CANCELLED
+            found.ended_at = datetime.now(UTC)
+
+
 async def find_import(session: AsyncSession, import_id: UUID, *, lock: bool = False) -> Import:
     """Returns the tenant's import; raises `ImportNotFound`, also for another tenant's.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import SecretStr
 
 from saas.settings import Settings
-from temporal_tenancy import Database, PoolShare, registry
+from temporal_tenancy import ConfigurationError, Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
@@ -58,10 +58,12 @@ def database(
 
     Raises:
         NotReachable: PLATFORM_DATABASE_URL is not set.
-        ConfigurationError: a URL is not a PostgreSQL URL.
+        ConfigurationError: a URL is not a PostgreSQL URL; the message names its variable.
     """
     if settings.platform_database_url is None:
         raise SettingMissing(f"PLATFORM_DATABASE_URL is not set. {HOW_TO_START}")
+    _require_url("TENANT_DATABASE_URL", settings.tenant_database_url)
+    _require_url("PLATFORM_DATABASE_URL", settings.platform_database_url)
     size, reserved = settings.tenant_pool_size, settings.tenant_pool_reserved
     if at_once is not None:
         reserved = max(reserved, size - (at_once - reserved))
@@ -72,6 +74,16 @@ def database(
         tenant_pool=PoolShare(size, reserved),
         tenant_limits=settings.tenant_limits(),
     )
+
+
+def _require_url(variable: str, url: SecretStr | None) -> None:
+    """Raises `ConfigurationError`, which names the variable, for what is no PostgreSQL URL."""
+    if url is None:
+        return
+    try:
+        Database(platform_url=plain(url))  # does not connect
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{variable}: {error}") from None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_tenancy import ConfigurationError, PoolShare, SessionLimits
-from temporal_tenancy.core import refuse_misspelled
+from temporal_tenancy.core import problem_of_field, refuse_misspelled
 
 
 class Settings(BaseSettings):
@@ -126,7 +126,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            problem_of_field({**problem, "loc": [str(each).upper() for each in problem["loc"]]})
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError(f"the environment is invalid: {problems}.") from None

@@ -170,8 +170,9 @@ class Stack(Started):
         owner = self.environment().get(OWNER_VARIABLE)
         write_exports(
             self.directory / OWNER_FILE,
-            {} if owner is None else {OWNER_VARIABLE: owner},
-            comment="The database owner's address, for migrations. No worker starts in a shell "
+            {} if owner is None else self.environment() | markers,
+            comment="What migrations need: all addresses, and the database owner's. No worker "
+            "starts in a shell "
             f'that has it; sourcing "{ENV_FILE}" takes it away.',
         )
 

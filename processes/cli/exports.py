@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import typer
 
 from processes.cli import requests
+from processes.cli.saved_files import INCOMPLETE, require_free, save
 from saas.database.exports import Export, ExportDataset, ExportFormat, RequestStatus
 from saas.requests.exports import EXPORTS, JOB, begin_export, find_export, path_of
 from saas.services.object_storage import current_storage
@@ -30,8 +27,6 @@ from temporal_tenancy.cli import (
     when,
 )
 from temporal_tenancy.core import number
-
-INCOMPLETE: Final = "DownloadIncomplete"
 
 
 async def start(dataset: str, *, tenant: str, format: str, wait: bool, quiet: bool) -> Answer:
@@ -83,81 +78,18 @@ async def download(identifier: str, *, tenant: str, to: Path, force: bool) -> An
         typer.BadParameter: `to` is a folder or in none, or exists and `force` is not given.
     """
     export_id = requests.parsed_id(identifier, "an export")
-    _require_free(to, force=force)
+    require_free(to, force=force)
     async with requests.tenants_view(tenant) as session:
         export = await find_export(session, export_id)
         pieces = current_storage().open(path_of(export))
         try:
-            size, problem = await _save(pieces, to, expected=export.bytes, force=force)
+            size, problem = await save(pieces, to, expected=export.bytes, force=force)
         except OSError as error:
             size, problem = 0, Problem(INCOMPLETE, f"{to} cannot be written: {error.strerror}.")
     document = {"id": str(export_id), "tenant_id": tenant, "file": str(to), "bytes": size}
     if problem is not None:
         return Answer({**document, "bytes": 0}, lines(None), problem)
     return Answer(document, f"{to} has {number(size, 'byte')}: {_what(export)} of {tenant}.")
-
-
-async def _save(
-    pieces: AsyncIterator[bytes], to: Path, *, expected: int | None, force: bool
-) -> tuple[int, Problem | None]:
-    """Writes a draft beside `to`, which takes its place once it is complete."""
-    handle, draft = tempfile.mkstemp(prefix=f".{to.name[:100]}.", dir=to.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            size = 0
-            async for piece in pieces:
-                size += len(piece)
-                await asyncio.to_thread(file.write, piece)
-            if expected is not None and size != expected:
-                return size, Problem(
-                    INCOMPLETE,
-                    f"the stored file has {number(size, 'byte')}, and {expected:,} were written. "
-                    f"Nothing was saved. Request a new export.",
-                )
-            await asyncio.to_thread(_finish, file)
-        if not _put(draft, to, force=force):
-            return size, Problem(INCOMPLETE, f"{to} has appeared meanwhile, and was left alone.")
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(draft)
-    return size, None
-
-
-def _finish(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    os.fchmod(file.fileno(), 0o666 & ~umask)  # as any new file; a draft is its owner's alone
-
-
-def _put(draft: str, to: Path, *, force: bool) -> bool:
-    """Gives the draft its name; returns False if the name was taken and is not to be replaced."""
-    if not force:
-        try:
-            os.link(draft, to)  # fails where the name exists, which renaming would replace
-            return True
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without links
-            if to.exists():
-                return False
-    os.replace(draft, to)
-    return True
-
-
-def _require_free(to: Path, *, force: bool) -> None:
-    problem = None
-    if to.is_dir():
-        problem = f"{to} is a folder. Name a file in it."
-    elif not to.parent.is_dir():
-        problem = f"there is no folder {to.parent}."
-    elif not os.access(to.parent, os.W_OK):
-        problem = f"the folder {to.parent} cannot be written."
-    elif os.path.lexists(to) and not force:
-        problem = f"{to} exists already. Choose another name, or add --force to replace it."
-    if problem is not None:
-        raise typer.BadParameter(problem, param_hint="--to")
 
 
 def _one_of(kind: Callable[[str], Any], value: str, hint: str) -> Any:  # a member of the enum

@@ -10,11 +10,14 @@ from uuid import UUID
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from temporalio.service import RPCError, RPCStatusCode
 
 from processes.cli import requests
+from processes.cli.saved_files import INCOMPLETE, require_free, save
 from saas.database.contacts import Import, ImportStatus
 from saas.requests.imports import JOB, UNSURE
 from saas.requests.lists import IMPORTS
+from saas.services.object_storage import current_storage
 from saas.services.shown import shown
 from temporal_tenancy import (
     TenantScope,
@@ -116,6 +119,72 @@ async def show_all(*, tenant: str, limit: int) -> Answer:
         columns=_COLUMNS,
         document=lambda tenant, imported: _document(tenant, imported, imported.status),
     )
+
+
+async def errors(import_id: str, *, tenant: str, to: Path, force: bool) -> Answer:
+    """Saves an import's rejected rows, with line numbers and reasons, whole or not at all.
+
+    Raises:
+        ImportNotFound: the tenant does not have the import.
+        StorageFailed: the object storage cannot read the file.
+        typer.BadParameter: no row was rejected, or the import has not ended; or `to` is a folder
+            or in none, or exists and `force` is not given.
+    """
+    # Imported here: a list needs nothing that reads files.
+    from activities.imports import find_import
+
+    wanted = requests.parsed_id(import_id, "an import")
+    require_free(to, force=force)
+    async with requests.tenants_view(tenant) as session:
+        imported = await find_import(session, wanted)
+        if imported.error_file is None:
+            raise typer.BadParameter(
+                f"import {wanted} has no file of rejected rows: it has not ended, or "
+                "rejected none.",
+                param_hint="ID",
+            )
+        pieces = current_storage().open(imported.error_file)
+        try:
+            size, problem = await save(pieces, to, expected=None, force=force)
+        except OSError as error:
+            size, problem = 0, Problem(INCOMPLETE, f"{to} cannot be written: {error.strerror}.")
+    document = {"id": str(wanted), "tenant_id": tenant, "file": str(to), "bytes": size}
+    if problem is not None:
+        return Answer({**document, "bytes": 0}, lines(None), problem)
+    rows = number(imported.rejected, "rejected row")
+    return Answer(document, f"{to} has {rows} of {imported.file_name}.")
+
+
+async def cancel(import_id: str, *, tenant: str) -> Answer:
+    """Cancels an import, which ends after the batch being written; imported rows stay.
+
+    Raises:
+        ImportNotFound: the tenant does not have the import.
+        typer.BadParameter: it has ended.
+    """
+    from activities.imports import cancel_waiting
+
+    owner, wanted = tenant_id(tenant), requests.parsed_id(import_id, "an import")
+    async with servers() as connections:
+        imported = await _kept(connections, owner, wanted)
+        if imported.status != ImportStatus.PROCESSING:
+            raise typer.BadParameter(f"this import is already {imported.status}.", param_hint="ID")
+        workflow_id = str(WorkflowId(owner, JOB, str(wanted)))
+        try:
+            await connections.client.get_workflow_handle(workflow_id).cancel()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            with use_database(connections.database), enter(TenantScope(owner)):
+                await cancel_waiting(wanted)
+        status = (await _kept(connections, owner, wanted)).status
+    document = {"id": str(wanted), "tenant_id": owner, "status": status}
+    text = (
+        f"Import {wanted} of {owner} is cancelled."
+        if status == ImportStatus.CANCELLED
+        else f"Import {wanted} of {owner} ends after the batch that is being written."
+    )
+    return Answer(document, text)
 
 
 _COLUMNS: Final[Mapping[str, Callable[[Import], object]]] = {

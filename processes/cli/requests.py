@@ -20,7 +20,7 @@ from temporal_tenancy import (
     tenant_id,
     tenant_session,
 )
-from temporal_tenancy.cli import Answer, control_plane, known_tenant, table
+from temporal_tenancy.cli import Answer, control_plane, known_tenant, say, table
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.core import require_startable
 from temporal_tenancy.postgres import acting_for
@@ -94,7 +94,10 @@ async def listed(
         document: returns the JSON of a row of the tenant.
     """
     async with tenants_view(tenant) as session:
-        found = await newest(session, listing, limit)
+        found = await newest(session, listing, limit + 1)
+    if len(found) > limit:
+        say(f"These are the newest {limit:,}; there are more. --limit shows more.")
+        found = found[:limit]
     rows = [[shown(row) for shown in columns.values()] for row in found]
     return Answer(
         [document(tenant, row) for row in found],

@@ -36,13 +36,16 @@ def use_running_stack(environ: MutableMapping[str, str] | None = None) -> str | 
         otherwise, and if nothing was added.
 
     Raises:
-        NotReachable: the stack has stopped or is about to start, or its file cannot be read.
+        NotReachable: DEVSTACK names a folder without a stack; or the stack has stopped or is about
+            to start, or its file cannot be read.
     """
     environ = os.environ if environ is None else environ
     if any(value and _names_a_server(name) for name, value in environ.items()):
         return None
     folder = Path(environ.get(VARIABLE) or _TREE / _FOLDER).absolute()
     found = _addresses(folder)
+    if found is None and environ.get(VARIABLE):
+        raise NotReachable(f"{VARIABLE} names {folder}, in which no stack has run. Correct it.")
     if found is None:
         return None
     environ.update({name: value for name, value in found.items() if not environ.get(name)})

@@ -7,7 +7,7 @@ from typing import Any
 
 from processes.cli import requests
 from saas.database.search import search
-from temporal_tenancy.cli import Answer, table
+from temporal_tenancy.cli import Answer, say, table
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class Result:
 async def find(query: str, *, tenant: str, limit: int) -> Answer:
     """Returns a tenant's best matches, best first; raises `QueryInvalid`."""
     async with requests.tenants_view(tenant) as session:
-        found = await search(session, query, limit)
+        found = await search(session, query, limit + 1)
+    if len(found) > limit:
+        say(f"These are the best {limit:,}; more match. --limit shows more.")
+        found = found[:limit]
     results = [Result(f.kind, f.ref, f.title, f.snippet, f.rank) for f in found]
     rows = [(r.kind, r.reference, r.title, r.snippet) for r in results]
     return Answer(

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.imports import ImportNotFound, find_import
+from activities.imports import ImportNotFound, cancel_waiting, find_import
 from activities.uploads import JOB, UNSURE, named_encoding, request_import, stored_file
 from processes.web.callers import Authenticated
 from processes.web.connections import CALLER_ENDED
@@ -254,19 +254,10 @@ async def cancel_import(request: Request, import_id: str, caller: Authenticated)
     if found.status == ImportStatus.PROCESSING and not await door_of(request).runs.cancel(
         str(workflow_id)
     ):
-        await _cancel_waiting(found.id)
+        await cancel_waiting(found.id)
     elif found.status != ImportStatus.PROCESSING:
         raise ImportEnded(f"this import is already {found.status}.")
     return _state(await _find(import_id))
-
-
-async def _cancel_waiting(import_id: UUID) -> None:
-    """Ends an import whose job has not started yet; the job will then have nothing to do."""
-    async with tenant_session() as session:
-        found = await find_import(session, import_id, lock=True)
-        if found.status == ImportStatus.PROCESSING:
-            found.status = ImportStatus.CANCELLED
-            found.ended_at = datetime.now(UTC)
 
 
 async def _progress(request: Request, state: ImportState) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ import typer
 
 from temporal_tenancy.cli._exit_codes import ExitCode
 from temporal_tenancy.cli._failures import report
-from temporal_tenancy.cli.answers import drop_output, say
+from temporal_tenancy.cli.answers import drop_output, say, write
 from temporal_tenancy.cli.commands import (
     dead_letters,
     deployments,
@@ -32,6 +32,25 @@ HELP: Final = "Background jobs of a multi-tenant SaaS: start them, follow them, 
 
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    # Imported here: no other option needs it.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        write(f"temporal-tenancy {version('temporal-tenancy')}")
+    except PackageNotFoundError:
+        write("temporal-tenancy, from its sources")
+    raise typer.Exit()
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+]
 
 
 def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typer:
@@ -77,5 +96,5 @@ def run(app: typer.Typer, program: Program, arguments: Sequence[str]) -> int:
         return result if isinstance(result, int) else 0
 
 
-def _options(debug: Debug = False) -> None:
+def _options(debug: Debug = False, version: Version = False) -> None:
     """Accepts the options that come before a command."""

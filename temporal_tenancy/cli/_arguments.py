@@ -6,12 +6,13 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from secrets import randbits
 from typing import Any, Final
 
 import typer
 
+from temporal_tenancy.cli.program import current_application, quoted
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import InvalidPayload, TenantMismatch, TenantMissing
 from temporal_tenancy.core.identifiers import tenant_id
@@ -30,7 +31,8 @@ def tenant_job(name: str) -> Job:
     job = registry.get_or_raise(name)
     if job.kind != "tenant":
         raise typer.BadParameter(
-            f"{name} is a job of the platform and does not run for a single tenant.",
+            f"{name} is a job of the platform and does not run for a single tenant."
+            f"{_how_to_trigger(name)}",
             param_hint="JOB",
         )
     if not job.is_asked_for:
@@ -38,6 +40,13 @@ def tenant_job(name: str) -> Job:
             f"only the relay starts {name}, for messages of another job.", param_hint="JOB"
         )
     return job
+
+
+def _how_to_trigger(name: str) -> str:
+    """Returns the sentence that names the command for a platform job, if it has a schedule."""
+    if name not in {scheduled.job for scheduled in current_application().every_schedule}:
+        return ""
+    return f" {quoted(f'schedules trigger {name}')} starts it now."
 
 
 def input_fields(text: str | None, *, what: str) -> dict[str, Any]:
@@ -124,6 +133,58 @@ def moment(value: datetime, *, option: str) -> datetime:
         return in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint=option) from None
+
+
+def day_or_time(text: str, *, option: str) -> datetime:
+    """Parses a day or a time, such as `2026-12-24` or `2026-12-24T18:00:00Z`; returns it in UTC.
+
+    Raises `typer.BadParameter` for anything else, such as a day that the calendar does not have.
+    """
+    return moment(_parsed(text, option, 'a day or a time, such as "2026-12-24"'), option=option)
+
+
+def start_time(text: str, *, option: str) -> datetime:
+    """Parses a time at which a job can start, with an offset, such as `2026-12-24T18:00:00Z`.
+
+    Returns it in UTC. Raises `typer.BadParameter` for anything else, such as a day that the
+    calendar does not have, or a year in which the outbox starts nothing.
+    """
+    what = 'a time with an offset, such as "2026-12-24T18:00:00Z"'
+    parsed = _parsed(text, option, what)
+    if parsed.utcoffset() is None:
+        raise typer.BadParameter(f"it is {what}.", param_hint=option)
+    if not FIRST_YEAR < parsed.year < LAST_YEAR:
+        raise typer.BadParameter(
+            f"a job's time must be after {FIRST_YEAR} and before {LAST_YEAR}.", param_hint=option
+        )
+    return moment(parsed, option=option)
+
+
+FIRST_YEAR: Final = 1969
+LAST_YEAR: Final = 9999
+"""Between these years the outbox starts jobs; in UTC, as the offset may be a day."""
+_DAY: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:$|[T ])", re.ASCII)
+
+
+def require_day(text: str, *, option: str) -> None:
+    """Raises `typer.BadParameter` if `text` begins with a day that the calendar does not have."""
+    day = _DAY.match(text.strip())
+    if day is None:
+        return
+    try:
+        date(*map(int, day.groups()))
+    except ValueError:
+        raise typer.BadParameter(
+            f"the calendar has no day {day[0].rstrip('T ')}.", param_hint=option
+        ) from None
+
+
+def _parsed(text: str, option: str, what: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        require_day(text, option=option)
+        raise typer.BadParameter(f"it is {what}.", param_hint=option) from None
 
 
 def uuid7() -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
+from typing import Final
 
 import typer
 
 from temporal_tenancy.cli._exit_codes import ExitCode
 from temporal_tenancy.cli.answers import OutputLost, drop_output, print_json, say
 from temporal_tenancy.cli.program import current_program, message_with_hint, quoted
+from temporal_tenancy.core.field_problems import in_plain_words
 from temporal_tenancy.core.nearest import nearest
 
 
@@ -39,6 +42,10 @@ class FilterMissing(Refusal):
 
 class RunUnknown(Refusal):
     """The run does not exist."""
+
+
+_EXTRA: Final = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)")
+_TOO_MANY: Final = r"Too many arguments: \1"
 
 
 def report(error: Exception, *, json: bool, debug: bool) -> int:
@@ -111,7 +118,8 @@ def _classified(error: Exception) -> tuple[int, str, str]:
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     # A program that is called without arguments prints its help; the message is then empty.
-    message = _first_line(_option(error) or error.format_message() or "No command is named")
+    says = in_plain_words(error.format_message()) if error.format_message() else ""
+    message = _first_line(_option(error) or _EXTRA.sub(_TOO_MANY, says) or "No command is named")
     if context is None:
         return message
     return f'{message} "{context.command_path} --help" shows what it takes.'

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from temporal_tenancy.cli._commands import command, json_word
 from temporal_tenancy.cli._findings import Findings
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
+from temporal_tenancy.core.errors import TenantOffboarding
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job
 
@@ -44,7 +45,7 @@ def _of_a_tenants_job(findings: Findings, parts: WorkflowId, job: Job) -> list[S
     step = _again(findings, parts, job)
     if step is None:
         return []
-    if findings.refused and not findings.was_wrongly_started:
+    if findings.refused and not findings.was_wrongly_started and not _has_left(findings):
         return [Step("", f"First: {findings.refused}"), step]
     return [step]
 
@@ -54,6 +55,8 @@ def _again(findings: Findings, parts: WorkflowId, job: Job) -> Step | None:
     letter = findings.letter
     if letter is not None and _is_due(findings, letter):
         return _of_a_letter(findings, letter)
+    if _has_left(findings):
+        return None
     if findings.run is None and findings.state in _NOT_STARTED and findings.message is None:
         tick = str((findings.entry or {})["tick"])
         return Step(
@@ -84,7 +87,17 @@ def _of_a_letter(findings: Findings, letter: DeadLetterRow) -> Step:
             command("dead-letters", "discard", str(letter.id)),
             "puts the dead letter away: its input would be refused again.",
         )
+    if _has_left(findings):
+        return Step(
+            command("dead-letters", "discard", str(letter.id)),
+            f"puts the dead letter away: {letter.tenant_id} is leaving, and runs the job no more.",
+        )
     return Step(replay, f"runs it again, for {letter.tenant_id}.")
+
+
+def _has_left(findings: Findings) -> bool:
+    """Whether the tenant is being offboarded or is deleted, and the job does not run then."""
+    return (findings.refused or "").startswith(f"{TenantOffboarding.__name__}: ")
 
 
 def _run(findings: Findings, parts: WorkflowId, job: Job) -> str:

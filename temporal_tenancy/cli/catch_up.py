@@ -16,6 +16,7 @@ from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._fairness import warn_where_off
+from temporal_tenancy.cli._periods import is_over_somewhere
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, Problem, address, lines, minute, table, whole
@@ -23,7 +24,6 @@ from temporal_tenancy.cli.fan_outs import COUNTS, Handle, as_scheduled, local_cr
 from temporal_tenancy.cli.program import quoted, with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import TickRow, TickState
-from temporal_tenancy.core.due_times import EARLIEST
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database import platform_session
@@ -175,6 +175,8 @@ async def _parts(connections: Servers, job_name: str | None, tick: str | None) -
     settlement = Settlement(connections.client)
     parts = []
     for job, row in await unfinished(job_name, tick, now):
+        if not is_over_somewhere(job, row.tick, now):
+            continue
         if row.state != TickState.MISSED:
             await settlement.settle(job, row.tick)
             row = await _again(row)
@@ -259,7 +261,7 @@ def _check(job_name: str | None, tick: str | None) -> None:
             f"{job.name} works on a {job.period}, and {tick} is not one: {error}.",
             param_hint="--tick",
         ) from None
-    if tick > job.period.key_before(datetime.now(UTC) + EARLIEST):
+    if not is_over_somewhere(job, tick, datetime.now(UTC)):
         raise typer.BadParameter(
             f"{tick} is not over yet, so it cannot have missed a tenant.", param_hint="--tick"
         )
@@ -281,7 +283,7 @@ def _shown(part: Part) -> Sequence[RenderableType | None]:
         (
             tenant.tenant_id,
             (tenant.state or "unplanned").replace("_", " "),
-            tenant.reason and with_hint(tenant.reason),
+            tenant.reason and with_hint(tenant.reason.removeprefix("was skipped: ")),
         )
         for tenant in part.missed[:SHOWN]
     ]

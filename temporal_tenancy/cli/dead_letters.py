@@ -35,9 +35,12 @@ from temporal_tenancy.cli.answers import (
 )
 from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
+from temporal_tenancy.core.directory import Tenant, current_directory
+from temporal_tenancy.core.errors import TenantOffboarding
 from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.payloads import NotReadable, read
+from temporal_tenancy.core.tenant_state import refusal
 from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.inputs import kept_input
@@ -116,6 +119,7 @@ async def show(letter_id: str, tenant: str | None) -> Answer:
         with as_platform(connections.database):
             [letter] = await find([letter_id], owner)
             kept = _shown(await kept_input(letter))
+            owner_now = await current_directory().find(letter.tenant_id)
         url = connections.link(letter.workflow_id, letter.run_id)
     document = {**document_of(letter), "input": kept, "url": url}
     text = facts(
@@ -134,8 +138,17 @@ async def show(letter_id: str, tenant: str | None) -> Answer:
             ("input", json_text(kept)),
         ]
     )
-    replay = f"{quoted(f'dead-letters replay {_words(letter, tenant)}')} starts it again."
-    return Answer(document, lines(text, address(url), None if _is_done(letter) else replay))
+    advice = None if _is_done(letter) else _advice(letter, owner_now, _words(letter, tenant))
+    return Answer(document, lines(text, address(url), advice))
+
+
+def _advice(letter: DeadLetterRow, owner: Tenant | None, words: str) -> str:
+    """Returns what to do about a letter: a tenant that leaves runs its job no more."""
+    job = registry.get(letter.job)
+    refused = None if owner is None or job is None else refusal(owner, job)
+    if isinstance(refused, TenantOffboarding):
+        return f"{refused.message} {quoted(f'dead-letters discard {words}')} puts it away."
+    return f"{quoted(f'dead-letters replay {words}')} starts it again."
 
 
 async def discard(ids: Sequence[str], where: Filter, by: str | None) -> Answer:

@@ -25,7 +25,7 @@ from temporal_tenancy.cli._pending import waits_for
 from temporal_tenancy.cli._server_access import Temporal, control_plane, directory_of, temporal
 from temporal_tenancy.cli._waiting import problem_of
 from temporal_tenancy.cli.answers import Answer, address, facts, json_text, lines, when, whole
-from temporal_tenancy.cli.program import with_hint
+from temporal_tenancy.cli.program import quoted, with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError, TenantUnknown
@@ -266,12 +266,27 @@ def _step_lines(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
 
 def _what_an_id_reads(findings: Findings) -> str:
     parts = findings.parts
+    if _is_uuid(findings.workflow_id):
+        shows = quoted(f"dead-letters show {findings.workflow_id}")
+        return (
+            "An id reads {tenant}/{job}/{key}. If this is the id of a dead letter, "
+            f"{shows} shows it; if it is a message's, "
+            f"{quoted('outbox list')} shows what waits."
+        )
     if findings.likely_tenant is not None and parts is not None:
         return f'Did you mean "{findings.likely_tenant}/{parts.job}/{parts.key}"?'
     job = None if parts is None or parts.job in registry else nearest(parts.job, registry)
     if parts is not None and job is not None:
         return f'Did you mean "{parts.owner}/{job}/{parts.key}"?'
     return "An id reads {tenant}/{job}/{key}."
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _what(findings: Findings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,8 +14,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._fairness import warn_where_off
+from temporal_tenancy.cli._periods import refuse_unfinished_tick
 from temporal_tenancy.cli._progress import follow
-from temporal_tenancy.cli._server_access import Servers, servers
+from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import (
     Answer,
@@ -34,7 +36,7 @@ from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.core.words import number
 from temporal_tenancy.sdk.taken_ids import own_run_and_input, require_same_input
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, tick_of
-from temporal_tenancy.ticks.fan_out.children import FAN_OUT, child_input
+from temporal_tenancy.ticks.fan_out.children import FAN_OUT, child_input, require_shared
 
 COUNTS = ("planned", "succeeded", "failed", "skipped", "already")
 
@@ -62,13 +64,15 @@ async def fan_out(
     if input_json is not None:
         extra = arguments.input_fields(input_json, what=f"the input of {job.name}")
         request = request.model_copy(update={"extra": extra})
-    # Raises for an input that no tenant can use.
+    # Raise for an input that no tenant can use.
+    require_shared(job, request.extra)
     child_input(job, example_id(), tick, request.extra)
     statuses = arguments.where(where)
     if statuses is not None:
-        request = request.model_copy(update={"statuses": list(statuses)})
+        request = narrowed(request, statuses)
     workflow_id = workflow_id_of(job, tick)
     async with servers() as connections:
+        await refuse_unfinished_tick(job, request, directory_of(connections.database))
         await warn_where_off(connections.database, connections.client.namespace)
         handle, started = await start(connections, job, request)
         document: dict[str, Any] = {
@@ -101,6 +105,13 @@ def as_scheduled(job: Job, tick: str) -> FanOutInput:
     )
     request = declared.fan_out if declared is not None else FanOutInput(job=job.name)
     return request.model_copy(update={"tick": tick})
+
+
+def narrowed(request: FanOutInput, statuses: Sequence[TenantStatus]) -> FanOutInput:
+    """Returns the request for tenants with these statuses only."""
+    usual = list(TenantStatus) if request.statuses is None else request.statuses
+    left_out = set(usual) - set(statuses) - {TenantStatus.DELETED}
+    return request.model_copy(update={"statuses": list(statuses), "is_part": bool(left_out)})
 
 
 def local_cron(job: Job) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -13,12 +13,15 @@ import typer
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._not_reachable import SettingMissing
+from temporal_tenancy.cli._periods import refuse_unfinished
 from temporal_tenancy.cli._server_access import control_plane, directory_of, known_tenant, servers
 from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table, when, whole
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.control_plane.admission import Admission
+from temporal_tenancy.core.directory import Tenant
 from temporal_tenancy.core.identifiers import WorkflowId, tenant_id
 from temporal_tenancy.core.inputs import read_input
+from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.words import number
 from temporal_tenancy.outbox import Enqueued, MessageStatus, waiting
@@ -49,7 +52,8 @@ async def ask(
     values = job.with_period(values, key)
     job_input = read_input(job.input_model, values, what=what)
     moment = _moment(at)
-    async with _tenants_session(owner):
+    async with _tenants_session(owner) as record:
+        refuse_unfinished(job, job_input, record, at=moment)
         asked = await enqueue_or_find(job.name, job_input, key=key, at=moment)
     workflow_id = WorkflowId(owner, job.name, asked.key)
     document = {
@@ -86,8 +90,9 @@ async def cancel(
     """Cancels a waiting message; raises a `TenancyError` if it is missing or was started."""
     which = _which(message, job, key)
     owner = await _owner(which, tenant)
-    async with _tenants_session(owner):
-        cancelled = await waiting.cancel(which)
+    with _naming_the_job(which):
+        async with _tenants_session(owner):
+            cancelled = await waiting.cancel(which)
     workflow_id = WorkflowId(owner, cancelled.job, cancelled.key)
     text = sentence(whole(str(workflow_id)), "is no longer requested.")
     return Answer(_document(owner, cancelled) | {"cancelled": True}, text)
@@ -101,8 +106,9 @@ async def reschedule(
     moment = _moment(at)
     assert moment is not None
     owner = await _owner(which, tenant)
-    async with _tenants_session(owner):
-        moved = await waiting.reschedule(which, moment)
+    with _naming_the_job(which):
+        async with _tenants_session(owner):
+            moved = await waiting.reschedule(which, moment)
     workflow_id = WorkflowId(owner, moved.job, moved.key)
     text = sentence(
         whole(str(workflow_id)),
@@ -130,6 +136,8 @@ async def show() -> Answer:
         reason = admission.held_back(tenant, decision)
         if reason is None and cap is not None and in_flight >= cap:
             reason = f"{in_flight} of its jobs run, and its cap is {cap}"
+        if reason is None and backlog.due_since is None and backlog.next_at is not None:
+            reason = f"none is due before {minute(backlog.next_at)}"
         documents.append(
             {
                 "tenant_id": backlog.tenant_id,
@@ -137,6 +145,7 @@ async def show() -> Answer:
                 "failed": backlog.failed,
                 "processing": backlog.processing,
                 "due_since": backlog.due_since,
+                "next_at": backlog.next_at,
                 "concurrency_cap": cap,
                 "in_flight": in_flight if cap is not None else None,
                 "held_back": reason,
@@ -257,14 +266,28 @@ async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
     return str(owners[0])
 
 
+@contextmanager
+def _naming_the_job(which: UUID | ByKey) -> Iterator[None]:
+    """Raises `UnknownJob`, with the nearest one, if there is no message and no job of that name.
+
+    A job that was removed may still have messages.
+    """
+    try:
+        yield
+    except waiting.MessageUnknown:
+        if isinstance(which, ByKey):
+            registry.get_or_raise(which.job)
+        raise
+
+
 @asynccontextmanager
-async def _tenants_session(tenant: str) -> AsyncIterator[None]:
+async def _tenants_session(tenant: str) -> AsyncIterator[Tenant]:
     """Opens a session of an existing tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
-        await known_tenant(database, tenant)
+        record = await known_tenant(database, tenant)
         with use_database(database), enter(TenantScope(tenant)):
             async with tenant_session():
-                yield
+                yield record
 
 
 @asynccontextmanager
@@ -288,14 +311,4 @@ async def _relays_view() -> AsyncIterator[tuple[Database, Database]]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.utcoffset() is None:
-        raise typer.BadParameter(
-            'it is a time with an offset, such as "2026-12-24T18:00:00Z".', param_hint="--at"
-        )
-    return arguments.moment(moment, option="--at")
+    return None if text is None else arguments.start_time(text, option="--at")

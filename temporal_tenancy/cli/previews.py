@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from temporal_tenancy.cli._arguments import moment
+from temporal_tenancy.cli._arguments import day_or_time
 from temporal_tenancy.cli._server_access import control_plane, each_tenant
 from temporal_tenancy.cli.answers import Answer, lines, minute, table
 from temporal_tenancy.cli.program import current_application
@@ -24,7 +24,7 @@ ROWS: Final = 6  # of text; each shows eight levels
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 
 
-async def preview(hours: int, since: datetime | None, png: Path | None) -> Answer:
+async def preview(hours: int, since: str | None, png: Path | None) -> Answer:
     """Previews the starts of the next hours, with and without spread, for today's tenants.
 
     Raises:
@@ -33,7 +33,7 @@ async def preview(hours: int, since: datetime | None, png: Path | None) -> Answe
     """
     schedules = current_application().every_schedule
     check_all(schedules)
-    begin = (moment(since, option="--from") if since else datetime.now(UTC)).replace(
+    begin = (day_or_time(since, option="--from") if since else datetime.now(UTC)).replace(
         minute=0, second=0, microsecond=0
     )
     length = timedelta(hours=hours)

@@ -12,6 +12,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._following import Handle, result_of
+from temporal_tenancy.cli._periods import refuse_unfinished
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import (
@@ -62,6 +63,7 @@ async def run(
         tenant_id = job_input.tenant_id
         record = await directory_of(connections.database).find(tenant_id)
         reason = refusal(require_startable(tenant_id, record, job), job)
+        refuse_unfinished(job, job_input, record)
         await warn_where_off(connections.database, connections.client.namespace)
         handle, state = await _start(connections, job, job_input, workflow_id)
         document: dict[str, Any] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
+from itertools import islice
 from typing import Any, Final
 
 import typer
@@ -19,7 +20,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_tenancy.cli._arguments import moment
+from temporal_tenancy.cli._arguments import day_or_time
 from temporal_tenancy.cli._failures import ScheduleUnknown
 from temporal_tenancy.cli._fairness import warn_where_known_off
 from temporal_tenancy.cli._server_access import Temporal, temporal
@@ -51,6 +52,10 @@ from temporal_tenancy.ticks.schedule_drift import differences
 from temporal_tenancy.ticks.schedules import ScheduledJob, check_all
 
 _NONE: Final = "The application declares no schedules."
+MANY: Final = 100  # ticks that a backfill runs without being asked twice
+FIRST_TICK: Final = datetime(1970, 1, 1, tzinfo=UTC)  # the server starts none before
+MOST: Final = 10_000  # ticks of a backfill
+SHOWN: Final = 24  # ticks of a backfill, in the text for people
 TRIGGER_TIMEOUT: Final = 5.0  # seconds to wait for a triggered run
 TRIGGER_INTERVAL: Final = 0.2  # seconds between looks
 
@@ -168,6 +173,7 @@ async def resume(job: str, reason: str | None) -> Answer:
 async def trigger(job: str) -> Answer:
     """Starts a tick now, or after the running one."""
     declared = _declared(job)
+    declared.check()
     async with temporal() as connection, _known(connection.client, declared) as handle:
         before = await handle.describe()
         await handle.trigger()
@@ -190,15 +196,16 @@ async def trigger(job: str) -> Answer:
     return Answer(document, lines(text, address(url)))
 
 
-async def backfill(job: str, since: datetime, until: datetime) -> Answer:
+async def backfill(job: str, since: str, until: str, *, yes: bool = False) -> Answer:
     """Runs the ticks whose nominal times lie between two times, inclusive, one after the other.
 
     A date without a time means the whole day, in UTC. Raises `typer.BadParameter` if no tick was
-    due between them.
+    due between them, if the first time lies before 1970, or if there are more than `MANY` ticks
+    and not `yes`, or more than `MOST`.
     """
     declared = _declared(job)
     known = declared.check()
-    first, last = moment(since, option="--from"), moment(until, option="--to")
+    first, last = day_or_time(since, option="--from"), day_or_time(until, option="--to")
     if last.time() == time():
         last += timedelta(days=1, seconds=-1)
     if last < first:
@@ -206,10 +213,25 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
             f"{when(first)} is after {when(last)}. Put the earlier time in --from.",
             param_hint="--from and --to",
         )
-    due = list(times(declared.server_cron, first, last + timedelta(seconds=1)))
+    if first < FIRST_TICK:
+        raise typer.BadParameter(
+            "the server starts no tick before 1970. Choose a later time.", param_hint="--from"
+        )
+    due = list(islice(times(declared.server_cron, first, last + timedelta(seconds=1)), MOST + 1))
+    if len(due) > MOST:
+        raise typer.BadParameter(
+            f"these are more than {MOST:,} ticks. Backfill them in parts.",
+            param_hint="--from and --to",
+        )
     if not due:
         raise typer.BadParameter(
             f'no tick of {job} ("{declared.cron}") is due from {when(first)} to {when(last)}.',
+            param_hint="--from and --to",
+        )
+    if len(due) > MANY and not yes:
+        raise typer.BadParameter(
+            f"these are {_ticks_of(known, due)}, and the next waits until the one before has "
+            "ended. Add --yes to run them.",
             param_hint="--from and --to",
         )
     async with temporal() as connection, _known(connection.client, declared) as handle:
@@ -229,12 +251,23 @@ async def backfill(job: str, since: datetime, until: datetime) -> Answer:
         "url": connection.schedule_link(declared.id),
     }
     order = ", one after the other" if len(runs) > 1 else ""
-    text = f"{declared.id} runs {number(len(runs), 'tick')}{order}."
+    text = f"{declared.id} runs {_ticks_of(known, due)}{order}."
     addresses = [
         address(run["url"], whole(run["tick"]), f"due {minute(run['nominal_time'])}")
-        for run in runs
+        for run in runs[:SHOWN]
     ]
-    return Answer(document, lines(text, *addresses))
+    more = len(runs) - len(addresses)
+    return Answer(
+        document,
+        lines(text, *addresses, f"and {more:,} more; --json shows all." if more else None),
+    )
+
+
+def _ticks_of(job: Job, due: Sequence[datetime]) -> str:
+    """Returns how many ticks there are, with the first and the last one."""
+    first, last = tick_of(job, due[0]), tick_of(job, due[-1])
+    count = number(len(due), "tick")
+    return f"{count}, {first}" if first == last else f"{count}, from {first} to {last}"
 
 
 def _nominal_run(

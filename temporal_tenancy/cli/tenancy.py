@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from temporal_tenancy.cli._app import Debug, command_line, run
+from temporal_tenancy.cli._app import Debug, Version, command_line, run
 from temporal_tenancy.cli._hints import Hints
 from temporal_tenancy.cli.commands import processes
 from temporal_tenancy.cli.program import Application, Program
@@ -47,6 +47,7 @@ def program_and_commands(name: str = "tenancy") -> tuple[Program, typer.Typer]:
             ),
         ] = None,
         debug: Debug = False,
+        version: Version = False,
     ) -> None:
         """Accepts the options that come before a command."""
         if application:

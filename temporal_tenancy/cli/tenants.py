@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 import typer
+from sqlalchemy import select
 from temporalio.service import RPCError
 
 from temporal_tenancy.cli import _arguments as arguments
@@ -20,13 +21,27 @@ from temporal_tenancy.cli._server_access import (
     known_tenant,
     temporal,
 )
-from temporal_tenancy.cli.answers import Answer, facts, json_text, lines, minute, say, table, when
+from temporal_tenancy.cli.answers import (
+    Answer,
+    facts,
+    json_text,
+    lines,
+    minute,
+    number,
+    say,
+    table,
+    when,
+)
 from temporal_tenancy.cli.program import quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import RUNNABLE, Tenant, TenantStatus
 from temporal_tenancy.core.errors import TenantOffboarding
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.nearest import nearest
+from temporal_tenancy.outbox.relay import admission
+from temporal_tenancy.outbox.relay.admission import NOTHING
 from temporal_tenancy.postgres.database import Database
 
 
@@ -53,6 +68,8 @@ async def add(
     if len(statuses) != 1 or statuses[0] not in RUNNABLE:
         raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
     ends = _day_or_time(trial_ends)
+    _refuse_empty(name)
+    _refuse_mistyped(features, "--feature")
     async with control_plane() as database:
         _refuse_elsewhere(database, "added")
         tenant = await Tenants(database).add(
@@ -64,6 +81,7 @@ async def add(
             time_zone=time_zone,
             trial_ends_at=ends,
         )
+    _warn_of_unused(tenant, features)
     return Answer(_document(tenant), f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}.")
 
 
@@ -82,8 +100,8 @@ async def change(
         raise typer.BadParameter(
             "say what to change: --name, --plan, --time-zone, --add-feature or --remove-feature."
         )
-    if name is not None and not name.strip():
-        raise typer.BadParameter("a name has at least one character.", param_hint="--name")
+    _refuse_empty(name)
+    _refuse_mistyped(add_features, "--add-feature")
     both = sorted(set(add_features) & set(remove_features))
     if both:
         raise typer.BadParameter(
@@ -125,12 +143,22 @@ async def show(identifier: str) -> Answer:
     """Shows one tenant; raises `TenantUnknown`."""
     async with control_plane() as database:
         tenant = await known_tenant(database, identifier)
+        async with database.platform_session("show a tenant") as session:
+            decision = (await admission.decisions(session, [tenant.id])).get(tenant.id, NOTHING)
+            reason = await session.scalar(
+                select(TenantRow.status_reason).where(TenantRow.id == tenant.id)
+            )
     plan = tenant.plan
+    paused = decision.paused_since is not None
+    cap = admission.cap_of(tenant, decision)
     text = facts(
         [
             ("tenant", tenant.id),
             ("name", tenant.name),
             ("status", _status(tenant)),
+            ("reason", reason),
+            ("messages", admission.held_back(tenant, decision) if paused else None),
+            ("cap", None if cap is None else f"{number(cap, 'job')} at once"),
             ("trial ends", minute(tenant.trial_ends_at)),
             ("plan", f"{plan.id}, fairness weight {plan.fairness_weight:g}"),
             ("features", ", ".join(sorted(plan.features | tenant.features))),
@@ -138,7 +166,9 @@ async def show(identifier: str) -> Answer:
             ("settings", json_text(tenant.settings or None)),
         ]
     )
-    return Answer(_document(tenant), text)
+    admitted = {"paused_since": decision.paused_since, "paused_reason": decision.paused_reason}
+    document = _document(tenant) | admitted | {"status_reason": reason, "concurrency_cap": cap}
+    return Answer(document, text)
 
 
 async def suspend(identifier: str, reason: str | None) -> Answer:
@@ -245,6 +275,7 @@ def _day_or_time(text: str | None) -> datetime | date | None:
         moment = datetime.fromisoformat(text)
         if moment.utcoffset() is not None:
             return moment
+    arguments.require_day(text, option="--trial-ends")
     raise typer.BadParameter(
         "it is a day, such as 2026-12-01, or a time with an offset, such as 2026-12-01T18:00Z.",
         param_hint="--trial-ends",
@@ -293,6 +324,26 @@ def _differences(before: Tenant, after: Tenant) -> Sequence[tuple[str, object]]:
         "time zone": (before.time_zone, after.time_zone),
     }
     return [(what, f"{old} → {new}") for what, (old, new) in values.items() if old != new]
+
+
+def _refuse_empty(name: str | None) -> None:
+    """Raises `typer.BadParameter` for a name without a visible character."""
+    if name is not None and not name.strip():
+        raise typer.BadParameter("a name has at least one character.", param_hint="--name")
+
+
+def _refuse_mistyped(features: Sequence[str], option: str) -> None:
+    """Raises `typer.BadParameter` for a feature that no job needs and that is like one that is.
+
+    One that is like no other may be the application's own, which it asks for in its code.
+    """
+    needed = {job.feature for job in registry.values() if job.feature} if features else set()
+    for feature in features:
+        meant = None if feature in needed else nearest(feature, needed)
+        if meant is not None:
+            raise typer.BadParameter(
+                f'no job needs the feature "{feature}". Did you mean "{meant}"?', param_hint=option
+            )
 
 
 def _warn_of_unused(tenant: Tenant, added: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._periods import is_over_somewhere
 from temporal_tenancy.cli._server_access import as_platform, control_plane, temporal
 from temporal_tenancy.cli.answers import Answer, lines, minute, say, table, when
 from temporal_tenancy.cli.fan_outs import as_scheduled, local_cron
@@ -20,7 +22,7 @@ from temporal_tenancy.control_plane.tables import LedgerState, TickRow, TickStat
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.database import platform_session
-from temporal_tenancy.ticks.reconcile.missed import missed_tenants
+from temporal_tenancy.ticks.reconcile.missed import Missed, missed_tenants
 from temporal_tenancy.ticks.reconcile.settlement import Settlement
 
 SUCCEEDED_SHOWN: Final = 20  # tenants, in the text for people
@@ -32,7 +34,10 @@ async def show_all(job: str | None, limit: int) -> Answer:
     if job is not None:
         arguments.tenant_job(job)
     async with control_plane() as database, database.platform_session("list ticks") as session:
-        latest = await ledger.latest_ticks(session, job=job, limit=limit)
+        latest = await ledger.latest_ticks(session, job=job, limit=limit + 1)
+        if len(latest) > limit:
+            say(f"These are the latest {limit:,}; there are more. --limit shows more.")
+            latest = latest[:limit]
         documents: list[dict[str, Any]] = [
             {
                 "job": tick.job,
@@ -69,6 +74,7 @@ async def show(job_name: str, tick: str | None) -> Answer:
     First brings the ledger up to date with the state of each child on the server.
     """
     job = arguments.tenant_job(job_name)
+    now = datetime.now(UTC)
     async with control_plane() as database:
         with as_platform(database):
             row = await _find(job, tick)
@@ -76,13 +82,15 @@ async def show(job_name: str, tick: str | None) -> Answer:
             async with platform_session("show a tick") as session:
                 row = await ledger.find_tick(session, job.name, row.tick) or row
                 entries = await ledger.rows(session, job.name, row.tick)
-            missed = await missed_tenants(
-                job,
-                row,
-                statuses=as_scheduled(job, row.tick).statuses,
-                local_cron=local_cron(job),
-                now=datetime.now(UTC),
-            )
+            missed: Sequence[Missed] = ()
+            if is_over_somewhere(job, row.tick, now):
+                missed = await missed_tenants(
+                    job,
+                    row,
+                    statuses=as_scheduled(job, row.tick).statuses,
+                    local_cron=local_cron(job),
+                    now=now,
+                )
     missed_ids = {each.tenant_id for each in missed}
     counted = dict.fromkeys(LedgerState, 0)
     for entry in entries:
@@ -141,10 +149,12 @@ async def _find(job: Job, tick: str | None) -> TickRow:
         else:
             row = next(iter(await ledger.latest_ticks(session, job=job.name, limit=1)), None)
     if row is None:
-        which = f"no tick {tick}" if tick else "no ticks yet"
+        starts = f"{quoted_command('fan-out', job.name)} starts one."
+        if tick is None:
+            raise TickUnknown(f"{job.name} has no ticks yet. {starts}")
         raise TickUnknown(
-            f"{job.name} has {which}. {quoted_command('ticks', 'list', job.name)} lists its "
-            f"ticks; {quoted_command('fan-out', job.name)} starts one."
+            f"{job.name} has no tick {tick}. {quoted_command('ticks', 'list', job.name)} lists its "
+            f"ticks; {starts}"
         )
     return row
 

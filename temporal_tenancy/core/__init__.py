@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.display import printable, printable_json, spelled_out
     from temporal_tenancy.core.errors import MissingExtra
     from temporal_tenancy.core.failures import failure_of
+    from temporal_tenancy.core.field_problems import problem_of_field
     from temporal_tenancy.core.inputs import Internal, internal_fields, refusal
     from temporal_tenancy.core.instants import days_from
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
@@ -37,6 +38,7 @@ __all__ = [
     "number",
     "printable",
     "printable_json",
+    "problem_of_field",
     "redacted",
     "refusal",
     "refuse_misspelled",
@@ -65,6 +67,7 @@ _WHERE: Final = {
     "number": "words",
     "printable": "display",
     "printable_json": "display",
+    "problem_of_field": "field_problems",
     "redacted": "redaction",
     "refusal": "inputs",
     "refuse_misspelled": "nearest",

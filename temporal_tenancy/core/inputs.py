@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,6 +14,7 @@ from temporal_tenancy.core.errors import (
     TenancyError,
     TenantMissing,
 )
+from temporal_tenancy.core.field_problems import problem_of_field
 from temporal_tenancy.core.identifiers import TenantId
 
 
@@ -92,28 +94,32 @@ def read_input(model: type[Model], value: Any, *, what: str) -> Model:
             return model.model_validate_json(value, extra="forbid")
         return model.model_validate(value, extra="forbid")
     except ValidationError as error:
-        raise refusal(error, what) from None
+        raise refusal(error, what, model) from None
     except TenantMissing:
         raise TenantMissing(f'{what} names no tenant. Add "tenant_id".') from None
 
 
-def refusal(error: ValidationError, what: str) -> TenancyError:
-    """Converts pydantic's error to ours: fields and what is wrong with each, without the values."""
+def refusal(
+    error: ValidationError, what: str, model: type[BaseModel] | None = None
+) -> TenancyError:
+    """Converts pydantic's error to ours: fields and what is wrong with each, without the values.
+
+    Args:
+        error: as the model raised it.
+        what: the subject of the sentence, such as "the input of billing.cycle".
+        model: the model, whose field that is nearest to an unknown one is named.
+    """
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if any(e["type"] == "missing" and e["loc"] == ("tenant_id",) for e in found):
         return TenantMissing(f'{what} names no tenant. Add "tenant_id".')
-    places = "; ".join(
-        f"{'.'.join(_named(part) for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
-        for e in found[:5]
-    )
+    known = () if model is None else set(model.model_fields) - internal_fields(model)
+    places = "; ".join(problem_of_field(each, known) for each in found[:5])
     more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
-    return InvalidPayload(f"{what} does not fit {error.title}: {places}{more}.")
+    fits = "do not fit" if _PLURAL.match(what) else "does not fit"
+    return InvalidPayload(f"{what} {fits}: {places}{more}.")
 
 
-def _named(part: int | str) -> str:
-    """Returns a field's name, cut to 80 characters because the caller chose it."""
-    name = str(part)
-    return name if len(name) <= 80 else f"{name[:80]}…"
+_PLURAL: Final = re.compile(r"the (?:parameters|fields|settings|records) of ")
 
 
 def require_plain_tenant_id(model: type[BaseModel], what: str) -> None:

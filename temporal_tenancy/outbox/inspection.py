@@ -21,7 +21,9 @@ _BACKLOG: Final = library_text(f"""
         count(*) filter (where status = '{MessageStatus.FAILED}') as failed,
         count(*) filter (where {IS_PROCESSING}) as processing,
         min(scheduled_at) filter (where {IS_WAITING} and scheduled_at <= now())
-            as due_since
+            as due_since,
+        min(scheduled_at) filter (where {IS_WAITING} and scheduled_at > now())
+            as next_at
     from tenancy.outbox_messages
     where {IS_WAITING} or {IS_PROCESSING}
     group by tenant_id
@@ -38,6 +40,7 @@ class Backlog:
     failed: int  # messages that wait for another attempt
     processing: int  # messages
     due_since: datetime | None  # aware; of the oldest due message, or None if none is due
+    next_at: datetime | None = None  # aware; when the next message is due that is not, or None
 
 
 async def find_message(session: AsyncSession, job: str, key: str) -> OutboxMessage | None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
 from temporal_tenancy.core.display import quoted
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.field_problems import problem_of_field
 from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.tenant_id_types import TenantIdType, is_canonical
@@ -211,7 +212,7 @@ class SqlTenantDirectory:
 
 def _field(error: Any) -> str:  # a ValidationError, whose text would quote the value
     [first, *_] = error.errors(include_url=False, include_input=False)
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return problem_of_field(first)
 
 
 def _shown(tenant: str) -> str:

@@ -124,7 +124,7 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
                 exception = exception.failure
             elif isinstance(exception, ValidationError):
                 # Raised by user code. Its own text repeats the values that did not fit.
-                sanitized = refusal(exception, "a value")
+                sanitized = refusal(exception, f"a value of {exception.title}")
                 exception = ApplicationError(sanitized.message, type="ValidationError")
             super().to_failure(exception, payload_converter, failure)
             words = words_of(exception)

@@ -25,13 +25,14 @@ from temporalio.client import (
 from temporal_tenancy.core.cron import CronLine, read_cron
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+from temporal_tenancy.core.field_problems import problem_of_field
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.ticks.fan_out.children import child_input
+from temporal_tenancy.ticks.fan_out.children import child_input, require_shared
 from temporal_tenancy.ticks.fan_out.payloads import FanOutInput
 from temporal_tenancy.ticks.fan_out.planning import LOCAL_STEP
 from temporal_tenancy.ticks.fan_out.workflows import FanOut
@@ -132,6 +133,7 @@ class ScheduledJob:
             job = registry.get_or_raise(self.job)
             if job.kind == "tenant":
                 tick = job.period.key_now() if job.period else "tick"
+                require_shared(job, self.extra)
                 child_input(job, example_id(), tick, self.extra)
             else:
                 read_input(job.input_model, self.extra, what=f"the input of {job.name}")
@@ -188,10 +190,8 @@ class ScheduledJob:
         try:
             _ = self.fan_out
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            raise ConfigurationError(
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}."
-            ) from None
+            problem = problem_of_field(error.errors(include_url=False)[0])
+            raise ConfigurationError(f"{problem}.") from None
 
 
 def with_those_of(

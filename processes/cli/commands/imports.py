@@ -70,3 +70,29 @@ def show(
     from processes.cli import imports
 
     perform(imports.show(import_id, tenant=tenant), json=json)
+
+
+@app.command()
+def errors(
+    import_id: Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where to save the rows.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    json: Json = False,
+) -> None:
+    """Save the rejected rows with line numbers and reasons, as CSV."""
+    from processes.cli import imports
+
+    perform(imports.errors(import_id, tenant=tenant, to=to, force=force), json=json)
+
+
+@app.command()
+def cancel(
+    import_id: Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")],
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")],
+    json: Json = False,
+) -> None:
+    """Cancel an import; it ends after the batch being written, and imported rows stay."""
+    from processes.cli import imports
+
+    perform(imports.cancel(import_id, tenant=tenant), json=json)

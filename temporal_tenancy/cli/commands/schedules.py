@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -12,7 +11,7 @@ from temporal_tenancy.cli.answers import perform
 from temporal_tenancy.cli.commands.options import JobName, Json, Reason
 from temporal_tenancy.cli.program import Program
 
-DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ"]
+INCLUSIVE: Final = 'UTC, inclusive, such as "2013-05-01".'
 
 
 def group(program: Program) -> typer.Typer:
@@ -67,21 +66,22 @@ def trigger(job: JobName, json: Json = False) -> None:
 
 def backfill(
     job: JobName,
-    since: Annotated[datetime, typer.Option("--from", formats=DATES, help="UTC, inclusive.")],
-    until: Annotated[datetime, typer.Option("--to", formats=DATES, help="UTC, inclusive.")],
+    since: Annotated[str, typer.Option("--from", metavar="DATE", help=INCLUSIVE)],
+    until: Annotated[str, typer.Option("--to", metavar="DATE", help=INCLUSIVE)],
+    yes: Annotated[bool, typer.Option("--yes", help="Also if these are many ticks.")] = False,
     json: Json = False,
 ) -> None:
     """Run the ticks that were due between two dates, one after the other."""
     from temporal_tenancy.cli import schedules
 
-    perform(schedules.backfill(job, since, until), json=json)
+    perform(schedules.backfill(job, since, until, yes=yes), json=json)
 
 
 def preview(
     hours: Annotated[int, typer.Option(min=1, max=24 * 7, help="How many hours to preview.")] = 24,
     since: Annotated[
-        datetime | None,
-        typer.Option("--from", formats=DATES, help="UTC.", show_default="this hour"),
+        str | None,
+        typer.Option("--from", metavar="DATE", help="UTC.", show_default="this hour"),
     ] = None,
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Draw the curve as PNG.")

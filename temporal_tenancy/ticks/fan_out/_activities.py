@@ -25,7 +25,7 @@ from temporal_tenancy.postgres.database import current_database, platform_sessio
 from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken
 from temporal_tenancy.ticks.fan_out import planning
 from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
-from temporal_tenancy.ticks.fan_out.children import child_input, state_of_child
+from temporal_tenancy.ticks.fan_out.children import child_input, require_shared, state_of_child
 from temporal_tenancy.ticks.fan_out.payloads import (
     Candidate,
     ChildRef,
@@ -68,9 +68,10 @@ async def plan_ticks(asked: PlanTicks) -> FanOutPlan:
 
     Raises:
         UnknownJob: this release has no job of that name.
-        InvalidPayload: as for `planning.turns`.
+        InvalidPayload: as for `planning.turns`, or the request has fields that the fan-out sets.
     """
     job = registry.get_or_raise(asked.request.job)
+    require_shared(job, asked.request.extra)
     plan = FanOutPlan(ticks=[], shards=[], tenants=0, already=0)
     for turns in planning.turns(job, asked.request, asked.nominal_time, asked.now):
         await _plan_tick(job, asked, turns, plan)
@@ -98,7 +99,8 @@ async def _plan_tick(job: Job, asked: PlanTicks, turns: TickTurns, plan: FanOutP
     if not tenants and turns.zones is not None:
         return
     async with platform_session("divide a tick into shards") as session:
-        await ledger.all_planned(session, job.name, turns.tick)
+        if not asked.request.is_part:
+            await ledger.all_planned(session, job.name, turns.tick)
         slices = await ledger.slices(
             session,
             job.name,

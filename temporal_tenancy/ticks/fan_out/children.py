@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RawValue
 
 from temporal_tenancy.control_plane.tables import LedgerState
-from temporal_tenancy.core.errors import UnknownJob
+from temporal_tenancy.core.errors import InvalidPayload, UnknownJob
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.inputs import TenantInput, read_input
+from temporal_tenancy.core.inputs import TenantInput, internal_fields, read_input
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, taken
@@ -40,6 +41,33 @@ def child_input(job: Job, tenant_id: str, tick: str, extra: dict[str, Any]) -> T
     period = {"period": tick} if job.period is not None else {}
     what = f"the input of {job.name}"
     return read_input(model, {**extra, **period, "tenant_id": tenant_id}, what=what)
+
+
+def require_shared(job: Job, extra: Mapping[str, Any]) -> None:
+    """Raises `InvalidPayload` for more fields of a fan-out that are not the same for each tenant.
+
+    These are the fields that the fan-out sets itself. It would replace their values, and so run the
+    job for every tenant where one was named. Doors call it, and the activity that plans: a
+    workflow that began before must go on.
+
+    Args:
+        job: a tenant job.
+        extra: the fields that its tenants' inputs share.
+    """
+    if "tenant_id" in extra:
+        raise InvalidPayload(
+            f"the input of {job.name} names a tenant, but a fan-out runs the job for every tenant. "
+            "Start the job for that tenant alone, or leave tenant_id out."
+        )
+    if job.period is not None and "period" in extra:
+        raise InvalidPayload(
+            f"the input of {job.name} has a period, which a fan-out takes from its tick. Leave "
+            "period out, and name the tick."
+        )
+    if internal := sorted(internal_fields(job.input_model) & set(extra)):
+        raise InvalidPayload(
+            f"the input of {job.name} has a field that only its own runs set: {internal[0]}."
+        )
 
 
 async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> TenantOutcome | None:

@@ -24,6 +24,8 @@ class FanOutInput(JobInput):
     tick: str | None = None  # None: computed from the schedule's nominal time
     extra: dict[str, Any] = {}  # more fields of the job's input, the same for each tenant
     statuses: list[TenantStatus] | None = None  # None: every tenant that is not deleted
+    # `statuses` leaves out tenants that the schedule has, so the tick remains unfinished.
+    is_part: bool = False
     # Only tenants that belong to a tick that has begun and that no other fan-out will start.
     missed: bool = False
     cron: str | None = None  # of the job's schedule, if its times matter

@@ -105,7 +105,10 @@ async def missed_tenants(
 
 
 def planning_broke_off(tick: TickRow) -> bool:
-    """Whether a tick's fan-out ended before every tenant had a row."""
+    """Whether a tick's fan-outs ended before every tenant had a row.
+
+    They ended early, or were for tenants with certain statuses only (`FanOutInput.is_part`).
+    """
     return tick.planned_at is None and tick.state != TickState.RUNNING
 
 
@@ -164,7 +167,7 @@ async def _unplanned(
 ) -> AsyncIterator[Missed]:
     why = "no fan-out planned it when its local time came."
     if local_cron is None:
-        why = "its fan-out ended before this tenant was planned."
+        why = "no fan-out planned it: the last one ended early, or was for other statuses only."
     async for page in pages(current_directory(), statuses=statuses):
         known = await _known(job, tick, [tenant.id for tenant in page])
         for tenant in page:

@@ -31,14 +31,19 @@ def test_a_right_input_is_read_from_a_mapping_or_from_json(given: Any) -> None:
         ({"tenant_id": None, "size": 1}, 'TenantMissing: it names no tenant. Add "tenant_id".'),
         (
             {"tenant_id": "acme", "size": 0},
-            "InvalidPayload: it does not fit Sized: size: Input should be greater than 0.",
+            "InvalidPayload: it does not fit: size: it must be greater than 0.",
         ),
         (
             {"tenant_id": "acme", "size": 1, "new": 2},
-            "InvalidPayload: it does not fit Sized: new: Extra inputs are not permitted.",
+            "InvalidPayload: it does not fit: new: there is no such field.",
         ),
-        ("{", "InvalidPayload: it does not fit Sized: Invalid JSON"),
-        ("[]", "InvalidPayload: it does not fit Sized: Input should be an object."),
+        (
+            {"tenant_id": "acme", "sice": 1},
+            "InvalidPayload: it does not fit: size: it is missing; "
+            'sice: there is no such field (the nearest is "size").',
+        ),
+        ("{", "InvalidPayload: it does not fit: Invalid JSON"),
+        ("[]", "InvalidPayload: it does not fit: it must be an object."),
         ({"tenant_id": "a/b", "size": 1}, "TenantInvalid: 'a/b' is not a tenant id"),
     ],
 )
@@ -54,7 +59,7 @@ def test_a_refusal_names_the_first_few_places_only() -> None:
 
 
 def test_a_refusal_does_not_grow_with_what_was_sent() -> None:
-    with pytest.raises(InvalidPayload, match=r"x{80}…: Extra inputs") as caught:
+    with pytest.raises(InvalidPayload, match=r"x{80}…: there is no such") as caught:
         read_input(Sized, {"tenant_id": "acme", "size": 1, "x" * 100_000: 1}, what="it")
     assert len(str(caught.value)) < 300
 

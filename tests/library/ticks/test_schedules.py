@@ -181,12 +181,17 @@ async def test_a_tenants_code_neither_makes_nor_lists_others_schedules(
         (ScheduledJob("test.controlled", "* * * * * *"), "five fields"),
         (ScheduledJob("nope.job", "0 6 1 * *"), "UnknownJob: 'nope.job' is not a job"),
         (ScheduledJob("echo.platform", "0 6 1 * *", local_time=True), "is a platform job"),
-        (ScheduledJob("echo.platform", "0 6 1 * *", {"typo": 1}), "typo: Extra inputs"),
+        (ScheduledJob("echo.platform", "0 6 1 * *", {"typo": 1}), "typo: there is no such field"),
         (ScheduledJob("test.controlled", "0 8 * * *", local_time=True), "has no period"),
+        (ScheduledJob("test.controlled", "0 6 1 * *", {"tenant_id": "acme"}), "names a tenant"),
+        (
+            ScheduledJob("test.controlled_monthly", "0 6 1 * *", {"period": "2013-04"}),
+            "has a period, which",
+        ),
         (ScheduledJob("test.controlled", "0 8 * * *", spread=timedelta(days=2)), "spread: "),
         (ScheduledJob("test.controlled", "0 8 * * *", spread=-timedelta(1)), "spread: "),
         (ScheduledJob("test.controlled", "0 8 * * *", max_starts_per_second=0), "max_starts_"),
-        (ScheduledJob("test.controlled", "0 6 1 * *", {"typo": 1}), "typo: Extra inputs"),
+        (ScheduledJob("test.controlled", "0 6 1 * *", {"typo": 1}), "typo: there is no such field"),
     ],
 )
 async def test_a_declaration_that_cannot_work_is_refused_before_any_is_applied(

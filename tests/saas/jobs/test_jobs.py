@@ -213,7 +213,7 @@ async def test_a_period_that_is_no_month_is_refused(
         )
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == "InvalidPayload"
-    assert f"period: Value error, {sentence}." in caught.value.cause.message
+    assert f"period: {sentence}." in caught.value.cause.message
 
 
 def raw(client: Client) -> Client:

@@ -82,6 +82,8 @@ TEMPORAL: Mapping[str, str] = {
     "dead-letters replay": SOME_ID,
     "imports start": "{here}/contacts.csv --tenant acme",
     "imports show": f"{SOME_ID} --tenant acme",
+    "imports errors": f"{SOME_ID} --tenant acme --to {{here}}/rejected.csv",
+    "imports cancel": f"{SOME_ID} --tenant acme",
     "exports start": "contacts --tenant acme",
     "reports start": "usage.by_route --tenant acme "
     '--input {{"first":"2013-04-01","last":"2013-04-30"}}',

@@ -30,6 +30,7 @@ JOB = "billing.cycle"
 WITHOUT_PERIOD = "notifications.send"
 LETTER = UUID("0198a1b2-0000-7000-8000-00000000000a")
 REPLAY = f"starter.py dead-letters replay {LETTER}"
+LEAVING = "TenantOffboarding: ua is being offboarded since 2026-11-02, and it does not run."
 SUSPENDED = "TenantSuspended: ua is suspended since 2026-11-02."
 
 FAILED = WorkflowExecutionStatus.FAILED
@@ -80,6 +81,14 @@ def entry(state: str) -> dict[str, Any]:
         (
             findings(run=run(FAILED)),
             [f"starter.py run {JOB} --tenant ua --key 2013-04 runs it again, for ua."],
+        ),
+        (findings(run=run(FAILED), refused=LEAVING), []),
+        (
+            findings(run=run(FAILED), refused=LEAVING, letter=letter("open")),
+            [
+                f"starter.py dead-letters discard {LETTER} puts the dead letter away: ua is "
+                "leaving, and runs the job no more."
+            ],
         ),
         (
             findings(

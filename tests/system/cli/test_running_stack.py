@@ -78,9 +78,10 @@ def test_a_variable_that_is_empty_names_nothing(folder: Path) -> None:
     assert environ["PLATFORM_DATABASE_URL"] == ADDRESSES["PLATFORM_DATABASE_URL"]
 
 
-def test_where_no_stack_ever_ran_nothing_is_added(tmp_path: Path) -> None:
+def test_a_named_folder_in_which_no_stack_ever_ran_is_refused(tmp_path: Path) -> None:
     environ = {"DEVSTACK": str(tmp_path / "none")}
-    assert use_running_stack(environ) is None
+    with pytest.raises(NotReachable, match=r"DEVSTACK names .*/none, in which no stack has run"):
+        use_running_stack(environ)
     assert list(environ) == ["DEVSTACK"]
 
 

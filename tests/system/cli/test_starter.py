@@ -147,6 +147,17 @@ async def test_only_skips_are_no_failure_and_a_filter_narrows(worker: Worker, ba
     )
     assert (trial.code, trial.document["planned"]) == (0, 0)
     assert (skipped.code, skipped.document["planned"], skipped.document["skipped"]) == (0, 1, 1)
+    left_out, caught_up = await batch(
+        [
+            Command(["ticks", "missed", "billing.cycle", "--json"]),
+            Command(["ticks", "catch-up", "billing.cycle", "--wait", "--json"]),
+        ]
+    )
+    assert {each["tenant_id"] for each in left_out.document["ticks"][0]["tenants"]} == {
+        "acme", "broken",
+    }  # fmt: skip
+    assert left_out.document["ticks"][0]["tenants"][0]["reason"].startswith("no fan-out planned it")
+    assert [caught_up.document[name] for name in ("planned", "succeeded", "skipped")] == [3, 2, 1]
 
 
 async def test_schedules_are_applied_paused_triggered_and_backfilled(batch: Batch) -> None:

@@ -86,6 +86,15 @@ async def test_a_file_is_imported_and_shown_and_rejected_rows_are_no_failure(
     import_id = said.document["id"]
     assert said.document["error_file"] == f"acme/imports/{import_id}-rejected.csv"
     assert said.document["progress"] == 1.0
+    to = file.with_name("rejected.csv")
+    saved = await starter("imports", "errors", import_id, "--tenant", "acme", "--to", str(to))
+    assert (saved.code, saved.out) == (0, f"{to} has 1 rejected row of people.csv.\n")
+    assert "nobody" in to.read_text()
+    other = await starter("imports", "errors", import_id, "--tenant", "globex", "--to", f"{to}2")
+    assert (other.code, other.out) == (2, "")
+    ended = await starter("imports", "cancel", import_id, "--tenant", "acme")
+    assert (ended.code, ended.out) == (2, "")
+    assert "this import is already completed." in ended.err
     shown = await starter("imports", "show", import_id, "--tenant", "acme")
     assert shown.code == 0
     assert "completed, 100% of the file has been read" in shown.out

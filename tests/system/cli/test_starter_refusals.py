@@ -58,12 +58,14 @@ CASES = {
     ),
     "an unknown field": Case(
         2,
-        "InvalidPayload: the input of billing.cycle does not fit BillingCycleInput: perio: ",
+        "InvalidPayload: the input of billing.cycle does not fit: perio: there is no such field "
+        '(the nearest is "period").',
         (*RUN, "acme", "--input", f'{{"perio": "{CANARY}"}}'),
     ),
     "a wrong value": Case(
         2,
-        "InvalidPayload: the input of billing.cycle does not fit BillingCycleInput: period: ",
+        "InvalidPayload: the input of billing.cycle does not fit: period: a period is a "
+        "month, written YYYY-MM.",
         (*RUN, "acme", "--input", f'{{"period": "{CANARY}"}}'),
     ),
     "no JSON": Case(
@@ -98,12 +100,12 @@ CASES = {
     ),
     "a time before the first": Case(
         2,
-        "UsageError: Invalid value for --at: a time must be between 0001-01-02 and 9999-12-30",
+        "UsageError: Invalid value for --at: a job's time must be after 1969 and before 9999.",
         (*ENQUEUE, "acme", "--input", PERIOD, "--at", "0001-01-01T00:00:00+14:00"),
     ),
     "a time that is too early": Case(
         2,
-        "InvalidPayload: the time of billing.cycle is not between the years 1970 and 9998",
+        "UsageError: Invalid value for --at: a job's time must be after 1969 and before 9999.",
         (*ENQUEUE, "acme", "--input", PERIOD, "--at", "0044-03-15T00:00:00Z"),
     ),
     "no object": Case(
@@ -124,6 +126,55 @@ CASES = {
         2,
         "InvalidPayload: the input of billing.cycle does not fit",
         ("fan-out", "billing.cycle", "--tick", "2013-13"),
+    ),
+    "a fan-out for one tenant": Case(
+        2,
+        "InvalidPayload: the input of billing.cycle names a tenant, but a fan-out runs the job for "
+        "every tenant.",
+        ("fan-out", "billing.cycle", "--tick", "2013-04", "--input", '{"tenant_id": "acme"}'),
+    ),
+    "a fan-out of another period": Case(
+        2,
+        "InvalidPayload: the input of billing.cycle has a period, which a fan-out takes from its",
+        ("fan-out", "billing.cycle", "--tick", "2013-04", "--input", PERIOD),
+    ),
+    "a month that is not over": Case(
+        2,
+        "PeriodNotOver: 2999-01 is not over in UTC. Run billing.cycle after 2999-02-01 00:00Z; "
+        '"starter.py enqueue billing.cycle --tenant acme --key 2999-01 --at 2999-02-01T00:00:00Z" '
+        "requests it for then.",
+        (*RUN, "acme", "--key", "2999-01"),
+    ),
+    "a request for a month that is not over": Case(
+        2,
+        "PeriodNotOver: 2999-01 is not over in UTC.",
+        (*ENQUEUE, "acme", "--key", "2999-01", "--at", "2999-01-31T23:59:59Z"),
+    ),
+    "a fan-out of a month that is not over": Case(
+        2,
+        "PeriodNotOver: 2999-01 is not over yet. Run billing.cycle from 2999-02-01 on.",
+        ("fan-out", "billing.cycle", "--tick", "2999-01"),
+    ),
+    "a time that the calendar lacks": Case(
+        2,
+        "UsageError: Invalid value for --at: the calendar has no day 2027-02-30.",
+        (*ENQUEUE, "acme", "--input", PERIOD, "--at", "2027-02-30T00:00:00Z"),
+    ),
+    "a backfill of a day that the calendar lacks": Case(
+        2,
+        "UsageError: Invalid value for --to: the calendar has no day 2013-02-30.",
+        ("schedules", "backfill", "billing.cycle", "--from", "2013-02-02", "--to", "2013-02-30"),
+    ),
+    "a backfill before 1970": Case(
+        2,
+        "UsageError: Invalid value for --from: the server starts no tick before 1970.",
+        ("schedules", "backfill", "billing.cycle", "--from", "1813-05-01", "--to", "2013-04-01"),
+    ),
+    "a backfill of many ticks": Case(
+        2,
+        "UsageError: Invalid value for --from and --to: these are 113 ticks, from 2004-01 to "
+        "2013-05, and the next waits until the one before has ended. Add --yes to run them.",
+        ("schedules", "backfill", "billing.cycle", "--from", "2004-02-01", "--to", "2013-06-01"),
     ),
     "an unknown filter": Case(
         2,
@@ -175,6 +226,39 @@ CASES = {
     "the platform in capitals": Case(
         2, 'TenantInvalid: "PLATFORM" is reserved', ("tenants", "add", "PLATFORM")
     ),
+    "a feature that is mistyped": Case(
+        2,
+        'UsageError: Invalid value for --feature: no job needs the feature "analytic". Did you '
+        'mean "analytics"?',
+        ("tenants", "add", "other", "--feature", "analytic"),
+    ),
+    "a name that is blank": Case(
+        2,
+        "UsageError: Invalid value for --name: a name has at least one character.",
+        ("tenants", "add", "other", "--name", " "),
+    ),
+    "a fan-out of a platform job": Case(
+        2,
+        "does not run for a single tenant. "
+        '"starter.py schedules trigger ticks.reconcile" starts it now.',
+        ("fan-out", "ticks.reconcile"),
+    ),
+    "a message of a mistyped job": Case(
+        2,
+        "UnknownJob: 'billing.cycl' is not a job. Did you mean \"billing.cycle\"?",
+        ("outbox", "cancel", "--tenant", "acme", "--job", "billing.cycl", "--key", "2013-04"),
+    ),
+    "ticks of a job that has none": Case(
+        2,
+        'TickUnknown: billing.cycle has no ticks yet. "starter.py fan-out billing.cycle" starts',
+        ("ticks", "show", "billing.cycle"),
+    ),
+    "the id of a dead letter": Case(
+        2,
+        "If this is the id of a dead letter, "
+        '"starter.py dead-letters show 01a20170-afb1-739c-9a3f-e21a747b8c97" shows it',
+        ("explain", "01a20170-afb1-739c-9a3f-e21a747b8c97"),
+    ),
     "an unknown plan": Case(
         2,
         'PlanUnknown: there is no plan "gold". Use one of: ',
@@ -188,6 +272,31 @@ CASES = {
         "ConfigurationError: the environment is invalid: WORKER_HEALTH_PORT: ",
         ("settings",),
         {"WORKER_HEALTH_PORT": CANARY},
+    ),
+    "a URL of no database": Case(
+        2,
+        "ConfigurationError: TENANT_DATABASE_URL: a database URL has the form postgresql+psycopg:",
+        ("tenants", "list"),
+        {"TENANT_DATABASE_URL": "http://x"},
+    ),
+    "TLS that may be": Case(
+        2,
+        "ConfigurationError: TEMPORAL_TLS is true or false.",
+        ("schedules", "list"),
+        {"TEMPORAL_TLS": "maybe"},
+    ),
+    "a limit of none": Case(
+        2,
+        "UsageError: Invalid value for '--limit': it must be 1 or more.",
+        ("ticks", "list", "--limit", "0"),
+    ),
+    "a limit that is no number": Case(
+        2,
+        "UsageError: Invalid value for '--limit': it must be a whole number.",
+        ("ticks", "list", "--limit", "many"),
+    ),
+    "an argument too many": Case(
+        2, "UsageError: Too many arguments: b. ", ("tenants", "add", "a", "b")
     ),
     "no database URL": Case(
         3,

@@ -21,7 +21,7 @@ from temporalio.client import Client
 
 from dev.sample_data.airlines import Flight
 from dev.sample_data.load import load_events
-from processes.cli import exports
+from processes.cli.saved_files import save
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
@@ -334,17 +334,17 @@ async def pieces(*parts: bytes | Exception) -> AsyncIterator[bytes]:
 
 async def test_a_file_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     to = tmp_path / "file"
-    size, problem = await exports._save(pieces(b"a", b"bc"), to, expected=3, force=False)
+    size, problem = await save(pieces(b"a", b"bc"), to, expected=3, force=False)
     assert (size, problem, to.read_bytes()) == (3, None, b"abc")
-    _, problem = await exports._save(pieces(b"x"), to, expected=1, force=False)
+    _, problem = await save(pieces(b"x"), to, expected=1, force=False)
     assert problem is not None
     assert "has appeared meanwhile" in problem.message
     assert to.read_bytes() == b"abc"
-    _, problem = await exports._save(pieces(b"x"), to, expected=2, force=True)
+    _, problem = await save(pieces(b"x"), to, expected=2, force=True)
     assert problem is not None
     assert problem.type == "DownloadIncomplete"
     with pytest.raises(OSError, match="broken"):
-        await exports._save(pieces(b"x", OSError("broken")), to, expected=2, force=True)
+        await save(pieces(b"x", OSError("broken")), to, expected=2, force=True)
     assert to.read_bytes() == b"abc"
     assert os.listdir(tmp_path) == ["file"]
     umask = os.umask(0)
