@@ -20,8 +20,13 @@ from saas.requests import idempotency
 from saas.requests.idempotency import KeyedRequest
 from saas.services import csv_safety, outgoing_http, partner_credentials
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.lifecycle import Scrape
+from temporal_tenancy.metrics._noisiest import Noisiest
 from temporal_tenancy.outbox import _requests as requests
 from tests.mutants.mutant import Mutant, replace
+
+SCRAPES: Final = "tests/library/metrics/test_scrape.py"
+SERIES: Final = "tests/library/metrics/test_bounded_series.py"
 
 CONNECTIONS: Final = "tests/system/web/test_web_connections.py"
 SHARES: Final = "tests/system/web/test_web_shares.py"
@@ -36,6 +41,20 @@ CELLS: Final = "tests/saas/services/test_csv_safety.py"
 AMBIGUOUS: Final = (
     f"{CONNECTIONS}::test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_done"
 )
+
+
+def _let_everybody_scrape() -> None:
+    replace(Scrape, "allows", lambda self, authorization: True)
+
+
+def _name_every_tenant() -> None:
+    def add(
+        self: Noisiest, tenant: str, measure: str, value: float, *, weighs: bool = True
+    ) -> None:
+        sums = self._sums.setdefault(tenant, {})
+        sums[measure] = sums.get(measure, 0.0) + value
+
+    replace(Noisiest, "add", add)
 
 
 def _never_in(*phases: Phase) -> None:
@@ -347,5 +366,17 @@ DOOR_FAULTS: Final = [
         "a cell that begins with the mark loses it when read back",
         (f"{CELLS}::test_what_was_made_safe_is_read_back_exactly",),
         seed=_double_no_mark,
+    ),
+    Mutant(
+        "scrapes-without-the-token",
+        "whoever reaches the health port reads the metrics",
+        (f"{SCRAPES}::test_a_scrape_without_the_right_is_refused",),
+        seed=_let_everybody_scrape,
+    ),
+    Mutant(
+        "every-tenant-a-series",
+        "a process has a series for each tenant",
+        (f"{SERIES}::test_a_flood_of_tenants_adds_the_noisiest_and_one_for_the_rest",),
+        seed=_name_every_tenant,
     ),
 ]
