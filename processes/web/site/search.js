@@ -72,8 +72,16 @@ async function search(after = null) {
 $("form").addEventListener("submit", event => {
   event.preventDefault();
   query = $("query").value.trim();
-  if (query) search();
+  if (!query) return;
+  history.replaceState(null, "", `?q=${encodeURIComponent(query)}`);
+  search();
 });
 $("more").addEventListener("click", () => search(next));
 
-withKey(() => {});
+// A reloaded or shared address searches again.
+withKey(async () => {
+  const asked = new URLSearchParams(location.search).get("q")?.trim();
+  if (!asked) return;
+  $("query").value = query = asked;
+  await search();
+});

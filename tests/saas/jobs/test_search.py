@@ -297,7 +297,8 @@ async def test_a_contact_that_has_changed_since_is_left_to_the_later_message(
     first = await give_contacts(database, "acme", "ann")
     with within(database, "acme"):
         async with tenant_session() as session:
-            changed = update(Contact).values(name="Anna", updated_at=func.now())
+            new = {"name": "Anna", "email": "anna@acme.example"}
+            changed = update(Contact).values(**new, updated_at=func.now())
             await session.execute(changed)
             second = (await session.execute(select(func.now()))).scalar_one()
     for event, at in (("2", second), ("1", first)):
