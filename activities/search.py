@@ -265,7 +265,19 @@ async def _document(session: AsyncSession, ref: str) -> Text | None:
 
 
 def _text_in(kind: str, key: str, content: dict[str, Any]) -> Text:
-    return Text(title=f"{kind} {key}", body=" ".join(_words(content)))
+    return Text(
+        title=_title(kind, key, content), body=" ".join([*_words(content), f"{kind} {key}"])
+    )
+
+
+def _title(kind: str, key: str, content: dict[str, Any]) -> str:
+    """Returns a title that a customer can read; a document of another kind has its name."""
+    match kind, content:
+        case "report.daily", _:
+            return f"Daily report {key}"
+        case "report.requested", {"kind": str(what), "parameters": {"first": first, "last": last}}:
+            return f"Report: {what.replace('.', ' ').replace('_', ' ')}, {first} to {last}"
+    return f"{kind} {key}"
 
 
 _SOURCES: Final[dict[Kind, Callable[[AsyncSession, str], Awaitable[Text | None]]]] = {

@@ -66,6 +66,7 @@ def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
     )
     app.state.door = door
     app.state.databases = health.Databases(database_urls)
+    app.state.routes = [route for module in _ROUTES for route in module.router.routes]
     for module in _ROUTES:
         app.include_router(module.router)
     openapi.complete(app, door.open_jobs)

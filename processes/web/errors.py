@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from temporalio.service import RPCError
 
 from activities.uploads import EncodingUnknown, FileTooLarge
@@ -72,6 +74,13 @@ STATUSES: Final[dict[type[Exception], int]] = {
     LinkForged: 404,
     LinkExpired: 410,
 }
+# What the caller reads in place of a message for operators; {what} is what was asked for.
+FOR_CALLERS: Final[dict[type[Exception], str]] = {
+    FeatureNotEnabled: "Your plan does not include {what}.",
+    TenantSuspended: "This account is suspended. What exists can be read, and nothing started.",
+    TenantOffboarding: "This account is being closed. Nothing can be started any more.",
+}
+NOUNS: Final = frozenset({"imports", "exports", "reports", "integrations"})  # first in a path
 AWAY: Final = (
     NotReachable,
     DatabaseProblem,
@@ -80,6 +89,7 @@ AWAY: Final = (
     ConfigurationError,
     RPCError,
 )
+_MODEL: Final = re.compile(r" does not fit \w+: ")  # the name of a class means nothing to a caller
 RETRY_AFTER: Final = 5  # seconds
 
 log: Final = structlog.get_logger(__name__)
@@ -134,6 +144,11 @@ def problem_of(refusal: WebRefusal) -> Response:
 
 async def _client_error(request: Request, error: Exception) -> Response:
     message = getattr(error, "message", None) or str(error)
+    if isinstance(error, InvalidPayload):
+        message = _MODEL.sub(": ", message, count=1).replace(": Value error, ", ": ")
+    if sentence := FOR_CALLERS.get(type(error)):
+        noun = request.url.path.split("/")[1]
+        message = sentence.format(what=noun if noun in NOUNS else "this")
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     return problem(status, type(error).__name__, message)
 
@@ -159,7 +174,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     places = "; ".join(
         f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()
-    )
+    ).replace(": Value error, ", ": ")
     return problem(422, InvalidRequest.__name__, f"the request does not fit: {places}.")
 
 
@@ -168,7 +183,19 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     message = f"{phrase.lower()}. GET /docs lists the routes."
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names one route's
+        headers["Allow"] = ", ".join(sorted(_methods(request))) or headers.get("Allow", "")
     return problem(error.status_code, phrase.title().replace(" ", ""), message, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Returns the methods of all routes with the request's path."""
+    methods: set[str] = set()
+    for route in request.app.state.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return methods
 
 
 async def _gone(request: Request, error: Exception) -> Response:

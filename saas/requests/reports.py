@@ -39,6 +39,8 @@ class UsageByRoute(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
+        if self.last < self.first:
+            raise ValueError("the last day is before the first")
         days = (date.fromisoformat(self.last) - date.fromisoformat(self.first)).days + 1
         if not 1 <= days <= DAYS_MAX:
             raise ValueError(f"a report covers 1 to {DAYS_MAX} days")

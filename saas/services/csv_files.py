@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from saas.services.decoding import decoder_of, readable, unreadable
 from saas.services.delimiters import HINT, Dialect, Judge, choose_dialect
-from saas.services.file_kinds import HEAD_BYTES, binary_kind, text_kind
+from saas.services.file_kinds import HEAD_BYTES, NO_TEXT, binary_kind, has_no_text, text_kind
 from saas.services.quoting import RecordScanner
 
 Item = TypeVar("Item")
@@ -327,6 +327,8 @@ async def read_header(
         parser.feed(piece or b"", final=piece is None)
     if kind := binary_kind(head):
         raise FileRefused(f"the file is {kind}")
+    if not parser.encoding.startswith(("utf-16", "utf-32")) and has_no_text(head):
+        raise FileRefused(f"the file is {NO_TEXT}")
     lines = list(sample)
     while lines and not lines[0].strip().strip("\ufeff"):
         parser.skip_line()

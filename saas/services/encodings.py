@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import chardet
 
-from saas.services.file_kinds import is_binary
+from saas.services.file_kinds import has_no_text, is_binary
 from saas.services.shown import shown
 
 WINDOWS: Final = "windows-1252"
@@ -249,8 +249,8 @@ class Sniffer:
             return Reading(wide, 0, Because.BYTES)
         if b"\x1b" in self._head and self._is_utf8 and not self._good.count:
             return Reading(_by_escapes(self._head), 0, Because.BYTES)
-        if self._seems_utf8():
-            return Reading(UTF8, 0, Because.BYTES)
+        if has_no_text(self._head) or self._seems_utf8():
+            return Reading(UTF8, 0, Because.BYTES)  # `read_header` refuses what is no text
         return self._by_words()
 
     def _by_name(self, named: str) -> str:

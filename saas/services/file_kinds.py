@@ -63,6 +63,9 @@ _TEXTS: Final = (
     (r"(insert into|create table|copy) [\w.\"`]+ ?[(\w]", _OTHER.format("SQL")),
     (r"#!|%!PS|ID;P", _OTHER.format("a program or document")),
 )
+NO_TEXT: Final = "not a text file. Export the contacts as CSV, and import that file."
+_CONTROLS: Final = bytes({*range(32)} - {*b"\t\n\v\f\r\x1a\x1b"})  # 1B begins ISO-2022's letters
+_CONTROLS_MOST: Final = 0.05  # of all bytes; of random ones it is twice that
 _text_kinds: Final = [(re.compile(rf"\s*{each}", re.IGNORECASE), what) for each, what in _TEXTS]
 
 
@@ -87,6 +90,15 @@ def binary_kind(head: bytes) -> str | None:
 def is_binary(head: bytes) -> bool:
     """Whether `binary_kind` recognises it."""
     return binary_kind(head) is not None
+
+
+def has_no_text(head: bytes) -> bool:
+    """Whether so many bytes are control characters that the file is not text.
+
+    For encodings in which such a byte is a control character: not UTF-16 or UTF-32.
+    """
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    return controls > _CONTROLS_MOST * len(head)
 
 
 def text_kind(head: str) -> str | None:

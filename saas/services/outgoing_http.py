@@ -131,8 +131,27 @@ def require_requestable(url: str) -> str:
     Raises `AddressRefused` as `OutgoingHttp.request` does.
     """
     target = _url(url)
-    _require_scheme(target.scheme, _name(target), _port(target), _allowed())
+    name = _name(target)
+    allowed = _require_scheme(target.scheme, name, _port(target), _allowed())
+    address = _literal(name)
+    if not allowed and (name == "localhost" or (address and not is_public(address))):
+        raise _not_public(name)
     return url
+
+
+def _literal(name: str) -> str | None:
+    """Returns the address that a host is in any spelling (`127.1`), or None for a name."""
+    try:
+        return name if ":" in name else socket.inet_ntoa(socket.inet_aton(name))
+    except OSError:
+        return None
+
+
+def _not_public(name: str) -> AddressRefused:
+    # The message omits the address, which would reveal this network's structure.
+    return AddressRefused(
+        f"{name} does not lead to a public address. Use a publicly reachable host."
+    )
 
 
 def same_origin(one: str, other: str) -> bool:
@@ -202,10 +221,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         if not addresses:
             raise httpx.ConnectError(f"{name} has no address")
         if not allowed and not all(map(is_public, addresses)):
-            # The message omits the address, which would reveal this network's structure.
-            raise AddressRefused(
-                f"{name} does not lead to a public address. Use a publicly reachable host."
-            )
+            raise _not_public(name)
         return addresses
 
     async def aclose(self) -> None:

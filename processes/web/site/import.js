@@ -2,11 +2,14 @@
 
 import {$, POLL_MS, call, described, element, hasKey, moment, number, save, say, sentence, withKey} from "./session.js";
 
+const PAGE = 5;
 const COUNTS = ["rows", "imported", "updated", "rejected"];
+const DONE = ["imported", "updated"];
 const SAYS = {completed: "Done", failed: "Failed", cancelled: "Cancelled"};
 const BADGES = {processing: "Importing", ...SAYS};
 let current = null;
-let next = null;
+let shown = PAGE;
+let timer = null;
 
 function show(state) {
   current = state;
@@ -18,6 +21,8 @@ function show(state) {
     : `${doing}: ${percent} %`;
   $("bar").value = state.progress;
   for (const name of COUNTS) $(name).textContent = number(state[name]);
+  for (const name of DONE) $(`${name}-label`).textContent = state.dry_run ? `Would be ${name}` : sentence(name);
+  $("counts").hidden = state.status === "failed" && state.rows === 0;  // a file that was refused
   $("errors-row").hidden = !state.error_file;
   $("cancel").hidden = Boolean(ended);
   $("read-as").textContent = state.encoding || "–";
@@ -30,19 +35,23 @@ function reason(state) {
     ? "The encoding of the file is uncertain. Choose the right one below, and import it again." : state.error;
 }
 
-// Choosing one fills in the encoding; the person then starts the import again.
 function ask(candidates) {
   $("candidates").hidden = candidates.length === 0;
-  $("readings").replaceChildren(...candidates.map(candidate => {
+  $("readings").replaceChildren(...readings(candidates));
+}
+
+// Choosing one fills in the encoding; the person then starts the import again.
+function readings(candidates) {
+  return candidates.map(candidate => {
     const choice = element("button", {type: "button", className: "small", textContent: candidate.encoding});
     choice.addEventListener("click", () => {
       $("options").open = true;
       $("encoding").value = candidate.encoding;
-      $("start").focus();
+      $($("file").files.length ? "start" : "file").focus();
     });
     return element("div", {}, element("dt", {}, choice),
       element("dd", {textContent: candidate.sample.join(" / ")}));
-  }));
+  });
 }
 
 // EventSource cannot send an Authorization header, so the stream is read by hand.
@@ -72,30 +81,65 @@ async function watch(links) {
 }
 
 function item(state) {
-  const counts = [
-    `${number(state.imported)} imported`, `${number(state.updated)} updated`, `${number(state.rejected)} rejected`,
+  const would = state.dry_run ? "would be " : "";
+  const counts = state.status === "failed" && state.rows === 0 ? "nothing was read" : [
+    `${number(state.imported)} ${would}imported`, `${number(state.updated)} ${would}updated`,
+    `${number(state.rejected)} rejected`,
   ].join(", ");
   const what = element("div", {className: "what"},
     element("strong", {textContent: state.file_name}),
     element("span", {textContent: `${moment(state.created_at)} · ${counts}${state.dry_run ? " · dry run" : ""}`}));
   const row = element("li", {}, what,
     element("span", {className: `badge ${state.status}`, textContent: BADGES[state.status]}));
-  const why = state.candidates.length ? "The encoding of the file was uncertain." : sentence(state.error);
+  if (state.status === "processing")
+    row.append(
+      button("Cancel", state, () => call(state.links.cancel, {method: "POST"}).then(() => list())),
+      element("progress", {className: "more", max: 1, value: state.progress, ariaLabel: `${state.file_name} is being read`}));
+  if (state.error_file)
+    row.append(button("Rejected rows", state, () => save(state.links.errors, `errors-${state.id}.csv`)));
+  const why = state.candidates.length
+    ? "The encoding of the file was uncertain. Choose the right one, and import the file again." : sentence(state.error);
   if (why) row.append(element("p", {className: "more empty", textContent: why}));
+  if (state.candidates.length)
+    row.append(element("dl", {className: "more readings"}, ...readings(state.candidates)));
   return row;
 }
 
-async function list(after = null) {
-  const page = await (await call(`/imports?limit=5${after ? `&after=${encodeURIComponent(after)}` : ""}`)).json();
-  if (!after) $("list").replaceChildren();
-  $("list").append(...page.items.map(item));
-  next = page.next;
-  $("more-row").hidden = !next;
-  $("empty").hidden = $("list").children.length > 0;
-  $("empty").textContent = "You have not imported anything yet. Choose a file above.";
+function button(text, state, act) {
+  const made = element("button", {type: "button", className: "small", textContent: text});
+  made.setAttribute("aria-label", `${text}: ${state.file_name}, ${moment(state.created_at)}`);
+  made.addEventListener("click", async () => { try { await act(); } catch (error) { say(described(error)); } });
+  return made;
 }
 
-const listed = async after => { try { await list(after); } catch (error) { say(described(error)); } };
+// All rows that are shown, again while one of them is under way.
+async function list() {
+  clearTimeout(timer);
+  const items = [];
+  let after = null;
+  do {
+    const query = `limit=${Math.min(shown - items.length, 100)}${after ? `&after=${encodeURIComponent(after)}` : ""}`;
+    const page = await (await call(`/imports?${query}`)).json();
+    items.push(...page.items);
+    after = page.next;
+  } while (after && items.length < shown);
+  const focused = document.activeElement?.getAttribute("aria-label");
+  $("list").replaceChildren(...items.map(item));
+  if (focused) $("list").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
+  $("more-row").hidden = !after;
+  $("empty").hidden = items.length > 0;
+  $("empty").textContent = "You have not imported anything yet. Choose a file above.";
+  if (items.some(each => each.status === "processing")) timer = setTimeout(listed, 2 * POLL_MS);
+}
+
+const listed = async () => {
+  try {
+    await list();
+  } catch (error) {
+    say(described(error));
+    if (!error.final) timer = setTimeout(listed, 5 * POLL_MS);
+  }
+};
 
 $("form").addEventListener("submit", async event => {
   event.preventDefault();
@@ -104,7 +148,7 @@ $("form").addEventListener("submit", async event => {
   if ($("encoding").value.trim()) form.append("encoding", $("encoding").value.trim());
   form.append("file", $("file").files[0]);
   $("start").disabled = true;
-  $("result").hidden = false;
+  $("result").hidden = $("counts").hidden = false;
   $("errors-row").hidden = true;
   ask([]);
   $("read-as").textContent = "–";
@@ -124,6 +168,7 @@ $("form").addEventListener("submit", async event => {
   } finally {
     $("start").disabled = false;
     $("cancel").hidden = true;
+    if (document.activeElement === document.body) $("start").focus();  // a disabled button loses it
   }
   if (hasKey() && current) await listed();
 });
@@ -144,6 +189,6 @@ $("errors").addEventListener("click", async () => {
   }
 });
 
-$("more").addEventListener("click", () => listed(next));
+$("more").addEventListener("click", () => { shown += PAGE; listed(); });
 
 withKey(() => listed());

@@ -1,6 +1,6 @@
 // Searches contacts and documents, and shows what was found.
 
-import {$, call, described, element, say, withKey} from "./session.js";
+import {$, call, described, element, say, sentence, withKey} from "./session.js";
 
 const KINDS = {contact: "Contact", document: "Document"};
 const FIELDS = {email: "E-mail", name: "Name", phone: "Phone", company: "Company", country: "Country"};
@@ -12,6 +12,31 @@ function facts(contact) {
   pairs.push(...Object.entries(contact.attributes).map(([name, value]) => [name, String(value)]));
   return element("dl", {className: "facts more"}, ...pairs.filter(([, value]) => value).flatMap(([label, value]) => [
     element("dt", {textContent: label}), element("dd", {textContent: value})]));
+}
+
+const label = name => sentence(name.replaceAll("_", " "));
+const plain = value => value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
+
+// A document's values by name, and its lists of things as tables.
+function readable(content) {
+  const lists = Object.entries(content).filter(([, value]) => Array.isArray(value) && value.length > 0);
+  const others = Object.entries(content).filter(([, value]) => !Array.isArray(value) || value.length === 0)
+    .flatMap(([name, value]) => name === "parameters" && value ? Object.entries(value) : [[name, value]]);
+  return [
+    element("dl", {className: "facts"}, ...others.flatMap(([name, value]) => [
+      element("dt", {textContent: label(name)}), element("dd", {textContent: plain(value)})])),
+    ...lists.map(([name, rows]) => table(name, rows))];
+}
+
+function table(name, rows) {
+  const isThing = row => row !== null && typeof row === "object";
+  const columns = [...new Set(rows.flatMap(row => isThing(row) ? Object.keys(row) : []))];
+  const cells = row => isThing(row) ? columns.map(column => plain(row[column] ?? null)) : [plain(row)];
+  const line = (kind, texts) => element("tr", {}, ...texts.map(text => element(kind, {textContent: text})));
+  return element("div", {className: "wide", tabIndex: 0}, element("table", {},
+    element("caption", {textContent: label(name)}),
+    element("thead", {}, line("th", columns.map(label))),
+    element("tbody", {}, ...rows.map(row => line("td", cells(row))))));
 }
 
 function item(found) {
@@ -28,7 +53,7 @@ function item(found) {
       if (!details) {
         const content = await (await call(found.links.self)).json();
         details = found.kind === "contact" ? facts(content)
-          : element("pre", {className: "more", tabIndex: 0, textContent: JSON.stringify(content.content, null, 2)});
+          : element("div", {className: "more"}, ...readable(content.content));
         details.hidden = true;
         row.append(details);
       }
@@ -72,8 +97,16 @@ async function search(after = null) {
 $("form").addEventListener("submit", event => {
   event.preventDefault();
   query = $("query").value.trim();
-  if (query) search();
+  if (!query) return;
+  history.replaceState(null, "", `?q=${encodeURIComponent(query)}`);
+  search();
 });
 $("more").addEventListener("click", () => search(next));
 
-withKey(() => {});
+// A reloaded or shared address searches again.
+withKey(async () => {
+  const asked = new URLSearchParams(location.search).get("q")?.trim();
+  if (!asked) return;
+  $("query").value = query = asked;
+  await search();
+});

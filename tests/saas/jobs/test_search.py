@@ -121,6 +121,28 @@ async def test_a_document_is_found_by_what_is_in_it(database: Database) -> None:
         assert await refs(database, "acme", query) == ["report.daily/2013-04-01"]
 
 
+async def test_a_report_is_found_by_what_it_is_and_has_a_title_to_read(database: Database) -> None:
+    parameters = {"first": "2013-04-01", "last": "2013-04-30"}
+    documents = {
+        "report.daily/2013-04-01": ({"events": 1}, "Daily report 2013-04-01"),
+        "report.requested/7": (
+            {"kind": "usage.by_route", "parameters": parameters},
+            "Report: usage by route, 2013-04-01 to 2013-04-30",
+        ),
+        "note/7": ({"kind": "usage.by_route"}, "note 7"),
+    }
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            for ref, (content, _) in documents.items():
+                kind, _, key = ref.partition("/")
+                session.add(Document(kind=kind, key=key, content=content))
+    for ref in documents:
+        await index(database, "acme", "document", ref, ref)
+    found = {each.ref: each.title for each in await find(database, "acme", "report or note")}
+    assert found == {ref: title for ref, (_, title) in documents.items()}
+    assert await refs(database, "acme", "usage report") == ["report.requested/7"]
+
+
 async def test_nothing_of_another_tenants_is_found(database: Database) -> None:
     for tenant in ("acme", "globex"):
         contact = await give_contact(
@@ -297,7 +319,8 @@ async def test_a_contact_that_has_changed_since_is_left_to_the_later_message(
     first = await give_contacts(database, "acme", "ann")
     with within(database, "acme"):
         async with tenant_session() as session:
-            changed = update(Contact).values(name="Anna", updated_at=func.now())
+            new = {"name": "Anna", "email": "anna@acme.example"}
+            changed = update(Contact).values(**new, updated_at=func.now())
             await session.execute(changed)
             second = (await session.execute(select(func.now()))).scalar_one()
     for event, at in (("2", second), ("1", first)):

@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from saas.services.file_kinds import binary_kind, text_kind
+from saas.services.file_kinds import binary_kind, has_no_text, text_kind
 
 
 def zipped(*names: str, content: bytes = b"x") -> bytes:
@@ -98,3 +98,10 @@ def test_a_text_that_is_no_table_is_called_by_its_name(head: str, kind: str | No
 @pytest.mark.parametrize("head", ["email,name", "{name},email", "[x],y", "From,To", "a<b,c"])
 def test_what_may_be_a_header_is_not(head: str) -> None:
     assert text_kind(head) is None
+
+
+def test_what_is_mostly_control_characters_is_no_text() -> None:
+    assert has_no_text(bytes(range(256)) * 8)
+    assert has_no_text(b"\x01\x02\x03")
+    for text in (b"", b"email\r\n\tx", "Größe\n".encode("cp1252"), b"\x1b$B;3ED\x1b(B"):
+        assert not has_no_text(text)

@@ -118,6 +118,14 @@ async def test_an_address_inside_is_refused_in_every_spelling(url: str) -> None:
     with pytest.raises(AddressRefused, match="does not lead to a public address") as caught:
         await get(url)
     assert caught.value.non_retryable
+    # Already where it is set up, not only when it is requested.
+    with pytest.raises(AddressRefused, match="does not lead to a public address"):
+        module.require_requestable(url)
+
+
+@pytest.mark.parametrize("url", ["https://93.184.216.34/", "https://[2606:2800:220:1::1]/"])
+def test_a_public_address_may_be_set_up(url: str) -> None:
+    assert module.require_requestable(url) == url
 
 
 @pytest.mark.parametrize(

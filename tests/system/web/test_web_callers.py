@@ -149,6 +149,47 @@ async def test_a_feature_that_the_plan_lacks_is_refused(
     async with web.client(headers={"Authorization": f"Bearer {key}"}) as client:
         answer = await client.post("/imports", files={"file": CONTACTS})
     assert (answer.status_code, problem_of(answer)) == (403, "FeatureNotEnabled")
+    # For the tenant, who cannot change its plan: not the operator's sentence.
+    assert answer.json()["error"]["message"] == "Your plan does not include imports."
+
+
+async def test_a_suspended_tenant_is_not_told_what_only_the_operator_can_do(
+    web: Web, tenants: Tenants
+) -> None:
+    await tenants.set_status("acme", TenantStatus.SUSPENDED)
+    async with web.client("acme") as client:
+        answer = await client.post("/imports", files={"file": CONTACTS})
+    assert (answer.status_code, problem_of(answer)) == (403, "TenantSuspended")
+    assert answer.json()["error"]["message"].startswith("This account is suspended.")
+
+
+async def test_a_refused_method_is_answered_with_all_that_the_path_has(web: Web) -> None:
+    async with web.client("acme") as client:
+        for path, allowed in (("/exports", "GET, POST"), ("/integrations/x", "DELETE, GET, PUT")):
+            answer = await client.patch(path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("/exports", {}, "the request: dataset: Field required."),
+        (
+            "/reports",
+            {
+                "kind": "usage.by_route",
+                "parameters": {"first": "2013-02-02", "last": "2013-02-01"},
+            },
+            "the parameters of usage.by_route: the last day is before the first.",
+        ),
+    ],
+)
+async def test_what_does_not_fit_is_told_without_names_of_classes(
+    web: Web, path: str, body: dict[str, object], sentence: str
+) -> None:
+    async with web.client("acme") as client:
+        answer = await client.post(path, json=body)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, sentence)
 
 
 @pytest.mark.parametrize(
