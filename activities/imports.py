@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import contact_batches
 from activities.contact_rows import CheckedRows, Columns, judge
+from activities.imported_rows import count_rows
 from activities.limits import LARGE
 from activities.rejected_rows import keep_rejected, write_error_file
 from activities.search import ask_for_changed_contacts
@@ -112,7 +113,8 @@ class Imports:
             try:
                 async with aclosing(_read(imported, request.batch_size)) as steps:
                     async for step in steps:
-                        imported = await _write(imported, step)
+                        before, imported = imported, await _write(imported, step)
+                        count_rows(before, imported)
                         if imported.status != ImportStatus.PROCESSING:
                             break
                         heart.beat(imported.position)

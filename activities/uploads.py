@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ async def stored_file(
     try:
         if callable(encoding) and (name := encoding()):
             named = named_encoding(name)
-        file = StoredFile(path, size, sniffer.reading(named))
+        file = StoredFile(path, size, await asyncio.to_thread(sniffer.reading, named))
         yield file
     except Exception:
         await storage.delete(path)
@@ -183,9 +184,17 @@ async def _watched(
                 f"the file is larger than {size_of(max_bytes)}. Import it in parts, "
                 "each with the header."
             )
-        sniffer.feed(piece)
+        await _fed(sniffer, piece)
         yield piece
-    sniffer.feed(b"", final=True)
+    await asyncio.to_thread(sniffer.feed, b"", final=True)
+
+
+async def _fed(sniffer: Sniffer, piece: bytes) -> None:
+    """Feeds a chunk; one that is examined, or that is large, in a thread: others wait meanwhile."""
+    if sniffer.holds(piece):
+        sniffer.feed(piece)
+    else:
+        await asyncio.to_thread(sniffer.feed, piece)
 
 
 def _shown(file_name: str) -> str:

@@ -19,6 +19,7 @@ from temporal_tenancy.core import client_plugins
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from temporal_tenancy import Feature
     from temporal_tenancy.dead_letters import AlertSink
 
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
@@ -112,12 +113,16 @@ def plain(secret: SecretStr | None) -> str | None:
 
 
 async def connect_client(
-    database: Database | None = None, *, alerts: Sequence[AlertSink] = ()
+    database: Database | None = None,
+    *,
+    alerts: Sequence[AlertSink] = (),
+    features: Sequence[Feature] = (),
 ) -> Client:
     """Connects to Temporal with the tenancy plugin and the application's jobs.
 
     With `database`, its control plane is the directory of tenants, and workers of this client open
-    their sessions on it. `alerts` is where those workers send alerts.
+    their sessions on it. `alerts` is where those workers send alerts. `features` are added to the
+    library's own.
 
     Raises:
         NotReachable: the server does not answer, or rejects the credentials.
@@ -127,13 +132,13 @@ async def connect_client(
     from temporalio.client import Client
 
     from temporal_tenancy import TenancyPlugin
+    from temporal_tenancy.everything import everything
 
     config = temporal_config()
     plugin = TenancyPlugin(
         directory=None if database is None else ControlPlaneDirectory(database),
-        database=database,
+        features=[*everything(database, alerts=alerts), *features],
         passthrough=PASSTHROUGH,
-        alerts=alerts,
     )
     with reaching_servers(_address, ADVICE, connecting=True):
         return await Client.connect(

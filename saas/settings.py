@@ -88,6 +88,10 @@ class Settings(BaseSettings):
     alert_webhook_secret: SecretStr | None = None  # whsec_..., signs those alerts
     alert_mail_to: str | None = None
 
+    metrics_token: SecretStr | None = None  # what a scrape needs; None: nothing
+    metrics_collect_seconds: Annotated[float, Field(gt=0)] = 15.0  # between a relay's questions
+    metrics_tenants: Annotated[int, Field(ge=0)] = 20  # the noisiest, with series of their own
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None  # None: text on a terminal, else JSON
 
@@ -98,6 +102,7 @@ class Settings(BaseSettings):
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free port
     worker_deployment_name: str | None = None  # turns on worker versioning; None: unversioned
     worker_build_id: str | None = None  # None: a digest of the code and its dependencies
+    web_health_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # None: no such port
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at shutdown
 
     def tenant_limits(self) -> SessionLimits:

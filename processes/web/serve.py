@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +16,7 @@ import structlog
 
 from processes.connect import database
 from processes.lifecycle.exits import WorkerExit
+from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
 from processes.web.app import create_app
 from processes.web.connections import BACKLOG
@@ -22,11 +26,14 @@ from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.core import number
 from temporal_tenancy.lifecycle import (
+    Health,
     StopRequest,
     StopRequested,
     listen,
+    serving,
     write_ready_file,
 )
+from temporal_tenancy.postgres import answers
 from temporal_tenancy.sdk import forward_core_logs
 
 OTHER_FILES: Final = 256  # for databases, Temporal and files being written
@@ -53,7 +60,7 @@ def serve(listening: Listening, settings: Settings) -> None:
     """
     _refuse_credentials(settings)
     _make_room_for_connections(settings.web_connections)
-    forward_core_logs()
+    forward_core_logs(measures=settings.web_health_port is not None)
     asyncio.run(_serve(listening, settings))
 
 
@@ -105,21 +112,56 @@ async def _serve(listening: Listening, settings: Settings) -> None:
         try:
             door = make_door(settings, engines)
             server = DoorServer(create_app(door, urls), door.admission)
-            await _answer(server, door, socket_, stop, listening)
+            async with _health(server, urls, settings) as health:
+                await _answer(server, door, socket_, stop, listening, health)
         finally:
             await engines.dispose()
 
 
+@asynccontextmanager
+async def _health(
+    server: DoorServer, urls: Sequence[str], settings: Settings
+) -> AsyncIterator[str | None]:
+    """Serves health and metrics on a port of their own; yields its URL, or None without one.
+
+    Raises:
+        PortInUse: the port cannot be opened.
+    """
+    if settings.web_health_port is None:
+        yield None
+        return
+    health = Health()
+    health.workers = [server]
+    health.probes = {
+        f"the database does not answer the {role}'s role": partial(asyncio.to_thread, answers, url)
+        for role, url in zip(("tenant", "platform"), urls, strict=True)
+    }
+    _, scrape = measuring(settings)
+    async with serving(
+        health,
+        host=settings.worker_health_host,
+        port=settings.web_health_port,
+        scrape=scrape,
+        otherwise="with WEB_HEALTH_PORT",
+    ) as address:
+        yield address
+
+
 async def _answer(
-    server: DoorServer, door: Door, listener: socket.socket, stop: StopRequest, listening: Listening
+    server: DoorServer,
+    door: Door,
+    listener: socket.socket,
+    stop: StopRequest,
+    listening: Listening,
+    health: str | None,
 ) -> None:
     address = f"http://{listening.host}:{listener.getsockname()[1]}"
     answering = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await stop.until_ended(answering, asyncio.create_task(server.answering.wait()))
-        log.info("web.started", url=address)
+        log.info("web.started", url=address, health=health)
         if listening.ready_file is not None:
-            write_ready_file(listening.ready_file, url=address, health=address)
+            write_ready_file(listening.ready_file, url=address, health=health or address)
         await stop.requested.wait()
     except StopRequested:
         pass

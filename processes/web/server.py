@@ -24,6 +24,13 @@ class DoorServer(uvicorn.Server):
         self.connections = Connections(admission.limits, admission.addresses)
         super().__init__(DoorConfig(app, self.connections, grace_seconds=GRACE_SECONDS))
         self.answering = asyncio.Event()
+        self.task_queue: Final = "web"  # its name in the process's health report
+        self.is_shutdown = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it answers requests."""
+        return self.answering.is_set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts serving."""

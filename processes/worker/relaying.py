@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from temporalio.client import Client
 
 from processes.connect import HOW_TO_START, connect_client, plain
+from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import (
     check_one_database,
     refuse_owner_credentials,
     refusing,
 )
+from saas.queues import Queue
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database
 from temporal_tenancy.cli import SettingMissing
+from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
@@ -27,8 +31,10 @@ from temporal_tenancy.lifecycle import (
     probes,
     run_process,
 )
+from temporal_tenancy.metrics import CollectOptions, collecting
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
 from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
+from workflows.schedules import SCHEDULES
 
 QUEUE: Final = "outbox"  # shown where a worker shows its task queue
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
@@ -55,13 +61,29 @@ def relay(process: RelayProcess, settings: Settings) -> None:
         ProcessProblem: the health port is in use, or the relay has failed.
     """
     refuse_owner_credentials(settings)
-    forward_core_logs()
+    forward_core_logs(measures=True)
+    metrics, scrape = measuring(settings)
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with refusing():
             url = _relay_url(settings)
-            made, client = await _make(url, process, settings, stack)
-            return Consumers(consumers=[RelayConsumer(made)], probes=probes(client, [url]))
+            tenants = await _database(url, stack)
+            client = await connect_client(tenants, features=[metrics])
+            await require_search_attributes(client)
+            return Consumers(
+                consumers=[RelayConsumer(_relay(url, client, process, settings))],
+                probes=probes(client, [url]),
+                beside=collecting(
+                    client,
+                    tenants,
+                    ControlPlaneDirectory(tenants),
+                    queues=list(Queue),
+                    schedules=SCHEDULES,
+                    options=CollectOptions(
+                        every=timedelta(seconds=settings.metrics_collect_seconds)
+                    ),
+                ),
+            )
 
     asyncio.run(
         run_process(
@@ -70,6 +92,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                 identity=process.identity,
                 health_host=process.health_host,
                 health_port=process.health_port,
+                scrape=scrape,
                 ready_file=process.ready_file,
                 what="the relay",
                 kind="relay",
@@ -86,9 +109,8 @@ def _relay_url(settings: Settings) -> str:
     return url
 
 
-async def _make(
-    url: str, process: RelayProcess, settings: Settings, stack: AsyncExitStack
-) -> tuple[Relay, Client]:
+async def _database(url: str, stack: AsyncExitStack) -> Database:
+    """Returns the engines for what a relay reads besides messages; checks the database."""
     await asyncio.to_thread(check_one_database, url)
     tenants = Database(
         platform_url=url,
@@ -96,12 +118,14 @@ async def _make(
         application_name="temporal-tenancy relay (directory)",
     )
     stack.push_async_callback(tenants.dispose)
-    client = await connect_client(tenants)
-    await require_search_attributes(client)
+    return tenants
+
+
+def _relay(url: str, client: Client, process: RelayProcess, settings: Settings) -> Relay:
     ladder = RetryLadder(attempts=settings.relay_attempts, unit=settings.relay_backoff)
     return Relay(
         client,
         url,
         options=replace(process.options, ladder=ladder),
         alerts=configured_sinks(settings),
-    ), client
+    )

@@ -17,18 +17,19 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities import ACTIVITIES
 from processes.connect import connect_client, database
+from processes.lifecycle.build import build_id
+from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import (
     check_databases,
     refuse_owner_credentials,
     refusing,
     runtime_urls,
 )
-from processes.worker.build import build_id
 from processes.worker.fairness_watch import watching_fairness
 from processes.worker.slots import POLLERS, SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
-from temporal_tenancy import Database
+from temporal_tenancy import Database, Feature
 from temporal_tenancy.deployments import versioned
 from temporal_tenancy.lifecycle import (
     Consumers,
@@ -36,6 +37,7 @@ from temporal_tenancy.lifecycle import (
     probes,
     run_process,
 )
+from temporal_tenancy.metering import metering
 from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
 from workflows import WORKFLOWS
 
@@ -64,19 +66,21 @@ def serve(options: Options, settings: Settings) -> None:
         ProcessProblem: the health port is in use, or a worker has failed.
     """
     refuse_owner_credentials(settings)
-    forward_core_logs()
+    forward_core_logs(measures=True)
+    metrics, scrape = measuring(settings)
     process = Process(
         queues=options.queues,
         identity=options.identity,
         health_host=options.health_host,
         health_port=options.health_port,
+        scrape=scrape,
         ready_file=options.ready_file,
         grace=timedelta(seconds=settings.worker_grace_seconds),
     )
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with refusing():
-            client, engines = await _connect(options, settings, stack)
+            client, engines = await _connect(options, settings, [metrics], stack)
             return Consumers(
                 consumers=_workers(client, options, settings),
                 probes=probes(client, runtime_urls(settings)),
@@ -87,7 +91,7 @@ def serve(options: Options, settings: Settings) -> None:
 
 
 async def _connect(
-    options: Options, settings: Settings, stack: AsyncExitStack
+    options: Options, settings: Settings, features: Sequence[Feature], stack: AsyncExitStack
 ) -> tuple[Client, Database]:
     await check_databases(settings)
     engines = database(
@@ -96,7 +100,9 @@ async def _connect(
         at_once=options.slots.max_activities,
     )
     stack.push_async_callback(engines.dispose)
-    client = await connect_client(engines, alerts=configured_sinks(settings))
+    client = await connect_client(
+        engines, alerts=configured_sinks(settings), features=[*features, metering(engines)]
+    )
     await require_search_attributes(client)
     return client, engines
 

@@ -85,6 +85,7 @@ _CANDIDATES: Final = (
 _RARE: Final = ("mac-roman", "mac-latin2", "mac-cyrillic", "cp437", "cp850", "cp852", "cp866")
 _HEAD_BYTES: Final = 64 * 1024
 _LINE_MAX_BYTES: Final = 64 * 1024  # examined per line
+_LOOK_BYTES: Final = 64 * 1024  # examined at once: a chunk may be a single byte
 _COUNTED_LINES: Final = 100_000  # lines with non-ASCII bytes; by then the encoding is clear
 _SAMPLE_CELLS: Final = 2_000
 _SAMPLE_LINES: Final = 3
@@ -98,7 +99,8 @@ _CELL_MAX_BYTES: Final = 200
 _SHOWN_CHARACTERS: Final = 120  # of a sample line
 
 _FORMAT: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe0f]")
-_FOREIGN_LINE: Final = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
+# From a line's first non-ASCII byte. To match all of the line would start anew at each ASCII byte.
+_FOREIGN: Final = re.compile(rb"[\x80-\xff][^\r\n]*")
 _CELL: Final = re.compile(rb'[^\r\n,;|\t"<>()]+')
 _WINDOWS_NAME: Final = re.compile(r"^windows-(?=[0-9]+$)")
 _DIGITS: Final = re.compile(rb"[0-9]+")
@@ -166,6 +168,8 @@ class Sniffer:
 
     def __init__(self) -> None:
         self._head = b""
+        self._waiting: list[bytes] = []  # chunks that have not been examined
+        self._waiting_bytes = 0
         self._rest = b""  # the incomplete last line
         self._utf8 = codecs.getincrementaldecoder(UTF8)("strict")
         self._is_utf8 = True
@@ -174,7 +178,24 @@ class Sniffer:
         self._cut_short = False  # the last line would be UTF-8 but for a character cut short
 
     def feed(self, piece: bytes, *, final: bool = False) -> None:
-        """Examines the next chunk; `final` marks the last one."""
+        """Examines the next chunk; `final` marks the last one.
+
+        Takes time in proportion to the chunk, whatever is in it.
+        """
+        ready = final or not self.holds(piece)
+        self._waiting.append(piece)
+        self._waiting_bytes += len(piece)
+        if ready:
+            whole = b"".join(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._examine(whole, final=final)
+
+    def holds(self, piece: bytes) -> bool:
+        """Whether `feed` would only keep the chunk, and examine it with a later one."""
+        return self._waiting_bytes + len(piece) < _LOOK_BYTES
+
+    def _examine(self, piece: bytes, *, final: bool) -> None:
         if len(self._head) < _HEAD_BYTES:
             self._head += piece[: _HEAD_BYTES - len(self._head)]
         if self._is_utf8:
@@ -196,8 +217,11 @@ class Sniffer:
         if final or len(content) - end > _LINE_MAX_BYTES:
             end = len(content)
         self._rest = content[end:]
-        for match in _FOREIGN_LINE.finditer(content, 0, end):
-            line = match[0]
+        done = 0  # where the last line ended
+        for match in _FOREIGN.finditer(content, 0, end):
+            before = max(content.rfind(ending, done, match.start()) for ending in (b"\n", b"\r"))
+            line = content[max(done, before + 1) : match.end()]
+            done = match.end()
             try:
                 line.decode()
             except UnicodeDecodeError as error:
@@ -278,12 +302,16 @@ class _Lines:
         self.count += 1
         if len(self.lines) < _KEPT_LINES:
             self.lines.append(line[: 4 * _SHOWN_CHARACTERS])
-        # Two encodings may differ in just this new byte.
-        if len(self.cells) < _SAMPLE_CELLS or not self._seen.issuperset(line):
-            self._seen.update(line)
-            for cell in _CELL.findall(line[:_LINE_MAX_BYTES]):
-                if not cell.isascii():
-                    self.cells[_DIGITS.sub(b"", cell.strip())[:_CELL_MAX_BYTES]] = None
+        if len(self.cells) >= _SAMPLE_CELLS and self._seen.issuperset(line):
+            return
+        for cell in _CELL.findall(line[:_LINE_MAX_BYTES]):
+            # Two encodings may differ in just this new byte.
+            if not cell.isascii() and (
+                len(self.cells) < _SAMPLE_CELLS or not self._seen.issuperset(cell)
+            ):
+                self.cells[_DIGITS.sub(b"", cell.strip())[:_CELL_MAX_BYTES]] = None
+                self._seen.update(cell)
+        self._seen.update(line)
 
 
 def _by_mark(head: bytes) -> tuple[str, int]:

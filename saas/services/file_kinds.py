@@ -55,7 +55,10 @@ _TEXTS: Final = (
     (r"<(\?xml|!doctype|[a-z][\w:.-]*[\s>/])", _OTHER.format("XML")),
     (r"\[\s*([\[{\"]|\])|\{\s*(\"|\})", _OTHER.format("JSON")),
     (r"BEGIN:(VCARD|VCALENDAR)\b", _OTHER.format("an address book (vCard) or calendar")),
-    (r"From \S+@\S+ |(Received|Return-Path|MIME-Version|Message-ID): ", _OTHER.format("a mail")),
+    (
+        r"From [^\s@]+@\S+ |(Received|Return-Path|MIME-Version|Message-ID): ",
+        _OTHER.format("a mail"),
+    ),
     (r"dn:{1,2} ?\S", _OTHER.format("a directory's export (LDIF)")),
     (r"(insert into|create table|copy) [\w.\"`]+ ?[(\w]", _OTHER.format("SQL")),
     (r"#!|%!PS|ID;P", _OTHER.format("a program or document")),

@@ -23,6 +23,8 @@ from temporal_tenancy.cli.commands import (
     schedules,
     tenants,
     ticks,
+    top,
+    usage,
 )
 from temporal_tenancy.cli.program import Program, use_program
 
@@ -62,6 +64,8 @@ def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typ
     app.callback()(_options)
     app.add_typer(jobs.app)
     app.add_typer(installation.checks)
+    app.add_typer(usage.app)
+    app.add_typer(top.app)
     for group in own:
         app.add_typer(group)
     app.add_typer(installation.migrations(program))

@@ -83,6 +83,13 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
         raise typer.Exit(1)
 
 
+def print_text(command: Coroutine[None, None, str]) -> None:
+    """Runs a command and prints its answer as it is, such as CSV for another program."""
+    with closing(command):
+        current_application()  # loads it, which registers its jobs
+        write(asyncio.run(command))
+
+
 def print_json(document: Any) -> None:
     """Prints a document as JSON on standard output.
 
@@ -125,6 +132,11 @@ def say(sentence: str) -> None:
     width = err.width if err.is_terminal else WIDE
     with suppress(OSError):  # nobody reads it; the command continues
         print("\n".join(wrapped([_printable(sentence)], width)), file=sys.stderr)
+
+
+def live_text(shown: RenderableType) -> RenderableType:
+    """Returns text for a live view, with visible control characters."""
+    return _Printable(shown)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
-from temporal_tenancy.deployments._watch import EVERY, NAME, WatchInput, watch_id
 from temporal_tenancy.deployments.comparison import Compared, compare
 from temporal_tenancy.deployments.releases import (
     Bounds,
@@ -31,6 +30,7 @@ from temporal_tenancy.deployments.releases import (
     ReleaseUnknown,
 )
 from temporal_tenancy.deployments.versions import VERSIONS_MAX, Deployment, VersionState
+from temporal_tenancy.deployments.watch import EVERY, NAME, WatchInput, watch_id
 from temporal_tenancy.sdk.lookups import if_known
 
 _DRAINED: Final = "drained"

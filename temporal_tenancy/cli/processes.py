@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
     RelayConsumer,
+    Scrape,
     probes,
     run_process,
 )
@@ -62,6 +63,8 @@ class ProcessOptions:
         grace: float | None,
         what: str,
         kind: Literal["worker", "relay"] = "worker",
+        *,
+        scrape: Scrape | None,
     ) -> Process:
         """Returns the settings of the process."""
         return Process(
@@ -69,6 +72,7 @@ class ProcessOptions:
             identity=self.identity or f"{os.getpid()}@{socket.gethostname()}",
             health_host=self.health_host,
             health_port=self.health_port,
+            scrape=scrape,
             ready_file=self.ready_file,
             grace=None if grace is None else timedelta(seconds=grace),
             what=what,
@@ -106,7 +110,7 @@ def work(
     workflows, activities = workflows_of(application), activities_of(application)
     queues = chosen(queues_of(application, workflows), named)
     version = version_of_worker(deployment or None, build_id or None)
-    settings = process.process(queues, grace, "a worker")
+    settings = process.process(queues, grace, "a worker", scrape=application.scrape)
     urls = [_url(application, application.tenant), _url(application, application.platform)]
     _log_start(application, settings)
 
@@ -147,7 +151,7 @@ def relay(process: ProcessOptions) -> None:
         ProcessProblem: the health port is in use, or the relay has failed.
     """
     application = current_application()
-    settings = process.process([OUTBOX], None, "the relay", "relay")
+    settings = process.process([OUTBOX], None, "the relay", "relay", scrape=application.scrape)
     url = _url(application, application.relay)
     _log_start(application, settings)
 
@@ -163,9 +167,31 @@ def relay(process: ProcessOptions) -> None:
             made = Relay(
                 client, url, alerts=application.alerts, installation=application.installation
             )
-            return Consumers(consumers=[RelayConsumer(made)], probes=probes(client, [url]))
+            return Consumers(
+                consumers=[RelayConsumer(made)],
+                probes=probes(client, [url]),
+                beside=_measuring(application, settings, client, directory),
+            )
 
     asyncio.run(run_process(settings, make))
+
+
+def _measuring(
+    application: Application, process: Process, client: Client, database: Database
+) -> AbstractAsyncContextManager[None]:
+    """Returns the context in which a relay collects gauges; an empty one without metrics."""
+    if process.scrape is None or process.health_port is None:
+        return nullcontext()
+    # Imported here: it needs an extra that an application without metrics has not installed.
+    from temporal_tenancy.metrics import collecting
+
+    return collecting(
+        client,
+        database,
+        application.tenants(database),
+        queues=application.queues,
+        schedules=application.every_schedule,
+    )
 
 
 def workflows_of(application: Application) -> Sequence[type]:
@@ -262,7 +288,7 @@ def _own_jobs() -> Sequence[Job]:
 
 def _log_start(application: Application, process: Process) -> None:
     write_logs(process.identity)
-    forward_core_logs()
+    forward_core_logs(measures=process.scrape is not None and process.health_port is not None)
     if application.owner.url is None:
         return
     if process.kind == "relay":

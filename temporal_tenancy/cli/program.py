@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.directory import TenantDirectory
     from temporal_tenancy.core.migration_environment import MigrationEnvironment
     from temporal_tenancy.dead_letters.alerts import AlertSink
+    from temporal_tenancy.lifecycle import Scrape
     from temporal_tenancy.postgres.database import Database
     from temporal_tenancy.postgres.installation import Installation
     from temporal_tenancy.sdk.features import Feature
@@ -76,6 +77,8 @@ class Application:
     alerts: Sequence[AlertSink] = ()  # where its relays send alerts, besides the log
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
+    metrics_token: str | None = field(default=None, repr=False)
+    """What a scrape of its workers and relays needs; None: nothing."""
     worker: str | None = None  # the command that starts a worker for "{queue}"
     how_to_start: str = ""  # a sentence that follows a missing setting
     failures: Mapping[type[Exception], int] | Callable[[], Mapping[type[Exception], int]] = field(
@@ -94,6 +97,7 @@ class Application:
         relay: str | None = None,
         owner: str | None = None,
         ui: str | None = None,
+        metrics_token: str | None = None,
         schedules: Sequence[ScheduledJob] = (),
         queues: Sequence[str] = (),
         workflows: Sequence[type] | None = None,
@@ -116,6 +120,8 @@ class Application:
             relay: the variable with the URL of the relay's role; `outbox list` reads as it.
             owner: the variable with the URL of the database's owner; `migrate` needs it.
             ui: the variable with the address of Temporal's Web UI, for links.
+            metrics_token: the variable with the token that a scrape of workers and relays needs.
+                Without one, whoever reaches their health ports may scrape them.
             schedules: the application's own schedules.
             queues: the task queues that workers must serve; `doctor` checks them. Without any,
                 `worker` serves those of all jobs.
@@ -138,8 +144,8 @@ class Application:
         from temporal_tenancy.core.migration_environment import LIBRARY
         from temporal_tenancy.core.nearest import refuse_misspelled
 
-        variables = [each for each in (tenant, platform, relay, owner, ui) if each is not None]
-        refuse_misspelled(variables, os.environ)
+        named = (tenant, platform, relay, owner, ui, metrics_token)
+        refuse_misspelled([each for each in named if each is not None], os.environ)
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
         installation = installation or _installation()
         connections = Connections(plugin, *logins, installation)
@@ -162,6 +168,7 @@ class Application:
             alerts=alerts,
             environments=[each for each in (*made.migrations, *migrations) if each not in LIBRARY],
             ui_url=os.environ.get(ui) or None if ui else None,
+            metrics_token=os.environ.get(metrics_token) or None if metrics_token else None,
             worker=worker,
         )
 
@@ -195,6 +202,15 @@ class Application:
         with suppress(Exception):
             return not isinstance(self.directory(self.database()), ControlPlaneDirectory)
         return False
+
+    @property
+    def scrape(self) -> Scrape | None:
+        """What its workers and relays answer `/metrics` with; None if its plugin has no metrics."""
+        from temporal_tenancy.lifecycle import Scrape
+        from temporal_tenancy.sdk.features import exposition
+
+        exposes = exposition(self._features)
+        return None if exposes is None else Scrape(exposes, self.metrics_token)
 
     @cached_property
     def _features(self) -> Sequence[Feature]:

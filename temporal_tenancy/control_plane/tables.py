@@ -10,8 +10,10 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -366,3 +368,19 @@ class ApiKeyRow(ControlPlane):
         CheckConstraint("length(digest) = 32", name="digest"),
         Index(None, "tenant_id", "created_at"),
     )
+
+
+class MeteredHourRow(ControlPlane):
+    """What a tenant's job used of the workers and the database in one hour."""
+
+    __tablename__ = "metered_hours"
+
+    tenant_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)  # or "platform"
+    job: Mapped[str] = mapped_column(primary_key=True)  # empty: outside any job
+    hour: Mapped[datetime] = mapped_column(primary_key=True)  # its start, in UTC
+    worker_seconds: Mapped[float] = mapped_column(Double(), server_default=text("0"))
+    database_seconds: Mapped[float] = mapped_column(Double(), server_default=text("0"))
+    attempts: Mapped[int] = mapped_column(BigInteger(), server_default=text("0"))
+    workflows: Mapped[int] = mapped_column(BigInteger(), server_default=text("0"))
+
+    __table_args__ = (Index(None, "hour"),)

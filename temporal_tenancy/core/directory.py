@@ -316,3 +316,8 @@ def current_tenant_record() -> Tenant:
             "no tenant record is available here. Call current_tenant_record() in a tenant activity."
         )
     return tenant
+
+
+def record_of_this_activity() -> Tenant | None:
+    """Returns the record of the tenant that this activity works for; None outside of one."""
+    return _record.peek()

@@ -13,6 +13,7 @@ _EXTRA_OF: Final = {
     **dict.fromkeys(("alembic", "greenlet", "psycopg", "rich", "sqlalchemy", "typer"), "postgres"),
     **dict.fromkeys(("asgiref", "django"), "django"),
     **dict.fromkeys(("fastapi", "starlette"), "fastapi"),
+    **dict.fromkeys(("prometheus_client",), "metrics"),
     **dict.fromkeys(("pytest", "pytest_asyncio"), "testing"),
     "opentelemetry": "tracing",
     "sentry_sdk": "tracing",

@@ -40,7 +40,7 @@ _SECRET_NAME: Final = re.compile(
 )
 # A port and what follows it is not a password. A password ends at the line's last "@": better to
 # hide too much than to show the rest of a password that contains an "@".
-_USERINFO: Final = re.compile(r"(://[^\s:/@]*):(?!\d{1,5}(?:[/?#\s\"]|$))[^\n]*@")
+_USERINFO: Final = re.compile(r"(://[^\s:/@]*):(?!\d{1,5}(?:[/?#\s\"]|$))")
 _ASSIGNMENT: Final = re.compile(
     r"(\b(?:password|passwd|pwd|secret|token|api[_-]?key|authorization)['\"]?\s*[=:]\s*)"
     r"('[^'\n]*'|\"[^\"\n]*\"|(?:bearer\s+)?[^\s,;]+)",
@@ -48,7 +48,8 @@ _ASSIGNMENT: Final = re.compile(
 )
 # What PostgreSQL and SQLAlchemy add to an error: the row, and the parameters of the statement.
 _ROW: Final = re.compile(r"^(DETAIL|CONTEXT):[^\n]*(\n[ \t][^\n]*)*", re.MULTILINE)
-_PARAMETERS: Final = re.compile(r"\[parameters: .*?\](?=\n|$)", re.DOTALL)
+_PARAMETERS: Final = "[parameters: "
+_PARAMETERS_END: Final = re.compile(r"\](?=\n|$)")
 _WITHHELD: Final = "__tenancy_withheld__"
 _AUTHORS: Final = frozenset({__name__.split(".", 1)[0], "temporalio"})
 
@@ -134,7 +135,30 @@ def is_for_people(error: BaseException) -> bool:
 
 def redacted(text: str) -> str:
     """Returns `text` without the passwords in it."""
-    return _ASSIGNMENT.sub(rf"\1{HIDDEN}", _USERINFO.sub(rf"\1:{HIDDEN}@", text))
+    if "://" in text and "@" in text:
+        text = "\n".join(map(_without_password, text.split("\n")))
+    return _ASSIGNMENT.sub(rf"\1{HIDDEN}", text)
+
+
+# Not patterns with `[^\n]*@` or `.*?]`: they would look for the end from each beginning.
+def _without_password(line: str) -> str:
+    last = line.rfind("@")
+    found = _USERINFO.search(line)
+    if found is None or found.end() > last:
+        return line
+    return f"{line[: found.end(1)]}:{HIDDEN}{line[last:]}"
+
+
+def _without_parameters(text: str) -> str:
+    parts: list[str] = []
+    done = 0
+    while (begin := text.find(_PARAMETERS, done)) >= 0:
+        end = _PARAMETERS_END.search(text, begin)
+        if end is None:
+            break
+        parts += text[done:begin], f"{_PARAMETERS}{HIDDEN}]"
+        done = end.end()
+    return "".join([*parts, text[done:]])
 
 
 def traceback_of(error: BaseException, *, of_a_job: bool) -> str:
@@ -232,7 +256,7 @@ def _last_line(error: BaseException, of_a_job: bool) -> str:
 
 
 def _without_rows(words: str) -> str:
-    return _PARAMETERS.sub(f"[parameters: {HIDDEN}]", _ROW.sub(rf"\1: {HIDDEN}", words))
+    return _without_parameters(_ROW.sub(rf"\1: {HIDDEN}", words))
 
 
 def _without(words: str, text: str) -> str:

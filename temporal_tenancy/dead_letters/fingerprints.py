@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 # Values that differ between failures of the same kind, the longer forms first.
-_QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|“[^”\n]*”|«[^»\n]*»")
+_QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|“[^“”\n]*”|«[^«»\n]*»")
 _UUID: Final = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _HEX: Final = re.compile(r"\b(?:0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]{8,})\b", re.IGNORECASE)
 _DIGITS: Final = re.compile(r"\d+(?:[.,:]\d+)*")

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from temporal_tenancy.core.directory import STATE_CACHE_SECONDS
-from temporal_tenancy.core.migration_environment import CONTROL_PLANE
-from temporal_tenancy.dead_letters.alerts import AlertSink
-from temporal_tenancy.deployments._watch import Watch, WatchRelease
-from temporal_tenancy.deployments.releases import (
-    Bounds,
-    Cohort,
-    Release,
-    ReleasedVersions,
-    ReleaseInvalid,
-    Releases,
-    ReleaseUnknown,
-    TenantInTwoCohorts,
-)
-from temporal_tenancy.deployments.versioning import versioned
-from temporal_tenancy.deployments.versions import (
-    DeploymentUnknown,
-    VersionIncomplete,
-    VersionRefused,
-    VersionUnknown,
-)
-from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.postgres.database import Database
+    from temporal_tenancy.deployments._feature import deployments
+    from temporal_tenancy.deployments.releases import (
+        Bounds,
+        Cohort,
+        Release,
+        ReleasedVersions,
+        ReleaseInvalid,
+        Releases,
+        ReleaseUnknown,
+        TenantInTwoCohorts,
+    )
+    from temporal_tenancy.deployments.versioning import versioned
+    from temporal_tenancy.deployments.versions import (
+        DeploymentUnknown,
+        VersionIncomplete,
+        VersionRefused,
+        VersionUnknown,
+    )
 
 __all__ = [
     "Bounds",
@@ -48,27 +43,21 @@ __all__ = [
     "versioned",
 ]
 
+_WHERE: Final = {
+    "Bounds": "releases",
+    "Cohort": "releases",
+    "DeploymentUnknown": "versions",
+    "Release": "releases",
+    "ReleaseInvalid": "releases",
+    "ReleaseUnknown": "releases",
+    "ReleasedVersions": "releases",
+    "Releases": "releases",
+    "TenantInTwoCohorts": "releases",
+    "VersionIncomplete": "versions",
+    "VersionRefused": "versions",
+    "VersionUnknown": "versions",
+    "deployments": "_feature",
+    "versioned": "versioning",
+}
 
-def deployments(
-    database: Database | None = None,
-    alerts: Sequence[AlertSink] = (),
-    *,
-    seconds: float = STATE_CACHE_SECONDS,
-) -> Feature:
-    """Returns the feature that starts tenants' runs on the worker version released to them.
-
-    Args:
-        database: where the releases are. Without one, or without the platform's URL, clients start
-            all runs on the current version.
-        alerts: sinks that receive an alert when a release is halted, in addition to the log.
-        seconds: how long a client's starts use what it has read of the releases.
-    """
-    has_releases = database is not None and database.has_control_plane
-    released = ReleasedVersions(database, seconds) if database and has_releases else None
-    return Feature(
-        "deployments",
-        workflows=(WatchRelease,),
-        activities=(Watch(alerts).look_at_release,),
-        migrations=(CONTROL_PLANE,),
-        version_of=None if released is None else released.version_of,
-    )
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -11,8 +11,8 @@ from django import conf  # not its settings, as in middleware
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
-from temporal_tenancy.postgres._open_transactions import claimed, joined
 from temporal_tenancy.postgres.installation import SCHEMA
+from temporal_tenancy.postgres.open_transactions import claimed, joined
 from temporal_tenancy.postgres.raw_session import finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.transactions import (

@@ -9,7 +9,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.lifecycle._collector import spare_what_is_loaded
     from temporal_tenancy.lifecycle._consumers import Consumer, RelayConsumer
-    from temporal_tenancy.lifecycle._health import Health, Probe, serving
+    from temporal_tenancy.lifecycle._health import Health, Probe, Scrape, serving
     from temporal_tenancy.lifecycle._listening import listen
     from temporal_tenancy.lifecycle._probes import probes
     from temporal_tenancy.lifecycle._problems import PortInUse, ProcessProblem, WorkerFailed
@@ -32,6 +32,7 @@ __all__ = [
     "Process",
     "ProcessProblem",
     "RelayConsumer",
+    "Scrape",
     "StopRequest",
     "StopRequested",
     "WorkerFailed",
@@ -53,6 +54,7 @@ _WHERE: Final = {
     "Process": "_process",
     "ProcessProblem": "_problems",
     "RelayConsumer": "_consumers",
+    "Scrape": "_health",
     "StopRequest": "_stop_request",
     "StopRequested": "_stop_request",
     "WorkerFailed": "_problems",

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from temporal_tenancy.outbox import Relay
 
 
-class Consumer(Protocol):
-    """A consumer of a queue, such as a Temporal `Worker`."""
+class Watched(Protocol):
+    """What a process's health depends on."""
 
     @property
     def task_queue(self) -> str:
@@ -22,6 +22,10 @@ class Consumer(Protocol):
     @property
     def is_shutdown(self) -> bool:
         """Whether it has ended."""
+
+
+class Consumer(Watched, Protocol):
+    """A consumer of a queue, such as a Temporal `Worker`."""
 
     async def run(self) -> None:
         """Works until `shutdown()`; raises what ended it earlier."""

@@ -1,18 +1,21 @@
-"""The health of a process: `/healthz` and `/readyz`."""
+"""The health of a process: `/healthz` and `/readyz`, and its metrics: `/metrics`."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
+import logging
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from temporal_tenancy.lifecycle._consumers import Consumer
+from temporal_tenancy.lifecycle._consumers import Watched
 from temporal_tenancy.lifecycle._events import EVENTS, Events
 from temporal_tenancy.lifecycle._listening import listen
 
@@ -21,6 +24,11 @@ PROBE_TIMEOUT: Final = 3.0  # seconds
 REQUEST_TIMEOUT: Final = 5.0  # seconds for a client to send its request, and for the answer
 CONNECTIONS: Final = 32  # at once; one more closes the oldest, so slow clients hide no answer
 SHUTDOWN_LOOK: Final = 0.05  # seconds between two looks of the server whether it is to end
+
+EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+log: Final = logging.getLogger(__name__)
 
 Probe = Callable[[], Awaitable[bool]]
 """Asks one server; returns whether it answers."""
@@ -42,7 +50,7 @@ class Health:
             clock: returns the time in seconds, for the age of a result.
             events: writes the changes of readiness.
         """
-        self.workers: Sequence[Consumer] = ()
+        self.workers: Sequence[Watched] = ()
         self.probes: Mapping[str, Probe] = {}  # by the reason to show when one fails
         self.stopping = False
         self._probe_timeout = probe_timeout
@@ -97,19 +105,51 @@ class Health:
             return False
 
 
+@dataclass(frozen=True)
+class Scrape:
+    """What `/metrics` answers with, and to whom."""
+
+    text: Callable[[], bytes]  # Prometheus' text format; is called in a thread, asks no server
+    token: str | None = field(default=None, repr=False)
+    """`Authorization: Bearer <token>` is required; None: whoever reaches the port may scrape."""
+
+    def allows(self, authorization: str | None) -> bool:
+        """Whether a request with this header may scrape."""
+        if self.token is None:
+            return True
+        scheme, _, given = (authorization or "").partition(" ")
+        is_right = hmac.compare_digest(given.strip().encode(), self.token.encode())
+        return scheme.lower() == "bearer" and is_right
+
+
 Answer = tuple[int, Mapping[str, object]]  # the status, and the document
 
 
 @asynccontextmanager
-async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]:
+async def serving(
+    health: Health,
+    *,
+    host: str,
+    port: int,
+    scrape: Scrape | None = None,
+    otherwise: str = "for the worker's health with --health-port",
+) -> AsyncIterator[str]:
     """Serves on `port` of `host` (0: any free port) during the block; yields the URL.
 
-    A thread speaks HTTP, and this event loop answers: one that hangs does not.
+    A thread speaks HTTP, and this event loop answers for the health: one that hangs does not. The
+    metrics of a process that hangs can still be scraped.
+
+    Args:
+        health: of the process.
+        host: one of this machine's addresses.
+        port: 0: any free port.
+        scrape: the metrics; None: the process has none.
+        otherwise: how a person chooses another port, for the message when this one is in use.
 
     Raises:
         PortInUse: the port is in use, or the host is not this machine's.
     """
-    listener = listen(host, port, otherwise="for the worker's health with --health-port")
+    listener = listen(host, port, otherwise=otherwise)
     loop = asyncio.get_running_loop()
     doors: Mapping[str, Callable[[], Coroutine[Any, Any, Answer]]] = {
         "/healthz": lambda: _liveness(health),
@@ -121,7 +161,11 @@ async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]
         server_version, sys_version = "temporal-tenancy", ""
 
         def do_GET(self) -> None:
-            door = doors.get(self.path.partition("?")[0])
+            path = self.path.partition("?")[0]
+            if path == "/metrics" and scrape is not None:
+                self._scrape(scrape)
+                return
+            door = doors.get(path)
             if door is None:
                 self._send(404, {"status": "not found"})
                 return
@@ -134,11 +178,40 @@ async def serving(health: Health, *, host: str, port: int) -> AsyncIterator[str]
 
         do_HEAD = do_GET
 
-        def _send(self, status: int, document: Mapping[str, object]) -> None:
-            body = json.dumps(document).encode()
+        def _scrape(self, scrape: Scrape) -> None:
+            if not scrape.allows(self.headers.get("Authorization")):
+                reason = "a scrape needs the token: Authorization: Bearer <token>"
+                self._send(401, {"status": "refused", "reasons": [reason]}, CHALLENGE)
+                return
+            try:
+                body = scrape.text()
+            except Exception:  # of an application's own collector
+                log.exception("metrics.failed")
+                reason = "the metrics cannot be read; the log says why"
+                self._send(500, {"status": "failed", "reasons": [reason]})
+                return
+            self._send_body(200, body, EXPOSITION)
+
+        def _send(
+            self,
+            status: int,
+            document: Mapping[str, object],
+            headers: Mapping[str, str] | None = None,
+        ) -> None:
+            self._send_body(status, json.dumps(document).encode(), "application/json", headers)
+
+        def _send_body(
+            self,
+            status: int,
+            body: bytes,
+            kind: str,
+            headers: Mapping[str, str] | None = None,
+        ) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from temporal_tenancy.lifecycle._collector import spare_what_is_loaded
 from temporal_tenancy.lifecycle._consumers import Consumer
 from temporal_tenancy.lifecycle._events import EVENTS, Events, Kind
-from temporal_tenancy.lifecycle._health import Health, Probe, serving
+from temporal_tenancy.lifecycle._health import Health, Probe, Scrape, serving
 from temporal_tenancy.lifecycle._problems import WorkerFailed
 from temporal_tenancy.lifecycle._ready_file import write_ready_file
 from temporal_tenancy.lifecycle._stop_request import StopRequest, StopRequested
@@ -34,6 +34,7 @@ class Process:
     identity: str  # in Temporal and in log lines
     health_host: str = "127.0.0.1"
     health_port: int | None = None  # 0: any free port; None: no health door
+    scrape: Scrape | None = None  # the health door's /metrics; None: it has none
     ready_file: Path | None = None  # written when ready for work
     grace: timedelta | None = None  # for activities at shutdown; None: as long as it takes
     what: str = "a worker"  # runs here, for the message when it fails
@@ -75,7 +76,12 @@ async def run_process(
         address = None
         if process.health_port is not None:
             address = await stack.enter_async_context(
-                serving(health, host=process.health_host, port=process.health_port)
+                serving(
+                    health,
+                    host=process.health_host,
+                    port=process.health_port,
+                    scrape=process.scrape,
+                )
             )
         queues = list(process.queues)
         events.starting(queues, address)

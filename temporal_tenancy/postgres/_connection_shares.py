@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from temporal_tenancy.core.observations import Work, working
 from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.postgres.database_errors import (
     PoolExhausted,
@@ -38,6 +39,8 @@ class Holder:
     owner: str  # whose work it is, as errors name it: "tenant ua", "the platform"
     outer: Holder | None  # the enclosing session's claim
     connections: int = 0  # held now
+    tenant_id: str | None = None  # None: the owner is no tenant
+    work: Work | None = None  # that opened the session, while somebody observes
 
     def progressed(self) -> None:
         """Records that one of the owner's transactions has committed."""
@@ -82,18 +85,19 @@ class ConnectionShares:
     @property
     def held(self) -> dict[str, int]:
         """The number of connections that each owner uses now; owners with none are left out."""
-        return {name: owner.held for name, owner in self._owners.items() if owner.held}
+        return {name: owner.held for name, owner in list(self._owners.items()) if owner.held}
 
     @property
     def waiting(self) -> dict[str, int]:
         """The number of each owner's sessions that wait now; owners with none are left out."""
-        waiting = {name: len(owner.waiting) for name, owner in self._owners.items()}
+        # A copy: another thread, which measures, may read while the loop changes it.
+        waiting = {name: len(owner.waiting) for name, owner in list(self._owners.items())}
         return {name: count for name, count in waiting.items() if count}
 
     @contextmanager
-    def holder(self, owner: str) -> Iterator[Holder]:
+    def holder(self, owner: str, tenant_id: str | None = None) -> Iterator[Holder]:
         """Attributes the connections that the block takes to `owner`."""
-        holder = Holder(self, owner, _holder.get())
+        holder = Holder(self, owner, _holder.get(), tenant_id=tenant_id, work=working.get())
         token = _holder.set(holder)
         try:
             yield holder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from os import dup
 from socket import SHUT_RDWR, socket
@@ -12,6 +13,7 @@ import psycopg
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
+from temporal_tenancy.core.observations import ConnectionHeld, is_observed, observe
 from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
 from temporal_tenancy.postgres.pool_share import PoolShare
 
@@ -27,7 +29,8 @@ class SharedPool(AsyncAdaptedQueuePool):
         super().__init__(*args, **options)
         self.shares = ConnectionShares(PoolShare(self.size()))
         self.opened: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
-        self._holders: dict[ConnectionPoolEntry, Holder] = {}
+        # Each with the time since when it holds the connection, on the monotonic clock.
+        self._holders: dict[ConnectionPoolEntry, tuple[Holder, float]] = {}
 
     def recreate(self) -> SharedPool:
         """Returns an empty pool with the same sharing."""
@@ -53,13 +56,24 @@ class SharedPool(AsyncAdaptedQueuePool):
         except BaseException:
             self.shares.give_back(holder)
             raise
-        self._holders[record] = holder
+        self._holders[record] = holder, time.monotonic()
         return record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        holder = self._holders.pop(record, None)
+        held = self._holders.pop(record, None)
         try:
             super()._do_return_conn(record)
         finally:
-            if holder is not None:
-                self.shares.give_back(holder)
+            if held is not None:
+                self.shares.give_back(held[0])
+                if is_observed():
+                    observe(_observation(*held))
+
+
+def _observation(holder: Holder, since: float) -> ConnectionHeld:
+    return ConnectionHeld(
+        pool="platform" if holder.tenant_id is None else "tenant",
+        tenant_id=holder.tenant_id,
+        job=None if holder.work is None else holder.work.job,
+        seconds=time.monotonic() - since,
+    )

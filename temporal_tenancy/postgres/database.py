@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import select
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
+from weakref import WeakSet
 
 import psycopg
 from sqlalchemy import URL, event, make_url
@@ -68,6 +69,15 @@ PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)
 KEEPALIVE_IDLE: Final = 30  # seconds without traffic until the first TCP keepalive
 KEEPALIVE_INTERVAL: Final = 10  # seconds
 KEEPALIVE_COUNT: Final = 3  # unanswered keepalives until the connection counts as lost
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """How a pool of connections is used."""
+
+    size: int  # connections at most
+    in_use: int  # connections that sessions hold
+    waiting: int  # sessions that wait for a connection
 
 
 @spelled
@@ -130,6 +140,7 @@ class Database:
         for engine in (self._tenant, self._platform):
             if engine is not None:
                 use_schema(engine.sync_engine, schema)
+        _open.add(self)
         if self._tenant is not None:
             guard_tenant_engine(self._tenant.sync_engine)
         if self._platform is not None:
@@ -172,7 +183,7 @@ class Database:
         refuse_workflow_code()
         tenant = current_tenant()
         engine = self.tenant_engine
-        with _shares(engine).holder(f"tenant {tenant}") as holder:
+        with _shares(engine).holder(f"tenant {tenant}", tenant) as holder:
             async with (
                 transaction_clock(engine.dialect) as clock,
                 _transaction(
@@ -228,6 +239,19 @@ class Database:
             if engine is not None:
                 await engine.dispose()
 
+    def pools(self) -> Mapping[str, PoolUse]:
+        """Returns how the pools are used now, by `tenant` and `platform`; safe in any thread."""
+        engines = {"tenant": self._tenant, "platform": self._platform}
+        return {
+            name: PoolUse(
+                size=_shares(engine).share.size,
+                in_use=sum(_shares(engine).held.values()),
+                waiting=sum(_shares(engine).waiting.values()),
+            )
+            for name, engine in engines.items()
+            if engine is not None
+        }
+
     def cut(self) -> None:
         """Cuts all connections, in use or not: statements that wait for the server fail at once.
 
@@ -279,6 +303,14 @@ def _abandonable(session: AsyncSession, block: Block[AsyncSession]) -> Iterator[
     finally:
         if sessions is not None:
             sessions.discard(session)
+
+
+_open: Final[WeakSet[Database]] = WeakSet()
+
+
+def databases() -> Sequence[Database]:
+    """Returns the databases of this process; safe in any thread."""
+    return list(_open)
 
 
 def use_database(database: Database) -> AbstractContextManager[Database]:

@@ -33,7 +33,16 @@ from temporal_tenancy.core.errors import (
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.postgres import tenant_owned
 from temporal_tenancy.postgres._excess_rights import refuse_excess_rights
-from temporal_tenancy.postgres._open_transactions import (
+from temporal_tenancy.postgres._transaction_clock import COUNTED_SINCE
+from temporal_tenancy.postgres.database import refuse_workflow_code
+from temporal_tenancy.postgres.database_errors import (
+    refused_by_policy,
+    timed_out,
+    transaction_timeout,
+    withhold_values,
+)
+from temporal_tenancy.postgres.installation import SCHEMA
+from temporal_tenancy.postgres.open_transactions import (
     OpenTransaction,
     Stage,
     claimed,
@@ -45,15 +54,6 @@ from temporal_tenancy.postgres._open_transactions import (
     require_running,
     require_same,
 )
-from temporal_tenancy.postgres._transaction_clock import COUNTED_SINCE
-from temporal_tenancy.postgres.database import refuse_workflow_code
-from temporal_tenancy.postgres.database_errors import (
-    refused_by_policy,
-    timed_out,
-    transaction_timeout,
-    withhold_values,
-)
-from temporal_tenancy.postgres.installation import SCHEMA
 from temporal_tenancy.postgres.raw_session import RawConnection, RawSession, compiled, finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
 

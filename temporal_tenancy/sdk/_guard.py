@@ -29,6 +29,7 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of
+from temporal_tenancy.core.observations import Refused, observe
 from temporal_tenancy.sdk import agreement
 from temporal_tenancy.sdk._commands import refusal_of
 from temporal_tenancy.sdk._converter import PayloadDoesNotFit
@@ -242,6 +243,7 @@ class _GuardedInstance(WorkflowInstance):
         return completion
 
     def _log(self, refusal: TenancyError) -> None:
+        observe(Refused(refusal.type or "", "workflow"))
         log.warning(
             "workflow.refused",
             extra={

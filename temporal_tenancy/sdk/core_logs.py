@@ -14,12 +14,17 @@ from temporalio.runtime import (
     TelemetryFilter,
 )
 
+from temporal_tenancy.sdk import core_metrics
+
 
 @functools.cache
-def forward_core_logs() -> None:
+def forward_core_logs(*, measures: bool = False) -> None:
     """Sends the core's log lines through the process's logging, from the first client on.
 
     Does nothing where the process has a default runtime already.
+
+    Args:
+        measures: whether the core also measures what it does, for `core_metrics.text()`.
     """
     forwarding = LogForwardingConfig(
         logger=logging.getLogger("temporalio.core"),
@@ -27,6 +32,11 @@ def forward_core_logs() -> None:
         prepend_target_on_message=False,
     )
     levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
-    telemetry = TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
+    config = LoggingConfig(filter=levels, forwarding=forwarding)
+    made = core_metrics.measured(config) if measures else _runtime(config)
     with suppress(RuntimeError):
-        Runtime.set_default(Runtime(telemetry=telemetry))
+        Runtime.set_default(made)
+
+
+def _runtime(config: LoggingConfig) -> Runtime:
+    return Runtime(telemetry=TelemetryConfig(logging=config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Feature:
     of_worker: Callable[[Served], tuple[Activity, ...]] | None = None
     # Returns the worker version on which a client starts a tenant's run; None: the current one.
     version_of: Callable[[str], Awaitable[WorkerDeploymentVersion | None]] | None = None
+    # Makes the context that is entered around the run of each worker, in its event loop.
+    around_workers: Callable[[], AbstractAsyncContextManager[object]] | None = None
+    # Returns the process's metrics in Prometheus' text format, for its health port. It is called
+    # in any thread, and asks no server.
+    exposes: Callable[[], bytes] | None = None
 
 
 def serves(features: Iterable[Feature], name: str) -> bool:
@@ -59,3 +64,8 @@ def serves(features: Iterable[Feature], name: str) -> bool:
         for feature in features
         for function in feature.activities
     )
+
+
+def exposition(features: Iterable[Feature]) -> Callable[[], bytes] | None:
+    """Returns what the first of `features` exposes; None if none does."""
+    return next((feature.exposes for feature in features if feature.exposes is not None), None)

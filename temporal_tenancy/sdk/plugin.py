@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -177,7 +178,11 @@ class TenancyPluginBase(SimplePlugin):
         except BaseException:
             mark_shut_down(worker)  # nothing was started
             raise
-        await super().run_worker(worker, next)
+        async with AsyncExitStack() as stack:
+            for feature in self.features:
+                if feature.around_workers is not None:
+                    await stack.enter_async_context(feature.around_workers())
+            await super().run_worker(worker, next)
 
     async def _check_built(self, config: WorkerConfig) -> None:
         self._check(config)

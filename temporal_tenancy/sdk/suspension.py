@@ -32,7 +32,7 @@ WATCH_SECONDS: Final = 1.0  # between checks of a running activity's tenant, who
 ASK_TIMEOUT: Final = timedelta(seconds=10)  # for one request to the server
 AT_ONCE: Final = 20  # runs released concurrently
 
-_PAUSED_RUNS: Final = "TemporalPauseInfo IS NOT NULL AND ExecutionStatus = 'Running'"
+PAUSED_RUNS: Final = "TemporalPauseInfo IS NOT NULL AND ExecutionStatus = 'Running'"
 
 Run = tuple[str, str]  # workflow id, run id
 
@@ -161,7 +161,7 @@ async def release(client: Client, tenant_id: str) -> int:
     Raises:
         RPCError: the server does not answer.
     """
-    query = f"{_PAUSED_RUNS} AND TenantId = '{tenant_id}'"
+    query = f"{PAUSED_RUNS} AND TenantId = '{tenant_id}'"
     runs = [(run.id, run.run_id) async for run in client.list_workflows(query)]
     return await _release_runs(client, runs)
 
@@ -176,7 +176,7 @@ async def release_all(client: Client, directory: TenantDirectory) -> int:
         RPCError: the server does not answer.
     """
     waiting: dict[str, list[Run]] = {}
-    async for run in client.list_workflows(_PAUSED_RUNS):
+    async for run in client.list_workflows(PAUSED_RUNS):
         with suppress(TenantMismatch):  # not an id of ours, so a person paused it
             if owner := WorkflowId.parse(run.id).tenant:
                 waiting.setdefault(owner, []).append((run.id, run.run_id))

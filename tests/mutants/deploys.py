@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from temporal_tenancy.deployments import releases
 from temporal_tenancy.deployments.comparison import Compared
-from temporal_tenancy.deployments.releases import Release
+from temporal_tenancy.deployments.releases import Release, Releases
 from temporal_tenancy.sdk import _guard as guard
 from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
 from tests.mutants.mutant import Mutant, replace
@@ -25,6 +25,7 @@ def _release_to_everybody() -> None:
 
 
 def _go_on_after_the_end() -> None:
+    replace(Releases, "ramping", Releases.all)
     replace(Release, "has", lambda self, tenant: self.cohort.has(tenant, self.build_id))
 
 

@@ -35,6 +35,7 @@ from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
 from tests.mutants.pools import POOL_FAULTS
 from tests.mutants.probes import PROBE_FAULTS
+from tests.mutants.quoted import QUOTED_FAULTS
 from tests.mutants.raw import RAW_FAULTS
 from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.roles import ROLE_FAULTS
@@ -306,6 +307,7 @@ _ALL: Final = [
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
     *DEPLOY_FAULTS,
+    *QUOTED_FAULTS,
     *ROLE_FAULTS,
     *PROBE_FAULTS,
     *RAW_FAULTS,

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from temporal_tenancy.outbox import _raw_requests
-from temporal_tenancy.postgres import _open_transactions, transactions
+from temporal_tenancy.postgres import open_transactions, transactions
 from temporal_tenancy.postgres.raw_session import RawSession
 from tests.mutants.mutant import Mutant, replace
 
@@ -45,13 +45,13 @@ def _set_for_the_session() -> None:
 def _leave_what_outlives_the_transaction() -> None:
     async def check(connection: Any, opened: Any) -> None:
         transactions.require_tenant(opened.tenant)
-        opened.stage = _open_transactions.Stage.COMMITTING
+        opened.stage = open_transactions.Stage.COMMITTING
 
     replace(transactions, "prepare_commit", check)
 
 
 def _join_any_transaction() -> None:
-    replace(_open_transactions, "_require_idle", lambda connection, tenant: None)
+    replace(open_transactions, "_require_idle", lambda connection, tenant: None)
 
 
 def _begin_inside_another_ones() -> None:
@@ -59,7 +59,7 @@ def _begin_inside_another_ones() -> None:
     def claim(
         connection: Any, tenant: str, schema: str, *, is_inside: bool = False
     ) -> Iterator[Any]:
-        opened = _open_transactions.OpenTransaction(tenant, schema)
+        opened = open_transactions.OpenTransaction(tenant, schema)
         yield opened
 
     replace(transactions, "claimed", claim)
@@ -72,12 +72,12 @@ def _trust_a_rollback() -> None:
 
 def _mix_blocks() -> None:
     replace(transactions, "OutOfOrderTransactionNesting", KeyError)
-    replace(_open_transactions.OpenTransaction, "containing", lambda self: nullcontext())
+    replace(open_transactions.OpenTransaction, "containing", lambda self: nullcontext())
 
 
 def _use_any_transaction() -> None:
     def bound(connection: Any) -> Any:
-        found = _open_transactions.found(connection)
+        found = open_transactions.found(connection)
         schema = "public" if found is None else found.schema
         return RawSession(connection, schema)
 

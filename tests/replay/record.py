@@ -40,8 +40,8 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.deployments import Bounds, Cohort, Releases, versioned
-from temporal_tenancy.deployments._watch import WatchInput, watch_id
 from temporal_tenancy.deployments.versions import queues_of
+from temporal_tenancy.deployments.watch import WatchInput, watch_id
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.outbox.retries import LADDER
 from temporal_tenancy.outbox.work_off import WorkOff

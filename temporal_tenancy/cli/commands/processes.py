@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-
-DEPLOYMENT: Final = "WORKER_DEPLOYMENT_NAME"
-BUILD_ID: Final = "WORKER_BUILD_ID"
 
 app = typer.Typer()
 
@@ -53,15 +50,12 @@ def worker(
         str | None,
         typer.Option(
             metavar="NAME",
-            envvar=DEPLOYMENT,
             help="Turns on worker versioning: the name that all versions of these workers share.",
         ),
     ] = None,
     build_id: Annotated[
         str | None,
-        typer.Option(
-            metavar="ID", envvar=BUILD_ID, help="With --deployment: the version of this code."
-        ),
+        typer.Option(metavar="ID", help="With --deployment: the version of this code."),
     ] = None,
 ) -> None:
     """Run the application's jobs until SIGTERM or Ctrl-C, then finish the work in progress."""

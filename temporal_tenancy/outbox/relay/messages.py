@@ -26,6 +26,7 @@ class Message:
     correlation_id: str | None
     workflow_id: str | None = None  # of the workflow that handles it together with others
     traceparent: str | None = None  # as it was written; may be unreadable
+    due_for: float | None = None  # seconds, when it was claimed; None: its time is not finite
 
     @property
     def own_id(self) -> WorkflowId:

@@ -50,7 +50,10 @@ TEXT_MAX: Final = 300  # characters; longer than any valid name, key or workflow
 _OTHERS: Final = f"""
     m.tenant_id, m.id, left(m.job, {TEXT_MAX}) as job, left(m.key, {TEXT_MAX}) as key, m.priority,
     m.attempts, left(m.correlation_id, {CORRELATION_MAX_CHARACTERS}) as correlation_id,
-    left(m.workflow_id, {TEXT_MAX}) as workflow_id, m.traceparent
+    left(m.workflow_id, {TEXT_MAX}) as workflow_id, m.traceparent,
+    case when isfinite(m.scheduled_at)
+        then cast(extract(epoch from clock_timestamp() - m.scheduled_at) as float8)
+    end as due_for
 """
 _RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
 _BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"

@@ -22,6 +22,13 @@ from temporal_tenancy.core.directory import CachedDirectory, Tenant
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.observations import (
+    Claimed,
+    StartOutcome,
+    StartTried,
+    is_observed,
+    observe,
+)
 from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.dead_letters.alerts import AlertSink
@@ -449,6 +456,7 @@ class Relay:
             units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
             await self._record_starts(session, units)
             seconds = time.monotonic() - began
+        observe(Claimed(len(claimed), seconds))
         return _Claimed(units, [*refused, *more_refused], seconds)
 
     async def _record_starts(self, session: AsyncSession, units: Sequence[Unit]) -> None:
@@ -517,6 +525,7 @@ class Relay:
             task.add_done_callback(self._tasks.discard)
 
     async def _start(self, unit: Unit, claimed_at: float) -> None:
+        outcome: StartOutcome = "released"
         async with self._starts:
             try:
                 if time.monotonic() - claimed_at > self._options.lease.total_seconds() / 2:
@@ -529,19 +538,23 @@ class Relay:
                 may_have_ended = unit.holds_slot and started is False
                 frees = may_have_ended and await self._upkeep.frees(unit.workflow_id)
                 self._marks.started(unit, frees_slot=frees)
+                outcome = "already" if started is False else "started"
             except ServerAway as error:
                 if self._away == 0:
                     log.warning("relay.temporal_away", extra={"error": str(error)})
                 self._away += 1
                 self._marks.released(unit)
+                outcome = "away"
             except (DatabaseProblem, DBAPIError):  # the directory's; the claim loop logs it
                 self._marks.released(unit)
             except Exception as error:  # any other error is these messages' own
                 ladder = self._options.ladder
-                self._marks.not_started(
-                    unit, [failed(message, error, ladder) for message in unit.messages]
-                )
+                failures = [failed(message, error, ladder) for message in unit.messages]
+                self._marks.not_started(unit, failures)
+                outcome = "dead" if any(each.is_dead for each in failures) else "retried"
             finally:
+                if is_observed():
+                    observe(_start_tried(unit, outcome, time.monotonic() - claimed_at))
                 self._in_hand -= len(unit.messages)
                 if self._in_hand < self._options.batch:
                     self._room.set()
@@ -645,6 +658,17 @@ def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:
 def _limit(unit: Unit) -> int:
     coalesce = registry.get_or_raise(unit.messages[0].job).coalesce
     return 1 if coalesce is None else coalesce.limit
+
+
+def _start_tried(unit: Unit, outcome: StartOutcome, in_hand: float) -> StartTried:
+    """Returns what observers are told; `in_hand` is in seconds since the claim."""
+    first_tries = [
+        message.due_for
+        for message in unit.messages
+        if message.attempts == 1 and message.due_for is not None
+    ]
+    lag = max(first_tries) + in_hand if first_tries else None
+    return StartTried(unit.messages[0].job, outcome, lag)
 
 
 def _in_turn(units: Iterable[Unit]) -> list[Unit]:

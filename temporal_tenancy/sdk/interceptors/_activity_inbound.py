@@ -31,6 +31,7 @@ from temporal_tenancy.core.errors import (
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import tenants_named
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.observations import Refused, observe
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begin, _outside
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.sdk import header
@@ -74,6 +75,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         except TenancyError as error:
             refusal = {"error_type": error.type, "error": error.message}
             log.warning("activity.refused", extra=refusal)
+            observe(Refused(error.type or "", "activity"))
             mark_reported(error)
             raise
         async with AsyncExitStack() as stack:

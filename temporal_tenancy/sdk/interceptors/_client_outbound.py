@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,9 +12,16 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import PinnedVersioningOverride, VersioningOverride
 
 from temporal_tenancy.core.directory import TenantDirectory
-from temporal_tenancy.core.errors import HopRefused, InvalidPayload, TenantMismatch, TenantMissing
+from temporal_tenancy.core.errors import (
+    HopRefused,
+    InvalidPayload,
+    TenancyError,
+    TenantMismatch,
+    TenantMissing,
+)
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.observations import Refused, observe
 from temporal_tenancy.core.scope import Scope, TenantScope, current_scope
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.sdk import agreement, header
@@ -190,6 +198,10 @@ class TenancyClientOutbound(client.OutboundInterceptor):
 
     async def _stamp_start(self, input: AnyStart) -> Stamp | None:
         """Checks and stamps a start of a known job; None if the job is not known here."""
+        with _observing_refusals():
+            return await self._stamp(input)
+
+    async def _stamp(self, input: AnyStart) -> Stamp | None:
         current = current_scope()
         job = registry.get(input.workflow)
         if job is None:
@@ -233,18 +245,30 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         scope = current_scope()
         if scope is None:
             return headers
-        agreement.check_same_owner(scope, workflow_id, what=f"send {what}")
+        with _observing_refusals():
+            agreement.check_same_owner(scope, workflow_id, what=f"send {what}")
         return header.write(headers, scope)
 
     def _own(self, workflow_id: str, what: str) -> None:
-        agreement.check_same_owner(current_scope(), workflow_id, what=what)
+        with _observing_refusals():
+            agreement.check_same_owner(current_scope(), workflow_id, what=what)
 
     def _own_activity(self, reference: client.AsyncActivityIDReference | bytes) -> None:
         what = "complete an activity of"
         if isinstance(reference, client.AsyncActivityIDReference):
             self._own(reference.workflow_id or "", what)
         else:
-            agreement.check_task_token(current_scope(), reference, what=what)
+            with _observing_refusals():
+                agreement.check_task_token(current_scope(), reference, what=what)
+
+
+@contextmanager
+def _observing_refusals() -> Iterator[None]:
+    try:
+        yield
+    except TenancyError as error:
+        observe(Refused(error.type or "", "client"))
+        raise
 
 
 def _job_input(job: Job, args: Any) -> BaseModel:

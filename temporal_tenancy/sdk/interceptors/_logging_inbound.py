@@ -1,4 +1,4 @@
-"""One log line when a workflow or an activity ends, with its duration and its failure.
+"""One log line, and one observation, when a workflow or an activity ends.
 
 These interceptors run inside tenancy's own, so that a line has the scope. Starts are logged at
 DEBUG. The loggers are the standard library's, so they are silent until a process configures them.
@@ -20,8 +20,21 @@ from temporalio.worker import (
     WorkflowInboundInterceptor,
 )
 
+from temporal_tenancy.core.directory import record_of_this_activity
 from temporal_tenancy.core.failures import message_of, root_cause, type_of
+from temporal_tenancy.core.identifiers import PLATFORM
+from temporal_tenancy.core.observations import (
+    AttemptEnded,
+    AttemptOutcome,
+    RunEnded,
+    RunOutcome,
+    Work,
+    is_observed,
+    observe,
+    working,
+)
 from temporal_tenancy.core.redaction import withholding
+from temporal_tenancy.core.scope import TenantScope, current_scope
 from temporal_tenancy.sdk.logs import mark_reported
 
 log: Final = logging.getLogger(__name__)
@@ -31,6 +44,16 @@ class LoggingActivityInbound(ActivityInboundInterceptor):
     """Logs the outcome of each attempt of an activity."""
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        if not is_observed():
+            return await self._execute(input, None)
+        work = _work()
+        token = working.set(work)
+        try:
+            return await self._execute(input, work)
+        finally:
+            working.reset(token)
+
+    async def _execute(self, input: ExecuteActivityInput, work: Work | None) -> Any:
         log.debug("activity.started")
         began = time.perf_counter()
         try:
@@ -39,13 +62,17 @@ class LoggingActivityInbound(ActivityInboundInterceptor):
         except (asyncio.CancelledError, CancelledError) as error:
             log.info("activity.cancelled", extra={"cancelled_by": _canceller(), **_took(began)})
             mark_reported(error)
+            _observe_attempt(work, "cancelled", began)
             raise
         except Exception as error:
-            failure = {"error_type": type_of(root_cause(error)), **_took(began)}
+            kind = type_of(root_cause(error))
+            failure = {"error_type": kind, **_took(began)}
             log.warning("activity.failed", exc_info=True, extra=failure)
             mark_reported(error)
+            _observe_attempt(work, "failed", began, kind)
             raise
         log.info("activity.succeeded", extra=_took(began))
+        _observe_attempt(work, "succeeded", began)
         return result
 
 
@@ -59,11 +86,13 @@ class LoggingWorkflowInbound(WorkflowInboundInterceptor):
                 result = await self.next.execute_workflow(input)
         except workflow.ContinueAsNewError:
             self._log(logging.DEBUG, "workflow.continued")
+            _observe_run("continued")
             raise
         except (asyncio.CancelledError, Exception) as error:
             self._log_failure(error)
             raise
         self._log(logging.INFO, "workflow.succeeded", **_ran())
+        _observe_run("succeeded")
         return result
 
     def _log_failure(self, error: BaseException) -> None:
@@ -71,12 +100,14 @@ class LoggingWorkflowInbound(WorkflowInboundInterceptor):
             # Without a reason the run is only being evicted from the worker's cache.
             if workflow.cancellation_reason() is not None:
                 self._log(logging.INFO, "workflow.cancelled", **_ran())
+                _observe_run("cancelled")
         elif workflow.is_failure_exception(error):
             cause = root_cause(error)
             # What failed elsewhere was logged there, by a process that knows what it may tell.
             words = {"error": message_of(error)} if cause is error else {}
             kind = type_of(cause)
             self._log(logging.WARNING, "workflow.failed", error_type=kind, **words, **_ran())
+            _observe_run("failed")
         # Anything else is a bug that fails the workflow task, not the run: the SDK logs it.
 
     def _log(self, level: int, event: str, **fields: object) -> None:
@@ -98,3 +129,39 @@ def _took(began: float) -> dict[str, float]:
 def _ran() -> dict[str, float]:
     since = workflow.now() - workflow.info().start_time
     return {"duration_seconds": round(since.total_seconds(), 4)}
+
+
+def _work() -> Work:
+    """Returns the running attempt; its tenant's plan is that of the directory's record."""
+    info = activity.info()
+    scope, record = current_scope(), record_of_this_activity()
+    return Work(
+        tenant_id=scope.tenant_id if isinstance(scope, TenantScope) else None,
+        plan=None if record is None else record.plan.id,
+        job=info.workflow_type or "",
+        queue=info.task_queue,
+    )
+
+
+def _observe_attempt(
+    work: Work | None, outcome: AttemptOutcome, began: float, error_type: str | None = None
+) -> None:
+    if work is not None:
+        observe(AttemptEnded(work, outcome, time.perf_counter() - began, error_type))
+
+
+def _observe_run(outcome: RunOutcome) -> None:
+    if not is_observed() or workflow.unsafe.is_replaying_history_events():
+        return
+    info = workflow.info()
+    owner = info.workflow_id.partition("/")[0]
+    since = workflow.now() - info.start_time
+    observe(
+        RunEnded(
+            tenant_id=None if owner == PLATFORM else owner,
+            job=info.workflow_type,
+            queue=info.task_queue,
+            outcome=outcome,
+            seconds=since.total_seconds(),
+        )
+    )

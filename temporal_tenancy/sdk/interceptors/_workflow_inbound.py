@@ -27,6 +27,7 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.core.failures import root_cause, sentence_of
 from temporal_tenancy.core.jobs import Job, registry
+from temporal_tenancy.core.observations import Refused, observe
 from temporal_tenancy.core.scope import TenantScope, _begin
 from temporal_tenancy.sdk import agreement, header
 from temporal_tenancy.sdk._private import is_bound_by_sdk, signal_method, update_method
@@ -167,6 +168,8 @@ class TenancyWorkflowInbound(WorkflowInboundInterceptor):
         # the tenant of the workflow that it names.
         sender = header.read(headers)
         if isinstance(sender, TenantScope) and sender.owner != self.scope.owner:
+            if not workflow.unsafe.is_replaying_history_events():
+                observe(Refused(TenantMismatch.__name__, "message"))
             raise TenantMismatch(
                 f'{what} comes from {sender.tenant_id}, but "{self.id}" belongs to '
                 f"{self.scope.owner}."

@@ -24,6 +24,7 @@ from temporal_tenancy.deployments.releases import Releases
 from temporal_tenancy.postgres.database import current_database, platform_session
 from temporal_tenancy.sdk.taken_ids import WorkflowIdTaken
 from temporal_tenancy.ticks.fan_out import planning
+from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
 from temporal_tenancy.ticks.fan_out.children import child_input, require_shared, state_of_child
 from temporal_tenancy.ticks.fan_out.payloads import (
     Candidate,
@@ -49,6 +50,10 @@ from temporal_tenancy.ticks.fan_out.planning import TickTurns
 PAGE_SIZE: Final = 100
 LOOKS_AT_ONCE: Final = 20  # concurrent requests to the server
 STARTED_BY: Final = "tenancy-shard"  # the memo with the run id of the shard that started a run
+
+
+class RunGone(TenancyError):
+    """The server no longer has a tenant's run, so nobody knows how it ended."""
 
 
 class VersionGone(TenancyError):
@@ -313,16 +318,22 @@ async def look_at_runs(request: LookAtRuns) -> EndedRuns:
     client = activity.client()
     slots = asyncio.Semaphore(LOOKS_AT_ONCE)
 
-    async def look(run: Outside) -> TenantOutcome | None:
-        async with slots:
-            found = await state_of_child(client, run.tenant_id, run.workflow_id)
-        if found is None:
-            raise ApplicationError(f"the server has no workflow {run.workflow_id}.")
+    async def look(run: Outside) -> TenantOutcome:
+        try:
+            async with slots:
+                found = await state_of_child(client, run.tenant_id, run.workflow_id)
+            if found is None:
+                raise RunGone(f"the server no longer has {run.workflow_id}.")
+        except RPCError:
+            raise
+        except Exception as error:  # of this run alone: the others are still looked at
+            found = outcome_of_failure(
+                run.tenant_id, error, workflow_id=run.workflow_id, run_id=None
+            )
         return found.model_copy(update={"build_id": run.build_id})
 
     found = await asyncio.gather(*map(look, request.runs))
-    ended = [each for each in found if each is not None and each.state is not LedgerState.RUNNING]
-    return EndedRuns(outcomes=ended)
+    return EndedRuns(outcomes=[each for each in found if each.state is not LedgerState.RUNNING])
 
 
 def _build_id(run: WorkflowExecutionDescription) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import insert
 from temporalio.client import Client
 
@@ -12,7 +13,7 @@ from temporal_tenancy.cli import deployments as commands
 from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.deployments import Cohort
-from temporal_tenancy.deployments._watch import watch_id
+from temporal_tenancy.deployments.watch import watch_id
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
 from tests.fixtures.app import rows_of
@@ -42,6 +43,7 @@ async def _have_failed() -> bool:
     return len(broken_build.runs) >= MIN_RUNS
 
 
+@pytest.mark.timeout(3600)
 async def test_a_bad_build_at_one_percent_of_a_thousand_tenants(
     app: Client,
     database: Database,

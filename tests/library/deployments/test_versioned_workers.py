@@ -16,6 +16,7 @@ from rich.console import Console
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import ActivityEnvironment
 
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.cli import Application, Login
@@ -27,16 +28,31 @@ from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.dead_letters.alerts import Alert
-from temporal_tenancy.deployments import Bounds, Cohort, Releases, deployments, versioned
+from temporal_tenancy.deployments import (
+    Bounds,
+    Cohort,
+    DeploymentUnknown,
+    Releases,
+    ReleaseUnknown,
+    VersionIncomplete,
+    VersionRefused,
+    VersionUnknown,
+    deployments,
+    versioned,
+)
 from temporal_tenancy.deployments import versions as server
-from temporal_tenancy.deployments._watch import WatchInput, watch_id
+from temporal_tenancy.deployments.watch import WatchInput, watch_id
 from temporal_tenancy.everything import everything
+from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
+from temporal_tenancy.ticks.fan_out._activities import look_at_runs
+from temporal_tenancy.ticks.fan_out.payloads import LookAtRuns, Outside
 from tests.fixtures.app import app_plugin, app_worker, rows_of
 from tests.fixtures.jobs import broken_build
 from tests.fixtures.jobs.fan_out_control import Control
 from tests.fixtures.jobs.fan_out_jobs import ControlledInput
+from tests.fixtures.relay import ask, running
 
 JOB = "test.controlled"
 QUEUE = "bulk"
@@ -163,7 +179,12 @@ async def until_polled(
 
 async def until_on(client: Client, workflow_id: str, version: WorkerDeploymentVersion) -> None:
     async def is_on() -> bool:
-        return await version_of(client, workflow_id) == version.build_id
+        try:
+            return await version_of(client, workflow_id) == version.build_id
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False  # it has not started
 
     await until(is_on)
 
@@ -263,8 +284,13 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
         assert await version_of(app, f"t000/{JOB}/a") == "v1"
 
 
-async def test_promote_and_rollback_move_everybody(
-    app: Client, database: Database, many: None, control: Control, program: None
+async def test_starts_by_hand_and_by_a_relay_follow_a_release_a_promotion_and_a_rollback(
+    app: Client,
+    database: Database,
+    many: None,
+    control: Control,
+    program: None,
+    make_relay: Callable[..., Relay],
 ) -> None:
     control.holding = {"t000"}
     async with workers(app, OLD, NEW):
@@ -277,6 +303,11 @@ async def test_promote_and_rollback_move_everybody(
                 task_queue=QUEUE,
             )
             assert await version_of(app, f"{tenant}/{JOB}/by-hand") == build
+        for tenant in ("t002", "t009"):
+            await ask(database, tenant, JOB, key="by-relay")
+        async with running(make_relay()):
+            await until_on(app, f"t002/{JOB}/by-relay", NEW)
+            await until_on(app, f"t009/{JOB}/by-relay", OLD)
         promoted = await commands.promote("v2", deployment=None)
         assert promoted.document["before"] == "v1"
         assert promoted.document["release"]["state"] == "promoted"
@@ -320,29 +351,40 @@ async def test_what_is_not_possible_is_refused_with_one_sentence(
 
     assert "no worker in the namespace" in await ramped("v2")
     async with workers(app, OLD, NEW):
-        assert "VersionUnknown: the deployment app has no version 'v9'" in await ramped("v9")
-        assert "DeploymentUnknown: there is no worker deployment 'ap'" in await ramped(
-            "v2", deployment="ap"
+        assert f"{VersionUnknown.__name__}: the deployment app has no version 'v9'" in await ramped(
+            "v9"
         )
-        assert "is the current version of app" in await ramped("v1")
+        assert f"{DeploymentUnknown.__name__}: there is no worker deployment 'ap'" in (
+            await ramped("v2", deployment="ap")
+        )
+        assert "is the current version of app" in (said := await ramped("v1"))
+        assert said.startswith(VersionRefused.__name__)
         assert "at most 100 %, and this is 150 %" in await ramped("v2", tenants=None, share="150%")
         assert "such as" in await ramped("v2", tenants=None, share="many")
         assert "or a part of all" in await ramped("v2", share="1%")
         assert "TenantUnknown" in await ramped("v2", tenants="nobody")
         assert await Releases(database).all() == []
-        with pytest.raises(TenancyError, match="neither the current version"):
+        with pytest.raises(ReleaseUnknown, match="neither the current version"):
             await commands.rollback("v2", terminate=False, reason=None, deployment=None)
         with pytest.raises(TenancyError, match="no version of app was current before"):
             await commands.rollback("v1", terminate=False, reason=None, deployment=None)
         async with app_worker(app, task_queue="other", deployment_config=versioned("app", "v1")):
             await until_polled(app, OLD, "other")
-            assert "VersionIncomplete: no worker of version v2" in await ramped("v2")
+            assert f"{VersionIncomplete.__name__}: no worker of version v2" in await ramped("v2")
 
 
-async def test_unversioned_workers_have_no_deployment(
+async def test_a_run_that_the_server_no_longer_has_does_not_hide_the_others_outcomes(
     app: Client, many: None, control: Control, program: None
 ) -> None:
-    async with app_worker(app):
-        assert (await fan_out(app, "a")).succeeded == 10
+    async with app_worker(app):  # unversioned, as is the default
+        await fan_out(app, "a")
     assert await deployment_checks(app) == []
     assert (await commands.show_all(None)).document["deployments"] == []
+    tenants = {"t000": "a", "t001": "never"}
+    runs = [
+        Outside(tenant_id=tenant, workflow_id=f"{tenant}/{JOB}/{tick}", build_id="v2")
+        for tenant, tick in tenants.items()
+    ]
+    found = await ActivityEnvironment(client=app).run(look_at_runs, LookAtRuns(runs=runs))
+    outcomes = {each.tenant_id: (each.state, each.error_type) for each in found.outcomes}
+    assert outcomes == {"t000": ("succeeded", None), "t001": ("failed", "RunGone")}

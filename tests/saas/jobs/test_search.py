@@ -84,6 +84,32 @@ async def test_a_contact_is_found_by_what_it_says(database: Database) -> None:
         assert await find(database, "acme", query) == []
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("bob", "BOB", "example.com", "big.example.com", "example", "bob.o-neil_jr", "neil"),
+        *("bob.o-neil_jr@big.example.com", '"bob.o-neil_jr@big.example.com"', "alert", "script"),
+        *("<script>alert(1)</script>", "www.site.test/über", "über", "o'hara", "+49-170", "170"),
+        *("nobody or bob", "bob -nobody", "bob -example.org"),
+    ],
+)
+async def test_a_contact_is_found_by_the_parts_of_an_address(
+    database: Database, query: str
+) -> None:
+    contact = await give_contact(
+        database,
+        "acme",
+        email="bob.o-neil_jr@big.example.com",
+        name="<script>alert(1)</script>",
+        phone="+49-170",
+        attributes={"site": "https://www.site.test/über?x=1", "boss": "O'Hara"},
+    )
+    await index(database, "acme", "contact", contact, "1")
+    assert await refs(database, "acme", query) == [str(contact)]
+    for other in ("bob -example.com", "-alert(1) bob", "com.example", '"example big"', "@", '"."'):
+        assert await refs(database, "acme", other) == []
+
+
 async def test_a_document_is_found_by_what_is_in_it(database: Database) -> None:
     with within(database, "acme"):
         async with tenant_session() as session:
@@ -91,7 +117,8 @@ async def test_a_document_is_found_by_what_is_in_it(database: Database) -> None:
             session.add(Document(kind="report.daily", key="2013-04-01", content=content))
     await index(database, "acme", "document", "report.daily/2013-04-01", "1")
     assert await refs(database, "acme", "jfk hnl 12") == ["report.daily/2013-04-01"]
-    assert await refs(database, "acme", "2013-04-01") == ["report.daily/2013-04-01"]
+    for query in ("2013-04-01", "report", "daily", "report.daily", "2013-04"):
+        assert await refs(database, "acme", query) == ["report.daily/2013-04-01"]
 
 
 async def test_nothing_of_another_tenants_is_found(database: Database) -> None:

@@ -51,6 +51,7 @@ NO_JOBS: Mapping[str, str] = {
     "integrations list": "--tenant acme",
     "integrations remove": "crm --tenant acme",
     "search": "ann --tenant acme",
+    "usage": "--tenant acme",
 }
 """They ask only the database, and no job."""
 JOBS: Mapping[str, str] = {
@@ -76,6 +77,7 @@ TEMPORAL: Mapping[str, str] = {
     "ticks missed": "",
     "ticks catch-up": "billing.cycle --tick 2013-04",
     "outbox cap": "acme 3",
+    "top": "",
     "dead-letters show": SOME_ID,
     "dead-letters replay": SOME_ID,
     "imports start": "{here}/contacts.csv --tenant acme",
@@ -86,6 +88,10 @@ TEMPORAL: Mapping[str, str] = {
     "reports start": "usage.by_route --tenant acme "
     '--input {{"first":"2013-04-01","last":"2013-04-30"}}',
     "integrations sync": "crm --tenant acme",
+    "deployments list": "",
+    "deployments ramp": "v2 --share 1%",
+    "deployments promote": "v2",
+    "deployments rollback": "v2",
 }
 """They ask Temporal, most of them the database too."""
 OTHERS = {

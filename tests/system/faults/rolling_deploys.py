@@ -83,6 +83,7 @@ async def version_of(servers: Servers, workflow_id: str) -> str:
     return build_id
 
 
+@pytest.mark.timeout(7200)
 async def test_a_rolling_deploy_loses_and_doubles_nothing(servers: Servers) -> None:
     versions = [WorkerDeploymentVersion(DEPLOYMENT, f"build-{n}") for n in range(ROUNDS + 1)]
     present = await worker_of(servers, versions[0])

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import temporal_tenancy
 from dev.public_names import doors
-from temporal_tenancy import control_plane, core, outbox, postgres, testing
+from temporal_tenancy import control_plane, core, metering, outbox, postgres, testing
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.jobs import Job, job_of
@@ -31,6 +31,9 @@ OTHERS: Final = {
     "temporal_tenancy.cli.Application": "logins",
     "temporal_tenancy.cli.Program": "a sentence",
     "temporal_tenancy.postgres.Roles": "names of roles",
+    "temporal_tenancy.deployments.Cohort.has": "a comparison in memory",
+    "temporal_tenancy.deployments.Release.has": "a comparison in memory",
+    "temporal_tenancy.deployments.ReleasedVersions.version_of": "a comparison in memory",
     "temporal_tenancy.TenantDirectory.find": "a protocol",
     "temporal_tenancy.TenantDirectory.find_many": "a protocol",
     "temporal_tenancy.testing.InMemoryDirectory.find": "a dictionary of the test",
@@ -39,6 +42,7 @@ OTHERS: Final = {
     "temporal_tenancy.testing.forged": "it forges",
     "temporal_tenancy.testing.forged_headers": "it forges",
 }
+NOW: Final = datetime.now(UTC)
 ODD: Final = {
     "None": None,
     "nothing": "",
@@ -82,6 +86,7 @@ def acting(database: Database, tenant: Any) -> None:
         pass
 
 
+LONG_AGO: Final = datetime(2013, 1, 1, tzinfo=UTC)
 TEXTS: Final = ("nothing", "a blank", "a path", "NUL")
 QUERY: Final = "select id, name, plan_id as plan from tenancy.tenants"
 
@@ -129,6 +134,11 @@ DOORS: Final = [
         finds=True,
     ),
     Door(
+        "temporal_tenancy.metering.usage",
+        lambda database, x: metering.usage(database, since=LONG_AGO, until=LONG_AGO, tenant=x),
+        ("None",),
+    ),
+    Door(
         "temporal_tenancy.control_plane.Tenants.add",
         lambda database, x: control_plane.Tenants(database).add(x, "Acme", plan="standard"),
     ),
@@ -167,6 +177,11 @@ DOORS: Final = [
         "temporal_tenancy.core.require_startable",
         lambda _, x: core.require_startable("acme", x, echo()),
         ("a record",),
+    ),
+    Door(
+        "temporal_tenancy.metering.usage",
+        lambda database, x: metering.usage(database, since=NOW, until=NOW, tenant=x),
+        ("None",),  # of all tenants
     ),
     Door(
         "temporal_tenancy.outbox.request_job",

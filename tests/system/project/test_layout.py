@@ -31,7 +31,7 @@ PACKAGES = [
         import_module(f"temporal_tenancy.{package}")
         for package in (
             *("cli", "control_plane", "core", "dead_letters", "fastapi"),
-            *("lifecycle", "lint", "outbox", "postgres", "sdk"),
+            *("lifecycle", "lint", "metering", "metrics", "outbox", "postgres", "sdk"),
         )
     ),
 ]

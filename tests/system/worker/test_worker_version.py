@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processes.worker.build import build_id
+from processes.lifecycle.build import build_id
 from processes.worker.serve import deployment_of
 from saas.settings import Settings
 from temporal_tenancy import ConfigurationError

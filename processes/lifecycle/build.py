@@ -1,7 +1,8 @@
-"""The build id of a worker's code, which workflow histories record."""
+"""The build id of a worker's code, which workflow histories record, and the release's digest."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 LOCK: Final = ROOT / "uv.lock"
+PACKAGES: Final = ("temporal_tenancy", "saas", "activities", "workflows", "processes")
 
 
 def build_id() -> str:
@@ -20,6 +22,17 @@ def build_id() -> str:
     digest = hashlib.sha256()
     for path in sorted({*_own_modules(), LOCK}):
         digest.update(path.read_bytes() if path.exists() else b"")
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def release() -> str:
+    """Returns a digest of all of the release's code: the same in each process that runs it."""
+    digest = hashlib.sha256()
+    for folder in PACKAGES:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    digest.update(LOCK.read_bytes() if LOCK.exists() else b"")
     return digest.hexdigest()[:16]
 
 

@@ -1,0 +1,141 @@
+"""The alerting rules: what is asked, when it wakes somebody, and the page that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+RUNBOOKS: Final = "docs/runbooks"
+ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|HopRefused"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One alert: it fires if `query` compares as `condition` says for `lasting`."""
+
+    name: str
+    query: str  # PromQL that finds series also while nothing is wrong
+    condition: str  # such as "> 1000"
+    lasting: str  # how long it must hold, in Prometheus' notation; "0m": at once
+    severity: str  # "page" (somebody is woken) or "ticket"
+    summary: str  # one sentence; may name labels and the value
+    runbook: str  # the page's file in `RUNBOOKS`, without its ending
+
+    @property
+    def expression(self) -> str:
+        """The rule's PromQL."""
+        return f"({self.query}) {self.condition}"
+
+
+RULES: Final = (
+    Rule(
+        "TenancyOutboxDeep",
+        'max(sum by (instance) (tenancy_outbox_messages{reason=~"due|retry"}))',
+        "> 1000",
+        "5m",
+        "page",
+        "{{ $value }} messages wait in the outbox that nothing holds back.",
+        "outbox-deep",
+    ),
+    Rule(
+        "TenancyDeadLetterOpen",
+        "max(tenancy_dead_letters_oldest_seconds)",
+        "> 0",
+        "1m",
+        "ticket",
+        "A job has failed permanently, and waits for a person.",
+        "dead-letter-open",
+    ),
+    Rule(
+        "TenancyCriticalSlow",
+        "histogram_quantile(0.99, sum by (le) (rate("
+        'temporal_activity_schedule_to_start_latency_seconds_bucket{task_queue="critical"}[5m])))',
+        "> 0.2",
+        "5m",
+        "page",
+        "1 in 100 activities of the queue critical waits {{ $value | humanizeDuration }} or more "
+        "for a worker.",
+        "critical-slow",
+    ),
+    Rule(
+        "TenancyTickMissed",
+        "max by (job) (tenancy_ticks_missed)",
+        "> 0",
+        "0m",
+        "page",
+        "{{ $value }} ticks of {{ $labels.job }} were due and never began.",
+        "tick-missed",
+    ),
+    Rule(
+        "TenancyIsolationRefused",
+        f'sum by (type, where) (increase(tenancy_refusals_total{{type=~"{ISOLATION}"}}[10m]))',
+        "> 0",
+        "0m",
+        "page",
+        "Something tried to cross tenants, and was refused: {{ $labels.type }}, where: "
+        "{{ $labels.where }}.",
+        "isolation-refused",
+    ),
+    Rule(
+        "TenancyRelayLag",
+        "max(tenancy_outbox_oldest_due_seconds)",
+        "> 60",
+        "2m",
+        "page",
+        "The oldest message that nothing holds back has been due for "
+        "{{ $value | humanizeDuration }}.",
+        "relay-lag",
+    ),
+    Rule(
+        "TenancyWorkerGone",
+        "max by (queue, kind) (tenancy_queue_workers)",
+        "< 1",
+        "3m",
+        "page",
+        "No worker polls the queue {{ $labels.queue }} for {{ $labels.kind }} tasks.",
+        "worker-gone",
+    ),
+    Rule(
+        "TenancyRelayGone",
+        'count(time() - tenancy_collected_timestamp_seconds{source="outbox"} < 120) or vector(0)',
+        "< 1",
+        "3m",
+        "page",
+        "No relay has read the outbox for two minutes.",
+        "relay-gone",
+    ),
+    Rule(
+        "TenancyVersionSkew",
+        "count(count by (version) (tenancy_process_info))",
+        "> 1",
+        "30m",
+        "ticket",
+        "Processes of {{ $value }} versions have been running side by side for half an hour.",
+        "version-skew",
+    ),
+)
+
+
+def as_group(rules: Sequence[Rule]) -> dict[str, Any]:
+    """Returns the rules as Prometheus reads them, before they are written as YAML."""
+    return {
+        "groups": [
+            {
+                "name": "tenancy",
+                "rules": [
+                    {
+                        "alert": rule.name,
+                        "expr": rule.expression,
+                        "for": rule.lasting,
+                        "labels": {"severity": rule.severity},
+                        "annotations": {
+                            "summary": rule.summary,
+                            "runbook": f"{RUNBOOKS}/{rule.runbook}.md",
+                        },
+                    }
+                    for rule in rules
+                ],
+            }
+        ]
+    }

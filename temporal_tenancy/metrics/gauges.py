@@ -1,0 +1,260 @@
+"""What a relay asks the database and Temporal, for the gauges that no process knows by itself.
+
+Each question reads a bounded number of rows, under a statement timeout of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    DescribeTaskQueueResponse,
+)
+from temporalio.client import Client
+
+from temporal_tenancy.core.directory import Tenant, TenantDirectory, TenantStatus
+from temporal_tenancy.core.identifiers import PLATFORM
+from temporal_tenancy.metrics import catalogue as of
+from temporal_tenancy.metrics.catalogue import Instrument, Labels
+from temporal_tenancy.outbox.relay import admission
+from temporal_tenancy.outbox.relay.admission import NOTHING, Decision
+from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageStatus
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.sdk.lookups import if_known
+from temporal_tenancy.sdk.suspension import PAUSED_RUNS
+from temporal_tenancy.ticks.schedule_drift import differences
+from temporal_tenancy.ticks.schedules import ScheduledJob
+
+ROWS: Final = 100_000
+"""How many messages, and how many dead letters, are counted at most."""
+STATEMENT_SECONDS: Final = 5
+RPC_TIMEOUT: Final = timedelta(seconds=5)
+# An idle worker polls again after a long poll of a minute.
+POLLED_WITHIN: Final = timedelta(seconds=75)
+KINDS: Final = {
+    "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+}
+AT_ONCE: Final = 4  # requests to Temporal
+
+Found = dict[Instrument, dict[Labels, float]]
+
+_LIMIT: Final = text(f"set local statement_timeout = '{STATEMENT_SECONDS}s'")
+_OUTBOX: Final = library_text(f"""
+    select
+        tenant_id,
+        count(*) filter (where status = '{MessageStatus.PENDING}' and scheduled_at <= now())
+            as due,
+        count(*) filter (where status = '{MessageStatus.PENDING}' and scheduled_at > now())
+            as later,
+        count(*) filter (where status = '{MessageStatus.FAILED}') as retry,
+        count(*) filter (where {IS_PROCESSING}) as processing,
+        cast(extract(epoch from now() - min(scheduled_at) filter (
+            where {IS_WAITING} and scheduled_at <= now() and isfinite(scheduled_at)
+        )) as float8) as due_for
+    from (
+        select tenant_id, status, scheduled_at from tenancy.outbox_messages
+        where {IS_WAITING} or {IS_PROCESSING}
+        limit {ROWS}
+    ) as counted
+    group by tenant_id
+""")
+_LETTERS: Final = library_text(f"""
+    select left(job, 100) as job, count(*) as letters,
+        cast(extract(epoch from now() - min(failed_at) filter (where isfinite(failed_at)))
+            as float8) as age
+    from (
+        select job, failed_at from tenancy.dead_letters where status = 'open'
+        order by failed_at
+        limit {ROWS}
+    ) as counted
+    group by 1
+""")
+_TICKS: Final = library_text("""
+    select distinct on (job) job, tick, state,
+        cast(extract(epoch from started_at - nominal_time) as float8) as lag,
+        cast(extract(epoch from now() - started_at) as float8) as running_for
+    from tenancy.ticks
+    where started_at > now() - interval '35 days' and state <> 'missed'
+    order by job, started_at desc
+""")
+_TICKS_MISSED: Final = library_text("""
+    select job, count(*) as ticks from tenancy.ticks
+    where started_at > now() - interval '7 days' and state = 'missed'
+    group by job
+""")
+_TICK_TENANTS: Final = library_text("""
+    select latest.job, ledger.state, count(*) as tenants
+    from unnest(cast(:jobs as text[]), cast(:ticks as text[])) as latest (job, tick)
+    join tenancy.ledger on ledger.job = latest.job and ledger.tick = latest.tick
+    group by latest.job, ledger.state
+""")
+_TENANTS_MISSED: Final = library_text("""
+    select ticks.job, count(*) as tenants
+    from tenancy.ticks
+    join tenancy.ledger on ledger.job = ticks.job and ledger.tick = ticks.tick
+        and ledger.state in ('failed', 'not_started')
+    where ticks.started_at > now() - interval '7 days' and ticks.state <> 'running'
+    group by ticks.job
+""")
+
+
+async def of_outbox(database: Database, directory: TenantDirectory) -> Found:
+    """Counts the messages of the outbox and the open dead letters, by what they wait for."""
+    async with database.platform_session("measure the outbox") as session:
+        await session.execute(_LIMIT)
+        rows = [row for row in await session.execute(_OUTBOX) if row.tenant_id != PLATFORM]
+        tenants = [row.tenant_id for row in rows]
+        decided = await admission.decisions(session, tenants)
+        running = await admission.in_flight(session, tenants)
+        letters = list(await session.execute(_LETTERS))
+    records = {tenant.id: tenant for tenant in await directory.find_many(tenants)}
+    reasons: Counter[Labels] = Counter()
+    oldest = 0.0
+    for row in rows:
+        reason = _reason(
+            records.get(row.tenant_id),
+            decided.get(row.tenant_id, NOTHING),
+            running.get(row.tenant_id, 0),
+        )
+        reasons[reason or "due",] += row.due
+        reasons["later",] += row.later
+        reasons["retry",] += row.retry
+        reasons["processing",] += row.processing
+        if reason is None and row.due_for is not None:
+            oldest = max(oldest, row.due_for)
+    for reason in ("due", "later", "retry", "processing", "paused", "suspended", "capped"):
+        reasons[reason,] += 0
+    ages = [row.age for row in letters if row.age is not None]
+    return {
+        of.MESSAGES: {reason: float(count) for reason, count in reasons.items()},
+        of.OLDEST_DUE: {(): oldest},
+        of.LETTERS: {(row.job,): float(row.letters) for row in letters},
+        of.OLDEST_LETTER: {(): max(ages, default=0.0)},
+    }
+
+
+async def of_ledger(database: Database) -> Found:
+    """Counts the tenants of each job's latest tick, and what was missed in the last days."""
+    async with database.platform_session("measure the ledger") as session:
+        await session.execute(_LIMIT)
+        ticks = list(await session.execute(_TICKS))
+        names = {"jobs": [row.job for row in ticks], "ticks": [row.tick for row in ticks]}
+        tenants = list(await session.execute(_TICK_TENANTS, names))
+        ticks_missed = await _counts(session, _TICKS_MISSED)
+        tenants_missed = await _counts(session, _TENANTS_MISSED)
+    jobs = [row.job for row in ticks]
+    return {
+        of.TICK_TENANTS: {(row.job, row.state): float(row.tenants) for row in tenants},
+        of.TICK_LAG: {(row.job,): row.lag for row in ticks if row.lag is not None},
+        of.TICK_RUNNING: {
+            (row.job,): row.running_for if row.state == "running" else 0.0 for row in ticks
+        },
+        of.TICKS_MISSED: {(job,): ticks_missed.get(job, 0.0) for job in {*jobs, *ticks_missed}},
+        of.TENANTS_MISSED: {(job,): tenants_missed.get(job, 0.0) for job in jobs},
+    }
+
+
+async def of_temporal(client: Client, queues: Collection[str]) -> Found:
+    """Asks Temporal about the task queues, and how many runs are paused."""
+    found: Found = defaultdict(dict)
+    gate = asyncio.Semaphore(AT_ONCE)
+    builds: dict[str, set[str]] = {queue: set() for queue in queues}
+
+    async def ask(queue: str, kind: str) -> None:
+        async with gate:
+            answer = await _described(client, queue, kind)
+        for priority, stats in answer.stats_by_priority_key.items():
+            labels = (queue, kind, str(priority))
+            found[of.BACKLOG][labels] = float(stats.approximate_backlog_count)
+            age = stats.approximate_backlog_age.ToTimedelta().total_seconds()
+            found[of.BACKLOG_AGE][labels] = age
+        if not answer.stats_by_priority_key:
+            found[of.BACKLOG][queue, kind, "3"] = float(answer.stats.approximate_backlog_count)
+            age = answer.stats.approximate_backlog_age.ToTimedelta().total_seconds()
+            found[of.BACKLOG_AGE][queue, kind, "3"] = age
+        pollers = list(_recent(answer.pollers))
+        found[of.POLLERS][queue, kind] = float(len({poller.identity for poller in pollers}))
+        builds[queue] |= {build_of(poller) for poller in pollers} - {""}
+
+    await asyncio.gather(*(ask(queue, kind) for queue in queues for kind in KINDS))
+    for queue, versions in builds.items():
+        found[of.VERSIONS][queue,] = float(len(versions))
+    paused = await client.count_workflows(PAUSED_RUNS, rpc_timeout=RPC_TIMEOUT)
+    found[of.PAUSED][()] = float(paused.count)
+    return found
+
+
+async def of_schedules(client: Client, schedules: Sequence[ScheduledJob]) -> Found:
+    """Compares the server's schedules with the declared ones."""
+    states = Counter({"as_declared": 0, "different": 0, "missing": 0, "paused": 0})
+    for scheduled in schedules:
+        states[await _state(client, scheduled)] += 1
+    return {of.SCHEDULES: {(state,): float(count) for state, count in states.items()}}
+
+
+async def _state(client: Client, scheduled: ScheduledJob) -> str:
+    handle = client.get_schedule_handle(scheduled.id)
+    description = await if_known(handle.describe(rpc_timeout=RPC_TIMEOUT))
+    if description is None:
+        return "missing"
+    if await differences(client, scheduled.schedule(), scheduled.server_line, description):
+        return "different"
+    return "paused" if description.schedule.state.paused else "as_declared"
+
+
+def _reason(tenant: Tenant | None, decision: Decision, running: int) -> str | None:
+    """Returns what holds back a tenant's due messages; None: nothing does."""
+    if decision.paused_since is not None:
+        return "paused"
+    if tenant is not None and tenant.status is TenantStatus.SUSPENDED:
+        return "suspended"
+    cap = admission.cap_of(tenant, decision)
+    return "capped" if cap is not None and running >= cap else None
+
+
+async def _counts(session: AsyncSession, statement: object) -> dict[str, float]:
+    return {job: float(count) for job, count in await session.execute(statement)}  # type: ignore[call-overload]
+
+
+def _recent(pollers: Iterable[PollerInfo]) -> Iterable[PollerInfo]:
+    oldest = datetime.now(UTC) - POLLED_WITHIN
+    return (each for each in pollers if each.last_access_time.ToDatetime(UTC) > oldest)
+
+
+async def pollers_of(client: Client, queue: str, kind: str) -> Sequence[PollerInfo]:
+    """Returns the workers that have polled a task queue in the last minute."""
+    return list(_recent((await _described(client, queue, kind)).pollers))
+
+
+async def _described(client: Client, queue: str, kind: str) -> DescribeTaskQueueResponse:
+    return await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=KINDS[kind],
+            report_stats=True,
+        ),
+        timeout=RPC_TIMEOUT,
+    )
+
+
+def build_of(poller: PollerInfo) -> str:
+    """Returns the build id that a worker says, or an empty string."""
+    return poller.deployment_options.build_id or poller.worker_version_capabilities.build_id
+
+
+def now() -> float:
+    """Returns the Unix time in seconds."""
+    return time.time()

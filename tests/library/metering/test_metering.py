@@ -1,0 +1,213 @@
+"""What each tenant's jobs use is written by the hour, and adds up to what the process used."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from temporalio.client import Client
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.core.observations import AttemptEnded, ConnectionHeld, RunEnded, Work
+from temporal_tenancy.metering import Used, metered, metering, usage
+from temporal_tenancy.metering import _meter as meters
+from temporal_tenancy.metering._meter import OTHER, Meter
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from tests.fixtures.app import app_plugin, app_worker
+from tests.fixtures.jobs import relay_jobs
+from tests.fixtures.jobs.relay_control import Control, until
+from tests.fixtures.jobs.relay_jobs import Noted
+
+HOUR = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+SPAN: dict[str, Any] = {
+    "since": datetime(2026, 3, 1, tzinfo=UTC),
+    "until": datetime(2026, 3, 2, tzinfo=UTC),
+}
+
+
+def attempt(tenant: str | None, job: str = "test.note", seconds: float = 2.0) -> AttemptEnded:
+    return AttemptEnded(Work(tenant, None, job, "bulk"), "failed", seconds, None)
+
+
+@pytest.fixture
+def meter() -> Meter:
+    return Meter(clock=lambda: HOUR)
+
+
+async def test_what_is_observed_is_written_by_tenant_job_and_hour(
+    database: Database, meter: Meter
+) -> None:
+    for observation in (
+        attempt("acme"),
+        attempt("acme", seconds=0.5),
+        attempt("acme", job="test.other"),
+        attempt("globex"),
+        attempt(None),
+        ConnectionHeld("tenant", "acme", "test.note", 0.25),
+        ConnectionHeld("tenant", "acme", None, 0.5),
+        RunEnded("acme", "test.note", "bulk", "failed", 9),
+        RunEnded("acme", "test.note", "bulk", "continued", 9),
+    ):
+        meter.observe(observation)
+    await meter.flush(database)
+    await meter.flush(database)  # which has nothing more to write
+    by_tenant = {each.name: each.used for each in await usage(database, **SPAN)}
+    assert list(by_tenant) == ["acme", "globex", "platform"]
+    acme = by_tenant["acme"]
+    assert acme == Used(worker_seconds=4.5, database_seconds=0.75, attempts=3, workflows=1)
+    by_job = {
+        each.name: each.used for each in await usage(database, tenant="acme", by="job", **SPAN)
+    }
+    assert {job: used.worker_seconds for job, used in by_job.items()} == {
+        "test.note": 2.5,
+        "test.other": 2.0,
+        "": 0.0,
+    }
+    later: dict[str, Any] = {"since": HOUR, "until": HOUR + timedelta(days=9)}
+    assert await usage(database, **later) == []  # the hour began before that
+
+
+async def test_two_processes_add_to_the_same_rows(database: Database, meter: Meter) -> None:
+    others = Meter(clock=lambda: HOUR)
+    for each in (meter, others):
+        for tenant in ("globex", "acme"):
+            each.observe(attempt(tenant))
+    await asyncio.gather(meter.flush(database), others.flush(database))
+    assert {each.name: each.used.attempts for each in await usage(database, **SPAN)} == {
+        "acme": 2,
+        "globex": 2,
+    }
+
+
+async def test_what_cannot_be_written_is_kept_for_the_next_time(
+    database: Database, meter: Meter
+) -> None:
+    gone = Database(platform_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    meter.observe(attempt("acme"))
+    with pytest.raises(DatabaseUnreachable):
+        await meter.flush(gone)
+    await gone.dispose()
+    meter.observe(attempt("acme"))
+    await meter.flush(database)
+    [acme] = await usage(database, **SPAN)
+    assert acme.used.worker_seconds == 4.0
+
+
+def test_without_a_database_only_so_many_sums_are_kept(
+    meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meters, "KEYS", 2)
+    for number in range(5):
+        meter.observe(attempt("acme", job=f"job.{number}"))
+    assert {key.job: sums.attempts for key, sums in meter._sums.items()} == {
+        "job.0": 1,
+        "job.1": 1,
+        OTHER: 3,
+    }
+
+
+async def test_neither_tenants_nor_the_relay_read_what_was_metered(
+    database: Database, database_urls: DatabaseUrls, meter: Meter
+) -> None:
+    meter.observe(attempt("acme"))
+    await meter.flush(database)
+    for url in (database_urls.tenant, database_urls.relay):
+        with (
+            psycopg.connect(url.replace("+psycopg", "")) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            connection.execute("select * from tenancy.metered_hours")
+
+
+@dataclass
+class Stopwatch(Interceptor):
+    """Measures each attempt itself, outside everything else."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        watch = self
+
+        class Measured(ActivityInboundInterceptor):
+            async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+                began = time.perf_counter()
+                try:
+                    return await self.next.execute_activity(input)
+                finally:
+                    watch.seconds.append(time.perf_counter() - began)
+
+        return Measured(next)
+
+
+@pytest.fixture
+async def metered_app(
+    temporal: TemporalDevServer, database: Database, namespace: str, tenants: Tenants
+) -> Client:
+    for tenant in ("acme", "globex", "initech"):
+        await tenants.add(tenant, tenant, plan="standard")
+    plugin = app_plugin(database, metering(database, every=timedelta(seconds=0.2)))
+    return await Client.connect(temporal.address, namespace=namespace, plugins=[plugin])
+
+
+async def test_the_sum_over_tenants_is_what_the_process_measured(
+    metered_app: Client, database: Database, work_control: Control
+) -> None:
+    before = datetime.now(UTC)
+    watch = Stopwatch()
+    tenants = ("acme", "acme", "globex", "initech", "initech")
+    work_control.holding = set(tenants)
+    async with app_worker(
+        metered_app,
+        workflows=relay_jobs.WORKFLOWS,
+        activities=relay_jobs.ACTIVITIES,
+        interceptors=[watch],
+    ):
+        runs = [
+            await metered_app.start_workflow(
+                "test.note",
+                Noted(tenant_id=tenant),
+                id=f"{tenant}/test.note/{uuid.uuid4()}",
+                task_queue="bulk",
+            )
+            for tenant in tenants
+        ]
+        await until(lambda control: control.running.total() == len(tenants))
+        work_control.released.set()
+        await asyncio.gather(*(run.result() for run in runs))
+    span: dict[str, Any] = {
+        "since": before - timedelta(hours=2),
+        "until": before + timedelta(hours=2),
+    }
+    rows = {each.name: each.used for each in await usage(database, **span)}
+    total = sum(used.worker_seconds for used in rows.values())
+    assert total == pytest.approx(sum(watch.seconds), rel=0.02)
+    assert sum(used.attempts for used in rows.values()) == len(watch.seconds)
+    counts = {name: used.workflows for name, used in rows.items() if used.workflows}
+    assert counts == {"acme": 2, "globex": 1, "initech": 2}
+    assert all(rows[tenant].database_seconds > 0 for tenant in counts)
+
+
+async def test_several_workers_of_a_process_count_each_thing_once(database: Database) -> None:
+    from temporal_tenancy.core.observations import observe
+
+    long_ago = timedelta(hours=1)
+    async with metered(database, every=long_ago), metered(database, every=long_ago):
+        observe(attempt("acme"))
+    observe(attempt("acme"))  # nobody meters any more
+    span: dict[str, Any] = {
+        "since": datetime.now(UTC) - timedelta(hours=2),
+        "until": datetime.now(UTC) + timedelta(hours=1),
+    }
+    assert {e.name: e.used.attempts for e in await usage(database, **span) if e.name == "acme"} == {
+        "acme": 1
+    }

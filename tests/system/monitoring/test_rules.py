@@ -1,0 +1,202 @@
+"""The alerting rules fire when they should, and each says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from dev.monitoring.dashboards import DASHBOARDS
+from dev.monitoring.files import FOLDER, files
+from dev.monitoring.rules import RULES, RUNBOOKS, Rule
+from temporal_tenancy.metrics import CATALOGUE
+
+ROOT = Path(__file__).parents[3]
+INTERVAL = "30s"
+
+
+class Case(NamedTuple):
+    """Series with which a rule fires, and others with which it does not."""
+
+    fires: dict[str, str]
+    quiet: dict[str, str]
+    summary: str  # of the alert
+    labels: dict[str, str] = {}  # of the alert, besides its severity
+    at: str = "10m"  # when it fires
+
+
+LATENCY = "temporal_activity_schedule_to_start_latency_seconds_bucket"
+CASES = {
+    "TenancyOutboxDeep": Case(
+        {
+            'tenancy_outbox_messages{instance="a",reason="due"}': "1400x60",
+            'tenancy_outbox_messages{instance="a",reason="retry"}': "100x60",
+        },
+        {
+            'tenancy_outbox_messages{instance="a",reason="due"}': "900x60",
+            'tenancy_outbox_messages{instance="b",reason="due"}': "900x60",
+            'tenancy_outbox_messages{instance="a",reason="paused"}': "9000x60",
+        },
+        "1500 messages wait in the outbox that nothing holds back.",
+    ),
+    "TenancyDeadLetterOpen": Case(
+        {'tenancy_dead_letters_oldest_seconds{instance="a"}': "5+30x60"},
+        {'tenancy_dead_letters_oldest_seconds{instance="a"}': "0x60"},
+        "A job has failed permanently, and waits for a person.",
+    ),
+    "TenancyCriticalSlow": Case(
+        {
+            f'{LATENCY}{{task_queue="critical",le="0.2"}}': "0x60",
+            f'{LATENCY}{{task_queue="critical",le="0.3"}}': "0+10x60",
+            f'{LATENCY}{{task_queue="critical",le="+Inf"}}': "0+10x60",
+        },
+        {
+            f'{LATENCY}{{task_queue="critical",le="0.1"}}': "0+10x60",
+            f'{LATENCY}{{task_queue="critical",le="+Inf"}}': "0+10x60",
+            f'{LATENCY}{{task_queue="bulk",le="0.1"}}': "0x60",
+            f'{LATENCY}{{task_queue="bulk",le="+Inf"}}': "0+10x60",
+        },
+        "1 in 100 activities of the queue critical waits 299ms or more for a worker.",
+    ),
+    "TenancyTickMissed": Case(
+        {'tenancy_ticks_missed{instance="a",job="billing.cycle"}': "2x60"},
+        {'tenancy_ticks_missed{instance="a",job="billing.cycle"}': "0x60"},
+        "2 ticks of billing.cycle were due and never began.",
+        {"job": "billing.cycle"},
+    ),
+    "TenancyIsolationRefused": Case(
+        {
+            'tenancy_refusals_total{instance="a",type="TenantMismatch",where="activity"}': (
+                "0x10 1x50"
+            )
+        },
+        {
+            'tenancy_refusals_total{instance="a",type="TenantMismatch",where="activity"}': "1x60",
+            'tenancy_refusals_total{instance="a",type="TenantSuspended",where="activity"}': (
+                "0+1x60"
+            ),
+        },
+        "Something tried to cross tenants, and was refused: TenantMismatch, where: activity.",
+        {"type": "TenantMismatch", "where": "activity"},
+    ),
+    "TenancyRelayLag": Case(
+        {'tenancy_outbox_oldest_due_seconds{instance="a"}': "90x60"},
+        {'tenancy_outbox_oldest_due_seconds{instance="a"}': "50x60"},
+        "The oldest message that nothing holds back has been due for 1m 30s.",
+    ),
+    "TenancyWorkerGone": Case(
+        {
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk"}': "0x60",
+            'tenancy_queue_workers{instance="b",kind="workflow",queue="bulk"}': "0x60",
+        },
+        {
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk"}': "0x60",
+            'tenancy_queue_workers{instance="b",kind="workflow",queue="bulk"}': "1x60",
+        },
+        "No worker polls the queue bulk for workflow tasks.",
+        {"queue": "bulk", "kind": "workflow"},
+    ),
+    "TenancyRelayGone": Case(
+        {'tenancy_collected_timestamp_seconds{instance="a",source="outbox"}': "0x60"},
+        {
+            'tenancy_collected_timestamp_seconds{instance="a",source="outbox"}': "0x60",
+            'tenancy_collected_timestamp_seconds{instance="b",source="outbox"}': "0+30x60",
+        },
+        "No relay has read the outbox for two minutes.",
+    ),
+    "TenancyVersionSkew": Case(
+        {
+            'tenancy_process_info{instance="a",version="1"}': "1x120",
+            'tenancy_process_info{instance="b",version="2"}': "1x120",
+        },
+        {
+            'tenancy_process_info{instance="a",version="1"}': "1x120",
+            'tenancy_process_info{instance="b",version="1"}': "1x120",
+        },
+        "Processes of 2 versions have been running side by side for half an hour.",
+        at="40m",
+    ),
+}
+
+
+def prometheus_program(name: str) -> str:
+    """Returns the path of `prometheus` or `promtool`; skips the test where it is not installed."""
+    folder = os.environ.get("TEST_PROMETHEUS_BIN")
+    found = shutil.which(name, path=folder) if folder else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian's package prometheus)")
+    return found
+
+
+def test_the_files_are_those_of_the_code() -> None:
+    for name, text in files().items():
+        assert (FOLDER / name).read_text() == text, "run python -m dev.monitoring --write"
+    assert {path.name for path in (FOLDER / "dashboards").iterdir()} == {
+        f"{board.uid}.json" for board in DASHBOARDS
+    }
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_each_rule_has_a_page_that_says_what_to_do(rule: Rule) -> None:
+    page = (ROOT / RUNBOOKS / f"{rule.runbook}.md").read_text()
+    assert page.startswith(f"# {rule.name}\n")
+    assert "## What to do" in page
+
+
+def names_in(expression: str) -> set[str]:
+    return {
+        name.removesuffix("_bucket") for name in re.findall(r"(?:tenancy|temporal)_\w+", expression)
+    }
+
+
+def test_rules_and_panels_ask_for_metrics_that_exist() -> None:
+    known = {each.scraped for each in CATALOGUE}
+    asked = {name for rule in RULES for name in names_in(rule.query)}
+    for board in DASHBOARDS:
+        for panel in json.loads((FOLDER / f"dashboards/{board.uid}.json").read_text())["panels"]:
+            for target in panel["targets"]:
+                asked |= names_in(target["expr"])
+    assert {name for name in asked if name.startswith("tenancy_")} <= known
+
+
+def test_each_rule_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+    promtool = prometheus_program("promtool")
+    assert set(CASES) == {rule.name for rule in RULES}
+    tests: list[dict[str, Any]] = []
+    for rule in RULES:
+        case = CASES[rule.name]
+        alert = {
+            "exp_labels": {"severity": rule.severity, **case.labels},
+            "exp_annotations": {
+                "summary": case.summary,
+                "runbook": f"{RUNBOOKS}/{rule.runbook}.md",
+            },
+        }
+        for series, alerts in ((case.fires, [alert]), (case.quiet, [])):
+            tests.append(
+                {
+                    "interval": INTERVAL,
+                    "input_series": [
+                        {"series": name, "values": values} for name, values in series.items()
+                    ],
+                    "alert_rule_test": [
+                        {"eval_time": case.at, "alertname": rule.name, "exp_alerts": alerts}
+                    ],
+                }
+            )
+    file = tmp_path / "tests.yml"
+    rules = [str(FOLDER / "rules.yml")]
+    file.write_text(
+        yaml.safe_dump({"rule_files": rules, "evaluation_interval": INTERVAL, "tests": tests})
+    )
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
