@@ -97,11 +97,11 @@ async def show_all(where: Filter, limit: int) -> Answer:
             "turns. --limit shows more; --tenant selects one tenant."
         )
     rows = [
-        (letter.id, letter.tenant_id, letter.job, letter.status, letter.error_type,
+        (letter.id, letter.tenant_id, letter.job, _key(letter), letter.status, letter.error_type,
          letter.fingerprint, minute(letter.failed_at))
         for letter in matches
     ]  # fmt: skip
-    titles = ("id", "tenant", "job", "status", "error", "fingerprint", "failed")
+    titles = ("id", "tenant", "job", "key", "status", "error", "fingerprint", "failed")
     return Answer(
         [document_of(letter) for letter in matches], table(titles, rows, empty=_none(where))
     )
@@ -140,6 +140,11 @@ async def show(letter_id: str, tenant: str | None) -> Answer:
     )
     advice = None if _is_done(letter) else _advice(letter, owner_now, _words(letter, tenant))
     return Answer(document, lines(text, address(url), advice))
+
+
+def _key(letter: DeadLetterRow) -> str:
+    """Returns the last part of a letter's workflow id."""
+    return whole(letter.workflow_id.split("/", 2)[-1])
 
 
 def _advice(letter: DeadLetterRow, owner: Tenant | None, words: str) -> str:
