@@ -150,6 +150,19 @@ class Job:
             )
         return period
 
+    def another_period(self, key: str, period: object) -> str | None:
+        """Returns the period in a run's input if its key names another one, else None.
+
+        None also for a key that is no period of the job, as runs of earlier releases have.
+
+        Args:
+            key: the key in the run's workflow id.
+            period: the field `period` of its input; anything, if the input was not checked.
+        """
+        if self.period is None or not self.period.is_key(key) or not isinstance(period, str):
+            return None
+        return None if period == key else str(period)
+
     def _check_period(self, what: str, key: str) -> None:
         """Raises `InvalidPayload` if `key` is not a period; `what` names it in the message."""
         assert self.period is not None
