@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_tenancy import ConfigurationError, PoolShare, SessionLimits
+from temporal_tenancy.cli import TEMPORAL_VARIABLES
 from temporal_tenancy.core import problem_of_field, refuse_misspelled
+
+
+def _in_seconds(value: object) -> object:
+    """Returns a number in a text as a number, which is one of seconds; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        seconds = float(value)
+    except ValueError:
+        return value
+    return seconds if math.isfinite(seconds) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_in_seconds)]  # seconds, or ISO 8601: PT5S
 
 
 class Settings(BaseSettings):
@@ -30,10 +46,10 @@ class Settings(BaseSettings):
     tenant_pool_size: Annotated[int, Field(ge=1)] = PoolShare.size
     # Connections that one tenant leaves to others.
     tenant_pool_reserved: Annotated[int, Field(ge=PoolShare.reserved)] = PoolShare.reserved
-    tenant_statement_timeout: timedelta = SessionLimits.statement
-    tenant_lock_timeout: timedelta = SessionLimits.lock
-    tenant_idle_timeout: timedelta = SessionLimits.idle  # in a transaction
-    tenant_transaction_timeout: timedelta = SessionLimits.transaction
+    tenant_statement_timeout: Duration = SessionLimits.statement
+    tenant_lock_timeout: Duration = SessionLimits.lock
+    tenant_idle_timeout: Duration = SessionLimits.idle  # in a transaction
+    tenant_transaction_timeout: Duration = SessionLimits.transaction
 
     # Where traces go, by OTLP over HTTP; None: nowhere. OpenTelemetry reads all variables `OTEL_*`.
     otel_exporter_otlp_endpoint: str | None = None
@@ -96,7 +112,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] | None = None  # None: text on a terminal, else JSON
 
     relay_attempts: Annotated[int, Field(ge=1)] = 5  # per message, before it is a dead letter
-    relay_backoff: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=1)  # times 2^n
+    relay_backoff: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=1)  # times 2^n
 
     worker_health_host: str = "127.0.0.1"  # 0.0.0.0 in a container, so that probes reach it
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free port
@@ -117,7 +133,8 @@ class Settings(BaseSettings):
 
 def refuse_misspelled_settings() -> None:
     """Raises `ConfigurationError` if a variable looks like a misspelled setting that is not set."""
-    refuse_misspelled([name.upper() for name in Settings.model_fields], os.environ)
+    names = [name.upper() for name in Settings.model_fields]
+    refuse_misspelled([*names, *TEMPORAL_VARIABLES], os.environ)
 
 
 def load_settings() -> Settings:

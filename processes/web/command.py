@@ -12,7 +12,7 @@ from processes import logs
 from processes.connect import observed
 from processes.lifecycle.program import run_program
 from processes.web.serve import Listening, serve
-from saas.settings import load_settings
+from saas.settings import load_settings, refuse_misspelled_settings
 
 PORT = 8000
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         ] = None,
     ) -> None:
         """Serves HTTP until SIGTERM or Ctrl-C, then finishes the requests in progress."""
+        refuse_misspelled_settings()
         settings = load_settings()
         logs.configure(settings.log_level, settings.log_format, worker="web")
         with observed(settings, "web"):

@@ -20,7 +20,7 @@ from processes.worker.relaying import relay as start_relay
 from processes.worker.serve import Options, serve
 from processes.worker.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, SlotOptions, Slots
 from saas.queues import Queue
-from saas.settings import load_settings
+from saas.settings import load_settings, refuse_misspelled_settings
 from temporal_tenancy.cli import ExitCode
 from temporal_tenancy.outbox import RelayOptions
 from workflows import WORKFLOWS
@@ -95,6 +95,7 @@ def main(
         ] = None,
     ) -> None:
         """Serves task queues, or runs a relay, until SIGTERM or Ctrl-C, then finishes its work."""
+        refuse_misspelled_settings()
         settings = load_settings()
         name = identity or f"{os.getpid()}@{socket.gethostname()}"
         logs.configure(settings.log_level, settings.log_format, worker=name)

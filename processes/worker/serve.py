@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -29,7 +30,7 @@ from processes.worker.fairness_watch import watching_fairness
 from processes.worker.slots import POLLERS, SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
-from temporal_tenancy import Database, Feature
+from temporal_tenancy import Database, Feature, Job, registry
 from temporal_tenancy.deployments import versioned
 from temporal_tenancy.lifecycle import (
     Consumers,
@@ -42,6 +43,8 @@ from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
 from workflows import WORKFLOWS
 
 DEPLOYMENT: Final = "temporal-tenancy"  # in the histories of unversioned workers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,35 @@ async def _connect(
     return client, engines
 
 
+def unlisted_jobs(options: Options) -> list[Job]:
+    """Returns the application's jobs on the worker's queues that it does not list.
+
+    Their runs would be taken by this worker and fail. The library's own come by the plugin.
+    """
+    return [
+        job
+        for job in registry.values()
+        if job.queue in options.queues
+        and job.workflow not in options.workflows
+        and not job.workflow.__module__.startswith("temporal_tenancy.")
+    ]
+
+
+def _warn_of_unlisted_jobs(options: Options) -> None:
+    for job in unlisted_jobs(options):
+        log.warning(
+            "worker.job_not_listed",
+            extra={
+                "job": job.name,
+                "queue": job.queue,
+                "hint": f"Its runs cannot go on here. Add {job.workflow.__qualname__} to WORKFLOWS "
+                "in workflows/__init__.py.",
+            },
+        )
+
+
 def _workers(client: Client, options: Options, settings: Settings) -> list[Worker]:
+    _warn_of_unlisted_jobs(options)
     deployment = deployment_of(settings)
     return [
         Worker(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.cli._stops import why_stopped
     from temporal_tenancy.cli._temporal_config import temporal_config
+    from temporal_tenancy.cli._temporal_variables import TEMPORAL_VARIABLES
     from temporal_tenancy.cli._waiting import warn_without_worker
     from temporal_tenancy.cli.answers import (
         Answer,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.cli.program import Application, Login, Program, quoted, use_program
 
 __all__ = [
+    "TEMPORAL_VARIABLES",
     "Advice",
     "Answer",
     "Application",
@@ -132,6 +134,7 @@ _WHERE: Final = {
     "servers": "_server_access",
     "table": "answers",
     "temporal_config": "_temporal_config",
+    "TEMPORAL_VARIABLES": "_temporal_variables",
     "use_program": "program",
     "wait_for_job": "_requested_jobs",
     "warn_without_worker": "_waiting",

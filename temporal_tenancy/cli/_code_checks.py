@@ -16,6 +16,10 @@ NAMES: Final = ("code of workers", "activities")
 SHOWN: Final = 5  # of a list in a sentence
 _LIBRARY: Final = "temporal_tenancy."
 _AGAIN: Final = "Restart it with the code of this program."
+_LISTED: Final = (
+    "A job that its code declares is missing from the workflows that it lists: add it there. "
+    "Otherwise restart it with the code of this program."
+)
 
 Answers = Mapping[str, Sequence[ProbeAnswer]]  # by queue
 
@@ -49,7 +53,7 @@ def _jobs(name: str, answers: Answers) -> Check:
             if others:
                 differing.append(f"{who} takes another input for {_listed(others)}")
     if lacking:
-        return failed(name, f"{'; '.join(lacking)}. {_AGAIN}")
+        return failed(name, f"{'; '.join(lacking)}. {_LISTED}")
     older = [*differing, *_behind(answers)]
     if older:
         return warning(name, f"{'; '.join(older)}. {_AGAIN}")

@@ -53,6 +53,7 @@ class Findings:
     likely_tenant: str | None = None  # an id like that of a tenant that does not exist
     message: dict[str, Any] | None = None  # in the outbox
     letter: DeadLetterRow | None = None
+    unasked: Exception | None = None  # why the control plane could not be asked
 
     @property
     def is_paused(self) -> bool:

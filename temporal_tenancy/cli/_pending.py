@@ -7,7 +7,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType
+from temporalio.api.enums.v1 import (
+    EventType,
+    PendingActivityState,
+    TaskQueueType,
+    TimeoutType,
+)
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionDescription
@@ -79,8 +84,13 @@ async def _task_retries(client: Client, run: WorkflowExecutionDescription) -> Se
     attempt = run.raw_description.pending_workflow_task.attempt
     if attempt <= 1:
         return []
-    reason = await _task_failure(client, run)
-    return [f"Its workflow code fails and is retried (attempt {attempt}): {reason}"]
+    failure = await _task_failure(client, run)
+    if failure is None:
+        return [
+            f"A worker took its workflow task and did not answer in time (attempt {attempt}): the "
+            "worker hangs, was stopped, or has lost its connection. Look at the worker."
+        ]
+    return [f"Its workflow code fails and is retried (attempt {attempt}): {failure}"]
 
 
 def _attempt(activity: PendingActivityInfo) -> str:
@@ -112,12 +122,22 @@ async def _activity(run: WorkflowExecutionDescription, activity: PendingActivity
     return f"{name} waits for a free worker, {attempt}.{failure}"
 
 
-async def _task_failure(client: Client, run: WorkflowExecutionDescription) -> str:
+async def _task_failure(client: Client, run: WorkflowExecutionDescription) -> str | None:
+    """Returns why the last workflow task failed; None if no worker answered it in time."""
     handle = client.get_workflow_handle(run.id, run_id=run.run_id)
     failure: Failure | None = None
+    was_lost = False
     async for event in handle.fetch_history_events():
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
             failure = event.workflow_task_failed_event_attributes.failure
+            was_lost = False
+        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            was_lost = False
+        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
+            timeout = event.workflow_task_timed_out_event_attributes.timeout_type
+            was_lost = timeout == TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
+    if was_lost:
+        return None
     return "no reason is recorded." if failure is None else await _sentence(run, failure)
 
 

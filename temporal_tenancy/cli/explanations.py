@@ -51,6 +51,8 @@ async def explain(workflow_id: str) -> Answer:
         findings = await _look(connection, workflow_id)
         await _ask_control_plane(findings)
         if findings.run is None and findings.entry is None and findings.message is None:
+            if findings.unasked is not None:
+                raise _unasked(findings, findings.unasked)
             raise RunUnknown(
                 f'there is no run "{workflow_id}" in the namespace '
                 f'"{connection.client.namespace}": it was never started, or the server has '
@@ -114,10 +116,20 @@ async def _ask_control_plane(findings: Findings) -> None:
                     findings.refused = with_hint(error.sentence)
             elif findings.tick is not None:
                 findings.entry = await _tick(database, job, findings.tick)
-    except (NotReachable, DatabaseProblem, ConfigurationError, SQLAlchemyError):
+    except (NotReachable, DatabaseProblem, ConfigurationError, SQLAlchemyError) as error:
+        findings.unasked = error
         # Temporal alone knows a run that has ended; only what is still to come waits for the rest.
         if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
             findings.waiting.append(f"{LEDGER_AWAY}.")
+
+
+def _unasked(findings: Findings, error: Exception) -> Exception:
+    """Returns the error for an id that only the control plane may know, which did not answer."""
+    why = str(error) if isinstance(error, NotReachable) else f"{LEDGER_AWAY}."
+    return NotReachable(
+        f"{why} The server has no run {findings.workflow_id!r}, but whether it was requested or "
+        "planned is not known. Ask again when the database answers."
+    )
 
 
 async def _entry(database: Any, workflow_id: str) -> dict[str, Any] | None:

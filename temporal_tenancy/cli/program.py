@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from temporal_tenancy.cli._hints import Hints
+from temporal_tenancy.cli._temporal_variables import TEMPORAL_VARIABLES
 from temporal_tenancy.core.spelling import spelled
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ class Application:
         from temporal_tenancy.core.nearest import refuse_misspelled
 
         named = (tenant, platform, relay, owner, ui, metrics_token)
-        refuse_misspelled([each for each in named if each is not None], os.environ)
+        known = [each for each in named if each is not None]
+        refuse_misspelled([*known, *TEMPORAL_VARIABLES], os.environ)
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
         installation = installation or _installation()
         connections = Connections(plugin, *logins, installation)

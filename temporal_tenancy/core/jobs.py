@@ -150,6 +150,19 @@ class Job:
             )
         return period
 
+    def another_period(self, key: str, period: object) -> str | None:
+        """Returns the period in a run's input if its key names another one, else None.
+
+        None also for a key that is no period of the job, as runs of earlier releases have.
+
+        Args:
+            key: the key in the run's workflow id.
+            period: the field `period` of its input; anything, if the input was not checked.
+        """
+        if self.period is None or not self.period.is_key(key) or not isinstance(period, str):
+            return None
+        return None if period == key else str(period)
+
     def _check_period(self, what: str, key: str) -> None:
         """Raises `InvalidPayload` if `key` is not a period; `what` names it in the message."""
         assert self.period is not None
@@ -329,20 +342,20 @@ def tenant_job(
             directly still runs the class itself.
 
     Raises:
-        ConfigurationError: another class has this job's name.
-        ValueError: the name does not have the form `area.verb`.
+        ConfigurationError: another class has this job's name, or an argument or the class is not
+            valid.
     """
 
     def declare(cls: Class) -> Class:
         return _declare(
             cls,
             Job(
-                name=job_name(name),
+                name=_name(name),
                 kind="tenant",
-                queue=str(queue),
-                priority=priority,
+                queue=_text(name, "queue", queue),
+                priority=_priority(name, priority),
                 workflow=cls,
-                feature=feature,
+                feature=None if feature is None else _text(name, "feature", feature),
                 period=period,
                 statuses=frozenset(statuses),
                 execution_timeout=execution_timeout,
@@ -381,18 +394,18 @@ def platform_job(
             code must replay its history: right for a run that ends within minutes.
 
     Raises:
-        ConfigurationError: another class has this job's name.
-        ValueError: the name does not have the form `area.verb`.
+        ConfigurationError: another class has this job's name, or an argument or the class is not
+            valid.
     """
 
     def declare(cls: Class) -> Class:
         return _declare(
             cls,
             Job(
-                name=job_name(name),
+                name=_name(name),
                 kind="platform",
-                queue=str(queue),
-                priority=priority,
+                queue=_text(name, "queue", queue),
+                priority=_priority(name, priority),
                 workflow=cls,
                 execution_timeout=execution_timeout,
                 reason=reason,
@@ -409,11 +422,44 @@ def job_of(cls: type) -> Job | None:
     return job
 
 
+def _name(name: object) -> str:
+    """Returns a job's name; raises `ConfigurationError` if it is none."""
+    try:
+        return job_name(_text(str(name), "name", name))
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _text(job: str, what: str, value: object) -> str:
+    """Returns an argument of a declaration; raises `ConfigurationError` if it is no text."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(
+            f"the {what} of the job {job} must be a text that is not empty, not {value!r}."
+        )
+    return str(value)
+
+
+def _priority(job: str, value: object) -> JobPriority:
+    """Returns a priority; raises `ConfigurationError` if it is none."""
+    try:
+        return JobPriority(value)  # type: ignore[arg-type]
+    except ValueError:
+        known = ", ".join(f"JobPriority.{each.name}" for each in JobPriority)
+        raise ConfigurationError(
+            f"the priority of the job {job} must be one of {known}, not {value!r}."
+        ) from None
+
+
 def _declare(cls: Class, job: Job) -> Class:
     registry.add(job)
     _give_updates_a_validator(cls)
     setattr(cls, _MARK, job)
-    return workflow.defn(name=job.name)(cls)
+    try:
+        return workflow.defn(name=job.name)(cls)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{cls.__qualname__} ({job.name}) is not a workflow: {str(error).rstrip('.')}."
+        ) from None
 
 
 def _give_updates_a_validator(cls: type) -> None:

@@ -15,7 +15,8 @@ _BY_NAME: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_
 def spelled(declaration: Target) -> Target:
     """Makes a class or a function raise `ConfigurationError` for a keyword that it does not have.
 
-    The error names the nearest keyword. Python's own is a `TypeError` that names none.
+    The error names the nearest keyword. Python's own is a `TypeError` that names none. Of a
+    function, arguments that are missing or too many are a `ConfigurationError` as well.
     """
     if isinstance(declaration, type):
         cls = cast(Any, declaration)
@@ -25,7 +26,8 @@ def spelled(declaration: Target) -> Target:
 
 
 def _checked(function: Callable[..., Any], name: str, *, bound: int) -> Callable[..., Any]:
-    parameters = list(inspect.signature(function).parameters.values())[bound:]
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[bound:]
     known = [parameter.name for parameter in parameters if parameter.kind in _BY_NAME]
 
     @functools.wraps(function)
@@ -36,6 +38,19 @@ def _checked(function: Callable[..., Any], name: str, *, bound: int) -> Callable
                 from temporal_tenancy.core.errors import ConfigurationError
 
                 raise ConfigurationError(unknown(name, keyword, known))
+        try:
+            signature.bind(*args, **keywords)
+        except TypeError as error:
+            from temporal_tenancy.core.errors import ConfigurationError
+
+            if bound:
+                raise
+            if args and isinstance(args[0], type):
+                raise ConfigurationError(
+                    f"@{name} stands above {args[0].__qualname__} without parentheses. Write its "
+                    f"arguments in them: {error}."
+                ) from None
+            raise ConfigurationError(f"{name}(): {error}.") from None
         return function(*args, **keywords)
 
     return call

@@ -43,7 +43,12 @@ from temporal_tenancy.sdk._private import (
 from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
+PATCH_ANOTHER_PERIOD: Final = "temporal-tenancy-another-period"
 _BY_CRON: Final = ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
+_OF_A_CHAIN: Final = (  # the first run of the chain was accepted
+    ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_WORKFLOW,
+    ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_RETRY,
+)
 _PINNED: Final = VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
 _UPGRADING: Final = VersioningBehavior.VERSIONING_BEHAVIOR_AUTO_UPGRADE
 
@@ -132,13 +137,15 @@ class _GuardedInstance(WorkflowInstance):
         self.job = job
         self.versioned = versioned
         self.refusal: TenancyError | None = None
+        self.marker = ""  # of the refusal in the history, if earlier releases accepted the start
         self.has_refused = False  # whether the history says that a command was refused
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         for work in act.jobs:
             if work.HasField("initialize_workflow"):
                 try:
-                    self._check(work.initialize_workflow)
+                    job_input = self._check(work.initialize_workflow)
+                    self._check_period(act, work.initialize_workflow, job_input)
                 except TenancyError as error:
                     self.refusal = error
                     self._log(error)
@@ -166,7 +173,7 @@ class _GuardedInstance(WorkflowInstance):
             completion.successful.versioning_behavior = _PINNED if self.job.pinned else _UPGRADING
         return completion
 
-    def _check(self, start: InitializeWorkflow) -> None:
+    def _check(self, start: InitializeWorkflow) -> Any:  # the job's input
         job, info = self.job, self.details.info
         count = len(start.arguments)
         expected = 1 if job.takes_input else 0
@@ -180,6 +187,34 @@ class _GuardedInstance(WorkflowInstance):
         stamp.check(info.headers, info.typed_search_attributes, what=what)
         if info.parent is not None:
             self._check_parent(info.parent, stamp.id)
+        return job_input
+
+    def _check_period(
+        self, act: WorkflowActivation, start: InitializeWorkflow, job_input: Any
+    ) -> None:
+        """Raises `InvalidPayload` if the key names another period than the input.
+
+        A fan-out would take the run for that of the period in its key. Earlier releases accepted
+        such a start, so only a first task is refused: a run whose history goes on was accepted, and
+        a history that ends with the refusal has a marker that says so.
+        """
+        was_refused = any(
+            work.HasField("notify_has_patch")
+            and work.notify_has_patch.patch_id == PATCH_ANOTHER_PERIOD
+            for work in act.jobs
+        )
+        if act.is_replaying and not was_refused:
+            return
+        if start.continued_initiator in _OF_A_CHAIN:
+            return
+        key = WorkflowId.parse(self.details.info.workflow_id).key
+        period = self.job.another_period(key, getattr(job_input, "period", None))
+        if period is not None:
+            self.marker = PATCH_ANOTHER_PERIOD
+            raise InvalidPayload(
+                f'the key of {self.job.name} and the period in its input differ: "{key}" and '
+                f'"{period}". Give the run the key of its period.'
+            )
 
     def _check_parent(self, parent: workflow.ParentInfo, own: WorkflowId) -> None:
         try:
@@ -231,6 +266,9 @@ class _GuardedInstance(WorkflowInstance):
         completion.successful.SetInParent()
         for work in act.jobs:
             if work.HasField("initialize_workflow"):
+                if self.marker:
+                    marker = completion.successful.commands.add()
+                    marker.set_patch_marker.patch_id = self.marker
                 command = completion.successful.commands.add()
                 if work.initialize_workflow.continued_initiator == _BY_CRON:
                     command.cancel_workflow_execution.SetInParent()

@@ -40,6 +40,8 @@ _LOCAL: Final = (
     workflow.execute_local_activity_class,
     workflow.start_local_activity_class,
 )
+# An activity needs one of them; those of the SDK's methods are keywords only.
+_TIMEOUTS: Final = frozenset({"start_to_close_timeout", "schedule_to_close_timeout"})
 # Functions whose result is a session, and the session's methods that must be awaited.
 _SESSIONS: Final = frozenset({"tenant_session", "platform_session"})
 _OF_SESSIONS: Final = frozenset(
@@ -201,6 +203,7 @@ class _Source:
                 yield ActivityCall(name, self.place(node), function in _LOCAL, queue)
 
     def mistakes(self) -> Iterator[str]:
+        yield from self._without_timeout()
         for function in ast.walk(self.tree):
             if not isinstance(function, ast.AsyncFunctionDef):
                 continue
@@ -212,6 +215,23 @@ class _Source:
                         f"{ast.unparse(call.func)}(...) ({self.place(call)}) is not awaited, so it "
                         "does nothing. Write await in front of it."
                     )
+
+    def _without_timeout(self) -> Iterator[str]:
+        """Yields a sentence for each call of an activity that the SDK refuses when it is made."""
+        for node in ast.walk(self.tree):
+            if not isinstance(node, ast.Call):
+                continue
+            function = self.resolve(node.func)
+            keywords = {keyword.arg for keyword in node.keywords}
+            if (
+                (function in _REMOTE or function in _LOCAL)
+                and None not in keywords  # **options may have it
+                and not keywords & _TIMEOUTS
+            ):
+                yield (
+                    f"{ast.unparse(node.func)}(...) ({self.place(node)}) has no timeout, so the "
+                    "run would fail there. Add start_to_close_timeout=timedelta(...)."
+                )
 
     def _is_lost(self, called: ast.expr, sessions: set[str], local: set[str]) -> bool:
         """Whether a call makes a coroutine, which then nobody awaits."""

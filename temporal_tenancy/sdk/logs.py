@@ -46,8 +46,7 @@ def job_fields() -> dict[str, Any]:  # names to strings and numbers
         fields = _fields_of(
             run.workflow_id, run.workflow_type, run.workflow_run_id, run.attempt, run.activity_type
         )
-    elif workflow.in_workflow():
-        here = workflow.info()
+    elif (here := _workflow_info()) is not None:
         fields = _fields_of(here.workflow_id, here.workflow_type, here.run_id, here.attempt)
     scope = last_scope()  # a closed scope counts as well: its line is still that tenant's
     if isinstance(scope, TenantScope):
@@ -89,7 +88,7 @@ def is_of_a_job(line: Mapping[str, Any], logger: str) -> bool:
 
 def is_news(record: logging.LogRecord) -> bool:
     """Whether a record is new: not of a workflow's replay, and not a failure logged before."""
-    if workflow.in_workflow() and workflow.unsafe.is_replaying_history_events():
+    if _workflow_info() is not None and workflow.unsafe.is_replaying_history_events():
         return False
     if record.name == activity.logger.name and record.exc_info:
         return not getattr(record.exc_info[1], _REPORTED, False)
@@ -115,6 +114,20 @@ class JobContext(logging.Filter):
 def mark_reported(error: BaseException) -> None:
     """Marks a failure as logged with its job, so that `is_news` drops the SDK's own line of it."""
     setattr(error, _REPORTED, True)
+
+
+def _workflow_info() -> workflow.Info | None:
+    """Returns what the SDK says of the workflow that runs here; None outside any.
+
+    None also while the sandbox imports a workflow's module for a run: the run is not set up yet,
+    and asking it raises whatever its state makes of that.
+    """
+    if not workflow.in_workflow():
+        return None
+    try:
+        return workflow.info()
+    except AttributeError:
+        return None
 
 
 def _fields_of(

@@ -17,8 +17,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.errors import TenancyError, TenantMismatch
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
+from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope
 from temporal_tenancy.sdk import agreement
+from temporal_tenancy.sdk.lookups import if_known
 
 RPC_TIMEOUT: Final = timedelta(seconds=10)
 SHOWN_CHARACTERS: Final = 100  # of a name that others chose
@@ -157,6 +159,31 @@ async def input_of(
     except Exception:  # any code may have written the payload, so any error is possible
         return None
     return values[0] if len(values) == 1 else None
+
+
+async def period_disagreement(
+    client: Client, run: WorkflowExecutionDescription, job: Job | None
+) -> str | None:
+    """Says that a run is for another period than its key, as `disagreement` does; None if not.
+
+    Earlier releases accepted such a start.
+
+    Args:
+        client: to look up the run's input.
+        run: a run of `job`, for which `disagreement` found nothing.
+        job: None for one that this release does not have, whose runs cannot be judged.
+
+    Raises:
+        RPCError: the server does not answer.
+    """
+    key = WorkflowId.parse(run.id).key
+    if job is None or job.period is None or not job.period.is_key(key):
+        return None
+    started = await if_known(started_event(client, run.id, run.run_id))
+    job_input = None if started is None else await input_of(client, run.id, started)
+    values = job_input if isinstance(job_input, dict) else {}
+    period = job.another_period(key, values.get("period"))
+    return None if period is None else f'a run for the period "{_shown(period)}"'
 
 
 def _wrong_start(

@@ -129,6 +129,7 @@ class ScheduledJob:
                 do not fit the job.
         """
         try:
+            self._check_types()
             read_cron(self.cron)
             job = registry.get_or_raise(self.job)
             if job.kind == "tenant":
@@ -168,6 +169,21 @@ class ScheduledJob:
         return ScheduleActionStartWorkflow(
             job.name, args=[model] if job.takes_input else [], **common
         )
+
+    def _check_types(self) -> None:
+        """Raises `ConfigurationError` for a field of another type than the one declared."""
+        wanted = {"job": str, "cron": str, "extra": dict, "local_time": bool}
+        wanted |= {"spread": timedelta, "catchup_window": timedelta}
+        for name, type in wanted.items():
+            value = getattr(self, name)
+            if not isinstance(value, type):
+                raise ConfigurationError(
+                    f"{name} must be a {type.__name__}, and {value!r} is none."
+                )
+        if "tenant_id" in self.extra:
+            raise ConfigurationError(
+                "extra names a tenant_id, but each tenant's run has its own. Remove it."
+            )
 
     def _check_times(self, job: Job) -> None:
         if job.kind == "platform":

@@ -12,9 +12,9 @@ from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.errors import InvalidPayload, UnknownJob
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, internal_fields, read_input
-from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.sdk.lookups import if_known
-from temporal_tenancy.sdk.taken_ids import disagreement, taken
+from temporal_tenancy.sdk.taken_ids import disagreement, period_disagreement, taken
 from temporal_tenancy.ticks.fan_out._outcomes import outcome_of_failure
 from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
@@ -73,8 +73,8 @@ def require_shared(job: Job, extra: Mapping[str, Any]) -> None:
 async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> TenantOutcome | None:
     """Returns the outcome of a child's latest run.
 
-    If something else uses the child's workflow id, the outcome is a failure with the error type
-    `WorkflowIdTaken`.
+    If something else uses the child's workflow id, or a run for another period, the outcome is a
+    failure with the error type `WorkflowIdTaken`.
 
     Returns:
         The outcome, or None if the server has no such run, or no longer has it.
@@ -85,7 +85,10 @@ async def state_of_child(client: Client, tenant_id: str, workflow_id: str) -> Te
     described = await if_known(client.get_workflow_handle(workflow_id).describe())
     if described is None:
         return None
-    why = disagreement(described, WorkflowId.parse(workflow_id).job)
+    name = WorkflowId.parse(workflow_id).job
+    why = disagreement(described, name)
+    if why is None:
+        why = await period_disagreement(client, described, registry.get(name))
     if why is not None:
         return outcome_of_failure(
             tenant_id, taken(workflow_id, why), workflow_id=workflow_id, run_id=None

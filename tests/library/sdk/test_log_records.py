@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
+from temporalio.client import Client
 
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, enter
 from temporal_tenancy.sdk.logs import JobContext
+from tests.fixtures.jobs.noisy_jobs import Noisy, NoisyInput
+from tests.fixtures.temporal import make_worker
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,34 @@ def test_a_line_about_a_run_has_the_runs_tenant() -> None:
     record = logging.makeLogRecord({"msg": "event.done", "job_id": "acme/mail.send/1"})
     JobContext().filter(record)
     assert vars(record).items() >= {"tenant_id": "acme", "job": "mail.send"}.items()
+
+
+async def test_a_line_while_a_runs_module_is_imported_stops_nothing(
+    client: Client, queue: str
+) -> None:
+    raised: list[BaseException] = []
+
+    class Host(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                JobContext().filter(record)
+            except BaseException as error:
+                raised.append(error)
+            seen.append(record.getMessage())
+
+    seen: list[str] = []
+    logger, host = logging.getLogger("tests.noisy"), Host()
+    logger.addHandler(host)
+    try:
+        async with make_worker(client, queue, workflows=[Noisy], activities=[]):
+            result = await client.execute_workflow(
+                Noisy.run,
+                NoisyInput(tenant_id="acme"),
+                id=f"acme/noisy.load/{queue}",
+                task_queue=queue,
+            )
+    finally:
+        logger.removeHandler(host)
+    assert result == "acme"
+    assert "noisy.imported" in seen
+    assert raised == []

@@ -28,7 +28,7 @@ from temporal_tenancy.core.errors import ConfigurationError, NotDeterministic, T
 from temporal_tenancy.core.failures import root_cause
 from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.postgres.database import tenant_session
-from temporal_tenancy.sdk.code_checks import check_activity
+from temporal_tenancy.sdk.code_checks import check_activity, check_workflow
 from tests.fixtures.jobs import mistaken_jobs as mistakes
 from tests.fixtures.temporal import make_worker
 
@@ -313,3 +313,39 @@ def test_the_source_is_read_although_garbage_is_collected() -> None:
         gc.set_threshold(*thresholds)
         gc.callbacks.remove(collected)
     assert gc.isenabled()
+
+
+class NoTimeoutInput(mistakes.MistakeInput):
+    pass
+
+
+@tenant_job("mistake.forget_timeout", queue="default")
+class ForgetsTimeout:
+    @workflow.run
+    async def run(self, job: NoTimeoutInput) -> Any:
+        return await workflow.execute_activity(mistakes.make_text, 1)
+
+
+@tenant_job("mistake.forget_local_timeout", queue="default")
+class ForgetsLocalTimeout:
+    @workflow.run
+    async def run(self, job: NoTimeoutInput) -> Any:
+        return await workflow.execute_local_activity("make_text", 1, task_queue="x")  # type: ignore[call-overload]
+
+
+@tenant_job("mistake.pass_timeout", queue="default")
+class PassesTimeout:
+    @workflow.run
+    async def run(self, job: NoTimeoutInput) -> Any:
+        options: Any = {"start_to_close_timeout": timedelta(seconds=1)}
+        return await workflow.execute_activity(mistakes.make_text, 1, **options)
+
+
+@pytest.mark.parametrize("cls", [ForgetsTimeout, ForgetsLocalTimeout])
+def test_a_call_of_an_activity_without_a_timeout_is_refused_with_its_line(cls: type) -> None:
+    with pytest.raises(ConfigurationError, match=r"test_mistakes\.py, line \d+\) has no timeout"):
+        check_workflow(cls, [None], is_remote=True)
+
+
+def test_a_timeout_among_options_counts() -> None:
+    check_workflow(PassesTimeout, [None], is_remote=True)

@@ -318,9 +318,49 @@ def test_two_jobs_of_one_name_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["billing", "Billing.Cycle", "billing/cycle", "a.", "", "a b.c"])
 def test_a_job_that_is_not_called_area_verb_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="not a job name"):
+    with pytest.raises(ConfigurationError, match=r"not a job name|must be a text"):
         tenant_job(name, queue="default")(Unmarked)
     assert job_of(Unmarked) is None
+
+
+tenant: Any = tenant_job  # so that a wrong argument is one for a run only
+platform: Any = platform_job
+
+
+class WithoutRun:
+    async def run(self, job: jobs.EchoInput) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("declare", "sentence"),
+    [
+        (lambda: tenant("bad.queue", queue=None), "the queue of the job bad.queue must"),
+        (lambda: tenant("bad.queue", queue=" "), "the queue of the job bad.queue must"),
+        (lambda: tenant("bad.queue", queue="bulk", feature=3), "the feature of the job"),
+        (lambda: tenant("bad.prio", queue="bulk", priority="hgih"), "JobPriority.HIGH"),
+        (lambda: platform("bad.prio", reason="x", queue="bulk", priority=9), "not 9"),
+        (lambda: platform("bad.queue", reason="x", queue=2), "the queue of the job"),
+        (lambda: tenant(7, queue="bulk"), "the name of the job 7 must be a text"),
+        (lambda: tenant("bad.run", queue="bulk"), r"WithoutRun \(bad.run\) is not a workflow"),
+    ],
+)
+def test_a_declaration_with_a_wrong_argument_is_refused_in_a_sentence(
+    declare: Any, sentence: str
+) -> None:
+    class Other(WithoutRun):
+        pass
+
+    Other.__qualname__ = "WithoutRun"
+    with pytest.raises(ConfigurationError, match=sentence):
+        declare()(Other)
+
+
+def test_a_decorator_without_its_arguments_is_refused_in_a_sentence() -> None:
+    declare: Any = tenant_job
+    with pytest.raises(ConfigurationError, match=r"^@tenant_job stands above WithoutRun without"):
+        declare(WithoutRun)
+    with pytest.raises(ConfigurationError, match=r"^tenant_job\(\): missing .* 'queue'"):
+        declare("bad.queue")
 
 
 @pytest.mark.filterwarnings("ignore:The same plugin type")

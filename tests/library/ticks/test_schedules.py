@@ -173,6 +173,15 @@ async def test_a_tenants_code_neither_makes_nor_lists_others_schedules(
             await client.list_schedules()
 
 
+WRONG_FIELDS: list[tuple[str, dict[str, Any]]] = [
+    ("spread", {"spread": 7200}),
+    ("catchup_window", {"catchup_window": 60}),
+    ("local_time", {"local_time": "no"}),
+    ("extra", {"extra": ["note"]}),
+    ("extra", {"extra": {"tenant_id": "acme"}}),
+]
+
+
 @pytest.mark.parametrize(
     ("scheduled", "sentence"),
     [
@@ -192,6 +201,10 @@ async def test_a_tenants_code_neither_makes_nor_lists_others_schedules(
         (ScheduledJob("test.controlled", "0 8 * * *", spread=-timedelta(1)), "spread: "),
         (ScheduledJob("test.controlled", "0 8 * * *", max_starts_per_second=0), "max_starts_"),
         (ScheduledJob("test.controlled", "0 6 1 * *", {"typo": 1}), "typo: there is no such field"),
+        *(
+            (ScheduledJob("test.controlled", "0 6 1 * *", **wrong), f"test.controlled: .*{field} ")
+            for field, wrong in WRONG_FIELDS
+        ),
     ],
 )
 async def test_a_declaration_that_cannot_work_is_refused_before_any_is_applied(

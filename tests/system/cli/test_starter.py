@@ -220,14 +220,18 @@ async def test_tenants_are_added_listed_suspended_and_resumed(batch: Batch) -> N
 
 
 async def test_a_run_without_a_worker_is_explained(airlines: None, batch: Batch) -> None:
-    started, explained, human = await batch(
+    away: dict[str, str | None] = {"PLATFORM_DATABASE_URL": "postgresql://someone@127.0.0.1:1/x"}
+    started, unasked, explained, human = await batch(
         [
             Command(["run", "billing.cycle", "--tenant", "acme", "--key", "2013-04", "--json"]),
+            Command(["explain", "acme/billing.cycle/2013-05", "--json"], away),
             Command(["explain", "acme/billing.cycle/2013-04", "--json"]),
             Command(["explain", "acme/billing.cycle/2013-04"]),
         ]
     )
     assert "result" not in started.document
+    assert unasked.code == 3, unasked
+    assert unasked.document["error"]["type"] == "NotReachable"
     assert explained.document["status"] == "running"
     assert explained.document["tenant_id"] == "acme"
     assert explained.document["waiting_for"][0].startswith('no worker serves the queue "bulk".')

@@ -6,12 +6,16 @@ import asyncio
 import io
 import logging
 import sys
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueRequest
 from temporalio.client import Client
 
 from processes.cli import command_logs
+from temporal_tenancy.cli._pending import retries
 from temporal_tenancy.cli._spinners import logs_on
 from temporal_tenancy.control_plane.tenants import Tenants
 from tests.fixtures.saas import saas_worker
@@ -47,6 +51,23 @@ async def test_a_workflow_that_no_worker_has_is_told_while_the_run_is_waited_for
         await saas.get_workflow_handle("acme/billing.cycle/2013-04").terminate("told")
         await process.communicate()
     assert process.returncode == 1
+
+
+async def test_a_worker_that_takes_a_run_and_does_not_answer_is_told_of(raw: Client) -> None:
+    started = await raw.start_workflow(
+        "billing.cycle",
+        id="acme/billing.cycle/2013-05",
+        task_queue="bulk",
+        task_timeout=timedelta(seconds=1),
+    )
+    request = PollWorkflowTaskQueueRequest(
+        namespace=raw.namespace, task_queue=TaskQueue(name="bulk"), identity="frozen"
+    )
+    for _ in range(2):
+        task = await raw.workflow_service.poll_workflow_task_queue(request)
+        assert task.workflow_execution.workflow_id == started.id
+    [told] = await retries(raw, await started.describe())
+    assert told.startswith("A worker took its workflow task and did not answer in time (attempt 2")
 
 
 def test_log_lines_go_above_a_spinner(monkeypatch: pytest.MonkeyPatch) -> None:

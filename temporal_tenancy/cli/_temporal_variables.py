@@ -1,0 +1,26 @@
+"""The environment variables of Temporal's clients."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TEMPORAL_VARIABLES: Final = (
+    "TEMPORAL_ADDRESS",
+    "TEMPORAL_API_KEY",
+    "TEMPORAL_CLIENT_AUTHORITY",
+    "TEMPORAL_CODEC_AUTH",
+    "TEMPORAL_CODEC_ENDPOINT",
+    "TEMPORAL_CONFIG_FILE",
+    "TEMPORAL_NAMESPACE",
+    "TEMPORAL_PROFILE",
+    "TEMPORAL_TLS",
+    "TEMPORAL_TLS_CLIENT_CERT_DATA",
+    "TEMPORAL_TLS_CLIENT_CERT_PATH",
+    "TEMPORAL_TLS_CLIENT_KEY_DATA",
+    "TEMPORAL_TLS_CLIENT_KEY_PATH",
+    "TEMPORAL_TLS_DISABLE_HOST_VERIFICATION",
+    "TEMPORAL_TLS_SERVER_CA_CERT_DATA",
+    "TEMPORAL_TLS_SERVER_CA_CERT_PATH",
+    "TEMPORAL_TLS_SERVER_NAME",
+)
+"""The variables that `temporalio.envconfig` and the Temporal CLI read."""
