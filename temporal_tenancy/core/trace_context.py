@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from temporalio.client import Plugin
+if TYPE_CHECKING:
+    from temporalio.client import Plugin
 
 # W3C Trace Context, version 00: the ids of the trace and of the calling span, and the flags. The
 # `tracestate` and the baggage, which hold anything, go with no row.
