@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 Target = TypeVar("Target", bound=Callable[..., Any])  # a class or a function, returned as it is
@@ -38,22 +38,28 @@ def _checked(function: Callable[..., Any], name: str, *, bound: int) -> Callable
                 from temporal_tenancy.core.errors import ConfigurationError
 
                 raise ConfigurationError(unknown(name, keyword, known))
-        try:
-            signature.bind(*args, **keywords)
-        except TypeError as error:
-            from temporal_tenancy.core.errors import ConfigurationError
-
-            if bound:
-                raise
-            if args and isinstance(args[0], type):
-                raise ConfigurationError(
-                    f"@{name} stands above {args[0].__qualname__} without parentheses. Write its "
-                    f"arguments in them: {error}."
-                ) from None
-            raise ConfigurationError(f"{name}(): {error}.") from None
+        if not bound:
+            _require_arguments(name, signature, args, keywords)
         return function(*args, **keywords)
 
     return call
+
+
+def _require_arguments(
+    name: str, signature: inspect.Signature, args: Sequence[Any], keywords: Mapping[str, Any]
+) -> None:
+    """Raises `ConfigurationError` if a function's arguments are too few or too many."""
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError as error:
+        from temporal_tenancy.core.errors import ConfigurationError
+
+        if args and isinstance(args[0], type):
+            raise ConfigurationError(
+                f"@{name} stands above {args[0].__qualname__} without parentheses. Write its "
+                f"arguments in them: {error}."
+            ) from None
+        raise ConfigurationError(f"{name}(): {error}.") from None
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:

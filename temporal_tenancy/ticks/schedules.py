@@ -141,6 +141,8 @@ class ScheduledJob:
             self._check_times(job)
         except TenancyError as error:
             raise ConfigurationError(f"the schedule of {self.job}: {error.sentence}") from None
+        except ConfigurationError as error:
+            raise ConfigurationError(f"the schedule of {self.job}: {error}") from None
         return job
 
     def schedule(self) -> Schedule:
