@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.cli._server_access import Servers, servers
-from temporal_tenancy.cli.answers import Answer, lines, live_text, minute, out, table, when
+from temporal_tenancy.cli.answers import Answer, lines, live_text, minute, out, table, when, whole
 from temporal_tenancy.cli.program import current_application
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import duration
@@ -205,7 +205,7 @@ def _text(
             ("tenant", "worker seconds", "database seconds", "attempts", "seconds each"),
             [
                 (
-                    row.name,
+                    whole(row.name),
                     f"{row.used.worker_seconds:,.1f}",
                     f"{row.used.database_seconds:,.1f}",
                     f"{row.used.attempts:,}",
@@ -222,9 +222,9 @@ def _text(
             ("worker", "queue", "version", "since", "age"),
             [
                 (
-                    worker.identity,
+                    whole(worker.identity),
                     worker.queue,
-                    worker.version or None,
+                    whole(worker.version) if worker.version else None,
                     minute(worker.since),
                     None if worker.since is None else duration(now - worker.since),
                 )

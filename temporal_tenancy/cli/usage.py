@@ -13,7 +13,7 @@ from typing import Any, Final
 import typer
 
 from temporal_tenancy.cli._server_access import control_plane, known_tenant
-from temporal_tenancy.cli.answers import Answer, lines, minute, table
+from temporal_tenancy.cli.answers import Answer, lines, minute, table, whole
 from temporal_tenancy.core.identifiers import PLATFORM, tenant_id
 from temporal_tenancy.core.instants import in_utc
 from temporal_tenancy.metering import By, Usage
@@ -44,7 +44,7 @@ async def show(tenant: str | None, by: By, *, since: str | None, until: str | No
         (by, "worker seconds", "database seconds", "attempts", "workflows"),
         [
             (
-                row.name or "(no job)",
+                whole(row.name) if row.name else "(no job)",
                 f"{row.used.worker_seconds:,.1f}",
                 f"{row.used.database_seconds:,.1f}",
                 f"{row.used.attempts:,}",

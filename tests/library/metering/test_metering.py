@@ -18,9 +18,10 @@ from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.observations import AttemptEnded, ConnectionHeld, RunEnded, Work
-from temporal_tenancy.metering import Used, metered, metering, usage
 from temporal_tenancy.metering import _meter as meters
+from temporal_tenancy.metering import metered, metering, usage
 from temporal_tenancy.metering._meter import OTHER, Meter
+from temporal_tenancy.metering._table import Used
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from tests.fixtures.app import app_plugin, app_worker

@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
+from rich.console import RenderableType
 from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
@@ -28,6 +29,7 @@ from temporal_tenancy.cli import (
     Login,
     catch_up,
     dead_letters,
+    deployments,
     doctor,
     explanations,
     fan_outs,
@@ -38,15 +40,20 @@ from temporal_tenancy.cli import (
     schedules,
     tenants,
     ticks,
+    top,
+    usage,
     use_program,
 )
 from temporal_tenancy.cli._layout import width_of, words_of
+from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.control_plane.tables import LedgerState, TickRow, TickState
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
+from temporal_tenancy.metering import Usage
+from temporal_tenancy.metering._table import Key, Used, add
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.ticks.fan_out import FanOutResult
@@ -180,7 +187,7 @@ def cases(letter: str) -> dict[str, Case]:
     caught_up = {"job": JOB, "tick": TICK, "missed": 1, **totals, "url": f"http://ui/{RUN_ID}"}
     return {
         "dead_letters.show_all": of(
-            letter, TENANT, text=lambda: dead_letters.show_all(Filter(), 10)
+            letter, TENANT, KEY, text=lambda: dead_letters.show_all(Filter(), 10)
         ),
         "dead_letters.show": of(
             letter, TENANT, WORKFLOW_ID, RUN_ID, text=lambda: dead_letters.show(letter, None)
@@ -215,8 +222,38 @@ def cases(letter: str) -> dict[str, Case]:
         "fan_outs._counted": of(
             TENANT, text=lambda: fan_outs._counted({"url": f"http://ui/{RUN_ID}"}, result)
         ),
+        "usage.show": of(TENANT, text=lambda: _used()),
+        "top._text": of(TENANT, RUN_ID, text=lambda: _top()),
+        "deployments._shown": of(PARTNER, text=lambda: lines(*deployments._shown(_versions()))),
         "runs._shown": of(RUN_ID, text=lambda: runs._shown({"id": RUN_ID, "why": WHY})),
     }
+
+
+async def _used() -> Answer:
+    """Meters an hour of the tenant, and shows it."""
+    hour = datetime.now(UTC) - timedelta(hours=2)
+    async with control_plane() as database:
+        await add(database, {Key(TENANT, JOB, hour): Used(1.5, 0.5, 1, 1)})
+    return await usage.show(None, "tenant", since=None, until=None)
+
+
+def _top() -> RenderableType:
+    worker = top._Worker(identity=RUN_ID, queue="bulk", version=PARTNER, seen=NOW, since=NOW)
+    queue = {"queue": "bulk", "kind": "workflow", "waiting": 1, "oldest_seconds": 2.5, "workers": 1}
+    fan_out = {"job": JOB, "running_seconds": 5.0, "tenants": {"succeeded": 7}}
+    return top._text(NOW, [queue], [fan_out], [Usage(TENANT, Used(1.5, 0.5, 1, 1))], [worker])
+
+
+def _versions() -> dict[str, Any]:
+    version = {
+        "build_id": PARTNER,
+        "drained": False,
+        "status": "current",
+        "created_at": NOW,
+        "running": 3,
+        "release": None,
+    }
+    return {"name": "saas", "versions": [version]}
 
 
 async def _keys() -> Answer:
