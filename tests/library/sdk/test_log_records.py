@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from temporalio import workflow
 from temporalio.client import Client
 
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, enter
@@ -40,6 +41,20 @@ def test_a_line_about_a_run_has_the_runs_tenant() -> None:
     record = logging.makeLogRecord({"msg": "event.done", "job_id": "acme/mail.send/1"})
     JobContext().filter(record)
     assert vars(record).items() >= {"tenant_id": "acme", "job": "mail.send"}.items()
+
+
+def test_a_line_in_a_run_that_is_not_set_up_yet_has_no_job_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Unready:
+        def workflow_info(self) -> None:
+            raise AttributeError("'_WorkflowInstanceImpl' object has no attribute '_outbound'")
+
+    monkeypatch.setattr(workflow._Runtime, "maybe_current", staticmethod(Unready))
+    monkeypatch.setattr(workflow._Runtime, "current", staticmethod(Unready))
+    record = logging.makeLogRecord({"msg": "module.imported"})
+    assert JobContext("worker-1").filter(record)
+    assert "job_id" not in vars(record)
 
 
 async def test_a_line_while_a_runs_module_is_imported_stops_nothing(
