@@ -154,7 +154,24 @@ def _imported(module: str, target: str) -> Any:  # any module
     except (Exception, SystemExit) as error:
         if _says_what_to_do(error):
             raise
+        if _wants_django(error):
+            raise ApplicationBroken(
+                f"importing {module} needs Django's settings and models, which only manage.py "
+                f'loads. It is a Django site: set TENANCY_APPLICATION = "{target}" in its settings '
+                'and use "manage.py tenancy".'
+            ) from error
         raise _broken(f"importing {module}", error) from error
+
+
+def _wants_django(error: BaseException) -> bool:
+    """Returns whether an import failed because nothing has called `django.setup()`."""
+    django_apps = sys.modules.get("django.apps")
+    return (
+        type(error).__module__ == "django.core.exceptions"
+        and type(error).__name__ in ("AppRegistryNotReady", "ImproperlyConfigured")
+        and django_apps is not None
+        and not django_apps.apps.ready
+    )
 
 
 def _called(make: Any, target: str) -> Any:  # whatever a person names

@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.django._tenantless import request_without_tenant
 
 SETTING: Final = "TENANCY_TENANT_OF"
 
@@ -50,7 +51,8 @@ class TenantMiddleware:
         find = self._tenant_of
         tenant = async_to_sync(find)(request) if iscoroutinefunction(find) else find(request)
         if tenant is None:
-            return self.get_response(request)
+            with request_without_tenant(request):
+                return self.get_response(request)
         with enter(TenantScope(tenant)):
             return self.get_response(request)
 
@@ -61,6 +63,7 @@ class TenantMiddleware:
         )
         tenant = await asked(request)
         if tenant is None:
-            return await self.get_response(request)
+            with request_without_tenant(request):
+                return await self.get_response(request)
         with enter(TenantScope(tenant)):
             return await self.get_response(request)

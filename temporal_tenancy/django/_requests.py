@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from pydantic import BaseModel
 
 from temporal_tenancy.core.jobs import JobPriority
-from temporal_tenancy.django._transactions import driver_connection
+from temporal_tenancy.django._transactions import connection_in_block
 from temporal_tenancy.outbox import enqueue_in, once_in
 
 
@@ -39,7 +39,7 @@ def enqueue(
         psycopg.Error: a database error, without values of rows.
     """
     return enqueue_in(
-        driver_connection(using),
+        connection_in_block(using),
         job,
         input,
         key=key,
@@ -59,4 +59,4 @@ def once(consumer: str, event_id: str, *, using: str = DEFAULT_DB_ALIAS) -> bool
         ScopeMissing: no `tenant_atomic()` is open on the database.
         TenantMismatch: the transaction belongs to another tenant than the scope.
     """
-    return once_in(driver_connection(using), consumer, event_id)
+    return once_in(connection_in_block(using), consumer, event_id)

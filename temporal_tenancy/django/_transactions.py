@@ -11,14 +11,14 @@ from django import conf  # not its settings, as in middleware
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.django._tenantless import tenant_of_this_code
 from temporal_tenancy.postgres.installation import SCHEMA
-from temporal_tenancy.postgres.open_transactions import claimed, joined
+from temporal_tenancy.postgres.open_transactions import claimed, found, joined
 from temporal_tenancy.postgres.raw_session import finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.transactions import (
     begin,
     clean_after_rollback,
-    current_tenant_of_this_code,
     prepare_commit,
     require_tenant,
     translated,
@@ -54,7 +54,7 @@ def tenant_atomic(
         LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
         django.db.Error: any other database error, without values of rows once it leaves the block.
     """
-    tenant = current_tenant_of_this_code()
+    tenant = tenant_of_this_code()
     connection = driver_connection(using)
     # The transaction in which django.test.TestCase runs a test counts as none.
     in_test = _is_in_test_case(using)
@@ -98,6 +98,24 @@ def driver_connection(using: str) -> psycopg.Connection[Any]:
             "django.db.backends.postgresql and install psycopg."
         )
     return driver
+
+
+def connection_in_block(using: str) -> psycopg.Connection[Any]:
+    """Returns the driver's connection of a database on which `tenant_atomic()` is open.
+
+    Raises:
+        ScopeMissing: it is not open, or there is no scope.
+        ConfigurationError: the database is not PostgreSQL through psycopg 3.
+    """
+    tenant_of_this_code()
+    connection = driver_connection(using)
+    if found(connection) is None:
+        argument = "" if using == DEFAULT_DB_ALIAS else repr(using)
+        raise ScopeMissing(
+            f'no transaction of a tenant is open on the database "{using}". Call it inside: with '
+            f"tenant_atomic({argument})."
+        )
+    return connection
 
 
 def _refuse_open_transaction(using: str, tenant: str) -> None:

@@ -26,9 +26,15 @@ COLUMNS: Final = frozenset(
         *("settings", "trial_ends_at"),
     }
 )
+_TYPES: Final[Mapping[TenantIdType, frozenset[str]]] = {
+    "text": frozenset({"text", "character varying", "character", "citext", "name"}),
+    "uuid": frozenset({"uuid"}),
+    "bigint": frozenset({"bigint", "integer", "smallint"}),
+}
 STANDARD: Final = "standard"  # the plan of a tenant whose row names none
 
 _NO_RIGHT: Final = "42501"  # SQLSTATE
+_TYPE_DOES_NOT_FIT: Final = frozenset({"42804", "42883"})
 _COLON: Final = re.compile(r"(?<![:\w\\]):(?=\w)")  # where SQLAlchemy would see a parameter
 
 
@@ -68,8 +74,8 @@ class SqlTenantDirectory:
             plans: the plans; "standard", without features or limits, need not be listed.
 
         Raises (when it is first asked):
-            ConfigurationError: the query lacks `id`, or has a column of another name; a row has a
-                status, plan or value that does not fit.
+            ConfigurationError: the query lacks `id`, or has a column of another name or an `id` of
+                another type; a row has a status, plan or value that does not fit.
             DirectoryUnreadable: the role may not read the tables.
             DirectoryAmbiguous: a tenant that was asked for, or is on the page, has two rows.
         """
@@ -182,13 +188,33 @@ class SqlTenantDirectory:
                     columns.extend(result.keys())
                 return result.mappings().all()
         except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) != _NO_RIGHT:
+            state = getattr(error.orig, "sqlstate", None)
+            if state in _TYPE_DOES_NOT_FIT:
+                await self._refuse_other_type(reason)
+            if state != _NO_RIGHT:
                 raise
             role = self._database.platform_engine.url.username
             raise DirectoryUnreadable(
                 f"{role} may not read what the tenant directory's query reads: "
                 f"{str(error.orig).split(' (')[0]}. Grant it select."
             ) from None
+
+    async def _refuse_other_type(self, reason: str) -> None:
+        """Raises `ConfigurationError` if the column `id` has another type than `type` says."""
+        statement = text(
+            f"select format_type(pg_typeof((select id from ({self._query}\n) as tenant limit 0)),"  # noqa: S608
+            " null)"
+        )
+        async with self._database.platform_session(reason) as session:
+            found = str(await session.scalar(statement))
+        if found in _TYPES[self._type]:
+            return
+        fitting = [name for name, types in _TYPES.items() if found in types]
+        how = f'Give SqlTenantDirectory type="{fitting[0]}"' if fitting else "Cast it to text"
+        raise ConfigurationError(
+            f"the tenant directory's query gives its column id the type {found}, and the directory "
+            f"was told {self._type}. {how}."
+        ) from None
 
     def _tenant(self, row: RowMapping) -> Tenant:
         values: dict[str, Any] = {name: value for name, value in row.items() if value is not None}

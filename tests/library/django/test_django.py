@@ -53,6 +53,7 @@ from tests.fixtures.jobs import relay_jobs  # noqa: F401  (the job test.note)
 from tests.library.django.site import AddEffect, Effect, add, setting
 
 NAME = "django_connections"
+NAMELESS = "the request GET /add has no tenant: the function of TENANCY_TENANT_OF returned None"
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +301,7 @@ def test_a_request_for_a_job_is_in_the_same_transaction(urls: DatabaseUrls) -> N
         with pytest.raises(ValueError, match="own"), tenant_atomic():
             enqueue("test.note", {}, key="lost")
             raise ValueError("own")
-        with pytest.raises(ScopeMissing, match="no transaction of a tenant"):
+        with pytest.raises(ScopeMissing, match=r"Call it inside: with tenant_atomic\(\)\."):
             enqueue("test.note", {})
         with transaction.atomic(), pytest.raises(ScopeMissing):
             once("mailer", "e2")
@@ -404,11 +405,18 @@ def test_a_view_runs_for_the_tenant_of_its_request(urls: DatabaseUrls) -> None:
     assert client.get("/add", headers={"Tenant": "globex"}).content == b"globex"
     with override_settings(TENANCY_TENANT_OF="tests.library.django.site.tenant_of_later"):
         assert Client().get("/add", headers={"Tenant": "globex"}).content == b"globex,globex"
-    with pytest.raises(ScopeMissing):
+    with pytest.raises(ScopeMissing, match=NAMELESS):
         client.get("/add")
     with pytest.raises(RuntimeError, match="after the write"):
         client.get("/failing", headers={"Tenant": "acme"})
     assert committed(urls) == ["acme", "globex", "globex"]
+
+
+async def test_an_async_view_of_a_request_without_a_tenant_is_told() -> None:
+    with pytest.raises(ScopeMissing, match=NAMELESS.replace("add", "async")):
+        await AsyncClient().get("/async")
+    with pytest.raises(ScopeMissing, match="outside any job"), tenant_atomic():
+        pytest.fail("entered")  # the request is over
 
 
 @pytest.mark.parametrize("find", ["tenant_of", "tenant_of_later"])

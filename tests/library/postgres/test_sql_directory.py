@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -160,6 +161,26 @@ async def test_a_query_that_does_not_fit_says_so(
     fill("('acme')")
     with pytest.raises(ConfigurationError, match=sentence):
         await SqlTenantDirectory(database, query).page(limit=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "type", "advice"),
+    [
+        ("integer", "text", 'Give SqlTenantDirectory type="bigint".'),
+        ("bigint", "text", 'Give SqlTenantDirectory type="bigint".'),
+        ("uuid", "text", 'Give SqlTenantDirectory type="uuid".'),
+        ("text", "bigint", 'Give SqlTenantDirectory type="text".'),
+        ("inet", "text", "Cast it to text."),
+    ],
+)
+async def test_an_id_of_another_type_than_the_directorys_is_told(
+    database: Database, kind: str, type: str, advice: str
+) -> None:
+    directory = SqlTenantDirectory(database, f"select null::{kind} as id", type=type)  # type: ignore[arg-type]
+    told = re.escape(f"its column id the type {kind}, and the directory was told {type}. {advice}")
+    for asked in (directory.page(limit=1), directory.find("7")):
+        with pytest.raises(ConfigurationError, match=told):
+            await asked
 
 
 @pytest.mark.parametrize("status", ["'active'", "case when n = 1 then 'active' end", "null"])

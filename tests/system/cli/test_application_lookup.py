@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import temporal_tenancy
 from temporal_tenancy import TenancyPlugin
 from temporal_tenancy.cli import Application, NotReachable, _application_lookup
 from temporal_tenancy.cli._application_lookup import (
@@ -174,6 +177,30 @@ def test_an_import_that_fails_is_told_with_its_cause_and_its_line(
     assert str(broken.value).startswith(f"importing {module} {said.format(file=file)}")
     assert "s3cret" not in str(broken.value)
     assert broken.value.__cause__ is not None  # --debug shows its traceback
+
+
+@pytest.mark.parametrize("settings", [None, "settings_of_site"])
+def test_a_django_site_is_told_of_manage_py(
+    module: str, settings: str | None, tmp_path: Path
+) -> None:
+    """In its own process, in which nothing has set Django up."""
+    (tmp_path / "settings_of_site.py").write_text("INSTALLED_APPS = []\n")
+    (tmp_path / f"{module}.py").write_text(
+        "from django.db import models\nclass Order(models.Model): pass\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if "DJANGO" not in name}
+    done = subprocess.run(
+        [sys.executable, "-m", "temporal_tenancy", "--app", f"{module}:application", "jobs"],
+        cwd=tmp_path,
+        env=environ
+        | {"PYTHONPATH": str(Path(temporal_tenancy.__file__).parents[1])}
+        | ({"DJANGO_SETTINGS_MODULE": settings} if settings else {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 'use "manage.py tenancy"' in " ".join(done.stderr.split())
+    assert done.returncode != 0
 
 
 def test_a_function_that_fails_is_told_by_the_first_line_of_its_cause(module: str) -> None:
