@@ -153,7 +153,7 @@ async def test_a_start_whose_input_did_not_fit_is_its_tenants_letter(
     assert await find(app) == 1
     [letter] = await letters(database)
     assert letter.error_type == "InvalidPayload"
-    assert letter.message.endswith("note: Input should be a valid string.")
+    assert letter.message.endswith("note: it must be text.")
 
 
 async def test_what_was_started_again_is_not_found(
