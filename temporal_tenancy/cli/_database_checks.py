@@ -23,6 +23,7 @@ from temporal_tenancy.core.tenant_id_types import declared_type
 from temporal_tenancy.lint.catalogue import Finding, lint
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
+    MAKE_THE_ROLE,
     DatabaseProblem,
     DatabaseUnreachable,
     InstallationElsewhere,
@@ -73,10 +74,14 @@ def _role(application: Application, role: str, login: Login) -> Check:
                 )
             excess = excess_rights(connection, [role], through_public=True)
     except DatabaseUnreachable as error:
-        how = application.how_to_start
-        if "authentication failed" in error.message:
-            how = f"{quoted('migrate')} makes the roles, with the passwords of these URLs."
-        return failed(name, f"{setting}: {error.message} {how}".rstrip())
+        how, message = application.how_to_start, error.message
+        if MAKE_THE_ROLE in message:
+            how = f"Or correct {setting}."
+            makes = (
+                f"Run {quoted('migrate')}, which makes the roles with the passwords of the URLs."
+            )
+            message = message.replace(MAKE_THE_ROLE, makes)
+        return failed(name, f"{setting}: {message} {how}".rstrip())
     except ConfigurationError as error:
         return failed(name, f"{setting}: {error}")
     if excess:
@@ -108,7 +113,7 @@ def _whole(
     rights = [finding for finding in findings if finding.open]
     others = [finding for finding in findings if finding not in (*logins, *rights)]
     yield _row_security(others)
-    yield _open_rights(rights)
+    yield _open_rights(rights, holds=not others)
     yield _logins(logins)
     yield _clock(connection)
 
@@ -130,14 +135,15 @@ def _row_security(findings: Sequence[Finding]) -> Check:
     return failed("row-level security", _listed("the catalogue lint finds faults:", findings))
 
 
-def _open_rights(findings: Sequence[Finding]) -> Check:
+def _open_rights(findings: Sequence[Finding], *, holds: bool) -> Check:
     """Warns of rights that weaken no policy, but that nobody may have meant to give."""
     if not findings:
         return ok("open rights", "no role has a right that it does not need.")
     hint = ""
     if any(finding.check == "public-grant" for finding in findings):
         hint = f"{quoted('migrate --harden')} lists what every role has and can lose."
-    return warning("open rights", _listed("row-level security holds, but:", findings, hint))
+    first = "row-level security holds, but:" if holds else "beside those faults:"
+    return warning("open rights", _listed(first, findings, hint))
 
 
 def _logins(findings: Sequence[Finding]) -> Check:

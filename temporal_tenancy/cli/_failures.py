@@ -81,6 +81,7 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     from temporal_tenancy.core.errors import ConfigurationError, TenancyError
     from temporal_tenancy.lifecycle import PortInUse, ProcessProblem
     from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
+    from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
     from temporal_tenancy.sdk.search_attributes import SearchAttributesMissing
 
     kind = type(error).__name__
@@ -98,8 +99,8 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, NotReachable):
         return ExitCode.NOT_REACHABLE, kind, error.message
     if isinstance(error, DatabaseProblem):
-        code = ExitCode.NOT_REACHABLE if isinstance(error, MigrationsBehind) else ExitCode.FAILED
-        return code, kind, error.message
+        unready = isinstance(error, MigrationsBehind | DirectoryUnreadable)
+        return (ExitCode.NOT_REACHABLE if unready else ExitCode.FAILED), kind, error.message
     if isinstance(error, ProcessProblem):
         is_port = isinstance(error, PortInUse)
         return (ExitCode.NOT_REACHABLE if is_port else ExitCode.FAILED), kind, error.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from temporal_tenancy.cli._directory_access import relays_directory_problem
 from temporal_tenancy.cli._hints import IN_OWN_DIRECTORY
 from temporal_tenancy.cli._server_access import directory_of
 from temporal_tenancy.cli.answers import when
@@ -61,6 +62,9 @@ async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
         start = "It is retried" if message.attempts else "It starts"
         reasons.append(f"{start} at {when(message.scheduled_at)}.")
     reasons += await _held_back(database, message.tenant_id, registry.get(message.job))
+    problem = await relays_directory_problem()
+    if problem is not None:
+        reasons.append(f"No relay can take it: {problem}")
     return reasons or ["It waits for a relay, which takes it within a second if one runs."]
 
 

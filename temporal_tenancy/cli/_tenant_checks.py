@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from temporal_tenancy.cli._directory_access import directory_check
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import control_plane, each_tenant
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped
@@ -24,12 +25,13 @@ _ZONES: Final = text("select name from pg_timezone_names")
 
 
 async def tenant_checks() -> list[Check]:
-    """Checks that Python and PostgreSQL know every tenant's time zone."""
+    """Checks who can read the tenants, and that all parts know every tenant's time zone."""
+    readable = await directory_check()
     try:
         async with control_plane() as database:
-            return [await _time_zones(database)]
+            return [readable, await _time_zones(database)]
     except (NotReachable, DatabaseProblem, ConfigurationError, SQLAlchemyError):
-        return skipped([_NAME], "the tenants cannot be read.")
+        return [readable, *skipped([_NAME], "the tenants cannot be read.")]
 
 
 async def _time_zones(database: Database) -> Check:

@@ -37,6 +37,7 @@ from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
+from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import input_of, started_event
 from temporal_tenancy.ticks.fan_out import tick_of
@@ -116,6 +117,8 @@ async def _ask_control_plane(findings: Findings) -> None:
                     findings.refused = with_hint(error.sentence)
             elif findings.tick is not None:
                 findings.entry = await _tick(database, job, findings.tick)
+    except DirectoryUnreadable as error:
+        findings.waiting.append(error.message)
     except (NotReachable, DatabaseProblem, ConfigurationError, SQLAlchemyError) as error:
         findings.unasked = error
         # Temporal alone knows a run that has ended; only what is still to come waits for the rest.

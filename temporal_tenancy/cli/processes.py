@@ -18,6 +18,7 @@ import typer
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from temporal_tenancy.cli._directory_access import refuse_unreadable
 from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._process_logs import write_logs
 from temporal_tenancy.cli.program import Application, Login, current_application
@@ -104,6 +105,7 @@ def work(
         ConfigurationError: a job, an activity or a queue is not listed, or only one of
             `deployment` and `build_id` is given.
         NotReachable: a URL is not set, or a server does not answer.
+        DirectoryUnreadable: the platform's role may not read the tenant directory.
         ProcessProblem: the health port is in use, or a worker has failed.
     """
     application = current_application()
@@ -148,6 +150,7 @@ def relay(process: ProcessOptions) -> None:
     Raises:
         ConfigurationError: the application's plugin has no directory.
         NotReachable: the relay's URL is not set, or a server does not answer.
+        DirectoryUnreadable: the relay's role may not read the tenant directory.
         ProcessProblem: the health port is in use, or the relay has failed.
     """
     application = current_application()
@@ -312,6 +315,7 @@ async def _connected(
         await asyncio.to_thread(
             check_database, url, application.environments, installation=application.installation
         )
+    await refuse_unreadable(application.tenants(database))
     client = await application.connect(database)
     await require_search_attributes(client)
     return client

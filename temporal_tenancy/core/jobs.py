@@ -271,7 +271,9 @@ class Registry(Mapping[str, Job]):
         job = self._jobs.get(name)
         if job is None:
             known = sorted(job.name for job in self._jobs.values() if job.kind == "tenant")
-            hint = did_you_mean(name, self._jobs) or f" Use one of: {', '.join(known)}."
+            has = f"Use one of: {', '.join(known)}." if known else "This process has none."
+            elsewhere = f" {has} Import the module that declares it in this process too."
+            hint = did_you_mean(name, self._jobs) or elsewhere
             raise UnknownJob(f"{name!r} is not a job.{hint}")
         return job
 

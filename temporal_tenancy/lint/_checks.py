@@ -149,7 +149,8 @@ TABLE_CHECKS: Final = (
     Check(
         "row-security-off",
         "the table {object} has a tenant's column, {detail}, but no row-level security, so any "
-        "session may see the rows of all tenants. Call protect() on it in a migration.",
+        "session may see the rows of all tenants. In a migration, call protect() on it, or run "
+        "protect_sql().",
         """
         select name, tenant_column_name from tenant_owned
         where not relrowsecurity and not is_child
@@ -167,11 +168,11 @@ TABLE_CHECKS: Final = (
     Check(
         "policy-missing",
         "the table {object} lacks the policy {detail}, one of the two that limit the tenant role "
-        "to its tenant's rows. In a migration, call protect() on it again.",
+        "to its tenant's rows. In a migration, call protect() on it, or run protect_sql().",
         """
         select name, wanted
         from tenant_owned, unnest(%(policies)s::text[]) as wanted
-        where not is_child and not exists (
+        where not is_child and relrowsecurity and not exists (
             select from policies where table_name = name and polname = wanted
         )
         """,

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.problems import Problem
 
+MAKE_THE_ROLE: Final = "Make the role with this password, or correct its URL."
 ROW_POLICY_CHECK: Final = "ExecWithCheckOptions"  # the server function that refuses a foreign row
 
 # The SQLSTATE classes whose message names only schema objects and settings. In other classes (bad
@@ -246,7 +247,7 @@ def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
 def _what_to_do(reason: str) -> str:
     """Returns the advice for a failed login; a server that has answered is not to be started."""
     if "authentication failed" in reason or 'role "' in reason:
-        return "Make the role with this password, or correct its URL."
+        return MAKE_THE_ROLE
     if 'database "' in reason:
         return "Create the database, or correct its URL."
     return "Start it, or correct its URL."

@@ -136,8 +136,15 @@ def protect_statements(
         schema: the table's schema, without quotes; None: the first of the search_path that has it.
 
     Raises:
-        ConfigurationError: the type is none of the three.
+        ConfigurationError: the type is none of the three, or `table` has a dot and no schema is
+            given.
     """
+    if schema is None and "." in table:
+        first, _, rest = table.partition(".")
+        raise ConfigurationError(
+            f"{table!r} would be one name with a dot. Name the schema apart: {rest!r}, "
+            f"schema={first!r}."
+        )
     name = _qualified(table, schema)
     rule, check = _rule(quoted(column), type), _check(quoted(column), type)
     role = quoted(role)

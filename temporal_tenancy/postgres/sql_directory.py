@@ -194,9 +194,11 @@ class SqlTenantDirectory:
             if state != _NO_RIGHT:
                 raise
             role = self._database.platform_engine.url.username
+            denied = str(error.orig).split(" (")[0]
+            right = "usage on the schema, and select" if "for schema" in denied else "select"
             raise DirectoryUnreadable(
-                f"{role} may not read what the tenant directory's query reads: "
-                f"{str(error.orig).split(' (')[0]}. Grant it select."
+                f"{role} may not read what the tenant directory's query reads: {denied}. "
+                f"Grant it {right}."
             ) from None
 
     async def _refuse_other_type(self, reason: str) -> None:

@@ -270,7 +270,7 @@ class _GuardedInstance(WorkflowInstance):
                     marker = completion.successful.commands.add()
                     marker.set_patch_marker.patch_id = self.marker
                 command = completion.successful.commands.add()
-                if work.initialize_workflow.continued_initiator == _BY_CRON:
+                if _follows_by_cron(work.initialize_workflow):
                     command.cancel_workflow_execution.SetInParent()
                 else:
                     self._encode(refusal, command.fail_workflow_execution.failure)
@@ -317,6 +317,11 @@ class _GuardedInstance(WorkflowInstance):
 
     def get_thread_id(self) -> int | None:
         return self.inner.get_thread_id()
+
+
+def _follows_by_cron(start: InitializeWorkflow) -> bool:
+    """Whether a cron schedule started the run after another; it is named for the first run too."""
+    return start.continued_initiator == _BY_CRON and bool(start.continued_from_execution_run_id)
 
 
 def _foreign_upsert(commands: Iterable[WorkflowCommand], own: WorkflowId) -> TenancyError | None:

@@ -58,6 +58,7 @@ from temporal_tenancy.postgres.database_errors import (
 )
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.secret_texts import hidden
+from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 from temporal_tenancy.sdk.search_attributes import (
     SearchAttributesMissing,
@@ -263,17 +264,23 @@ class Relay:
             log.error("relay.tasks_abandoned", extra={"tasks": len(left)})
 
     async def _claim_loop(self) -> None:
-        failures = 0
+        failures, unreadable = 0, False
         while not self._stopping.is_set():
             try:
                 await self._wait_for_room()
                 await self._claim()
                 self.is_running, failures = True, 0
                 self._has_run.set()
+            except DirectoryUnreadable as error:
+                if failures == 0 or not unreadable:
+                    log.error("relay.directory_unreadable", extra={"error": error.message})
+                self.is_running, unreadable = False, True
+                failures += 1
+                await self._pause_while_away(failures)
             except (DatabaseProblem, DBAPIError) as error:
-                if failures == 0:
+                if failures == 0 or unreadable:
                     log.warning("relay.database_away", extra={"error_type": type(error).__name__})
-                self.is_running = False
+                self.is_running, unreadable = False, False
                 failures += 1
                 await self._pause_while_away(failures)
 

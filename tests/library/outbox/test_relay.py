@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -29,8 +30,10 @@ from temporal_tenancy.outbox import (
 )
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.starting import ServerAway
+from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from temporal_tenancy.postgres.sql_directory import SqlTenantDirectory
 from temporal_tenancy.sdk.search_attributes import (
     SearchAttributesMissing,
     register_search_attributes,
@@ -39,6 +42,7 @@ from tests.fixtures.app import app_plugin
 from tests.fixtures.jobs.relay_control import Control, until
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
+    OPTIONS,
     ask,
     effects_of,
     messages_of,
@@ -102,6 +106,45 @@ async def test_a_relay_does_not_start_without_the_search_attributes(
     with pytest.raises(SearchAttributesMissing, match='"tenancy schedules apply" does so'):
         await relay.run()
     assert relay.is_shutdown
+
+
+async def test_a_relay_that_may_no_longer_read_the_directory_says_so_and_goes_on(
+    database: Database,
+    relay_database: Database,
+    temporal: TemporalDevServer,
+    namespace: str,
+    relay_worker: Worker,
+    database_urls: DatabaseUrls,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    directory = SqlTenantDirectory(relay_database, "select id from customers")
+    client = await Client.connect(
+        temporal.address,
+        namespace=namespace,
+        plugins=[app_plugin(relay_database, directory=directory)],
+    )
+    with connect(database_urls.owner) as owner:
+        owner.execute(b"create table customers (id text primary key)")
+        owner.execute(b"insert into customers values ('acme')")
+        async with running(Relay(client, database_urls.relay, options=OPTIONS)):
+            await ask(database, "acme", key="k1")
+
+            def told() -> list[Any]:
+                return [
+                    each
+                    for each in caplog.records
+                    if each.message in ("relay.directory_unreadable", "relay.database_away")
+                ]
+
+            async with asyncio.timeout(20):
+                while not told():  # noqa: ASYNC110  # another task logs it
+                    await asyncio.sleep(0.02)
+            [logged] = told()
+            assert logged.message == "relay.directory_unreadable"
+            assert logged.error.startswith("tenancy_relay may not read what the tenant directory's")
+            assert logged.error.endswith("Grant it select.")
+            owner.execute(b"grant select on customers to tenancy_relay")
+            assert await until_effects(database, "acme", 1) == ["k1"]
 
 
 async def test_messages_wait_while_the_namespace_has_lost_its_search_attributes(

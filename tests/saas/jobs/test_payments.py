@@ -271,11 +271,11 @@ async def test_of_two_alike_in_one_moment_the_one_that_was_sent_later_stands(
 INVALID: dict[str, tuple[bytes, str]] = {
     "no JSON": (b"hello", "Invalid JSON"),
     "no text": (b"\xff\xfe", "Invalid JSON"),
-    "no object": (b"[]", "should be an object"),
-    "no type": (b'{"timestamp": "2026-11-22T12:00:00Z", "data": {}}', "type: Field required"),
+    "no object": (b"[]", "it must be an object"),
+    "no type": (b'{"timestamp": "2026-11-22T12:00:00Z", "data": {}}', "type: it is missing"),
     "no plan": (
         b'{"type": "payment.failed", "timestamp": "2026-11-22T12:00:00Z", "data": {}}',
-        "plan: Field required",
+        "plan: it is missing",
     ),
     "a time without an offset": (
         b'{"type": "payment.failed", "timestamp": "2026-11-22T12:00:00", "data": {}}',

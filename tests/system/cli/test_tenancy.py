@@ -22,6 +22,7 @@ import pytest
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.processes import OwnedProcess
 from dev.devstack.temporal_server import TemporalDevServer
+from temporal_tenancy.postgres.connections import connect
 from tests.fixtures.starter import Said
 from tests.fixtures.warm_programs import WarmPrograms
 from tests.fixtures.worker_process import ROOT
@@ -40,6 +41,23 @@ from myapp import jobs
 
 def plugin(database: Database) -> TenancyPlugin:
     directory = InMemoryDirectory([make_tenant("acme"), make_tenant("globex")])
+    return TenancyPlugin(directory=directory, database=database)
+
+
+def application() -> Application:
+    return Application.from_environment(
+        plugin, tenant="TENANT_URL", platform="PLATFORM_URL", relay="RELAY_URL"
+    )
+"""
+
+SQL_DIRECTORY = """
+from temporal_tenancy import Database, SqlTenantDirectory, TenancyPlugin
+from temporal_tenancy.cli import Application
+from myapp import jobs
+
+
+def plugin(database: Database) -> TenancyPlugin:
+    directory = SqlTenantDirectory(database, "select id from customers")
     return TenancyPlugin(directory=directory, database=database)
 
 
@@ -278,8 +296,8 @@ async def test_a_doctor_before_migrate_says_what_makes_the_roles(stranger: Stran
     checks = (await stranger.document("doctor", code=1))["checks"]
     messages = {check["name"]: check["message"] for check in checks}
     assert re.search(
-        r"authentication failed .*\. Make the role with this password, or correct its URL\. "
-        r'"tenancy migrate" makes the roles, with the passwords of these URLs\.$',
+        r'authentication failed .*\. Run "tenancy migrate", which makes the roles with the '
+        r"passwords of the URLs\. Or correct TENANT_DATABASE_URL\.$",
         messages["role tenancy_tenant"],
     ), messages
     assert "Create the database, or correct its URL." in messages["role tenancy_relay"], messages
@@ -404,3 +422,51 @@ def test_the_console_script_is_the_module() -> None:
         'UsageError: No command is named. "tenancy --help" shows what it takes.\n',
     )
     assert "Usage: tenancy" in done.stdout
+
+
+async def test_a_login_that_may_not_read_the_directory_is_named_before_messages_wait(
+    stranger: Stranger, database_urls: DatabaseUrls, namespace: str
+) -> None:
+    stranger.write("own.py", SQL_DIRECTORY)
+    stranger.environ |= {
+        "TENANCY_APP": "own:application",
+        "TEMPORAL_NAMESPACE": namespace,
+        "TENANT_URL": database_urls.tenant,
+        "PLATFORM_URL": database_urls.platform,
+        "RELAY_URL": database_urls.relay,
+    }
+
+    async def directory() -> tuple[str, str]:
+        checks = (await stranger.document("doctor", code=1))["checks"]
+        [found] = [check for check in checks if check["name"] == "tenant directory"]
+        return found["verdict"], found["message"]
+
+    def sentence(role: str) -> str:
+        return (
+            f"{role} may not read what the tenant directory's query reads: permission denied for "
+            "table customers. Grant it select."
+        )
+
+    with connect(database_urls.owner) as owner:
+        assert (await directory())[0] == "failed"  # there is no such table
+        owner.execute(b"create table customers (id text primary key)")
+        owner.execute(b"insert into customers values ('acme')")
+        owner.execute(b"grant select on customers to tenancy_platform")
+        assert await directory() == ("failed", sentence("tenancy_relay"))
+        refused = await stranger.tenancy("relay")
+        assert refused.code == 3
+        assert refused.err.splitlines()[-1] == f"DirectoryUnreadable: {sentence('tenancy_relay')}"
+        await stranger.document("enqueue", "greeting.write", "--tenant", "acme", "--key", "2013-05")
+        explained = await stranger.document("explain", "acme/greeting.write/2013-05")
+        assert explained["waiting_for"] == [f"No relay can take it: {sentence('tenancy_relay')}"]
+        owner.execute(b"grant select on customers to tenancy_relay")
+        verdict = "tenancy_platform and tenancy_relay can read it."
+        assert await directory() == ("ok", verdict)
+        explained = await stranger.document("explain", "acme/greeting.write/2013-05")
+        assert explained["waiting_for"][0].startswith("It waits for a relay")
+        owner.execute(b"revoke select on customers from tenancy_platform")
+        assert await directory() == ("failed", sentence("tenancy_platform"))
+        refused = await stranger.tenancy("worker")
+        assert refused.code == 3
+        last = refused.err.splitlines()[-1]
+        assert last == f"DirectoryUnreadable: {sentence('tenancy_platform')}"
