@@ -468,10 +468,12 @@ async def test_a_wrong_start_with_a_cron_schedule_ends_after_its_second_run(
     first = raw_client.get_workflow_handle(
         started.id, run_id=started.result_run_id, first_execution_run_id=started.result_run_id
     )
-    with pytest.raises(WorkflowContinuedAsNewError):  # the server's word for it
+    with pytest.raises(
+        WorkflowContinuedAsNewError
+    ):  # the SDK says so of a run that another follows
         await first.result(follow_runs=False)
     [*_, closed] = (await first.fetch_history()).events
-    failure = closed.workflow_execution_continued_as_new_event_attributes.failure
+    failure = closed.workflow_execution_failed_event_attributes.failure
     assert failure.application_failure_info.type == "TenantMissing"
     with pytest.raises(WorkflowFailureError) as ended:
         async with asyncio.timeout(30):  # of a chain of runs without an end
