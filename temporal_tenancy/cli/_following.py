@@ -10,6 +10,7 @@ from typing import Any, Final
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
+from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._pending import retries, unserved
 from temporal_tenancy.cli._spinners import logs_on
 from temporal_tenancy.cli.answers import err, say, shown_as_text
@@ -43,6 +44,9 @@ async def result_of(
                     tell(await _hindrances(client, handle))
                     wait = min(wait * 1.5, MOST_BETWEEN_LOOKS)
         return await result
+    except asyncio.CancelledError:  # Ctrl-C: whoever waits no longer can still find the run
+        say(f"{handle.id} goes on: {quoted_command('explain', handle.id)}.")
+        raise
     finally:
         result.cancel()
 
