@@ -75,7 +75,7 @@ def test_every_image_is_pinned(services: dict[str, Any], dockerfile: list[str]) 
     named = [service["image"] for service in services.values() if "image" in service]
     bases = [line.split()[1] for line in dockerfile if line.startswith("FROM ")]
     for name in named + bases:
-        assert re.fullmatch(r"[a-z/]+:\d+\.\d+(\.\d+)?(-[a-z-]+)?", name), name
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z-]+)?", name), name
 
 
 def test_only_the_migrations_have_the_owners_credentials(services: dict[str, Any]) -> None:
