@@ -175,7 +175,7 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
         await import_half(database)
         await expect(status).to_have_text("Importing: 50 %")
         await expect(page.locator("#imported")).to_have_text("1,500")
-        await page.get_by_role("button", name="Cancel").click()
+        await page.get_by_role("button", name="Cancel", exact=True).click()
         await expect(status).to_have_text("Cancelled: people.csv")
 
         variables = {**web_environ, "RELAY_DATABASE_URL": database_urls.relay}
