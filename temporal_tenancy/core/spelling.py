@@ -32,34 +32,37 @@ def _checked(function: Callable[..., Any], name: str, *, bound: int) -> Callable
 
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
-        for keyword in keywords:
-            if keyword not in known:
+        problem = next((unknown(name, each, known) for each in keywords if each not in known), None)
+        if problem is None and not bound:
+            problem = _arguments_problem(name, signature, args, keywords)
+        try:
+            if problem is not None:
                 # Imported here: declarations are loaded by commands that must answer at once.
                 from temporal_tenancy.core.errors import ConfigurationError
 
-                raise ConfigurationError(unknown(name, keyword, known))
-        if not bound:
-            _require_arguments(name, signature, args, keywords)
-        return function(*args, **keywords)
+                raise ConfigurationError(problem)
+            return function(*args, **keywords)
+        except BaseException:
+            args, keywords = (), {}  # a traceback with locals would show them, passwords too
+            raise
 
     return call
 
 
-def _require_arguments(
+def _arguments_problem(
     name: str, signature: inspect.Signature, args: Sequence[Any], keywords: Mapping[str, Any]
-) -> None:
-    """Raises `ConfigurationError` if a function's arguments are too few or too many."""
+) -> str | None:
+    """Returns what is wrong with a function's arguments: too few or too many; None if nothing."""
     try:
         signature.bind(*args, **keywords)
     except TypeError as error:
-        from temporal_tenancy.core.errors import ConfigurationError
-
         if args and isinstance(args[0], type):
-            raise ConfigurationError(
+            return (
                 f"@{name} stands above {args[0].__qualname__} without parentheses. Write its "
                 f"arguments in them: {error}."
-            ) from None
-        raise ConfigurationError(f"{name}(): {error}.") from None
+            )
+        return f"{name}(): {error}."
+    return None
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:
