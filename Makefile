@@ -18,7 +18,7 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
     tests/library/postgres/test_session_limits.py \
     tests/library/postgres/test_statement_guard.py \
     tests/library/dead_letters/test_dead_letter_alerts.py \
-    tests/library/django tests/library/fastapi tests/library/outbox/test_requests.py \
+    tests/library/django tests/library/outbox/test_requests.py \
     tests/library/outbox/test_relay_stop.py tests/library/outbox/test_awaited_requests.py \
     tests/library/sdk/test_starts.py
 

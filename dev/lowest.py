@@ -15,7 +15,7 @@ from typing import Final
 
 PROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
 # Each release of one of the library's dependencies brings its own release of these.
-BROUGHT: Final = frozenset({"psycopg-binary", "pydantic-core", "starlette"})
+BROUGHT: Final = frozenset({"psycopg-binary", "pydantic-core"})
 _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?P<extras>\[[\w,]+\])?>=(?P<lowest>[\w.]+)")
 
 
@@ -24,8 +24,7 @@ def lowest(project: Path = PROJECT) -> dict[str, str]:
     declared = tomllib.loads(project.read_text())["project"]
     extras = declared["optional-dependencies"]
     found = {}
-    of_extras = [need for part in ("postgres", "django", "fastapi") for need in extras[part]]
-    for line in (*declared["dependencies"], *of_extras):
+    for line in (*declared["dependencies"], *extras["postgres"], *extras["django"]):
         if line.startswith(f"{declared['name']}["):
             continue  # another extra
         part = _REQUIREMENT.match(line)

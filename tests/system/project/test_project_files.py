@@ -123,13 +123,3 @@ def test_the_lowest_requirements_are_the_lower_bounds_and_what_is_locked() -> No
         "psycopg-pool==3.3.3",
     ]
     assert lowest()["psycopg"] == bounds["psycopg"]
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needs = [*extras["dependencies"], *extras["optional-dependencies"].values()]
-    [least] = [
-        need.partition(">=")[2]
-        for part in needs
-        for need in ([part] if isinstance(part, str) else part)
-        if need.startswith("fastapi>=")
-    ]
-    assert lowest()["fastapi"] == f"fastapi=={least}"
-    assert "starlette==1.10.0" not in requirements(["starlette==1.10.0"], bounds)
