@@ -220,7 +220,8 @@ async def test_what_a_tenants_role_writes_into_letters_stops_no_sweep(
     await done.result()
     for workflow_id in ("repeat('w', 3000)", r"E'acme/\x1b/\n'", "''", "'acme/test.note/k''k'"):
         await _insert_letter(database, workflow_id=workflow_id)
-    await _insert_letter(database, "globex", workflow_id="'globex/test.note/done'")
+    of_a_job = {"job": "'test.note'", "workflow_id": "'globex/test.note/done'"}
+    await _insert_letter(database, "globex", **of_a_job)
     with use_database(database):
         while await Sweep(app).resolve() == 0:  # visibility comes a moment later
             """Nothing has kept it from the one that has succeeded."""
