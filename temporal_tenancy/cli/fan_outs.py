@@ -14,7 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._fairness import warn_where_off
-from temporal_tenancy.cli._periods import refuse_unfinished_tick
+from temporal_tenancy.cli._periods import LATEST, PeriodNotOver, refuse_unfinished_tick
 from temporal_tenancy.cli._progress import follow
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -59,7 +59,7 @@ async def fan_out(
             fan-out's id; nothing was started.
     """
     job = arguments.tenant_job(job_name)
-    tick = tick or tick_of(job, datetime.now(UTC))
+    given, tick = tick, tick or tick_of(job, datetime.now(UTC))
     request = as_scheduled(job, tick)
     if input_json is not None:
         extra = arguments.input_fields(input_json, what=f"the input of {job.name}")
@@ -70,9 +70,15 @@ async def fan_out(
     statuses = arguments.where(where)
     if statuses is not None:
         request = narrowed(request, statuses)
-    workflow_id = workflow_id_of(job, tick)
     async with servers() as connections:
-        await refuse_unfinished_tick(job, request, directory_of(connections.database))
+        try:
+            await refuse_unfinished_tick(job, request, directory_of(connections.database))
+        except PeriodNotOver:
+            if given is not None:
+                raise
+            tick = tick_of(job, datetime.now(UTC) - LATEST)  # the last that is over everywhere
+            request = request.model_copy(update={"tick": tick})
+        workflow_id = workflow_id_of(job, tick)
         await warn_where_off(connections.database, connections.client.namespace)
         handle, started = await start(connections, job, request)
         document: dict[str, Any] = {
