@@ -10,6 +10,9 @@ import typer
 from processes.cli.commands.options import Limit, OfTenant
 from temporal_tenancy.cli import Json, Wait, perform
 
+ImportId = Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")]
+OfImport = Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")]
+
 app = typer.Typer(help="Contacts from a CSV file.", no_args_is_help=True)
 
 
@@ -62,8 +65,8 @@ def show_all(tenant: OfTenant, limit: Limit = 20, json: Json = False) -> None:
 
 @app.command()
 def show(
-    import_id: Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")],
-    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")],
+    import_id: ImportId,
+    tenant: OfImport,
     json: Json = False,
 ) -> None:
     """How far an import is, or what it came to."""
@@ -74,8 +77,8 @@ def show(
 
 @app.command()
 def errors(
-    import_id: Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")],
-    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")],
+    import_id: ImportId,
+    tenant: OfImport,
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where to save the rows.")],
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     json: Json = False,
@@ -88,8 +91,8 @@ def errors(
 
 @app.command()
 def cancel(
-    import_id: Annotated[str, typer.Argument(metavar="ID", help="As start has answered it.")],
-    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose import it is.")],
+    import_id: ImportId,
+    tenant: OfImport,
     json: Json = False,
 ) -> None:
     """Cancel an import; it ends after the batch being written, and imported rows stay."""
