@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fixtures.memory import keep_temporary_files_in_memory
+
 HERE = Path(__file__).parent
 
 # Applications of strangers, with tests of their own: they run in environments of their own.
@@ -62,6 +64,7 @@ def pytest_configure() -> None:
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    keep_temporary_files_in_memory()
 
 
 @pytest.hookimpl(wrapper=True)
