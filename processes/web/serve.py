@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -112,16 +113,26 @@ async def _serve(listening: Listening, settings: Settings) -> None:
         try:
             door = make_door(settings, engines)
             server = DoorServer(create_app(door, urls), door.admission)
-            async with _health(server, urls, settings) as health:
-                await _answer(server, door, socket_, stop, listening, health)
+            health = _health(server, urls)
+            delay = timedelta(seconds=settings.drain_delay_seconds)
+            async with _health_port(health, settings) as address:
+                await _answer(server, door, socket_, stop, listening, health, address, delay)
         finally:
             await engines.dispose()
 
 
+def _health(server: DoorServer, urls: Sequence[str]) -> Health:
+    health = Health()
+    health.workers = [server]
+    health.probes = {
+        f"the database does not answer the {role}'s role": partial(asyncio.to_thread, answers, url)
+        for role, url in zip(("tenant", "platform"), urls, strict=True)
+    }
+    return health
+
+
 @asynccontextmanager
-async def _health(
-    server: DoorServer, urls: Sequence[str], settings: Settings
-) -> AsyncIterator[str | None]:
+async def _health_port(health: Health, settings: Settings) -> AsyncIterator[str | None]:
     """Serves health and metrics on a port of their own; yields its URL, or None without one.
 
     Raises:
@@ -130,12 +141,6 @@ async def _health(
     if settings.web_health_port is None:
         yield None
         return
-    health = Health()
-    health.workers = [server]
-    health.probes = {
-        f"the database does not answer the {role}'s role": partial(asyncio.to_thread, answers, url)
-        for role, url in zip(("tenant", "platform"), urls, strict=True)
-    }
     _, scrape = measuring(settings)
     async with serving(
         health,
@@ -153,19 +158,24 @@ async def _answer(
     listener: socket.socket,
     stop: StopRequest,
     listening: Listening,
-    health: str | None,
+    health: Health,
+    health_address: str | None,
+    drain_delay: timedelta,
 ) -> None:
     address = f"http://{listening.host}:{listener.getsockname()[1]}"
     answering = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await stop.until_ended(answering, asyncio.create_task(server.answering.wait()))
-        log.info("web.started", url=address, health=health)
+        log.info("web.started", url=address, health=health_address)
         if listening.ready_file is not None:
-            write_ready_file(listening.ready_file, url=address, health=health or address)
+            write_ready_file(listening.ready_file, url=address, health=health_address or address)
         await stop.requested.wait()
     except StopRequested:
         pass
     log.info("web.stopping", signal=stop.signal)
+    health.stopping = True
+    door.unready.set()
+    await stop.linger(drain_delay, answering)
     door.stopping.set()
     server.should_exit = True
     await answering

@@ -94,6 +94,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                 health_port=process.health_port,
                 scrape=scrape,
                 ready_file=process.ready_file,
+                drain_delay=timedelta(seconds=settings.drain_delay_seconds),
                 what="the relay",
                 kind="relay",
             ),

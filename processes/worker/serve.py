@@ -79,6 +79,7 @@ def serve(options: Options, settings: Settings) -> None:
         scrape=scrape,
         ready_file=options.ready_file,
         grace=timedelta(seconds=settings.worker_grace_seconds),
+        drain_delay=timedelta(seconds=settings.drain_delay_seconds),
     )
 
     async def make(stack: AsyncExitStack) -> Consumers:

@@ -27,6 +27,7 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import Job, job_of, registry
 from temporal_tenancy.deployments.versioning import version_of_worker
 from temporal_tenancy.lifecycle import (
+    DRAIN_DELAY,
     Consumers,
     Process,
     RelayConsumer,
@@ -57,6 +58,7 @@ class ProcessOptions:
     health_host: str
     health_port: int | None  # 0: any free port; None: no health door
     ready_file: Path | None
+    drain_delay: float = DRAIN_DELAY.total_seconds()
 
     def process(
         self,
@@ -76,6 +78,7 @@ class ProcessOptions:
             scrape=scrape,
             ready_file=self.ready_file,
             grace=None if grace is None else timedelta(seconds=grace),
+            drain_delay=timedelta(seconds=self.drain_delay),
             what=what,
             kind=kind,
         )
