@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +17,7 @@ from typing import Final
 import structlog
 
 from processes.connect import database
+from processes.lifecycle.configuration import this_process
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
@@ -25,6 +27,7 @@ from processes.web.door import Door, make_door
 from processes.web.server import DoorServer
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.control_plane import announced
 from temporal_tenancy.core import number
 from temporal_tenancy.lifecycle import (
     Health,
@@ -115,7 +118,8 @@ async def _serve(listening: Listening, settings: Settings) -> None:
             server = DoorServer(create_app(door, urls), door.admission)
             health = _health(server, urls)
             delay = timedelta(seconds=settings.drain_delay_seconds)
-            async with _health_port(health, settings) as address:
+            me = this_process("web", f"{os.getpid()}@{socket.gethostname()}", "web", settings)
+            async with _health_port(health, settings) as address, announced(engines, me):
                 await _answer(server, door, socket_, stop, listening, health, address, delay)
         finally:
             await engines.dispose()

@@ -21,7 +21,13 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporal_tenancy.cli._directory_access import refuse_unreadable
 from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._process_logs import write_logs
+from temporal_tenancy.cli._temporal_config import temporal_config
 from temporal_tenancy.cli.program import Application, Login, current_application
+from temporal_tenancy.control_plane.running_processes import (
+    RunningProcess,
+    announced,
+    configuration_digest,
+)
 from temporal_tenancy.core.activities import declared
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import Job, job_of, registry
@@ -38,6 +44,7 @@ from temporal_tenancy.lifecycle import (
 from temporal_tenancy.lint import check_database
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.revisions import newest_revisions
 from temporal_tenancy.sdk.core_logs import forward_core_logs
 from temporal_tenancy.sdk.search_attributes import require_search_attributes
 
@@ -121,7 +128,8 @@ def work(
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with application.reaching():
-            client = await _connected(application, urls, application.database(), stack)
+            database = application.database()
+            client = await _connected(application, urls, database, stack)
             return Consumers(
                 consumers=[
                     Worker(
@@ -142,6 +150,7 @@ def work(
                     for queue in queues
                 ],
                 probes=probes(client, urls),
+                announced=announced(database, _announced(application, settings)),
             )
 
     asyncio.run(run_process(settings, make))
@@ -177,6 +186,7 @@ def relay(process: ProcessOptions) -> None:
                 consumers=[RelayConsumer(made)],
                 probes=probes(client, [url]),
                 beside=_measuring(application, settings, client, directory),
+                announced=announced(directory, _announced(application, settings)),
             )
 
     asyncio.run(run_process(settings, make))
@@ -197,6 +207,25 @@ def _measuring(
         application.tenants(database),
         queues=application.queues,
         schedules=application.every_schedule,
+        migrations=application.environments,
+    )
+
+
+def _announced(application: Application, process: Process) -> RunningProcess:
+    """Returns what this process says of itself; it reads the files of the migrations."""
+    config = temporal_config()
+    logins = (application.tenant, application.platform, application.relay)
+    started_with = [
+        *(login.url for login in logins),
+        *(config.get("target_host"), config.get("namespace")),
+        application.configuration,
+    ]
+    return RunningProcess(
+        kind=process.kind,
+        identity=process.identity,
+        serves=",".join(process.queues),
+        configuration=configuration_digest(started_with),
+        revisions=newest_revisions(application.environments),
     )
 
 

@@ -53,6 +53,8 @@ class Consumers:
     probes: Mapping[str, Probe] = field(default_factory=dict)  # by the reason when one fails
     beside: AbstractAsyncContextManager[None] = field(default_factory=nullcontext)
     """Entered while the consumers take work."""
+    announced: AbstractAsyncContextManager[None] = field(default_factory=nullcontext)
+    """Likewise: says that this process runs; see `temporal_tenancy.control_plane.announced`."""
 
 
 async def run_process(
@@ -124,7 +126,7 @@ async def _work(
                 write_ready_file(
                     process.ready_file, identity=process.identity, queues=queues, health=address
                 )
-            async with made.beside:
+            async with made.announced, made.beside:
                 try:
                     await stop.until_ended(failed)
                 except StopRequested:
