@@ -18,7 +18,8 @@ from typing import Final
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from benchmarks.observing.observed_jobs import NAME, ObservedJob, add_observed
+from benchmarks.observing.observed_effects import add_observed
+from benchmarks.observing.observed_jobs import NAME, ObservedJob
 from benchmarks.outbox.outbox_process import OPTIONS
 from benchmarks.outbox.outbox_stack import READY
 from benchmarks.shared.measure import write_logs_away
@@ -35,7 +36,7 @@ from temporal_tenancy.metrics import collecting, metrics
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.sdk import forward_core_logs
 
-MODULES: Final = ("benchmarks.observing.observed_jobs", *PASSTHROUGH)
+MODULES: Final = ("benchmarks.observing.observed_effects", *PASSTHROUGH)
 RELAY: Final = "relay"
 
 

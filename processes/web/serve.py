@@ -37,6 +37,7 @@ from temporal_tenancy.lifecycle import (
     serving,
     write_ready_file,
 )
+from temporal_tenancy.metering import metered
 from temporal_tenancy.postgres import answers
 from temporal_tenancy.sdk import forward_core_logs
 
@@ -119,7 +120,11 @@ async def _serve(listening: Listening, settings: Settings) -> None:
             health = _health(server, urls)
             delay = timedelta(seconds=settings.drain_delay_seconds)
             me = this_process("web", f"{os.getpid()}@{socket.gethostname()}", "web", settings)
-            async with _health_port(health, settings) as address, announced(engines, me):
+            async with (
+                _health_port(health, settings) as address,
+                announced(engines, me),
+                metered(engines),
+            ):
                 await _answer(server, door, socket_, stop, listening, health, address, delay)
         finally:
             await engines.dispose()
