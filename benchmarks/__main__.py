@@ -11,6 +11,7 @@ from benchmarks.fairness import blocked_tenant, fairness_order, fairness_wait
 from benchmarks.fan_out import fan_out_cost, fan_out_starts, fan_out_stuck, fan_out_throughput
 from benchmarks.imports import import_memory, import_throughput
 from benchmarks.isolation import activity_overhead, row_level_security
+from benchmarks.observing import everything_on
 from benchmarks.outbox import (
     claim_cost,
     enqueue_and_claim,
@@ -73,6 +74,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     poison,
     payments_under_flood,
     idle_connections,
+    everything_on,
 )
 
 

@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     worker_deployment_name: str | None = None  # turns on worker versioning; None: unversioned
     worker_build_id: str | None = None  # None: a digest of the code and its dependencies
     web_health_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # None: no such port
+    # After SIGTERM: how long a process says that it is not ready before it drains.
+    drain_delay_seconds: Annotated[float, Field(ge=0)] = 1.0
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 30.0  # for activities at shutdown
 
     def tenant_limits(self) -> SessionLimits:

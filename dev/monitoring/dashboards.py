@@ -95,6 +95,16 @@ OVERVIEW: Final = Board(
         Panel(
             "Processes, by version", "short", (Query("count by (version) (tenancy_process_info)"),)
         ),
+        Panel(
+            "Processes older than the configuration or migrations in force",
+            "short",
+            (Query("max by (kind, what) (tenancy_out_of_date_processes)"),),
+        ),
+        Panel(
+            "Age of the oldest configuration of a process",
+            "s",
+            (Query("time() - min(tenancy_process_configured_timestamp_seconds)", "oldest"),),
+        ),
     ),
 )
 TENANT_BOARD: Final = Board(

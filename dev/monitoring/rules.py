@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from temporal_tenancy.dead_letters.alert_words import DEAD_LETTERS, OLD_MESSAGES, AlertWords
+
 RUNBOOKS: Final = "docs/runbooks"
+PROGRAM: Final = "tenancy"  # of the commands in annotations
 ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|HopRefused"
 
 
@@ -20,12 +23,16 @@ class Rule:
     lasting: str  # how long it must hold, in Prometheus' notation; "0m": at once
     severity: str  # "page" (somebody is woken) or "ticket"
     summary: str  # one sentence; may name labels and the value
-    runbook: str  # the page's file in `RUNBOOKS`, without its ending
+    words: AlertWords
 
     @property
     def expression(self) -> str:
         """The rule's PromQL."""
         return f"({self.query}) {self.condition}"
+
+
+def _words(title: str, page: str, command: str) -> AlertWords:
+    return AlertWords(title, f"{RUNBOOKS}/{page}.md", command)
 
 
 RULES: Final = (
@@ -36,7 +43,7 @@ RULES: Final = (
         "5m",
         "page",
         "{{ $value }} messages wait in the outbox that nothing holds back.",
-        "outbox-deep",
+        _words("Many messages wait in the outbox", "outbox-deep", "outbox list"),
     ),
     Rule(
         "TenancyDeadLetterOpen",
@@ -45,7 +52,7 @@ RULES: Final = (
         "1m",
         "ticket",
         "A job has failed permanently, and waits for a person.",
-        "dead-letter-open",
+        DEAD_LETTERS,
     ),
     Rule(
         "TenancyCriticalSlow",
@@ -56,7 +63,7 @@ RULES: Final = (
         "page",
         "1 in 100 activities of the queue critical waits {{ $value | humanizeDuration }} or more "
         "for a worker.",
-        "critical-slow",
+        _words("Activities of the queue critical wait for a worker", "critical-slow", "top"),
     ),
     Rule(
         "TenancyTickMissed",
@@ -65,7 +72,7 @@ RULES: Final = (
         "0m",
         "page",
         "{{ $value }} ticks of {{ $labels.job }} were due and never began.",
-        "tick-missed",
+        _words("A tick never began", "tick-missed", "ticks missed"),
     ),
     Rule(
         "TenancyIsolationRefused",
@@ -75,7 +82,7 @@ RULES: Final = (
         "page",
         "Something tried to cross tenants, and was refused: {{ $labels.type }}, where: "
         "{{ $labels.where }}.",
-        "isolation-refused",
+        _words("A call across tenants was refused", "isolation-refused", "doctor"),
     ),
     Rule(
         "TenancyRelayLag",
@@ -85,7 +92,7 @@ RULES: Final = (
         "page",
         "The oldest message that nothing holds back has been due for "
         "{{ $value | humanizeDuration }}.",
-        "relay-lag",
+        OLD_MESSAGES,
     ),
     Rule(
         "TenancyWorkerGone",
@@ -94,7 +101,7 @@ RULES: Final = (
         "3m",
         "page",
         "No worker polls the queue {{ $labels.queue }} for {{ $labels.kind }} tasks.",
-        "worker-gone",
+        _words("A queue has no worker", "worker-gone", "doctor"),
     ),
     Rule(
         "TenancyRelayGone",
@@ -103,7 +110,7 @@ RULES: Final = (
         "3m",
         "page",
         "No relay has read the outbox for two minutes.",
-        "relay-gone",
+        _words("No relay reads the outbox", "relay-gone", "doctor"),
     ),
     Rule(
         "TenancyVersionSkew",
@@ -112,7 +119,17 @@ RULES: Final = (
         "30m",
         "ticket",
         "Processes of {{ $value }} versions have been running side by side for half an hour.",
-        "version-skew",
+        _words("Several versions run side by side", "version-skew", "top"),
+    ),
+    Rule(
+        "TenancyProcessOutOfDate",
+        "max by (kind, what) (tenancy_out_of_date_processes)",
+        "> 0",
+        "15m",
+        "ticket",
+        "{{ $value }} processes ({{ $labels.kind }}) are older than the {{ $labels.what }} in "
+        "force.",
+        _words("A process is out of date", "process-out-of-date", "doctor"),
     ),
 )
 
@@ -130,8 +147,10 @@ def as_group(rules: Sequence[Rule]) -> dict[str, Any]:
                         "for": rule.lasting,
                         "labels": {"severity": rule.severity},
                         "annotations": {
+                            "title": rule.words.title,
                             "summary": rule.summary,
-                            "runbook": f"{RUNBOOKS}/{rule.runbook}.md",
+                            "runbook": rule.words.runbook,
+                            "command": f"{PROGRAM} {rule.words.command}",
                         },
                     }
                     for rule in rules

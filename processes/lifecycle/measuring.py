@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from processes.connect import plain
 from processes.lifecycle.build import release
+from processes.lifecycle.configuration import configuration
 from saas.settings import Settings
 from temporal_tenancy import Feature
 from temporal_tenancy.lifecycle import Scrape
@@ -12,6 +13,10 @@ from temporal_tenancy.metrics import metrics
 
 def measuring(settings: Settings) -> tuple[Feature, Scrape]:
     """Returns the feature that measures this process, and what its `/metrics` answers with."""
-    feature = metrics(noisiest=settings.metrics_tenants, code_version=release())
+    feature = metrics(
+        noisiest=settings.metrics_tenants,
+        code_version=release(),
+        configuration=configuration(settings),
+    )
     assert feature.exposes is not None
     return feature, Scrape(feature.exposes, plain(settings.metrics_token))

@@ -57,6 +57,7 @@ class Door:
     rates: Rates = field(default_factory=Rates)
     admission: Admission = field(default_factory=Admission)
     watch: Watch = Watch()
+    unready: asyncio.Event = field(default_factory=asyncio.Event)  # set before it drains
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set to end open streams
 
 

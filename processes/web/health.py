@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from processes.web.door import door_of
 from temporal_tenancy.postgres import answers
 
 MAX_AGE: Final = 5.0  # seconds that a result is cached
@@ -45,10 +46,14 @@ async def healthz() -> JSONResponse:
 
 @router.api_route("/readyz", methods=ASKED)
 async def readyz(request: Request) -> JSONResponse:
-    """Answer 200 if the databases answer, else 503."""
+    """Answer 200 if the databases answer and the process is not stopping, else 503."""
+    if door_of(request).unready.is_set():
+        return _not_ready("the process is stopping")
     databases: Databases = request.app.state.databases
     if await databases.answer():
         return JSONResponse({"status": "ready"})
-    return JSONResponse(
-        {"status": "not ready", "reasons": ["a database does not answer"]}, status_code=503
-    )
+    return _not_ready("a database does not answer")
+
+
+def _not_ready(reason: str) -> JSONResponse:
+    return JSONResponse({"status": "not ready", "reasons": [reason]}, status_code=503)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,7 @@ from typing import Final
 import structlog
 
 from processes.connect import database
+from processes.lifecycle.configuration import this_process
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import check_databases, refusing, runtime_urls
@@ -24,6 +27,7 @@ from processes.web.door import Door, make_door
 from processes.web.server import DoorServer
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.control_plane import announced
 from temporal_tenancy.core import number
 from temporal_tenancy.lifecycle import (
     Health,
@@ -33,6 +37,7 @@ from temporal_tenancy.lifecycle import (
     serving,
     write_ready_file,
 )
+from temporal_tenancy.metering import metered
 from temporal_tenancy.postgres import answers
 from temporal_tenancy.sdk import forward_core_logs
 
@@ -112,16 +117,31 @@ async def _serve(listening: Listening, settings: Settings) -> None:
         try:
             door = make_door(settings, engines)
             server = DoorServer(create_app(door, urls), door.admission)
-            async with _health(server, urls, settings) as health:
-                await _answer(server, door, socket_, stop, listening, health)
+            health = _health(server, urls)
+            delay = timedelta(seconds=settings.drain_delay_seconds)
+            me = this_process("web", f"{os.getpid()}@{socket.gethostname()}", "web", settings)
+            async with (
+                _health_port(health, settings) as address,
+                announced(engines, me),
+                metered(engines),
+            ):
+                await _answer(server, door, socket_, stop, listening, health, address, delay)
         finally:
             await engines.dispose()
 
 
+def _health(server: DoorServer, urls: Sequence[str]) -> Health:
+    health = Health()
+    health.workers = [server]
+    health.probes = {
+        f"the database does not answer the {role}'s role": partial(asyncio.to_thread, answers, url)
+        for role, url in zip(("tenant", "platform"), urls, strict=True)
+    }
+    return health
+
+
 @asynccontextmanager
-async def _health(
-    server: DoorServer, urls: Sequence[str], settings: Settings
-) -> AsyncIterator[str | None]:
+async def _health_port(health: Health, settings: Settings) -> AsyncIterator[str | None]:
     """Serves health and metrics on a port of their own; yields its URL, or None without one.
 
     Raises:
@@ -130,12 +150,6 @@ async def _health(
     if settings.web_health_port is None:
         yield None
         return
-    health = Health()
-    health.workers = [server]
-    health.probes = {
-        f"the database does not answer the {role}'s role": partial(asyncio.to_thread, answers, url)
-        for role, url in zip(("tenant", "platform"), urls, strict=True)
-    }
     _, scrape = measuring(settings)
     async with serving(
         health,
@@ -153,19 +167,24 @@ async def _answer(
     listener: socket.socket,
     stop: StopRequest,
     listening: Listening,
-    health: str | None,
+    health: Health,
+    health_address: str | None,
+    drain_delay: timedelta,
 ) -> None:
     address = f"http://{listening.host}:{listener.getsockname()[1]}"
     answering = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await stop.until_ended(answering, asyncio.create_task(server.answering.wait()))
-        log.info("web.started", url=address, health=health)
+        log.info("web.started", url=address, health=health_address)
         if listening.ready_file is not None:
-            write_ready_file(listening.ready_file, url=address, health=health or address)
+            write_ready_file(listening.ready_file, url=address, health=health_address or address)
         await stop.requested.wait()
     except StopRequested:
         pass
     log.info("web.stopping", signal=stop.signal)
+    health.stopping = True
+    door.unready.set()
+    await stop.linger(drain_delay, answering)
     door.stopping.set()
     server.should_exit = True
     await answering

@@ -12,18 +12,20 @@ from typing import Final
 from temporalio.client import Client
 
 from processes.connect import HOW_TO_START, connect_client, plain
+from processes.lifecycle.configuration import this_process
 from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import (
     check_one_database,
     refuse_owner_credentials,
     refusing,
 )
+from saas.database.environment import TENANT_DATA
 from saas.queues import Queue
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database
 from temporal_tenancy.cli import SettingMissing
-from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.control_plane import ControlPlaneDirectory, announced
 from temporal_tenancy.lifecycle import (
     Consumers,
     Process,
@@ -79,9 +81,13 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                     ControlPlaneDirectory(tenants),
                     queues=list(Queue),
                     schedules=SCHEDULES,
+                    migrations=[TENANT_DATA],
                     options=CollectOptions(
                         every=timedelta(seconds=settings.metrics_collect_seconds)
                     ),
+                ),
+                announced=announced(
+                    tenants, this_process("relay", process.identity, QUEUE, settings)
                 ),
             )
 
@@ -94,6 +100,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                 health_port=process.health_port,
                 scrape=scrape,
                 ready_file=process.ready_file,
+                drain_delay=timedelta(seconds=settings.drain_delay_seconds),
                 what="the relay",
                 kind="relay",
             ),

@@ -19,6 +19,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from activities import ACTIVITIES
 from processes.connect import connect_client, database
 from processes.lifecycle.build import build_id
+from processes.lifecycle.configuration import this_process
 from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import (
     check_databases,
@@ -31,6 +32,7 @@ from processes.worker.slots import POLLERS, SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database, Feature, Job, registry
+from temporal_tenancy.control_plane import announced
 from temporal_tenancy.deployments import versioned
 from temporal_tenancy.lifecycle import (
     Consumers,
@@ -79,6 +81,7 @@ def serve(options: Options, settings: Settings) -> None:
         scrape=scrape,
         ready_file=options.ready_file,
         grace=timedelta(seconds=settings.worker_grace_seconds),
+        drain_delay=timedelta(seconds=settings.drain_delay_seconds),
     )
 
     async def make(stack: AsyncExitStack) -> Consumers:
@@ -88,6 +91,10 @@ def serve(options: Options, settings: Settings) -> None:
                 consumers=_workers(client, options, settings),
                 probes=probes(client, runtime_urls(settings)),
                 beside=watching_fairness(engines, client.namespace),
+                announced=announced(
+                    engines,
+                    this_process("worker", options.identity, ",".join(options.queues), settings),
+                ),
             )
 
     asyncio.run(run_process(process, make))

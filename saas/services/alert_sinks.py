@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from saas.hints import summary_with_hint
+from saas.hints import HINTS, summary_with_hint
 from saas.services import webhooks
 from saas.services.mail import SUBJECT_MAX, Mail, MailInvalid, current_mail_server, deliverable
 from saas.settings import Settings
 from temporal_tenancy import ConfigurationError
 from temporal_tenancy.core import printable
-from temporal_tenancy.dead_letters import PAUSE, Alert, AlertSink
+from temporal_tenancy.dead_letters import PAUSE, Alert, AlertSink, AlertWords
 
 TIMEOUT: Final = 8.0  # seconds; shorter than the alert sender's timeout for a sink
 TYPE: Final = "alert.raised"  # the type of the webhook's event
@@ -30,8 +31,9 @@ class AlertNotTaken(Exception):
 class WebhookAlerts:
     """Sends alerts to a URL, signed as specified by Standard Webhooks.
 
-    The body is `{"type": "alert.raised", "timestamp": …, "data": {name, severity, summary,
-    details}}`.
+    The body is `{"type": "alert.raised", "timestamp": …, "data": {name, severity, summary, details,
+    title, runbook, command}}`. The last three are the annotations of the rule for Prometheus that
+    alerts of the same, and missing where an alert has no page.
     """
 
     def __init__(self, url: str, secret: str) -> None:
@@ -49,12 +51,14 @@ class WebhookAlerts:
     async def send(self, alert: Alert) -> None:
         """Posts the alert. Raises `AlertNotTaken`, whose message does not contain the URL."""
         now = datetime.now(UTC)
-        data = {
+        data: dict[str, object] = {
             "name": alert.name,
             "severity": alert.severity,
             "summary": _summary(alert),
             "details": dict(alert.details),
         }
+        if alert.words is not None:
+            data |= {**asdict(alert.words), "command": _command(alert.words)}
         event = {"type": TYPE, "timestamp": now.isoformat(), "data": data}
         body = json.dumps(event).encode()
         headers = webhooks.sign(self._secret, f"alert_{_id(alert, now)}", body, now)
@@ -93,13 +97,15 @@ class MailAlerts:
         now = datetime.now(UTC)
         details = [f"{name}: {printable(str(value))}" for name, value in alert.details.items()]
         summary = _summary(alert)
+        words = alert.words
+        told = [] if words is None else [f"{name}: {text}" for name, text in _lines(words)]
         subject = " ".join(f"[{alert.severity}] {summary}".split())
         await current_mail_server().send(
             Mail(
                 id=_id(alert, now),
                 to=self._to,
                 subject=subject[:SUBJECT_MAX],
-                body="\n".join([summary, "", f"alert: {alert.name}", *details]),
+                body="\n".join([summary, "", f"alert: {alert.name}", *told, *details]),
                 at=now,
             )
         )
@@ -128,6 +134,18 @@ def configured_sinks(settings: Settings) -> Sequence[AlertSink]:
 
 def _summary(alert: Alert) -> str:
     return printable(summary_with_hint(alert.name, alert.summary), lines=True)
+
+
+def _lines(words: AlertWords) -> Sequence[tuple[str, str]]:
+    return (
+        ("title", words.title),
+        ("runbook", words.runbook),
+        ("command", _command(words)),
+    )
+
+
+def _command(words: AlertWords) -> str:
+    return f"{HINTS.program} {words.command}"
 
 
 def _id(alert: Alert, now: datetime) -> str:

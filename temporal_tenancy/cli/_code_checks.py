@@ -9,7 +9,8 @@ from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.migration_environment import LIBRARY
-from temporal_tenancy.outbox.probe.workflow import ProbeAnswer, digests, revisions_of
+from temporal_tenancy.outbox.probe.workflow import ProbeAnswer, digests
+from temporal_tenancy.postgres.revisions import revisions_of
 from temporal_tenancy.sdk.code_checks import activities_called
 
 NAMES: Final = ("code of workers", "activities")

@@ -15,6 +15,7 @@ from rich.text import Text
 from temporal_tenancy.cli._database_checks import database_checks
 from temporal_tenancy.cli._layout import INDENT, table_lines, wrapped
 from temporal_tenancy.cli._probe_checks import PATIENCE, probe_checks
+from temporal_tenancy.cli._process_checks import process_checks
 from temporal_tenancy.cli._temporal_checks import temporal_checks
 from temporal_tenancy.cli._tenant_checks import tenant_checks
 from temporal_tenancy.cli._verdicts import Check, Verdict
@@ -40,6 +41,7 @@ async def examine(patience: timedelta = PATIENCE) -> Answer:
         *await probe_checks(patience),
         *await asyncio.to_thread(database_checks),
         *await tenant_checks(),
+        *await process_checks(),
     ]
     count = Counter(check.verdict for check in checks)
     bad = [check.name for check in checks if check.verdict is Verdict.FAILED]

@@ -21,12 +21,19 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporal_tenancy.cli._directory_access import refuse_unreadable
 from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._process_logs import write_logs
+from temporal_tenancy.cli._temporal_config import temporal_config
 from temporal_tenancy.cli.program import Application, Login, current_application
+from temporal_tenancy.control_plane.running_processes import (
+    RunningProcess,
+    announced,
+    configuration_digest,
+)
 from temporal_tenancy.core.activities import declared
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import Job, job_of, registry
 from temporal_tenancy.deployments.versioning import version_of_worker
 from temporal_tenancy.lifecycle import (
+    DRAIN_DELAY,
     Consumers,
     Process,
     RelayConsumer,
@@ -37,6 +44,7 @@ from temporal_tenancy.lifecycle import (
 from temporal_tenancy.lint import check_database
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.revisions import newest_revisions
 from temporal_tenancy.sdk.core_logs import forward_core_logs
 from temporal_tenancy.sdk.search_attributes import require_search_attributes
 
@@ -57,6 +65,7 @@ class ProcessOptions:
     health_host: str
     health_port: int | None  # 0: any free port; None: no health door
     ready_file: Path | None
+    drain_delay: float = DRAIN_DELAY.total_seconds()
 
     def process(
         self,
@@ -76,6 +85,7 @@ class ProcessOptions:
             scrape=scrape,
             ready_file=self.ready_file,
             grace=None if grace is None else timedelta(seconds=grace),
+            drain_delay=timedelta(seconds=self.drain_delay),
             what=what,
             kind=kind,
         )
@@ -118,7 +128,8 @@ def work(
 
     async def make(stack: AsyncExitStack) -> Consumers:
         with application.reaching():
-            client = await _connected(application, urls, application.database(), stack)
+            database = application.database()
+            client = await _connected(application, urls, database, stack)
             return Consumers(
                 consumers=[
                     Worker(
@@ -139,6 +150,7 @@ def work(
                     for queue in queues
                 ],
                 probes=probes(client, urls),
+                announced=announced(database, _announced(application, settings)),
             )
 
     asyncio.run(run_process(settings, make))
@@ -174,6 +186,7 @@ def relay(process: ProcessOptions) -> None:
                 consumers=[RelayConsumer(made)],
                 probes=probes(client, [url]),
                 beside=_measuring(application, settings, client, directory),
+                announced=announced(directory, _announced(application, settings)),
             )
 
     asyncio.run(run_process(settings, make))
@@ -194,6 +207,25 @@ def _measuring(
         application.tenants(database),
         queues=application.queues,
         schedules=application.every_schedule,
+        migrations=application.environments,
+    )
+
+
+def _announced(application: Application, process: Process) -> RunningProcess:
+    """Returns what this process says of itself; it reads the files of the migrations."""
+    config = temporal_config()
+    logins = (application.tenant, application.platform, application.relay)
+    started_with = [
+        *(login.url for login in logins),
+        *(config.get("target_host"), config.get("namespace")),
+        application.configuration,
+    ]
+    return RunningProcess(
+        kind=process.kind,
+        identity=process.identity,
+        serves=",".join(process.queues),
+        configuration=configuration_digest(started_with),
+        revisions=newest_revisions(application.environments),
     )
 
 

@@ -80,6 +80,9 @@ class Application:
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
     metrics_token: str | None = field(default=None, repr=False)
     """What a scrape of its workers and relays needs; None: nothing."""
+    configuration: object = None
+    """What its processes are configured with besides the logins and Temporal's address: anything
+    that JSON can hold. They publish a digest, by which `doctor` finds those that are older."""
     worker: str | None = None  # the command that starts a worker for "{queue}"
     how_to_start: str = ""  # a sentence that follows a missing setting
     failures: Mapping[type[Exception], int] | Callable[[], Mapping[type[Exception], int]] = field(
@@ -107,6 +110,7 @@ class Application:
         installation: Installation | None = None,
         worker: str | None = DEFAULT_WORKER,
         alerts: Sequence[AlertSink] = (),
+        configuration: object = None,
     ) -> Application:
         """Makes the application from environment variables, whose names the arguments give.
 
@@ -135,6 +139,9 @@ class Application:
             worker: the command that starts a worker, with `{queue}` for its queue and
                 `{program}` for the name of this command; hints show it.
             alerts: where its relays send alerts, besides the log.
+            configuration: what its processes are configured with besides these variables, such as
+                your settings as a dictionary: anything that JSON can hold. `doctor` names a
+                process that has another one than those that were started later.
 
         Raises:
             ConfigurationError: a variable is not a PostgreSQL URL or looks misspelled, or the
@@ -172,6 +179,7 @@ class Application:
             ui_url=os.environ.get(ui) or None if ui else None,
             metrics_token=os.environ.get(metrics_token) or None if metrics_token else None,
             worker=worker,
+            configuration=configuration,
         )
 
     @cached_property

@@ -9,6 +9,11 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.control_plane._api_keys import ApiKeys
     from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+    from temporal_tenancy.control_plane.running_processes import (
+        RunningProcess,
+        announced,
+        configuration_digest,
+    )
     from temporal_tenancy.control_plane.server_checks import last_fairness, renew_fairness
     from temporal_tenancy.control_plane.tables import TenantRow
     from temporal_tenancy.control_plane.tenants import (
@@ -20,10 +25,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiKeys",
     "ControlPlaneDirectory",
+    "RunningProcess",
     "TenantExists",
     "TenantExistsInOtherCase",
     "TenantRow",
     "Tenants",
+    "announced",
+    "configuration_digest",
     "last_fairness",
     "renew_fairness",
 ]
@@ -31,10 +39,13 @@ __all__ = [
 _WHERE: Final = {
     "ApiKeys": "_api_keys",
     "ControlPlaneDirectory": "directory",
+    "RunningProcess": "running_processes",
     "TenantExists": "tenants",
     "TenantExistsInOtherCase": "tenants",
     "TenantRow": "tables",
     "Tenants": "tenants",
+    "announced": "running_processes",
+    "configuration_digest": "running_processes",
     "last_fairness": "server_checks",
     "renew_fairness": "server_checks",
 }

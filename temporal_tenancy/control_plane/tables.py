@@ -384,3 +384,18 @@ class MeteredHourRow(ControlPlane):
     workflows: Mapped[int] = mapped_column(BigInteger(), server_default=text("0"))
 
     __table_args__ = (Index(None, "hour"),)
+
+
+class RunningProcessRow(ControlPlane):
+    """A process that runs, and what it was started with."""
+
+    __tablename__ = "running_processes"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)  # "worker", "relay", "web" or another
+    identity: Mapped[str] = mapped_column(primary_key=True)
+    serves: Mapped[str]  # its queues, for example
+    version: Mapped[str]  # of its code
+    configuration: Mapped[str]  # a digest
+    revisions: Mapped[dict[str, Any]]  # the newest migration that it knows, by environment
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -62,9 +62,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionHeld:
-    """A session has returned its connection to the pool."""
+    """A session has returned its connection to the pool, or a tenant's transaction has ended."""
 
-    pool: Literal["tenant", "platform"]
+    pool: Literal["tenant", "platform", "application"]  # the last: a connection of its own
     tenant_id: str | None
     job: str | None  # None: outside any job
     seconds: float

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters.alert_words import DEAD_LETTERS
 from temporal_tenancy.dead_letters.alerts import (
     SINK_TIMEOUT,
     Alert,
@@ -103,6 +104,7 @@ def _of_new(fingerprint: str, new: Sequence[Row[Any]]) -> Alert:
     tenants = len({row.tenant_id for row in new})
     return Alert(
         name=f"dead_letter.{fingerprint}",
+        words=DEAD_LETTERS,
         summary=f"{len(new)} of {first.job} failed permanently with {first.error_type}.",
         details={
             "job": first.job,
@@ -119,6 +121,7 @@ def _of_too_many(depths: Sequence[letters.Depth], open_letters: int) -> Alert:
     most = max(depths, key=lambda depth: depth.letters)
     return Alert(
         name="dead_letters.depth",
+        words=DEAD_LETTERS,
         summary=(
             f"{number(open_letters, 'dead letter is', 'dead letters are')} open, more than the "
             f"limit of {DEPTH:,}. {most.tenant_id} has the most, {most.letters:,}."
@@ -137,6 +140,7 @@ def _of_old(since: Mapping[str, datetime]) -> Alert:
     open_for = datetime.now(UTC) - failed_at
     return Alert(
         name="dead_letters.age",
+        words=DEAD_LETTERS,
         summary=f"Dead letters of {named(since)} have been open for up to {duration(open_for)}.",
         details={
             "tenant_id": oldest,

@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.dead_letters.alert_words import AlertWords
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import wait_for_locks
 
@@ -32,6 +33,7 @@ class Alert:
     summary: str  # one sentence
     details: Mapping[str, str | int] = field(default_factory=dict)
     severity: Literal["critical"] = "critical"
+    words: AlertWords | None = None  # None: the alert has no page and no command
 
 
 class AlertSink(Protocol):

@@ -16,6 +16,7 @@ from temporal_tenancy.core.activities import platform_activity
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
 from temporal_tenancy.core.inputs import PlatformInput
 from temporal_tenancy.core.jobs import JobPriority, platform_job
+from temporal_tenancy.dead_letters.alert_words import RELEASE_HALTED
 from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
 from temporal_tenancy.deployments.comparison import compare
 from temporal_tenancy.deployments.releases import Release, Releases
@@ -127,6 +128,7 @@ def _standing(release: Release | None) -> Watched:
 def _alert(release: Release) -> Alert:
     return Alert(
         name=f"release.{release.deployment}.{release.build_id}",
+        words=RELEASE_HALTED,
         summary=(
             f"The release of version {release.build_id} to {release.cohort} was halted: "
             f"{release.reason}"

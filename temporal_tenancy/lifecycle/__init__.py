@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.lifecycle._problems import PortInUse, ProcessProblem, WorkerFailed
     from temporal_tenancy.lifecycle._process import (
         CANCEL_SECONDS,
+        DRAIN_DELAY,
         Consumers,
         Process,
         run_process,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CANCEL_SECONDS",
+    "DRAIN_DELAY",
     "Consumer",
     "Consumers",
     "Health",
@@ -46,6 +48,7 @@ __all__ = [
 
 _WHERE: Final = {
     "CANCEL_SECONDS": "_process",
+    "DRAIN_DELAY": "_process",
     "Consumer": "_consumers",
     "Consumers": "_process",
     "Health": "_health",

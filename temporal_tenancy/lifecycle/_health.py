@@ -52,7 +52,7 @@ class Health:
         """
         self.workers: Sequence[Watched] = ()
         self.probes: Mapping[str, Probe] = {}  # by the reason to show when one fails
-        self.stopping = False
+        self.stopping = False  # not ready, though it still takes work for a while
         self._probe_timeout = probe_timeout
         self._clock = clock
         self._events = events

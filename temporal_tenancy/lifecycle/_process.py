@@ -22,6 +22,8 @@ from temporal_tenancy.lifecycle._stop_request import StopRequest, StopRequested
 
 CANCEL_SECONDS: Final = 10.0
 """Seconds for activities to end after being cancelled."""
+DRAIN_DELAY: Final = timedelta(seconds=1)
+"""How long a process that is told to stop says that it is not ready before it drains."""
 START_LOOK: Final = 0.02  # seconds between two checks whether all consumers take work
 ABANDONED: Final = 1  # the exit code of a process whose activities ignore their cancellation
 
@@ -37,6 +39,8 @@ class Process:
     scrape: Scrape | None = None  # the health door's /metrics; None: it has none
     ready_file: Path | None = None  # written when ready for work
     grace: timedelta | None = None  # for activities at shutdown; None: as long as it takes
+    drain_delay: timedelta = DRAIN_DELAY
+    """How long `/readyz` is false before a process with a health port drains after SIGTERM."""
     what: str = "a worker"  # runs here, for the message when it fails
     kind: Kind = "worker"  # for the events in its log
 
@@ -49,6 +53,8 @@ class Consumers:
     probes: Mapping[str, Probe] = field(default_factory=dict)  # by the reason when one fails
     beside: AbstractAsyncContextManager[None] = field(default_factory=nullcontext)
     """Entered while the consumers take work."""
+    announced: AbstractAsyncContextManager[None] = field(default_factory=nullcontext)
+    """Likewise: says that this process runs; see `temporal_tenancy.control_plane.announced`."""
 
 
 async def run_process(
@@ -56,8 +62,10 @@ async def run_process(
 ) -> None:
     """Works until SIGTERM or Ctrl-C; returns after an orderly shutdown.
 
-    `/healthz` and `/readyz` answer from the start. The second signal ends the process at once, and
-    so does an activity that ignores its cancellation after the grace time.
+    `/healthz` and `/readyz` answer from the start. `/readyz` is false as soon as a signal arrives.
+    After SIGTERM the process still takes work for `drain_delay`, so that whoever asks `/readyz` can
+    turn to another one; after Ctrl-C it drains at once. The second signal ends the process at once,
+    and so does an activity that ignores its cancellation after the grace time.
 
     Args:
         process: the settings.
@@ -99,8 +107,16 @@ async def _work(
     made: Consumers, health: Health, stop: StopRequest, process: Process, address: str | None
 ) -> None:
     running = [asyncio.create_task(consumer.run()) for consumer in made.consumers]
+    began = time.monotonic()
     failed = asyncio.create_task(_first_failure(running))
     queues, events = list(process.queues), EVENTS[process.kind]
+    grace = None if process.grace is None else process.grace.total_seconds()
+
+    def stopping() -> None:
+        nonlocal began
+        began, health.stopping = time.monotonic(), True
+        events.stopping(stop.signal, grace)
+
     try:
         await stop.until_ended(failed, asyncio.create_task(_until_polling(made.consumers)))
         if not failed.done():
@@ -110,15 +126,18 @@ async def _work(
                 write_ready_file(
                     process.ready_file, identity=process.identity, queues=queues, health=address
                 )
-            async with made.beside:
-                await stop.until_ended(failed)
+            async with made.announced, made.beside:
+                try:
+                    await stop.until_ended(failed)
+                except StopRequested:
+                    stopping()
+                    if address is not None:
+                        await stop.linger(process.drain_delay, failed)
     except StopRequested:
         pass
     failed.cancel()
-    began = time.monotonic()
-    health.stopping = True
-    grace = None if process.grace is None else process.grace.total_seconds()
-    events.stopping(stop.signal, grace)
+    if not health.stopping:
+        stopping()
     most = None if grace is None else grace + CANCEL_SECONDS
     await _shut_down(made.consumers, running, most, events)
     events.stopped(stop.signal, round(time.monotonic() - began, 2))

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Final, Self, TypeVar
 
 from temporal_tenancy.lifecycle._events import EVENTS, Events
@@ -58,6 +59,16 @@ class StopRequest:
     async def until_ended(self, *tasks: asyncio.Task[Any]) -> None:
         """Waits until a task ends; on a signal raises `StopRequested` without cancelling any."""
         await self.unless_requested(_wait_for(tasks))
+
+    async def linger(self, delay: timedelta, *tasks: asyncio.Task[Any]) -> None:
+        """Waits for `delay` before the process drains, or until a task ends.
+
+        Ctrl-C is a person's, who waits for the end: after it nothing is waited for.
+        """
+        if self.signal != signal.SIGINT.name and delay > timedelta(0):
+            waiting = asyncio.create_task(asyncio.sleep(delay.total_seconds()))
+            await _wait_for([waiting, *tasks])
+            waiting.cancel()
 
     def _receive(self, number: signal.Signals) -> None:
         if self.requested.is_set():

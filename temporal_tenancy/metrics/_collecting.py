@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.failures import root_cause, type_of
 from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges as sources
@@ -51,10 +52,11 @@ async def collecting(
     *,
     queues: Collection[str] = (),
     schedules: Sequence[ScheduledJob] = (),
+    migrations: Sequence[MigrationEnvironment] = (),
     options: CollectOptions | None = None,
     store: Store | None = None,
 ) -> AsyncIterator[None]:
-    """Collects the gauges of the outbox, the ledger, the task queues and the schedules.
+    """Collects the gauges of the outbox, the ledger, the processes, task queues and schedules.
 
     Each source is asked by a task of its own, during the block. One that does not answer keeps its
     last values, and `tenancy_collected_timestamp_seconds` says how old they are.
@@ -66,6 +68,7 @@ async def collecting(
         queues: the task queues; empty: those of all jobs that are known.
         schedules: the application's own, as declared, to compare the server's with them. Those that
             the features of the client's plugin bring are added.
+        migrations: the environments of the application's own tables.
         options: how often, and for how long.
         store: where the values go; None: the process's instruments.
     """
@@ -85,9 +88,13 @@ async def collecting(
     async def drift() -> Found:
         return await sources.of_schedules(client, every_schedule)
 
+    async def processes() -> Found:
+        return await sources.of_processes(database, migrations)
+
     asked: dict[str, tuple[Ask, timedelta]] = {
         "outbox": (outbox, options.every),
         "ledger": (ledger, options.every),
+        "processes": (processes, options.every),
         "temporal": (temporal, options.every),
         "schedules": (drift, options.schedules_every),
     }

@@ -23,6 +23,7 @@ def metrics(
     *,
     noisiest: int = NOISIEST,
     code_version: str | None = None,
+    configuration: str | None = None,
     registry: CollectorRegistry = REGISTRY,
 ) -> Feature:
     """Returns the feature that measures this process, for the `/metrics` of its health port.
@@ -33,18 +34,23 @@ def metrics(
     Args:
         noisiest: how many tenants have series of their own; the others share `tenant="other"`.
         code_version: of the application, such as its image's build id; None: this library's.
+        configuration: a digest of what the process was started with, by
+            `temporal_tenancy.control_plane.configuration_digest`; None: it is not told.
         registry: where the instruments are.
 
     Raises:
         ConfigurationError: `noisiest` is negative.
     """
-    return Feature("metrics", exposes=instruments(noisiest, code_version, registry).text)
+    return Feature(
+        "metrics", exposes=instruments(noisiest, code_version, registry, configuration).text
+    )
 
 
 def instruments(
     noisiest: int = NOISIEST,
     code_version: str | None = None,
     registry: CollectorRegistry = REGISTRY,
+    configuration: str | None = None,
 ) -> Instruments:
     """Returns the instruments of a registry; see `metrics()`."""
     if noisiest < 0:
@@ -53,7 +59,9 @@ def instruments(
         found = _made.get(registry)
         if found is None:
             named = code_version or _own_version()
-            found = _made[registry] = Instruments(registry, noisiest=noisiest, version=named)
+            found = _made[registry] = Instruments(
+                registry, noisiest=noisiest, version=named, configuration=configuration
+            )
             add_observer(found.observe)
         return found
 

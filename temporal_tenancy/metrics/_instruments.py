@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -61,6 +62,7 @@ class Instruments(Collector):
         *,
         noisiest: int,
         version: str,
+        configuration: str | None = None,
         store: Store | None = None,
     ) -> None:
         self.registry = registry
@@ -68,6 +70,7 @@ class Instruments(Collector):
         self.noisiest = Noisiest(noisiest)
         self._scraping = threading.Lock()
         self.store.set(of.PROCESS, version, value=1)
+        self.store.set(of.CONFIGURED, configuration or "", value=time.time())
         for kind in sorted(_REFUSED):  # from zero on, so that the first one is an increase
             for where in ("workflow", "activity", "message", "client"):
                 self.store.add(of.REFUSALS, kind, where, value=0)

@@ -34,6 +34,11 @@ PROCESS: Final = Instrument(
     "tenancy_process_info", "gauge", "1, with the version of the code that the process runs.",
     ("version",),
 )  # fmt: skip
+CONFIGURED: Final = Instrument(
+    "tenancy_process_configured_timestamp_seconds", "gauge",
+    "When the process read its configuration, in Unix time, with a digest of it.",
+    ("configuration",),
+)  # fmt: skip
 ATTEMPTS: Final = Instrument(
     "tenancy_activity_attempts", "counter", "Attempts of activities that have ended.",
     ("job", "queue", "plan", "outcome"),
@@ -145,6 +150,11 @@ SCHEDULES: Final = Instrument(
     "tenancy_schedules", "gauge", "Schedules, by how the server's compare with the declared ones.",
     ("state",),
 )  # fmt: skip
+OUT_OF_DATE: Final = Instrument(
+    "tenancy_out_of_date_processes", "gauge",
+    "Processes that are older than the configuration or the migrations in force.",
+    ("kind", "what"),
+)  # fmt: skip
 COLLECTED: Final = Instrument(
     "tenancy_collected_timestamp_seconds", "gauge",
     "When the gauges of a source were last collected, in Unix time.", ("source",),
@@ -154,12 +164,13 @@ COLLECT_FAILURES: Final = Instrument(
 )
 
 CATALOGUE: Final = (
-    *(PROCESS, ATTEMPTS, ATTEMPT_SECONDS, RUNS, RUN_SECONDS, REFUSALS),
+    *(PROCESS, CONFIGURED, ATTEMPTS, ATTEMPT_SECONDS, RUNS, RUN_SECONDS, REFUSALS),
     *(WORKER_SECONDS, DATABASE_SECONDS, TENANT_ATTEMPTS, CONNECTIONS, HELD_SECONDS),
     *(CLAIM_SECONDS, CLAIMED, STARTS, LAG_SECONDS),
     *(MESSAGES, OLDEST_DUE, LETTERS, OLDEST_LETTER),
     *(TICK_TENANTS, TICK_LAG, TICK_RUNNING, TICKS_MISSED, TENANTS_MISSED),
     *(BACKLOG, BACKLOG_AGE, POLLERS, VERSIONS, PAUSED, SCHEDULES),
+    OUT_OF_DATE,
     *(COLLECTED, COLLECT_FAILURES),
 )
 """Every metric of the library, in the order of the documentation."""

@@ -10,7 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, get_args
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,8 +22,14 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.client import Client
 
+from temporal_tenancy.control_plane.running_processes import (
+    What,
+    out_of_date,
+    running_processes,
+)
 from temporal_tenancy.core.directory import Tenant, TenantDirectory, TenantStatus
 from temporal_tenancy.core.identifiers import PLATFORM
+from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics.catalogue import Instrument, Labels
 from temporal_tenancy.outbox.relay import admission
@@ -31,6 +37,7 @@ from temporal_tenancy.outbox.relay.admission import NOTHING, Decision
 from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageStatus
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.postgres.revisions import applied_revisions
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.suspension import PAUSED_RUNS
 from temporal_tenancy.ticks.schedule_drift import differences
@@ -164,6 +171,25 @@ async def of_ledger(database: Database) -> Found:
         of.TICKS_MISSED: {(job,): ticks_missed.get(job, 0.0) for job in {*jobs, *ticks_missed}},
         of.TENANTS_MISSED: {(job,): tenants_missed.get(job, 0.0) for job in jobs},
     }
+
+
+async def of_processes(
+    database: Database, application: Iterable[MigrationEnvironment] = ()
+) -> Found:
+    """Counts the processes that are older than the configuration or the migrations in force.
+
+    The migrations are the library's and those of `application`.
+    """
+    environments = (*LIBRARY, *application)
+    async with database.platform_session("measure the processes") as session:
+        await session.execute(_LIMIT)
+        running = await running_processes(session)
+        applied = await applied_revisions(session, environments)
+    found = await asyncio.to_thread(out_of_date, running, applied, environments)
+    counts = Counter({(each.kind, what): 0 for each in running for what in get_args(What)})
+    old = {(each.process.kind, each.what, each.process.identity) for each in found}
+    counts.update((kind, what) for kind, what, _ in old)
+    return {of.OUT_OF_DATE: {labels: float(count) for labels, count in counts.items()}}
 
 
 async def of_temporal(client: Client, queues: Collection[str]) -> Found:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.postgres.migrations import migrate, run_migrations
     from temporal_tenancy.postgres.moving import drop_views, move
+    from temporal_tenancy.postgres.revisions import newest_revisions
     from temporal_tenancy.postgres.roles import TENANT_ROLE
     from temporal_tenancy.postgres.row_security import protect_sql, protect_statements
     from temporal_tenancy.postgres.sql_directory import (
@@ -57,6 +58,7 @@ __all__ = [
     "migrate",
     "move",
     "new_uuid",
+    "newest_revisions",
     "protect_sql",
     "protect_statements",
     "run_migrations",
@@ -86,6 +88,7 @@ _WHERE: Final = {
     "migrate": "migrations",
     "move": "moving",
     "new_uuid": "uuids",
+    "newest_revisions": "revisions",
     "protect_sql": "row_security",
     "protect_statements": "row_security",
     "run_migrations": "migrations",

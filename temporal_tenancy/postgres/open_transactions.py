@@ -8,6 +8,7 @@ tenant there.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from temporal_tenancy.core.errors import NotAwaited, ScopeMissing, TenantMismatch
+from temporal_tenancy.core.observations import ConnectionHeld, is_observed, observe, working
 from temporal_tenancy.postgres.raw_session import RawConnection
 from temporal_tenancy.postgres.unfinished import Unfinished
 
@@ -128,6 +130,7 @@ def claimed(
         if not is_inside:
             _require_idle(connection, tenant)
         transaction = _open[connection] = OpenTransaction(tenant, schema)
+    began = time.monotonic()
     try:
         yield transaction
     except BaseException:
@@ -138,6 +141,10 @@ def claimed(
         with _lock:
             if _open.get(connection) is transaction:
                 del _open[connection]
+        if is_observed():
+            work = working.get()
+            job = None if work is None else work.job
+            observe(ConnectionHeld("application", tenant, job, time.monotonic() - began))
 
 
 def require_running(

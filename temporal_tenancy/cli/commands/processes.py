@@ -25,6 +25,14 @@ ReadyFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", dir_okay=False, help="A JSON file to write when ready for work."),
 ]
+DrainDelay = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="After SIGTERM: for /readyz to be false before the work ends.",
+    ),
+]
 
 
 @app.command()
@@ -46,6 +54,7 @@ def worker(
     health_port: HealthPort = None,
     identity: Identity = None,
     ready_file: ReadyFile = None,
+    drain_delay: DrainDelay = 1.0,
     deployment: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +74,9 @@ def worker(
         queue or [],
         max_activities=max_activities,
         grace=grace,
-        process=processes.ProcessOptions(identity, health_host, health_port, ready_file),
+        process=processes.ProcessOptions(
+            identity, health_host, health_port, ready_file, drain_delay
+        ),
         deployment=deployment,
         build_id=build_id,
     )
@@ -77,8 +88,11 @@ def relay(
     health_port: HealthPort = None,
     identity: Identity = None,
     ready_file: ReadyFile = None,
+    drain_delay: DrainDelay = 1.0,
 ) -> None:
     """Start the jobs that the outbox has messages for, until SIGTERM or Ctrl-C."""
     from temporal_tenancy.cli import processes
 
-    processes.relay(processes.ProcessOptions(identity, health_host, health_port, ready_file))
+    processes.relay(
+        processes.ProcessOptions(identity, health_host, health_port, ready_file, drain_delay)
+    )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -18,7 +17,7 @@ from temporalio.exceptions import ActivityError, TimeoutError
 from temporal_tenancy.core.activities import platform_activity
 from temporal_tenancy.core.inputs import PlatformInput
 from temporal_tenancy.core.jobs import Job, JobPriority, platform_job, registry
-from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.postgres.revisions import newest_revisions
 from temporal_tenancy.sdk.features import Served
 
 NAME: Final = "doctor.probe"
@@ -97,7 +96,7 @@ def answering(served: Served) -> tuple[Callable[..., Any], ...]:
             identity=served.identity,
             jobs=digests(job for name in served.workflows if (job := registry.get(name))),
             activities=sorted(served.activities),
-            revisions=dict(revisions),
+            revisions=revisions,
         )
 
     return (answer_probe,)
@@ -125,20 +124,3 @@ def _without_words(schema: Any) -> Any:  # JSON
             if name not in ("title", "description", "examples") or not isinstance(value, str | list)
         }
     return [_without_words(item) for item in schema] if isinstance(schema, list) else schema
-
-
-@functools.cache
-def newest_revisions() -> Mapping[str, str]:
-    """Returns the newest migration of the library that this process knows, by environment."""
-    return {environment.name: revisions_of(environment)[0] for environment in LIBRARY}
-
-
-def revisions_of(environment: MigrationEnvironment) -> list[str]:
-    """Returns the migrations of `environment` that this process knows, the newest first."""
-    # Imported here: Alembic takes long to load, and only an answer needs it.
-    from alembic.script import ScriptDirectory
-
-    from temporal_tenancy.postgres.migrations import alembic_config
-
-    scripts = ScriptDirectory.from_config(alembic_config(environment, None))
-    return [script.revision for script in scripts.walk_revisions()]

@@ -8,6 +8,7 @@ from typing import Final
 
 from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.core.words import duration
+from temporal_tenancy.dead_letters.alert_words import OLD_MESSAGES
 from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell_by_tenant
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.relay import admission
@@ -52,6 +53,7 @@ def _alert(since: Mapping[str, datetime]) -> Alert:
     due_for = datetime.now(UTC) - due
     return Alert(
         name="outbox.age",
+        words=OLD_MESSAGES,
         summary=f"messages of {named(since)} have been due for up to {duration(due_for)}.",
         details={
             "tenant_id": oldest,

@@ -8,12 +8,14 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from temporal_tenancy.lifecycle import Consumers, Process, WorkerFailed, run_process
@@ -72,7 +74,13 @@ async def test_a_signal_stops_it_in_order(
         stack.callback(order.append, "closed")
         return Consumers(consumers=[Line(), Line()], beside=beside())
 
-    settings = process(ready_file=ready, health_port=0, grace=timedelta(seconds=1), kind=kind)
+    settings = process(
+        ready_file=ready,
+        health_port=0,
+        grace=timedelta(seconds=1),
+        drain_delay=timedelta(0),
+        kind=kind,
+    )
     await run_process(settings, make)
     assert order == ["ready: True", "no longer beside", "closed"]
     written = json.loads(ready.read_text())
@@ -81,6 +89,72 @@ async def test_a_signal_stops_it_in_order(
     said = [record.message for record in caplog.records]
     assert said == [f"{kind}.{stage}" for stage in ("starting", "started", "stopping", "stopped")]
     assert vars(caplog.records[-1])["signal"] == "SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("number", "delay"), [(signal.SIGTERM, 0.3), (signal.SIGTERM, 0.0), (signal.SIGINT, 60.0)]
+)
+async def test_readiness_is_false_before_it_drains(
+    tmp_path: Path, number: signal.Signals, delay: float
+) -> None:
+    ready = tmp_path / "ready"
+    told: dict[str, float] = {}
+
+    async def is_ready() -> bool:
+        address = json.loads(ready.read_text())["health"]
+        async with httpx.AsyncClient() as http:
+            return (await http.get(f"{address}/readyz")).status_code == 200
+
+    class Drained(Line):
+        async def shutdown(self) -> None:
+            assert not await is_ready()
+            told["drains"] = time.monotonic()
+            await super().shutdown()
+
+    @asynccontextmanager
+    async def beside() -> AsyncIterator[None]:
+        assert await is_ready()
+        told["signal"] = time.monotonic()
+        os.kill(os.getpid(), number)
+        watching = asyncio.create_task(unready_at())
+        try:
+            yield
+        finally:
+            told["unready"] = await watching
+
+    async def unready_at() -> float:
+        while await is_ready():
+            pass
+        return time.monotonic()
+
+    async def make(stack: AsyncExitStack) -> Consumers:
+        return Consumers(consumers=[Drained()], beside=beside())
+
+    settings = process(ready_file=ready, health_port=0, drain_delay=timedelta(seconds=delay))
+    await run_process(settings, make)
+    assert told["unready"] <= told["drains"]
+    waited = told["drains"] - told["signal"]
+    assert waited < 30
+    if number == signal.SIGTERM:
+        assert waited >= delay
+
+
+async def test_a_worker_that_fails_while_it_waits_to_drain_ends_the_wait() -> None:
+    broken = Line()
+    broken.error = RuntimeError("out of order")
+
+    @asynccontextmanager
+    async def beside() -> AsyncIterator[None]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        asyncio.get_running_loop().call_later(0.05, broken.ended.set)
+        yield
+
+    async def make(stack: AsyncExitStack) -> Consumers:
+        return Consumers(consumers=[broken], beside=beside())
+
+    settings = process(health_port=0, drain_delay=timedelta(minutes=10))
+    with pytest.raises(WorkerFailed):
+        await run_process(settings, make)
 
 
 @pytest.mark.parametrize("kind", EVENTS)

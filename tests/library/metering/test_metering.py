@@ -11,23 +11,34 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 from temporalio.client import Client
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.core.observations import AttemptEnded, ConnectionHeld, RunEnded, Work
+from temporal_tenancy.core.observations import (
+    AttemptEnded,
+    ConnectionHeld,
+    Observation,
+    RunEnded,
+    Work,
+    add_observer,
+    remove_observer,
+)
 from temporal_tenancy.metering import _meter as meters
 from temporal_tenancy.metering import metered, metering, usage
 from temporal_tenancy.metering._meter import OTHER, Meter
 from temporal_tenancy.metering._table import Used
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from temporal_tenancy.postgres.transactions import tenant_transaction
 from tests.fixtures.app import app_plugin, app_worker
 from tests.fixtures.jobs import relay_jobs
 from tests.fixtures.jobs.relay_control import Control, until
 from tests.fixtures.jobs.relay_jobs import Noted
+from tests.fixtures.postgres import within
 
 HOUR = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 SPAN: dict[str, Any] = {
@@ -212,3 +223,30 @@ async def test_several_workers_of_a_process_count_each_thing_once(database: Data
     assert {e.name: e.used.attempts for e in await usage(database, **span) if e.name == "acme"} == {
         "acme": 1
     }
+
+
+async def test_a_transaction_on_a_connection_of_the_applications_own_is_metered(
+    database: Database, database_urls: DatabaseUrls
+) -> None:
+    held: list[Observation] = []
+    url = make_url(database_urls.tenant).set(drivername="postgresql").render_as_string(False)
+    keep = held.append  # one object, which is removed again
+    add_observer(keep)
+    began = time.monotonic()
+    try:
+        with within(database, "acme"):
+            with psycopg.connect(url) as connection, tenant_transaction(connection):
+                connection.execute("select pg_sleep(0.02)")
+                with tenant_transaction(connection):  # a savepoint is not counted again
+                    pass
+            async with await psycopg.AsyncConnection.connect(url) as other:
+                with pytest.raises(ZeroDivisionError):
+                    async with tenant_transaction(other):
+                        raise ZeroDivisionError
+    finally:
+        remove_observer(keep)
+    took = time.monotonic() - began
+    own = [each for each in held if isinstance(each, ConnectionHeld)]
+    assert [(each.pool, each.tenant_id) for each in own] == [("application", "acme")] * 2
+    assert own[0].seconds >= 0.02
+    assert sum(each.seconds for each in own) <= took

@@ -35,10 +35,10 @@ from temporal_tenancy.outbox.probe.workflow import (
     ProbeInput,
     ProbeReport,
     digests,
-    revisions_of,
 )
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.installation import Installation
+from temporal_tenancy.postgres.revisions import revisions_of
 from temporal_tenancy.sdk.code_checks import activities_called
 from tests.fixtures.app import another_client, app_worker
 from tests.fixtures.jobs import probed_jobs

@@ -17,6 +17,7 @@ from saas.services.alert_sinks import AlertNotTaken, MailAlerts, WebhookAlerts, 
 from saas.services.webhooks import verify
 from saas.settings import load_settings
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.dead_letters.alert_words import AlertWords
 from temporal_tenancy.dead_letters.alerts import Alert
 from tests.fixtures.smtp_server import smtp_server
 
@@ -77,6 +78,18 @@ async def test_an_alert_is_posted_and_its_signature_holds(receiver: Receiver) ->
         "summary": ALERT.summary,
         "details": {"tenant_id": "acme", "letters": 3},
     }
+
+
+async def test_an_alert_names_its_page_and_its_command(receiver: Receiver) -> None:
+    words = AlertWords("It waits", "docs/runbooks/relay-lag.md", "outbox list")
+    await WebhookAlerts(receiver.url, SECRET).send(Alert("x", "so it is.", words=words))
+    [(_, body)] = receiver.received
+    data = json.loads(body)["data"]
+    assert (data["title"], data["runbook"], data["command"]) == (
+        "It waits",
+        "docs/runbooks/relay-lag.md",
+        "starter.py outbox list",
+    )
 
 
 async def test_an_alert_says_which_command_comes_next(receiver: Receiver) -> None:

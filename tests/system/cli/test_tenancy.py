@@ -96,7 +96,7 @@ class Stranger:
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPrograms]:
     """Starts commands that know the library alone."""
-    programs = WarmPrograms(tmp_path_factory.mktemp("library-programs"), of_the_saas=False)
+    programs = WarmPrograms(tmp_path_factory.mktemp("library-programs"), "library")
     yield programs
     programs.stop()
 

@@ -192,6 +192,7 @@ def _worker_environ(
         "TEMPORAL_ADDRESS": temporal.address,
         "TEMPORAL_NAMESPACE": temporal.namespace,
         "WORKER_HEALTH_PORT": "0",
+        "DRAIN_DELAY_SECONDS": "0",
         "PYTHONPATH": str(ROOT),
     }
     with Stack(directory / "stack", environ=given) as stack:

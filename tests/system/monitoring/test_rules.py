@@ -12,13 +12,25 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from dev.monitoring.dashboards import DASHBOARDS
 from dev.monitoring.files import FOLDER, files
-from dev.monitoring.rules import RULES, RUNBOOKS, Rule
+from dev.monitoring.rules import PROGRAM, RULES, Rule
+from saas.services.alert_sinks import MailAlerts
+from temporal_tenancy.cli import Application, Program, command_line
+from temporal_tenancy.dead_letters import Alert
+from temporal_tenancy.dead_letters.alert_words import (
+    DEAD_LETTERS,
+    OLD_MESSAGES,
+    RELEASE_HALTED,
+    AlertWords,
+)
 from temporal_tenancy.metrics import CATALOGUE
+from tests.fixtures.smtp_server import smtp_server
 
 ROOT = Path(__file__).parents[3]
+OWN = (DEAD_LETTERS, OLD_MESSAGES, RELEASE_HALTED)
 INTERVAL = "30s"
 
 
@@ -123,6 +135,13 @@ CASES = {
         "Processes of 2 versions have been running side by side for half an hour.",
         at="40m",
     ),
+    "TenancyProcessOutOfDate": Case(
+        {'tenancy_out_of_date_processes{instance="a",kind="worker",what="migrations"}': "2x60"},
+        {'tenancy_out_of_date_processes{instance="a",kind="worker",what="migrations"}': "0x60"},
+        "2 processes (worker) are older than the migrations in force.",
+        {"kind": "worker", "what": "migrations"},
+        at="20m",
+    ),
 }
 
 
@@ -145,9 +164,42 @@ def test_the_files_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_each_rule_has_a_page_that_says_what_to_do(rule: Rule) -> None:
-    page = (ROOT / RUNBOOKS / f"{rule.runbook}.md").read_text()
+    page = (ROOT / rule.words.runbook).read_text()
     assert page.startswith(f"# {rule.name}\n")
     assert "## What to do" in page
+    assert f"`{PROGRAM} {rule.words.command.split()[0]}" in page
+
+
+def _no_application() -> Application:
+    raise AssertionError("nothing is run")
+
+
+@pytest.mark.parametrize("words", OWN, ids=lambda words: words.title)
+def test_the_librarys_own_alerts_have_a_page_and_a_command_that_exist(words: AlertWords) -> None:
+    page = (ROOT / words.runbook).read_text()
+    assert "## What to do" in page
+    assert f"`{PROGRAM} {words.command}" in page
+    found: Any = get_command(command_line(Program(load=_no_application)))
+    for name in words.command.split():
+        found = found.commands[name]
+
+
+async def test_a_rule_and_the_alert_of_the_same_carry_the_same_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"][0]["rules"]
+    annotations = {rule["annotations"]["title"]: rule["annotations"] for rule in rules}
+    for words in (DEAD_LETTERS, OLD_MESSAGES):
+        rule = annotations[words.title]
+        with smtp_server() as inbox:
+            monkeypatch.setenv("SMTP_URL", inbox.url)
+            await MailAlerts("ops@saas.example").send(Alert("x", "so it is.", words=words))
+        [mail] = inbox.messages
+        lines = dict(
+            line.split(": ", 1) for line in mail.get_content().splitlines() if ": " in line
+        )
+        assert (lines["title"], lines["runbook"]) == (rule["title"], rule["runbook"])
+        assert lines["command"].split()[1:] == rule["command"].split()[1:]
 
 
 def names_in(expression: str) -> set[str]:
@@ -175,8 +227,10 @@ def test_each_rule_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
         alert = {
             "exp_labels": {"severity": rule.severity, **case.labels},
             "exp_annotations": {
+                "title": rule.words.title,
                 "summary": case.summary,
-                "runbook": f"{RUNBOOKS}/{rule.runbook}.md",
+                "runbook": rule.words.runbook,
+                "command": f"{PROGRAM} {rule.words.command}",
             },
         }
         for series, alerts in ((case.fires, [alert]), (case.quiet, [])):

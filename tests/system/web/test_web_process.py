@@ -67,6 +67,29 @@ async def test_it_answers_ends_streams_and_stops_in_order(
     assert web_tenants["acme"] not in door_process.text
 
 
+async def test_it_is_not_ready_from_the_signal_on_and_answers_until_it_drains(
+    start_worker: StartWorker, web_environ: dict[str, str], web_tenants: dict[str, str]
+) -> None:
+    variables = {**web_environ, "WEB_HEALTH_PORT": "0", "DRAIN_DELAY_SECONDS": "600"}
+    process = start_worker("--port", "0", module="processes.web", **variables)
+    await process.until_ready()
+    door = process.lines("web.started")[0]["url"]
+    headers = {"Authorization": f"Bearer {web_tenants['acme']}"}
+    async with httpx.AsyncClient(headers=headers) as client:
+        for place in (door, process.health):
+            assert (await client.get(f"{place}/readyz")).status_code == 200
+        process.send(signal.SIGTERM)
+        await process.until_line("web.stopping")
+        for place in (door, process.health):
+            answer = await client.get(f"{place}/readyz")
+            assert answer.status_code == 503
+            assert "is stopping" in answer.json()["reasons"][0]
+            assert (await client.get(f"{place}/healthz")).status_code == 200
+        assert (await client.get(f"{door}/me")).status_code == 200
+    process.send(signal.SIGTERM)  # the second one ends it at once
+    assert await process.exit_code() == 128 + signal.SIGTERM
+
+
 async def test_a_thousand_idle_connections_keep_nobody_out(
     door_process: WorkerProcess, web_tenants: dict[str, str]
 ) -> None:

@@ -1,0 +1,1 @@
+"""What it costs to observe: metrics, logs, traces and metering."""
