@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing, PortInUse
-from dev.devstack.ports import LOOPBACK, Ports, says_taken
+from dev.devstack.ports import LOOPBACK, Ports, free_low_port, says_taken
 from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
 from dev.devstack.temporal_config import (
     SERVICES,
@@ -56,6 +57,7 @@ SHARDS: Final = 4  # of the histories
 RETENTION: Final = 24 * 3600  # seconds that closed runs are kept, as the dev server does
 STOP_TIMEOUT: Final = 20.0  # seconds
 DEFAULT_NAMESPACE: Final = "default"
+SAID: Final = ("level", "msg", "error")  # fields of a log line
 
 
 class TemporalServer(TemporalPart):
@@ -105,7 +107,7 @@ class TemporalServer(TemporalPart):
         self._wanted = (port, ui_port)
         self._preferred_ui_port = preferred_ui_port
         self._ports = ports or Ports()
-        self._inner_ports = Ports()  # of what only the server itself uses
+        self._inner_ports: dict[str, int] = {}  # the last ones that only the server itself uses
         self._address: str | None = None
         self._ui_address: str | None = None
         self._with_ui = ui
@@ -146,7 +148,7 @@ class TemporalServer(TemporalPart):
 
     def log_tail(self, lines: int = LOG_LINES) -> str:
         """Returns the last lines that the server has written to its log."""
-        return "" if self._process is None else self._process.log_tail(lines)
+        return "" if self._process is None else _plain(self._process.log_tail(lines))
 
     def start(self) -> None:
         """Starts what does not run, and returns once it takes workflows in its namespace.
@@ -223,36 +225,43 @@ class TemporalServer(TemporalPart):
                 raise PortInUse(port, LOOPBACK)
             if not says_taken(output) or attempt == START_ATTEMPTS:
                 raise PartMissing(
-                    f"the Temporal server did not answer on {LOOPBACK}:"
-                    f"{chosen.grpc['frontend']}; {self.log} ends with:\n{process.log_tail()}"
+                    f"the Temporal server did not answer on {LOOPBACK}:{chosen.grpc['frontend']}; "
+                    f"{self.log} ends with:\n{_plain(process.log_tail())}"
                 )
+            self._inner_ports = {}  # another program may have taken one of them
 
     def _choose(self) -> ServerPorts:
         """Returns different ports for all services, those that they had last if possible."""
         taken: set[int] = set()
 
-        def choose(ports: Ports, name: str) -> int:
-            chosen = next(port for port in ports.candidates(name) if port not in taken)
-            taken.add(chosen)
-            return chosen
+        def choose(candidates: Iterator[int]) -> int:
+            port = next(port for port in candidates if port not in taken)
+            taken.add(port)
+            return port
 
-        if self._wanted[0] is not None:
-            taken.add(self._wanted[0])
+        def inner(kind: str) -> dict[str, int]:
+            return {name: choose(self._inner_candidates(f"{name}.{kind}")) for name in SERVICES}
+
+        wanted = self._wanted[0]
+        frontend = choose(iter([wanted]) if wanted else self._ports.candidates(PORTS_NAME))
         return ServerPorts(
-            grpc={
-                name: choose(self._inner_ports, f"{name}.grpc")
-                if name != "frontend"
-                else self._wanted[0] or choose(self._ports, PORTS_NAME)
-                for name in SERVICES
-            },
-            membership={name: choose(self._inner_ports, f"{name}.membership") for name in SERVICES},
+            grpc={**inner("grpc"), "frontend": frontend}, membership=inner("membership")
         )
+
+    def _inner_candidates(self, name: str) -> Iterator[int]:
+        kept = self._inner_ports.get(name)
+        if kept is not None:
+            yield kept
+        while True:
+            yield free_low_port()
 
     def _keep(self, chosen: ServerPorts) -> None:
         self._ports.keep(PORTS_NAME, chosen.grpc["frontend"])
-        for name in SERVICES:
-            self._inner_ports.keep(f"{name}.grpc", chosen.grpc[name])
-            self._inner_ports.keep(f"{name}.membership", chosen.membership[name])
+        self._inner_ports = {
+            f"{name}.{kind}": port
+            for kind, ports in (("grpc", chosen.grpc), ("membership", chosen.membership))
+            for name, port in ports.items()
+        }
 
     def _write(self, ports: ServerPorts) -> Path:
         return write_server_config(
@@ -318,6 +327,18 @@ class TemporalServer(TemporalPart):
                     f"Temporal's Web UI did not start; {process.log} ends with:\n"
                     f"{process.log_tail()}"
                 )
+
+
+def _plain(lines: str) -> str:
+    """Returns a server's log without its stack traces, which are longer than what it says."""
+    found = []
+    for line in lines.splitlines():
+        try:
+            entry = json.loads(line)
+            found.append(": ".join(str(entry[key]) for key in SAID if key in entry))
+        except (ValueError, TypeError):
+            found.append(line)
+    return "\n".join(found)
 
 
 async def _have_namespace(client: Client) -> None:

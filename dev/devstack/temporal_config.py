@@ -26,7 +26,6 @@ CLUSTER: Final = "active"
 # once, which takes more requests to the database, and standalone activities are allowed.
 AS_DEV_SERVER: Final = {
     "system.forceSearchAttributesCacheRefreshOnRead": "true",
-    "system.forceNexusEndpointRefreshOnRead": "true",
     "frontend.persistenceMaxQPS": "10000",
     "history.persistenceMaxQPS": "45000",
     "history.hostLevelCacheMaxSize": "8096",
@@ -41,7 +40,7 @@ class ServerPorts:
     """The ports of a server's services, by the service's name, all on 127.0.0.1."""
 
     grpc: Mapping[str, int]
-    membership: Mapping[str, int]
+    membership: Mapping[str, int]  # below 32768: the database keeps them in two bytes
 
 
 def write_server_config(
