@@ -53,6 +53,7 @@ class Servers:
     database: Database  # not through the proxy
     client: Client
     tenants: list[str]
+    queues: Sequence[str] = ("bulk",)  # of a worker
     workers: list[WorkerProcess] = field(default_factory=list)
     relays: list[WorkerProcess] = field(default_factory=list)
 
@@ -64,7 +65,7 @@ class Servers:
     async def have_workers(self, count: int) -> None:
         """Waits until this many workers take work."""
         while len(self.workers) < count:
-            self.workers.append(self._start("--queue", "bulk"))
+            self.workers.append(self._start("--queue", ",".join(self.queues)))
         await asyncio.gather(*(worker.until_ready() for worker in self.workers))
 
     async def have_relays(self, count: int) -> None:
