@@ -26,7 +26,7 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-lowest coverage mutants deploys bench screenshots rooms check format
+.PHONY: help setup demo dev test test-lowest test-server soak coverage mutants deploys bench screenshots rooms check format
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -80,6 +80,13 @@ mutants: setup  ## seed faults one at a time, and print which test finds each
 deploys: setup  ## release a bad build to 1 % of 1,000 tenants; deploy 20 times under load
 	@$(BIN)/python -m pytest -q -s --show-capture=no \
 	    tests/library/deployments/campaign.py tests/system/faults/rolling_deploys.py
+
+# With TEMPORAL_KIND=server any target runs on that server.
+test-server: setup  ## run the main jobs on a real Temporal server, and kill it meanwhile
+	@$(BIN)/python -m pytest -q -s --show-capture=no tests/system/faults/real_server.py $(ARGS)
+
+soak: setup  ## mixed load with faults on a real Temporal server (SOAK_MINUTES=20)
+	@$(BIN)/python -m pytest -q -s --show-capture=no tests/system/faults/soak.py $(ARGS)
 
 bench: setup  ## run the benchmarks, one line of JSON each (FULL=1 adds the long ones)
 	@$(BIN)/python -m benchmarks

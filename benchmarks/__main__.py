@@ -26,7 +26,7 @@ from benchmarks.outbox import (
 )
 from benchmarks.processes import idle_connections, worker_memory, worker_slots
 from benchmarks.shared.measure import Answer, tell, write_logs_away
-from benchmarks.shared.servers import Servers, running_servers
+from benchmarks.shared.servers import Servers, running_servers, temporal_kind
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
@@ -97,7 +97,7 @@ def main() -> int:
         with orderly_stop():
             for question in chosen:
                 for answer in _ask(question):
-                    print(answer.line(), flush=True)
+                    print(answer.line(temporal=temporal_kind()), flush=True)
                     all_hold &= answer.holds
     except PartMissing as error:
         tell(str(error))

@@ -80,8 +80,12 @@ class Answer:
         """Whether the goal is met."""
         return self.goal.holds(self.comparison.ratio)
 
-    def line(self) -> str:
-        """Returns one line of JSON; `spread` has the first and third quartile of the ratios."""
+    def line(self, **told: str) -> str:
+        """Returns one line of JSON; `spread` has the first and third quartile of the ratios.
+
+        A figure by the second is also there for each processor, `ours_per_vcpu`. `told` is added to
+        the line.
+        """
         low, high = quantile(self.comparison.ratios, 0.25), quantile(self.comparison.ratios, 0.75)
         answer: dict[str, Any] = {
             "name": self.name,
@@ -96,7 +100,12 @@ class Answer:
             "rounds": len(self.comparison.ratios),
             "spread": [round(low, 3), round(high, 3)],
             **{name: _significant(value) for name, value in self.besides.items()},
+            **told,
         }
+        if self.measured.endswith("/s"):
+            cpus = processors()
+            answer |= {"vcpus": cpus}
+            answer["ours_per_vcpu"] = _significant(median(self.comparison.ours) / cpus)
         return json.dumps(answer, ensure_ascii=False)
 
 
@@ -114,6 +123,13 @@ def rounds(usual: int, *, full: int) -> int:
 def is_full() -> bool:
     """Whether the environment has FULL=1, which requests long measurements."""
     return os.environ.get("FULL", "0") not in ("", "0")
+
+
+def processors() -> int:
+    """Returns how many processors this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def quantile(values: list[float], part: float) -> float:

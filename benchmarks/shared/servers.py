@@ -18,7 +18,8 @@ from benchmarks.shared.jobs import BARE_WORKFLOWS, OUR_JOBS
 from benchmarks.shared.no_op import BARE_QUEUE, OUR_QUEUE, bare_no_op, our_no_op
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from dev.devstack.stack import DATABASE_VARIABLES, Stack
-from dev.devstack.temporal_server import TemporalDevServer
+from dev.devstack.temporal_kinds import KIND_VARIABLE, TemporalKind, make_temporal
+from dev.devstack.temporal_part import TemporalPart
 from saas.database.environment import TENANT_DATA
 from temporal_tenancy import Database, TenancyPlugin
 from temporal_tenancy.control_plane import ControlPlaneDirectory
@@ -31,10 +32,23 @@ PASSTHROUGH: Final = (
 )
 
 
+# Which Temporal server is measured: "dev", the default, or "server".
+BENCH_VARIABLE: Final = "BENCH_TEMPORAL"
+
+
+def temporal_kind() -> TemporalKind:
+    """Returns the kind of Temporal server that BENCH_TEMPORAL names.
+
+    Raises:
+        dev.devstack.errors.PartMissing: there is no such kind.
+    """
+    return TemporalKind.of(os.environ, BENCH_VARIABLE)
+
+
 class Servers:
     """A temporary PostgreSQL server and a temporary Temporal server."""
 
-    def __init__(self, postgres: EmbeddedPostgres, temporal: TemporalDevServer) -> None:
+    def __init__(self, postgres: EmbeddedPostgres, temporal: TemporalPart) -> None:
         self._postgres = postgres
         self._temporal = temporal
 
@@ -67,7 +81,7 @@ class Servers:
         self._postgres.start()
 
     async def our_client(
-        self, database: Database, *, temporal: TemporalDevServer | None = None
+        self, database: Database, *, temporal: TemporalPart | None = None
     ) -> Client:
         """Returns a client with the plugin, whose directory is the control plane of `database`.
 
@@ -79,15 +93,14 @@ class Servers:
         return await Client.connect((temporal or self._temporal).address, plugins=[plugin])
 
     @contextmanager
-    def unfair_temporal(self, config: Mapping[str, str]) -> Iterator[TemporalDevServer]:
+    def unfair_temporal(self, config: Mapping[str, str]) -> Iterator[TemporalPart]:
         """Starts another Temporal server, with fairness off: it serves in order of arrival.
 
         `config`: more of its dynamic configuration, setting name to JSON value.
         """
-        with TemporalDevServer(
-            self._temporal.binary,
+        with make_temporal(
             self._temporal.directory.with_name("temporal-unfair"),
-            ui=False,
+            kind=temporal_kind(),
             dynamic_config={**config, "matching.enableFairness": "false"},
         ) as server:
             yield server
@@ -132,6 +145,7 @@ def running_servers(temporal_config: Mapping[str, str]) -> Iterator[Servers]:
     """
     named = (*DATABASE_VARIABLES, "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")
     environ = {name: value for name, value in os.environ.items() if name not in named}
+    environ[KIND_VARIABLE] = temporal_kind()
     with tempfile.TemporaryDirectory(prefix="tenancy-bench-") as folder:
         # PostgreSQL does not run as root, so other users must be able to reach its data inside.
         Path(folder).chmod(0o711)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -12,6 +13,8 @@ from typing import Final
 from dev.devstack.files import write_private
 
 LOOPBACK = "127.0.0.1"
+LOWEST: Final = 10_000  # well-known programs have many of those below
+HIGHEST_LOW: Final = 32_768
 TAKEN: Final = "address already in use"  # how servers say so, in lower case
 
 
@@ -31,6 +34,17 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """Returns a port that nothing listens on; see `free_ports`."""
     return free_ports(1)[0]
+
+
+def free_low_port() -> int:
+    """Returns a port below 32768 that nothing listens on; see `free_ports`.
+
+    Linux gives no such port to a program that asks for any, or that connects.
+    """
+    while True:
+        port = LOWEST + secrets.randbelow(HIGHEST_LOW - LOWEST)
+        if _looks_free(port):
+            return port
 
 
 def says_taken(output: str) -> bool:

@@ -20,8 +20,8 @@ from dev.devstack.postgres import EmbeddedPostgres
 from dev.devstack.progress import Progress, Silence
 from dev.devstack.signals import undisturbed
 from dev.devstack.started import Started
-from dev.devstack.temporal_binary import find_temporal
-from dev.devstack.temporal_server import TemporalDevServer
+from dev.devstack.temporal_kinds import KIND_VARIABLES, make_temporal
+from dev.devstack.temporal_part import TemporalPart
 
 UI_PORT = 8233
 OWNER_VARIABLE = "DATABASE_URL"
@@ -48,7 +48,7 @@ class Stack(Started):
     """The servers that the workers need, running inside the `with` block.
 
     DATABASE_URL in the environment replaces the embedded PostgreSQL, and TEMPORAL_ADDRESS the
-    Temporal dev server.
+    Temporal server. TEMPORAL_KIND says which one is started: "dev", the default, or "server".
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class Stack(Started):
             ui: whether to serve the Web UI.
             ui_port: the preferred port of the Web UI; any free one if it is taken or None.
             durable: False keeps Temporal's state in memory and turns off fsync, for tests.
-            partitions: of each task queue; see `TemporalDevServer`.
-            dynamic_config: of the Temporal server; see `TemporalDevServer`.
-            temporal_binary: searched for if not given.
+            partitions: of each task queue; see `make_temporal`.
+            dynamic_config: of the Temporal server; see `make_temporal`.
+            temporal_binary: the dev server's program; searched for if not given.
             outside: whether to provide mail, object storage and tenants' credentials too.
             progress: says what is started, and how long it takes.
         """
         self.directory = directory.absolute()
         self.postgres: EmbeddedPostgres | None = None
-        self.temporal: TemporalDevServer | None = None
+        self.temporal: TemporalPart | None = None
         self.outside: Outside | None = None
         self.ports = Ports(self.directory / "ports.json")
         self._environ = dict(os.environ if environ is None else environ)
@@ -105,9 +105,9 @@ class Stack(Started):
         with ExitStack() as parts:
             # If a later part fails, the earlier ones are stopped.
             parts.enter_context(self._directory_lock())
-            binary = self._find_temporal()
+            temporal = self._make_temporal()
             self._start_postgres(parts)
-            self._start_temporal(parts, binary)
+            self._start_temporal(parts, temporal)
             if self._with_outside:
                 outside = Outside(self.directory, self._environ, self.ports)
                 self.outside = parts.enter_context(outside)
@@ -176,10 +176,22 @@ class Stack(Started):
             f'that has it; sourcing "{ENV_FILE}" takes it away.',
         )
 
-    def _find_temporal(self) -> Path | None:
+    def _make_temporal(self) -> TemporalPart | None:
+        """Makes the Temporal server, before anything has started: its program may be missing."""
         if self._environ.get("TEMPORAL_ADDRESS"):
             return None
-        return self._temporal_binary or find_temporal(self._environ)
+        return make_temporal(
+            self.directory / "temporal",
+            environ=self._environ,
+            binary=self._temporal_binary,
+            ui=self._ui,
+            preferred_ui_port=self._ui_port,
+            ports=self.ports,
+            namespace=self._namespace,
+            durable=self._durable,
+            partitions=self._partitions,
+            dynamic_config=self._dynamic_config,
+        )
 
     def _start_postgres(self, parts: ExitStack) -> None:
         if self._environ.get(OWNER_VARIABLE):
@@ -213,23 +225,11 @@ class Stack(Started):
             "RELAY_DATABASE_URL": urls.relay,
         }
 
-    def _start_temporal(self, parts: ExitStack, binary: Path | None) -> None:
-        if binary is None:
+    def _start_temporal(self, parts: ExitStack, temporal: TemporalPart | None) -> None:
+        if temporal is None:
             address = self._environ["TEMPORAL_ADDRESS"]
             self._progress.say(f"Temporal is the server {address}, which TEMPORAL_ADDRESS names.")
             return
-        folder = self.directory / "temporal"
-        temporal = TemporalDevServer(
-            binary,
-            folder,
-            ui=self._ui,
-            preferred_ui_port=self._ui_port,
-            ports=self.ports,
-            namespace=self._namespace,
-            database_file=folder / "temporal.db" if self._durable else None,
-            partitions=self._partitions,
-            dynamic_config=self._dynamic_config,
-        )
         with self._progress.phase("Starting Temporal"):
             self.temporal = parts.enter_context(temporal)
 
@@ -287,12 +287,15 @@ def without_own(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
 
 
 def without_servers(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns `environ` without the addresses of any servers, such as those of a sourced stack."""
+    """Returns `environ` without the addresses of any servers, such as those of a sourced stack.
+
+    It keeps TEMPORAL_KIND, which is no address.
+    """
     own = {*environ.get(OWN_VARIABLE, "").split(","), *DATABASE_VARIABLES, *MARKERS}
     return {
         name: value
         for name, value in environ.items()
-        if name not in own and not name.startswith("TEMPORAL_")
+        if name not in own and (name in KIND_VARIABLES or not name.startswith("TEMPORAL_"))
     }
 
 

@@ -8,38 +8,38 @@ cache: downloaded by the Temporal SDK or, if the download fails, built from the 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-import platformdirs
 from temporalio.testing import WorkflowEnvironment
 
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing
-from dev.devstack.processes import OwnedProcess
+from dev.devstack.go_programs import (
+    GO_FOLDER,
+    BuildFailed,
+    build,
+    building,
+    find_go,
+    pinned,
+    say,
+    user_cache,
+)
 
-MODULE = Path(__file__).parent / "temporal"
 PACKAGE = "github.com/temporalio/cli"
 # The first server in which fairness is generally available.
 MINIMUM_SERVER = (1, 31)
 
-# Where Go's installer puts it; not on every PATH.
-GO_FOLDER = "/usr/local/go/bin"
-
 VERSION_TIMEOUT = 30.0  # seconds
 DOWNLOAD_TIMEOUT = 120.0  # seconds, for about 60 MB
-BUILD_TIMEOUT = 1800.0  # seconds; about 4 minutes on 2 cores
 
 
 class Running(Protocol):
@@ -86,12 +86,12 @@ def find_temporal(
         version = server_version(Path(on_path))
         if version is not None and version >= MINIMUM_SERVER:
             return Path(on_path).absolute()
-        _say(f"{on_path} is skipped: its server is {_dotted(version)}, and 1.31 is the oldest.")
-    folder = (cache or platformdirs.user_cache_path("temporal-tenancy")) / pinned_version()
+        say(f"{on_path} is skipped: its server is {_dotted(version)}, and 1.31 is the oldest.")
+    folder = (cache or user_cache()) / pinned_version()
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "temporal"
     if not kept.exists():
-        with _lock(folder):
+        with building(folder, "the Temporal dev server"):
             if not kept.exists():
                 sources = _Sources(environ, go_folder, start_local)
                 _install(kept, sources)
@@ -117,10 +117,7 @@ def server_version(binary: Path) -> tuple[int, int] | None:
 
 def pinned_version() -> str:
     """Returns the version of the Temporal CLI that go.mod requires, such as "1.8.2"."""
-    found = re.search(rf"^\s*{PACKAGE} v(\S+)", (MODULE / "go.mod").read_text(), re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"{MODULE / 'go.mod'} does not require {PACKAGE}.")
-    return found[1]
+    return pinned(PACKAGE)
 
 
 def _install(target: Path, sources: _Sources) -> None:
@@ -159,9 +156,7 @@ async def _start_downloaded(folder: Path, start_local: StartLocal) -> None:
 
 
 def _build(folder: Path, logs: Path, sources: _Sources) -> Path:
-    environ = sources.environ
-    path = os.pathsep.join([environ.get("PATH", os.defpath), sources.go_folder])
-    go = shutil.which("go", path=path)
+    go = find_go(sources.environ, sources.go_folder)
     if go is None:
         raise PartMissing(
             "there is no Temporal dev server: install the Temporal CLI 1.7 or newer "
@@ -169,55 +164,24 @@ def _build(folder: Path, logs: Path, sources: _Sources) -> Path:
             "(https://go.dev/dl), which builds it once; or set TEMPORAL_ADDRESS to a server of "
             "your own."
         )
-    _say("building the Temporal dev server with Go, once, about 4 minutes…")
-    version = f"{PACKAGE}/internal/temporalcli.Version={pinned_version()}"
+    say("building the Temporal dev server with Go, once, about 4 minutes…")
     binary = folder / "temporal"
-    command = [
-        go,
-        "build",
-        "-C",
-        str(MODULE),
-        "-mod=readonly",
-        "-trimpath",
-        "-buildvcs=false",
-        f"-ldflags=-s -w -X {version}",
-        f"-o={binary}",
-        f"{PACKAGE}/cmd/temporal",
-    ]
-    process = OwnedProcess(
-        command,
-        log=logs / "build.log",
-        environ={**environ, "CGO_ENABLED": "0", "GOWORK": "off"},
-        umask=0o022,
-    )
     try:
-        code = process.wait(BUILD_TIMEOUT)
-    finally:
-        process.kill()
-    if code != 0:
+        build(
+            go,
+            f"{PACKAGE}/cmd/temporal",
+            binary,
+            log=logs / "build.log",
+            environ=sources.environ,
+            linked=f"-X {PACKAGE}/internal/temporalcli.Version={pinned_version()}",
+        )
+    except BuildFailed as error:
         raise PartMissing(
             "the Temporal dev server could not be built with Go. Install the Temporal CLI 1.7 or "
-            f'newer (https://docs.temporal.io/cli), so that "temporal" is on PATH. {process.log} '
-            f"ends with:\n{process.log_tail()}"
-        )
+            f'newer (https://docs.temporal.io/cli), so that "temporal" is on PATH. {error}'
+        ) from error
     return binary
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keeps a second process from downloading or building at the same time."""
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say("waiting for another process that is getting the Temporal dev server…")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _dotted(version: tuple[int, int] | None) -> str:
     return "of unknown version" if version is None else f"{version[0]}.{version[1]}"
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)

@@ -17,25 +17,23 @@ from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing, PortInUse
 from dev.devstack.ports import LOOPBACK, Ports, says_taken
 from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
-from dev.devstack.started import Started
+from dev.devstack.temporal_part import (
+    ANSWER_TIMEOUT,
+    FAIRNESS,
+    POLL_INTERVAL,
+    PORTS_NAME,
+    SEARCH_ATTRIBUTES,
+    START_ATTEMPTS,
+    UI_PORTS_NAME,
+    TemporalPart,
+    server_environ,
+    settings,
+)
 
-ANSWER_TIMEOUT = 5.0  # seconds
-POLL_INTERVAL = 0.05  # seconds
-START_ATTEMPTS = 5  # on different ports
-PORTS_NAME = "temporal"
-UI_PORTS_NAME = "temporal_ui"
-
-SEARCH_ATTRIBUTES = {"TenantId": "Keyword", "Job": "Keyword"}
-FAIRNESS = {
-    # Off by default; without it one tenant's backlog holds up the others.
-    "matching.enableFairness": "true",
-    # A queue has several partitions, which pass tasks on to each other in no fair order until the
-    # oldest has waited this long. With the default of 5 s, a few small tasks wait for 5 s.
-    "matching.backlogNegligibleAge": '"100ms"',
-}
+__all__ = ["FAIRNESS", "SEARCH_ATTRIBUTES", "TemporalDevServer"]
 
 
-class TemporalDevServer(Started):
+class TemporalDevServer(TemporalPart):
     """`temporal server start-dev` on 127.0.0.1, with fairness on and the search attributes."""
 
     def __init__(
@@ -79,10 +77,7 @@ class TemporalDevServer(Started):
         self._chosen: tuple[int, int] | None = None
         self._ui = ui
         self._database_file = database_file
-        self._config = {**FAIRNESS, **(dynamic_config or {})}
-        if partitions is not None:
-            for side in ("Read", "Write"):
-                self._config[f"matching.numTaskqueue{side}Partitions"] = str(partitions)
+        self._config = settings(partitions, dynamic_config)
         self._log_level = log_level
         self._process: OwnedProcess | None = None
 
@@ -135,7 +130,7 @@ class TemporalDevServer(Started):
         self._forget_unfinished()
         for attempt in range(1, START_ATTEMPTS + 1):
             self._chosen = self._choose()
-            process = OwnedProcess(self.command(), log=self.log, environ=_server_environ())
+            process = OwnedProcess(self.command(), log=self.log, environ=server_environ(os.environ))
             try:
                 answers = self._comes_to_answer(process)
             except BaseException:
@@ -202,6 +197,10 @@ class TemporalDevServer(Started):
         if process is not None:
             process.kill()
 
+    def discard(self) -> None:
+        """Kills it."""
+        self.kill()
+
     def command(self) -> list[str]:
         """Returns the server's command line."""
         port, ui_port = self._started_ports
@@ -239,12 +238,3 @@ class TemporalDevServer(Started):
 
 def _repeated(option: str, values: Mapping[str, str]) -> list[str]:
     return [part for name, value in values.items() for part in (option, f"{name}={value}")]
-
-
-def _server_environ() -> dict[str, str]:
-    """Returns this process's environment without variables that the program reads as options."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("TEMPORAL_") and not name.endswith("DATABASE_URL")
-    }

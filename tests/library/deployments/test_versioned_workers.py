@@ -135,7 +135,17 @@ async def workers(
         await until_current(app, versions[0])
         for version in versions[1:]:
             await until_polled(app, version)
+        await until_named(app, versions[0].deployment_name)
         yield
+
+
+async def until_named(client: Client, deployment: str) -> None:
+    """Waits until the server lists the deployment: on PostgreSQL the list lags behind."""
+
+    async def named() -> bool:
+        return deployment in await server.names_of_deployments(client)
+
+    await until(named)
 
 
 async def until_current(client: Client, version: WorkerDeploymentVersion) -> None:

@@ -137,8 +137,12 @@ class Campaign:
 
 
 async def run_tick(servers: Servers, seed: int) -> Outcome:
+    """Runs the tick of a seed while things go wrong, and checks its result."""
+    return await run_scenario(servers, Scenario.of(seed))
+
+
+async def run_scenario(servers: Servers, scenario: Scenario) -> Outcome:
     """Runs a tick while things go wrong, and checks its result."""
-    scenario = Scenario.of(seed)
     at_work = True
     found: list[str] = []
     with noting(found):

@@ -106,7 +106,7 @@ _STARTED: Final = """
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """The servers of a scenario."""
 
     servers: Servers
@@ -157,7 +157,7 @@ async def run_messages(servers: Servers, seed: int) -> Outcome:
     found: list[str] = []
     with noting(found):
         async with asyncio.timeout(PATIENCE), _clients(servers) as (door, clients):
-            stage = _Stage(servers, scenario, tenants, wanted, clients, door)
+            stage = Stage(servers, scenario, tenants, wanted, clients, door)
             await _have_processes(stage)
             await Admission(servers.database).set_cap(tenants[-1], CAP)
             await ask(clients, wanted.before)
@@ -167,7 +167,7 @@ async def run_messages(servers: Servers, seed: int) -> Outcome:
                 hit = await _strike(stage)
             await _have_processes(stage)
             await stage.until_done(tenants)
-            await _sweep(servers)
+            await sweep(servers)
     found += ended_by_themselves(servers)
     with noting(found):
         async with servers.everything() as everything:
@@ -187,20 +187,20 @@ async def _clients(servers: Servers) -> AsyncIterator[tuple[CommitProxy, Databas
             await clients.dispose()
 
 
-async def _have_processes(stage: _Stage) -> None:
+async def _have_processes(stage: Stage) -> None:
     await asyncio.gather(
         stage.servers.have_workers(stage.scenario.workers), stage.servers.have_relays(RELAYS)
     )
 
 
-async def _sweep(servers: Servers) -> None:
+async def sweep(servers: Servers) -> None:
     """Finds the dead letters that runs could not write while a server was down."""
     with use_database(servers.database):
         until = asyncio.get_running_loop().time() + SWEEP_SECONDS
         await Sweep(servers.client).find(datetime.now(UTC), until=until)
 
 
-async def _strike(stage: _Stage) -> bool:
+async def _strike(stage: Stage) -> bool:
     """Causes one fault, and repairs what does not recover; returns whether it hit."""
     servers, scenario = stage.servers, stage.scenario
     match scenario.kind:
@@ -246,7 +246,7 @@ async def _strike(stage: _Stage) -> bool:
             return await _hold_back(stage)
 
 
-async def _kill_relays(stage: _Stage) -> bool:
+async def _kill_relays(stage: Stage) -> bool:
     """Kills relays while they cannot record their starts; returns whether they had any."""
     async with stage.servers.everything() as rows:
         for _ in range(TRIES):
@@ -267,7 +267,7 @@ async def _kill_relays(stage: _Stage) -> bool:
     return False
 
 
-async def _kill_one_relay(stage: _Stage) -> bool:
+async def _kill_one_relay(stage: Stage) -> bool:
     """Kills relays while Temporal is down; returns whether they had anything to start."""
     servers = stage.servers
     hit = False
@@ -283,7 +283,7 @@ async def _kill_one_relay(stage: _Stage) -> bool:
     return hit
 
 
-async def _freeze_relay(stage: _Stage) -> bool:
+async def _freeze_relay(stage: Stage) -> bool:
     """Stops a relay until another takes over its messages, then continues it."""
     hit = not await stage.is_done()
     relay = stage.servers.relays[0]
@@ -293,7 +293,7 @@ async def _freeze_relay(stage: _Stage) -> bool:
     return hit
 
 
-async def _cut_commit(stage: _Stage, proxy: CommitProxy, role: str) -> bool:
+async def _cut_commit(stage: Stage, proxy: CommitProxy, role: str) -> bool:
     proxy.arm(role, stage.scenario.number)
     ends = [
         asyncio.create_task(proxy.cut.wait()),
@@ -309,7 +309,7 @@ async def _cut_commit(stage: _Stage, proxy: CommitProxy, role: str) -> bool:
     return proxy.cut.is_set()
 
 
-async def _deliver_again(stage: _Stage) -> bool:
+async def _deliver_again(stage: Stage) -> bool:
     """Makes the relays forget their starts, and start everything again in any order."""
     chance = random.Random(stage.scenario.seed)
     async with stage.servers.everything() as rows:
@@ -325,7 +325,7 @@ async def _deliver_again(stage: _Stage) -> bool:
     return forgotten.rowcount > 0
 
 
-async def _send_unreadable(stage: _Stage) -> bool:
+async def _send_unreadable(stage: Stage) -> bool:
     """Makes a tenant write unreadable messages, and waits until each is a dead letter."""
     hit = not await stage.is_done()
     tenant, seed = stage.tenants[0], stage.scenario.seed
@@ -343,7 +343,7 @@ async def _send_unreadable(stage: _Stage) -> bool:
     return hit
 
 
-async def _hold_locks(stage: _Stage) -> bool:
+async def _hold_locks(stage: Stage) -> bool:
     """Locks all rows of a tenant until all messages of the others are handled."""
     locker, *others = stage.tenants
     async with stage.servers.everything() as rows, rows.transaction():
@@ -352,7 +352,7 @@ async def _hold_locks(stage: _Stage) -> bool:
     return held.rowcount > 0
 
 
-async def _hold_back(stage: _Stage) -> bool:
+async def _hold_back(stage: Stage) -> bool:
     """Holds two tenants back until all messages of the others are handled."""
     servers, (suspended, paused, *others) = stage.servers, stage.tenants
     tenants, admission = Tenants(servers.database), Admission(servers.database)

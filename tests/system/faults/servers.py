@@ -19,8 +19,8 @@ from temporalio.client import Client
 
 from dev.devstack.postgres import PLATFORM, RELAY, TENANT, EmbeddedPostgres
 from dev.devstack.stack import Stack
-from dev.devstack.temporal_binary import find_temporal
-from dev.devstack.temporal_server import TemporalDevServer
+from dev.devstack.temporal_kinds import make_temporal
+from dev.devstack.temporal_part import TemporalPart
 from dev.sample_data.load import make_up_tenants
 from saas.database.environment import TENANT_DATA
 from temporal_tenancy.postgres.database import Database
@@ -42,17 +42,18 @@ _MIGRATING: Final = threading.Lock()
 
 @dataclass
 class Servers:
-    """Temporal on a file, a PostgreSQL that survives crashes, and their workers and relays."""
+    """A Temporal and a PostgreSQL that survives crashes, and their workers and relays."""
 
     directory: Path
     postgres: EmbeddedPostgres
-    temporal: TemporalDevServer
+    temporal: TemporalPart
     proxy: CommitProxy  # between the workers and PostgreSQL
     module: str  # of a worker's command and of a relay's
     environ: dict[str, str]  # of a worker
     database: Database  # not through the proxy
     client: Client
     tenants: list[str]
+    queues: Sequence[str] = ("bulk",)  # of a worker
     workers: list[WorkerProcess] = field(default_factory=list)
     relays: list[WorkerProcess] = field(default_factory=list)
 
@@ -64,7 +65,7 @@ class Servers:
     async def have_workers(self, count: int) -> None:
         """Waits until this many workers take work."""
         while len(self.workers) < count:
-            self.workers.append(self._start("--queue", "bulk"))
+            self.workers.append(self._start("--queue", ",".join(self.queues)))
         await asyncio.gather(*(worker.until_ready() for worker in self.workers))
 
     async def have_relays(self, count: int) -> None:
@@ -84,7 +85,7 @@ class Servers:
         await _kill(killed)
 
     async def crash_temporal(self) -> None:
-        """Kills Temporal with SIGKILL, and restarts it on the same file and port."""
+        """Kills Temporal with SIGKILL, and restarts it on the same state and port."""
         await asyncio.to_thread(self.temporal.kill)
         await asyncio.to_thread(self.temporal.start)
 
@@ -126,9 +127,7 @@ async def running_servers(
     Keyword arguments are further environment variables of workers and relays.
     """
     postgres = EmbeddedPostgres(directory / "postgres")
-    temporal = TemporalDevServer(
-        find_temporal(), directory / "temporal", ui=False, database_file=directory / "temporal.db"
-    )
+    temporal = make_temporal(directory / "temporal", durable=True)
     try:
         await asyncio.gather(
             asyncio.to_thread(_start_postgres, postgres), asyncio.to_thread(temporal.start)
@@ -153,7 +152,7 @@ async def running_servers(
                     await asyncio.to_thread(running.process.kill)
                 await database.dispose()
     finally:
-        await asyncio.to_thread(temporal.kill)
+        await asyncio.to_thread(temporal.discard)
         await asyncio.to_thread(postgres.stop, "immediate")
 
 
@@ -178,7 +177,7 @@ def _start_postgres(postgres: EmbeddedPostgres) -> None:
 
 
 def _worker_environ(
-    directory: Path, postgres: EmbeddedPostgres, temporal: TemporalDevServer, proxy: CommitProxy
+    directory: Path, postgres: EmbeddedPostgres, temporal: TemporalPart, proxy: CommitProxy
 ) -> dict[str, str]:
     def by_proxy(url: str) -> str:
         return make_url(url).set(port=proxy.port).render_as_string(hide_password=False)
