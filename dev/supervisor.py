@@ -170,13 +170,18 @@ class Supervisor:
         if not waiting or time.monotonic() < self._reread:
             return
         self._reread = time.monotonic() + self._restarts.reread
-        for watched in waiting:
-            changed = self._sources.changed_since(watched.code)
-            if changed and not self._away(watched):
-                self._progress.say(f"{_now()} {_listed(changed)} changed.")
-                self._revive(watched)
-                if watched.due is None and not watched.given_up:
-                    self._mended()
+        changes = {
+            watched.name: self._sources.changed_since(watched.code)
+            for watched in waiting
+            if not self._away(watched)
+        }
+        for files in dict.fromkeys(_listed(files) for files in changes.values() if files):
+            self._progress.say(f"{_now()} {files} changed.")
+        revived = [watched for watched in waiting if changes.get(watched.name)]
+        for watched in revived:
+            self._revive(watched)
+        if any(watched.part.running for watched in revived):
+            self._mended()
 
     def _revive(self, watched: _Watched) -> None:
         """Starts a program as if it had not died before."""

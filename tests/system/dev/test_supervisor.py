@@ -188,6 +188,20 @@ def test_a_mistake_in_the_code_is_named_once_and_waited_for(make: Make, root: Pa
     assert (watch.supervisor.given_up, watch.mends, relay.starts) == ([], 1, 1)
 
 
+def test_a_change_starts_all_that_wait_for_it_before_it_counts_as_mended(
+    make: Make, root: Path
+) -> None:
+    parts = {"the worker": make(BROKEN), "the relay": make(BROKEN)}
+    watch = Watch({}, parts, root=root)
+    watch.until(lambda: len(watch.supervisor.given_up) == 2)
+    for part in parts.values():
+        part.script = LASTING
+    (root / "workflows" / "a.py").unlink()
+    watch.supervisor.look()
+    assert watch.output.getvalue().count("workflows/a.py changed.") == 1
+    assert (watch.mends, watch.supervisor.given_up) == (1, [])
+
+
 def test_a_change_in_the_midst_of_a_failing_start_counts(make: Make, root: Path) -> None:
     worker = make()
     watch = Watch({}, {"the worker": worker}, root=root)
