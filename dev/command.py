@@ -123,7 +123,7 @@ class _Dev:
                 "the worker": local_saas.make_worker(stack, hurry=hurry),
                 "the relay": local_saas.make_relay(stack, hurry=hurry),
             }
-            parts.callback(self._stop, programs)
+            parts.callback(self._stop, programs, hangs)
             broken = self._start(programs, hangs)
             self._apply_schedules(stack, is_broken=bool(broken))
             stack.write_env_files()
@@ -185,7 +185,8 @@ class _Dev:
         else:
             self._has_schedules = True
 
-    def _stop(self, programs: Mapping[str, Program]) -> None:
+    def _stop(self, programs: Mapping[str, Program], hangs: HangWatch) -> None:
+        hangs.stop()
         for program in programs.values():
             program.ask_to_end()
         with ExitStack() as stops:  # each is stopped, even if another one cannot be

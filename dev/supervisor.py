@@ -192,9 +192,11 @@ class Supervisor:
         how = watched.part.how_it_ended()
         if away := self._away(watched):
             self._wait_for_servers(watched, how, away)
-            return
-        words = last_words(watched.part.log_tail(READ_LINES), HERE)
-        self._failed(watched, f"{how}. Its log ends:", words)
+        else:
+            words = last_words(watched.part.log_tail(READ_LINES), HERE)
+            self._failed(watched, f"{how}. Its log ends:", words)
+        if not watched.given_up:
+            watched.code = self._sources.snapshot()  # the next start has all changes until now
 
     def _wait_for_servers(self, watched: _Watched, how: str, away: Sequence[str]) -> None:
         run = "runs" if len(away) == 1 else "run"

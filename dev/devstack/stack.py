@@ -280,6 +280,10 @@ class Stack(Started):
                 f"{self.directory} cannot be written by this user. Use another directory, or "
                 "delete this one if another user left it behind."
             ) from error
+        except OSError as error:  # such as a read-only file system, or a full one
+            raise PartMissing(
+                f"{error.filename} cannot be written: {error.strerror}. Use another directory."
+            ) from error
         with file:
             if not _locks(file):
                 raise DirectoryInUse(_another_runs(self.directory, file))

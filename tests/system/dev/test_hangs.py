@@ -77,7 +77,12 @@ def test_one_that_does_not_answer_is_named_once_and_when_it_answers(
     server: Server, said: Callable[[str], str]
 ) -> None:
     asked: list[bool] = []
-    server.answer = lambda: asked.append(True) is not None
+
+    def hang() -> bool:
+        asked.append(True)
+        return False
+
+    server.answer = hang
     said(f"The server does not answer, although its process {pid_of(server)} runs. ")
     before = len(asked)
     while len(asked) < before + 5:

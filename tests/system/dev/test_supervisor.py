@@ -202,6 +202,15 @@ def test_a_change_starts_all_that_wait_for_it_before_it_counts_as_mended(
     assert (watch.mends, watch.supervisor.given_up) == (1, [])
 
 
+def test_a_change_before_it_died_is_in_the_next_start_anyway(make: Make, root: Path) -> None:
+    worker = make()
+    watch = Watch({}, {"the worker": worker}, root=root)
+    (root / "workflows" / "a.py").write_text("changed while it ran")
+    worker.kill()
+    said = watch.until(lambda: worker.running)
+    assert "changed" not in said
+
+
 def test_a_change_in_the_midst_of_a_failing_start_counts(make: Make, root: Path) -> None:
     worker = make()
     watch = Watch({}, {"the worker": worker}, root=root)
