@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from dev.devstack.errors import PartMissing, PortInUse
+from dev.devstack.last_words import READ_LINES, Ending, ending, last_words
 from dev.devstack.outside import PORTS_NAME
 from dev.devstack.ports import LOOPBACK
 from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
@@ -28,6 +30,7 @@ from temporal_tenancy import Database
 HERE: Final = Path(__file__).parents[1]
 WORKER_STOP_SECONDS: Final = 40.0  # longer than the time that running activities get to finish
 POLL_SECONDS: Final = 0.05
+ANSWER_SECONDS: Final = 3.0
 TAKEN_PORT: Final = re.compile(r"PortInUse: port (\d+) on \S+ is in use")  # as a program says so
 
 # Variables of the stack that each process does not get: a secret that it lacks cannot leak from it.
@@ -44,6 +47,19 @@ WEB: Final = ("RELAY_DATABASE_URL", "SMTP_URL")
 
 class CommandFailed(Exception):
     """A command of `starter.py` exited with an unexpected code."""
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class CodeMistake(PartMissing):
+    """A program cannot start until its code changes."""
+
+    def __init__(self, name: str, error: Ending) -> None:
+        """`name` is the program's, and `error` the one that ended it."""
+        super().__init__(f"the {name} did not start: {error}")
+        self.error = error
 
 
 def starter(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0) -> Any:
@@ -66,9 +82,9 @@ def starter_text(stack: Stack, *arguments: str, owner: bool = False, expect: int
     )
     if done.returncode != expect:
         command = " ".join(["starter.py", *arguments])
+        said = ending(done.stderr, HERE) or done.stderr.strip() or done.stdout.strip()
         raise CommandFailed(
-            f"{command} exited with {done.returncode}, not {expect}: "
-            f"{done.stderr.strip() or done.stdout.strip()}"
+            f"{command} exited with {done.returncode}, not {expect}: {said}", done.returncode
         )
     return done.stdout
 
@@ -142,6 +158,23 @@ class Program(Started):
         """Returns the environment that the process actually has."""
         return psutil.Process(self.process.pid).environ()
 
+    def answers(self) -> bool:
+        """Asks for its health, and returns whether it answers within `ANSWER_SECONDS`."""
+        port = urlsplit(str(self.ready.get("health") or self.ready.get("url", ""))).port
+        if port is None:
+            return True  # it is still starting
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse()
+        except TimeoutError:
+            return False
+        except (OSError, http.client.HTTPException):
+            return True  # it is ending
+        finally:
+            connection.close()
+        return True
+
     def how_it_ended(self) -> str:
         """Returns how it has ended."""
         return "is not running" if self._process is None else self._process.how_it_ended()
@@ -156,6 +189,7 @@ class Program(Started):
         It has its last port or, if another program has taken that, another one.
 
         Raises:
+            CodeMistake: its code is wrong; the message has the error and its place.
             PartMissing: it ended, or was not ready in time; the message has the end of its log.
         """
         while True:
@@ -195,6 +229,7 @@ class Program(Started):
 
     def _run(self, options: list[str], environ: Mapping[str, str]) -> None:
         self._ready_file.unlink(missing_ok=True)
+        self.ready = {}
         ready_file = ("--ready-file", str(self._ready_file))
         process = OwnedProcess(
             [sys.executable, *self._arguments, *options, *ready_file],
@@ -218,14 +253,18 @@ class Program(Started):
             raise
 
     def _not_started(self, process: OwnedProcess, patience: Patience) -> PartMissing:
-        last_lines = process.log_tail()
-        taken = TAKEN_PORT.search(last_lines)
+        log = process.log_tail(READ_LINES)
+        taken = TAKEN_PORT.search(log)
         if taken is not None and not process.running:
             return PortInUse(int(taken[1]), LOOPBACK)
-        if last_lines and not process.running:
-            return PartMissing(f"the {self.name} did not start. Its log ends: {last_lines}")
-        log = f"Its log ends: {last_lines}" if last_lines else "It wrote nothing to its log."
-        return PartMissing(f"the {self.name} did not start: {patience.how_it_went()}. {log}")
+        error = None if process.running else ending(log, HERE)
+        if error is not None and error.is_mistake:
+            return CodeMistake(self.name, error)
+        words = "\n".join(last_words(log, HERE))
+        if words and not process.running:
+            return PartMissing(f"the {self.name} did not start. Its log ends: {words}")
+        end = f"Its log ends: {words}" if words else "It wrote nothing to its log."
+        return PartMissing(f"the {self.name} did not start: {patience.how_it_went()}. {end}")
 
 
 class Door(Program):

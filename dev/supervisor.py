@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol
 
 from dev.devstack.errors import PartMissing
+from dev.devstack.last_words import READ_LINES, last_words
 from dev.devstack.progress import Progress
+from dev.devstack.stack import SLOW_STOP
+from dev.local_saas import HERE, CodeMistake
+from dev.sources import Snapshot, Sources
 from temporal_tenancy.core import number, printable
 
-LAST_LINES: Final = 10  # of a dead part's log
+SHOWN_FILES: Final = 2  # that have changed, by name
 
 
 class Part(Protocol):
@@ -22,7 +27,10 @@ class Part(Protocol):
         """Whether it runs."""
 
     def start(self) -> None:
-        """Starts it, and returns once it works; raises `PartMissing` if it does not."""
+        """Starts it, and returns once it works.
+
+        Raises `PartMissing` if it does not, and `CodeMistake` if it cannot until its code changes.
+        """
 
     def stop(self) -> None:
         """Stops it, if it runs."""
@@ -36,11 +44,13 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Restarts:
-    """When a part that has died is started again, and when it is given up."""
+    """When a part that has died is started again, and when it is given up; in seconds."""
 
-    pauses: Sequence[float] = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds; one for each try in a row
-    steady: float = 30.0  # seconds that a part must run before its earlier deaths are forgotten
-    look: float = 0.2  # seconds between two looks at the parts
+    pauses: Sequence[float] = (0.5, 1.0, 2.0, 5.0, 10.0)  # one for each try in a row
+    rest: float = 30.0  # between two tries of a server after that
+    steady: float = 30.0  # that a part must run before its earlier deaths are forgotten
+    look: float = 0.2  # between two looks at the parts
+    reread: float = 1.0  # between two looks at the sources, while a program waits for them
 
 
 @dataclass
@@ -49,17 +59,25 @@ class _Watched:
 
     name: str
     part: Part
+    code: Snapshot  # the sources when it was last started
     deaths: int = 0  # in a row
     began: float = field(default_factory=time.monotonic)  # when it last started
     due: float | None = None  # when it is started again; None: it runs, or its death is not noticed
     given_up: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name at the beginning of a sentence."""
+        return f"{self.name[0].upper()}{self.name[1:]}"
 
 
 class Supervisor:
     """Starts dead parts again: servers first, and programs only while every server runs.
 
     A program is not at fault while a server is away, so it waits until the servers are back. If a
-    server comes back on another port, the programs start again with its new address.
+    server comes back on another port, the programs start again with its new address. A program is
+    given up after some tries, or at once if its code is wrong, until a source file changes or a
+    server has been started again. A server is never given up.
     """
 
     def __init__(
@@ -70,33 +88,49 @@ class Supervisor:
         progress: Progress,
         addresses: Callable[[], Mapping[str, str]],
         moved: Callable[[], None],
+        sources: Sources,
+        mended: Callable[[], None] = lambda: None,
+        code: Snapshot | None = None,
         restarts: Restarts = Restarts(),
     ) -> None:
         """
         Args:
             servers: running, by the name that a sentence calls them, such as "PostgreSQL".
-            programs: running, by name, such as "the worker".
+            programs: by name, such as "the worker"; one that does not run is given up.
             progress: says what happens.
             addresses: returns the servers' addresses now.
             moved: is called once they have changed.
+            sources: of the programs.
+            mended: is called once a program has started whose code was changed.
+            code: the sources when the programs were started; as they are now if not given.
             restarts: pauses and limits.
         """
-        self._servers = [_Watched(name, part) for name, part in servers.items()]
-        self._programs = [_Watched(name, part) for name, part in programs.items()]
+        code = sources.snapshot() if code is None else code
+        self._servers = [_Watched(name, part, code) for name, part in servers.items()]
+        self._programs = [_Watched(name, part, code) for name, part in programs.items()]
         self._progress = progress
         self._addresses = addresses
         self._moved = moved
+        self._sources = sources
+        self._mended = mended
         self._restarts = restarts
         self._known = dict(addresses())
+        self._reread = 0.0  # when the sources are read again
+
+    def await_change(self, name: str) -> None:
+        """Notes that a program did not start, because its code is wrong."""
+        for watched in self._programs:
+            if watched.name == name:
+                watched.given_up = True
 
     @property
     def given_up(self) -> list[str]:
-        """The names of the parts that are not started again."""
-        return [watched.name for watched in self._all if watched.given_up]
+        """The names of the programs that wait for a change."""
+        return [watched.name for watched in self._programs if watched.given_up]
 
     def run(self) -> None:
-        """Watches the parts; returns once every program has been given up."""
-        while not self._is_over():
+        """Watches the parts until a signal ends the process."""
+        while True:
             self.look()
             time.sleep(self._restarts.look)
 
@@ -104,15 +138,13 @@ class Supervisor:
         """Looks at every part once, and starts those that are due."""
         for watched in self._all:
             self._look(watched)
+        self._look_at_sources()
         if dict(self._addresses()) != self._known:
             self._move()
 
     @property
     def _all(self) -> list[_Watched]:
         return [*self._servers, *self._programs]
-
-    def _is_over(self) -> bool:
-        return all(watched.given_up for watched in self._programs)
 
     def _look(self, watched: _Watched) -> None:
         now = time.monotonic()
@@ -124,45 +156,102 @@ class Supervisor:
             return
         if watched.due is None:
             self._notice(watched)
-        elif watched.due <= now and self._may_start(watched):
+        elif watched.due <= now and not self._away(watched):
             self._start(watched)
 
-    def _may_start(self, watched: _Watched) -> bool:
-        """Whether the servers that a program needs run, or are given up."""
+    def _away(self, watched: _Watched) -> list[str]:
+        """Returns the servers that a program needs and that do not run; none for a server."""
         if watched in self._servers:
-            return True
-        return all(server.part.running or server.given_up for server in self._servers)
+            return []
+        return [server.name for server in self._servers if not server.part.running]
+
+    def _look_at_sources(self) -> None:
+        waiting = [each for each in self._programs if each.given_up or each.due is not None]
+        if not waiting or time.monotonic() < self._reread:
+            return
+        self._reread = time.monotonic() + self._restarts.reread
+        changes = {
+            watched.name: self._sources.changed_since(watched.code)
+            for watched in waiting
+            if not self._away(watched)
+        }
+        for files in dict.fromkeys(_listed(files) for files in changes.values() if files):
+            self._progress.say(f"{_now()} {files} changed.")
+        revived = [watched for watched in waiting if changes.get(watched.name)]
+        for watched in revived:
+            self._revive(watched)
+        if any(watched.part.running for watched in revived):
+            self._mended()
+
+    def _revive(self, watched: _Watched) -> None:
+        """Starts a program as if it had not died before."""
+        watched.given_up, watched.deaths = False, 0
+        self._start(watched)
 
     def _notice(self, watched: _Watched) -> None:
-        how = f"{watched.part.how_it_ended()}. Its log ends:"
-        self._failed(watched, how, watched.part.log_tail(LAST_LINES))
+        how = watched.part.how_it_ended()
+        if away := self._away(watched):
+            self._wait_for_servers(watched, how, away)
+        else:
+            words = last_words(watched.part.log_tail(READ_LINES), HERE)
+            self._failed(watched, f"{how}. Its log ends:", words)
+        if not watched.given_up:
+            watched.code = self._sources.snapshot()  # the next start has all changes until now
+
+    def _wait_for_servers(self, watched: _Watched, how: str, away: Sequence[str]) -> None:
+        run = "runs" if len(away) == 1 else "run"
+        self._progress.say(
+            f"{_now()} {watched.title} {how}. It starts again once {' and '.join(away)} {run}."
+        )
+        watched.due = time.monotonic()
 
     def _start(self, watched: _Watched) -> None:
+        watched.code = self._sources.snapshot()
         try:
             with self._progress.phase(f"Starting {watched.name} again"):
                 watched.part.start()
+        except CodeMistake as error:
+            watched.given_up = True
+            self._progress.say(f"{_now()} {mistake(watched.name, error)}")
         except PartMissing as error:
-            self._failed(watched, "was not started:", str(error))
+            if away := self._away(watched):
+                self._wait_for_servers(watched, "was not started", away)
+                return
+            first, *rest = str(error).splitlines() or [""]
+            words = last_words("\n".join(rest), HERE)
+            self._failed(watched, "was not started:", [first, *words])
+        except Exception as error:  # a full disk, say; the other parts must go on
+            self._failed(watched, "was not started:", [f"{type(error).__name__}: {error}"])
         else:
             watched.began, watched.due = time.monotonic(), None
+            if watched in self._servers:
+                self._have_back(watched)
 
-    def _failed(self, watched: _Watched, how: str, last_lines: str) -> None:
+    def _have_back(self, server: _Watched) -> None:
+        """Gives programs another try, which may have died because the server was away."""
+        for watched in self._programs:
+            if watched.given_up and not self._away(watched):
+                self._revive(watched)
+
+    def _failed(self, watched: _Watched, how: str, last_lines: Sequence[str]) -> None:
         watched.deaths += 1
         tries = self._restarts.pauses
-        name = f"{watched.name[0].upper()}{watched.name[1:]}"
-        if watched.deaths > len(tries):
+        tried = number(len(tries), "try", "tries")
+        pause = self._restarts.rest
+        if watched.deaths <= len(tries):
+            pause = tries[watched.deaths - 1]
+            then = f"It starts again in {pause:g} s."
+        elif watched in self._servers:
+            then = f"It is tried again every {pause:g} s; the other parts go on."
+        else:
             watched.given_up = True
             then = (
-                f"{name} is given up after {number(len(tries), 'try', 'tries')}; "
-                "the other parts go on."
+                f"{watched.title} is given up after {tried}; the other parts go on. It starts "
+                "again as soon as a source file changes."
             )
-        else:
-            pause = tries[watched.deaths - 1]
-            watched.due = time.monotonic() + pause
-            then = f"It starts again in {pause:g} s."
-        time_of_day = time.strftime("%H:%M:%S")
-        self._progress.say(f"{time_of_day} {name} {how}")
-        for line in last_lines.splitlines()[-LAST_LINES:] or ["(nothing)"]:
+        watched.due = time.monotonic() + pause
+        self._progress.say(f"{_now()} {watched.title} {how}")
+        for line in last_lines or ["(nothing)"]:
             self._progress.say(f"    {printable(line)}")
         self._progress.say(f"  {then}")
 
@@ -173,9 +262,32 @@ class Supervisor:
             "that uses it starts again."
         )
         self._known = dict(self._addresses())
-        self._moved()
+        try:
+            self._moved()
+        except OSError as error:
+            self._progress.say(f"The new addresses were not written: {printable(str(error))}")
         for watched in self._programs:
             if not watched.given_up:
-                watched.part.stop()
+                with self._progress.phase(f"Stopping {watched.name}", after=SLOW_STOP):
+                    watched.part.stop()
                 self._start(watched)
         self._known = dict(self._addresses())
+
+
+def mistake(name: str, error: CodeMistake) -> str:
+    """Returns what to say when a program does not start because its code is wrong."""
+    return (
+        f"{name[0].upper()}{name[1:]} did not start: {printable(str(error.error))}\n"
+        "  It starts again as soon as a source file changes; the other parts go on."
+    )
+
+
+def _listed(files: Sequence[Path]) -> str:
+    shown = [str(file) for file in files[:SHOWN_FILES]]
+    if len(files) > SHOWN_FILES:
+        shown.append(number(len(files) - SHOWN_FILES, "other file"))
+    return printable(" and ".join(shown))
+
+
+def _now() -> str:
+    return time.strftime("%H:%M:%S")

@@ -50,18 +50,20 @@ def database(
     *,
     application_name: str = "temporal-tenancy",
     at_once: int | None = None,
+    how_to_start: str = HOW_TO_START,
 ) -> Database:
     """Returns the engines of the runtime roles whose URLs are set; does not connect yet.
 
     `at_once` is how many activities of a queue the process runs concurrently. One tenant's share of
     the connections stays below it, so that activities waiting for locks leave slots for others.
+    `how_to_start` is said below "PLATFORM_DATABASE_URL is not set".
 
     Raises:
         NotReachable: PLATFORM_DATABASE_URL is not set.
         ConfigurationError: a URL is not a PostgreSQL URL; the message names its variable.
     """
     if settings.platform_database_url is None:
-        raise SettingMissing(f"PLATFORM_DATABASE_URL is not set. {HOW_TO_START}")
+        raise SettingMissing(f"PLATFORM_DATABASE_URL is not set. {how_to_start}")
     _require_url("TENANT_DATABASE_URL", settings.tenant_database_url)
     _require_url("PLATFORM_DATABASE_URL", settings.platform_database_url)
     size, reserved = settings.tenant_pool_size, settings.tenant_pool_reserved

@@ -24,3 +24,7 @@ class PortInUse(PartMissing):
 
 class DirectoryInUse(PartMissing):
     """Another stack runs in the same directory."""
+
+
+class NoDirectory(PartMissing):
+    """The directory of a stack is something else, such as a file."""

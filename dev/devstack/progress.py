@@ -38,17 +38,23 @@ class Progress:
             self._write(f"{start}{text}\n")
 
     @contextmanager
-    def phase(self, what: str) -> Iterator[None]:
+    def phase(self, what: str, *, after: float = 0.0) -> Iterator[None]:
         """Says what happens in the block, now and then that it still does, and how long it took.
 
         Args:
             what: such as "Starting Temporal".
+            after: seconds; nothing is said of a shorter phase.
         """
         began = time.monotonic()
-        self._put(f"{what}…")
         over = threading.Event()
+        if not after:
+            self._put(f"{what}…")
 
         def tick() -> None:
+            if after and over.wait(after):
+                return
+            if after:
+                self._put("…", what)
             while not over.wait(self._every):
                 self._put(f" {time.monotonic() - began:.0f} s…", what)
 
@@ -61,7 +67,8 @@ class Progress:
             self._end("")
             raise
         over.set()
-        self._end(f" {time.monotonic() - began:.1f} s", what)
+        if time.monotonic() - began >= after:
+            self._end(f" {time.monotonic() - began:.1f} s", what)
 
     def _put(self, text: str, what: str = "") -> None:
         """Adds to the unfinished line, or begins another one for the same phase."""

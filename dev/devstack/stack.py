@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
-from dev.devstack.errors import DirectoryInUse, PartMissing
+from dev.devstack.errors import DirectoryInUse, NoDirectory, PartMissing
 from dev.devstack.files import read_exports, write_exports
 from dev.devstack.outside import Outside
 from dev.devstack.ports import Ports
@@ -36,12 +36,16 @@ OWNER_FILE: Final = "owner.env"  # the database owner's address, for migrations 
 LOCK_FILE: Final = "lock"  # held while a stack runs: JSON with its process id and when it began
 
 LOCK_WAIT: Final = 0.5  # seconds
+SLOW_STOP: Final = 2.0  # seconds, after which it is said what is waited for
 
 # In `env` beside the addresses: the stack's directory, and which variables are the stack's own (and
 # were not given to it), separated by commas.
 DIRECTORY_VARIABLE: Final = "DEVSTACK"
 OWN_VARIABLE: Final = "DEVSTACK_OWN"
 MARKERS: Final = (DIRECTORY_VARIABLE, OWN_VARIABLE)
+
+
+Server = TypeVar("Server", bound=Started)
 
 
 class Stack(Started):
@@ -101,6 +105,7 @@ class Stack(Started):
         Raises:
             PartMissing: a part is missing, or a variable that another one requires.
             DirectoryInUse: another stack runs in the directory.
+            NoDirectory: the directory is a file, or in one.
         """
         with ExitStack() as parts:
             # If a later part fails, the earlier ones are stopped.
@@ -202,7 +207,7 @@ class Stack(Started):
             self.directory / "postgres", ports=self.ports, durable=self._durable
         )
         with self._progress.phase("Starting PostgreSQL"):
-            self.postgres = parts.enter_context(postgres)
+            self.postgres = parts.enter_context(self._running("PostgreSQL", postgres))
 
     def _require_given_database(self) -> dict[str, str]:
         for name in ROLE_VARIABLES:
@@ -231,7 +236,7 @@ class Stack(Started):
             self._progress.say(f"Temporal is the server {address}, which TEMPORAL_ADDRESS names.")
             return
         with self._progress.phase("Starting Temporal"):
-            self.temporal = parts.enter_context(temporal)
+            self.temporal = parts.enter_context(self._running("Temporal", temporal))
 
     @property
     def _namespace(self) -> str:
@@ -249,16 +254,35 @@ class Stack(Started):
         }
 
     @contextmanager
+    def _running(self, name: str, server: Server) -> Iterator[Server]:
+        """Runs a server in the block; says so if it takes long to stop."""
+        server.start()
+        try:
+            yield server
+        finally:
+            with self._progress.phase(f"Stopping {name}", after=SLOW_STOP):
+                server.stop()
+
+    @contextmanager
     def _directory_lock(self) -> Iterator[None]:
         # Others may enter, because under root PostgreSQL runs as another account.
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
             # Appending, because another stack may run, and the file says which.
             file = open(self.directory / LOCK_FILE, "a+")  # noqa: SIM115
+        except (FileExistsError, NotADirectoryError) as error:
+            raise NoDirectory(
+                f"{error.filename} is not a folder, so no stack can keep its state there. "
+                "Use another directory."
+            ) from error
         except PermissionError as error:
             raise PartMissing(
                 f"{self.directory} cannot be written by this user. Use another directory, or "
                 "delete this one if another user left it behind."
+            ) from error
+        except OSError as error:  # such as a read-only file system, or a full one
+            raise PartMissing(
+                f"{error.filename} cannot be written: {error.strerror}. Use another directory."
             ) from error
         with file:
             if not _locks(file):

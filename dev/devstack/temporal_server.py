@@ -99,9 +99,18 @@ class TemporalDevServer(TemporalPart):
         return self._process.pid
 
     @property
+    def process(self) -> OwnedProcess | None:
+        """The server's process, if it has been started."""
+        return self._process
+
+    @property
     def running(self) -> bool:
         """Whether the process is running."""
         return self._process is not None and self._process.running
+
+    def answers(self) -> bool:
+        """Asks for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
+        return eventloop.run(self._answers)
 
     def how_it_ended(self) -> str:
         """Returns how the server's process has ended."""

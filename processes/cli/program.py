@@ -19,12 +19,13 @@ def load() -> Application:
     # asks for one.
     from processes import connect
     from processes.cli import command_logs
-    from processes.cli.running_stack import use_running_stack
+    from processes.cli.running_stack import how_to_start, use_running_stack
     from saas.database.environment import TENANT_DATA
     from saas.queues import Queue
     from saas.settings import load_settings, refuse_misspelled_settings
     from temporal_tenancy.cli import Application, Login, say
 
+    how = how_to_start(connect.HOW_TO_START)
     if (stack := use_running_stack()) is not None:
         say(stack)
     refuse_misspelled_settings()
@@ -32,7 +33,9 @@ def load() -> Application:
     command_logs.configure(settings.log_format)
     return Application(
         connect=connect.connect_client,
-        database=lambda: connect.database(settings, application_name=PROGRAM.application_name),
+        database=lambda: connect.database(
+            settings, application_name=PROGRAM.application_name, how_to_start=how
+        ),
         tenant=Login("TENANT_DATABASE_URL", connect.plain(settings.tenant_database_url)),
         platform=Login("PLATFORM_DATABASE_URL", connect.plain(settings.platform_database_url)),
         relay=Login("RELAY_DATABASE_URL", connect.plain(settings.relay_database_url)),
@@ -43,7 +46,7 @@ def load() -> Application:
         environments=[TENANT_DATA],
         ui_url=settings.temporal_ui_url,
         worker="worker.py --queue {queue}",
-        how_to_start=connect.HOW_TO_START,
+        how_to_start=how,
         failures=_failures,
     )
 

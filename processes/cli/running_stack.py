@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from temporal_tenancy.cli import NotReachable
+from temporal_tenancy.core import number
 
 VARIABLE: Final = "DEVSTACK"  # a stack's folder; its own file says so to the shell that sources it
 OWNER: Final = "DATABASE_URL"  # for migrations alone: no command takes it from a file
@@ -53,6 +54,28 @@ def use_running_stack(environ: MutableMapping[str, str] | None = None) -> str | 
     if here is None or here == folder:
         return None
     return f"The servers are those of {folder}, not of {here}."
+
+
+def how_to_start(otherwise: str, environ: Mapping[str, str] | None = None) -> str:
+    """Returns what to say below "X is not set", to be called before `use_running_stack`.
+
+    Args:
+        otherwise: what to say unless a stack runs that is not used because a server is named.
+        environ: the environment; None: this process's.
+    """
+    environ = os.environ if environ is None else environ
+    named = sorted(name for name, value in environ.items() if value and _names_a_server(name))
+    folder = Path(environ.get(VARIABLE) or _TREE / _FOLDER).absolute()
+    if not named or not _is_running(folder):
+        return otherwise
+    are, them = ("is", "it") if len(named) == 1 else ("are", "them")
+    if len(named) > 2:
+        named[1:] = [number(len(named) - 1, "other variable")]
+    return (
+        f"{' and '.join(named)} {are} set, so the command takes no address from "
+        f"{folder / 'env'}, whose stack runs. Set what is missing too, or unset {them} to use that "
+        "stack."
+    )
 
 
 def _names_a_server(variable: str) -> bool:

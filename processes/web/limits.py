@@ -49,8 +49,9 @@ class Limits:
         if self.requests >= self.connections:
             # Otherwise all connections may be busy, with no idle one to close for a new one.
             raise ConfigurationError(
-                "WEB_REQUESTS must be less than WEB_CONNECTIONS, as health checks need connections "
-                "too. Lower the one or raise the other."
+                f"WEB_REQUESTS is {self.requests} and must be less than WEB_CONNECTIONS, which is "
+                f"{self.connections}, as health checks need connections too. Lower the one or "
+                "raise the other."
             )
 
     @classmethod

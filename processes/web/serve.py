@@ -24,6 +24,7 @@ from processes.lifecycle.preflight import check_databases, refusing, runtime_url
 from processes.web.app import create_app
 from processes.web.connections import BACKLOG
 from processes.web.door import Door, make_door
+from processes.web.limits import Limits
 from processes.web.server import DoorServer
 from saas.settings import Settings
 from temporal_tenancy.cli import ExitCode
@@ -64,6 +65,7 @@ def serve(listening: Listening, settings: Settings) -> None:
         ConfigurationError: a setting is invalid.
     """
     _refuse_credentials(settings)
+    Limits.of(settings)  # before the database is asked: it refuses what contradicts itself
     _make_room_for_connections(settings.web_connections)
     forward_core_logs(measures=settings.web_health_port is not None)
     asyncio.run(_serve(listening, settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Queue
 
 import pytest
 
@@ -35,6 +36,23 @@ def test_the_second_signal_does_not_disturb_the_stop() -> None:
     with pytest.raises(SystemExit) as left, orderly_stop(), part():
         signal.raise_signal(signal.SIGINT)
     assert (stopped, left.value.code) == (["part"], 130)
+
+
+def test_each_signal_is_told_at_once_even_while_a_part_stops() -> None:
+    told: Queue[int] = Queue()
+
+    @contextmanager
+    def part() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            assert told.get(timeout=10) == 1
+            signal.raise_signal(signal.SIGINT)
+            assert told.get(timeout=10) == 2
+
+    with pytest.raises(SystemExit) as left, orderly_stop(told.put), part():
+        signal.raise_signal(signal.SIGINT)
+    assert (left.value.code, told.empty()) == (130, True)
 
 
 def test_a_signal_inside_an_undisturbed_block_is_ignored() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dev.devstack.errors import DirectoryInUse, PartMissing
+from dev.devstack.errors import DirectoryInUse, NoDirectory, PartMissing
 from dev.devstack.files import read_exports, write_exports
 from dev.devstack.stack import OWN_VARIABLE, Stack, without_own, without_servers
 
@@ -165,6 +165,18 @@ def test_a_lock_that_says_nothing_is_a_lock_all_the_same(written: Path, text: st
         (written / "lock").write_text(text)
         with pytest.raises(DirectoryInUse, match=r"^another stack runs in .* Stop it first"):
             Stack(written, environ=GIVEN).start()
+
+
+@pytest.mark.parametrize("name", ["file", "file/in/it"])
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NoDirectory, match=rf"^{tmp_path}/{name} is not a folder"):
+        Stack(tmp_path / name, environ=GIVEN).start()
+
+
+def test_a_directory_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(PartMissing, match=r"^/proc/none cannot be written: .+\. Use another"):
+        Stack(Path("/proc/none"), environ=GIVEN).start()
 
 
 def test_a_command_that_looks_at_the_lock_does_not_stop_a_stack(written: Path) -> None:

@@ -48,6 +48,22 @@ def test_a_phase_that_fails_ends_its_line() -> None:
     assert stream.getvalue() == "Looking…\n"
 
 
+def test_a_short_phase_may_be_silent() -> None:
+    stream = io.StringIO()
+    with Progress(stream).phase("Stopping", after=60.0):
+        pass
+    assert stream.getvalue() == ""
+
+
+def test_a_silent_phase_is_told_once_it_is_long() -> None:
+    stream = io.StringIO()
+    with Progress(stream, every=0.01).phase("Stopping", after=0.01):
+        while stream.getvalue().count("…") < 3:
+            time.sleep(0.001)
+    assert said(stream).startswith("Stopping… T… T…")
+    assert said(stream).endswith(" T\n")
+
+
 def test_a_reader_that_has_gone_stops_nothing() -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 
 from dev.devstack.errors import PartMissing
+from dev.devstack.last_words import Ending
 from dev.devstack.processes import OwnedProcess
 from dev.devstack.progress import Progress
+from dev.local_saas import CodeMistake
+from dev.sources import Sources
 from dev.supervisor import Part, Restarts, Supervisor
 
-AT_ONCE = Restarts(pauses=(0.0, 0.0, 0.0), steady=3600.0)
+AT_ONCE = Restarts(pauses=(0.0, 0.0, 0.0), rest=0.0, steady=3600.0, reread=0.0)
+MISTAKE = CodeMistake("worker", Ending("NameError: name 'x'", "workflows/a.py, line 3", True))
 WAIT = 20.0  # seconds
 
 
@@ -28,6 +32,7 @@ class Shell:
         self.log = log
         self.starts = 0
         self.fails = 0  # starts that fail
+        self.error: Exception = PartMissing("it does not answer")
         self.process: OwnedProcess | None = None
 
     @property
@@ -38,7 +43,7 @@ class Shell:
         self.starts += 1
         if self.fails:
             self.fails -= 1
-            raise PartMissing("it does not answer")
+            raise self.error
         self.process = OwnedProcess(
             ["/bin/sh", "-c", self.script], log=self.log, environ=dict(os.environ)
         )
@@ -93,8 +98,10 @@ class Watch:
         servers: Mapping[str, Part],
         programs: Mapping[str, Part],
         restarts: Restarts = AT_ONCE,
+        root: Path = Path("/nonexistent"),
     ) -> None:
         self.output = io.StringIO()
+        self.mends = 0
         self.addresses = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
         self.moves: list[str] = []
         self.supervisor = Supervisor(
@@ -103,8 +110,13 @@ class Watch:
             progress=Progress(self.output),
             addresses=lambda: self.addresses,
             moved=lambda: self.moves.append(self.addresses["TEMPORAL_ADDRESS"]),
+            mended=self._note_mend,
+            sources=Sources(root),
             restarts=restarts,
         )
+
+    def _note_mend(self) -> None:
+        self.mends += 1
 
     def until(self, condition: Callable[[], bool]) -> str:
         """Looks until `condition` holds; returns what was said."""
@@ -136,10 +148,135 @@ def test_one_that_dies_again_and_again_is_given_up_and_the_others_go_on(make: Ma
     assert relay.running
 
 
-def test_it_ends_once_every_program_is_given_up(make: Make) -> None:
-    watch = Watch({"PostgreSQL": make()}, {"the worker": make(BROKEN), "the relay": make(BROKEN)})
-    watch.supervisor.run()
-    assert watch.supervisor.given_up == ["the worker", "the relay"]
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with one source file."""
+    made = tmp_path / "project"
+    (made / "workflows").mkdir(parents=True)
+    (made / "workflows" / "a.py").write_text("x")
+    return made
+
+
+def test_one_that_is_given_up_starts_again_when_a_source_changes(make: Make, root: Path) -> None:
+    worker, relay = make(BROKEN), make()
+    watch = Watch({}, {"the worker": worker, "the relay": relay}, root=root)
+    watch.until(lambda: watch.supervisor.given_up == ["the worker"])
+    worker.script = LASTING
+    watch.supervisor.look()
+    assert watch.supervisor.given_up == ["the worker"]
+    (root / "workflows" / "b.py").write_text("y = 1")
+    said = watch.until(lambda: worker.running)
+    assert "workflows/b.py changed.\nStarting the worker again… " in said
+    assert (watch.supervisor.given_up, watch.mends, relay.starts) == ([], 1, 1)
+
+
+def test_a_mistake_in_the_code_is_named_once_and_waited_for(make: Make, root: Path) -> None:
+    worker, relay = make(), make()
+    watch = Watch({}, {"the worker": worker, "the relay": relay}, root=root)
+    worker.fails, worker.error = 2, MISTAKE
+    worker.kill()
+    said = watch.until(lambda: watch.supervisor.given_up == ["the worker"])
+    assert "The worker did not start: NameError: name 'x' (workflows/a.py, line 3)\n" in said
+    for _ in range(3):
+        watch.supervisor.look()
+    assert worker.starts == 2
+    (root / "workflows" / "a.py").write_text("still wrong")
+    watch.until(lambda: worker.starts == 3)
+    assert (watch.supervisor.given_up, watch.mends) == (["the worker"], 0)
+    (root / "workflows" / "a.py").unlink()
+    watch.until(lambda: worker.running)
+    assert (watch.supervisor.given_up, watch.mends, relay.starts) == ([], 1, 1)
+
+
+def test_a_change_starts_all_that_wait_for_it_before_it_counts_as_mended(
+    make: Make, root: Path
+) -> None:
+    parts = {"the worker": make(BROKEN), "the relay": make(BROKEN)}
+    watch = Watch({}, parts, root=root)
+    watch.until(lambda: len(watch.supervisor.given_up) == 2)
+    for part in parts.values():
+        part.script = LASTING
+    (root / "workflows" / "a.py").unlink()
+    watch.supervisor.look()
+    assert watch.output.getvalue().count("workflows/a.py changed.") == 1
+    assert (watch.mends, watch.supervisor.given_up) == (1, [])
+
+
+def test_a_change_before_it_died_is_in_the_next_start_anyway(make: Make, root: Path) -> None:
+    worker = make()
+    watch = Watch({}, {"the worker": worker}, root=root)
+    (root / "workflows" / "a.py").write_text("changed while it ran")
+    worker.kill()
+    said = watch.until(lambda: worker.running)
+    assert "changed" not in said
+
+
+def test_a_change_in_the_midst_of_a_failing_start_counts(make: Make, root: Path) -> None:
+    worker = make()
+    watch = Watch({}, {"the worker": worker}, root=root)
+    start = worker.start
+
+    def mend_meanwhile() -> None:
+        if worker.fails:
+            (root / "workflows" / "a.py").write_text("mended")
+        start()
+
+    worker.start = mend_meanwhile  # type: ignore[method-assign]
+    worker.fails, worker.error = 1, MISTAKE
+    worker.kill()
+    watch.until(lambda: worker.running)
+    assert worker.starts == 3
+
+
+def test_one_that_did_not_start_with_the_others_waits_for_a_change(make: Make, root: Path) -> None:
+    worker, relay = make("true"), make()
+    watch = Watch({}, {"the worker": worker, "the relay": relay}, root=root)
+    watch.supervisor.await_change("the worker")
+    watch.supervisor.look()
+    assert worker.starts == 1
+    worker.script = LASTING
+    (root / "new.py").touch()
+    watch.until(lambda: worker.running)
+
+
+def test_one_that_is_given_up_starts_again_with_a_server(make: Make) -> None:
+    server, worker = make(), make(BROKEN)
+    watch = Watch({"PostgreSQL": server}, {"the worker": worker})
+    watch.until(lambda: watch.supervisor.given_up == ["the worker"])
+    worker.script = LASTING
+    server.kill()
+    watch.until(lambda: worker.running)
+    assert watch.supervisor.given_up == []
+
+
+def test_a_server_is_never_given_up(make: Make) -> None:
+    server = make()
+    watch = Watch({"PostgreSQL": server}, {"the worker": make()})
+    server.fails = 10
+    server.kill()
+    said = watch.until(lambda: server.running)
+    assert server.starts == 12
+    assert "It is tried again every 0 s; the other parts go on." in said
+
+
+def test_a_program_that_dies_with_its_server_is_one_sentence(make: Make) -> None:
+    server, worker = make(), make("echo 'connection refused'; exec sleep 1000")
+    watch = Watch({"PostgreSQL": server}, {"the worker": worker})
+    server.kill()
+    worker.kill()
+    said = watch.until(lambda: worker.running)
+    assert "The worker was killed by SIGKILL. It starts again once PostgreSQL runs.\n" in said
+    assert "connection refused" not in said
+
+
+def test_whatever_keeps_a_part_from_starting_the_others_go_on(make: Make) -> None:
+    server, worker = make(), make()
+    watch = Watch({"PostgreSQL": server}, {"the worker": worker})
+    server.fails, server.error = 2, OSError(28, "No space left on device")
+    server.kill()
+    said = watch.until(lambda: server.running)
+    assert "OSError: [Errno 28] No space left on device\n" in said
+    assert worker.starts == 1
 
 
 def test_one_that_does_not_start_is_tried_again(make: Make) -> None:

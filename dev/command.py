@@ -1,0 +1,241 @@
+"""`make dev`: runs the whole reference SaaS until Ctrl-C, and starts again what dies."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+from dev import local_saas
+from dev.devstack.errors import NoDirectory, PartMissing
+from dev.devstack.progress import Progress
+from dev.devstack.signals import orderly_stop
+from dev.devstack.stack import (
+    DIRECTORY_VARIABLE,
+    ENV_FILE,
+    OWNER_FILE,
+    SLOW_STOP,
+    Stack,
+    without_own,
+)
+from dev.hangs import HangWatch
+from dev.local_saas import HERE, CodeMistake, CommandFailed, Program
+from dev.sample_data.airlines import FLIGHTS
+from dev.sources import Sources
+from dev.supervisor import Part, Supervisor, mistake
+from temporal_tenancy.core import printable
+
+DIRECTORY: Final = HERE / ".devstack"
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+NOT_REACHABLE: Final = 3  # an exit code of `starter.py`
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Starts everything, prints the addresses, and waits; returns the exit code.
+
+    The code is 128 + n after signal n, 1 if a command failed, 2 for a wrong option, and 3 if
+    something needed is missing.
+    """
+    parser = argparse.ArgumentParser(prog="make dev", description=__doc__)
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where to keep the state")
+    directory = parser.parse_args(arguments).directory
+    progress = Progress()
+    dev = _Dev(progress)
+    with orderly_stop(dev.say_stop) as hurry:
+        try:
+            environ = without_own(os.environ, directory)
+            with Stack(directory, environ=environ, outside=True, progress=progress) as stack:
+                dev.serve(stack, hurry)
+        except NoDirectory as error:
+            return _refuse(f"UsageError: {error}", 2)
+        except PartMissing as error:
+            return _refuse(f"{_full(error, directory)}{type(error).__name__}: {error}", 3)
+        except CommandFailed as error:
+            code = 3 if error.code == NOT_REACHABLE else 1
+            return _refuse(f"{_full(error, directory)}CommandFailed: {error}", code)
+        except DBAPIError as error:  # while the flights are loaded
+            return _refuse(f"{_full(error, directory)}{type(error.orig).__name__}: {error.orig}", 1)
+        except OSError as error:
+            return _refuse(f"{_full(error, directory)}{type(error).__name__}: {error}", 3)
+    return 0
+
+
+def _full(error: Exception, directory: Path) -> str:
+    """Returns the sentence for a full disk, in front of what a part says about it; else nothing."""
+    if not any(os.strerror(number) in str(error) for number in FULL):
+        return ""
+    return (
+        f"DiskFull: {directory} cannot be written. Make room, and start again: what is kept there "
+        "is not lost.\n"
+    )
+
+
+def _refuse(sentence: str, code: int) -> int:
+    print(printable(sentence, lines=True), file=sys.stderr)
+    return code
+
+
+class _Dev:
+    """One run of `make dev`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._works = False  # whether a worker may have something to finish
+        self._has_schedules = False
+
+    def say_stop(self, times: int) -> None:
+        """Says, at the first signal, that it stops, and at the second one that it does so now."""
+        if times == 1 and self._works:
+            self._progress.say(
+                "\nStopping. The worker finishes what runs, for at most 30 s; Ctrl-C again ends it "
+                "at once."
+            )
+        elif times == 1:
+            self._progress.say("\nStopping.")
+        elif times == 2:
+            self._progress.say("Ending at once.")
+
+    def serve(self, stack: Stack, hurry: Callable[[], bool]) -> None:
+        """Starts everything on the servers, and watches it; a signal ends it."""
+        progress = self._progress
+        began = time.monotonic()
+        sources = Sources(HERE)
+        code = sources.snapshot()
+        with ExitStack() as parts:
+            hangs = parts.enter_context(HangWatch(progress))
+            if stack.postgres is not None:
+                hangs.add("PostgreSQL", stack.postgres)
+            if stack.temporal is not None:
+                hangs.add("Temporal", stack.temporal)
+            self._fill(stack)
+            # The door first: the others give out links to it.
+            programs = {
+                "the HTTP door": local_saas.make_web(stack, hurry=hurry),
+                "the worker": local_saas.make_worker(stack, hurry=hurry),
+                "the relay": local_saas.make_relay(stack, hurry=hurry),
+            }
+            parts.callback(self._stop, programs, hangs)
+            broken = self._start(programs, hangs)
+            self._apply_schedules(stack, is_broken=bool(broken))
+            stack.write_env_files()
+            _show(stack, programs, progress)
+            but = f" but {' and '.join(broken)}" if broken else ""
+            progress.say(
+                f"All of it{but} runs, {time.monotonic() - began:.0f} s after the servers."
+            )
+            progress.say("Ctrl-C stops everything.")
+            supervisor = Supervisor(
+                _servers(stack),
+                programs,
+                progress=progress,
+                addresses=stack.environment,
+                moved=stack.write_env_files,
+                mended=lambda: self._apply_schedules(stack, is_broken=True),
+                sources=sources,
+                code=code,
+            )
+            for name in broken:
+                supervisor.await_change(name)
+            supervisor.run()
+
+    def _fill(self, stack: Stack) -> None:
+        with self._progress.phase("Migrating the database"):
+            local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
+        with self._progress.phase(f"Loading what is missing of the airlines' {FLIGHTS:,} flights"):
+            loaded = sum(local_saas.load_sample_data(stack).values())
+        self._progress.say(f"  {loaded:,} were loaded." if loaded else "  None was missing.")
+
+    def _start(self, programs: Mapping[str, Program], hangs: HangWatch) -> list[str]:
+        """Starts the programs; returns the names of those whose code is wrong."""
+        broken = []
+        for name, program in programs.items():
+            try:
+                with self._progress.phase(f"Starting {name}"):
+                    hangs.add(name, program)
+                    program.start()
+            except CodeMistake as error:
+                self._progress.say(mistake(name, error))
+                broken.append(name)
+            self._works = True  # maybe
+        return broken
+
+    def _apply_schedules(self, stack: Stack, *, is_broken: bool) -> None:
+        """Applies the schedules, once; not if the code is wrong and will be mended."""
+        if self._has_schedules:
+            return
+        try:
+            with self._progress.phase("Applying the schedules"):
+                local_saas.starter(stack, "schedules", "apply")
+        except CommandFailed as error:
+            if not is_broken:
+                raise
+            self._progress.say(
+                f"The schedules are not applied: {printable(str(error), lines=True)}\n"
+                "  They are once a source file has changed."
+            )
+        else:
+            self._has_schedules = True
+
+    def _stop(self, programs: Mapping[str, Program], hangs: HangWatch) -> None:
+        hangs.stop()
+        for program in programs.values():
+            program.ask_to_end()
+        with ExitStack() as stops:  # each is stopped, even if another one cannot be
+            for name, program in programs.items():
+                stops.callback(self._stop_one, name, program)
+
+    def _stop_one(self, name: str, program: Program) -> None:
+        with self._progress.phase(f"Stopping {name}", after=SLOW_STOP):
+            program.stop()
+
+
+def _servers(stack: Stack) -> dict[str, Part]:
+    mail = None if stack.outside is None else stack.outside.mail
+    servers: dict[str, Part | None] = {
+        "PostgreSQL": stack.postgres,
+        "Temporal": stack.temporal,
+        "the mail sink": mail,
+    }
+    return {name: server for name, server in servers.items() if server is not None}
+
+
+def _show(stack: Stack, programs: Mapping[str, Program], progress: Progress) -> None:
+    addresses = stack.environment()
+    mail = stack.directory / "mail"
+    progress.say()
+    for what, where in (
+        ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
+        ("Temporal", addresses["TEMPORAL_ADDRESS"]),
+        ("HTTP door", addresses["WEB_URL"]),
+        ("mail", f"{addresses['SMTP_URL']}, kept in {_shown(mail)}"),
+        ("worker's health", programs["the worker"].ready.get("health", "not started")),
+        ("relay's health", programs["the relay"].ready.get("health", "not started")),
+        ("logs", f"{_shown(stack.directory)}/{{worker,relay,web}}.log"),
+    ):
+        progress.say(f"  {what:16} {where}")
+    progress.say()
+    progress.say("In another shell:")
+    if stack.directory != DIRECTORY:  # starter.py finds that one by itself
+        progress.say(f"  export {DIRECTORY_VARIABLE}={shlex.quote(str(stack.directory))}")
+    progress.say(
+        """  ./starter.py run billing.cycle --tenant ua --input '{"period": "2013-04"}' --wait"""
+    )
+    progress.say(
+        f'Other programs need "source {_shown(stack.directory / ENV_FILE)}", and "./starter.py '
+        f'migrate" needs "source {_shown(stack.directory / OWNER_FILE)}", which has the database '
+        "owner's address."
+    )
+    progress.say()
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(HERE) if path.is_relative_to(HERE) else path
