@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ CHUNK_BYTES: Final = 256 * 1024  # per read
 PART_MAX_CHARACTERS: Final = 200
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 RETRY_TIMEOUT: Final = timedelta(seconds=30)  # beyond that, the job's own retries take over
+ENDPOINTS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # variables for a server other than AWS's
 
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")  # rules out ".."
 
@@ -151,7 +153,7 @@ def _storage(url: str) -> ObjectStorage:
         return ObjectStorage(
             from_url(
                 url,
-                client_options={"connect_timeout": CONNECT_TIMEOUT},
+                client_options={"connect_timeout": CONNECT_TIMEOUT, "allow_http": _without_tls()},
                 retry_config={"max_retries": 3, "retry_timeout": RETRY_TIMEOUT},
             )
         )
@@ -161,6 +163,14 @@ def _storage(url: str) -> ObjectStorage:
             "STORAGE_URL must be file:///folder, s3://bucket/prefix, gs://… or az://…, and name "
             "storage that this process may use."
         ) from None
+
+
+def _without_tls() -> bool:
+    """Returns whether the environment names a server by http://, such as one in the same network.
+
+    The library reads the credentials, the region and the server from AWS_* itself.
+    """
+    return any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
 
 
 def _own(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -210,6 +211,30 @@ def test_an_address_that_is_none_is_named_without_being_repeated(
     with pytest.raises(ConfigurationError, match=r"STORAGE_URL must be file:///folder") as raised:
         current_storage()
     assert "version" not in str(raised.value)
+
+
+async def test_a_server_named_without_tls_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    asked: list[bytes] = []
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    for name, value in {
+        "STORAGE_URL": "s3://files-of-tenants",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    async with server:
+        with enter(TenantScope("acme")), pytest.raises(ObjectNotFound):
+            await current_storage().size(object_path("imports", "1.csv"))
+    assert len(asked) == 1
+    assert asked[0].startswith(b"HEAD /files-of-tenants/")
 
 
 def test_an_unset_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,53 @@ import yaml
 
 from dev.devstack.temporal_server import FAIRNESS, SEARCH_ATTRIBUTES
 from saas.queues import Queue
+from saas.settings import Settings
 from temporal_tenancy.lifecycle import CANCEL_SECONDS
+from temporal_tenancy.outbox.relay.connections import CONNECTIONS as RELAY_CONNECTIONS
+from temporal_tenancy.postgres.database import PLATFORM_POOL
+from tests.fixtures.deploy_programs import run_program
 
 ROOT = Path(__file__).parents[3]
 WORKERS = ("worker-critical", "worker-default", "worker-bulk")
 OWN_IMAGE = ("migrate", *WORKERS, "relay", "web")
-IMPORT_ALL = """
-import importlib, pkgutil, processes.cli, temporal_tenancy.cli
+ONCE = {"migrate", "temporal-database", "temporal-schema", "temporal-namespace"}
+PUBLISHED = {"web", "temporal-ui", "mail", "prometheus", "alertmanager", "grafana"}
+TEMPORAL = ROOT / "deploy" / "temporal"
+TEMPORAL_CONNECTIONS = 4 * (20 + 10)  # its image's defaults: four services, each to two databases
+# Runs commands one after another as Python would, so that what they share is imported once; then
+# imports every module of the command lines. Prints the exit code and the output of each command.
+RUN_EACH = """
+import contextlib, importlib, io, json, os, pkgutil, runpy, sys
+answers, os._exit = [], sys.exit
+for command in json.loads(sys.stdin.read()):
+    program, *sys.argv[1:] = command[command[0] == "-m":]
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(said):
+        try:
+            if command[0] == "-m":
+                runpy.run_module(program, run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(program, run_name="__main__")
+        except SystemExit as exit:
+            code = exit.code or 0
+    answers.append([code, said.getvalue()])
+import processes.cli, temporal_tenancy.cli
 for package in processes.cli, temporal_tenancy.cli:
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
+print(json.dumps(answers))
 """
 
 
 @pytest.fixture(scope="module")
-def services() -> dict[str, Any]:
-    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+def compose() -> dict[str, Any]:
+    compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return compose
+
+
+@pytest.fixture(scope="module")
+def services(compose: dict[str, Any]) -> dict[str, Any]:
+    services: dict[str, Any] = compose["services"]
     return services
 
 
@@ -56,13 +89,14 @@ def image(tmp_path_factory: pytest.TempPathFactory, dockerfile: list[str]) -> Pa
     return folder
 
 
-def run(image: Path, *command: str) -> str:
-    """Runs a command of a service in the image's folder."""
+def run(image: Path, *command: str, stdin: str = "") -> str:
+    """Runs Python in the image's folder."""
     environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
         [sys.executable, *command],
         cwd=image,
         env=environ,
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
@@ -71,11 +105,124 @@ def run(image: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def faults_of_compose() -> Callable[[object], list[str]]:
+    """Returns how a file differs from the schema of compose files, which check-jsonschema holds."""
+    jsonschema = pytest.importorskip("jsonschema", reason="the group deploy is not installed")
+    vendored = pytest.importorskip("check_jsonschema", reason="the group deploy is not installed")
+    folder = Path(vendored.__file__).parent / "builtin_schemas" / "vendor"
+    validator = jsonschema.Draft7Validator(json.loads((folder / "compose-spec.json").read_text()))
+    return lambda file: [error.message for error in validator.iter_errors(file)]
+
+
+def test_the_file_fits_the_schema_of_compose(
+    compose: dict[str, Any], faults_of_compose: Callable[[object], list[str]]
+) -> None:
+    assert faults_of_compose(compose) == []
+    assert faults_of_compose(compose | {"volumes": ["storage"]}) != []
+
+
+def test_the_dockerfile_has_no_fault_that_a_linter_knows() -> None:
+    code, told = run_program("hadolint", str(ROOT / "Dockerfile"))
+    assert (code, told) == (0, "")
+
+
+def test_the_linter_finds_a_fault() -> None:
+    code, told = run_program("hadolint", "-", stdin="FROM python\nRUN cd /tmp\n")
+    assert code == 1
+    assert "DL3006" in told
+
+
+def test_a_container_may_do_little(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "privileged" not in service, name
+        # The Web UI's image writes its configuration at each start.
+        assert service["read_only"] is (name != "temporal-ui"), name
+        assert "cap_add" not in service or name == "postgres"
+
+
+def test_each_service_has_limits_and_tells_its_health(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert {"cpus", "memory", "pids"} == set(service["deploy"]["resources"]["limits"]), name
+        assert ("healthcheck" in service) is (name not in ONCE), name
+        assert service["restart"] == ("on-failure:5" if name in ONCE else "unless-stopped"), name
+
+
+def test_what_ends_by_itself_is_waited_for_until_it_has_succeeded(
+    services: dict[str, Any],
+) -> None:
+    waited_for = {
+        (awaited, how["condition"])
+        for service in services.values()
+        for awaited, how in service.get("depends_on", {}).items()
+    }
+    for name, condition in waited_for:
+        ends = "service_completed_successfully" if name in ONCE else "service_healthy"
+        assert condition == ends, name
+    assert {name for name, _ in waited_for} >= ONCE
+
+
+def test_only_what_people_open_is_published_and_only_on_this_machine(
+    compose: dict[str, Any],
+) -> None:
+    published = {name for name, each in compose["services"].items() if "ports" in each}
+    assert published == PUBLISHED
+    for name in published:
+        for port in compose["services"][name]["ports"]:
+            assert port.startswith("127.0.0.1:"), name
+    inner = {name for name, network in compose["networks"].items() if network.get("internal")}
+    assert set(compose["networks"]) - inner == {"outside"}
+
+
+def test_a_service_shares_networks_only_with_those_it_talks_to(services: dict[str, Any]) -> None:
+    inside: dict[str, set[str]] = {}
+    for name, service in services.items():
+        for network in service["networks"]:
+            inside.setdefault(network, set()).add(name)
+    asking = {*WORKERS, "relay", "web"}
+    assert inside == {
+        "data": {
+            *asking,
+            *("postgres", "migrate", "temporal", "temporal-database", "temporal-schema"),
+        },
+        "temporal": {*asking, "temporal", "temporal-namespace", "temporal-ui"},
+        "storage": {*WORKERS, "web", "storage"},
+        "monitoring": {*asking, "temporal", "prometheus", "alertmanager", "grafana"},
+        "outside": {*asking, *PUBLISHED},
+    }
+
+
+def test_the_servers_of_temporal_are_of_one_release(services: dict[str, Any]) -> None:
+    module = (ROOT / "dev/devstack/temporal/go.mod").read_text()
+    pinned = dict(re.findall(r"(go.temporal.io/server|temporalio/ui-server/v2) v(\S+)", module))
+    server, ui = pinned["go.temporal.io/server"], pinned["temporalio/ui-server/v2"]
+    assert services["temporal"]["image"] == f"temporalio/server:{server}"
+    assert services["temporal-ui"]["image"] == f"temporalio/ui:{ui}"
+    for name in ("temporal-schema", "temporal-namespace"):
+        assert services[name]["image"] == f"temporalio/admin-tools:{server}"
+
+
+def test_the_connections_fit_into_postgresql(services: dict[str, Any]) -> None:
+    setting = services["postgres"]["command"][-1]
+    allowed = int(setting.removeprefix("max_connections="))
+    settings = Settings.model_fields
+    each = settings["tenant_pool_size"].default + PLATFORM_POOL.size
+    asking = sum(services[name]["deploy"]["replicas"] for name in WORKERS) + 1  # and web
+    relays = services["relay"]["deploy"]["replicas"] * (
+        RELAY_CONNECTIONS + 1
+    )  # and one that listens
+    assert asking * each + relays + TEMPORAL_CONNECTIONS < allowed * 0.9
+
+
 def test_every_image_is_pinned(services: dict[str, Any], dockerfile: list[str]) -> None:
     named = [service["image"] for service in services.values() if "image" in service]
-    bases = [line.split()[1] for line in dockerfile if line.startswith("FROM ")]
-    for name in named + bases:
-        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z-]+)?", name), name
+    bases = {line.split()[1] for line in dockerfile if line.startswith("FROM ")}
+    assert bases == {"${PYTHON_IMAGE}"}
+    default = [line for line in dockerfile if line.startswith("ARG PYTHON_IMAGE=")]
+    for name in [*named, *(line.partition("=")[2] for line in default)]:
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z-]+)?", name), name
 
 
 def test_only_the_migrations_have_the_owners_credentials(services: dict[str, Any]) -> None:
@@ -85,13 +232,13 @@ def test_only_the_migrations_have_the_owners_credentials(services: dict[str, Any
         if "DATABASE_URL" in service.get("environment", {})
     }
     assert with_owner == {"migrate"}
-    for name in set(OWN_IMAGE) - {"migrate"}:
+    for name in set(services) - {"migrate", "postgres", "temporal-database"}:
         assert "OWNER_PASSWORD" not in yaml.safe_dump(services[name])
 
 
 def test_no_password_is_written_down(services: dict[str, Any]) -> None:
     text = yaml.safe_dump(services)
-    names = set(re.findall(r"\$\{(\w+)", text))
+    names = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert names == set(re.findall(r"^(\w+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     for url in re.findall(r"postgresql\S*://\S+?:(.*?)@", text.replace("\n", " ")):
         assert url.startswith("${"), url
@@ -113,10 +260,14 @@ def test_only_the_relay_and_the_migrations_have_the_relays_credentials(
 @pytest.mark.parametrize(
     ("name", "held"),
     [
-        *((name, {"TENANT", "PLATFORM", "SMTP"}) for name in WORKERS),
+        *((name, {"TENANT", "PLATFORM", "STORAGE", "SMTP"}) for name in WORKERS),
         ("relay", {"RELAY", "SMTP"}),
-        ("web", {"TENANT", "PLATFORM", "LINK"}),
+        ("web", {"TENANT", "PLATFORM", "STORAGE", "LINK"}),
         ("migrate", {"OWNER", "TENANT", "PLATFORM", "RELAY"}),
+        ("temporal-database", {"OWNER", "TEMPORAL"}),
+        ("temporal-schema", {"TEMPORAL"}),
+        ("temporal", {"TEMPORAL"}),
+        ("temporal-namespace", set()),
     ],
 )
 def test_a_process_has_the_credentials_that_it_uses(
@@ -140,26 +291,26 @@ def test_a_worker_waits_for_the_migrations_and_may_finish_its_work(
 
 
 def test_the_temporal_server_is_set_up_as_the_dev_stacks(services: dict[str, Any]) -> None:
-    command = services["temporal"]["command"]
+    path = services["temporal"]["environment"]["DYNAMIC_CONFIG_FILE_PATH"]
+    config = yaml.safe_load((TEMPORAL / Path(path).name).read_text())
     for name, value in FAIRNESS.items():
-        assert f"--dynamic-config-value={name}={value}" in command
+        assert config[name] == [{"value": yaml.safe_load(value)}]
+    script = (TEMPORAL / "namespace.sh").read_text()
     for name, kind in SEARCH_ATTRIBUTES.items():
-        assert f"--search-attribute={name}={kind}" in command
-    module = (ROOT / "dev/devstack/temporal/go.mod").read_text()
-    pinned = re.search(r"temporalio/cli v(\S+)", module)
-    assert pinned is not None
-    assert services["temporal"]["image"] == f"temporalio/temporal:{pinned[1]}"
+        assert f"--name {name} --type {kind}" in script
 
 
-@pytest.mark.parametrize("service", OWN_IMAGE)
-def test_the_images_commands_run_with_what_it_holds(
-    services: dict[str, Any], image: Path, service: str
-) -> None:
-    assert "Usage" in run(image, *services[service]["command"], "--help")
+def test_no_server_lets_an_activity_pass_fairness_by() -> None:
+    config = yaml.safe_load((TEMPORAL / "dynamic-config.yaml").read_text())
+    assert config["system.enableActivityEagerExecution"] == [{"value": False}]
 
 
-def test_the_image_holds_what_every_command_imports(image: Path) -> None:
-    run(image, "-c", IMPORT_ALL)
+def test_the_images_commands_run_with_what_it_holds(services: dict[str, Any], image: Path) -> None:
+    commands = [[*services[name]["command"], "--help"] for name in OWN_IMAGE]
+    answers = json.loads(run(image, "-c", RUN_EACH, stdin=json.dumps(commands)))
+    for name, (code, said) in zip(OWN_IMAGE, answers, strict=True):
+        assert code == 0, name
+        assert "Usage" in said, name
     assert not (image / "dev").exists()
 
 
@@ -170,4 +321,13 @@ def test_the_image_is_built_with_the_uv_of_the_makefile(dockerfile: list[str]) -
 
 
 def test_the_image_does_not_run_as_root(dockerfile: list[str]) -> None:
-    assert dockerfile.index("USER app") > dockerfile.index("COPY processes processes")
+    assert dockerfile.index("USER 999:999") > dockerfile.index("COPY processes processes")
+
+
+def test_the_storage_runs_as_the_images_user_whose_volume_it_is(
+    services: dict[str, Any], dockerfile: list[str]
+) -> None:
+    assert f"USER {services['storage']['user']}" in dockerfile
+    assert services["storage"]["volumes"] == ["storage:/data/tenant-files"]
+    bucket = services["web"]["environment"]["STORAGE_URL"].removeprefix("s3://")
+    assert services["storage"]["volumes"][0].endswith(f"/{bucket}")

@@ -69,8 +69,9 @@ async def prometheus(folder: Path, targets: list[str]) -> AsyncIterator[httpx.As
     config: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "250ms", "evaluation_interval": "1s"}
     config["rule_files"] = [str(FOLDER / "rules.yml")]
-    [scrape] = config["scrape_configs"]
-    del scrape["dns_sd_configs"]  # of docker-compose.yml
+    [scrape] = [each for each in config["scrape_configs"] if each["job_name"] == "tenancy"]
+    config["scrape_configs"] = [scrape]
+    del config["alerting"], scrape["dns_sd_configs"]  # of docker-compose.yml
     scrape["static_configs"] = [{"targets": targets}]
     scrape["authorization"] = {"credentials": TOKEN}
     file = folder / "prometheus.yml"
