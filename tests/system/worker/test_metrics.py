@@ -14,7 +14,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev.devstack.postgres import DatabaseUrls
-from temporal_tenancy.cli.usage import safe_cell
 from temporal_tenancy.control_plane.tenants import Tenants
 from tests.fixtures.starter import Starter
 from tests.fixtures.web import LINK_SECRET
@@ -142,16 +141,3 @@ async def test_a_web_process_whose_health_port_is_taken_says_so(
     assert await web.exit_code() == 3
     assert f"PortInUse: port {taken_port} on 127.0.0.1 is in use" in web.text
     assert "WEB_HEALTH_PORT" in web.text
-
-
-@pytest.mark.parametrize(
-    "formula", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "＝1", "\r\n=1", "'=1", '"=1', "|x"]
-)
-def test_no_name_is_a_formula_of_a_spreadsheet(formula: str) -> None:
-    assert safe_cell(formula).startswith("'")
-    assert "\n" not in safe_cell(formula)
-
-
-def test_names_of_jobs_and_tenants_stay_as_they_are() -> None:
-    for name in ("billing.cycle", "acme", "9e", "a-b_c", ""):
-        assert safe_cell(name) == name
