@@ -21,7 +21,7 @@ from saas.services.addresses import (
 )
 from saas.services.contact_columns import ERRORS_MARK, EXPORT_MARK, email_column, layout_of
 from saas.services.csv_files import Record
-from saas.services.csv_safety import original_cell
+from temporal_tenancy.core import original_cell
 
 EMAIL_MAX_CHARACTERS: Final = 254  # RFC 5321, 4.5.3.1, less the angle brackets
 LOCAL_PART_MAX_CHARACTERS: Final = 64

@@ -11,6 +11,7 @@ from sqlalchemy import update
 from saas.database.exports import Export, RequestStatus
 from saas.database.integrations import Integration, SyncStatus
 from saas.database.reports import RequestedReport
+from saas.services.sync_failures import sync_failure
 from temporal_tenancy import tenant_activity, tenant_session
 
 RequestKind = Literal["export", "report", "integration"]
@@ -21,6 +22,9 @@ class NoteFailure(BaseModel):
 
     kind: RequestKind
     id: str  # a malformed id is ignored
+    # Of the failure; earlier releases do not send them.
+    error_type: str | None = None
+    error_status: int | None = None  # of another server's response
 
 
 @tenant_activity
@@ -33,7 +37,12 @@ async def note_failure(request: NoteFailure) -> None:
     async with tenant_session() as session:
         if request.kind == "integration":
             await session.execute(
-                update(Integration).where(Integration.id == wanted).values(status=SyncStatus.FAILED)
+                update(Integration)
+                .where(Integration.id == wanted)
+                .values(
+                    status=SyncStatus.FAILED,
+                    error=sync_failure(request.error_type, request.error_status),
+                )
             )
             return
         model = Export if request.kind == "export" else RequestedReport

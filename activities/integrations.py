@@ -149,7 +149,11 @@ def _read(integration: Integration, body: bytes) -> PartnerPage:
 
 async def _advance(session: AsyncSession, integration: Integration, page: PartnerPage) -> None:
     """Moves the cursor past the page; raises `SyncOverlapped` if another run has moved it."""
-    values: dict[str, object] = {"status": SyncStatus.SYNCING, "cursor": page.cursor}
+    values: dict[str, object] = {
+        "status": SyncStatus.SYNCING,
+        "error": None,
+        "cursor": page.cursor,
+    }
     if not page.has_more:
         values |= {
             "status": SyncStatus.SYNCED,

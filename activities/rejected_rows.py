@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.contact_rows import Columns, Rejection
 from saas.database.contacts import Import, RejectedRow
 from saas.services.contact_columns import ERRORS_MARK
-from saas.services.csv_safety import quoted_rows, safe_cell
 from saas.services.object_storage import current_storage, object_path
 from temporal_tenancy import current_tenant, tenant_session
+from temporal_tenancy.core import quoted_rows
 
 AREA: Final = "imports"  # in the object storage
 PAGE: Final = 500  # rows in memory at once when the file is written
@@ -51,8 +51,8 @@ async def write_error_file(imported: Import) -> str | None:
     """Writes all rejected rows as CSV and returns the file's path, or None if there are none.
 
     Each has its number (the first below the header is 1), the line of the file where it begins,
-    the reason, and its own cells. `safe_cell` keeps spreadsheets from taking a cell for a formula;
-    `original_cell` reverses that.
+    the reason, and its own cells. No spreadsheet takes one for a formula; `original_cell` returns
+    the cell as it was.
     """
     if not imported.rejected:
         return None
@@ -63,14 +63,12 @@ async def write_error_file(imported: Import) -> str | None:
 
 async def _pages(imported: Import) -> AsyncIterator[bytes]:
     own = Columns(imported.columns).header if imported.columns else []
-    header = [*ERRORS_MARK, *map(safe_cell, own)]
+    header = [*ERRORS_MARK, *own]
     yield (BYTE_ORDER_MARK + quoted_rows([header])).encode()
     after = 0
     while rows := await _page(imported, after):
         after = rows[-1].row
-        yield quoted_rows(
-            [row.row, row.line, *map(safe_cell, (row.reason, *row.cells))] for row in rows
-        ).encode()
+        yield quoted_rows([row.row, row.line, row.reason, *row.cells] for row in rows).encode()
 
 
 async def _page(imported: Import, after: int) -> Sequence[RejectedRow]:

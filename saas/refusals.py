@@ -8,5 +8,6 @@ from temporalio.exceptions import ApplicationError
 class Refused(ApplicationError):
     """Something cannot be done as requested. The failure's type is the name of the class."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, type=type(self).__name__, non_retryable=True)
+    def __init__(self, message: str, *details: object) -> None:
+        """`details` (JSON) go to the caller with the failure."""
+        super().__init__(message, *details, type=type(self).__name__, non_retryable=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.failed_requests import NoteFailure, RequestKind, note_failure
 from workflows.retries import DATABASE_RETRIES
@@ -24,8 +24,17 @@ async def failure_noted(kind: RequestKind, id: object) -> AsyncIterator[None]:
             with suppress(ActivityError):
                 await workflow.execute_activity(
                     note_failure,
-                    NoteFailure(kind=kind, id=str(id)),
+                    _note(kind, str(id), error.cause),
                     start_to_close_timeout=timedelta(seconds=30),
                     retry_policy=DATABASE_RETRIES,
                 )
         raise
+
+
+def _note(kind: RequestKind, id: str, cause: BaseException | None) -> NoteFailure:
+    """Returns the note of a failure, with what an error of `outgoing_http` says of a response."""
+    if not isinstance(cause, ApplicationError):
+        return NoteFailure(kind=kind, id=id, error_type=type(cause).__name__)
+    first = next(iter(cause.details), None)
+    status = first if isinstance(first, int) else None
+    return NoteFailure(kind=kind, id=id, error_type=cause.type, error_status=status)

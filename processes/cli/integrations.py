@@ -72,7 +72,9 @@ async def show_all(*, tenant: str, limit: int) -> Answer:
         for d in documents
     ]  # fmt: skip
     titles = ("name", "URL", "status", "last synced", "credential")
-    return Answer(documents, table(titles, rows, empty=f"{tenant} has no integrations."))
+    shown = table(titles, rows, empty=f"{tenant} has no integrations.")
+    failures = [f"{d['name']}: {d['error']}" for d in documents if d["error"]]
+    return Answer(documents, lines(shown, *failures))
 
 
 async def sync(name: str, *, tenant: str, wait: bool, quiet: bool) -> Answer:
@@ -151,6 +153,7 @@ async def _document(tenant: str, integration: Integration) -> dict[str, Any]:  #
         "tenant_id": tenant,
         "url": integration.url,
         "status": integration.status,
+        "error": integration.failure,
         "last_synced_at": integration.last_synced_at,
         "created_at": integration.created_at,
         "has_credential": await has_credential(integration),

@@ -25,6 +25,7 @@ from processes.web.admission import Admitted
 from processes.web.answers import Answers
 from processes.web.door import Door
 from processes.web.errors import add_error_handlers, documented
+from processes.web.heads import Heads
 
 SUMMARY = """
 Every request except those to `webhooks` and `downloads` needs `Authorization: Bearer <key>`, and
@@ -33,6 +34,8 @@ concerns the data of the key's tenant. The body of an error response is
 
 A list returns `{"items": […], "next": …}`. Pass `next` as `after` for the next page; it is null on
 the last one. New items do not move the others to another page.
+
+HEAD is answered like GET, without a body; OPTIONS with the methods of the path, in `Allow`.
 """
 
 _ROUTES = (
@@ -71,6 +74,7 @@ def create_app(door: Door, database_urls: Sequence[str] = ()) -> FastAPI:
         app.include_router(module.router)
     openapi.complete(app, door.open_jobs)
     add_error_handlers(app)
+    app.add_middleware(Heads)  # the innermost: the log and the limits see HEAD
     app.add_middleware(Admitted, admission=door.admission)
     app.add_middleware(Answers, drain_seconds=door.admission.limits.drain_seconds)
     return app

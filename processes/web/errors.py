@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 
 from activities.uploads import EncodingUnknown, FileTooLarge
 from processes.web.refusals import InvalidRequest, WebRefusal
+from processes.web.sentences import sentence
 from saas.database.paging import CursorInvalid
 from saas.database.search import QueryInvalid
 from saas.hints import message_with_hint
@@ -133,7 +134,7 @@ def problem(
     status: int, kind: str, message: str, headers: dict[str, str] | None = None
 ) -> Response:
     """Returns an error response."""
-    body = ProblemAnswer(error=Problem(type=kind, message=printable(message)))
+    body = ProblemAnswer(error=Problem(type=kind, message=sentence(printable(message))))
     return JSONResponse(body.model_dump(), status, headers=headers)
 
 
@@ -146,9 +147,9 @@ async def _client_error(request: Request, error: Exception) -> Response:
     message = getattr(error, "message", None) or str(error)
     if isinstance(error, InvalidPayload):
         message = _MODEL.sub(": ", message, count=1).replace(": Value error, ", ": ")
-    if sentence := FOR_CALLERS.get(type(error)):
+    if template := FOR_CALLERS.get(type(error)):
         noun = request.url.path.split("/")[1]
-        message = sentence.format(what=noun if noun in NOUNS else "this")
+        message = template.format(what=noun if noun in NOUNS else "this")
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     return problem(status, type(error).__name__, message)
 
@@ -184,7 +185,12 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
     message = f"{phrase.lower()}. GET /docs lists the routes."
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names one route's
-        headers["Allow"] = ", ".join(sorted(_methods(request))) or headers.get("Allow", "")
+        methods = _methods(request) | set(headers.get("Allow", "GET").split(", "))
+        # `Heads` answers HEAD.
+        methods |= {"OPTIONS", "HEAD"} if "GET" in methods else {"OPTIONS"}
+        headers["Allow"] = ", ".join(sorted(methods))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
     return problem(error.status_code, phrase.title().replace(" ", ""), message, headers)
 
 

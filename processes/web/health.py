@@ -14,7 +14,6 @@ from processes.web.door import door_of
 from temporal_tenancy.postgres import answers
 
 MAX_AGE: Final = 5.0  # seconds that a result is cached
-ASKED: Final = ["GET", "HEAD"]  # many load balancers only check the status
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -38,13 +37,13 @@ class Databases:
             return self._answer
 
 
-@router.api_route("/healthz", methods=ASKED)
+@router.get("/healthz")
 async def healthz() -> JSONResponse:
     """Answer 200: the process is alive."""
     return JSONResponse({"status": "ok"})
 
 
-@router.api_route("/readyz", methods=ASKED)
+@router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
     """Answer 200 if the databases answer and the process is not stopping, else 503."""
     if door_of(request).unready.is_set():

@@ -28,6 +28,7 @@ from processes.web.files import attachment
 from processes.web.idempotency import Key, answered_once
 from processes.web.paging import LIMIT, After, ItemPage, Limit, identified, page_of
 from processes.web.refusals import ErrorFileUnknown, ImportEnded, ImportUnknown
+from processes.web.sentences import sentence
 from processes.web.uploads import FORM, digested, receiving
 from saas.database.contacts import Import, ImportStatus
 from saas.requests.lists import IMPORTS
@@ -321,7 +322,7 @@ def _state(found: Import) -> ImportState:
         candidates=[EncodingCandidate(**each) for each in found.candidates],
         delimiter=found.delimiter and found.delimiter[0],
         progress=1.0 if ended else round(found.position / max(found.size, 1), 4),
-        error=found.error,
+        error=found.error and sentence(found.error),
         error_type=found.error_type,
         started_by=found.started_by,
         created_at=found.created_at,

@@ -67,6 +67,7 @@ class IntegrationState(BaseModel):
     name: str
     url: str
     status: SyncStatus
+    error: str | None  # why the last sync failed; null unless the status is "failed"
     last_synced_at: datetime | None  # when all pages were last copied
     created_at: datetime
     links: IntegrationLinks
@@ -178,6 +179,7 @@ def _state(integration: Integration) -> IntegrationState:
         name=integration.name,
         url=integration.url,
         status=SyncStatus(integration.status),
+        error=integration.failure,
         last_synced_at=integration.last_synced_at,
         created_at=integration.created_at,
         links=IntegrationLinks(self=here, sync=f"{here}/sync"),

@@ -16,6 +16,7 @@ from processes.web.bodies import as_sent, read_json
 from processes.web.callers import Authenticated
 from processes.web.door import Door, door_of
 from processes.web.errors import Problem, documented
+from processes.web.failures import failure
 from processes.web.idempotency import Key, answered_once
 from processes.web.job_checks import refuse_what_cannot_be_done
 from processes.web.reference import json_body
@@ -147,7 +148,7 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
         raise RunUnknown
     error = None
     if state.error_type is not None and state.error_message is not None:
-        error = Problem(type=state.error_type, message=state.error_message)
+        error = failure(state.error_type, state.error_message)
     return RunState(job=wanted.name, key=key, status=state.status, error=error)
 
 

@@ -34,6 +34,7 @@ class Integration(TenantOwned, TenantData):
     url: Mapped[str]
     cursor: Mapped[str | None]  # the partner's opaque cursor; None: at the beginning
     status: Mapped[str] = mapped_column(server_default=text("'never'"))
+    error: Mapped[str | None]  # why the last run failed, in words for the tenant
     last_synced_at: Mapped[dt.datetime | None]  # when a run last copied all pages
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
@@ -42,6 +43,11 @@ class Integration(TenantOwned, TenantData):
         CheckConstraint("name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'", name="name"),
         CheckConstraint(one_of("status", SyncStatus), name="status"),
     )
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last run failed; None unless it did, whatever an earlier release has left."""
+        return self.error if self.status == SyncStatus.FAILED else None
 
 
 class ExternalRecord(TenantOwned, TenantData):

@@ -100,7 +100,9 @@ async def set_up_integration(
     ).one()
     if credential is None:
         if added or not await has_credential(integration):
-            raise IntegrationInvalid(f"{name} has no credential yet. Give it with the URL.")
+            raise IntegrationInvalid(
+                f"the integration {name} has no credential yet. Give it with the URL."
+            )
         if not same_origin(integration.url, url):
             raise IntegrationInvalid(
                 f"the URL of {name} leads to another host than the stored credential is for. Give "
@@ -109,6 +111,7 @@ async def set_up_integration(
     if integration.url != url:
         integration.url, integration.cursor = url, None
         integration.status, integration.last_synced_at = SyncStatus.NEVER, None
+        integration.error = None
         await session.flush()
     action = f"integration.{'added' if added else 'changed'}"
     await audit.record(session, action, name, actor=actor, credential=credential is not None)
@@ -144,7 +147,8 @@ async def require_credential(integration: Integration) -> None:
     """Raises `CredentialMissing` if a sync would fail for want of the credential."""
     if not await has_credential(integration):
         raise CredentialMissing(
-            f"{current_tenant()} has no credential for {integration.name}. Give it one."
+            f"the integration {integration.name} of {current_tenant()} has no credential. Give it "
+            "one."
         )
 
 

@@ -46,15 +46,23 @@ class AddressRefused(Refused):
 
 
 class AnswerRefused(Refused):
-    """The server's response is an error that no retry can fix."""
+    """The server's response is an error that no retry can fix.
+
+    Its first detail is the response's status, if that is the reason.
+    """
 
 
 class OutsideUnavailable(ApplicationError):
-    """The server does not answer, or is temporarily unavailable; a retry may succeed."""
+    """The server does not answer, or is temporarily unavailable; a retry may succeed.
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+    Its first detail is the response's status, if there is one.
+    """
+
+    def __init__(
+        self, message: str, *details: object, retry_after: timedelta | None = None
+    ) -> None:
         """`retry_after` is how long the server asks to wait."""
-        super().__init__(message, type=type(self).__name__, next_retry_delay=retry_after)
+        super().__init__(message, *details, type=type(self).__name__, next_retry_delay=retry_after)
 
 
 @dataclass(frozen=True)
@@ -121,8 +129,16 @@ class OutgoingHttp:
                 "a header of the request is not ASCII. Check the credential."
             ) from None
         except (httpx.HTTPError, TimeoutError) as error:
-            reason = type(error).__name__
-            raise OutsideUnavailable(f"{target.host} does not answer: {reason}.") from None
+            raise OutsideUnavailable(f"{target.host} {_reason(error)}.") from None
+
+
+def _reason(error: Exception) -> str:
+    """Returns why there is no response; the original message may contain a header."""
+    if isinstance(error, httpx.ConnectError):
+        return "does not take the connection"
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        return "does not answer in time"
+    return "broke off the answer"
 
 
 def require_requestable(url: str) -> str:
@@ -150,7 +166,7 @@ def _literal(name: str) -> str | None:
 def _not_public(name: str) -> AddressRefused:
     # The message omits the address, which would reveal this network's structure.
     return AddressRefused(
-        f"{name} does not lead to a public address. Use a publicly reachable host."
+        f"the host {name} does not lead to a public address. Use a publicly reachable host."
     )
 
 
@@ -318,14 +334,17 @@ def _refuse_failure(response: httpx.Response, host: str) -> None:
         wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
         if wait is not None and wait > RETRY_AFTER_MAX:
             raise AnswerRefused(
-                f"{host} answered {status} and asks to wait {wait}. Run the job again after that."
+                f"{host} answered {status} and asks to wait {wait}. Run the job again after that.",
+                status,
             )
-        raise OutsideUnavailable(f"{host} answered {status}.", retry_after=wait or None)
+        raise OutsideUnavailable(f"{host} answered {status}.", status, retry_after=wait or None)
     if status >= 500 or status in (408, 425):
-        raise OutsideUnavailable(f"{host} answered {status}.")
+        raise OutsideUnavailable(f"{host} answered {status}.", status)
     if 300 <= status < 400:
-        raise AnswerRefused(f"{host} answered {status}, a redirect. Use the URL it leads to.")
-    raise AnswerRefused(f"{host} answered {status}. Check the URL and the credential.")
+        raise AnswerRefused(
+            f"{host} answered {status}, a redirect. Use the URL it leads to.", status
+        )
+    raise AnswerRefused(f"{host} answered {status}. Check the URL and the credential.", status)
 
 
 async def _body(response: httpx.Response, host: str, max_bytes: int) -> bytes:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
 
-from saas.services.csv_safety import quoted_rows, safe_cell
+from temporal_tenancy.core import quoted_rows
 
 Row = Sequence[Any]  # one value per column, of the column's type
 Pages = AsyncIterator[Sequence[Row]]
@@ -29,7 +29,7 @@ Schema = Mapping[str, ValueType]
 async def as_csv(schema: Schema, pages: Pages, *, mark: str | None = None) -> AsyncIterator[bytes]:
     """Yields a header line, then one chunk per page: UTF-8, RFC 4180, every cell quoted.
 
-    `safe_cell` neutralises text that a spreadsheet would take for a formula; numbers stay numbers,
+    Text that a spreadsheet would take for a formula is made safe; numbers stay numbers,
     times are ISO 8601 in UTC, and None is empty. `mark` is the name of an additional last column,
     which is empty.
     """
@@ -55,7 +55,6 @@ def _shown_time(value: datetime) -> str:
 
 
 _SHOWN: Final[dict[ValueType, Callable[[Any], str]]] = {
-    ValueType.TEXT: safe_cell,
     ValueType.BOOLEAN: _shown_boolean,
     ValueType.TIME: _shown_time,
 }

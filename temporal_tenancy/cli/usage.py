@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,14 +13,13 @@ import typer
 
 from temporal_tenancy.cli._server_access import control_plane, known_tenant
 from temporal_tenancy.cli.answers import Answer, lines, minute, table, whole
+from temporal_tenancy.core.csv_safety import safe_cell
 from temporal_tenancy.core.identifiers import PLATFORM, tenant_id
 from temporal_tenancy.core.instants import in_utc
 from temporal_tenancy.metering import By, Usage
 from temporal_tenancy.metering import usage as read_usage
 
 SPAN: Final = timedelta(days=30)  # without --since
-# A spreadsheet takes a cell that begins like this for a formula, also after what it strips.
-_FORMULA: Final = re.compile(r"[\s\x00-\x1f\u200b-\u200f\ufeff'\"]*[=+\-@＝＋－＠\t\r\n|]")
 _FIGURES: Final = ("worker_seconds", "database_seconds", "attempts", "workflows")
 
 
@@ -60,23 +58,22 @@ async def show(tenant: str | None, by: By, *, since: str | None, until: str | No
 async def as_csv(tenant: str | None, by: By, *, since: str | None, until: str | None) -> str:
     """Returns the same as CSV with a header; raises the same as `show`."""
     from_, to = _span(since, until)
-    rows = await _rows(tenant, by, from_, to)
+    return csv_of(by, await _rows(tenant, by, from_, to))
+
+
+def csv_of(by: By, rows: Iterable[Usage]) -> str:
+    """Returns lines of CSV without quotes where none are needed, for `cut` and spreadsheets.
+
+    Line breaks and other control characters, which no name has, become blanks.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((by, *_FIGURES))
     for row in rows:
         used: dict[str, Any] = asdict(row.used)
-        writer.writerow((safe_cell(row.name), *(used[figure] for figure in _FIGURES)))
+        name = "".join(each if each.isprintable() else " " for each in row.name)
+        writer.writerow((safe_cell(name), *(used[figure] for figure in _FIGURES)))
     return text.getvalue().rstrip("\n")
-
-
-def safe_cell(value: str) -> str:
-    """Returns text that no spreadsheet takes for a formula: `'` comes before one.
-
-    Line breaks and other control characters, which no name has, become blanks.
-    """
-    plain = "".join(each if each.isprintable() else " " for each in value)
-    return f"'{plain}" if _FORMULA.match(value) else plain
 
 
 async def _rows(tenant: str | None, by: By, since: datetime, until: datetime) -> Sequence[Usage]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from temporal_tenancy.core.csv_safety import original_cell, quoted_rows, safe_cell
     from temporal_tenancy.core.display import printable, printable_json, spelled_out
     from temporal_tenancy.core.errors import MissingExtra
     from temporal_tenancy.core.failures import failure_of
@@ -36,14 +37,17 @@ __all__ = [
     "month_bounds",
     "never_repeat",
     "number",
+    "original_cell",
     "printable",
     "printable_json",
     "problem_of_field",
+    "quoted_rows",
     "redacted",
     "refusal",
     "refuse_misspelled",
     "require_runnable",
     "require_startable",
+    "safe_cell",
     "shown",
     "size_of",
     "span",
@@ -65,14 +69,17 @@ _WHERE: Final = {
     "month_bounds": "periods",
     "never_repeat": "redaction",
     "number": "words",
+    "original_cell": "csv_safety",
     "printable": "display",
     "printable_json": "display",
     "problem_of_field": "field_problems",
+    "quoted_rows": "csv_safety",
     "redacted": "redaction",
     "refusal": "inputs",
     "refuse_misspelled": "nearest",
     "require_runnable": "tenant_state",
     "require_startable": "tenant_state",
+    "safe_cell": "csv_safety",
     "shown": "redaction",
     "size_of": "words",
     "span": "trace_context",

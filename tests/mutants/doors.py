@@ -18,7 +18,8 @@ from saas.database import paging
 from saas.database.paging import Cursors
 from saas.requests import idempotency
 from saas.requests.idempotency import KeyedRequest
-from saas.services import csv_safety, outgoing_http, partner_credentials
+from saas.services import outgoing_http, partner_credentials
+from temporal_tenancy.core import csv_safety
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.lifecycle import Scrape
 from temporal_tenancy.metrics._noisiest import Noisiest
@@ -37,7 +38,7 @@ LISTS: Final = "tests/system/web/test_web_lists.py"
 INTEGRATIONS: Final = "tests/system/web/test_web_integrations.py"
 IDEMPOTENCY: Final = "tests/system/web/test_web_idempotency.py"
 SEARCH: Final = "tests/saas/jobs/test_search.py"
-CELLS: Final = "tests/saas/services/test_csv_safety.py"
+CELLS: Final = "tests/library/core/test_csv_safety.py"
 AMBIGUOUS: Final = (
     f"{CONNECTIONS}::test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_done"
 )

@@ -1,6 +1,6 @@
 // Uploads a file, and watches its import.
 
-import {$, POLL_MS, call, described, element, hasKey, moment, number, save, say, sentence, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, hasKey, moment, number, save, say, sentence, visible, withKey} from "./session.js";
 
 const PAGE = 5;
 const COUNTS = ["rows", "imported", "updated", "rejected"];
@@ -17,7 +17,7 @@ function show(state) {
   const ended = SAYS[state.status];
   const doing = state.dry_run ? "Counting" : "Importing";
   $("status").textContent = ended
-    ? `${ended}: ${state.file_name}${state.dry_run ? " (dry run: nothing was imported)" : ""}`
+    ? visible(`${ended}: ${state.file_name}${state.dry_run ? " (dry run: nothing was imported)" : ""}`)
     : `${doing}: ${percent} %`;
   $("bar").value = state.progress;
   for (const name of COUNTS) $(name).textContent = number(state[name]);
@@ -148,7 +148,7 @@ $("form").addEventListener("submit", async event => {
   if ($("encoding").value.trim()) form.append("encoding", $("encoding").value.trim());
   form.append("file", $("file").files[0]);
   $("start").disabled = true;
-  $("result").hidden = $("counts").hidden = false;
+  $("result").hidden = $("bar").hidden = $("counts").hidden = false;
   $("errors-row").hidden = true;
   ask([]);
   $("read-as").textContent = "–";
@@ -164,7 +164,7 @@ $("form").addEventListener("submit", async event => {
     say(error.final === undefined
       ? "The server cannot be reached, or the upload was cut off. The file may be too large." : error.message);
     $("status").textContent = "Not imported";
-    $("bar").value = 0;
+    $("bar").hidden = $("counts").hidden = true;
   } finally {
     $("start").disabled = false;
     $("cancel").hidden = true;

@@ -1,6 +1,6 @@
 // Searches contacts and documents, and shows what was found.
 
-import {$, call, described, element, say, sentence, withKey} from "./session.js";
+import {$, call, described, element, number, say, sentence, visible, withKey} from "./session.js";
 
 const KINDS = {contact: "Contact", document: "Document"};
 const FIELDS = {email: "E-mail", name: "Name", phone: "Phone", company: "Company", country: "Country"};
@@ -15,7 +15,9 @@ function facts(contact) {
 }
 
 const label = name => sentence(name.replaceAll("_", " "));
-const plain = value => value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
+const isNumber = value => typeof value === "number";
+const plain = value => value === null ? "–" : isNumber(value) ? number(value)
+  : typeof value === "object" ? JSON.stringify(value) : String(value);
 
 // A document's values by name, and its lists of things as tables.
 function readable(content) {
@@ -31,12 +33,19 @@ function readable(content) {
 function table(name, rows) {
   const isThing = row => row !== null && typeof row === "object";
   const columns = [...new Set(rows.flatMap(row => isThing(row) ? Object.keys(row) : []))];
-  const cells = row => isThing(row) ? columns.map(column => plain(row[column] ?? null)) : [plain(row)];
-  const line = (kind, texts) => element("tr", {}, ...texts.map(text => element(kind, {textContent: text})));
-  return element("div", {className: "wide", tabIndex: 0}, element("table", {},
+  const values = rows.map(row => isThing(row) ? columns.map(column => row[column] ?? null) : [row]);
+  // A column of numbers is read from the right.
+  const kinds = columns.map((_, place) => values.map(row => row[place]).filter(value => value !== null))
+    .map(column => column.length > 0 && column.every(isNumber) ? "number" : "");
+  const line = (kind, texts) => element("tr", {}, ...texts.map((text, place) =>
+    element(kind, {textContent: text, className: kinds[place] || ""})));
+  const wide = element("div", {className: "wide", tabIndex: 0}, element("table", {},
     element("caption", {textContent: label(name)}),
     element("thead", {}, line("th", columns.map(label))),
-    element("tbody", {}, ...rows.map(row => line("td", cells(row))))));
+    element("tbody", {}, ...values.map(row => line("td", row.map(plain))))));
+  wide.setAttribute("role", "region");  // one that the keyboard scrolls has a name
+  wide.setAttribute("aria-label", label(name));
+  return wide;
 }
 
 function item(found) {
@@ -84,8 +93,8 @@ async function search(after = null) {
     const count = $("list").children.length;
     $("more-row").hidden = !next;
     $("empty").hidden = count > 0;
-    $("status").textContent = count === 0 ? `Nothing matches “${query}”`
-      : `${next ? "The best " : ""}${count} ${count === 1 ? "match" : "matches"} for “${query}”`;
+    $("status").textContent = visible(count === 0 ? `Nothing matches “${query}”`
+      : `${next ? "The best " : ""}${count} ${count === 1 ? "match" : "matches"} for “${query}”`);
   } catch (error) {
     say(described(error));
     if (!after) $("found").hidden = true;

@@ -5,8 +5,12 @@ export const POLL_MS = 1000;
 
 export const $ = id => document.getElementById(id);
 
+// Without characters that cannot be seen and turn the ones around them, as in "\u202Eexe.stcatnoc".
+export const visible = text => String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
+  if (properties.textContent !== undefined) made.textContent = visible(properties.textContent);
   made.append(...children);
   return made;
 }
@@ -14,7 +18,7 @@ export function element(name, properties = {}, ...children) {
 export const sentence = text => text && text[0].toUpperCase() + text.slice(1);
 
 export function say(problem) {
-  $("problem").textContent = sentence(problem);
+  $("problem").textContent = sentence(visible(problem));
 }
 
 function key() {
@@ -82,7 +86,7 @@ async function showAccount() {
     const facts = [me.tenant_id, `plan ${me.plan}`, me.time_zone, me.caller];
     account.replaceChildren(
       element("strong", {textContent: me.name}),
-      ...(me.status === "active" ? [] : [element("span", {className: "badge failed", textContent: me.status})]),
+      ...(me.status === "active" ? [] : [element("span", {className: "badge failed", textContent: sentence(me.status)})]),
       element("span", {textContent: facts.join(" · ")}));
     account.hidden = $("forget").hidden = false;
     say("");

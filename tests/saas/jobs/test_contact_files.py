@@ -17,8 +17,8 @@ from saas.database.exports import ExportDataset, ExportFormat
 from saas.queues import Queue
 from saas.requests.exports import begin_export
 from saas.services.contact_columns import EXPORT_MARK
-from saas.services.csv_safety import original_cell
 from saas.services.object_storage import current_storage, object_path
+from temporal_tenancy.core.csv_safety import original_cell
 from temporal_tenancy.outbox import OutboxMessage
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.contact_files import (

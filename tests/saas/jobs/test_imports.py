@@ -27,7 +27,7 @@ from dev.devstack.postgres import DatabaseUrls
 from saas.database.contacts import Import, ImportStatus, RejectedRow, SeenEmail
 from saas.database.tables import AuditEntry
 from saas.queues import Queue
-from saas.services.csv_safety import original_cell
+from temporal_tenancy.core.csv_safety import original_cell
 from temporal_tenancy.core.errors import ScopeMissing
 from temporal_tenancy.outbox import OutboxMessage
 from temporal_tenancy.postgres.database import Database, tenant_session

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 from activities import integrations as module
@@ -29,6 +30,7 @@ from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.outside import serving
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
+from workflows import integrations as workflow_module
 from workflows.integrations import SyncIntegration, SyncIntegrationInput, SyncReport
 
 SIZE = 10  # records per page
@@ -204,9 +206,46 @@ async def test_a_failure_keeps_the_pages_before_it_and_is_seen(
     assert len(partner.asked) == 2  # no retry can change it
     integration = await integration_of(database, "acme")
     assert (integration.status, integration.cursor) == ("failed", "1")
+    assert integration.failure is not None
+    assert integration.failure.startswith("The partner refused the credential.")
     assert list(await records_of(database, "acme")) == ["0"]
     assert (await sync(saas, "acme", acme)).records == 4
-    assert (await integration_of(database, "acme")).status == "synced"
+    synced = await integration_of(database, "acme")
+    assert (synced.status, synced.failure) == ("synced", None)
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("instead", "told"),
+    [
+        (Response(status_code=401), "The partner refused the credential. Set a new one."),
+        (Response(status_code=418), "The partner refused the request (418)."),
+        (Response(status_code=302), "The URL leads on to another one."),
+        (Response("{}"), "The partner's answer is not a page of records."),
+        (Response("x" * 11 * 1024 * 1024), "The partner's answer was too large"),
+    ],
+)
+async def test_a_tenant_is_told_why_a_sync_failed(
+    saas: Client, database: Database, partner: Partner, instead: Response, told: str
+) -> None:
+    acme = await set_up(database, "acme", partner.url)
+    partner.instead = [instead]
+    await failure(saas, "acme", acme)
+    reason = (await integration_of(database, "acme")).failure
+    assert reason is not None
+    assert reason.startswith(told)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_partner_that_does_not_answer_is_told_without_names_of_errors(
+    saas: Client, database: Database, partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow_module, "OUTSIDE_RETRIES", RetryPolicy(maximum_attempts=1))
+    monkeypatch.setenv("OUTGOING_HTTP_ALLOW", "127.0.0.1:1")
+    acme = await set_up(database, "acme", "http://127.0.0.1:1/records")
+    refused = await failure(saas, "acme", acme)
+    assert refused.message == "127.0.0.1 does not take the connection."
+    assert (await integration_of(database, "acme")).failure == "The partner did not answer."
 
 
 def read(body: str) -> list[str]:

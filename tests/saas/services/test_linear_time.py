@@ -12,13 +12,13 @@ from activities.contact_rows import Columns, judge
 from saas.services.addresses import normal_address, trimmed
 from saas.services.contact_columns import layout_of
 from saas.services.csv_files import FileRefused, RecordParser
-from saas.services.csv_safety import original_cell, safe_cell
 from saas.services.decoding import decoder_of
 from saas.services.delimiters import Dialect, choose_dialect
 from saas.services.encodings import Sniffer
 from saas.services.file_kinds import binary_kind, text_kind
 from saas.services.shown import shown
 from temporal_tenancy.core import redacted
+from temporal_tenancy.core.csv_safety import original_cell, safe_cell
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
 
 SIZE = 8_000  # characters; a quadratic reader takes 64 million steps for them

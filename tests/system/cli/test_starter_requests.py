@@ -281,7 +281,7 @@ def refusals(folder: Path) -> list[tuple[str, str]]:
         (f"integrations set CRM {apart} --url https://a.example", "IntegrationInvalid: "),
         (
             f"integrations set crm {apart} --url https://a.example",
-            "IntegrationInvalid: crm has no credential",
+            "IntegrationInvalid: the integration crm has no credential",
         ),
         (
             f"integrations set crm {apart} --url https://a.example --credential-file {folder}/no",

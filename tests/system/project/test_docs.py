@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import subprocess
@@ -177,6 +178,25 @@ def test_the_sample_job_is_one(
         check=False,
     )
     assert done.stdout == f"{input}\n", done.stderr
+
+
+def test_the_sample_job_is_added_as_shown() -> None:
+    [diff] = blocks(DOCS / "how-to" / "add-a-job.md", "diff")
+    for part in diff.split("--- ")[1:]:
+        file, _, lines = part.partition("\n")
+        source = (ROOT / file).read_text()
+        shown = lines.splitlines()
+        before = "\n".join(line[1:] for line in shown if not line.startswith("+"))
+        after = "\n".join(line[1:] for line in shown)
+        start, _, end = before.partition("\n\n")
+        assert start in source, file
+        assert end in source.partition(start)[2], file
+        added = [line[1:].strip(" ,") for line in shown if line.startswith("+")]
+        assert len(added) == 2
+        first, _, second = after.partition("\n\n")
+        changed = source.replace(start, first).replace(end, second)
+        assert ast.parse(changed)
+        assert changed.index(added[0]) < changed.index(f"        {added[1]},")
 
 
 def test_the_sample_schedules_can_be_applied(tmp_path: Path) -> None:

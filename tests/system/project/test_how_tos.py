@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,37 @@ async def main():
 
 asyncio.run(main())
 """
+PARCELS = """
+import os, psycopg
+from uuid import uuid4
+from depot.migrations.m0001_parcels import upgrade
+from temporal_tenancy import TenantInvalid, TenantScope, current_tenant, enter, tenant_transaction
+
+with psycopg.connect(os.environ["OWNER_DATABASE_URL"]) as owner:
+    upgrade(owner)
+INSERT = "insert into parcels values (cast(%s as uuid), %s, 1)"
+ids = [str(uuid4()), str(uuid4())]
+with psycopg.connect(os.environ["TENANT_DATABASE_URL"], autocommit=True) as connection:
+    for tenant in ids:
+        with enter(TenantScope(tenant)), tenant_transaction(connection):
+            connection.execute(INSERT, [current_tenant(), uuid4()])
+            print(connection.execute("select count(*) from parcels").fetchall())
+try:
+    TenantScope(ids[0].upper() + "F")
+except TenantInvalid as error:
+    print(error.type)
+"""
+LOAVES = """
+import django
+django.setup()
+from django.test import Client as Browser
+
+browser = Browser()
+for token, kind in (("one", "rye"), ("two", "white"), ("one", "spelt")):
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = browser.get("/loaves", {"kind": kind}, headers=headers)
+print(answer.json()["loaves"])
+"""
 DJANGO = """
 import django
 django.setup()
@@ -102,9 +134,9 @@ def put_together(page: str, folder: Path) -> None:
         assert file is not None
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(block)
         for package in path.relative_to(folder).parents:
             (folder / package / "__init__.py").touch()
+        path.write_text(block)
 
 
 def run(folder: Path, *words: str, **environment: str) -> str:
@@ -174,6 +206,51 @@ def test_psycopg(urls: DatabaseUrls, tmp_path: Path) -> None:
     )
     assert said == "['lamp', 'chair']\n['desk']\n"
     assert requested(urls) == ["acme", "globex", "acme"]
+
+
+def test_a_column_of_type_uuid_without_sqlalchemy(urls: DatabaseUrls, tmp_path: Path) -> None:
+    put_together("use-psycopg.md", tmp_path)
+    roles = {"TENANT_DATABASE_URL": plain(urls.tenant), "OWNER_DATABASE_URL": plain(urls.owner)}
+    assert run(tmp_path, "-c", PARCELS, **roles) == "[(1,)]\n[(1,)]\nTenantInvalid\n"
+
+
+def test_the_policies_as_a_file_of_sql(urls: DatabaseUrls, tmp_path: Path) -> None:
+    [line] = re.findall(r"^python -c '(.*)' >", (HOW_TOS / "use-psycopg.md").read_text(), re.M)
+    statements = run(tmp_path, "-c", line)
+    with connect(urls.owner) as owner:
+        owner.execute(
+            "create table orders (tenant_id text, id bigint, primary key (tenant_id, id))"
+        )
+        owner.execute(statements.encode())
+        owner.execute(statements.encode())  # it can be repeated
+        found = owner.execute("select relforcerowsecurity from pg_class where relname = 'orders'")
+        assert found.fetchall() == [(True,)]
+
+
+def test_django_with_integer_ids(urls: DatabaseUrls, tmp_path: Path) -> None:
+    for page in ("use-django.md", "use-django-with-integer-ids.md"):
+        put_together(page, tmp_path)
+    settings = {"DJANGO_SETTINGS_MODULE": "bakery.settings"}
+    tenant = as_role(urls.tenant) | settings
+    assert "No changes" in run(tmp_path, "manage.py", "makemigrations", "--check", **tenant)
+    assert "OK" in run(tmp_path, "manage.py", "migrate", **as_role(urls.owner), **settings)
+    with connect(urls.owner) as owner:
+        owner.execute("""
+            insert into bakery_company (name, token, closed)
+            values ('One', 'one', false), ('Two', 'two', false), ('Gone', 'gone', true)
+        """)
+    assert run(tmp_path, "-c", LOAVES, **tenant) == "[[1, 'rye'], [1, 'spelt']]\n"
+    listed = run(
+        tmp_path,
+        *("manage.py", "tenancy", "tenants", "list", "--json"),
+        PLATFORM_DATABASE_URL=urls.platform,
+        TENANT_DATABASE_URL=urls.tenant,
+        **tenant,
+    )
+    assert [(each["id"], each["name"]) for each in json.loads(listed)] == [
+        ("1", "One"),
+        ("2", "Two"),
+    ]
 
 
 def test_django(

@@ -165,22 +165,30 @@ async def test_a_suspended_tenant_is_not_told_what_only_the_operator_can_do(
 
 async def test_a_refused_method_is_answered_with_all_that_the_path_has(web: Web) -> None:
     async with web.client("acme") as client:
-        for path, allowed in (("/exports", "GET, POST"), ("/integrations/x", "DELETE, GET, PUT")):
+        for path, allowed in (
+            ("/exports", "GET, HEAD, OPTIONS, POST"),
+            ("/integrations/x", "DELETE, GET, HEAD, OPTIONS, PUT"),
+            ("/webhooks/payments/acme", "OPTIONS, POST"),
+            ("/openapi.json", "GET, HEAD, OPTIONS"),
+            ("/healthz", "GET, HEAD, OPTIONS"),
+        ):
             answer = await client.patch(path)
             assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+            told = await client.options(path)
+            assert (told.status_code, told.content, told.headers["allow"]) == (204, b"", allowed)
 
 
 @pytest.mark.parametrize(
     ("path", "body", "sentence"),
     [
-        ("/exports", {}, "the request does not fit: dataset: it is missing."),
+        ("/exports", {}, "The request does not fit: dataset: it is missing."),
         (
             "/reports",
             {
                 "kind": "usage.by_route",
                 "parameters": {"first": "2013-02-02", "last": "2013-02-01"},
             },
-            "the parameters of usage.by_route do not fit: the last day is before the first.",
+            "The parameters of usage.by_route do not fit: the last day is before the first.",
         ),
     ],
 )

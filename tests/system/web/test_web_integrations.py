@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
+from starlette.responses import Response
 from temporalio.client import Client, WorkflowFailureError
 
 from dev.devstack.postgres import DatabaseUrls
@@ -184,11 +185,32 @@ async def test_a_sync_copies_the_records_and_one_that_was_removed_fails_nowhere(
             for asked in (first, late):
                 await until(client, asked.json()["links"]["self"], status="succeeded")
         shown = (await client.get("/integrations/crm")).json()
-    assert shown["status"] == "synced"
+    assert (shown["status"], shown["error"]) == ("synced", None)
     assert set(partner.credentials) == {f"Bearer {SECRET}"}
     assert len(partner.asked) == 3
     handle = saas.get_workflow_handle(f"acme/integrations.sync/{first.json()['key']}")
     assert SECRET not in str(await handle.fetch_history())
+
+
+async def test_a_sync_that_failed_says_why_and_a_new_url_begins_anew(
+    web_and_temporal: Web, saas: Client, make_relay: Any, partner: Partner
+) -> None:
+    web = web_and_temporal
+    partner.instead = [Response("SECRETS_URL", status_code=401)]
+    async with web.client("acme") as client:
+        put = {"url": partner.url, "credential": SECRET}
+        await client.put("/integrations/crm", json=put)
+        asked = await client.post("/integrations/crm/sync")
+        async with saas_worker(saas), running(make_relay()):
+            run = await until(client, asked.json()["links"]["self"], status="failed")
+        shown = (await client.get("/integrations/crm")).json()
+        [listed] = (await client.get("/integrations")).json()["items"]
+        assert shown["status"] == listed["status"] == "failed"
+        assert shown["error"] == listed["error"]
+        assert shown["error"] == "The partner refused the credential. Set a new one."
+        assert SECRET not in str(run)
+        moved = await client.put("/integrations/crm", json=put | {"url": f"{partner.url}?v=2"})
+        assert (moved.json()["status"], moved.json()["error"]) == ("never", None)
 
 
 async def test_a_credential_whose_url_was_not_committed_goes_to_no_other_host(

@@ -245,7 +245,7 @@ async def test_a_run_that_fails_while_it_is_looked_up_is_told_with_its_reason(we
         "job": "search.index",
         "key": "k",
         "status": "failed",
-        "error": {"type": "PartnerGone", "message": "the partner is gone."},
+        "error": {"type": "PartnerGone", "message": "The partner is gone."},
     }
 
 
@@ -279,7 +279,7 @@ async def test_a_job_that_failed_days_ago_comes_back_in_its_own_tenant(
             failed = await until_status(client, address, "failed")
         assert failed["error"] == {
             "type": "PartnerGone",
-            "message": "the partner is gone for good.",
+            "message": "The partner is gone for good.",
         }
         await three_days_pass(web_and_temporal)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from temporal_tenancy.cli.usage import safe_cell
 from tests.fixtures.web import LINK_SECRET
 from tests.fixtures.worker_process import StartWorker
 
@@ -37,16 +36,3 @@ async def test_a_web_process_whose_health_port_is_taken_says_so(
     assert await web.exit_code() == 3
     assert f"PortInUse: port {taken_port} on 127.0.0.1 is in use" in web.text
     assert "WEB_HEALTH_PORT" in web.text
-
-
-@pytest.mark.parametrize(
-    "formula", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "＝1", "\r\n=1", "'=1", '"=1', "|x"]
-)
-def test_no_name_is_a_formula_of_a_spreadsheet(formula: str) -> None:
-    assert safe_cell(formula).startswith("'")
-    assert "\n" not in safe_cell(formula)
-
-
-def test_names_of_jobs_and_tenants_stay_as_they_are() -> None:
-    for name in ("billing.cycle", "acme", "9e", "a-b_c", ""):
-        assert safe_cell(name) == name

@@ -47,7 +47,9 @@ def original_cell(value: str) -> str:
 
 
 def quoted_rows(rows: Iterable[Sequence[Any]]) -> str:
-    """Returns rows as RFC 4180 CSV, every cell quoted and None empty; pass text via `safe_cell`."""
+    """Returns rows as RFC 4180 CSV: every cell quoted, text made safe, and None empty."""
     text = io.StringIO(newline="")
-    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(
+        [safe_cell(value) if isinstance(value, str) else value for value in row] for row in rows
+    )
     return text.getvalue()
