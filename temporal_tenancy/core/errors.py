@@ -66,7 +66,7 @@ class ScopeMissing(TenancyError):
 
 
 class NotAwaited(TenancyError):
-    """Work on a transaction was not awaited before the transaction's block ended."""
+    """A call was not awaited, so it did nothing."""
 
 
 class StatementRefused(TenancyError):
