@@ -139,7 +139,7 @@ def tenant_transaction(
     if isinstance(connection, psycopg.AsyncConnection):
         return _AsyncBlock(_async_transaction(connection, limits, schema))
     if isinstance(connection, psycopg.Connection):
-        return _sync_transaction(connection, limits, schema)
+        return _SyncBlock(_sync_transaction(connection, limits, schema))
     raise ConfigurationError(
         "tenant_transaction() takes a psycopg.Connection or psycopg.AsyncConnection, not "
         f"{type(connection).__name__}. Take a connection from the pool or adapter first."
@@ -169,6 +169,31 @@ class _AsyncBlock(AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]):
         )
 
     def __exit__(self, *_: object) -> None: ...
+
+
+class _SyncBlock(AbstractContextManager[psycopg.Connection[Any]]):
+    """A block for `with`, which says so to an `async with`."""
+
+    def __init__(self, block: AbstractContextManager[psycopg.Connection[Any]]) -> None:
+        self._block = block
+
+    def __enter__(self) -> psycopg.Connection[Any]:
+        return self._block.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> NoReturn:
+        raise ConfigurationError(
+            "this connection is not async. Write: with tenant_transaction(connection)."
+        )
+
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 @contextmanager
