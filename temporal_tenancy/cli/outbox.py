@@ -121,9 +121,9 @@ async def reschedule(
     return Answer(_document(owner, moved), text)
 
 
-async def show(tenant: str | None = None, limit: int = 20) -> Answer:
+async def show(of: str | None = None, limit: int = 20) -> Answer:
     """Shows each tenant's waiting messages, why they wait, and the ids of the first `limit`."""
-    only = None if tenant is None else tenant_id(tenant)
+    only = None if of is None else tenant_id(of)
     async with _relays_view() as (view, database):
         async with view.platform_session("look at the outbox") as session:
             backlog_of_all = [

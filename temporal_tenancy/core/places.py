@@ -49,6 +49,16 @@ def place_in_workflow(error: BaseException) -> str | None:
     return place_of(error)
 
 
+def runs_a_workflow() -> bool:
+    """Whether the running call is a part of a workflow task, also before any workflow code runs."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _RUNS_WORKFLOWS:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def place_of_caller() -> str | None:
     """Returns where in the application's code the running call was made; None if nowhere in it."""
     frame: FrameType | None = sys._getframe(1)
@@ -76,9 +86,7 @@ def with_place(sentence: str, where: str | None) -> str:
     """Returns a sentence with a place in parentheses at its end, unless it names one already."""
     if where is None or names_place(sentence):
         return sentence
-    bare = sentence.rstrip()
-    end = "." if bare.endswith(".") and not bare.endswith("..") else ""
-    return f"{bare.removesuffix(end) if end else bare} ({where}){end}".lstrip()
+    return f"{sentence} ({where})".lstrip()
 
 
 def names_place(sentence: str) -> bool:

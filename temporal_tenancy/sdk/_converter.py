@@ -21,7 +21,6 @@ from temporalio.converter import (
     PayloadConverter,
     SerializationContext,
     WithSerializationContext,
-    WorkflowSerializationContext,
 )
 from temporalio.exceptions import ApplicationError, FailureError
 
@@ -32,7 +31,12 @@ from temporal_tenancy.core.errors import (
     TooLarge,
 )
 from temporal_tenancy.core.inputs import TenantInput, refusal
-from temporal_tenancy.core.places import place_in_workflow, place_of_caller, with_place
+from temporal_tenancy.core.places import (
+    place_in_workflow,
+    place_of_caller,
+    runs_a_workflow,
+    with_place,
+)
 from temporal_tenancy.core.redaction import words_of
 from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.core.words import number
@@ -75,11 +79,9 @@ def require_small(payloads: Sequence[Payload], limit: int) -> None:
 
 
 def _payload_converter(inner_class: type[PayloadConverter], limit: int) -> type[PayloadConverter]:
-    class RefusingPayloadConverter(  # type: ignore[misc]
-        _Refusing,
-        inner_class,
-        WithSerializationContext,  # type: ignore[valid-type]
-    ):
+    bases: Any = (_Refusing, inner_class, WithSerializationContext)
+
+    class RefusingPayloadConverter(*bases):  # type: ignore[misc]
         """Decodes like its base class, and raises `PayloadDoesNotFit` for what does not fit.
 
         Values that nobody could decode or store are refused before they are sent.
@@ -129,16 +131,10 @@ def _payload_converter(inner_class: type[PayloadConverter], limit: int) -> type[
 def _subject(context: SerializationContext | None) -> str:
     """Returns what payloads are that are decoded in `context`, for an error's sentence."""
     if isinstance(context, ActivitySerializationContext):
-        if workflow.in_workflow():
+        if runs_a_workflow():
             return f"the result of the activity {context.activity_type}"
         caller = f", called by {context.workflow_type}," if context.workflow_type else ""
         return f"the input of the activity {context.activity_type}{caller}"
-    if (
-        isinstance(context, WorkflowSerializationContext)
-        and workflow.in_workflow()
-        and context.workflow_id != workflow.info().workflow_id
-    ):
-        return f"the result of the child workflow {context.workflow_id}"
     return "the input"
 
 
