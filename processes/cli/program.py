@@ -43,6 +43,7 @@ def load() -> Application:
         environments=[TENANT_DATA],
         ui_url=settings.temporal_ui_url,
         worker="worker.py --queue {queue}",
+        start_relay="worker.py --relay",
         how_to_start=connect.HOW_TO_START,
         failures=_failures,
     )
