@@ -47,6 +47,7 @@ def load() -> Application:
         ui_url=settings.temporal_ui_url,
         worker="worker.py --queue {queue}",
         how_to_start=how,
+        start_relay="worker.py --relay",
         failures=_failures,
     )
 

@@ -22,6 +22,7 @@ from processes.worker.slots import MAX_ACTIVITIES, TARGET_CPU, TARGET_MEMORY, Sl
 from saas.queues import Queue
 from saas.settings import load_settings, refuse_misspelled_settings
 from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.core import did_you_mean
 from temporal_tenancy.outbox import RelayOptions
 from workflows import WORKFLOWS
 
@@ -130,7 +131,8 @@ def _queues(values: Sequence[str]) -> list[str]:
         if name not in known:
             raise WorkerExit(
                 ExitCode.REFUSED,
-                f'UsageError: "{name}" is not a queue. The queues are {", ".join(known)}.',
+                f'UsageError: "{name}" is not a queue.{did_you_mean(name, known)} The queues are '
+                f"{', '.join(known)}.",
             )
     return list(dict.fromkeys(named)) or known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from temporal_tenancy.cli.program import (
     message_with_hint,
     quoted,
 )
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.tenant_id_types import declared_type
 from temporal_tenancy.lint.catalogue import Finding, lint
@@ -35,6 +36,7 @@ from temporal_tenancy.postgres.role_checks import excess_rights
 CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
 
 _PASSWORDLESS: Final = "passwordless-login"  # the lint's name for a finding
+_SHARED_TABLE: Final = "shared-table"  # likewise
 _ONCE: Final = ("migrations", "row-level security", "open rights", "logins", "clock")
 
 
@@ -113,7 +115,7 @@ def _whole(
     rights = [finding for finding in findings if finding.open]
     others = [finding for finding in findings if finding not in (*logins, *rights)]
     yield _row_security(others)
-    yield _open_rights(rights, holds=not others)
+    yield _open_rights(rights, holds=not others, shared=application.shared_tables)
     yield _logins(logins)
     yield _clock(connection)
 
@@ -135,21 +137,43 @@ def _row_security(findings: Sequence[Finding]) -> Check:
     return failed("row-level security", _listed("the catalogue lint finds faults:", findings))
 
 
-def _open_rights(findings: Sequence[Finding], *, holds: bool) -> Check:
-    """Warns of rights that weaken no policy, but that nobody may have meant to give."""
-    if not findings:
-        return ok("open rights", "no role has a right that it does not need.")
+def _open_rights(findings: Sequence[Finding], *, holds: bool, shared: Mapping[str, str]) -> Check:
+    """Warns of rights that weaken no policy, but that nobody may have meant to give.
+
+    `shared` are the tables that all tenants may use, each with the reason.
+    """
+    known = [each for each in findings if each.check == _SHARED_TABLE and each.object in shared]
+    others: list[object] = [each for each in findings if each not in known]
+    found = {each.object for each in known}
+    agreed = [f"{each.object} is shared: {shared[each.object]}." for each in known]
+    stale = [
+        f"{printable(table)} is named in shared_tables=, and is no table that every tenant may "
+        "use. Leave it out."
+        for table in shared
+        if table not in found
+    ]
+    if not others and not stale:
+        return ok("open rights", _listed("no role has a right that it does not need.", agreed))
     hint = ""
     if any(finding.check == "public-grant" for finding in findings):
         hint = f"{quoted('migrate --harden')} lists what every role has and can lose."
+    if any(each.check == _SHARED_TABLE for each in findings if each not in known):
+        hint = f"{hint} Application(shared_tables=...) takes the tables meant for all.".lstrip()
     first = "row-level security holds, but:" if holds else "beside those faults:"
-    return warning("open rights", _listed(first, findings, hint))
+    return warning("open rights", _listed(first, [*others, *stale, *agreed], hint))
 
 
 def _logins(findings: Sequence[Finding]) -> Check:
-    if findings:
-        return failed("logins", _listed("", [finding.message for finding in findings]))
-    return ok("logins", "no role can log in without a password.")
+    if not findings:
+        return ok("logins", "no role can log in without a password.")
+    if len(findings) == 1:
+        return failed("logins", findings[0].message)
+    *first, last = [finding.object for finding in findings]
+    return failed(
+        "logins",
+        f"the roles {', '.join(first)} and {last} can log in without a password, so anybody who "
+        "reaches the server can use them. Require scram-sha-256 in the server's pg_hba.conf.",
+    )
 
 
 def _listed(beginning: str, findings: Sequence[object], ending: str = "") -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from temporalio.api.enums.v1 import VersioningBehavior
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 
+from temporal_tenancy.cli._pending import CODE_FAILS
 from temporal_tenancy.cli.answers import Problem
 from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState
 from temporal_tenancy.core.errors import (
@@ -17,6 +19,7 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of
+from temporal_tenancy.core.places import names_place
 from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.sdk.suspension import is_waiting
 from temporal_tenancy.sdk.taken_ids import disagreement
@@ -45,6 +48,7 @@ class Findings:
     tick: str | None = None  # of a fan-out
     run: WorkflowExecutionDescription | None = None  # None: never started, or deleted by retention
     input: dict[str, Any] = field(default_factory=dict)  # of the run
+    input_fits: bool | None = None  # whether a start with its input is accepted; None: not known
     waiting: list[str] = field(default_factory=list)
     failure: Problem | None = None
     result: Any = None  # JSON
@@ -96,8 +100,35 @@ class Findings:
     @property
     def was_wrongly_started(self) -> bool:
         """Whether another start with the same input would fail in the same way."""
-        kinds = (self.failure and self.failure.type, self.letter and self.letter.error_type)
-        return next((kind for kind in kinds if kind), None) in _WRONG_STARTS
+        return self._why[0] in _WRONG_STARTS and self.input_fits is not True
+
+    @property
+    def is_a_bug(self) -> bool:
+        """Whether the failure is one of the application's code, which must be mended first."""
+        kind, message = self._why
+        return names_place(message) or (kind in _WRONG_STARTS and self.input_fits is True)
+
+    @property
+    def is_stuck_in_its_code(self) -> bool:
+        """Whether its workflow code fails again and again, and the run stays open."""
+        return any(each.startswith(CODE_FAILS) for each in self.waiting)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the run ends on the version of the workers that it began on."""
+        if self.run is None:
+            return False
+        versioning = self.run.raw_description.workflow_execution_info.versioning_info
+        return versioning.behavior == VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
+
+    @property
+    def _why(self) -> tuple[str | None, str]:
+        """The type and the message of the last failure that anybody knows of."""
+        if self.failure is not None:
+            return self.failure.type, self.failure.message
+        if self.letter is not None:
+            return self.letter.error_type, self.letter.message or ""
+        return None, ""
 
 
 def _name(cls: type) -> str:

@@ -21,6 +21,11 @@ LOOK_INTERVAL: Final = 1.0  # seconds, at first
 MOST_BETWEEN_LOOKS: Final = 5.0  # seconds
 
 
+def say_where(workflow_id: str, stands: str, url: str | None) -> None:
+    """Tells a person who waits for a run which one it is: its end may be far away."""
+    say(f"{workflow_id} {stands}{f' {url}' if url else ''}")
+
+
 async def result_of(
     client: Client, handle: Handle, *, quiet: bool = False, wait: float = LOOK_INTERVAL
 ) -> Any:

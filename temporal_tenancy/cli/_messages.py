@@ -8,6 +8,7 @@ from typing import Any
 from temporal_tenancy.cli._directory_access import relays_directory_problem
 from temporal_tenancy.cli._hints import IN_OWN_DIRECTORY
 from temporal_tenancy.cli._server_access import directory_of
+from temporal_tenancy.cli._suspensions import suspension_reasons
 from temporal_tenancy.cli.answers import when
 from temporal_tenancy.cli.program import current_application, message_with_hint, quoted
 from temporal_tenancy.core.identifiers import WorkflowId
@@ -76,6 +77,8 @@ async def _held_back(database: Database, tenant_id: str, job: Job | None) -> lis
     reason = admission.held_back(tenant, decision, job)
     if reason is not None:
         paused = decision.paused_since is not None
+        if not paused and tenant is not None:
+            reason += (await suspension_reasons(database, [tenant])).get(tenant_id, "")
         if not paused and current_application().has_own_directory:
             return [f"{tenant_id}: {reason}. {IN_OWN_DIRECTORY}."]
         command = "outbox resume" if paused else "tenants resume"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from temporal_tenancy.cli._commands import command, json_word
 from temporal_tenancy.cli._findings import Findings
@@ -42,12 +43,28 @@ def _of_a_tenants_job(findings: Findings, parts: WorkflowId, job: Job) -> list[S
         return [Step("", findings.refused or _goes_on(parts.owner))]
     if findings.state == LedgerState.SUCCEEDED and findings.letter is None:
         return []
+    if findings.is_stuck_in_its_code:
+        return _of_a_stuck_run(findings, parts, job)
     step = _again(findings, parts, job)
     if step is None:
         return []
+    if findings.is_a_bug and not _has_left(findings):
+        return [Step("", _MEND), step]
     if findings.refused and not findings.was_wrongly_started and not _has_left(findings):
         return [Step("", f"First: {findings.refused}"), step]
     return [step]
+
+
+_MEND: Final = "First: mend the code, and deploy it."
+
+
+def _of_a_stuck_run(findings: Findings, parts: WorkflowId, job: Job) -> list[Step]:
+    if not findings.is_pinned:
+        return [Step("", "Mend the code, and deploy it: the run then goes on.")]
+    return [
+        Step("", "Mend the code, deploy it, and terminate this run, which stays on its version."),
+        Step(_run(findings, parts, job), f"then runs it again, for {parts.owner}."),
+    ]
 
 
 def _again(findings: Findings, parts: WorkflowId, job: Job) -> Step | None:

@@ -25,6 +25,7 @@ from temporal_tenancy.core.words import number
 from temporal_tenancy.sdk.suspension import is_waiting
 
 CHILDREN_SHOWN: Final = 3
+CODE_FAILS: Final = "Its workflow code fails and is retried"
 
 
 async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
@@ -90,7 +91,7 @@ async def _task_retries(client: Client, run: WorkflowExecutionDescription) -> Se
             f"A worker took its workflow task and did not answer in time (attempt {attempt}): the "
             "worker hangs, was stopped, or has lost its connection. Look at the worker."
         ]
-    return [f"Its workflow code fails and is retried (attempt {attempt}): {failure}"]
+    return [f"{CODE_FAILS} (attempt {attempt}): {failure}"]
 
 
 def _attempt(activity: PendingActivityInfo) -> str:

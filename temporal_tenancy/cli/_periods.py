@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.core.directory import Tenant, TenantDirectory, pages
 from temporal_tenancy.core.display import quoted
-from temporal_tenancy.core.due_times import EARLIEST, TimeZoneUnknown, instant, zone_of
+from temporal_tenancy.core.due_times import EARLIEST, TimeZoneUnknown, instant, zone_names, zone_of
 from temporal_tenancy.core.errors import InvalidPayload, TenancyError
 from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.tenant_state import refusal
@@ -87,6 +87,31 @@ async def refuse_unfinished_tick(
             f"{tick} is not over in the time zone of {number(waiting, 'tenant')}. Run {job.name} "
             f"after {minute(last)}."
         )
+
+
+async def last_tick(
+    job: Job, request: FanOutInput, directory: TenantDirectory, now: datetime
+) -> str:
+    """Returns the last tick that is over for every tenant that a fan-out would start now.
+
+    Args:
+        job: the tenant job.
+        request: says for which tenants. One at the tenants' local time leaves those whose period
+            is not over to a later fan-out, so only UTC counts.
+        directory: of the tenants, whose time zones count.
+        now: aware.
+    """
+    from temporal_tenancy.ticks.fan_out import tick_of
+
+    if job.period is None or request.local_time:
+        return tick_of(job, now)
+    first, last = job.period.key_before(now - LATEST), job.period.key_before(now + EARLIEST)
+    if first == last:
+        return first  # in every time zone
+    zones: set[str] = set()
+    async for page in pages(directory, statuses=request.statuses):
+        zones |= {tenant.time_zone for tenant in page if refusal(tenant, job) is None}
+    return tick_of(job, now, zones & zone_names())  # another name is refused elsewhere
 
 
 def _end(job: Job, key: str, tenant: Tenant) -> datetime | None:

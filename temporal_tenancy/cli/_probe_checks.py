@@ -27,7 +27,7 @@ from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.cli._workers import KINDS, no_worker, pollers
 from temporal_tenancy.cli.answers import number
-from temporal_tenancy.cli.program import Application, current_application
+from temporal_tenancy.cli.program import Application, current_application, current_program
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.outbox.probe.evidence import Evidence, end, evidence
@@ -162,7 +162,11 @@ class _Probing:
                 f"none is connected, and {login.setting} is not set; only an outbox needs one."
             )
             return skipped([_RELAY], message)[0]
-        return failed(_RELAY, "no relay is connected to the database, so messages wait. Start one.")
+        command = self._application.start_relay
+        how = "" if command is None else f': "{command.format(program=current_program().name)}"'
+        return failed(
+            _RELAY, f"no relay is connected to the database, so messages wait. Start one{how}."
+        )
 
     async def _until_started(self, keys: Sequence[str]) -> set[str]:
         assert self._messages is not None

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from temporalio.client import WorkflowFailureError
 
-from temporal_tenancy.cli._following import result_of
+from temporal_tenancy.cli._following import result_of, say_where
 from temporal_tenancy.cli._server_access import Servers
 from temporal_tenancy.cli._stops import why_stopped
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -39,6 +39,7 @@ async def wait_for_job(
     if isinstance(run_id, Problem):
         return None, run_id
     handle = client.get_workflow_handle(str(workflow_id), run_id=run_id)
+    say_where(handle.id, "has started.", connections.link(handle.id, run_id))
     try:
         return await if_known(result_of(client, handle, quiet=quiet)), None
     except WorkflowFailureError as error:

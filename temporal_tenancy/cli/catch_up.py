@@ -16,12 +16,14 @@ from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._fairness import warn_where_off
+from temporal_tenancy.cli._following import say_where
+from temporal_tenancy.cli._missed_reasons import reason_then
 from temporal_tenancy.cli._periods import is_over_somewhere
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
 from temporal_tenancy.cli.answers import Answer, Problem, address, lines, minute, table, whole
 from temporal_tenancy.cli.fan_outs import COUNTS, Handle, as_scheduled, local_cron, start
-from temporal_tenancy.cli.program import quoted, with_hint
+from temporal_tenancy.cli.program import quoted
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import TickRow, TickState
 from temporal_tenancy.core.jobs import Job, registry
@@ -67,7 +69,7 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
                 {
                     "tenant_id": each.tenant_id,
                     "state": each.state,
-                    "reason": each.reason and with_hint(each.reason),
+                    "reason": reason_then(each),
                 }
                 for each in part.missed
             ],
@@ -108,6 +110,9 @@ async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Ans
             await warn_where_off(connections.database, connections.client.namespace)
         if not wait or not parts:
             return _answer(documents, waited=wait or not parts)
+        for document in documents:
+            stands = "has started." if document["started"] else "is running already."
+            say_where(document["workflow_id"], stands, document["url"])
         for queue in {part.job.queue for part in parts}:
             await warn_without_worker(connections.client, queue)
         results = await asyncio.gather(
@@ -283,7 +288,7 @@ def _shown(part: Part) -> Sequence[RenderableType | None]:
         (
             tenant.tenant_id,
             (tenant.state or "unplanned").replace("_", " "),
-            tenant.reason and with_hint(tenant.reason.removeprefix("was skipped: ")),
+            reason_then(tenant),
         )
         for tenant in part.missed[:SHOWN]
     ]

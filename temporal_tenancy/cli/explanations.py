@@ -30,12 +30,15 @@ from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError, TenantUnknown
 from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.nearest import nearest
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.dead_letters import letters
+from temporal_tenancy.dead_letters.inputs import InputForgotten, InputLocked, input_of_letter
 from temporal_tenancy.outbox import MessageStatus
+from temporal_tenancy.postgres.database import use_database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
 from temporal_tenancy.sdk.lookups import if_known
@@ -50,7 +53,7 @@ async def explain(workflow_id: str) -> Answer:
     """Explains the latest run of a workflow id; raises `RunUnknown` if no server knows it."""
     async with temporal() as connection:
         findings = await _look(connection, workflow_id)
-        await _ask_control_plane(findings)
+        await _ask_control_plane(connection, findings)
         if findings.run is None and findings.entry is None and findings.message is None:
             if findings.unasked is not None:
                 raise _unasked(findings, findings.unasked)
@@ -95,7 +98,7 @@ async def _look(connection: Temporal, workflow_id: str) -> Findings:
     return findings
 
 
-async def _ask_control_plane(findings: Findings) -> None:
+async def _ask_control_plane(connection: Temporal, findings: Findings) -> None:
     parts, job = findings.parts, findings.job
     if parts is None or job is None:
         return
@@ -105,6 +108,7 @@ async def _ask_control_plane(findings: Findings) -> None:
                 findings.entry = await _entry(database, findings.workflow_id)
                 findings.message = await explain_message(database, parts)
                 findings.letter = await _letter(database, parts, findings.message)
+                findings.input_fits = await _input_fits(connection, database, findings)
                 if findings.run is None and findings.message is not None:
                     findings.waiting += findings.message.pop("waiting_for")
                 tenant = await directory_of(database).find(parts.owner)
@@ -158,6 +162,27 @@ async def _letter(
     message_id = None if message is None else UUID(message["id"])
     async with database.platform_session("explain a dead letter") as session:
         return await letters.of_workflow(session, workflow_id, message_id=message_id)
+
+
+async def _input_fits(connection: Temporal, database: Any, findings: Findings) -> bool | None:
+    """Returns whether a start with the input of a failed run is accepted; None if nobody knows."""
+    job, parts, letter = findings.job, findings.parts, findings.letter
+    if job is None or parts is None or not (findings.has_failed or letter):
+        return None
+    try:
+        if findings.run is None:
+            if letter is None:
+                return None
+            with use_database(database):
+                job_input = await input_of_letter(connection.client, letter, job)
+        else:
+            job_input = read_input(job.input_model, findings.input, what="the input")
+    except (InputForgotten, InputLocked):
+        return None
+    except TenancyError:
+        return False
+    is_own = getattr(job_input, "tenant_id", None) == parts.owner
+    return is_own and job.another_period(parts.key, getattr(job_input, "period", None)) is None
 
 
 async def _tick(database: Any, job: Job, tick: str) -> dict[str, Any] | None:

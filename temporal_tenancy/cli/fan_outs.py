@@ -14,7 +14,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._fairness import warn_where_off
-from temporal_tenancy.cli._periods import LATEST, PeriodNotOver, refuse_unfinished_tick
+from temporal_tenancy.cli._following import say_where
+from temporal_tenancy.cli._periods import last_tick, refuse_unfinished_tick
 from temporal_tenancy.cli._progress import follow
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -59,25 +60,23 @@ async def fan_out(
             fan-out's id; nothing was started.
     """
     job = arguments.tenant_job(job_name)
-    given, tick = tick, tick or tick_of(job, datetime.now(UTC))
-    request = as_scheduled(job, tick)
+    now = datetime.now(UTC)
+    request = as_scheduled(job, tick or tick_of(job, now))
     if input_json is not None:
         extra = arguments.input_fields(input_json, what=f"the input of {job.name}")
         request = request.model_copy(update={"extra": extra})
     # Raise for an input that no tenant can use.
     require_shared(job, request.extra)
-    child_input(job, example_id(), tick, request.extra)
+    child_input(job, example_id(), str(request.tick), request.extra)
     statuses = arguments.where(where)
     if statuses is not None:
         request = narrowed(request, statuses)
     async with servers() as connections:
-        try:
-            await refuse_unfinished_tick(job, request, directory_of(connections.database))
-        except PeriodNotOver:
-            if given is not None:
-                raise
-            tick = tick_of(job, datetime.now(UTC) - LATEST)  # the last that is over everywhere
+        directory = directory_of(connections.database)
+        if tick is None:
+            tick = await last_tick(job, request, directory, now)
             request = request.model_copy(update={"tick": tick})
+        await refuse_unfinished_tick(job, request, directory)
         workflow_id = workflow_id_of(job, tick)
         await warn_where_off(connections.database, connections.client.namespace)
         handle, started = await start(connections, job, request)
@@ -90,9 +89,11 @@ async def fan_out(
             "started": started,
             **dict.fromkeys(COUNTS),
         }
-        text = sentence(whole(workflow_id), "has started." if started else "is running already.")
+        stands = "has started." if started else "is running already."
+        text = sentence(whole(workflow_id), stands)
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
+        say_where(workflow_id, stands, document["url"])
         await warn_without_worker(connections.client, job.queue)
         try:
             if quiet or not err.is_terminal:

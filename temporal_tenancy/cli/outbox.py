@@ -15,6 +15,7 @@ from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._periods import refuse_unfinished
 from temporal_tenancy.cli._server_access import control_plane, directory_of, known_tenant, servers
+from temporal_tenancy.cli._suspensions import suspension_reasons
 from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table, when, whole
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.control_plane.admission import Admission
@@ -26,7 +27,7 @@ from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.words import number
 from temporal_tenancy.outbox import Enqueued, MessageStatus, waiting
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
-from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.inspection import backlogs, waiting_messages
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING
 from temporal_tenancy.outbox.tables import WAITING
@@ -112,20 +113,28 @@ async def reschedule(
     workflow_id = WorkflowId(owner, moved.job, moved.key)
     text = sentence(
         whole(str(workflow_id)),
-        f"starts at {when(moved.scheduled_at)}, or as soon as possible after.",
+        f"starts at {when(moved.scheduled_at)}, or as soon as possible after."
+        if moved.scheduled_at > datetime.now(UTC)
+        else f"has been due since {when(moved.scheduled_at)}: it starts as soon as a relay takes "
+        "it.",
     )
     return Answer(_document(owner, moved), text)
 
 
-async def show() -> Answer:
-    """Shows each tenant's waiting messages, and why they wait."""
+async def show(of: str | None = None, limit: int = 20) -> Answer:
+    """Shows each tenant's waiting messages, why they wait, and the ids of the first `limit`."""
+    only = None if of is None else tenant_id(of)
     async with _relays_view() as (view, database):
         async with view.platform_session("look at the outbox") as session:
-            backlog_of_all = await backlogs(session)
+            backlog_of_all = [
+                each for each in await backlogs(session) if only in (None, each.tenant_id)
+            ]
+            messages = await waiting_messages(session, tenant_id=only, limit=limit)
             tenants = [backlog.tenant_id for backlog in backlog_of_all]
             decisions = await admission.decisions(session, tenants)
             running = await admission.in_flight(session, tenants)
         known = await directory_of(database).find_many(tenants)
+        why_suspended = await suspension_reasons(database, known)
     records = {tenant.id: tenant for tenant in known}
     documents: list[dict[str, Any]] = []  # JSON
     for backlog in backlog_of_all:
@@ -134,6 +143,8 @@ async def show() -> Answer:
         cap = admission.cap_of(tenant, decision)
         in_flight = running.get(backlog.tenant_id, 0)
         reason = admission.held_back(tenant, decision)
+        if reason is not None and decision.paused_since is None:
+            reason += why_suspended.get(backlog.tenant_id, "")
         if reason is None and cap is not None and in_flight >= cap:
             reason = f"{in_flight} of its jobs run, and its cap is {cap}"
         if reason is None and backlog.due_since is None and backlog.next_at is not None:
@@ -149,6 +160,17 @@ async def show() -> Answer:
                 "concurrency_cap": cap,
                 "in_flight": in_flight if cap is not None else None,
                 "held_back": reason,
+                "messages": [
+                    {
+                        "id": str(each.id),
+                        "job": each.job,
+                        "key": each.key,
+                        "status": each.status,
+                        "scheduled_at": each.scheduled_at,
+                    }
+                    for each in messages
+                    if each.tenant_id == backlog.tenant_id
+                ],
             }
         )
     rows = [
@@ -157,7 +179,17 @@ async def show() -> Answer:
         for d in documents
     ]  # fmt: skip
     titles = ("tenant", "pending", "to be retried", "in progress", "due since", "cap", "held back")
-    return Answer(documents, table(titles, rows, empty="Nothing waits."))
+    more = sum(d["pending"] + d["failed"] for d in documents) - len(messages)
+    ids = [
+        (whole(str(each.id)), each.tenant_id, each.job, whole(each.key), minute(each.scheduled_at))
+        for each in messages
+    ]
+    text = lines(
+        table(titles, rows, empty="Nothing waits."),
+        table(("message", "tenant", "job", "key", "due"), ids) if ids else None,
+        f"and {more:,} more; --limit and --tenant show others." if more > 0 and ids else None,
+    )
+    return Answer(documents, text)
 
 
 async def pause(tenant: str, reason: str | None) -> Answer:

@@ -31,6 +31,7 @@ from temporal_tenancy.control_plane.running_processes import (
 from temporal_tenancy.core.activities import declared
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import Job, job_of, registry
+from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.deployments.versioning import version_of_worker
 from temporal_tenancy.lifecycle import (
     DRAIN_DELAY,
@@ -297,7 +298,7 @@ def queues_of(application: Application, workflows: Sequence[type]) -> Sequence[s
             raise ConfigurationError(
                 f'the job {job.name} runs on the queue "{job.queue}", which is not among the '
                 f"application's queues ({', '.join(application.queues)}), so no worker would run "
-                "it. Add the queue to queues=."
+                f"it.{did_you_mean(job.queue, application.queues) or ' Add the queue to queues=.'}"
             )
     return application.queues
 
@@ -311,7 +312,8 @@ def chosen(queues: Collection[str], named: Sequence[str]) -> Sequence[str]:
     for name in named:
         if name not in queues:
             raise typer.BadParameter(
-                f'"{name}" is not a queue of the application. The queues are {", ".join(queues)}.',
+                f'"{name}" is not a queue of the application.{did_you_mean(name, queues)} The '
+                f"queues are {', '.join(queues)}.",
                 param_hint="--queue",
             )
     return list(dict.fromkeys(named)) or list(queues)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.ticks.schedules import ScheduledJob
 
 DEFAULT_WORKER: Final = "{program} worker --queue {queue}"
+DEFAULT_RELAY: Final = "{program} relay"
 
 
 @spelled
@@ -84,6 +85,10 @@ class Application:
     """What its processes are configured with besides the logins and Temporal's address: anything
     that JSON can hold. They publish a digest, by which `doctor` finds those that are older."""
     worker: str | None = None  # the command that starts a worker for "{queue}"
+    start_relay: str | None = None  # the command that starts a relay
+    shared_tables: Mapping[str, str] = field(default_factory=dict)
+    """The tables without a tenant's column that the tenants' role may use, each with the reason why
+    every tenant may; `doctor` shows them as acknowledged."""
     how_to_start: str = ""  # a sentence that follows a missing setting
     failures: Mapping[type[Exception], int] | Callable[[], Mapping[type[Exception], int]] = field(
         default_factory=dict
@@ -109,8 +114,10 @@ class Application:
         migrations: Sequence[MigrationEnvironment] = (),
         installation: Installation | None = None,
         worker: str | None = DEFAULT_WORKER,
+        start_relay: str | None = DEFAULT_RELAY,
         alerts: Sequence[AlertSink] = (),
         configuration: object = None,
+        shared_tables: Mapping[str, str] | None = None,
     ) -> Application:
         """Makes the application from environment variables, whose names the arguments give.
 
@@ -138,14 +145,17 @@ class Application:
             installation: the library's schema and roles; None: the defaults.
             worker: the command that starts a worker, with `{queue}` for its queue and
                 `{program}` for the name of this command; hints show it.
+            start_relay: the command that starts a relay, likewise.
             alerts: where its relays send alerts, besides the log.
             configuration: what its processes are configured with besides these variables, such as
                 your settings as a dictionary: anything that JSON can hold. `doctor` names a
                 process that has another one than those that were started later.
+            shared_tables: the tables without a tenant's column that the tenants' role may use, such
+                as `{"shop.airports": "public reference data"}`: `doctor` does not warn of them.
 
         Raises:
-            ConfigurationError: a variable is not a PostgreSQL URL or looks misspelled, or the
-                plugin is misconfigured.
+            ConfigurationError: a variable is not a PostgreSQL URL or looks misspelled, the plugin
+                is misconfigured, or a shared table has no reason.
         """
         # Imported here: they load the SDK, which help does not need.
         from temporal_tenancy.cli._environment import Connections, login, reaching
@@ -180,7 +190,19 @@ class Application:
             metrics_token=os.environ.get(metrics_token) or None if metrics_token else None,
             worker=worker,
             configuration=configuration,
+            start_relay=start_relay,
+            shared_tables=shared_tables or {},
         )
+
+    def __post_init__(self) -> None:
+        for table, reason in self.shared_tables.items():
+            if not (isinstance(reason, str) and reason.strip()):
+                from temporal_tenancy.core.errors import ConfigurationError
+
+                raise ConfigurationError(
+                    f"the shared table {table} has no reason. Say in a few words why every tenant "
+                    "may use it."
+                )
 
     @cached_property
     def every_schedule(self) -> Sequence[ScheduledJob]:

@@ -18,10 +18,10 @@ from temporal_tenancy.cli._following import Handle, result_of
 from temporal_tenancy.cli._not_reachable import AWAY
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
-from temporal_tenancy.cli.answers import Answer, Problem, address, lines, whole
+from temporal_tenancy.cli.answers import Answer, Problem, address, lines, when, whole
 from temporal_tenancy.cli.dead_letters import SHOWN, chosen, operator
 from temporal_tenancy.cli.program import with_hint
-from temporal_tenancy.control_plane.tables import DeadLetterRow
+from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.failures import message_of, root_cause, storable, type_of
 from temporal_tenancy.core.jobs import registry
@@ -218,10 +218,21 @@ _UNMARKED: Final = "another transaction locks its letter; repeat the command to 
 def _outcome_of(handled: Handled) -> str:
     if handled.why is not None:
         return f"refused. {with_hint(handled.why.sentence)}"
+    if handled.outcome == ReplayOutcome.RESOLVED:
+        return _not_run(handled.letter)
     outcome = handled.outcome if handled.ended is None else f"{handled.outcome}, {handled.ended}"
     if handled.failure is not None:
         outcome = f"{outcome}: {handled.failure}"
     return outcome if handled.is_marked else f"{outcome}; {_UNMARKED}"
+
+
+def _not_run(letter: DeadLetterRow) -> str:
+    """Returns what became of a letter whose job has succeeded since it failed."""
+    if letter.status != DeadLetterState.RESOLVED:
+        return "nothing was run: the job has succeeded since, so the letter is resolved now."
+    since = f" since {when(letter.handled_at)}" if letter.handled_at else ""
+    by = f", by {letter.handled_by}" if letter.handled_by else ""
+    return f"nothing was run: the letter is resolved{since}{by}."
 
 
 def _document(connections: Servers, handled: Handled) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
-from temporal_tenancy.cli._following import Handle, result_of
+from temporal_tenancy.cli._following import Handle, result_of, say_where
 from temporal_tenancy.cli._periods import refuse_unfinished
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -77,6 +77,7 @@ async def run(
             say(f"It waits: {message_with_hint(reason.type or '', reason.message)}")
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
+        say_where(workflow_id, _SAYS[state], document["url"])
         if state != "succeeded":
             await warn_without_worker(connections.client, job.queue)
         try:

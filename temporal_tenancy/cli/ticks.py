@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._failures import TickUnknown
+from temporal_tenancy.cli._missed_reasons import reason_then
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._periods import is_over_somewhere
 from temporal_tenancy.cli._server_access import as_platform, control_plane, temporal
@@ -91,7 +92,7 @@ async def show(job_name: str, tick: str | None) -> Answer:
                     local_cron=local_cron(job),
                     now=now,
                 )
-    missed_ids = {each.tenant_id for each in missed}
+    missed_by_id = {each.tenant_id: each for each in missed}
     counted = dict.fromkeys(LedgerState, 0)
     for entry in entries:
         counted[LedgerState(entry.state)] += 1
@@ -106,8 +107,10 @@ async def show(job_name: str, tick: str | None) -> Answer:
             {
                 "tenant_id": entry.tenant_id,
                 "state": entry.state,
-                "reason": entry.reason and with_hint(entry.reason),
-                "missed": entry.tenant_id in missed_ids,
+                "reason": reason_then(missed_by_id[entry.tenant_id])
+                if entry.tenant_id in missed_by_id
+                else entry.reason and with_hint(entry.reason),
+                "missed": entry.tenant_id in missed_by_id,
                 "attempts": entry.attempts,
                 "due_at": entry.due_at,
                 "workflow_id": entry.workflow_id,
@@ -180,6 +183,7 @@ def _text(document: dict[str, Any], tick: TickRow) -> RenderableType:
         if document[name] or name in COUNTED
     )
     began = tick.state != TickState.MISSED
+    due = f"It was due {minute(tick.nominal_time)}. " if tick.nominal_time else ""
     ended = f", {tick.state} {when(tick.ended_at)}" if tick.ended_at else ", is running"
     # Whoever has not succeeded is shown, and of those who have the first.
     done = [entry for entry in document["tenants"] if entry["state"] == LedgerState.SUCCEEDED]
@@ -193,7 +197,9 @@ def _text(document: dict[str, Any], tick: TickRow) -> RenderableType:
     more = len(done) - SUCCEEDED_SHOWN
     return lines(
         f"{tick.job} {tick.tick}: {number(document['planned'], 'tenant')}, {counts}.",
-        f"It began {when(tick.started_at)}{ended}." if began else f"It {tick.reason}",
+        f"{due}Its last fan-out began {when(tick.started_at)}{ended}."
+        if began
+        else f"{due}It {tick.reason}",
         table(titles[:columns], [row[:columns] for row in rows], empty="It has no tenants.")
         if began
         else None,

@@ -17,13 +17,14 @@ from temporal_tenancy.core.errors import ScopeMissing, TenantInvalid, TenantMiss
 from temporal_tenancy.core.identifiers import WellFormedTenantId, may_exist
 from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
 from temporal_tenancy.core.scoped_value import ScopedValue
+from temporal_tenancy.core.spelling import SpelledEnum
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status goes unnoticed
 PAGE_SIZE: Final = 1_000  # tenants per page when all are read
 STATE_CACHE_TENANTS: Final = 10_000  # entries; a full cache is cleared
 
 
-class TenantStatus(StrEnum):
+class TenantStatus(StrEnum, metaclass=SpelledEnum):
     """The stage of a tenant's life cycle."""
 
     TRIAL = "trial"  # may run jobs until the trial ends

@@ -45,6 +45,10 @@ class TenantMismatch(TenancyError):
     """Two parts of a call name different tenants, or a workflow id is not {tenant}/{job}/{key}."""
 
 
+class KeyInvalid(TenantMismatch):
+    """The key of a run cannot be a part of a workflow id."""
+
+
 class TenantUnknown(TenancyError):
     """The tenant is not in the directory."""
 
@@ -66,7 +70,7 @@ class ScopeMissing(TenancyError):
 
 
 class NotAwaited(TenancyError):
-    """Work on a transaction was not awaited before the transaction's block ended."""
+    """A call was not awaited, so it did nothing."""
 
 
 class StatementRefused(TenancyError):
@@ -95,6 +99,10 @@ class TooLarge(TenancyError):
 
 class ConfigurationError(ValueError):
     """A worker, client or job is configured in a way that could lose a tenant."""
+
+
+class MemberUnknown(ConfigurationError, AttributeError):
+    """An enumeration has no member of that name."""
 
 
 class MissingExtra(ConfigurationError, ImportError):

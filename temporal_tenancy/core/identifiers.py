@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
-from temporal_tenancy.core.errors import TenantInvalid, TenantMismatch, TenantMissing
+from temporal_tenancy.core.errors import KeyInvalid, TenantInvalid, TenantMismatch, TenantMissing
 from temporal_tenancy.core.tenant_id_types import TenantIdType, declared_type, misspelling
 
 PLATFORM: Final = "platform"  # reserved: the first segment of ids that belong to no tenant
@@ -142,7 +142,8 @@ class WorkflowId:
 
     Raises:
         TenantInvalid: the owner is not a tenant id.
-        TenantMismatch: the job or key is malformed, or the id is too long.
+        TenantMismatch: the job is malformed.
+        KeyInvalid: the key is not printable text, or the id is too long with it.
     """
 
     owner: str
@@ -155,9 +156,12 @@ class WorkflowId:
         if not isinstance(self.job, str) or not self.job or "/" in self.job:
             raise TenantMismatch(f"{self.job!r} cannot be the job of a workflow id.")
         if not isinstance(self.key, str) or not self.key or _UNPRINTABLE.search(self.key):
-            raise TenantMismatch("the key of a workflow id must be printable text and not empty.")
+            raise KeyInvalid(
+                "a key must be printable text and not empty: without line breaks, control "
+                "characters and halves of characters. Give another key."
+            )
         if len(str(self)) > WORKFLOW_ID_MAX_CHARACTERS:
-            raise TenantMismatch(
+            raise KeyInvalid(
                 f"workflow id {str(self)[:60]!r}… is longer than {WORKFLOW_ID_MAX_CHARACTERS} "
                 "characters. Use a shorter key."
             )
@@ -182,7 +186,7 @@ class WorkflowId:
             raise TenantMismatch(f'workflow id "{value}" is not {{tenant}}/{{job}}/{{key}}.')
         try:
             return cls(*parts)
-        except TenantInvalid as error:
+        except (TenantInvalid, KeyInvalid) as error:
             raise TenantMismatch(
                 f'workflow id "{value}" is not {{tenant}}/{{job}}/{{key}}: {error.message}'
             ) from None

@@ -25,13 +25,13 @@ from temporal_tenancy.core.inputs import (
 )
 from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.core.periods import Period
-from temporal_tenancy.core.spelling import spelled
+from temporal_tenancy.core.spelling import SpelledEnum, spelled
 
 Class = TypeVar("Class", bound=type)
 _MARK: Final = "__tenancy_job__"
 
 
-class JobPriority(IntEnum):
+class JobPriority(IntEnum, metaclass=SpelledEnum):
     """Temporal's priority keys: among the tasks that wait in a queue, lower keys run first."""
 
     URGENT = 1

@@ -7,8 +7,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
+from temporal_tenancy.core.spelling import SpelledEnum
 
-class Period(StrEnum):
+
+class Period(StrEnum, metaclass=SpelledEnum):
     """The length of time that one run of a job covers."""
 
     MONTH = "month"  # key 2013-04; due in the next month

@@ -1,11 +1,12 @@
-"""Calls with a misspelled keyword say which one was meant."""
+"""Misspelled keywords and members of enumerations: the error says which one was meant."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from enum import EnumMeta
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 Target = TypeVar("Target", bound=Callable[..., Any])  # a class or a function, returned as it is
 
@@ -63,6 +64,27 @@ def _arguments_problem(
             )
         return f"{name}(): {error}."
     return None
+
+
+class SpelledEnum(EnumMeta):
+    """The type of an enumeration whose misspelled members are a `ConfigurationError`.
+
+    The error names the nearest member, and where it was written. Python's own names neither.
+    """
+
+    if not TYPE_CHECKING:  # so that a type checker goes on noticing them
+
+        def __getattr__(cls, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            from temporal_tenancy.core.errors import MemberUnknown
+            from temporal_tenancy.core.nearest import did_you_mean
+            from temporal_tenancy.core.places import place_of_caller, with_place
+
+            meant = did_you_mean(name, cls.__members__)
+            listed = f" Use one of: {', '.join(cls.__members__)}."
+            sentence = f"{cls.__name__} has no member {name}.{meant or listed}"
+            raise MemberUnknown(with_place(sentence, place_of_caller()))
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:

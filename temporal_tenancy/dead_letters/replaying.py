@@ -12,7 +12,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.control_plane import ledger
-from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState
+from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
 from temporal_tenancy.core.directory import current_directory
 from temporal_tenancy.core.errors import ScopeMissing, UnknownJob
 from temporal_tenancy.core.jobs import Job, registry
@@ -35,7 +35,7 @@ class ReplayOutcome(StrEnum):
 
     REPLAYED = "replayed"  # the job was started again
     RUNNING = "running"  # the job was already running
-    RESOLVED = "resolved"  # the job had succeeded since, and was not started
+    RESOLVED = "resolved"  # the job had succeeded since, as the letter may say, and was not started
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Replay:
     """The result of a replay."""
 
     outcome: ReplayOutcome
-    run_id: str | None  # of the job's run; None: it succeeded, and the server has forgotten it
+    run_id: str | None  # of the job's run; None: it succeeded, and nobody looked for it
     is_marked: bool = True  # False: the letter was locked and does not record the replay yet
 
 
@@ -80,6 +80,9 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
         raise ScopeMissing(
             f"{scope} cannot replay dead letters. Replay them from outside a tenant's scope."
         )
+    if letter.status == DeadLetterState.RESOLVED:
+        # The server may have forgotten the run that succeeded, and would start another one.
+        return Replay(ReplayOutcome.RESOLVED, None)
     job = registry.get(letter.job)
     if job is None or job.kind != "tenant":
         raise UnknownJob(

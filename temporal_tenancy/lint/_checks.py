@@ -483,12 +483,14 @@ GRANT_CHECKS: Final = (
     ),
     Check(
         "shared-table",
-        "the tenant role has a right on {object}, which has no tenant_id: every tenant has it. If "
-        "its rows are a tenant's, add the column and call protect(). Otherwise run {detail}.",
+        "the tenant role has a right on {object}, which has no column with a tenant's id: every "
+        "tenant has it. If its rows are a tenant's, add the column and call protect(). Otherwise "
+        "run {detail}.",
         """
-        select distinct name, revoke
+        select name, string_agg(distinct revoke, '; ' order by revoke)
         from shared
         where library_name is null and relname <> all(%(versions)s)
+        group by name
         """,
         _SHARED,
         open=True,

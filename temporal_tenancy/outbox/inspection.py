@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,6 +30,28 @@ _BACKLOG: Final = library_text(f"""
     group by tenant_id
     order by tenant_id
 """)
+
+
+_WAITING: Final = library_text(f"""
+    select tenant_id, id, job, key, status, scheduled_at
+    from tenancy.outbox_messages
+    where {IS_WAITING} and tenant_id <> '{PLATFORM}'
+      and (cast(:tenant as text) is null or tenant_id = :tenant)
+    order by scheduled_at, id
+    limit :limit
+""")
+
+
+@dataclass(frozen=True)
+class WaitingMessage:
+    """A message that no relay has taken yet, or that waits for another attempt."""
+
+    tenant_id: str
+    id: UUID
+    job: str
+    key: str
+    status: str  # `pending` or `failed`
+    scheduled_at: datetime  # aware; the earliest start
 
 
 @dataclass(frozen=True)
@@ -73,3 +96,17 @@ async def backlogs(session: AsyncSession) -> Sequence[Backlog]:
     """
     found = [Backlog(**row._mapping) for row in await session.execute(_BACKLOG)]
     return [backlog for backlog in found if backlog.tenant_id != PLATFORM]  # a doctor's probes
+
+
+async def waiting_messages(
+    session: AsyncSession, *, tenant_id: str | None = None, limit: int
+) -> Sequence[WaitingMessage]:
+    """Returns the first `limit` messages that wait, by due time; of one tenant or of all.
+
+    Args:
+        session: a `platform_session()` of the relay's role.
+        tenant_id: None means all tenants.
+        limit: how many at most.
+    """
+    values = {"tenant": tenant_id, "limit": limit}
+    return [WaitingMessage(**row._mapping) for row in await session.execute(_WAITING, values)]

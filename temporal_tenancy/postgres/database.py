@@ -34,6 +34,7 @@ from temporal_tenancy.core.scope import (
 )
 from temporal_tenancy.core.scoped_value import Block, ScopedValue
 from temporal_tenancy.core.spelling import spelled
+from temporal_tenancy.postgres._awaited_session import AwaitedSession
 from temporal_tenancy.postgres._connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.postgres._connection_shares import ConnectionShares
 from temporal_tenancy.postgres._every_time import read_every_time
@@ -187,7 +188,7 @@ class Database:
             async with (
                 transaction_clock(engine.dialect) as clock,
                 _transaction(
-                    AsyncSession(
+                    AwaitedSession(
                         engine,
                         sync_session_class=TenantSession,
                         expire_on_commit=False,
@@ -223,12 +224,15 @@ class Database:
             )
         with enter(PlatformScope(reason)), _shares(self.platform_engine).holder(PLATFORM):
             async with _transaction(
-                AsyncSession(
+                AwaitedSession(
                     self.platform_engine,
                     sync_session_class=PlatformSession,
                     expire_on_commit=False,
                     close_resets_only=False,
-                    info={SESSION_LOCK_TIMEOUT: lock_timeout or self._platform_lock_timeout},
+                    info={
+                        SESSION_LOCK_TIMEOUT: lock_timeout or self._platform_lock_timeout,
+                        SESSION_UNFINISHED: Unfinished(),
+                    },
                 )
             ) as session:
                 yield session
@@ -345,7 +349,8 @@ async def tenant_session(*, limits: SessionLimits | None = None) -> AsyncIterato
     Raises:
         ScopeMissing: no tenant scope is open, or this is workflow code; nothing was sent.
         TenantMismatch: a row belongs to another tenant, or the scope changed inside the block.
-        NotAwaited: a request or an event of the block was not awaited; it was rolled back.
+        NotAwaited: a request, an event or a call of the session was not awaited; the transaction
+            was rolled back.
         StatementRefused: the SQL could change the session's tenant or limits; it was not sent.
         LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
         PoolShareExceeded: this session is inside another one and would wait for a connection.
@@ -379,6 +384,7 @@ async def _transaction(session: AsyncSession) -> AsyncIterator[AsyncSession]:
     async with session:
         try:
             yield session
+            session.info[SESSION_UNFINISHED].require_none()
             await session.commit()
         except psycopg.Error as error:
             # Errors of the driver's own cursor (COPY) do not reach the engine's handlers.

@@ -100,3 +100,20 @@ class Work(Coroutine[Any, Any, Result]):
             self._steps.close()
         self._work.close()
         self._among.discard(self)
+
+
+class Call(Work[Result]):
+    """A call that a transaction's block has to await; it counts as finished once it has begun.
+
+    A session's method that is running as the block ends has its own errors.
+    """
+
+    def __await__(self) -> Generator[Any, Any, Result]:
+        """Runs the call."""
+        self._among.discard(self)
+        return super().__await__()
+
+    def send(self, value: Any) -> Any:  # as a coroutine's
+        """Runs the call to its next wait, for a task."""
+        self._among.discard(self)
+        return super().send(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -13,20 +14,29 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
+    ActivitySerializationContext,
     DataConverter,
     DefaultPayloadConverter,
     FailureConverter,
     PayloadConverter,
+    SerializationContext,
+    WithSerializationContext,
 )
 from temporalio.exceptions import ApplicationError, FailureError
 
 from temporal_tenancy.core.errors import (
     ConfigurationError,
-    InvalidPayload,
+    NotAwaited,
     TenancyError,
     TooLarge,
 )
 from temporal_tenancy.core.inputs import TenantInput, refusal
+from temporal_tenancy.core.places import (
+    place_in_workflow,
+    place_of_caller,
+    runs_a_workflow,
+    with_place,
+)
 from temporal_tenancy.core.redaction import words_of
 from temporal_tenancy.core.tenant_id_types import example_id
 from temporal_tenancy.core.words import number
@@ -69,19 +79,35 @@ def require_small(payloads: Sequence[Payload], limit: int) -> None:
 
 
 def _payload_converter(inner_class: type[PayloadConverter], limit: int) -> type[PayloadConverter]:
-    class RefusingPayloadConverter(_Refusing, inner_class):  # type: ignore[misc, valid-type]
+    bases: Any = (_Refusing, inner_class, WithSerializationContext)
+
+    class RefusingPayloadConverter(*bases):  # type: ignore[misc]
         """Decodes like its base class, and raises `PayloadDoesNotFit` for what does not fit.
 
         Values that nobody could decode or store are refused before they are sent.
         """
 
+        _context: SerializationContext | None = None
+
+        def with_context(self, context: SerializationContext) -> Any:  # Self
+            inner: Any = self
+            if issubclass(inner_class, WithSerializationContext):
+                inner = super().with_context(context)
+            mine = copy(self) if inner is self else inner
+            mine._context = context
+            return mine
+
         def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
             for value in values:
                 if inspect.iscoroutine(value):
                     value.close()  # or Python warns that nobody awaited it
-                    raise InvalidPayload(
-                        f"{value.__qualname__}() was passed or returned without await, so there "
-                        "is a coroutine in place of its result. Write await in front of it."
+                    raise NotAwaited(
+                        with_place(
+                            f"{value.__qualname__}() was passed or returned without await, so "
+                            "there is a coroutine in place of its result. Write await in front of "
+                            "it.",
+                            place_of_caller() if workflow.in_workflow() else None,
+                        )
                     )
             payloads: list[Payload] = super().to_payloads(values)
             if limit:
@@ -94,12 +120,22 @@ def _payload_converter(inner_class: type[PayloadConverter], limit: int) -> type[
             try:
                 decoded: list[Any] = super().from_payloads(payloads, type_hints)
             except ValidationError as error:
-                raise PayloadDoesNotFit(refusal(error, "the input")) from None
+                raise PayloadDoesNotFit(refusal(error, _subject(self._context))) from None
             except TenancyError as error:
                 raise PayloadDoesNotFit(error) from None
             return decoded
 
     return RefusingPayloadConverter
+
+
+def _subject(context: SerializationContext | None) -> str:
+    """Returns what payloads are that are decoded in `context`, for an error's sentence."""
+    if isinstance(context, ActivitySerializationContext):
+        if runs_a_workflow():
+            return f"the result of the activity {context.activity_type}"
+        caller = f", called by {context.workflow_type}," if context.workflow_type else ""
+        return f"the input of the activity {context.activity_type}{caller}"
+    return "the input"
 
 
 def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConverter]:
@@ -115,6 +151,7 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
             self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
         ) -> None:
             cause = exception.__cause__
+            where = place_in_workflow(exception)
             refused = refusal_in_workflow(exception)
             if refused is not None:
                 exception = refused
@@ -130,6 +167,9 @@ def _failure_converter(inner_class: type[FailureConverter]) -> type[FailureConve
             words = words_of(exception)
             if failure.message and failure.message == _own_words(exception):
                 failure.message = words
+            # Whoever raises an error for people in workflow code chooses its words.
+            if isinstance(exception, TenancyError) or not isinstance(exception, FailureError):
+                failure.message = with_place(failure.message, where)
 
         def from_failure(
             self, failure: Failure, payload_converter: PayloadConverter

@@ -33,6 +33,7 @@ from temporal_tenancy.core.observations import Refused, observe
 from temporal_tenancy.sdk import agreement
 from temporal_tenancy.sdk._commands import refusal_of
 from temporal_tenancy.sdk._converter import PayloadDoesNotFit
+from temporal_tenancy.sdk._determinism import refused_import
 from temporal_tenancy.sdk._private import (
     InitializeWorkflow,
     WorkflowActivation,
@@ -74,11 +75,21 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
         return _GuardedInstance(instance, det, job, versioned=self.versioned)
 
     def prepare_workflow(self, defn: WorkflowDefinition) -> None:
-        """Loads a workflow's module into the sandbox, once per process because it is slow."""
+        """Loads a workflow's module into the sandbox, once per process because it is slow.
+
+        Raises:
+            ConfigurationError: the module imports one that reaches outside the workflow.
+        """
         sandbox = self._sandbox()
         sandboxes = _prepared.setdefault(defn.cls, [])
         if sandbox not in sandboxes:
-            sandbox.prepare_workflow(defn)
+            try:
+                sandbox.prepare_workflow(defn)
+            except Exception as error:
+                refused = refused_import(error)
+                if refused is None:
+                    raise
+                raise refused from error
             sandboxes.append(sandbox)
 
     def _sandbox(self) -> SandboxedWorkflowRunner:

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from temporalio import workflow
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.places import place
 from temporal_tenancy.sdk._private import activity_name
 
 _REMOTE: Final = (
@@ -57,7 +58,7 @@ class ActivityCall:
     """A call of an activity in the source of a workflow."""
 
     name: str
-    place: str  # file and line
+    place: str  # file, line and function
     is_local: bool
     has_queue: bool  # names a task queue, which another worker may serve
 
@@ -164,7 +165,15 @@ class _Source:
         return cls(target, tree, PurePath(file).name, first)
 
     def place(self, node: ast.expr | ast.stmt) -> str:
-        return f"{self.file}, line {self.first_line + node.lineno - 1}"
+        functions = [
+            each
+            for each in ast.walk(self.tree)
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+            and each.lineno <= node.lineno <= (each.end_lineno or each.lineno)
+        ]
+        innermost = max(functions, key=lambda each: each.lineno, default=None)
+        within = "" if innermost is None else innermost.name
+        return place(self.file, self.first_line + node.lineno - 1, within)
 
     def resolve(self, node: ast.expr) -> Any:
         """Returns what an expression of names stands for; None if that depends on the run."""

@@ -125,8 +125,8 @@ class TenancyPluginBase(SimplePlugin):
             ConfigurationError: the client lacks the plugin, there are two of them, or the worker
                 could lose a tenant: by an undeclared workflow or activity, an input whose tenant
                 is not checked, Nexus handlers, or an executor that is no thread pool. Also if the
-                source of its code shows a missing `await`, or calls an activity that this worker
-                would be given and does not have.
+                source of its code shows a missing `await`, calls an activity that this worker
+                would be given and does not have, or imports what workflow code may not use.
         """
         of_client = config["client"].config(active_config=True)["interceptors"]
         self._refuse_a_second([*(config.get("interceptors") or ()), *of_client])
@@ -150,6 +150,7 @@ class TenancyPluginBase(SimplePlugin):
         # An eager activity bypasses the task queue, and with it fairness.
         config["disable_eager_activity_execution"] = True
         _pin(config)
+        self._load_workflows(config)
         return config
 
     def _add_activities_of_worker(self, config: WorkerConfig) -> None:
@@ -222,6 +223,23 @@ class TenancyPluginBase(SimplePlugin):
         for function in config.get("activities") or ():
             if function not in own and mark_of(activity_definition(function).fn) is not None:
                 check_activity(activity_definition(function).fn)
+
+    def _load_workflows(self, config: WorkerConfig) -> None:
+        """Loads the workflows' modules into the sandbox, as the SDK does next.
+
+        Its error, a `RuntimeError`, would hide the sentence about a module that they may not
+        import. It reports every other problem itself.
+        """
+        runner = config["workflow_runner"]
+        for cls in config.get("workflows") or ():
+            definition = workflow_definition(cls)
+            if definition.sandboxed and definition.name not in self.exempt:
+                try:
+                    runner.prepare_workflow(definition)
+                except ConfigurationError:
+                    raise
+                except Exception:
+                    return
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Adds tenancy and the features' workflows to a replayer; the SDK calls this.

@@ -755,6 +755,25 @@ def test_a_finding_says_which_statement_takes_it_away(superuser: Superuser) -> N
     assert lint(superuser) == []
 
 
+def test_a_table_has_one_finding_however_much_of_its_protection_is_missing(
+    superuser: Superuser,
+) -> None:
+    superuser.execute("""
+        create table unprotected (tenant_id text, id int, primary key (tenant_id, id));
+        grant select, insert on unprotected to tenancy_tenant;
+        create table airports (id int primary key);
+        grant select on airports to tenancy_tenant, public
+    """)
+    found = [(finding.check, finding.object) for finding in lint(superuser)]
+    assert found.count(("row-security-off", "unprotected")) == 1
+    assert [check for check, name in found if name == "unprotected"] == ["row-security-off"]
+    assert found.count(("shared-table", "airports")) == 1
+    [shared] = [each.message for each in lint(superuser) if each.check == "shared-table"]
+    assert "which has no column with a tenant's id" in shared
+    assert "FROM PUBLIC; " in shared
+    assert "FROM tenancy_tenant" in shared
+
+
 def test_a_right_of_every_role_says_who_has_it_in_no_other_way(superuser: Superuser) -> None:
     superuser.execute("""
         create role guest login;

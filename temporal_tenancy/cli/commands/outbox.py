@@ -24,11 +24,15 @@ OfKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Key of 
 
 
 @app.command("list")
-def show_all(json: Json = False) -> None:
-    """Show each tenant's waiting messages, and why they wait."""
+def show_all(
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Only this one's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many messages.")] = 20,
+    json: Json = False,
+) -> None:
+    """Show each tenant's waiting messages, why they wait, and their ids."""
     from temporal_tenancy.cli import outbox
 
-    perform(outbox.show(), json=json)
+    perform(outbox.show(tenant, limit), json=json)
 
 
 @app.command()

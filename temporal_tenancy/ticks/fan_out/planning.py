@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from temporal_tenancy.control_plane import ledger
@@ -56,15 +56,25 @@ class TickTurns:
         return None if due is None else due + spread_offset(tenant.id, job.name, self.spread)
 
 
-def tick_of(job: Job, nominal: datetime) -> str:
-    """Returns the tick that is due at `nominal` (aware).
+def tick_of(job: Job, nominal: datetime, zones: Collection[str] = ()) -> str:
+    """Returns the tick that is due at `nominal`.
 
-    For a job with a period it is the period before `nominal` (`2013-04` on 2013-05-01), else the
-    minute in UTC (`2013-05-01T06:00Z`).
+    For a job with a period it is the last period that is over then in UTC (`2013-04` on
+    2013-05-01), or in all of `zones`; else the minute in UTC (`2013-05-01T06:00Z`).
+
+    Args:
+        job: a tenant job.
+        nominal: aware.
+        zones: IANA names of the tenants' time zones; without any, the period is one in UTC.
+
+    Raises:
+        TimeZoneUnknown: one of `zones` is no such name.
     """
-    nominal = nominal.astimezone(UTC)
     if job.period is not None:
-        return job.period.key_before(nominal)
+        clocks: Iterable[tzinfo] = [zone_of(name) for name in zones] or [UTC]
+        # The clock that is furthest behind; keys sort by time.
+        return min(job.period.key_before(nominal.astimezone(clock)) for clock in clocks)
+    nominal = nominal.astimezone(UTC)
     return nominal.strftime("%Y-%m-%dT%H:%MZ")
 
 

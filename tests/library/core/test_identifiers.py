@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_tenancy.core.errors import TenantInvalid, TenantMismatch, TenantMissing
+from temporal_tenancy.core.errors import (
+    KeyInvalid,
+    TenantInvalid,
+    TenantMismatch,
+    TenantMissing,
+)
 from temporal_tenancy.core.identifiers import (
     WorkflowId,
     scoped_key,
@@ -136,8 +143,14 @@ def test_the_platforms_workflow_id_has_no_tenant() -> None:
 
 
 def test_an_id_that_no_store_holds_is_refused() -> None:
-    with pytest.raises(TenantMismatch, match="shorter key"):
+    with pytest.raises(KeyInvalid, match="shorter key"):
         WorkflowId("acme", "billing.cycle", "k" * 300)
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "\x00", "\ud800", "\u202e", 7])
+def test_a_key_that_is_not_printable_has_its_own_error(key: Any) -> None:
+    with pytest.raises(KeyInvalid, match=r"^KeyInvalid: a key must be printable text"):
+        WorkflowId("acme", "billing.cycle", key)
 
 
 def test_the_kind_of_a_key_has_no_slash() -> None:

@@ -21,7 +21,10 @@ from temporal_tenancy import (
     tenant_job,
 )
 from temporal_tenancy.cli.program import Application, Login
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.jobs import JobPriority
+from temporal_tenancy.core.periods import Period
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.fastapi import install_tenancy
 from temporal_tenancy.outbox import RelayOptions
@@ -65,3 +68,29 @@ def test_a_spelled_declaration_stays_what_it_was() -> None:
     assert str(inspect.signature(Point)) == "(x: 'int', y: 'int' = 2) -> None"
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         Point()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("enumeration", "name", "says"),
+    [
+        (JobPriority, "HIHG", 'JobPriority has no member HIHG. Did you mean "HIGH"?'),
+        (Period, "MONHT", 'Period has no member MONHT. Did you mean "MONTH"?'),
+        (TenantStatus, "ACTVE", 'TenantStatus has no member ACTVE. Did you mean "ACTIVE"?'),
+        (Period, "CENTURY", "Period has no member CENTURY. Use one of: MONTH, DAY."),
+    ],
+)
+def test_a_misspelled_member_says_which_was_meant_and_where(
+    enumeration: type, name: str, says: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        getattr(enumeration, name)
+    place = f"(test_spelling.py, line {caught.traceback[0].lineno + 1}, in "
+    assert str(caught.value).startswith(f"{says} {place}")
+    assert not hasattr(enumeration, name)
+    assert getattr(enumeration, "_missing_", None) is not None
+
+
+def test_a_table_with_a_schema_in_its_name_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Name the schema apart: 'bills', schema='shop'"):
+        protect_sql("shop.bills")
+    assert '"shop"."b.c"' in protect_sql("b.c", schema="shop")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import gc
+import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -30,6 +31,7 @@ from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.code_checks import check_activity, check_workflow
 from tests.fixtures.jobs import mistaken_jobs as mistakes
+from tests.fixtures.jobs.importing_jobs import ImportsTooMuch
 from tests.fixtures.temporal import make_worker
 
 
@@ -56,7 +58,13 @@ async def start(client: Client, queue: str, how: str, **more: Any) -> WorkflowHa
     [
         ("session", "ScopeMissing", "workflow code is replayed and may not use the database."),
         ("current session", "ScopeMissing", "Use it in an activity."),
-        ("coroutine", "InvalidPayload", "execute_activity() was passed or returned without await"),
+        ("coroutine", "NotAwaited", "execute_activity() was passed or returned without await"),
+        (
+            "unfit input of an activity",
+            "InvalidPayload",
+            "the input of the activity take_text, called by mistake.make, does not fit: ",
+        ),
+        ("foreign child", "TenantMismatch", "says globex. (mistaken_jobs.py, line "),
         ("result of an activity", "TooLarge", "the activity make_text"),
         ("heartbeat", "TooLarge", "the activity beat_text"),
         ("input of an activity", "TooLarge", "of mistake.make"),
@@ -76,16 +84,45 @@ async def test_a_mistake_fails_the_run_with_what_to_do(
 
 
 NOT_REPLAYED = [
-    ("now", "datetime.datetime.now() (mistaken_jobs.py, line ", "Use workflow.now(),"),
+    ("now", "datetime.datetime.now() (mistaken_jobs.py, line ", ", in run), which gives"),
     ("today", "datetime.date.today()", "Use workflow.now(),"),
     ("time", "time.time()", "Use workflow.time(),"),
     ("sleep", "time.sleep()", "Use await workflow.sleep(...),"),
     ("random", "random.random()", "Use workflow.random(),"),
     ("uuid", "uuid.uuid4()", "Use workflow.uuid4(),"),
     ("file", "workflow code uses open (mistaken_jobs.py", "use an activity for files"),
-    ("http", "workflow code uses ", "use an activity for files, HTTP"),
-    ("connection", "workflow code does input or output (mistaken_jobs.py", "use an activity"),
+    (
+        "http",
+        "workflow code uses urllib.request.urlopen (mistaken_jobs.py, line ",
+        "use an activity for files",
+    ),
+    (
+        "connection",
+        "workflow code does input or output with asyncio.open_connection (mistaken_jobs.py",
+        "use an activity",
+    ),
 ]
+BUGS = [
+    ("bug", "KeyError", r"'plan' \(mistaken_jobs\.py, line \d+, in run\)"),
+    ("assertion", "AssertionError", r"\(mistaken_jobs\.py, line \d+, in run\)"),
+    (
+        "unfit result of an activity",
+        "InvalidPayload",
+        r"the result of the activity take_text does not fit: .+",
+    ),
+]
+
+
+async def test_an_ordinary_exception_of_workflow_code_says_where_it_was_raised(
+    client: Client, worker: Worker, queue: str
+) -> None:
+    handles = [await start(client, queue, how) for how, *_ in BUGS]
+    found = await asyncio.gather(*map(failed_task, handles))
+    for handle in handles:
+        await handle.terminate()
+    for (how, kind, pattern), (type, message) in zip(BUGS, found, strict=True):
+        assert type == kind, (how, message)
+        assert re.fullmatch(pattern, message), (how, message)
 
 
 async def test_what_is_not_replayed_is_named_in_the_history_with_what_to_use(
@@ -223,7 +260,10 @@ async def sound(text: str) -> None:
 @pytest.mark.parametrize(
     ("cls", "words"),
     [
-        (LostActivity, r"workflow\.execute_activity\(\.\.\.\) \(test_mistakes\.py, line \d+\) is"),
+        (
+            LostActivity,
+            r"workflow\.execute_activity\(\.\.\.\) \(test_mistakes\.py, line \d+, in run\) is",
+        ),
         (LostSleep, r"asyncio\.sleep\(\.\.\.\) .* is not awaited, so it does nothing"),
         (LostMethod, r"self\.finish\(\.\.\.\) .* Write await in front of it"),
         (LostInAHandler, r"helper\(\.\.\.\) .* is not awaited"),
@@ -248,7 +288,7 @@ async def test_an_activity_that_the_worker_lacks_is_refused_as_it_is_built(
 ) -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"MakeMistake calls the activity take_text \(mistaken_jobs\.py, line \d+\), which",
+        match=r"calls the activity take_text \(mistaken_jobs\.py, line \d+, in run\), which",
     ):
         Worker(
             client,
@@ -256,6 +296,16 @@ async def test_an_activity_that_the_worker_lacks_is_refused_as_it_is_built(
             workflows=[mistakes.MakeMistake],
             activities=[mistakes.make_text, mistakes.beat_text],
         )
+
+
+async def test_an_import_that_workflow_code_may_not_use_is_named_as_its_worker_is_built(
+    client: Client, queue: str
+) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"imports httpx \(importing_jobs\.py, line 5\), which uses urllib\.request\.Request ",
+    ):
+        Worker(client, task_queue=queue, workflows=[ImportsTooMuch])
 
 
 @tenant_job("mistake.elsewhere", queue="bulk")
@@ -343,7 +393,9 @@ class PassesTimeout:
 
 @pytest.mark.parametrize("cls", [ForgetsTimeout, ForgetsLocalTimeout])
 def test_a_call_of_an_activity_without_a_timeout_is_refused_with_its_line(cls: type) -> None:
-    with pytest.raises(ConfigurationError, match=r"test_mistakes\.py, line \d+\) has no timeout"):
+    with pytest.raises(
+        ConfigurationError, match=r"test_mistakes\.py, line \d+, in run\) has no timeout"
+    ):
         check_workflow(cls, [None], is_remote=True)
 
 

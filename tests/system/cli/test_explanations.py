@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 
 from temporal_tenancy.cli._server_access import Temporal
-from temporal_tenancy.cli.explanations import _look
+from temporal_tenancy.cli.explanations import _input_fits, _look
 from temporal_tenancy.control_plane.tenants import Tenants
+from tests.fixtures.jobs import mistaken_jobs as mistakes
+from tests.fixtures.temporal import make_worker
 
 
 async def test_a_result_that_nobody_can_decode_is_explained(
@@ -26,4 +30,38 @@ async def test_a_result_that_nobody_can_decode_is_explained(
         "tenant job",
         {"tenant_id": "mumbles"},
         None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("input", "wrongly_started", "words"),
+    [
+        ({"tenant_id": "acme", "how": "foreign child"}, False, "mistaken_jobs.py, line "),
+        ({"tenant_id": "acme", "how": "unfit input of an activity"}, False, "activity take_text"),
+        ({"tenant_id": "globex", "how": "wait"}, True, "says globex"),
+        ({"tenant_id": "acme", "how": 1}, True, "the input of mistake.make does not fit"),
+    ],
+)
+async def test_a_bug_in_workflow_code_is_told_from_a_wrong_start(
+    client: Client,
+    raw_client: Client,
+    queue: str,
+    input: dict[str, Any],
+    wrongly_started: bool,
+    words: str,
+) -> None:
+    activities = [mistakes.make_text, mistakes.take_text, mistakes.beat_text]
+    async with make_worker(client, queue, workflows=[mistakes.MakeMistake], activities=activities):
+        id = f"acme/mistake.make/{queue}"
+        started = await raw_client.start_workflow("mistake.make", input, id=id, task_queue=queue)
+        with pytest.raises(WorkflowFailureError):
+            await started.result()
+    server = Temporal(client, None)
+    findings = await _look(server, id)
+    findings.input_fits = await _input_fits(server, None, findings)
+    assert findings.failure is not None
+    assert words in findings.failure.message
+    assert (findings.was_wrongly_started, findings.is_a_bug) == (
+        wrongly_started,
+        not wrongly_started,
     )

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo, WorkflowExecutionVersioningInfo
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import TypedSearchAttributes
 
@@ -20,6 +21,7 @@ from temporal_tenancy.cli import use_program
 from temporal_tenancy.cli._commands import command, shell_word
 from temporal_tenancy.cli._findings import Findings
 from temporal_tenancy.cli._next_steps import next_steps
+from temporal_tenancy.cli._pending import CODE_FAILS
 from temporal_tenancy.cli.answers import Problem
 from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.display import is_hidden
@@ -33,6 +35,8 @@ REPLAY = f"starter.py dead-letters replay {LETTER}"
 LEAVING = "TenantOffboarding: ua is being offboarded since 2026-11-02, and it does not run."
 SUSPENDED = "TenantSuspended: ua is suspended since 2026-11-02."
 
+FIRST_MEND = "First: mend the code, and deploy it."
+
 FAILED = WorkflowExecutionStatus.FAILED
 COMPLETED = WorkflowExecutionStatus.COMPLETED
 RUNNING = WorkflowExecutionStatus.RUNNING
@@ -44,14 +48,21 @@ def program() -> Iterator[None]:
         yield
 
 
-def run(status: WorkflowExecutionStatus, type: str = "") -> WorkflowExecutionDescription:
+def run(
+    status: WorkflowExecutionStatus, type: str = "", *, pinned: bool = False
+) -> WorkflowExecutionDescription:
     """A run as the server describes it; without a type it is the one of its id's job."""
     fake = SimpleNamespace(
         status=status,
         workflow_type=type,
         parent_id=None,
         typed_search_attributes=TypedSearchAttributes.empty,
-        raw_description=SimpleNamespace(pending_activities=[]),
+        raw_description=SimpleNamespace(
+            pending_activities=[],
+            workflow_execution_info=WorkflowExecutionInfo(
+                versioning_info=WorkflowExecutionVersioningInfo(behavior=1 if pinned else 0)
+            ),
+        ),
     )
     return cast(WorkflowExecutionDescription, fake)
 
@@ -131,6 +142,41 @@ def entry(state: str) -> dict[str, Any]:
             [f"{REPLAY} runs it again, for ua."],
         ),
         (findings(run=run(FAILED), failure=Problem("TenantMismatch", "no.")), []),
+        (
+            findings(
+                run=run(FAILED),
+                failure=Problem("TenantMismatch", "no. (evening.py, line 34, in run)"),
+                letter=letter("open", error_type="TenantMismatch"),
+                input_fits=True,
+            ),
+            [FIRST_MEND, f"{REPLAY} runs it again, for ua."],
+        ),
+        (
+            findings(letter=letter("open", error_type="InvalidPayload"), input_fits=True),
+            [FIRST_MEND, f"{REPLAY} runs it again, for ua."],
+        ),
+        (
+            findings(
+                letter=letter(
+                    "open", error_type="NotAwaited", message="x() (evening.py, line 3, in run)"
+                )
+            ),
+            [FIRST_MEND, f"{REPLAY} runs it again, for ua."],
+        ),
+        (
+            findings(run=run(RUNNING), waiting=[f"{CODE_FAILS} (attempt 2): KeyError: 'x'"]),
+            ["Mend the code, and deploy it: the run then goes on."],
+        ),
+        (
+            findings(
+                run=run(RUNNING, pinned=True),
+                waiting=[f"{CODE_FAILS} (attempt 2): KeyError: 'x'"],
+            ),
+            [
+                "Mend the code, deploy it, and terminate this run, which stays on its version.",
+                f"starter.py run {JOB} --tenant ua --key 2013-04 then runs it again, for ua.",
+            ],
+        ),
         (findings(run=run(FAILED), entry=entry("succeeded")), []),
         (
             findings(entry=entry("failed")),
