@@ -48,6 +48,7 @@ from dev.devstack.temporal_part import (
     START_ATTEMPTS,
     UI_PORTS_NAME,
     TemporalPart,
+    has_answered,
     server_environ,
     settings,
 )
@@ -134,6 +135,15 @@ class TemporalServer(TemporalPart):
         if self._process is None:
             raise RuntimeError("the Temporal server is not running.")
         return self._process.pid
+
+    @property
+    def process(self) -> OwnedProcess | None:
+        """The server's process, if it has been started."""
+        return self._process
+
+    def answers(self) -> bool:
+        """Asks for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
+        return eventloop.run(lambda: has_answered(self.address, self.namespace))
 
     @property
     def running(self) -> bool:

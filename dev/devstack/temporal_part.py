@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from dev.devstack.processes import LOG_LINES
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from dev.devstack.processes import LOG_LINES, OwnedProcess
 from dev.devstack.started import Started
 
 ANSWER_TIMEOUT: Final = 5.0  # seconds
@@ -53,6 +58,15 @@ class TemporalPart(Started):
     def running(self) -> bool:
         """Whether it runs, with all that it needs."""
 
+    @property
+    @abstractmethod
+    def process(self) -> OwnedProcess | None:
+        """The server's process, if it has been started."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Asks for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
+
     @abstractmethod
     def how_it_ended(self) -> str:
         """Returns how the server's process has ended."""
@@ -91,3 +105,16 @@ def server_environ(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if not name.startswith(("TEMPORAL_", "SQL_")) and not name.endswith("DATABASE_URL")
     }
+
+
+async def has_answered(address: str, namespace: str) -> bool:
+    """Asks a server for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            client = await Client.connect(address, namespace=namespace)
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=namespace)
+            )
+    except (RuntimeError, RPCError, TimeoutError):
+        return False
+    return True

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
-
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing, PortInUse
 from dev.devstack.ports import LOOPBACK, Ports, says_taken
 from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
 from dev.devstack.temporal_part import (
-    ANSWER_TIMEOUT,
     FAIRNESS,
     POLL_INTERVAL,
     PORTS_NAME,
@@ -26,6 +20,7 @@ from dev.devstack.temporal_part import (
     START_ATTEMPTS,
     UI_PORTS_NAME,
     TemporalPart,
+    has_answered,
     server_environ,
     settings,
 )
@@ -110,7 +105,7 @@ class TemporalDevServer(TemporalPart):
 
     def answers(self) -> bool:
         """Asks for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
-        return eventloop.run(self._answers)
+        return eventloop.run(lambda: has_answered(self.address, self.namespace))
 
     def how_it_ended(self) -> str:
         """Returns how the server's process has ended."""
@@ -228,21 +223,10 @@ class TemporalDevServer(TemporalPart):
     def _comes_to_answer(self, process: OwnedProcess) -> bool:
         patience = Patience(process)
         while process.running and patience.is_left():
-            if eventloop.run(self._answers):
+            if self.answers():
                 return True
             time.sleep(POLL_INTERVAL)
         return False
-
-    async def _answers(self) -> bool:
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                client = await Client.connect(self.address, namespace=self.namespace)
-                await client.workflow_service.describe_namespace(
-                    DescribeNamespaceRequest(namespace=self.namespace)
-                )
-        except (RuntimeError, RPCError, TimeoutError):
-            return False
-        return True
 
 
 def _repeated(option: str, values: Mapping[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from temporalio.api.enums.v1 import VersioningBehavior
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo, WorkflowExecutionVersioningInfo
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import TypedSearchAttributes
@@ -60,7 +61,11 @@ def run(
         raw_description=SimpleNamespace(
             pending_activities=[],
             workflow_execution_info=WorkflowExecutionInfo(
-                versioning_info=WorkflowExecutionVersioningInfo(behavior=1 if pinned else 0)
+                versioning_info=WorkflowExecutionVersioningInfo(
+                    behavior=VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
+                    if pinned
+                    else VersioningBehavior.VERSIONING_BEHAVIOR_UNSPECIFIED
+                )
             ),
         ),
     )
