@@ -10,7 +10,7 @@ from saas.settings import Settings
 VALUES = {"worker_health_port": "9999", "web_health_port": "9998", "worker_build_id": "b2"}
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", sorted(OWN))
 def test_what_each_process_has_of_its_own_makes_no_other_configuration(name: str) -> None:
     changed = Settings.model_validate({name: VALUES.get(name, "10.0.0.1")})
     assert configuration(changed) == configuration(Settings())
