@@ -26,7 +26,7 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-lowest coverage mutants deploys bench screenshots rooms check format
+.PHONY: help setup demo dev test test-lowest coverage mutants deploys bench screenshots dashboards rooms check format
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -87,6 +87,9 @@ bench: setup  ## run the benchmarks, one line of JSON each (FULL=1 adds the long
 screenshots: setup  ## take the pictures in docs/images, with Chromium
 	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group docs
 	@$(BIN)/python -m docs.screenshots
+
+dashboards: setup  ## plot the dashboards' panels into docs/images, from a run of two minutes
+	@$(BIN)/python -m docs.dashboard_pictures
 
 rooms: setup  ## print the folders with their sizes and imports
 	@$(BIN)/python -m dev.rooms
