@@ -20,7 +20,8 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
     tests/library/dead_letters/test_dead_letter_alerts.py \
     tests/library/django tests/library/outbox/test_requests.py \
     tests/library/outbox/test_relay_stop.py tests/library/outbox/test_awaited_requests.py \
-    tests/library/sdk/test_starts.py
+    tests/library/sdk/test_starts.py tests/library/tracing \
+    tests/library/metrics/test_scrape.py tests/library/metrics/test_bounded_series.py
 
 # Compiles each program once, since many are started often.
 export UV_COMPILE_BYTECODE := 1

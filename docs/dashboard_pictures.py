@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +38,7 @@ from dev.devstack.processes import OwnedProcess
 from dev.devstack.signals import orderly_stop
 from dev.devstack.stack import Stack, without_servers
 from dev.local_saas import CommandFailed
-from dev.monitoring.dashboards import DASHBOARDS, TENANT, Board, Panel, Query
+from dev.monitoring.dashboards import AUTO, DASHBOARDS, TENANT, Board, Panel, Query
 from dev.monitoring.files import FOLDER
 from dev.sample_data.load import load_events, unbillable_flight
 from temporal_tenancy import Database, TenantScope, enter, tenant_session, use_database
@@ -52,8 +54,10 @@ PANEL: Final = (7.0, 2.8)  # inches
 BROKEN: Final = "f9"  # a flight with a negative distance, in April
 BACKFILLED: Final = ("--from", "2013-02-01", "--to", "2013-12-01")
 SHARES: Final = {"ua": 1, "b6": 2, "dl": 4, "aa": 4, "mq": 8, "wn": 20}  # asks each n-th time
+UNKNOWN: Final = 25
 FORGED: Final = 40
 PAUSE: Final = 0.1  # seconds
+_LABEL: Final = re.compile(r"{{(\w+)}}")  # in a legend
 WORST: Final = 12  # series in a legend
 
 mpl.use("agg")
@@ -69,7 +73,12 @@ class Line:
 
     name: str
     times: Sequence[float]  # Unix
-    values: Sequence[float]
+    values: Sequence[float]  # NaN: there is none
+
+    @property
+    def highest(self) -> float:
+        """The highest value."""
+        return max(filter(math.isfinite, self.values))
 
 
 def main() -> int:
@@ -121,6 +130,7 @@ def plot(board: Board, prometheus: str, start: float, end: float, folder: Path) 
             if not lines:
                 raise NothingFound(f'"{panel.title}" of {board.title} shows nothing.')
             _draw(axes, panel, lines)
+            axes.set_xlim(start, end)
     for axes in places[len(board.panels) :]:
         axes.set_axis_off()
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,36 +140,44 @@ def plot(board: Board, prometheus: str, start: float, end: float, folder: Path) 
 
 
 def _lines(http: httpx.Client, query: Query, start: float, end: float) -> Iterator[Line]:
+    step = max((end - start) / 240, 1)
     answer = http.get(
         "/api/v1/query_range",
         params={
             "query": query.expression.replace(TENANT, ".+"),
             "start": start,
             "end": end,
-            "step": max((end - start) / 240, 1),
+            "step": step,
         },
     )
     answer.raise_for_status()
     for series in answer.json()["data"]["result"]:
         labels = {name: value for name, value in series["metric"].items() if name != "__name__"}
-        shown = ", ".join(labels.values()) if query.legend == "__auto" else query.legend
-        points = [(float(at), float(value)) for at, value in series["values"]]
-        points = [(at, value) for at, value in points if value == value]  # not NaN
-        if points:
-            yield Line(
-                shown or "all",
-                [at for at, _ in points],
-                [value for _, value in points],
-            )
+        shown = _legend(query, labels)
+        points = {round((float(at) - start) / step): float(v) for at, v in series["values"]}
+        if any(map(math.isfinite, points.values())):
+            count = int((end - start) / step) + 1
+            times = [start + number * step for number in range(count)]
+            yield Line(shown or "all", times, [points.get(n, math.nan) for n in range(count)])
+
+
+def _legend(query: Query, labels: Mapping[str, str]) -> str:
+    if query.legend == AUTO:
+        return ", ".join(labels.values())
+    return _LABEL.sub(lambda found: labels.get(found[1], ""), query.legend)
 
 
 def _draw(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
     axes.set_title(panel.title, fontsize=10, loc="left")
-    highest = sorted(lines, key=lambda line: -max(line.values))
+    highest = sorted(lines, key=lambda line: -line.highest)
     for line in highest:
         label = line.name if line in highest[:WORST] else None
         axes.plot(line.times, line.values, label=label, linewidth=1.3, marker=".", markersize=1)
+    if not highest[0].highest:
+        axes.set_ylim(top=1)
     axes.set_ylim(bottom=0)
+    if panel.unit == "short" and 1 <= highest[0].highest < 10:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _with_unit(value, panel.unit)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: _clock(at)))
@@ -209,6 +227,7 @@ def _observed_run(scratch: Path, seconds: float) -> Iterator[str]:
         local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
         local_saas.load_sample_data(stack)
         asyncio.run(_break_usage(stack))
+        local_saas.starter(stack, "schedules", "apply")
         local_saas.starter(stack, "tenants", "suspend", "ha")
         programs = [
             local_saas.make_worker(stack),
@@ -220,7 +239,6 @@ def _observed_run(scratch: Path, seconds: float) -> Iterator[str]:
             running.callback(each.stop)
         targets = [str(each.ready["health"]).removeprefix("http://") for each in programs]
         url = running.enter_context(_prometheus(program, scratch, targets))
-        local_saas.starter(stack, "schedules", "apply")
         for job in ("billing.cycle", "analytics.aggregate"):
             local_saas.starter(stack, "schedules", "backfill", job, *BACKFILLED)
         asyncio.run(_work(stack, seconds))
@@ -234,9 +252,12 @@ async def _work(stack: Stack, seconds: float) -> None:
     until = time.monotonic() + seconds
     try:
         for number in count():
+            day = (date(2013, 1, 1) + timedelta(days=number % 365)).isoformat()
             for tenant, every in SHARES.items():
                 if number % every == 0:
-                    await _ask(database, tenant, number)
+                    await _ask(database, tenant, "report.daily", period=day)
+            if number % UNKNOWN == 0:  # an event that no provider has sent
+                await _ask(database, "ua", "payments.webhook", event_id=f"evt-{number}")
             if number % FORGED == 0:  # an input of one tenant under the id of another
                 await client.start_workflow(
                     "payments.webhook",
@@ -251,10 +272,10 @@ async def _work(stack: Stack, seconds: float) -> None:
         await database.dispose()
 
 
-async def _ask(database: Database, tenant: str, number: int) -> None:
+async def _ask(database: Database, tenant: str, job: str, **values: str) -> None:
     with use_database(database), enter(TenantScope(tenant)):
         async with tenant_session():
-            await enqueue("payments.webhook", {"tenant_id": tenant, "event_id": f"evt-{number}"})
+            await enqueue(job, {"tenant_id": tenant, **values})
 
 
 async def _break_usage(stack: Stack) -> None:
