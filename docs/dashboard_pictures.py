@@ -241,6 +241,7 @@ def _observed_run(scratch: Path, seconds: float) -> Iterator[str]:
         url = running.enter_context(_prometheus(program, scratch, targets))
         for job in ("billing.cycle", "analytics.aggregate"):
             local_saas.starter(stack, "schedules", "backfill", job, *BACKFILLED)
+        local_saas.starter(stack, "schedules", "trigger", "retention.enforce")
         asyncio.run(_work(stack, seconds))
         yield url
 
