@@ -20,13 +20,14 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
     tests/library/dead_letters/test_dead_letter_alerts.py \
     tests/library/django tests/library/outbox/test_requests.py \
     tests/library/outbox/test_relay_stop.py tests/library/outbox/test_awaited_requests.py \
-    tests/library/sdk/test_starts.py
+    tests/library/sdk/test_starts.py tests/library/tracing \
+    tests/library/metrics/test_scrape.py tests/library/metrics/test_bounded_series.py
 
 # Compiles each program once, since many are started often.
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-lowest test-server soak coverage mutants deploys bench screenshots rooms check format
+.PHONY: help setup demo dev test test-lowest test-server soak coverage mutants deploys bench screenshots dashboards rooms check format
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -94,6 +95,9 @@ bench: setup  ## run the benchmarks, one line of JSON each (FULL=1 adds the long
 screenshots: setup  ## take the pictures in docs/images, with Chromium
 	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group docs
 	@$(BIN)/python -m docs.screenshots
+
+dashboards: setup  ## plot the dashboards' panels into docs/images, from a run of two minutes
+	@$(BIN)/python -m docs.dashboard_pictures
 
 rooms: setup  ## print the folders with their sizes and imports
 	@$(BIN)/python -m dev.rooms

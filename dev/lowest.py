@@ -15,7 +15,14 @@ from typing import Final
 
 PROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
 # Each release of one of the library's dependencies brings its own release of these.
-BROUGHT: Final = frozenset({"psycopg-binary", "pydantic-core"})
+BROUGHT: Final = frozenset(
+    {
+        *("psycopg-binary", "pydantic-core", "protobuf", "googleapis-common-protos"),
+        *("opentelemetry-api", "opentelemetry-proto", "opentelemetry-semantic-conventions"),
+        "opentelemetry-exporter-otlp-proto-common",
+    }
+)
+EXTRAS: Final = ("postgres", "django", "tracing", "metrics")
 _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?P<extras>\[[\w,]+\])?>=(?P<lowest>[\w.]+)")
 
 
@@ -24,7 +31,7 @@ def lowest(project: Path = PROJECT) -> dict[str, str]:
     declared = tomllib.loads(project.read_text())["project"]
     extras = declared["optional-dependencies"]
     found = {}
-    for line in (*declared["dependencies"], *extras["postgres"], *extras["django"]):
+    for line in (*declared["dependencies"], *(line for extra in EXTRAS for line in extras[extra])):
         if line.startswith(f"{declared['name']}["):
             continue  # another extra
         part = _REQUIREMENT.match(line)

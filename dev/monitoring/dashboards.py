@@ -13,6 +13,7 @@ SOURCE: Final = DataSourceRef(type_val="prometheus", uid="prometheus")
 RANGE: Final = "[5m]"
 WIDTH, HEIGHT = 12, 8  # of a panel; a dashboard is 24 wide
 TENANT: Final = "$tenant"
+AUTO: Final = "__auto"  # Grafana's: the value of the only label
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Query:
     """One query of a panel."""
 
     expression: str
-    legend: str = "__auto"
+    legend: str = AUTO  # or a text with labels, as in "{{queue}}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ _FAILED: Final = _rate("tenancy_activity_attempts_total", "job", '{outcome="fail
 _CHOSEN: Final = f'{{tenant=~"{TENANT}"}}'
 _WORKER_SECONDS: Final = _rate("tenancy_tenant_worker_seconds_total", "tenant", _CHOSEN)
 
+_TASKS: Final = "{{queue}}: {{kind}}, priority {{priority}}"
+
 OVERVIEW: Final = Board(
     "tenancy-overview",
     "Tenancy: overview",
@@ -90,7 +93,12 @@ OVERVIEW: Final = Board(
         Panel(
             "Connections in use and sessions that wait",
             "short",
-            (Query('sum by (pool, state) (tenancy_database_connections{state!="size"})'),),
+            (
+                Query(
+                    'sum by (pool, state) (tenancy_database_connections{state!="size"})',
+                    "{{pool}}: {{state}}",
+                ),
+            ),
         ),
         Panel(
             "Processes, by version", "short", (Query("count by (version) (tenancy_process_info)"),)
@@ -98,7 +106,7 @@ OVERVIEW: Final = Board(
         Panel(
             "Processes older than the configuration or migrations in force",
             "short",
-            (Query("max by (kind, what) (tenancy_out_of_date_processes)"),),
+            (Query("max by (kind, what) (tenancy_out_of_date_processes)", "{{kind}}: {{what}}"),),
         ),
         Panel(
             "Age of the oldest configuration of a process",
@@ -146,7 +154,7 @@ FAN_OUTS: Final = Board(
         Panel(
             "Tenants of the latest tick, by job and state",
             "short",
-            (Query("max by (job, state) (tenancy_tick_tenants)"),),
+            (Query("max by (job, state) (tenancy_tick_tenants)", "{{job}}: {{state}}"),),
         ),
         Panel(
             "Start after the nominal time, by job",
@@ -185,12 +193,12 @@ QUEUES: Final = Board(
         Panel(
             "Tasks that wait, by queue and priority",
             "short",
-            (Query("max by (queue, kind, priority) (tenancy_queue_backlog)"),),
+            (Query("max by (queue, kind, priority) (tenancy_queue_backlog)", _TASKS),),
         ),
         Panel(
             "Age of the oldest task, by queue and priority",
             "s",
-            (Query("max by (queue, kind, priority) (tenancy_queue_backlog_age_seconds)"),),
+            (Query("max by (queue, kind, priority) (tenancy_queue_backlog_age_seconds)", _TASKS),),
         ),
         Panel(
             "Wait for a worker, 99 of 100 activities, by queue",
@@ -206,7 +214,12 @@ QUEUES: Final = Board(
         Panel(
             "Slots in use, by queue and kind",
             "short",
-            (Query("sum by (task_queue, worker_type) (temporal_worker_task_slots_used)"),),
+            (
+                Query(
+                    "sum by (task_queue, worker_type) (temporal_worker_task_slots_used)",
+                    "{{task_queue}}: {{worker_type}}",
+                ),
+            ),
         ),
         Panel(
             "Worker seconds a second: the noisiest tenants and all others",

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import typer
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion, WorkflowIDConflictPolicy
 
-from temporal_tenancy.cli._server_access import Servers, as_platform, directory_of, servers
+from temporal_tenancy.cli._deployment_answers import (
+    deployment_document,
+    open_runs,
+    release_document,
+    running_on,
+    shown,
+)
+from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._tenant_lists import tenant_ids
-from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table, whole
+from temporal_tenancy.cli.answers import Answer, lines, sentence
 from temporal_tenancy.cli.dead_letters import operator
 from temporal_tenancy.cli.program import current_application, quoted
 from temporal_tenancy.control_plane.tables import ReleaseState
-from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
-from temporal_tenancy.deployments.comparison import Compared, compare
 from temporal_tenancy.deployments.releases import (
     Bounds,
     Cohort,
-    Release,
     Releases,
     ReleaseUnknown,
 )
-from temporal_tenancy.deployments.versions import VERSIONS_MAX, Deployment, VersionState
+from temporal_tenancy.deployments.versions import VERSIONS_MAX
 from temporal_tenancy.deployments.watch import EVERY, NAME, WatchInput, watch_id
 from temporal_tenancy.sdk.lookups import if_known
-
-_DRAINED: Final = "drained"
-_IN_USE: Final = ("current", "ramping")
 
 
 async def show_all(name: str | None) -> Answer:
@@ -49,11 +49,11 @@ async def show_all(name: str | None) -> Answer:
         releases = {
             release.version: release for release in await Releases(connections.database).all()
         }
-        documents = [await _document(connections, each, releases) for each in deployments]
+        documents = [await deployment_document(connections, each, releases) for each in deployments]
     document = {"deployments": documents, "versions_max": VERSIONS_MAX}
     if not documents:
         return Answer(document, "No worker is versioned: all runs go to whichever worker polls.")
-    return Answer(document, lines(*(part for each in documents for part in _shown(each))))
+    return Answer(document, lines(*(part for each in documents for part in shown(each))))
 
 
 async def ramp(
@@ -98,7 +98,7 @@ async def ramp(
             version, cohort, bounds, directory=directory_of(connections.database), by=operator()
         )
         url = await _watch(connections, version, every)
-    document = {**_release_document(release), "watch_url": url}
+    document = {**release_document(release), "watch_url": url}
     text = f"New runs of {cohort} start on {build} within 5 s; all others stay on {found.current}."
     return Answer(
         document,
@@ -131,7 +131,7 @@ async def promote(build: str, *, deployment: str | None) -> Answer:
         "build_id": build,
         "current": build,
         "before": found.current,
-        "release": None if ended is None else _release_document(ended),
+        "release": None if ended is None else release_document(ended),
     }
     before = found.current if found.current not in (None, build) else None
     drains = None if before is None else f"Runs that began on {before} end there: keep its workers."
@@ -168,12 +168,12 @@ async def rollback(
                 f"{build} is neither the current version of {found.name} nor released to anybody."
             )
         terminated = await _terminate(client, version, reason) if terminate else 0
-        running = 0 if terminate else await _running(client, version)
+        running = 0 if terminate else await running_on(client, version)
     document = {
         "deployment": found.name,
         "build_id": build,
         "current": current,
-        "release": None if known is None else _release_document(ended or known),
+        "release": None if known is None else release_document(ended or known),
         "running": running,
         "terminated": terminated,
     }
@@ -215,20 +215,10 @@ def _platform_queue() -> str:
     return registry.get_or_raise(NAME).queue
 
 
-async def _is_watched(client: Client, version: WorkerDeploymentVersion) -> bool:
-    run = await if_known(client.get_workflow_handle(watch_id(version)).describe())
-    return run is not None and run.status is WorkflowExecutionStatus.RUNNING
-
-
-async def _running(client: Client, version: WorkerDeploymentVersion) -> int:
-    """Returns how many of tenants' runs are on a version."""
-    return (await client.count_workflows(_open_runs(version))).count
-
-
 async def _terminate(client: Client, version: WorkerDeploymentVersion, reason: str | None) -> int:
     why = reason or f"version {version.build_id} was rolled back"
     terminated = 0
-    async for run in client.list_workflows(_open_runs(version)):
+    async for run in client.list_workflows(open_runs(version)):
         handle = client.get_workflow_handle(run.id, run_id=run.run_id)
         terminated += await if_known(_terminated(handle.terminate(reason=why))) or 0
     return terminated
@@ -237,120 +227,6 @@ async def _terminate(client: Client, version: WorkerDeploymentVersion, reason: s
 async def _terminated(terminating: Any) -> int:  # a coroutine of the SDK
     await terminating
     return 1
-
-
-def _open_runs(version: WorkerDeploymentVersion) -> str:
-    query = versions.visibility_query(version)
-    return f"{query} AND TenantId != '{PLATFORM}' AND ExecutionStatus = 'Running'"
-
-
-async def _document(
-    connections: Servers,
-    deployment: Deployment,
-    releases: Mapping[WorkerDeploymentVersion, Release],
-) -> dict[str, Any]:
-    documents = []
-    for version in deployment.versions:
-        release = releases.get(WorkerDeploymentVersion(deployment.name, version.build_id))
-        documents.append(await _version_document(connections, deployment, version, release))
-    return {"name": deployment.name, "current": deployment.current, "versions": documents}
-
-
-async def _version_document(
-    connections: Servers, deployment: Deployment, state: VersionState, release: Release | None
-) -> dict[str, Any]:
-    client = connections.client
-    version = WorkerDeploymentVersion(deployment.name, state.build_id)
-    running = 0 if state.status == _DRAINED else await _running(client, version)
-    is_ramping = release is not None and release.is_ramping
-    in_use = state.status in _IN_USE or is_ramping
-    document: dict[str, Any] = {
-        "build_id": state.build_id,
-        "status": state.status,
-        "created_at": state.created_at,
-        "running": running,
-        # The server knows it only of versions that were current once.
-        "drained": state.status == _DRAINED or (not in_use and not running),
-        "release": None,
-    }
-    if release is not None:
-        compared: Sequence[Compared] = ()
-        watched = None
-        if release.is_ramping:
-            with as_platform(connections.database):
-                compared = await compare(client, release)
-            watched = await _is_watched(client, version)
-        document["release"] = {
-            **_release_document(release),
-            "watched": watched,
-            "compared": [_compared_document(each) for each in compared],
-        }
-    return document
-
-
-def _release_document(release: Release) -> dict[str, Any]:
-    cohort = release.cohort
-    return {
-        "deployment": release.deployment,
-        "build_id": release.build_id,
-        "state": str(release.state),
-        "tenants": None if cohort.tenants is None else sorted(cohort.tenants),
-        "share": cohort.share,
-        "max_failures": release.bounds.max_failures,
-        "max_slowdown": release.bounds.max_slowdown,
-        "min_runs": release.bounds.min_runs,
-        "began_at": release.began_at,
-        "ended_at": release.ended_at,
-        "reason": release.reason,
-        "changed_by": release.changed_by,
-    }
-
-
-def _compared_document(compared: Compared) -> dict[str, Any]:
-    return {
-        "what": compared.what,
-        "runs": compared.new_runs,
-        "ended": compared.new_ended,
-        "failed": compared.new_failed,
-        "others_ended": compared.old_ended,
-        "others_failed": compared.old_failed,
-        "seconds": None if compared.new_seconds is None else float(compared.new_seconds),
-        "others_seconds": None if compared.old_seconds is None else float(compared.old_seconds),
-    }
-
-
-def _shown(document: Mapping[str, Any]) -> Sequence[Any]:
-    rows = [
-        (
-            whole(version["build_id"]),
-            _DRAINED if version["drained"] else version["status"],
-            minute(version["created_at"]),
-            version["running"],
-            _release_text(version["release"]),
-        )
-        for version in document["versions"]
-    ]
-    count = len(rows)
-    return [
-        f"{document['name']}: {number(count, 'version')} of at most {VERSIONS_MAX}",
-        table(("version", "status", "since", "running", "release"), rows),
-        *(
-            sentence(version["build_id"], f"{version['release']['state']}:", reason)
-            for version in document["versions"]
-            if version["release"] and (reason := version["release"]["reason"])
-        ),
-    ]
-
-
-def _release_text(release: Mapping[str, Any] | None) -> str | None:
-    if release is None:
-        return None
-    tenants = release["tenants"]
-    cohort = Cohort(None if tenants is None else frozenset(tenants), release["share"])
-    state = str(release["state"]).replace("_", " ")
-    if release["state"] != ReleaseState.RAMPING:
-        return f"{state}, had {cohort}"
-    return f"{state} to {cohort}" + ("" if release["watched"] else ", not watched: ramp it again")
 
 
 def _share(text: str, option: str) -> float:

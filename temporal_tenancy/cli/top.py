@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.cli._server_access import Servers, servers
 from temporal_tenancy.cli.answers import Answer, lines, live_text, minute, out, table, when, whole
 from temporal_tenancy.cli.program import current_application
+from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import duration
 from temporal_tenancy.metering import Usage, usage
@@ -27,6 +28,8 @@ from temporal_tenancy.metrics.gauges import Found
 
 RECENT: Final = timedelta(hours=1)  # of what tenants have used
 TENANTS: Final = 10  # shown
+FEWEST: Final = 3  # tenants on a low terminal
+AROUND: Final = 7  # lines: the time, the blank ones, the head of the tenants' table, the cursor's
 WORKERS: Final = 200  # asked for
 TIMEOUT: Final = timedelta(seconds=5)
 _UNSUPPORTED: Final = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED)
@@ -61,15 +64,16 @@ async def once() -> Answer:
 async def watch(every: float) -> None:
     """Shows it on the terminal, and again after `every` seconds, until it is cancelled."""
     async with servers() as connections:
-        answer = await _look(connections)
+        answer = await _look(connections, out.height)
         with Live(live_text(answer.text), console=out, auto_refresh=False) as live:
             while True:
                 live.update(live_text(answer.text), refresh=True)
                 await asyncio.sleep(every)
-                answer = await _look(connections)
+                answer = await _look(connections, out.height)
 
 
-async def _look(connections: Servers) -> Answer:
+async def _look(connections: Servers, height: int | None = None) -> Answer:
+    """Returns what happens now, with as many tenants as the terminal's `height` has room for."""
     now = datetime.now(UTC)
     queues = current_application().queues or sorted({job.queue for job in registry.values()})
     of_queues, of_ledger, used, workers = await asyncio.gather(
@@ -86,7 +90,14 @@ async def _look(connections: Servers) -> Answer:
         "tenants": [_tenant(row) for row in used[:TENANTS]],
         "workers": [worker.document() for worker in workers],
     }
-    return Answer(document, _text(now, queue_rows, tick_rows, used[:TENANTS], workers))
+    room = TENANTS if height is None else _room(height, queue_rows, tick_rows, workers)
+    return Answer(document, _text(now, queue_rows, tick_rows, used[:room], workers))
+
+
+def _room(height: int, *others: Sequence[object]) -> int:
+    """Returns how many tenants fit on a terminal below and above the other tables."""
+    used = AROUND + sum(1 + max(len(rows), 1) for rows in others)
+    return max(FEWEST, min(TENANTS, height - used))
 
 
 def _queues(found: Found) -> list[dict[str, Any]]:  # JSON
@@ -113,7 +124,13 @@ def _fan_outs(found: Found) -> list[dict[str, Any]]:  # JSON
     for (job, state), count in found[of.TICK_TENANTS].items():
         counts[job][state] = int(count)
     return [
-        {"job": job, "running_seconds": seconds, "tenants": counts[job]}
+        {
+            "job": job,
+            "running_seconds": seconds,
+            "tenants": {
+                str(state): counts[job][state] for state in LedgerState if state in counts[job]
+            },
+        }
         for (job,), seconds in sorted(found[of.TICK_RUNNING].items())
         if seconds > 0
     ]

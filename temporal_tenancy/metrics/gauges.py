@@ -90,7 +90,9 @@ _LETTERS: Final = library_text(f"""
 """)
 _TICKS: Final = library_text("""
     select distinct on (job) job, tick, state,
-        cast(extract(epoch from started_at - nominal_time) as float8) as lag,
+        -- A tick of long ago is a backfill's, and not late.
+        case when started_at - nominal_time < interval '7 days'
+            then cast(extract(epoch from started_at - nominal_time) as float8) end as lag,
         cast(extract(epoch from now() - started_at) as float8) as running_for
     from tenancy.ticks
     where started_at > now() - interval '35 days' and state <> 'missed'

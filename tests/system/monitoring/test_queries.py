@@ -239,7 +239,7 @@ async def check_doctor(running: Running, database: Database, starter: Starter) -
 
 
 async def doctors_view(starter: Starter) -> Any:  # JSON
-    said = await starter("doctor", "--json", "--patience", "0.5")
+    said = await starter("doctor", "--json", "--patience", "1")
     [found] = [check for check in said.document["checks"] if check["name"] == "running processes"]
     return found
 

@@ -167,7 +167,7 @@ def canaries() -> Canaries:
 
 @pytest.fixture
 async def stage(
-    start_worker: StartWorker,
+    start_warm_worker: StartWorker,
     starter: Starter,
     web_environ: dict[str, str],
     web_tenants: dict[str, str],
@@ -193,11 +193,14 @@ async def stage(
         "RELAY_ATTEMPTS": "1",
         "RELAY_DATABASE_URL": database_urls.relay,
         "LOG_LEVEL": "debug",
+        "METRICS_TOKEN": canaries.make("the token of a scrape"),
+        "METRICS_COLLECT_SECONDS": "0.2",
+        "WEB_HEALTH_PORT": "0",
     }
     started = (
-        start_worker("--queue", "default,bulk", module=MODULE, **variables),
-        start_worker("--relay", module=MODULE, **variables),
-        start_worker(
+        start_warm_worker("--queue", "default,bulk", module=MODULE, **variables),
+        start_warm_worker("--relay", module=MODULE, **variables),
+        start_warm_worker(
             "--port", "0", module="processes.web", **{**variables, "RELAY_DATABASE_URL": None}
         ),
     )
@@ -210,12 +213,12 @@ async def stage(
 
 
 async def test_no_secret_is_found_where_it_does_not_belong(
-    stage: Stage, database_urls: DatabaseUrls, start_worker: StartWorker
+    stage: Stage, database_urls: DatabaseUrls, start_warm_worker: StartWorker
 ) -> None:
     runs = await start_runs(stage)
     await ask_the_door(stage)
     evidence = Evidence()
-    await refuse_processes(stage, start_worker, database_urls, evidence)
+    await refuse_processes(stage, start_warm_worker, database_urls, evidence)
     await until_ended(stage, runs)
     # Of the runs but the open one, the messages, the sync and the tenants of the fan-out.
     await fan_out(stage, evidence)
@@ -224,7 +227,9 @@ async def test_no_secret_is_found_where_it_does_not_belong(
     await add_histories(evidence, stage.client)
     add_tables(evidence, read_tables(database_urls.superuser))
     for name, process in (("worker", stage.worker), ("relay", stage.relay), ("web", stage.web)):
+        await add_metrics(stage, evidence, name, process)
         process.send(signal.SIGTERM)
+    for name, process in (("worker", stage.worker), ("relay", stage.relay), ("web", stage.web)):
         await process.exit_code()
         evidence.add(f"log of the {name}", process.text)
     for path in (stage.secrets.parents[1] / "storage").rglob("*"):
@@ -245,6 +250,12 @@ async def test_no_secret_is_found_where_it_does_not_belong(
         ("a webhook's body", TENANT_TABLES),
     ):
         assert place in evidence.with_canary(stage.canaries.texts[name]), (name, place)
+    for name, series in (
+        ("worker", b'tenancy_activity_attempts_total{job="test.spill"'),
+        ("relay", b'tenancy_dead_letters_open{job="test.spill"'),
+        ("web", b"tenancy_process_info"),
+    ):
+        assert series in evidence.places[f"metrics of the {name}"]
     if stage.observer.is_used:
         assert b"RunActivity:spill" in evidence.places["spans"]
         assert b'"activity.failed"' in evidence.places["error reports"]
@@ -292,7 +303,7 @@ async def ask_the_door(stage: Stage) -> None:
     """Sends secrets and data with requests, most of which the door refuses."""
     make = stage.canaries.make
     bearer = {"Authorization": f"Bearer {stage.keys['acme']}"}
-    async with httpx.AsyncClient(base_url=stage.web.health, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=stage.web.url, timeout=30) as client:
 
         async def ask(method: str, path: str, **options: Any) -> httpx.Response:
             headers = {**bearer, **options.pop("headers", {})}
@@ -396,6 +407,16 @@ async def fan_out(stage: Stage, evidence: Evidence) -> None:
     evidence.add("command fan-out", said.out + said.err)
     assert said.code == 1, said
     assert said.document["failed"] == 2, said
+
+
+async def add_metrics(stage: Stage, evidence: Evidence, name: str, process: WorkerProcess) -> None:
+    """Adds what a process answers to a scrape with the token, and to one with another."""
+    right = stage.canaries.texts["the token of a scrape"]
+    async with httpx.AsyncClient(base_url=process.health, timeout=30) as client:
+        for token in (right, stage.canaries.make(f"a wrong token of a scrape of the {name}")):
+            answer = await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == (200 if token == right else 401)
+            evidence.add(f"metrics of the {name}", answer.content)
 
 
 async def until_letters(url: str, count: int) -> list[UUID]:
