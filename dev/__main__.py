@@ -10,6 +10,10 @@ if __name__ == "__main__":
     begin_process()
     try:
         from dev.command import main
+
+        code = main(sys.argv[1:])
     except KeyboardInterrupt:  # so early that nothing has been begun
-        exit_process(130)
-    exit_process(main(sys.argv[1:]))
+        code = 130
+    except SystemExit as ending:  # a signal's, or a wrong option's
+        code = ending.code if isinstance(ending.code, int) else 1
+    exit_process(code)

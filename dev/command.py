@@ -57,26 +57,26 @@ def main(arguments: Sequence[str]) -> int:
                 dev.serve(stack, hurry)
         except NoDirectory as error:
             return _refuse(f"UsageError: {error}", 2)
-        except PartMissing as error:
-            return _refuse(f"{_full(error, directory)}{type(error).__name__}: {error}", 3)
+        except (PartMissing, OSError) as error:
+            return _refuse(_told(error, directory), 3)
         except CommandFailed as error:
             code = 3 if error.code == NOT_REACHABLE else 1
-            return _refuse(f"{_full(error, directory)}CommandFailed: {error}", code)
+            return _refuse(_told(error, directory), code)
         except DBAPIError as error:  # while the flights are loaded
-            return _refuse(f"{_full(error, directory)}{type(error.orig).__name__}: {error.orig}", 1)
-        except OSError as error:
-            return _refuse(f"{_full(error, directory)}{type(error).__name__}: {error}", 3)
+            return _refuse(_told(error.orig or error, directory), 1)
     return 0
 
 
-def _full(error: Exception, directory: Path) -> str:
-    """Returns the sentence for a full disk, in front of what a part says about it; else nothing."""
-    if not any(os.strerror(number) in str(error) for number in FULL):
-        return ""
-    return (
-        f"DiskFull: {directory} cannot be written. Make room, and start again: what is kept there "
-        "is not lost.\n"
-    )
+def _told(error: Exception, directory: Path) -> str:
+    """Returns what to say of an error: a full disk's own sentence, or all that a part says."""
+    said = f"{type(error).__name__}: {error}"
+    for line in said.splitlines():
+        if any(os.strerror(number) in line for number in FULL):
+            return (
+                f"DiskFull: {directory} cannot be written. Make room, and start again: what is "
+                f"kept there is not lost.\n  {line.strip()}"
+            )
+    return said
 
 
 def _refuse(sentence: str, code: int) -> int:
@@ -145,6 +145,7 @@ class _Dev:
             )
             for name in broken:
                 supervisor.await_change(name)
+            self._works = True
             supervisor.run()
 
     def _fill(self, stack: Stack) -> None:
@@ -165,7 +166,8 @@ class _Dev:
             except CodeMistake as error:
                 self._progress.say(mistake(name, error))
                 broken.append(name)
-            self._works = True  # maybe
+            else:
+                self._works = self._works or name == "the worker"
         return broken
 
     def _apply_schedules(self, stack: Stack, *, is_broken: bool) -> None:

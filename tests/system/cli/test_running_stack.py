@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dev.devstack.postgres import DatabaseUrls
-from processes.cli.running_stack import use_running_stack
+from processes.cli.running_stack import how_to_start, use_running_stack
 from temporal_tenancy.cli import NotReachable
 from temporal_tenancy.control_plane.tenants import Tenants
 from tests.fixtures.starter import Batch, Command
@@ -69,6 +69,25 @@ def test_an_environment_that_names_a_server_is_left_as_it_is(folder: Path, name:
     with running(folder):
         assert use_running_stack(environ) is None
     assert environ == {"DEVSTACK": str(folder), name: "x"}
+
+
+def test_beside_a_running_stack_it_is_said_why_its_addresses_are_not_used(folder: Path) -> None:
+    environ = {"DEVSTACK": str(folder), "TEMPORAL_ADDRESS": "x", "DATABASE_URL": ""}
+    with running(folder):
+        assert how_to_start("Start one.", environ) == (
+            f"TEMPORAL_ADDRESS is set, so the command takes no address from {folder}/env, whose "
+            "stack runs. Set what is missing too, or unset it to use that stack."
+        )
+        environ |= {"TEMPORAL_NAMESPACE": "x", "RELAY_DATABASE_URL": "x"}
+        assert how_to_start("", environ).startswith(
+            "RELAY_DATABASE_URL and 2 other variables are set, "
+        )
+    assert how_to_start("Start one.", environ) == "Start one."
+
+
+def test_without_any_server_nothing_is_said_of_a_running_stack(folder: Path) -> None:
+    with running(folder):
+        assert how_to_start("Start one.", {"DEVSTACK": str(folder)}) == "Start one."
 
 
 def test_a_variable_that_is_empty_names_nothing(folder: Path) -> None:

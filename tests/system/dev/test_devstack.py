@@ -22,6 +22,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
 from dev.devstack import postgres as postgres_module
+from dev.devstack import temporal_server
 from dev.devstack.errors import DirectoryInUse, PartMissing, PortInUse
 from dev.devstack.ports import LOOPBACK
 from dev.devstack.postgres import OWNER, SUPERUSER, DatabaseUrls, EmbeddedPostgres
@@ -127,6 +128,19 @@ class TestPostgres:
             postgres.owner_url, f"SELECT {rights} FROM pg_roles WHERE rolname = current_user"
         ) == [(False, False, False, False, True)]
 
+    def test_one_that_is_stopped_does_not_answer_and_ends_in_order_all_the_same(
+        self, own_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert own_postgres.answers()
+        monkeypatch.setattr(postgres_module, "ANSWER_TIMEOUT", 1)
+        process = own_postgres.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        assert not own_postgres.answers()
+        assert process.is_stopped
+        own_postgres.stop()
+        assert process.exit_code == 0
+
     def test_the_owner_owns_the_database(self, postgres: EmbeddedPostgres) -> None:
         assert rows(
             postgres.owner_url,
@@ -227,6 +241,15 @@ class TestTemporal:
             command_line = psutil.Process(server.pid).cmdline()
         assert {"TenantId", "Job"} <= set(attributes.custom_attributes)
         assert "matching.enableFairness=true" in command_line
+
+    def test_one_that_is_stopped_does_not_answer(
+        self, binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with TemporalDevServer(binary, tmp_path, ui=False) as server:
+            assert server.answers()
+            os.kill(server.pid, signal.SIGSTOP)
+            monkeypatch.setattr(temporal_server, "ANSWER_TIMEOUT", 0.1)
+            assert not server.answers()
 
     async def test_state_outlives_a_crash_at_the_same_address(
         self, binary: Path, tmp_path: Path

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from dev import local_saas
 from dev.devstack.errors import PartMissing
 from dev.devstack.mail_sink import MailSink
 from dev.devstack.ports import LOOPBACK, Ports, free_port
@@ -18,7 +19,7 @@ from dev.devstack.processes import OwnedProcess, Patience
 from dev.devstack.stack import Stack
 from dev.devstack.temporal_binary import find_temporal
 from dev.devstack.temporal_server import TemporalDevServer
-from dev.local_saas import Program
+from dev.local_saas import CodeMistake, Program
 
 # Listens on its port as worker.py does, and says the same where it cannot.
 LISTENER = """
@@ -131,6 +132,22 @@ def test_a_start_that_fails_in_silence_says_what_became_of_it(
     with pytest.raises(PartMissing, match=rf"^the silent did not start: {said}.*wrote nothing"):
         silent.start()
     assert not silent.running
+
+
+def test_a_program_that_accepts_but_does_not_answer_hangs(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_saas, "ANSWER_SECONDS", 0.1)
+    program = Program(stack, "listener", "-c", LISTENER)
+    with program:
+        assert not program.answers()
+        program.ready = {}  # as while it starts
+        assert program.answers()
+
+
+def test_a_mistake_in_the_code_of_a_program_is_told_apart(stack: Stack) -> None:
+    with pytest.raises(CodeMistake, match=r"^the broken did not start: NameError: name 'x' is no"):
+        Program(stack, "broken", "-c", "x").start()
 
 
 def test_a_program_in_a_hurry_is_not_waited_for(stack: Stack) -> None:

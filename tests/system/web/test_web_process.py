@@ -120,6 +120,11 @@ async def test_a_thousand_idle_connections_keep_nobody_out(
         ({"RELAY_DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "env -u RELAY_DATABASE_URL "),
         ({"TRUSTED_PROXIES": "everybody"}, 2, "ConfigurationError: TRUSTED_PROXIES"),
         ({"WEB_CONNECTIONS": "99999999"}, 2, "ConfigurationError: WEB_CONNECTIONS"),
+        (
+            {"WEB_REQUESTS": "5000", "PLATFORM_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"},
+            2,
+            "ConfigurationError: WEB_REQUESTS is 5000 and must be less than WEB_CONNECTIONS, ",
+        ),
         ({"PLATFORM_DATABASE_URL": None}, 3, "SettingMissing: PLATFORM_DATABASE_URL"),
         ({"WEB_JWT_PUBLIC_KEY": "x"}, 2, "ConfigurationError: WEB_JWT_PUBLIC_KEY"),
         ({"WEB_UPLOAD_MAX_BYTES": "0"}, 2, "WEB_UPLOAD_MAX_BYTES"),
