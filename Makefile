@@ -26,7 +26,7 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-lowest coverage mutants deploys bench screenshots rooms check format
+.PHONY: help setup demo dev test test-lowest coverage mutants deploys bench screenshots sbom rooms check format
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -87,6 +87,13 @@ bench: setup  ## run the benchmarks, one line of JSON each (FULL=1 adds the long
 screenshots: setup  ## take the pictures in docs/images, with Chromium
 	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group docs
 	@$(BIN)/python -m docs.screenshots
+
+# Of what the image holds: the packages of uv.lock without those of the dev stack and the tests.
+sbom: setup  ## write sbom.json: the packages of the image, with licences and hashes (CycloneDX)
+	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group deploy
+	@$(BIN)/uv export --frozen --quiet --no-default-groups --group app --no-header \
+	    --no-annotate --no-emit-project | $(BIN)/python -m dev.sbom > sbom.json
+	@echo "sbom.json"
 
 rooms: setup  ## print the folders with their sizes and imports
 	@$(BIN)/python -m dev.rooms
