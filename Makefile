@@ -88,12 +88,13 @@ screenshots: setup  ## take the pictures in docs/images, with Chromium
 	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group docs
 	@$(BIN)/python -m docs.screenshots
 
-# Of what the image holds: the packages of uv.lock without those of the dev stack and the tests.
-sbom: setup  ## write sbom.json: the packages of the image, with licences and hashes (CycloneDX)
+# From uv.lock, which the image is built from, without the dev stack and the tests.
+sbom: setup  ## write sbom.json: the packages of the image, with their hashes (CycloneDX)
 	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group deploy
 	@$(BIN)/uv export --frozen --quiet --no-default-groups --group app --no-header \
-	    --no-annotate --no-emit-project | $(BIN)/python -m dev.sbom > sbom.json
-	@echo "sbom.json"
+	    --no-annotate --no-emit-project | $(BIN)/cyclonedx-py requirements --of JSON \
+	    --pyproject pyproject.toml --output-reproducible -o sbom.json - 2>/dev/null
+	@echo "sbom.json has $$(grep -c '"purl"' sbom.json) packages."
 
 rooms: setup  ## print the folders with their sizes and imports
 	@$(BIN)/python -m dev.rooms
