@@ -27,7 +27,7 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-lowest test-server soak coverage mutants deploys bench screenshots dashboards rooms check format
+.PHONY: help setup demo dev test test-lowest test-server soak coverage mutants deploys bench screenshots dashboards sbom rooms check format
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -98,6 +98,14 @@ screenshots: setup  ## take the pictures in docs/images, with Chromium
 
 dashboards: setup  ## plot the dashboards' panels into docs/images, from a run of two minutes
 	@$(BIN)/python -m docs.dashboard_pictures
+
+# From uv.lock, which the image is built from, without the dev stack and the tests.
+sbom: setup  ## write sbom.json: the packages of the image, with their hashes (CycloneDX)
+	@VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact --group deploy
+	@$(BIN)/uv export --frozen --quiet --no-default-groups --group app --no-header \
+	    --no-annotate --no-emit-project | $(BIN)/cyclonedx-py requirements --of JSON \
+	    --pyproject pyproject.toml --output-reproducible -o sbom.json - 2>/dev/null
+	@echo "sbom.json has $$(grep -c '"purl"' sbom.json) packages."
 
 rooms: setup  ## print the folders with their sizes and imports
 	@$(BIN)/python -m dev.rooms

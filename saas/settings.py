@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_tenancy import ConfigurationError, PoolShare, SessionLimits
@@ -28,12 +28,19 @@ def _in_seconds(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_in_seconds)]  # seconds, or ISO 8601: PT5S
 
+# What Temporal's Worker Controller sets on the workers that it starts.
+OF_THE_CONTROLLER: Final = ("TEMPORAL_DEPLOYMENT_NAME", "TEMPORAL_WORKER_BUILD_ID")
+
 
 class Settings(BaseSettings):
     """The environment variables; each field is a variable's name in lower case."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
     )
 
     # Database URLs hold passwords.
@@ -116,8 +123,17 @@ class Settings(BaseSettings):
 
     worker_health_host: str = "127.0.0.1"  # 0.0.0.0 in a container, so that probes reach it
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free port
-    worker_deployment_name: str | None = None  # turns on worker versioning; None: unversioned
-    worker_build_id: str | None = None  # None: a digest of the code and its dependencies
+    # Turns on worker versioning; None: unversioned. Temporal's Worker Controller sets the names
+    # with TEMPORAL_ on the workers that it starts.
+    worker_deployment_name: Annotated[
+        str | None,
+        Field(validation_alias=AliasChoices("worker_deployment_name", "temporal_deployment_name")),
+    ] = None
+    # None: a digest of the code and its dependencies.
+    worker_build_id: Annotated[
+        str | None,
+        Field(validation_alias=AliasChoices("worker_build_id", "temporal_worker_build_id")),
+    ] = None
     web_health_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # None: no such port
     # After SIGTERM: how long a process says that it is not ready before it drains.
     drain_delay_seconds: Annotated[float, Field(ge=0)] = 1.0
@@ -136,7 +152,7 @@ class Settings(BaseSettings):
 def refuse_misspelled_settings() -> None:
     """Raises `ConfigurationError` if a variable looks like a misspelled setting that is not set."""
     names = [name.upper() for name in Settings.model_fields]
-    refuse_misspelled([*names, *TEMPORAL_VARIABLES], os.environ)
+    refuse_misspelled([*names, *TEMPORAL_VARIABLES, *OF_THE_CONTROLLER], os.environ)
 
 
 def load_settings() -> Settings:

@@ -10,6 +10,8 @@ from typing import Final
 
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_tenancy.cli._temporal_config import temporal_config
+from temporal_tenancy.cli._temporal_refusals import refusal
 from temporal_tenancy.cli.program import current_program
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.problems import Problem
@@ -50,8 +52,8 @@ def reaching(
     """Raises `NotReachable` for errors in the block that mean that a server is unavailable.
 
     Args:
-        address: returns Temporal's address and namespace for the message; called only after a
-            failure.
+        address: returns the address and namespace of `temporal_config` for the message; called only
+            after a failure.
         advice: the advice that the message ends with.
         connecting: whether the block is `Client.connect()`, which raises `RuntimeError`.
     """
@@ -100,7 +102,12 @@ def _setting_of(role: str | None) -> str:
 def _temporal_away(
     address: Callable[[], tuple[str, str]] | None, error: Exception, advice: Advice
 ) -> NotReachable:
-    server = "the Temporal server" if address is None else f"the Temporal server {address()[0]}"
+    if address is None:
+        server = "the Temporal server"
+    else:
+        server = f"the Temporal server {address()[0]}"
+        if reason := refusal(error, temporal_config()):
+            return NotReachable(f"{server} {reason}")
     return NotReachable(_join(f"{server} does not answer: {_first_line(error)}.", advice.temporal))
 
 

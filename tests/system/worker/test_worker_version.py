@@ -6,7 +6,7 @@ import pytest
 
 from processes.lifecycle.build import build_id
 from processes.worker.serve import deployment_of
-from saas.settings import Settings
+from saas.settings import Settings, load_settings, refuse_misspelled_settings
 from temporal_tenancy import ConfigurationError
 
 
@@ -25,6 +25,33 @@ def test_a_named_deployment_turns_versions_on(build: str | None) -> None:
     config = deployment_of(settings("saas", build))
     assert config.use_worker_versioning
     assert config.version.to_canonical_string() == f"saas.{build or build_id()}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "version"),
+    [
+        (
+            {"TEMPORAL_DEPLOYMENT_NAME": "saas/bulk", "TEMPORAL_WORKER_BUILD_ID": "b2"},
+            "saas/bulk.b2",
+        ),
+        ({"WORKER_DEPLOYMENT_NAME": "saas", "WORKER_BUILD_ID": "b2"}, "saas.b2"),
+        (
+            {
+                "TEMPORAL_DEPLOYMENT_NAME": "saas/bulk",
+                "WORKER_DEPLOYMENT_NAME": "saas",
+                "TEMPORAL_WORKER_BUILD_ID": "b2",
+            },
+            "saas.b2",
+        ),
+    ],
+)
+def test_the_worker_controllers_names_are_a_workers(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], version: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    refuse_misspelled_settings()
+    assert deployment_of(load_settings()).version.to_canonical_string() == version
 
 
 def test_a_name_that_the_server_would_refuse_is_refused() -> None:

@@ -1,0 +1,227 @@
+"""TLS and API keys of Temporal: every process connects by them, and tells what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from dev.devstack.postgres import DatabaseUrls
+from dev.devstack.temporal_server import TemporalDevServer
+from processes.connect import connect_client, reaching
+from temporal_tenancy import ConfigurationError
+from temporal_tenancy.cli import TEMPORAL_VARIABLES, NotReachable, temporal_config
+from tests.fixtures.starter import Starter
+from tests.fixtures.tls_proxy import Authority, TlsProxy, tls_proxy
+from tests.fixtures.worker_process import StartWorker
+
+KEY = "a-key-of-the-namespace"
+CANARY = "canary-7b1e"
+EXPIRED = datetime(2026, 5, 4, tzinfo=UTC)
+OURS, OTHER = Authority(), Authority()
+PAIR = OURS.client()
+
+
+@dataclass(frozen=True)
+class Case:
+    said: str  # after the server's address
+    variables: dict[str, str] = field(default_factory=lambda: OURS.trusted)
+    name: str = "localhost"
+    expired: datetime | None = None
+    clients: bool = False
+    api_key: str | None = None
+    tls: bool = True
+
+
+CASES = {
+    "an authority of somebody else's": Case(
+        "has a certificate of no authority that this process trusts. Set "
+        "TEMPORAL_TLS_SERVER_CA_CERT_PATH to the certificate of the one that issued it.",
+        OTHER.trusted,
+    ),
+    "an authority that is not named": Case(
+        "has a certificate of no authority that this process trusts. Set",
+        {"TEMPORAL_TLS": "true"},
+    ),
+    "an authority that is none": Case(
+        "has a certificate of no authority that this process trusts. Set",
+        {"TEMPORAL_TLS_SERVER_CA_CERT_DATA": CANARY},
+    ),
+    "an expired certificate": Case(
+        "has a certificate that expired on 2026-05-04. Renew it there.", expired=EXPIRED
+    ),
+    "a certificate for another name": Case(
+        'has a certificate for "elsewhere.example", not for "localhost". Set TEMPORAL_ADDRESS to a '
+        "name that it is for, or TEMPORAL_TLS_SERVER_NAME to the one to expect.",
+        name="elsewhere.example",
+    ),
+    "no certificate where one is wanted": Case(
+        "closed the connection. If it wants a client certificate, set "
+        "TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH.",
+        clients=True,
+    ),
+    "a certificate of somebody else's": Case(
+        "closed the connection. It may not accept the client certificate",
+        OURS.trusted | OTHER.client(),
+        clients=True,
+    ),
+    "a key of another certificate": Case(
+        "was not asked: the client certificate and the key are not of one pair.",
+        OURS.trusted | PAIR | {"TEMPORAL_TLS_CLIENT_KEY_DATA": list(OTHER.client().values())[1]},
+        clients=True,
+    ),
+    "a key that is none": Case(
+        "was not asked: the client certificate or its key cannot be read.",
+        OURS.trusted | PAIR | {"TEMPORAL_TLS_CLIENT_KEY_DATA": CANARY},
+        clients=True,
+    ),
+    "no TLS where it is wanted": Case(
+        "closed the connection. If it wants TLS, set TEMPORAL_TLS to true.", {}
+    ),
+    "TLS where there is none": Case(
+        "does not speak TLS at this address. Set TEMPORAL_ADDRESS to the one where it does, or "
+        "unset TEMPORAL_TLS*.",
+        tls=False,
+    ),
+    "an API key where there is no TLS": Case(
+        "does not speak TLS at this address. Set TEMPORAL_ADDRESS to the one where it does, since "
+        "an API key turns TLS on.",
+        {"TEMPORAL_API_KEY": CANARY},
+        tls=False,
+    ),
+    "a wrong API key": Case(
+        "rejects the API key. Set TEMPORAL_API_KEY to one that is valid.",
+        OURS.trusted | {"TEMPORAL_API_KEY": CANARY},
+        api_key=KEY,
+    ),
+    "no API key": Case(
+        "wants credentials. Set TEMPORAL_API_KEY to an API key of the namespace.",
+        api_key=KEY,
+    ),
+}
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, namespace: str) -> Callable[[str, dict[str, str]], None]:
+    """Sets the variables of Temporal, and no others of it."""
+
+    def give(address: str, variables: dict[str, str]) -> None:
+        for name in TEMPORAL_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        settings = {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": namespace} | variables
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+    return give
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+async def test_what_is_wrong_is_said_in_one_sentence_that_names_the_setting(
+    case: Case, temporal: TemporalDevServer, given: Callable[[str, dict[str, str]], None]
+) -> None:
+    context = OURS.server(case.name, expired=case.expired, clients=case.clients)
+    async with tls_proxy(temporal.address, context, api_key=case.api_key) as proxy:
+        address = proxy.address if case.tls else temporal.address
+        given(address, case.variables)
+        with pytest.raises(NotReachable) as raised:
+            await connect_client()
+    assert raised.value.message.startswith(f"the Temporal server {address} {case.said}")
+    assert "\n" not in raised.value.message
+    assert CANARY not in str(raised.value)
+    assert "PRIVATE" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"TEMPORAL_TLS_CLIENT_CERT_DATA": PAIR["TEMPORAL_TLS_CLIENT_CERT_DATA"]},
+            "a client certificate for Temporal needs its key, and a key its certificate.",
+        ),
+        ({"TEMPORAL_API_KEY": f"{CANARY}\n"}, "TEMPORAL_API_KEY has a space, a line break or"),
+        (
+            {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "/nowhere/ca.pem"},
+            "Temporal's settings (TEMPORAL_*) cannot be read: [Errno 2] No such file or directory: "
+            "'/nowhere/ca.pem'.",
+        ),
+        ({"TEMPORAL_PROFILE": "unknown"}, "Temporal's settings (TEMPORAL_*) cannot be read: "),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_before_a_connection(
+    given: Callable[[str, dict[str, str]], None], variables: dict[str, str], said: str
+) -> None:
+    given("localhost:1", variables)
+    with pytest.raises(ConfigurationError) as raised:
+        temporal_config()
+    assert str(raised.value).startswith(said)
+    assert CANARY not in str(raised.value)
+
+
+@pytest.fixture
+async def guarded(temporal: TemporalDevServer) -> AsyncIterator[TlsProxy]:
+    """The server, behind TLS, a client certificate and an API key."""
+    context = OURS.server(clients=True)
+    async with tls_proxy(temporal.address, context, api_key=KEY) as proxy:
+        yield proxy
+
+
+async def test_a_key_that_is_withdrawn_is_said_by_the_next_request(
+    guarded: TlsProxy, given: Callable[[str, dict[str, str]], None]
+) -> None:
+    given(guarded.address, OURS.trusted | PAIR | {"TEMPORAL_API_KEY": KEY})
+    client: Client = await connect_client()
+    await client.service_client.check_health()
+    client.service_client.update_api_key(CANARY)
+    guarded.cut()
+    with pytest.raises(NotReachable, match=r"rejects the API key\. Set") as raised, reaching():
+        await client.count_workflows()
+    assert CANARY not in str(raised.value)
+
+
+async def test_every_process_connects_by_the_profile_of_a_file(
+    guarded: TlsProxy,
+    start_worker: StartWorker,
+    starter: Starter,
+    database_urls: DatabaseUrls,
+    namespace: str,
+    tmp_path: Path,
+) -> None:
+    names = {"server_ca_cert": OURS.trusted, "client_cert": PAIR, "client_key": PAIR}
+    for name, variables in names.items():
+        (tmp_path / f"{name}.pem").write_text(variables[f"TEMPORAL_TLS_{name.upper()}_DATA"])
+    (tmp_path / "temporal.toml").write_text(
+        f"""
+        [profile.production]
+        address = "{guarded.address}"
+        namespace = "{namespace}"
+        api_key = "{KEY}"
+        [profile.production.tls]
+        """
+        + "".join(f'{name}_path = "{tmp_path / name}.pem"\n' for name in names)
+    )
+    profile: dict[str, str | None] = {
+        "TEMPORAL_ADDRESS": None,
+        "TEMPORAL_NAMESPACE": None,
+        "TEMPORAL_CONFIG_FILE": str(tmp_path / "temporal.toml"),
+        "TEMPORAL_PROFILE": "production",
+    }
+    started = [
+        start_worker("--queue", "critical", **profile),
+        start_worker("--relay", RELAY_DATABASE_URL=database_urls.relay, **profile),
+    ]
+    for each in started:
+        await each.until_ready()
+    schedules = await starter("schedules", "list", **profile)
+    assert schedules.code == 0, schedules.err
+    assert len(guarded.first_headers) >= 3
+    assert {each["authorization"] for each in guarded.first_headers} == {f"Bearer {KEY}"}
+    refused = await starter("schedules", "list", **profile, TEMPORAL_API_KEY=CANARY)
+    assert refused.code == 3
+    assert "rejects the API key. Set TEMPORAL_API_KEY to one that is valid." in refused.err
+    for text in (refused.err, *(each.text for each in started)):
+        assert CANARY not in text
+        assert KEY not in text
