@@ -23,7 +23,7 @@ from dev.devstack.temporal_part import server_environ
 from dev.devstack.temporal_programs import INSTEAD
 
 # The folder of its programs; Debian's newest if it is not set.
-PROGRAMS_VARIABLE: Final = "TEMPORAL_POSTGRES_BIN"
+POSTGRES_VARIABLE: Final = "TEMPORAL_POSTGRES_BIN"
 DEBIAN: Final = Path("/usr/lib/postgresql")
 OLDEST: Final = 15  # a version of PostgreSQL
 EXTENSION: Final = "btree_gin"  # which the schema of the visibility needs
@@ -156,11 +156,11 @@ def find_postgres(environ: Mapping[str, str] = os.environ, *, debian: Path = DEB
     Raises:
         PartMissing: there is none with the extension.
     """
-    given = environ.get(PROGRAMS_VARIABLE)
+    given = environ.get(POSTGRES_VARIABLE)
     if given:
         if not _suits(Path(given)):
             raise PartMissing(
-                f"{PROGRAMS_VARIABLE} is {given}, which does not have a PostgreSQL with the "
+                f"{POSTGRES_VARIABLE} is {given}, which does not have a PostgreSQL with the "
                 f"extension {EXTENSION}. Name the folder of initdb and postgres."
             )
         return Path(given)
@@ -172,7 +172,7 @@ def find_postgres(environ: Mapping[str, str] = os.environ, *, debian: Path = DEB
     raise PartMissing(
         f"there is no PostgreSQL 15 or newer with the extension {EXTENSION} for the Temporal "
         "server; the wheel's does not have it. Install one, such as \"apt-get install "
-        f'postgresql-15", or name the folder of its programs: {PROGRAMS_VARIABLE}=/path/to/bin. '
+        f'postgresql-15", or name the folder of its programs: {POSTGRES_VARIABLE}=/path/to/bin. '
         f"{INSTEAD}"
     )
 

@@ -12,14 +12,14 @@ from dev.devstack.errors import PartMissing
 from dev.devstack.ports import Ports
 from dev.devstack.temporal_binary import find_temporal
 from dev.devstack.temporal_cluster import TemporalServer
-from dev.devstack.temporal_database import PROGRAMS_VARIABLE, find_postgres
+from dev.devstack.temporal_database import POSTGRES_VARIABLE, find_postgres
 from dev.devstack.temporal_part import TemporalPart
-from dev.devstack.temporal_programs import find_server_programs
+from dev.devstack.temporal_programs import PROGRAMS_VARIABLE, find_server_programs
 from dev.devstack.temporal_server import TemporalDevServer
 
 KIND_VARIABLE: Final = "TEMPORAL_KIND"
 # What says which server is started; none of them is an address.
-KIND_VARIABLES: Final = (KIND_VARIABLE, PROGRAMS_VARIABLE)
+KIND_VARIABLES: Final = (KIND_VARIABLE, POSTGRES_VARIABLE, PROGRAMS_VARIABLE)
 
 
 class TemporalKind(StrEnum):

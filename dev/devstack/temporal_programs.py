@@ -33,6 +33,8 @@ PACKAGES: Final = {
     "temporal-sql-tool": f"{SERVER_MODULE}/cmd/tools/sql",
     "temporal-ui-server": f"{UI_MODULE}/cmd/server",
 }
+# The folder of programs that are built already, of any release; none is built then.
+PROGRAMS_VARIABLE: Final = "TEMPORAL_SERVER_BIN"
 WHAT: Final = "the Temporal server"
 # What to do without it.
 INSTEAD: Final = (
@@ -78,13 +80,19 @@ def find_server_programs(
     Reports on standard error what takes long.
 
     Args:
-        environ: PATH is read from it; the build gets all of it.
+        environ: TEMPORAL_SERVER_BIN names the folder of programs of any release. PATH is read from
+            it; the build gets all of it.
         cache: the folder to keep them in; the user's cache folder if not given.
         go_folder: a folder to search for Go beside PATH.
 
     Raises:
-        PartMissing: they are not in the cache and cannot be built.
+        PartMissing: they are not in the cache and cannot be built, or not in the named folder.
     """
+    given = environ.get(PROGRAMS_VARIABLE)
+    if given:
+        if missing := ", ".join(_missing(Path(given))):
+            raise PartMissing(f"{PROGRAMS_VARIABLE} is {given}, which does not have {missing}.")
+        return ServerPrograms(Path(given).absolute())
     folder = (cache or user_cache()) / f"server-{server_release()}"
     if _missing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,13 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from temporal_tenancy.core.observations import ConnectionHeld, is_observed, observe
 from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.pool_share import PoolShare
 
 
@@ -46,6 +48,19 @@ class SharedPool(AsyncAdaptedQueuePool):
             # `close()` would leave it waiting. The driver still owns and closes the descriptor.
             with suppress(OSError, psycopg.Error), socket(fileno=dup(connection.fileno())) as ours:
                 ours.shutdown(SHUT_RDWR)
+
+    def connect(self) -> PoolProxiedConnection:
+        """Returns a connection.
+
+        Raises:
+            DatabaseUnreachable: the server closed each one, the new ones too.
+        """
+        try:
+            return super().connect()
+        except InvalidRequestError:  # SQLAlchemy has tried as often as it does
+            raise DatabaseUnreachable(
+                "the server closed each connection as soon as it was open. Try again."
+            ) from None
 
     def _do_get(self) -> ConnectionPoolEntry:
         holder = self.shares.current()

@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import Enum, Executable, func, insert, literal, select, text, update
+from sqlalchemy import Enum, Executable, event, func, insert, literal, select, text, update
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import workflow
@@ -447,6 +448,28 @@ async def test_a_connection_the_server_has_closed_is_replaced(
         with connect(database_urls.superuser) as superuser:
             superuser.execute("select pg_terminate_backend(%s, 5000)", [pid])
         assert await days_of(database, "ua") == []
+
+
+async def test_a_server_that_closes_each_new_connection_is_an_unreachable_database(
+    database: Database, database_urls: DatabaseUrls
+) -> None:
+    """As in a storm of terminated sessions; afterwards a session works again."""
+
+    def close(connection: DBAPIConnection, *_: object) -> None:
+        pid = connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        with connect(database_urls.superuser) as superuser:
+            superuser.execute("select pg_terminate_backend(%s, 5000)", [pid])
+
+    # Before the pool looks whether the connection is open.
+    engine = database.tenant_engine.sync_engine
+    event.listen(engine, "checkout", close, insert=True)
+    try:
+        with within(database, "ua"), pytest.raises(DatabaseUnreachable, match="closed each"):
+            async with tenant_session() as session:
+                await session.execute(text("select 1"))
+    finally:
+        event.remove(engine, "checkout", close)
+    assert await days_of(database, "ua") == []
 
 
 async def test_a_connection_lost_in_a_transaction_is_an_unreachable_database(

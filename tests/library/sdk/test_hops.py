@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import (
+    ResetWorkflowExecutionRequest,
+    StartWorkflowExecutionRequest,
+)
 from temporalio.client import (
     ActivityFailureError,
     Client,
@@ -253,6 +256,27 @@ async def test_a_failed_runs_details_say_why(client: Client, queue: str) -> None
 
 async def test_no_activity_is_executed_eagerly(worker: Worker) -> None:
     assert worker.config(active_config=True)["disable_eager_activity_execution"]
+
+
+async def test_no_start_is_eager_though_its_caller_asks_for_it(
+    client: Client, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    start = client.workflow_service.start_workflow_execution
+
+    async def noted(request: StartWorkflowExecutionRequest, **options: Any) -> Any:
+        asked.append(request.request_eager_execution)
+        return await start(request, **options)
+
+    monkeypatch.setattr(client.workflow_service, "start_workflow_execution", noted)
+    await client.start_workflow(
+        jobs.Echo.run,
+        jobs.EchoInput(tenant_id="acme"),
+        id=f"acme/echo.tell/{queue}",
+        task_queue=queue,
+        request_eager_start=True,
+    )
+    assert asked == [False]
 
 
 async def test_a_standalone_activity_is_refused(client: Client, queue: str) -> None:

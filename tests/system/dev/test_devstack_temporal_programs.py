@@ -68,6 +68,17 @@ def test_a_build_that_was_interrupted_goes_on_where_it_was(
     assert not (programs.folder / ".draft-left").exists()
 
 
+def test_programs_of_another_release_are_taken_as_they_are(tmp_path: Path, cache: Path) -> None:
+    for name in PACKAGES:
+        write_script(tmp_path / "next" / name, "true")
+    environ = {"TEMPORAL_SERVER_BIN": str(tmp_path / "next")}
+    assert found(environ, cache).folder == tmp_path / "next"
+    (tmp_path / "next/temporal-sql-tool").unlink()
+    with pytest.raises(PartMissing, match="which does not have temporal-sql-tool"):
+        found(environ, cache)
+    assert not cache.exists()
+
+
 def test_without_go_the_sentence_names_every_way(cache: Path, environ: dict[str, str]) -> None:
     with pytest.raises(PartMissing) as refused:
         found(environ, cache)

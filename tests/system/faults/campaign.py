@@ -13,14 +13,14 @@ from typing import Final, cast
 
 import pytest
 from temporalio.client import WorkflowHandle
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tables import TickState
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from tests.system.faults.checker import Tick, problems
 from tests.system.faults.scenarios import WINDOW, Fault, Kind, Scenario
-from tests.system.faults.servers import Servers, running_servers
+from tests.system.faults.servers import Servers, is_away, running_servers
 from tests.system.faults.usage import load_month
 
 BOUNDED: Final = 20  # scenarios
@@ -243,7 +243,7 @@ async def _result(root: Root) -> FanOutResult:
         try:
             return await root.result()
         except RPCError as error:
-            if error.status is not RPCStatusCode.UNAVAILABLE:  # the server has only just come back
+            if not is_away(error):
                 raise
 
 

@@ -16,6 +16,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from sqlalchemy import make_url
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from dev.devstack.postgres import PLATFORM, RELAY, TENANT, EmbeddedPostgres
 from dev.devstack.stack import Stack
@@ -30,6 +31,15 @@ from tests.fixtures.worker_process import ROOT, WorkerProcess
 from tests.system.faults.proxy import CommitProxy
 
 TENANTS: Final = 16
+
+# What a call answers whose Temporal server is away, has just come back, or died meanwhile.
+_AWAY: Final = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+)
 
 # The working processes; the superuser that looks on is not one of them.
 _TERMINATE: Final = """
@@ -154,6 +164,11 @@ async def running_servers(
     finally:
         await asyncio.to_thread(temporal.discard)
         await asyncio.to_thread(postgres.stop, "immediate")
+
+
+def is_away(error: RPCError) -> bool:
+    """Whether a call has failed only because the Temporal server was killed."""
+    return error.status in _AWAY
 
 
 async def _kill(processes: Sequence[WorkerProcess]) -> None:

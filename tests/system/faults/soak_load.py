@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from temporalio.client import WorkflowHandle
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from saas.queues import Queue
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
@@ -27,7 +27,7 @@ from tests.system.faults.message_asks import Name, Poison, ask, plan
 from tests.system.faults.message_campaign import Stage, sweep
 from tests.system.faults.message_scenarios import TENANTS, Scenario
 from tests.system.faults.scenarios import JOBS, WINDOW
-from tests.system.faults.servers import Servers
+from tests.system.faults.servers import Servers, is_away
 from tests.system.faults.usage import load_month
 
 AGAIN: Final = 0.5  # seconds
@@ -44,14 +44,6 @@ AWAY: Final = frozenset({503})  # while the database is
 
 Said = TypeVar("Said")
 
-# What a server answers while it is away or has only just come back.
-_AWAY: Final = (
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    RPCStatusCode.CANCELLED,
-    RPCStatusCode.RESOURCE_EXHAUSTED,
-)
-
 
 async def insist(call: Callable[[], Awaitable[Said]]) -> Said:
     """Calls again and again until the servers are there to answer."""
@@ -59,7 +51,7 @@ async def insist(call: Callable[[], Awaitable[Said]]) -> Said:
         try:
             return await call()
         except RPCError as error:
-            if error.status not in _AWAY:
+            if not is_away(error):
                 raise
         except (DatabaseProblem, DBAPIError, psycopg.Error, OSError):
             pass
