@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from temporalio.api.enums.v1 import VersioningBehavior
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo, WorkflowExecutionVersioningInfo
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import TypedSearchAttributes
@@ -40,6 +41,8 @@ FIRST_MEND = "First: mend the code, and deploy it."
 FAILED = WorkflowExecutionStatus.FAILED
 COMPLETED = WorkflowExecutionStatus.COMPLETED
 RUNNING = WorkflowExecutionStatus.RUNNING
+PINNED = VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
+UNPINNED = VersioningBehavior.VERSIONING_BEHAVIOR_UNSPECIFIED
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +63,9 @@ def run(
         raw_description=SimpleNamespace(
             pending_activities=[],
             workflow_execution_info=WorkflowExecutionInfo(
-                versioning_info=WorkflowExecutionVersioningInfo(behavior=1 if pinned else 0)
+                versioning_info=WorkflowExecutionVersioningInfo(
+                    behavior=PINNED if pinned else UNPINNED
+                )
             ),
         ),
     )
